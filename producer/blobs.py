@@ -1,0 +1,98 @@
+"""Local images on their way to the workers: read once, stored in Redis once under their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+import redis
+
+from . import contract
+from .contract import BLOB_SCHEME, MAX_BLOB_BYTES, ErrorCode
+from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: What callers may pass as an image: a path or reference, raw bytes of a file, or a PIL image.
+ImageSource = Union[str, "os.PathLike[str]", bytes, "Image"]
+
+#: References that the worker resolves by itself.
+REMOTE_SCHEMES = ("http://", "https://", BLOB_SCHEME, "file:")
+
+
+def read(image: ImageSource) -> str | bytes:
+    """A reference as it is, or the bytes of a local image.
+
+    Raises InvalidInput when there is no such file, it is empty or too large, or the value is no
+    image at all. Whether the bytes can be decoded is for the worker to find out.
+    """
+    if isinstance(image, str) and image.startswith(REMOTE_SCHEMES):
+        return image
+    data = _bytes_of(image)
+    if not data:
+        raise InvalidInput(f"{_name(image)} is empty (0 bytes)", ErrorCode.IMAGE_INVALID)
+    if len(data) > MAX_BLOB_BYTES:
+        raise InvalidInput(
+            f"{_name(image)} has {len(data):,} bytes; an upload may have {MAX_BLOB_BYTES:,}",
+            ErrorCode.IMAGE_TOO_LARGE,
+        )
+    return data
+
+
+def upload(client: redis.Redis, images: Sequence[bytes], ttl_s: int) -> list[str]:
+    """Store images under their SHA-256 and return their references, in order.
+
+    Bytes that Redis already holds are not sent again; their time to live starts anew.
+    """
+    references = [BLOB_SCHEME + hashlib.sha256(image).hexdigest() for image in images]
+    missing = dict(zip(references, images, strict=True))
+    pipe = client.pipeline(transaction=False)
+    for reference in missing:
+        pipe.expire(contract.blob_key(reference), ttl_s)
+    for reference, held in zip(list(missing), pipe.execute(), strict=True):
+        if held:
+            del missing[reference]
+    for reference, image in missing.items():
+        pipe.set(contract.blob_key(reference), image, ex=ttl_s)
+    pipe.execute()
+    return references
+
+
+def _bytes_of(image: ImageSource) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | os.PathLike):
+        return _read_file(Path(image))
+    if hasattr(image, "save"):
+        # Lossless: what the model sees is what the caller holds.
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        return buffer.getvalue()
+    raise InvalidInput(
+        f"an image is a path, a URL, bytes or a PIL image, not {type(image).__name__}",
+        ErrorCode.IMAGE_INVALID,
+    )
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            # A pipe or a device could block for ever.
+            raise InvalidInput(f"{path}: not a regular file", ErrorCode.IMAGE_UNREACHABLE)
+        with path.open("rb") as file:
+            # One byte more than allowed tells 'too large' without reading an endless file.
+            return file.read(MAX_BLOB_BYTES + 1)
+    except InvalidInput:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidInput(f"{path}: {reason}", ErrorCode.IMAGE_UNREACHABLE) from None
+
+
+def _name(image: ImageSource) -> str:
+    return str(image) if isinstance(image, str | os.PathLike) else "the image"

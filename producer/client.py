@@ -1,0 +1,152 @@
+"""The client: submit jobs and batches, and find them again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from . import blobs, contract
+from .batch import Batch
+from .blobs import ImageSource
+from .connection import connect, reaching
+from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, Options, Queue, Task
+from .errors import InvalidInput
+from .job import Job
+from .ledger import Ledger, new_id
+from .publish import Chunk, Publisher
+from .settings import ClientSettings
+from .submission import ItemSource, Submission
+
+
+class Client:
+    """Submits to one Redis. Thread-safe; give it back with `close()` or a `with` block.
+
+    Settings that are not passed come from the environment (``BLIPLINE_REDIS_URL``, …).
+    Every method raises ConnectionFailed when Redis is away and InvalidInput when the call is wrong.
+    """
+
+    def __init__(
+        self, redis_url: str | None = None, *, settings: ClientSettings | None = None
+    ) -> None:
+        self._settings = settings or ClientSettings.load(redis_url=redis_url)
+        self._redis = connect(self._settings.redis_url)
+        self._ledger = Ledger(self._redis)
+        self._publisher = Publisher(self._settings.redis_url, self._ledger)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back; what was submitted goes on."""
+        self._publisher.close()
+        self._redis.close()
+
+    def caption(
+        self,
+        image: ImageSource,
+        prompt: str | None = None,
+        *,
+        deadline_s: float | None = None,
+        **options: Any,
+    ) -> Job:
+        """Describe an image; with a `prompt`, the caption begins with it.
+
+        `image` is a path, a URL, the bytes of an image file, or a PIL image. `options` are those
+        of `contract.Options`. After `deadline_s` seconds the answer is no longer wanted.
+        """
+        return self._submit(Task.CAPTION, {"image": image, "prompt": prompt}, deadline_s, options)
+
+    def ask(
+        self,
+        image: ImageSource,
+        question: str,
+        *,
+        deadline_s: float | None = None,
+        **options: Any,
+    ) -> Job:
+        """Ask a question about an image; see `caption` for the rest."""
+        if not question.strip():
+            raise InvalidInput("the question is empty: ask something about the image")
+        return self._submit(Task.VQA, {"image": image, "question": question}, deadline_s, options)
+
+    def submit_batch(
+        self,
+        items: Iterable[ItemSource],
+        task: Task | str = Task.CAPTION,
+        *,
+        chunk_items: int = CHUNK_ITEMS,
+        deadline_s: float | None = None,
+        on_submitted: Callable[[int], None] | None = None,
+        **options: Any,
+    ) -> Batch:
+        """Submit any number of items, streaming: `items` is never held in memory as a whole.
+
+        An item that cannot be submitted (no such file, say) keeps its place and ends with an error
+        of its own. `on_submitted` is called with the number of items submitted so far.
+        """
+        if not 1 <= chunk_items <= MAX_CHUNK_ITEMS:
+            raise InvalidInput(f"chunk_items={chunk_items}: choose 1 to {MAX_CHUNK_ITEMS}")
+        submission = Submission(
+            new_id(),
+            _task(task),
+            _options(options, deadline_s),
+            chunk_items,
+            self._settings.blob_ttl_s,
+        )
+        with reaching(self._settings.redis_url):
+            submission.run(
+                items, self._redis, self._publisher, on_submitted or (lambda total: None)
+            )
+        return self.batch(submission.batch_id)
+
+    def job(self, job_id: str) -> Job:
+        """A handle on a job that any process submitted; `status()` says whether there is one."""
+        return Job(job_id, self._ledger, self._settings.redis_url)
+
+    def batch(self, batch_id: str) -> Batch:
+        """A handle on a batch that any process submitted."""
+        return Batch(batch_id, self._redis, self._settings.redis_url)
+
+    def _submit(
+        self,
+        task: Task,
+        item: dict[str, Any],
+        deadline_s: float | None,
+        options: dict[str, Any],
+    ) -> Job:
+        checked = _options(options, deadline_s)
+        image = blobs.read(item["image"])
+        with reaching(self._settings.redis_url):
+            if isinstance(image, bytes):
+                (image,) = blobs.upload(self._redis, [image], self._settings.blob_ttl_s)
+            wanted = {name: value for name, value in item.items() if value is not None}
+            chunk = Chunk(new_id(), task, [wanted | {"image": image}], checked)
+            self._publisher.publish(chunk, Queue.INTERACTIVE)
+        return self.job(chunk.id)
+
+
+def _task(task: Task | str) -> Task:
+    try:
+        return Task.parse(task)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+
+
+def _options(given: dict[str, Any], deadline_s: float | None) -> dict[str, Any]:
+    """Check options, and leave out those at their defaults: every message carries them."""
+    try:
+        options = Options.model_validate(given)
+    except ValidationError as error:
+        raise InvalidInput(contract.describe(error, Options)) from None
+    checked = options.model_dump(exclude_defaults=True)
+    if deadline_s is not None:
+        if deadline_s <= 0:
+            raise InvalidInput(f"deadline_s={deadline_s:g}: must be above 0")
+        checked["deadline"] = time.time() + deadline_s
+    return checked

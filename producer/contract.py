@@ -1,0 +1,242 @@
+"""The contract between producers and workers: every name that both sides must agree on.
+
+A job is a plain Celery message, so a program that knows only this page can submit one::
+
+    app.send_task(
+        "blipline.vqa",
+        kwargs={"items": [{"image": "https://…/cat.jpg", "question": "how many cats?"}]},
+        queue="interactive",
+    )
+
+The message carries a *chunk* of items; its result is a list with one entry for each item, in
+order: ``{"text": …}`` or ``{"error": {"code": …, "message": …}}``, and ``custom_id`` where the
+item had one. One bad item never harms its neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+
+class Task(StrEnum):
+    """Celery task names."""
+
+    CAPTION = "blipline.caption"
+    VQA = "blipline.vqa"
+
+    @property
+    def short(self) -> str:
+        """The name a person types: ``caption``."""
+        return self.value.removeprefix("blipline.")
+
+    @classmethod
+    def parse(cls, name: str) -> Task:
+        """Find a task by its short or full name; raises ValueError naming those that exist."""
+        for task in cls:
+            if name in (task.short, task.value):
+                return task
+        known = ", ".join(task.short for task in cls)
+        raise ValueError(f"unknown task {name!r}: choose one of {known}")
+
+
+class Queue(StrEnum):
+    """Celery queues; each has its own consumers, and the engine serves interactive rows first."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class State(StrEnum):
+    """What a producer can be told of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    #: It finished, and its result is no longer kept.
+    EXPIRED = "expired"
+    #: Nobody ever submitted it here.
+    UNKNOWN = "unknown"
+
+
+class ErrorCode(StrEnum):
+    """Why an item has no text."""
+
+    IMAGE_UNREACHABLE = "image_unreachable"
+    IMAGE_BLOCKED = "image_blocked"
+    IMAGE_TOO_LARGE = "image_too_large"
+    IMAGE_INVALID = "image_invalid"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    OPTION_INVALID = "option_invalid"
+    UNSUPPORTED_TASK = "unsupported_task"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    CANCELLED = "cancelled"
+    OUT_OF_MEMORY = "out_of_memory"
+    ENGINE_UNAVAILABLE = "engine_unavailable"
+    POISONED = "poisoned"
+    INTERNAL = "internal"
+
+
+#: Items in one message of a batch. Larger chunks cost less for each item to publish and to store;
+#: smaller ones spread better over workers and lose less work to a crash.
+CHUNK_ITEMS: Final = 32
+#: Items that one message may carry at most: a worker holds a whole chunk in memory.
+MAX_CHUNK_ITEMS: Final = 1024
+#: Seconds a result is kept after it was stored.
+RESULT_TTL_S: Final = 24 * 3600
+#: Seconds an uploaded image is kept after its last upload; longer than a sensible wait in a queue.
+BLOB_TTL_S: Final = 24 * 3600
+#: Seconds a batch's own record outlives its results, so that `expired` can be told from `unknown`.
+BATCH_TTL_S: Final = 7 * 24 * 3600
+#: Bytes of one uploaded image at most.
+MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
+
+#: The set of jobs without a result, scored by submit time (Unix seconds).
+OPEN_KEY: Final = "blipline:open"
+#: The set of jobs that a worker has begun, scored by the time it began (Unix seconds).
+RUNNING_KEY: Final = "blipline:running"
+#: Where Celery's Redis backend stores a task's result.
+RESULT_KEY_PREFIX: Final = "celery-task-meta-"
+
+BLOB_SCHEME: Final = "blob:"
+_BLOB_REFERENCE = re.compile(r"blob:[0-9a-f]{64}")
+
+
+def blob_key(reference: str) -> str:
+    """Redis key of the bytes behind a ``blob:<sha256>`` reference."""
+    return f"blipline:{reference}"
+
+
+def is_blob(reference: str) -> bool:
+    """Whether this is a well-formed ``blob:<sha256>`` reference."""
+    return _BLOB_REFERENCE.fullmatch(reference) is not None
+
+
+def result_key(task_id: str) -> str:
+    """Redis key of a chunk's stored result."""
+    return RESULT_KEY_PREFIX + task_id
+
+
+def cancel_key(job_or_batch_id: str) -> str:
+    """Redis key whose existence cancels a job, or every chunk of a batch."""
+    return f"blipline:cancelled:{job_or_batch_id}"
+
+
+def batch_key(batch_id: str) -> str:
+    """Redis hash of a batch: task, options, total, chunk_size, submitted."""
+    return f"blipline:batch:{batch_id}"
+
+
+def batch_done_key(batch_id: str) -> str:
+    """Redis bitmap of a batch: bit n says that chunk n has its result."""
+    return f"blipline:batch:{batch_id}:done"
+
+
+def batch_failed_key(batch_id: str) -> str:
+    """Redis hash of a batch: chunk number to its count of failed items, where that is not 0."""
+    return f"blipline:batch:{batch_id}:failed"
+
+
+def chunk_id(batch_id: str, number: int) -> str:
+    """Task id of a batch's chunk, so that a batch needs no list of them."""
+    return f"{batch_id}:{number}"
+
+
+def parse_chunk_id(task_id: str) -> tuple[str, int] | None:
+    """Batch id and chunk number of a task id, or None when it is no chunk of a batch."""
+    batch_id, colon, number = task_id.rpartition(":")
+    return (batch_id, int(number)) if colon and number.isdecimal() else None
+
+
+def blob_hash(reference: str) -> str:
+    """The SHA-256 in a blob reference."""
+    return reference.removeprefix(BLOB_SCHEME)
+
+
+def _parse_task(name: Any) -> Any:
+    return Task.parse(name) if isinstance(name, str) else name
+
+
+class ItemError(BaseModel):
+    """Why one item failed."""
+
+    code: ErrorCode
+    message: str
+
+
+class Item(BaseModel):
+    """One image and what is asked about it.
+
+    ``image`` is a reference, never bytes: ``https://…``, ``blob:<sha256>`` (uploaded to Redis) or
+    ``file:<path under the worker's image root>``.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: Annotated[str, StringConstraints(max_length=8192)] = ""
+    #: What is asked of this item, where that is not what the message asks: so a caption and
+    #: several questions about one image can stand side by side, and share its image features.
+    task: Annotated[Task, BeforeValidator(_parse_task)] | None = None
+    #: Caption: how the caption begins.
+    prompt: str | None = None
+    #: VQA: what is asked.
+    question: str | None = None
+    #: Comes back with the result.
+    custom_id: str | None = None
+    #: Set by a producer that found the item unusable while submitting: the item keeps its place
+    #: in the batch, and the worker hands the error back.
+    error: ItemError | None = None
+
+
+class Options(BaseModel):
+    """How to generate; the same for all items of a chunk. Greedy unless ``temperature`` is set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_new_tokens: int = Field(20, ge=1, le=1024)
+    min_new_tokens: int = Field(0, ge=0, le=1024)
+    #: 0 is greedy; above 0 samples.
+    temperature: float = Field(0.0, ge=0.0, le=10.0, allow_inf_nan=False)
+    #: Sample among the k likeliest tokens only; 0 switches it off.
+    top_k: int = Field(0, ge=0)
+    #: Sample among the likeliest tokens that together hold this probability.
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    #: Above 1 makes repeated tokens less likely.
+    repetition_penalty: float = Field(1.0, gt=0.0, le=10.0)
+    #: No sequence of this many tokens occurs twice; 0 switches it off.
+    no_repeat_ngram_size: int = Field(0, ge=0)
+    #: Makes sampling repeatable, alone or in company.
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    #: Unix time after which nobody wants the answer.
+    deadline: float | None = Field(None, gt=0.0, allow_inf_nan=False)
+
+
+def failure(code: ErrorCode | str, message: str) -> dict[str, Any]:
+    """The result of an item that failed."""
+    return {"error": {"code": str(code), "message": message}}
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """A sentence for each thing wrong, naming it and the remedy."""
+    sentences = []
+    for problem in error.errors(include_url=False):
+        name = ".".join(map(str, problem["loc"])) or model.__name__.lower()
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(model.model_fields)
+            sentences.append(f"{name}: no such name; there are {known}")
+        else:
+            about = problem["msg"].removeprefix("Value error, ").lower()
+            sentences.append(f"{name}={problem['input']!r:.200}: {about}")
+    return "; ".join(sentences)

@@ -1,0 +1,116 @@
+"""Submitting a batch: a stream of items of any length becomes chunks, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import redis
+
+from . import blobs, contract
+from .blobs import ImageSource
+from .contract import ItemError, Queue, Task
+from .errors import InvalidInput
+from .publish import PIPELINE_MESSAGES, Chunk, Publisher
+
+#: An item of a batch: an image alone, or a mapping with `image` and `prompt`, `question` and
+#: `custom_id` as the task needs them.
+ItemSource = ImageSource | Mapping[str, Any]
+
+
+class Submission:
+    """One pass over the items of one batch."""
+
+    def __init__(
+        self, batch_id: str, task: Task, options: dict[str, Any], chunk_items: int, blob_ttl_s: int
+    ) -> None:
+        self.batch_id = batch_id
+        self._task = task
+        self._options = options
+        self._chunk_items = chunk_items
+        self._blob_ttl_s = blob_ttl_s
+
+    def run(
+        self,
+        items: Iterable[ItemSource],
+        client: redis.Redis,
+        publisher: Publisher,
+        on_submitted: Callable[[int], None],
+    ) -> None:
+        """Publish everything; `on_submitted` hears the number of items that are in so far."""
+        total = 0
+        self._record(client, total, submitted=False)
+        chunks = self._chunks(items, client)
+        while group := list(islice(chunks, PIPELINE_MESSAGES)):
+            publisher.publish_many(group, Queue.BULK)
+            total += sum(len(chunk.items) for chunk in group)
+            self._record(client, total, submitted=False)
+            on_submitted(total)
+        self._record(client, total, submitted=True)
+
+    def _chunks(self, items: Iterable[ItemSource], client: redis.Redis) -> Iterator[Chunk]:
+        stream = iter(items)
+        number = 0
+        while sources := list(islice(stream, self._chunk_items)):
+            ready = self._upload([_prepare(source) for source in sources], client)
+            task_id = contract.chunk_id(self.batch_id, number)
+            yield Chunk(task_id, self._task, ready, self._options)
+            number += 1
+
+    def _upload(self, items: list[dict[str, Any]], client: redis.Redis) -> list[dict[str, Any]]:
+        """Replace the bytes of local images by references."""
+        local = [item for item in items if isinstance(item.get("image"), bytes)]
+        if local:
+            images = [item["image"] for item in local]
+            references = blobs.upload(client, images, self._blob_ttl_s)
+            for item, reference in zip(local, references, strict=True):
+                item["image"] = reference
+        return items
+
+    def _record(self, client: redis.Redis, total: int, *, submitted: bool) -> None:
+        key = contract.batch_key(self.batch_id)
+        fields: dict[Any, Any] = {
+            "task": self._task.value,
+            "total": total,
+            "chunk_items": self._chunk_items,
+            "submitted": int(submitted),
+        }
+        pipe = client.pipeline()
+        pipe.hset(key, mapping=fields)
+        pipe.expire(key, contract.BATCH_TTL_S)
+        pipe.execute()
+
+
+def _prepare(source: ItemSource) -> dict[str, Any]:
+    """An item as the contract has it, its image still bytes where it is local.
+
+    What is wrong with one item becomes that item's error: the others must not suffer.
+    """
+    item = dict(source) if isinstance(source, Mapping) else {"image": source}
+    wrong = next((name for name, value in item.items() if not _fits(name, value)), None)
+    if wrong is not None:
+        return _failed(item, f"{wrong}: a string is needed, not {type(item[wrong]).__name__}")
+    if item.get("error") is not None or not item.get("image"):
+        # An error that was found before, or no image: the worker names it in the result.
+        return item
+    try:
+        item["image"] = blobs.read(item["image"])
+    except InvalidInput as error:
+        return _failed(item, str(error), contract.ErrorCode(error.code))
+    return item
+
+
+def _fits(name: str, value: Any) -> bool:
+    return value is None or isinstance(value, str) or name in ("image", "error")
+
+
+def _failed(
+    item: Mapping[str, Any],
+    message: str,
+    code: contract.ErrorCode = contract.ErrorCode.OPTION_INVALID,
+) -> dict[str, Any]:
+    error = ItemError(code=code, message=message)
+    custom_id = item.get("custom_id")
+    known = {} if custom_id is None else {"custom_id": str(custom_id)}
+    return {**known, "error": error.model_dump(mode="json")}
