@@ -100,7 +100,8 @@ class Batch:
 
         `timeout` bounds, in seconds, the wait for the next result; then WaitTimeout is raised and
         the batch goes on. Results that are no longer kept raise no error: they are items with the
-        code `internal` that say so.
+        code `internal` that say so. Where a chunk has no stored result (it is no longer kept, or
+        was cancelled before it began) the items have no `custom_id`; their `index` tells them.
         """
         number = 0
         patience = Patience(timeout, LONGEST_PAUSE_S)

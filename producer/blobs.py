@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 #: What callers may pass as an image: a path or reference, raw bytes of a file, or a PIL image.
 ImageSource = Union[str, "os.PathLike[str]", bytes, "Image"]
 
-#: References that the worker resolves by itself.
-REMOTE_SCHEMES = ("http://", "https://", BLOB_SCHEME, "file:")
+#: What names its scheme is a reference, for the worker to resolve or to refuse; all else is a path.
+_REFERENCE = re.compile(r"blob:|file:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def read(image: ImageSource) -> str | bytes:
@@ -31,7 +32,7 @@ def read(image: ImageSource) -> str | bytes:
     Raises InvalidInput when there is no such file, it is empty or too large, or the value is no
     image at all. Whether the bytes can be decoded is for the worker to find out.
     """
-    if isinstance(image, str) and image.startswith(REMOTE_SCHEMES):
+    if isinstance(image, str) and _REFERENCE.match(image):
         return image
     data = _bytes_of(image)
     if not data:

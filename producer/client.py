@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self
@@ -19,6 +20,8 @@ from .ledger import Ledger, new_id
 from .publish import Chunk, Publisher
 from .settings import ClientSettings
 from .submission import ItemSource, Submission
+
+_BATCH_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Client:
@@ -80,29 +83,32 @@ class Client:
         items: Iterable[ItemSource],
         task: Task | str = Task.CAPTION,
         *,
+        batch_id: str | None = None,
         chunk_items: int = CHUNK_ITEMS,
         deadline_s: float | None = None,
-        on_submitted: Callable[[int], None] | None = None,
+        on_submitted: Callable[[int], None] = lambda total: None,
         **options: Any,
     ) -> Batch:
         """Submit any number of items, streaming: `items` is never held in memory as a whole.
 
         An item that cannot be submitted (no such file, say) keeps its place and ends with an error
-        of its own. `on_submitted` is called with the number of items submitted so far.
+        of its own. `on_submitted` is called with the number of items submitted so far. With a
+        `batch_id` of the caller's own the batch can be found again also if this call never returns.
         """
+        if batch_id is not None and not _BATCH_ID.fullmatch(batch_id):
+            raise InvalidInput(f"batch_id={batch_id!r}: 1 to 64 letters, digits, '-', '_' or '.'")
         if not 1 <= chunk_items <= MAX_CHUNK_ITEMS:
             raise InvalidInput(f"chunk_items={chunk_items}: choose 1 to {MAX_CHUNK_ITEMS}")
         submission = Submission(
-            new_id(),
-            _task(task),
-            _options(options, deadline_s),
-            chunk_items,
-            self._settings.blob_ttl_s,
+            batch_id or new_id(), _task(task), _options(options, deadline_s), chunk_items
         )
-        with reaching(self._settings.redis_url):
-            submission.run(
-                items, self._redis, self._publisher, on_submitted or (lambda total: None)
-            )
+        submission.run(
+            items,
+            self._redis,
+            self._publisher,
+            self._settings,
+            on_submitted or (lambda total: None),
+        )
         return self.batch(submission.batch_id)
 
     def job(self, job_id: str) -> Job:

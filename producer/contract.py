@@ -205,22 +205,39 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_new_tokens: int = Field(20, ge=1, le=1024)
-    min_new_tokens: int = Field(0, ge=0, le=1024)
-    #: 0 is greedy; above 0 samples.
-    temperature: float = Field(0.0, ge=0.0, le=10.0, allow_inf_nan=False)
-    #: Sample among the k likeliest tokens only; 0 switches it off.
-    top_k: int = Field(0, ge=0)
-    #: Sample among the likeliest tokens that together hold this probability.
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    #: Above 1 makes repeated tokens less likely.
-    repetition_penalty: float = Field(1.0, gt=0.0, le=10.0)
-    #: No sequence of this many tokens occurs twice; 0 switches it off.
-    no_repeat_ngram_size: int = Field(0, ge=0)
-    #: Makes sampling repeatable, alone or in company.
-    seed: int | None = Field(None, ge=0, lt=2**63)
-    #: Unix time after which nobody wants the answer.
-    deadline: float | None = Field(None, gt=0.0, allow_inf_nan=False)
+    max_new_tokens: int = Field(20, ge=1, le=1024, description="Longest text, in tokens.")
+    min_new_tokens: int = Field(0, ge=0, le=1024, description="Shortest text, in tokens.")
+    temperature: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        allow_inf_nan=False,
+        description="0 takes the likeliest token each time; above 0 samples.",
+    )
+    top_k: int = Field(
+        0, ge=0, description="Sample among the k likeliest tokens only; 0 switches it off."
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Sample among the likeliest tokens that together hold this probability.",
+    )
+    repetition_penalty: float = Field(
+        1.0, gt=0.0, le=10.0, description="Above 1 makes repeated tokens less likely."
+    )
+    no_repeat_ngram_size: int = Field(
+        0, ge=0, description="No sequence of this many tokens occurs twice; 0 switches it off."
+    )
+    seed: int | None = Field(
+        None, ge=0, lt=2**63, description="Makes sampling repeatable, alone or in company."
+    )
+    deadline: float | None = Field(
+        None,
+        gt=0.0,
+        allow_inf_nan=False,
+        description="Unix time after which nobody wants the answer.",
+    )
 
 
 def failure(code: ErrorCode | str, message: str) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import redis
 
 from . import blobs, contract
 from .blobs import ImageSource
-from .contract import ItemError, Queue, Task
+from .connection import reaching
+from .contract import Item, ItemError, Queue, Task
 from .errors import InvalidInput
 from .publish import PIPELINE_MESSAGES, Chunk, Publisher
+from .settings import ClientSettings
 
 #: An item of a batch: an image alone, or a mapping with `image` and `prompt`, `question` and
 #: `custom_id` as the task needs them.
@@ -23,50 +25,57 @@ class Submission:
     """One pass over the items of one batch."""
 
     def __init__(
-        self, batch_id: str, task: Task, options: dict[str, Any], chunk_items: int, blob_ttl_s: int
+        self, batch_id: str, task: Task, options: dict[str, Any], chunk_items: int
     ) -> None:
         self.batch_id = batch_id
         self._task = task
         self._options = options
         self._chunk_items = chunk_items
-        self._blob_ttl_s = blob_ttl_s
 
     def run(
         self,
         items: Iterable[ItemSource],
         client: redis.Redis,
         publisher: Publisher,
+        settings: ClientSettings,
         on_submitted: Callable[[int], None],
     ) -> None:
         """Publish everything; `on_submitted` hears the number of items that are in so far."""
-        total = 0
-        self._record(client, total, submitted=False)
-        chunks = self._chunks(items, client)
-        while group := list(islice(chunks, PIPELINE_MESSAGES)):
-            publisher.publish_many(group, Queue.BULK)
-            total += sum(len(chunk.items) for chunk in group)
+        url, total = settings.redis_url, 0
+        with reaching(url):
             self._record(client, total, submitted=False)
+        chunks = self._chunks(items, client, settings)
+        # What the caller's iterable raises is the caller's: it is read outside of `reaching`.
+        while group := list(islice(chunks, PIPELINE_MESSAGES)):
+            with reaching(url):
+                publisher.publish_many(group, Queue.BULK)
+                total += sum(len(chunk.items) for chunk in group)
+                self._record(client, total, submitted=False)
             on_submitted(total)
-        self._record(client, total, submitted=True)
+        with reaching(url):
+            self._record(client, total, submitted=True)
 
-    def _chunks(self, items: Iterable[ItemSource], client: redis.Redis) -> Iterator[Chunk]:
+    def _chunks(
+        self, items: Iterable[ItemSource], client: redis.Redis, settings: ClientSettings
+    ) -> Iterator[Chunk]:
         stream = iter(items)
         number = 0
         while sources := list(islice(stream, self._chunk_items)):
-            ready = self._upload([_prepare(source) for source in sources], client)
+            ready = [_prepare(source) for source in sources]
+            with reaching(settings.redis_url):
+                self._upload(ready, client, settings.blob_ttl_s)
             task_id = contract.chunk_id(self.batch_id, number)
             yield Chunk(task_id, self._task, ready, self._options)
             number += 1
 
-    def _upload(self, items: list[dict[str, Any]], client: redis.Redis) -> list[dict[str, Any]]:
+    def _upload(self, items: list[dict[str, Any]], client: redis.Redis, ttl_s: int) -> None:
         """Replace the bytes of local images by references."""
         local = [item for item in items if isinstance(item.get("image"), bytes)]
         if local:
             images = [item["image"] for item in local]
-            references = blobs.upload(client, images, self._blob_ttl_s)
+            references = blobs.upload(client, images, ttl_s)
             for item, reference in zip(local, references, strict=True):
                 item["image"] = reference
-        return items
 
     def _record(self, client: redis.Redis, total: int, *, submitted: bool) -> None:
         key = contract.batch_key(self.batch_id)
@@ -88,9 +97,11 @@ def _prepare(source: ItemSource) -> dict[str, Any]:
     What is wrong with one item becomes that item's error: the others must not suffer.
     """
     item = dict(source) if isinstance(source, Mapping) else {"image": source}
-    wrong = next((name for name, value in item.items() if not _fits(name, value)), None)
-    if wrong is not None:
-        return _failed(item, f"{wrong}: a string is needed, not {type(item[wrong]).__name__}")
+    for name, value in item.items():
+        if name not in Item.model_fields:
+            return _failed(item, f"{name}: no such name; there are {', '.join(Item.model_fields)}")
+        if not (value is None or isinstance(value, str) or name in ("image", "error")):
+            return _failed(item, f"{name}: a string is needed, not {type(value).__name__}")
     if item.get("error") is not None or not item.get("image"):
         # An error that was found before, or no image: the worker names it in the result.
         return item
@@ -99,10 +110,6 @@ def _prepare(source: ItemSource) -> dict[str, Any]:
     except InvalidInput as error:
         return _failed(item, str(error), contract.ErrorCode(error.code))
     return item
-
-
-def _fits(name: str, value: Any) -> bool:
-    return value is None or isinstance(value, str) or name in ("image", "error")
 
 
 def _failed(

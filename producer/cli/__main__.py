@@ -1,0 +1,5 @@
+"""`python -m producer.cli`: the command line in a checkout that is not installed."""
+
+from . import main
+
+main()

@@ -1,0 +1,55 @@
+"""The program: its commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from .batch import batch
+from .exits import EXIT_HELP, Exit, report
+from .single import ask, caption
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("blipline")
+    except importlib.metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
+@click.group(epilog=EXIT_HELP, context_settings={"max_content_width": 100})
+@click.version_option(_version(), prog_name="blipline")
+def blipline() -> None:
+    """Image captions and answers about images, from the workers of a Blipline Redis.
+
+    Data goes to stdout, notes and progress to stderr. BLIPLINE_REDIS_URL says which Redis.
+
+    \b
+      blipline caption cat.jpg
+      blipline ask cat.jpg "how many cats are there?"
+      blipline batch submit items.jsonl --wait -o results.jsonl
+    """
+
+
+for _command in (caption, ask, batch):
+    blipline.add_command(_command)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; no traceback ever reaches the user."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = blipline.main(arguments, prog_name="blipline", standalone_mode=False)
+        return int(code or Exit.OK)
+    except (Exception, KeyboardInterrupt) as error:
+        return int(report(error))
+
+
+def _terminate(*_: object) -> NoReturn:
+    """Unwind, so that no half-written file is left behind."""
+    sys.exit(Exit.TERMINATED)

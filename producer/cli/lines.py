@@ -1,0 +1,57 @@
+"""JSONL in: one item for each line, as a stream in bounded memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+from ..contract import ErrorCode, failure
+from ..errors import InvalidInput
+
+#: Bytes of one line at most: far above any question, far below what would fill the memory.
+MAX_LINE_BYTES: Final = 1024 * 1024
+
+
+def read_items(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+    """An item for each line that is not blank.
+
+    A line that cannot be read becomes an item with an error that names the line: its neighbours
+    go on. A line without `custom_id` gets its line number, counted from 1.
+    """
+    for number, line in enumerate(_lines(stream), start=1):
+        try:
+            if line.strip():
+                yield {"custom_id": str(number)} | _parse(line)
+        except InvalidInput as error:
+            about = failure(error.code, f"line {number}: {error}")
+            yield {"custom_id": str(number)} | about
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines; one that is too long comes cut, one byte above the limit."""
+    try:
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            rest = line
+            while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                rest = stream.readline(MAX_LINE_BYTES + 1)
+            yield line
+    except OSError as error:
+        raise InvalidInput(f"{stream.name}: cannot be read: {error.strerror}") from None
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidInput(f"longer than {MAX_LINE_BYTES:,} bytes", ErrorCode.OPTION_INVALID)
+    try:
+        # Some editors put a byte-order mark in front.
+        item = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InvalidInput("not valid UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"not JSON: {error.msg} (column {error.colno})") from None
+    except (ValueError, RecursionError):
+        raise InvalidInput("not JSON that can be read: a number or a nesting is too big") from None
+    if not isinstance(item, dict):
+        raise InvalidInput('not an object: {"image": "…", "question": "…"} is needed')
+    return {name: value for name, value in item.items() if value is not None}

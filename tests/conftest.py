@@ -1,0 +1,65 @@
+"""What tests of several packages share: a real Redis, and a client of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from config.celeryconfig import celery_settings
+from demo.stack import running_redis
+from producer import Client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_from_outside() -> None:
+    """What the developer's shell says of Blipline must not change what a test sees."""
+    for name in [name for name in os.environ if name.startswith("BLIPLINE_")]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """One redis-server for the whole run."""
+    with running_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """An empty Redis."""
+    with redis.Redis.from_url(redis_server) as connection:
+        connection.flushdb()
+    return redis_server
+
+
+@pytest.fixture
+def connection(redis_url: str) -> Iterator[redis.Redis]:
+    """A plain connection to look behind the scenes."""
+    with redis.Redis.from_url(redis_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Client]:
+    """A client of that Redis. No worker runs."""
+    with Client(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def finish(redis_url: str) -> Iterator[Callable[[str, list[dict[str, Any]]], None]]:
+    """Stores a chunk's results as a worker does: `finish(task_id, results)`."""
+    app = Celery("tests", set_as_current=False)
+    app.conf.update(celery_settings(redis_url))
+
+    def store(task_id: str, results: list[dict[str, Any]]) -> None:
+        app.backend.store_result(task_id, results, "SUCCESS")
+
+    yield store
+    app.backend.client.close()
+    app.close()

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from producer import Client, ErrorCode, InvalidInput, JobUnknown, State, WaitTimeout, contract
+
+Finish = Callable[[str, list[dict[str, Any]]], None]
+
+
+def urls(count: int) -> Iterator[str]:
+    return (f"https://images.example.com/{number}.jpg" for number in range(count))
+
+
+def texts(first: int, count: int) -> list[dict[str, Any]]:
+    return [{"text": str(first + offset)} for offset in range(count)]
+
+
+def test_a_batch_is_cut_into_chunks_of_the_size_asked_for(
+    client: Client, connection: redis.Redis
+) -> None:
+    client.submit_batch(urls(10), chunk_items=4)
+    assert connection.llen("bulk") == 3
+    assert connection.zcard(contract.OPEN_KEY) == 3
+
+
+def test_progress_counts_items_also_in_a_short_last_chunk(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(10), chunk_items=4)
+    assert batch.progress().state is State.QUEUED
+    finish(f"{batch.id}:2", texts(8, 2))
+    progress = batch.progress()
+    assert (progress.total, progress.done, progress.state) == (10, 2, State.RUNNING)
+    finish(f"{batch.id}:0", texts(0, 4))
+    finish(f"{batch.id}:1", texts(4, 4))
+    progress = batch.progress()
+    assert (progress.done, progress.failed, progress.state) == (10, 0, State.DONE)
+
+
+def test_a_chunk_that_is_delivered_twice_counts_once(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(4), chunk_items=2)
+    failed = [contract.failure("internal", "x"), {"text": "y"}]
+    finish(f"{batch.id}:0", failed)
+    finish(f"{batch.id}:0", failed)
+    progress = batch.progress()
+    assert (progress.done, progress.failed) == (2, 1)
+
+
+def test_results_come_in_the_order_of_submission(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(5), chunk_items=2)
+    for number in (2, 0, 1):
+        finish(f"{batch.id}:{number}", texts(2 * number, 1 if number == 2 else 2))
+    results = list(client.batch(batch.id).results(timeout=1))
+    assert [result.text for result in results] == ["0", "1", "2", "3", "4"]
+    assert [result.index for result in results] == [0, 1, 2, 3, 4]
+
+
+def test_results_stream_what_is_there_before_they_wait(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(4), chunk_items=2)
+    finish(f"{batch.id}:0", texts(0, 2))
+    results = batch.results(timeout=0.1)
+    assert [next(results).text, next(results).text] == ["0", "1"]
+    with pytest.raises(WaitTimeout, match=r"2 of 4 items are done"):
+        next(results)
+
+
+def test_an_unusable_item_keeps_its_place_and_spares_its_neighbours(
+    client: Client, connection: redis.Redis, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    items: list[Any] = [
+        "https://images.example.com/0.jpg",
+        {"image": tmp_path / "missing.png", "custom_id": "b"},
+        {"image": "https://images.example.com/2.jpg", "custom_id": 7},
+        {"image": 42},
+    ]
+    batch = client.submit_batch(items, on_submitted=seen.append)
+    assert seen == [4]
+    assert batch.progress().total == 4
+    assert connection.llen("bulk") == 1
+
+
+def test_a_cancelled_batch_ends_the_wait_for_its_results(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(4), chunk_items=2)
+    finish(f"{batch.id}:0", texts(0, 2))
+    batch.cancel()
+    results = list(batch.results(timeout=5))
+    assert [result.ok for result in results] == [True, True, False, False]
+    assert results[3].error is not None
+    assert results[3].error.code is ErrorCode.CANCELLED
+    assert batch.progress().state is State.CANCELLED
+
+
+def test_results_that_are_no_longer_kept_say_so(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(2))
+    finish(f"{batch.id}:0", texts(0, 2))
+    connection.delete(contract.result_key(f"{batch.id}:0"))
+    results = list(batch.results(timeout=5))
+    assert all("no longer kept" in str(result.error) for result in results)
+
+
+def test_an_empty_batch_is_finished_at_once(client: Client) -> None:
+    batch = client.submit_batch([])
+    assert batch.progress().state is State.DONE
+    assert list(batch.results(timeout=1)) == []
+
+
+def test_an_unknown_batch_is_an_error_everywhere(client: Client) -> None:
+    stranger = client.batch("nobody")
+    for call in (stranger.progress, stranger.cancel, lambda: next(stranger.results())):
+        with pytest.raises(JobUnknown, match="nobody"):
+            call()
+
+
+@pytest.mark.parametrize("arguments", [{"task": "segment"}, {"chunk_items": 0}, {"top_p": 2}])
+def test_a_wrong_call_is_refused_before_anything_is_submitted(
+    client: Client, connection: redis.Redis, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInput):
+        client.submit_batch(urls(1), **arguments)
+    assert not connection.keys("*")
+
+
+def test_nothing_that_a_batch_leaves_in_redis_stays_for_ever(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(3), chunk_items=2)
+    finish(f"{batch.id}:0", [contract.failure("internal", "x"), {"text": "y"}])
+    finish(f"{batch.id}:1", texts(2, 1))
+    batch.cancel()
+    connection.delete("bulk")  # what a worker would have taken
+    lasting = [key for key in connection.keys("*") if connection.ttl(key) == -1]
+    assert [key for key in lasting if not key.startswith(b"_kombu.binding")] == []

@@ -1,0 +1,403 @@
+"""The command line against a real Redis; a thread plays the worker where answers are needed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import redis
+
+from demo.stack import ROOT, free_port
+from producer import contract
+from producer.cli.entry import blipline, run
+from producer.cli.exits import Exit, report
+from producer.cli.lines import MAX_LINE_BYTES, read_items
+from producer.contract import Options
+
+URL = "https://images.example.com/cat.jpg"
+PROGRAM = [sys.executable, "-m", "producer.cli"]
+
+Finish = Callable[[str, list[dict[str, Any]]], None]
+
+
+def answered(item: dict[str, Any]) -> dict[str, Any]:
+    """What the played worker makes of an item."""
+    known = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
+    if "error" in item:
+        return known | {"error": item["error"]}
+    if item["image"].endswith("broken.jpg"):
+        return known | contract.failure("image_invalid", "no image")
+    return known | {"text": f"about {item.get('question') or item['image'].rpartition('/')[2]}"}
+
+
+def message_of(raw: bytes) -> tuple[str, dict[str, Any]]:
+    """Task id and arguments of a Celery message."""
+    message = json.loads(raw)
+    _, arguments, _ = json.loads(base64.b64decode(message["body"]))
+    return message["headers"]["id"], arguments
+
+
+@pytest.fixture
+def workers(connection: redis.Redis, finish: Finish) -> Iterator[None]:
+    """Answers every message of both queues."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            taken = connection.brpop(["interactive", "bulk"], timeout=0.05)
+            if taken is not None:
+                task_id, arguments = message_of(taken[1])
+                finish(task_id, [answered(item) for item in arguments["items"]])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path) -> None:
+    """Every command, also one in a process of its own, uses this Redis and starts in tmp_path."""
+    monkeypatch.setenv("BLIPLINE_REDIS_URL", redis_url)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+
+
+def queued(connection: redis.Redis, queue: str = "bulk") -> list[dict[str, Any]]:
+    """The arguments of every message that waits, oldest first."""
+    return [message_of(raw)[1] for raw in reversed(connection.lrange(queue, 0, -1))]
+
+
+def write_lines(*items: Any) -> str:
+    """A JSONL file of these items; its name."""
+    Path("items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    return "items.jsonl"
+
+
+def json_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def commands(group: click.Group, path: str = "blipline") -> Iterator[tuple[str, click.Command]]:
+    yield path, group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+# Help
+
+
+@pytest.mark.parametrize("path", list(dict(commands(blipline))))
+def test_every_command_and_option_has_help_and_an_example(path: str) -> None:
+    command = dict(commands(blipline))[path]
+    assert command.help
+    assert re.search(rf"^ {{2,}}.*{path} ", command.help, re.MULTILINE), "no example"
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{path} {parameter.opts}"
+
+
+@pytest.mark.parametrize("path", ["caption", "ask", "batch submit"])
+def test_every_generation_option_of_the_contract_is_on_the_command_line(path: str) -> None:
+    options = {o for p in dict(commands(blipline))[f"blipline {path}"].params for o in p.opts}
+    wanted = {name.replace("_", "-") for name in Options.model_fields} - {"deadline"}
+    assert {f"--{name}" for name in wanted | {"deadline-s"}} <= options
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == Exit.OK
+    out = capsys.readouterr().out
+    for code in Exit:
+        if code not in (Exit.NO_READER, Exit.TERMINATED):
+            assert f"\n    {code.value} " in out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == Exit.OK
+    assert capsys.readouterr().out.startswith("blipline")
+
+
+def test_without_the_extra_one_sentence_says_what_to_install() -> None:
+    program = "import sys; sys.modules['rich'] = None; from producer.cli import main; main()"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "pip install 'blipline[cli]'" in ended.stderr
+
+
+# Captions and questions
+
+
+@pytest.mark.usefixtures("workers")
+def test_one_image_prints_its_text_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["caption", URL]) == Exit.OK
+    assert capsys.readouterr() == ("about cat.jpg\n", "")
+    assert run(["ask", URL, "how many?"]) == Exit.OK
+    assert capsys.readouterr() == ("about how many?\n", "")
+
+
+@pytest.mark.usefixtures("workers")
+def test_several_images_print_a_line_each_and_a_bad_one_fails_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken = "https://images.example.com/broken.jpg"
+    Path("photos").mkdir()
+    assert run(["caption", URL, broken, "photos", "missing.jpg", URL]) == Exit.SOME_FAILED
+    out, err = capsys.readouterr()
+    assert out == f"{URL}\tabout cat.jpg\n" * 2
+    assert f"{broken}: no image (image_invalid)" in err
+    assert "photos: a directory; name its files: blipline caption photos/*.jpg" in err
+    assert "missing.jpg: No such file" in err
+
+
+@pytest.mark.usefixtures("workers")
+def test_json_has_a_line_for_each_image_also_for_one_that_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["caption", "--json", URL, "missing.jpg"]) == Exit.SOME_FAILED
+    good, bad = json_lines(capsys.readouterr().out)
+    assert good == {"image": URL, "status": "ok", "text": "about cat.jpg"}
+    assert (bad["status"], bad["error"]["code"]) == ("error", "image_unreachable")
+
+
+@pytest.mark.parametrize("image", ["missing.jpg", ".", "*.jpg"])
+def test_when_no_image_can_be_used_that_is_wrong_input_and_nothing_is_submitted(
+    image: str, connection: redis.Redis
+) -> None:
+    assert run(["caption", image]) == Exit.USAGE
+    assert not queued(connection, "interactive")
+
+
+def test_options_reach_the_message_and_defaults_stay_out(connection: redis.Redis) -> None:
+    assert run(["caption", URL, "--top-k", "3", "--timeout", "0"]) == Exit.NO_RESULT
+    (arguments,) = queued(connection, "interactive")
+    assert arguments["options"] == {"top_k": 3}
+
+
+@pytest.mark.parametrize("wrong", [("--top-p", "0"), ("--seed", "x"), ("--max-new-tokens", "0")])
+def test_an_option_out_of_bounds_is_refused(wrong: tuple[str, str]) -> None:
+    assert run(["caption", URL, *wrong]) == Exit.USAGE
+
+
+def test_what_nobody_waits_for_any_more_is_cancelled(
+    connection: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["caption", URL, URL, "--timeout", "0.05"]) == Exit.NO_RESULT
+    assert "is cancelled now" in capsys.readouterr().err
+    assert len(list(connection.scan_iter(contract.cancel_key("*")))) == 2
+
+
+@pytest.mark.parametrize(
+    "command", [("caption", URL), ("ask", URL, "what?"), ("batch", "status", "x")]
+)
+def test_a_redis_that_cannot_be_reached_has_an_exit_code_of_its_own(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*command, "--redis-url", f"redis://127.0.0.1:{free_port()}"]) == Exit.NO_REDIS
+    err = capsys.readouterr().err
+    assert "BLIPLINE_REDIS_URL" in err
+    assert "Traceback" not in err
+
+
+# Lines
+
+
+def test_a_bad_line_gets_its_own_error_and_harms_no_neighbour() -> None:
+    lines = [b'{"image": "a"}', b"{", b"[]", b"\xff\xfe", b"", b'{"custom_id": "x", "image": "b"}']
+    first, *bad, last = read_items(io.BytesIO(b"\n".join(lines)))
+    assert first == {"custom_id": "1", "image": "a"}
+    assert last == {"custom_id": "x", "image": "b"}
+    assert [(item["custom_id"], item["error"]["message"].partition(":")[0]) for item in bad] == [
+        ("2", "line 2"),
+        ("3", "line 3"),
+        ("4", "line 4"),
+    ]
+    assert {item["error"]["code"] for item in bad} == {"option_invalid"}
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"image": ' + b"9" * 5000 + b"}", b"nul"])
+def test_no_line_is_bad_enough_to_stop_the_file(line: bytes) -> None:
+    bad, good = read_items(io.BytesIO(line + b'\n{"image": "a"}'))
+    assert "error" in bad
+    assert good["image"] == "a"
+
+
+def test_a_line_without_end_is_refused_without_being_held_in_memory() -> None:
+    long = b'{"image": "' + b"x" * (3 * MAX_LINE_BYTES) + b'"}\n'
+    bad, good = read_items(io.BytesIO(long + b'{"image": "a"}'))
+    assert "line 1: longer than" in bad["error"]["message"]
+    assert good == {"custom_id": "2", "image": "a"}
+
+
+def test_lines_are_read_as_a_stream() -> None:
+    numbers = count(1)
+
+    class Endless(io.RawIOBase):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            return b'{"image": "%d"}\n' % next(numbers)
+
+    assert [item["image"] for item in islice(read_items(Endless()), 3)] == ["1", "2", "3"]  # type: ignore[arg-type]
+    assert next(numbers) == 4
+
+
+# Batches
+
+
+def test_submit_prints_the_id_and_results_come_in_the_order_of_the_lines(
+    finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_lines(*({"custom_id": f"c{n}", "image": URL} for n in range(40)))
+    assert run(["batch", "submit", file]) == Exit.OK
+    batch_id = capsys.readouterr().out.strip()
+    # The second chunk ends first.
+    for number, places in ((1, range(32, 40)), (0, range(32))):
+        finish(f"{batch_id}:{number}", [{"custom_id": f"c{n}", "text": str(n)} for n in places])
+    assert run(["batch", "results", batch_id]) == Exit.OK
+    lines = json_lines(capsys.readouterr().out)
+    assert lines == [{"custom_id": f"c{n}", "status": "ok", "text": str(n)} for n in range(40)]
+
+
+def test_items_may_say_what_is_asked_of_them(connection: redis.Redis) -> None:
+    question = {"custom_id": "q", "image": URL, "task": "vqa", "question": "what?"}
+    assert run(["batch", "submit", write_lines(question), "--seed", "1"]) == Exit.OK
+    assert queued(connection) == [{"items": [question], "options": {"seed": 1}}]
+
+
+@pytest.mark.usefixtures("workers")
+def test_wait_writes_a_result_for_each_line_good_or_bad() -> None:
+    Path("items.jsonl").write_text(
+        "\n".join([json.dumps({"image": URL}), "nonsense", "", json.dumps({"image": "no.jpg"})])
+    )
+    command = ["batch", "submit", "items.jsonl", "--wait", "-o", "out.jsonl"]
+    assert run(command) == Exit.SOME_FAILED
+    good, nonsense, missing = json_lines(Path("out.jsonl").read_text())
+    assert good == {"custom_id": "1", "status": "ok", "text": "about cat.jpg"}
+    assert (nonsense["custom_id"], nonsense["error"]["code"]) == ("2", "option_invalid")
+    assert (missing["custom_id"], missing["error"]["code"]) == ("4", "image_unreachable")
+    assert sorted(os.listdir()) == ["items.jsonl", "out.jsonl"]
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_submitted(
+    connection: redis.Redis,
+) -> None:
+    Path("directory").mkdir()
+    file = write_lines({"image": URL})
+    for output in ("no/such/place.jsonl", "directory", "/dev/null"):
+        assert run(["batch", "submit", file, "--wait", "-o", output]) == Exit.USAGE
+    assert not connection.exists("bulk")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_output_without_wait_is_a_mistake_that_is_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["batch", "submit", write_lines({"image": URL}), "-o", "out"]) == Exit.USAGE
+    assert "add --wait" in capsys.readouterr().err
+
+
+def test_an_output_file_is_never_half_a_file(
+    finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["batch", "submit", write_lines(*[{"image": URL}] * 40), "--json"])
+    batch_id = json.loads(capsys.readouterr().out)["batch"]
+    finish(f"{batch_id}:0", [{"text": "a"}] * 32)
+    Path("out.jsonl").write_text("what was there\n")
+    assert run(["batch", "results", batch_id, "-o", "out.jsonl", "--timeout", "0.05"]) == 4
+    assert Path("out.jsonl").read_text() == "what was there\n"
+    assert sorted(os.listdir()) == ["items.jsonl", "out.jsonl"]
+    assert f"blipline batch results {batch_id}" in capsys.readouterr().err
+
+
+def test_no_wait_prints_what_there_is(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["batch", "submit", write_lines(*[{"image": URL}] * 40)])
+    batch_id = capsys.readouterr().out.strip()
+    finish(f"{batch_id}:0", [{"text": "a"}] * 32)
+    assert run(["batch", "results", batch_id, "--no-wait"]) == Exit.NO_RESULT
+    assert len(json_lines(capsys.readouterr().out)) == 32
+
+
+def test_status_and_cancel_tell_the_state(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["batch", "submit", write_lines({"image": URL})])
+    batch_id = capsys.readouterr().out.strip()
+    assert run(["batch", "status", batch_id]) == Exit.OK
+    assert capsys.readouterr().out == "queued: 0 of 1 done, 0 failed\n"
+    assert run(["batch", "cancel", batch_id]) == Exit.OK
+    assert capsys.readouterr().out == ""
+    assert run(["batch", "status", batch_id, "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["state"] == "cancelled"
+    assert run(["batch", "results", batch_id]) == Exit.SOME_FAILED
+
+
+def test_a_batch_that_nobody_submitted_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("status", "results", "cancel"):
+        assert run(["batch", verb, "no-such-batch"]) == Exit.USAGE
+        assert "no batch no-such-batch" in capsys.readouterr().err
+
+
+# Signals, pipes and bugs
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_batch_goes_on(connection: redis.Redis) -> None:
+    file = write_lines({"image": URL})
+    command = [*PROGRAM, "batch", "submit", file, "--wait", "-o", "out.jsonl"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not connection.exists("bulk"):
+            assert process.poll() is None
+        # Submitted; give it the moment to begin to wait.
+        threading.Event().wait(0.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == Exit.INTERRUPTED
+    assert "blipline batch results " in err
+    assert "Traceback" not in err
+    assert os.listdir() == ["items.jsonl"]
+    assert not list(connection.scan_iter(contract.cancel_key("*")))
+
+
+def test_a_reader_that_goes_away_is_no_error_to_talk_about(
+    finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["batch", "submit", write_lines({"image": URL})])
+    batch_id = capsys.readouterr().out.strip()
+    finish(f"{batch_id}:0", [{"text": "a"}])
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*PROGRAM, "batch", "results", batch_id]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=20)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (Exit.NO_READER, b"")
+
+
+def test_a_full_disk_behind_stdout_is_told() -> None:
+    with open("/dev/full", "wb") as full:
+        command = [*PROGRAM, "batch", "submit", write_lines({"image": URL})]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=20)
+    assert (ended.returncode, ended.stderr) == (2, b"blipline: stdout: No space left on device\n")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_bug_is_one_line_and_a_traceback_only_for_those_who_ask(
+    debug: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BLIPLINE_DEBUG", str(int(debug)))
+    assert report(KeyError("x")) == Exit.BUG
+    err = capsys.readouterr().err
+    assert "Please report it" in err
+    assert (err.count("\n") > 1) == debug

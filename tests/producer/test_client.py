@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from PIL import Image
+
+from demo.stack import free_port
+from producer import (
+    Client,
+    ConnectionFailed,
+    InvalidInput,
+    JobCancelled,
+    JobFailed,
+    JobUnknown,
+    State,
+    WaitTimeout,
+    contract,
+)
+
+URL = "https://images.example.com/cat.jpg"
+Finish = Callable[[str, list[dict[str, Any]]], None]
+
+
+def message(connection: redis.Redis, queue: str) -> dict[str, Any]:
+    """The newest message of a queue, as a worker would see it."""
+    raw = connection.lindex(queue, 0)
+    assert raw is not None
+    envelope: dict[str, Any] = json.loads(raw)
+    return envelope
+
+
+def test_a_submitted_job_is_queued_until_a_worker_begins_it(client: Client) -> None:
+    assert client.caption(URL).status() is State.QUEUED
+
+
+def test_a_job_is_found_again_by_its_id_alone(client: Client, redis_url: str) -> None:
+    job = client.caption(URL)
+    with Client(redis_url) as another:
+        assert another.job(job.id).status() is State.QUEUED
+
+
+def test_a_job_that_was_never_submitted_is_unknown(client: Client) -> None:
+    stranger = client.job("01890000-0000-7000-8000-0000000000zz")
+    assert stranger.status() is State.UNKNOWN
+    with pytest.raises(JobUnknown):
+        stranger.result(timeout=5)
+
+
+def test_a_job_older_than_results_are_kept_is_expired(client: Client) -> None:
+    # Its id says that it was made in 2023.
+    assert client.job("01890000-0000-7000-8000-000000000000").status() is State.EXPIRED
+
+
+def test_a_result_is_returned_as_soon_as_it_is_stored(client: Client, finish: Finish) -> None:
+    job = client.caption(URL)
+    finish(job.id, [{"text": "a red circle on a grey background"}])
+    assert job.result(timeout=1) == "a red circle on a grey background"
+    assert job.status() is State.DONE
+
+
+def test_a_failed_item_raises_its_code_and_message(client: Client, finish: Finish) -> None:
+    job = client.ask(URL, "what shape is it?")
+    finish(job.id, [contract.failure("image_unreachable", "404")])
+    with pytest.raises(JobFailed, match="404") as raised:
+        job.result(timeout=1)
+    assert raised.value.code == "image_unreachable"
+    assert job.status() is State.FAILED
+
+
+def test_a_finished_job_leaves_nothing_in_the_ledger(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    job = client.caption(URL)
+    finish(job.id, [{"text": "x"}])
+    assert not connection.exists(contract.OPEN_KEY, contract.RUNNING_KEY)
+
+
+def test_the_first_result_of_a_job_stays(client: Client, finish: Finish) -> None:
+    job = client.caption(URL)
+    finish(job.id, [{"text": "first"}])
+    finish(job.id, [{"text": "second"}])
+    assert job.result(timeout=1) == "first"
+
+
+def test_a_cancelled_job_says_so_at_once(client: Client) -> None:
+    job = client.caption(URL)
+    job.cancel()
+    assert job.status() is State.CANCELLED
+    with pytest.raises(JobCancelled):
+        job.result(timeout=5)
+
+
+def test_cancelling_a_finished_job_changes_nothing(client: Client, finish: Finish) -> None:
+    job = client.caption(URL)
+    finish(job.id, [{"text": "x"}])
+    job.cancel()
+    assert job.status() is State.DONE
+    assert job.result(timeout=1) == "x"
+
+
+def test_waiting_without_a_worker_ends_with_a_message_that_says_so(client: Client) -> None:
+    with pytest.raises(WaitTimeout, match=r"no worker has begun it.*python -m worker"):
+        client.caption(URL).result(timeout=0.2)
+
+
+def test_a_message_is_plain_celery_and_readable_in_a_monitor(
+    client: Client, connection: redis.Redis
+) -> None:
+    job = client.ask(URL, "how many shapes are there?", max_new_tokens=5)
+    headers = message(connection, "interactive")["headers"]
+    assert headers["task"] == "blipline.vqa"
+    assert headers["id"] == job.id
+    assert headers["kwargsrepr"] == f"{URL} 'how many shapes are there?'"
+
+
+def picture_bytes() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_path_bytes_and_a_pil_image_become_one_blob(
+    client: Client, connection: redis.Redis, tmp_path: Path
+) -> None:
+    data = picture_bytes()
+    (tmp_path / "red.png").write_bytes(data)
+    for image in (tmp_path / "red.png", str(tmp_path / "red.png"), data):
+        client.caption(image)
+    (blob,) = connection.keys("blipline:blob:*")
+    assert connection.get(blob) == data
+    client.caption(Image.new("RGB", (8, 8), "red"))
+    assert len(connection.keys("blipline:blob:*")) <= 2
+
+
+def test_an_uploaded_image_does_not_stay_for_ever(client: Client, connection: redis.Redis) -> None:
+    client.caption(picture_bytes())
+    (blob,) = connection.keys("blipline:blob:*")
+    assert 0 < connection.ttl(blob) <= contract.BLOB_TTL_S
+
+
+@pytest.mark.parametrize(
+    ("image", "code", "about"),
+    [
+        ("missing.png", "image_unreachable", "missing.png: No such file"),
+        (b"", "image_invalid", "0 bytes"),
+        (42, "image_invalid", "not int"),
+        (".", "image_unreachable", "not a regular file"),
+    ],
+)
+def test_an_unusable_image_is_refused_before_anything_is_submitted(
+    client: Client, connection: redis.Redis, image: Any, code: str, about: str
+) -> None:
+    with pytest.raises(InvalidInput, match=about) as raised:
+        client.caption(image)
+    assert raised.value.code == code
+    assert not connection.exists("interactive", contract.OPEN_KEY)
+
+
+def test_an_empty_question_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidInput, match="question is empty"):
+        client.ask(URL, "  ")
+
+
+def test_an_unknown_option_is_refused_with_those_that_exist(client: Client) -> None:
+    with pytest.raises(InvalidInput, match=r"beams: no such name; there are max_new_tokens"):
+        client.caption(URL, beams=5)
+
+
+def test_a_wrong_option_value_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidInput, match="temperature=-1"):
+        client.caption(URL, temperature=-1)
+
+
+def test_redis_away_is_one_clear_error_that_hides_the_password() -> None:
+    with Client(f"redis://user:secret@127.0.0.1:{free_port()}/0") as client:
+        with pytest.raises(ConnectionFailed, match="BLIPLINE_REDIS_URL") as raised:
+            client.caption(URL)
+        with pytest.raises(ConnectionFailed):
+            client.job("x").status()
+    assert "secret" not in str(raised.value)
+
+
+def test_a_wrong_redis_url_names_the_setting() -> None:
+    with pytest.raises(InvalidInput, match=r"BLIPLINE_REDIS_URL='localhost'.*redis://"):
+        Client("localhost")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from producer import contract
+from producer.contract import ErrorCode, Item, Options, Task
+
+
+@pytest.mark.parametrize("name", ["vqa", "blipline.vqa"])
+def test_a_task_is_found_by_its_short_and_its_full_name(name: str) -> None:
+    assert Task.parse(name) is Task.VQA
+
+
+def test_an_unknown_task_is_refused_with_the_list_of_those_that_exist() -> None:
+    with pytest.raises(ValueError, match=r"'segment'.*caption, vqa"):
+        Task.parse("segment")
+
+
+def test_an_item_may_name_its_own_task_in_short() -> None:
+    assert Item(image="https://x/y.png", task="vqa").task is Task.VQA  # type: ignore[arg-type]
+
+
+def test_a_chunk_id_gives_back_its_batch_and_number() -> None:
+    assert contract.parse_chunk_id(contract.chunk_id("0198-ab", 41)) == ("0198-ab", 41)
+
+
+@pytest.mark.parametrize("task_id", ["0198-ab", "a:b", ":", "3:"])
+def test_any_other_task_id_is_no_chunk(task_id: str) -> None:
+    assert contract.parse_chunk_id(task_id) is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("blob:" + "0" * 64, True),
+        ("blob:" + "0" * 63, False),
+        ("blob:" + "G" * 64, False),
+        ("https://blob:" + "0" * 64, False),
+    ],
+)
+def test_only_a_whole_sha256_makes_a_blob_reference(reference: str, expected: bool) -> None:
+    assert contract.is_blob(reference) is expected
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"temperature": -1}, "temperature=-1"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"top_p": 0}, "top_p=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"repetition_penalty": "much"}, "repetition_penalty='much'"),
+        ({"beams": 5}, "beams: no such name; there are max_new_tokens"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_value(options: dict[str, object], named: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        Options.model_validate(options)
+    assert named in contract.describe(raised.value, Options)
+
+
+def test_the_documented_error_codes_are_those_of_the_contract() -> None:
+    documented = (
+        "image_unreachable image_blocked image_too_large image_invalid prompt_too_long "
+        "option_invalid unsupported_task deadline_exceeded cancelled out_of_memory "
+        "engine_unavailable poisoned internal"
+    )
+    assert sorted(documented.split()) == sorted(code.value for code in ErrorCode)

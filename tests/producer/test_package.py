@@ -1,0 +1,79 @@
+"""The wheel: one package, light, and at home beside other people's packages."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = {"torch", "transformers", "worker", "config", "demo", "numpy", "httpx"}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names that a file imports absolutely."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "producer").rglob("*.py")), ids=lambda p: p.name)
+def test_the_client_imports_nothing_heavy_and_nothing_of_the_worker(path: Path) -> None:
+    assert not imported(path) & HEAVY
+    assert "producer" not in imported(path), "the wheel calls this package blipline"
+
+
+@pytest.mark.parametrize("module", ["worker.supervisor", "worker.celery_app", "worker.chunks"])
+def test_consumers_and_the_supervisor_start_without_torch(module: str) -> None:
+    program = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=100)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_one_package_under_a_unique_name(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.partition("/")[0] for name in archive.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"blipline"}
+
+
+def test_the_wheel_works_beside_a_django_project_with_a_config_of_its_own(
+    wheel: Path, redis_url: str, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    (project / "config").mkdir(parents=True)
+    (project / "config" / "__init__.py").write_text("MINE = True\n")
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    python = tmp_path / "env" / "bin" / "python"
+    site = next((tmp_path / "env").glob("lib/python*/site-packages"))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    # The dependencies are those of this run; only the package itself comes from the wheel.
+    dependencies = next(path for path in sys.path if path.endswith("site-packages"))
+    (site / "dependencies.pth").write_text(dependencies)
+    program = (
+        "import blipline, config; assert config.MINE;"
+        f"client = blipline.Client({redis_url!r});"
+        "print(client.caption('https://x/y.png').status());"
+        "client.close()"
+    )
+    done = subprocess.run(
+        [python, "-c", program], cwd=project, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "queued", done.stderr
