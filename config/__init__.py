@@ -1,0 +1,1 @@
+"""Settings and configuration of the processes that run on a worker machine."""

@@ -1,0 +1,108 @@
+"""The worker's settings: every knob of one machine, in one place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from producer.settings import ClientSettings
+
+DEMO_MODEL = Path(__file__).resolve().parent.parent / "demo" / "model"
+
+
+class WorkerSettings(ClientSettings):
+    """What the process tree of one accelerator needs to know."""
+
+    model: str = Field(
+        str(DEMO_MODEL),
+        description="Checkpoint directory or hub name, such as Salesforce/blip2-opt-2.7b",
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = Field(
+        "auto", description="auto is fp16 on a GPU and fp32 on a CPU"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+    max_rows: int = Field(64, ge=1, le=4096, description="Rows decoded together at most")
+    feature_cache_mb: int = Field(
+        256, ge=0, description="MiB of device memory that keep image features for later questions"
+    )
+    cpu_threads: int = Field(
+        0, ge=0, description="Threads of one model step on a CPU; 0: a core less than there are"
+    )
+    vqa_template: str = Field(
+        "Question: {question} Answer:", description="How a question reaches BLIP-2"
+    )
+    interactive_slots: int = Field(
+        16, ge=1, le=1024, description="Interactive messages handled at once"
+    )
+    bulk_slots: int = Field(4, ge=1, le=1024, description="Bulk chunks handled at once")
+    image_root: Path | None = Field(
+        None, description="Directory that file: references may name; unset: none may"
+    )
+    max_image_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Bytes of one encoded image at most"
+    )
+    max_image_pixels: int = Field(
+        64_000_000, ge=4096, description="Pixels of one image at most, known before it is decoded"
+    )
+    fetch_timeout_s: float = Field(
+        20.0, gt=0, description="Seconds that fetching one image from its host may take"
+    )
+    fetch_private_hosts: bool = Field(
+        False, description="Fetch from private, loopback and link-local addresses as well"
+    )
+    engine_wait_s: float = Field(
+        120.0, gt=0, description="Seconds a row waits for an engine that is starting again"
+    )
+    grace_s: float = Field(
+        60.0, gt=0, description="Seconds that SIGTERM leaves to finish what was begun"
+    )
+    ready_file: Path | None = Field(
+        None, description="Exists while this machine takes jobs; unset: `ready` in the run dir"
+    )
+    run_dir: Path | None = Field(
+        None, description="Private directory of the engine's socket and the readiness files"
+    )
+
+    @field_validator("vqa_template")
+    @classmethod
+    def _check_vqa_template(cls, template: str) -> str:
+        if "{question}" not in template:
+            raise ValueError("must contain {question}")
+        return template
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, device: str) -> str:
+        kind, _, index = device.partition(":")
+        if kind not in ("auto", "cpu", "cuda") or (index and not index.isdecimal()):
+            raise ValueError("choose auto, cpu, cuda or cuda:<n>")
+        return device
+
+    @field_validator("image_root")
+    @classmethod
+    def _check_image_root(cls, root: Path | None) -> Path | None:
+        if root is not None and not root.is_dir():
+            raise ValueError("must be a directory that exists")
+        return root
+
+    def runtime_dir(self) -> Path:
+        """The directory where this machine's consumers and their engine meet.
+
+        By default one for each user, model and device: consumers that want the same engine find it.
+        """
+        if self.run_dir is not None:
+            return self.run_dir
+        wanted = f"{self.redis_url} {self.model} {self.precision} {self.device}"
+        digest = hashlib.sha256(wanted.encode()).hexdigest()[:12]
+        root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        return Path(root) / f"blipline-{os.getuid()}" / digest
+
+    def environment(self) -> dict[str, str]:
+        """These settings as the environment of a child process."""
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        return {f"BLIPLINE_{name.upper()}": str(value) for name, value in given.items()}

@@ -1,0 +1,155 @@
+"""The chunk runner against a real Redis and a real engine process that only echoes."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from PIL import Image
+
+from producer import blobs, contract
+from producer.contract import Task
+from producer.ledger import Ledger
+from worker.chunks import ChunkRunner
+from worker.engine.client import EngineClient
+from worker.fetch import Fetcher
+from worker.images import Decoder
+
+ECHO = Path(__file__).with_name("echo_engine.py")
+Start = Callable[..., AbstractContextManager[ChunkRunner]]
+
+
+@pytest.fixture
+def running(connection: redis.Redis) -> Start:
+    """`running(*engine_options)`: a runner with an engine process of its own."""
+
+    @contextmanager
+    def start(*options: str) -> Iterator[ChunkRunner]:
+        with tempfile.TemporaryDirectory(prefix="blipline-test-") as directory:
+            socket = Path(directory, "engine.sock")
+            process = subprocess.Popen([sys.executable, str(ECHO), str(socket), *options])
+            engine = EngineClient(socket, wait_s=20)
+            fetcher = Fetcher(
+                connection, image_root=None, max_bytes=9999, timeout_s=1, private_hosts=False
+            )
+            engine.start()
+            info = engine.info(20)
+            decoder = Decoder(info.image_size, info.resample, 1_000_000)
+            yield ChunkRunner(Ledger(connection), fetcher, decoder, engine)
+            engine.close()
+            fetcher.close()
+            process.kill()
+            process.wait()
+
+    return start
+
+
+@pytest.fixture
+def blob(connection: redis.Redis) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "PNG")
+    return blobs.upload(connection, [buffer.getvalue()], ttl_s=60)[0]
+
+
+def caption(runner: ChunkRunner, items: Any, options: Any = None, task_id: str = "t") -> list[Any]:
+    return runner.run(task_id, Task.CAPTION, items, options, interactive=False)
+
+
+def codes(results: list[Any]) -> list[str]:
+    return [one["error"]["code"] if "error" in one else "ok" for one in results]
+
+
+def test_one_bad_item_never_harms_its_neighbours(
+    running: Start, connection: redis.Redis, blob: str
+) -> None:
+    (broken,) = blobs.upload(connection, [b"no image"], ttl_s=60)
+    items = [
+        {"image": blob, "prompt": "one"},
+        {"image": broken},
+        {"image": "blob:" + "0" * 64},
+        {"image": "ftp://x"},
+        {"image": "http://127.0.0.1/x.png"},
+        {"image": blob, "question": "not for captions"},
+        "nonsense",
+        {"image": blob, "prompt": "eight", "custom_id": "h"},
+    ]
+    with running() as runner:
+        results = caption(runner, items)
+    assert codes(results) == [
+        "ok",
+        "image_invalid",
+        "image_unreachable",
+        "image_blocked",
+        "image_blocked",
+        "option_invalid",
+        "option_invalid",
+        "ok",
+    ]
+    assert results[0]["text"].startswith("one by")
+    assert results[7]["text"].startswith("eight by")
+    assert results[7]["custom_id"] == "h"
+
+
+@pytest.mark.parametrize("items", [None, [], {}, "x", [{}] * 1025])
+def test_a_message_without_a_list_of_items_gets_one_error(running: Start, items: Any) -> None:
+    with running() as runner:
+        assert codes(caption(runner, items)) == ["option_invalid"]
+
+
+def test_wrong_options_fail_every_item_by_name(running: Start, blob: str) -> None:
+    with running() as runner:
+        results = caption(runner, [{"image": blob, "custom_id": "a"}] * 2, {"beams": 5})
+    assert codes(results) == ["option_invalid"] * 2
+    assert "beams: no such name" in results[0]["error"]["message"]
+    assert results[0]["custom_id"] == "a"
+
+
+def test_a_second_delivery_joins_the_first(
+    running: Start, connection: redis.Redis, blob: str
+) -> None:
+    with running("--hold") as runner, ThreadPoolExecutor(2) as pool:
+        stop = threading.Event()
+        watch = pool.submit(runner.watch_cancellations, stop)
+        first = threading.Thread(target=lambda: both.append(caption(runner, [{"image": blob}])))
+        both: list[Any] = []
+        first.start()
+        while not connection.zscore(contract.RUNNING_KEY, "t"):
+            pass
+        second = threading.Thread(target=lambda: both.append(caption(runner, [{"image": blob}])))
+        second.start()
+        Ledger(connection).cancel("t")
+        first.join(20)
+        second.join(20)
+        stop.set()
+        watch.result(20)
+    assert [codes(results) for results in both] == [["cancelled"], ["cancelled"]]
+    assert both[0] is both[1]
+
+
+def test_a_chunk_that_has_a_result_is_not_run_again(
+    running: Start, finish: Callable[..., None], blob: str, connection: redis.Redis
+) -> None:
+    finish("t", [{"text": "stored before"}])
+    with running() as runner:
+        assert caption(runner, [{"image": blob}]) == [{"text": "stored before"}]
+    assert not connection.exists(contract.RUNNING_KEY)
+
+
+@pytest.mark.parametrize("cancelled", ["batch", "batch:3"])
+def test_a_chunk_cancelled_before_it_began_never_runs(
+    running: Start, connection: redis.Redis, blob: str, cancelled: str
+) -> None:
+    Ledger(connection).cancel(cancelled)
+    with running() as runner:
+        results = caption(runner, [{"image": blob}, {"image": blob}], task_id="batch:3")
+    assert codes(results) == ["cancelled"] * 2

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from producer.contract import ErrorCode, Task
+from worker.items import Refused, Row, check_item, read_terms
+
+IMAGE = "https://x/y.png"
+
+
+def refusal(options: Any) -> Refused:
+    with pytest.raises(Refused) as raised:
+        read_terms(options, interactive=False)
+    return raised.value
+
+
+def error_of(task: Task, item: Any) -> dict[str, str]:
+    checked = check_item(task, item)
+    assert isinstance(checked, dict), checked
+    error: dict[str, str] = checked["error"]
+    return error
+
+
+@pytest.mark.parametrize("options", [None, {}])
+def test_no_options_are_plain_greedy_decoding(options: Any) -> None:
+    terms = read_terms(options, interactive=True)
+    assert terms.options.max_new_tokens == 20
+    assert terms.options.temperature == 0
+    assert terms.deadline is None
+
+
+def test_a_deadline_counts_from_now_on_the_clock_that_never_jumps() -> None:
+    terms = read_terms({"deadline": time.time() + 60}, interactive=False)
+    assert terms.deadline is not None
+    assert 59 < terms.deadline - time.monotonic() <= 60
+
+
+def test_a_chunk_begun_after_its_deadline_is_refused() -> None:
+    assert refusal({"deadline": time.time() - 5}).code is ErrorCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("options", [{"beams": 5}, {"top_p": 0}, "greedy", [1], 7])
+def test_wrong_options_are_refused(options: Any) -> None:
+    assert refusal(options).code is ErrorCode.OPTION_INVALID
+
+
+def test_a_caption_takes_its_prompt_and_a_question_its_question() -> None:
+    caption = check_item(Task.CAPTION, {"image": IMAGE, "prompt": "a red"})
+    question = check_item(Task.VQA, {"image": IMAGE, "question": "how many?"})
+    assert isinstance(caption, Row)
+    assert isinstance(question, Row)
+    assert (caption.text, question.text) == ("a red", "how many?")
+
+
+def test_an_item_may_ask_for_a_task_of_its_own() -> None:
+    row = check_item(Task.CAPTION, {"image": IMAGE, "task": "vqa", "question": "how many?"})
+    assert isinstance(row, Row)
+    assert row.task is Task.VQA
+
+
+@pytest.mark.parametrize(
+    ("task", "item", "about"),
+    [
+        (Task.VQA, {"image": IMAGE}, "question: empty or missing"),
+        (Task.VQA, {"image": IMAGE, "question": " \n"}, "question: empty or missing"),
+        (Task.VQA, {"image": IMAGE, "question": "q", "prompt": "p"}, "prompt:"),
+        (Task.CAPTION, {"image": IMAGE, "question": "q"}, "use the task vqa"),
+        (Task.CAPTION, {}, "image: missing"),
+        (Task.CAPTION, {"image": 5}, "image=5"),
+        (Task.CAPTION, {"image": IMAGE, "colour": "red"}, "colour: no such name"),
+        (Task.CAPTION, {"image": IMAGE, "task": "segment"}, "choose one of caption, vqa"),
+        (Task.CAPTION, "an image", "item="),
+    ],
+)
+def test_a_wrong_item_is_told_what_is_wrong(task: Task, item: Any, about: str) -> None:
+    error = error_of(task, item)
+    assert error["code"] == "option_invalid"
+    assert about in error["message"]
+
+
+def test_an_error_found_by_the_producer_is_handed_back() -> None:
+    found = {"code": "image_unreachable", "message": "no such file"}
+    assert error_of(Task.CAPTION, {"error": found}) == found

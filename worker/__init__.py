@@ -1,0 +1,1 @@
+"""Consumers, and the engine that they feed."""

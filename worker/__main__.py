@@ -1,0 +1,51 @@
+"""`python -m worker`: the process tree of one accelerator.
+
+Prints `ready` on stdout when it takes jobs. SIGTERM or Ctrl-C finishes what was begun and ends;
+a second one does not wait. Exit codes: 0 stopped, 1 a process kept dying, 2 a setting or the model
+cannot be used, 3 there is an engine here already.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+from config.settings import WorkerSettings
+from producer.errors import InvalidInput
+from worker.supervisor import Supervisor
+
+
+def main() -> int:
+    """Run until stopped."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s supervisor %(levelname)s %(message)s"
+    )
+    try:
+        settings = WorkerSettings.load(**vars(_parser().parse_args()))
+        supervisor = Supervisor(settings, on_ready=lambda: print("ready", flush=True))
+    except (InvalidInput, OSError) as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    return supervisor.run()
+
+
+def _parser() -> ArgumentParser:
+    """One option for each setting, so that none can be forgotten."""
+    parser = ArgumentParser(
+        prog="python -m worker", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
+    for name, field in WorkerSettings.model_fields.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar="VALUE",
+            help=f"{field.description} [BLIPLINE_{name.upper()}; default {field.default}]",
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The consumer: `celery -A worker.celery_app worker -P threads -Q interactive,bulk`.
+
+An entry point, so this module reads the environment when it is imported. Started by the
+supervisor or by hand, a consumer works with the engine of this machine, and starts one where
+there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from celery import Celery, signals
+from celery.platforms import SecurityWarning
+
+from config.celeryconfig import celery_settings
+from config.settings import WorkerSettings
+from producer.connection import connect
+from producer.errors import InvalidInput
+from producer.ledger import Ledger
+from worker.child import READY_FILE, when_orphaned
+from worker.chunks import ChunkRunner
+from worker.engine.client import EngineClient
+from worker.engine.protocol import private_dir, socket_path
+from worker.fetch import Fetcher
+from worker.images import Decoder
+from worker.tasks import register
+
+#: Seconds that an engine started by a consumer outlives its last consumer.
+LINGER_S: Final = 30.0
+#: Seconds that a model may take to load: hundreds of gigabytes from a slow disk.
+ENGINE_START_S: Final = 1800.0
+
+log = logging.getLogger(__name__)
+
+
+class Consumer:
+    """What one consumer process holds: its line to the engine, its connections, its runner."""
+
+    def __init__(self, settings: WorkerSettings, *, supervised: bool) -> None:
+        self._settings = settings
+        self._redis = connect(settings.redis_url, patient=True)
+        self._engine = EngineClient(
+            socket_path(private_dir(settings.runtime_dir())),
+            settings.engine_wait_s,
+            revive=None if supervised else start_engine,
+        )
+        self._fetcher = Fetcher(
+            self._redis,
+            image_root=settings.image_root,
+            max_bytes=settings.max_image_bytes,
+            timeout_s=settings.fetch_timeout_s,
+            private_hosts=settings.fetch_private_hosts,
+        )
+        self._stop = threading.Event()
+
+    def start(self) -> ChunkRunner:
+        """Wait for the engine, then be ready to run chunks."""
+        self._engine.start()
+        info = self._engine.info(ENGINE_START_S)
+        log.info("engine %d runs %s (%s)", info.pid, info.model, info.revision)
+        decoder = Decoder(info.image_size, info.resample, self._settings.max_image_pixels)
+        runner = ChunkRunner(Ledger(self._redis), self._fetcher, decoder, self._engine)
+        threading.Thread(
+            target=runner.watch_cancellations, args=(self._stop,), name="cancel-watch", daemon=True
+        ).start()
+        return runner
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._stop.set()
+        self._engine.close()
+        self._fetcher.close()
+        self._redis.close()
+
+
+def start_engine() -> None:
+    """Start an engine for the consumers of this machine; it leaves again if one is there."""
+    command = [sys.executable, "-m", "worker.engine", "--linger", str(LINGER_S)]
+    subprocess.Popen(command, start_new_session=True)
+
+
+def _settings() -> WorkerSettings:
+    try:
+        return WorkerSettings.load()
+    except InvalidInput as error:
+        sys.exit(f"worker: {error}")
+
+
+# What it warns of, code in a pickled message, cannot come in: consumers accept JSON alone.
+warnings.filterwarnings("ignore", category=SecurityWarning)
+
+settings = _settings()
+app = Celery("blipline")
+app.conf.update(celery_settings(settings.redis_url))
+register(app, lambda: _runner)
+
+_ready_file = os.environ.get(READY_FILE)
+_consumer: Consumer
+_runner: ChunkRunner
+
+
+@signals.worker_init.connect
+def _begin(**_: Any) -> None:
+    global _consumer, _runner
+    when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    _consumer = Consumer(settings, supervised=_ready_file is not None)
+    try:
+        _runner = _consumer.start()
+    except TimeoutError as error:
+        sys.exit(f"worker: {error}; see the engine's message above")
+
+
+@signals.worker_ready.connect
+def _announce(**_: Any) -> None:
+    if _ready_file is not None:
+        Path(_ready_file).touch()
+
+
+@signals.worker_shutting_down.connect
+def _withdraw(**_: Any) -> None:
+    if _ready_file is not None:
+        Path(_ready_file).unlink(missing_ok=True)
+
+
+@signals.worker_shutdown.connect
+def _end(**_: Any) -> None:
+    _consumer.close()

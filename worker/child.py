@@ -1,0 +1,29 @@
+"""What the supervisor tells its children through their environment."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+#: The file descriptor to watch: the supervisor holds the other end of the pipe for as long as it
+#: lives, so end of file tells its death, however it died.
+LIFELINE_FD: Final = "BLIPLINE_LIFELINE_FD"
+
+#: A consumer touches this file when it takes jobs, and removes it when it begins to shut down.
+READY_FILE: Final = "BLIPLINE_CONSUMER_READY_FILE"
+
+
+def when_orphaned(act: Callable[[], None]) -> None:
+    """Call `act`, from a thread, when the supervisor is gone. Without a supervisor, do nothing."""
+    descriptor = os.environ.pop(LIFELINE_FD, None)
+    if descriptor is None:
+        return
+
+    def watch() -> None:
+        while os.read(int(descriptor), 1):
+            pass
+        act()
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

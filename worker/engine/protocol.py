@@ -1,0 +1,116 @@
+"""What consumers and the engine say to each other over a Unix socket of this machine.
+
+Messages are pickled by `multiprocessing.connection`; whoever can open the socket could therefore
+run code here, so it lies in a directory that belongs to this user alone.
+
+=====================  =====================================================================
+consumer → engine      ``Rows``, ``Cancel``, ``AskHeld``, ``AskFigures``
+engine → consumer      ``EngineInfo`` (first, once), ``Answers``, ``Reply``
+=====================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from worker.engine.request import Answer, Request
+
+#: What `sockaddr_un` holds, less the end mark.
+MAX_SOCKET_PATH_BYTES = 107
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What a consumer must know to prepare rows for this engine."""
+
+    model: str
+    revision: str
+    #: Side of the model's square input, in pixels.
+    image_size: int
+    #: Pillow's number of the resampling filter.
+    resample: int
+    tasks: tuple[str, ...]
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Work; ids are the consumer's own."""
+
+    requests: list[Request]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody wants these any more; each still gets its one answer."""
+
+    ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class AskHeld:
+    """Which of these images need no pixels, since their features are at hand?"""
+
+    token: int
+    hashes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AskFigures:
+    """What has the engine done since its start?"""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to an Ask: a set of hashes, or the engine's figures."""
+
+    token: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Rows that have ended."""
+
+    answers: list[Answer]
+
+
+def hang_up(connection: Connection[Any, Any]) -> None:
+    """End a connection that another thread is reading: that thread reads end of file, and closes.
+
+    To close it here would leave that thread blocked, on a descriptor that may be used anew.
+    """
+    try:
+        with socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        # It has ended already.
+        return
+
+
+def private_dir(path: Path) -> Path:
+    """Make the directory, for this user alone; PermissionError if it is somebody else's."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.stat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise PermissionError(
+            f"{path} must belong to user {os.getuid()} alone (mode 0700): "
+            "set BLIPLINE_RUN_DIR to a private directory"
+        )
+    return path
+
+
+def socket_path(run_dir: Path) -> Path:
+    """Where the engine of this directory listens; OSError if no socket can have such a path."""
+    path = run_dir / "engine.sock"
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise OSError(f"{path} is too long for a Unix socket: set a shorter BLIPLINE_RUN_DIR")
+    return path

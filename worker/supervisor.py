@@ -1,0 +1,216 @@
+"""The process tree of one accelerator: an engine, and consumers that feed it.
+
+The engine comes first; once it is warm the consumers start. A child that dies is started again,
+with growing pauses; one that keeps dying ends the tree.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from config.settings import WorkerSettings
+from producer.contract import Queue
+from worker.child import LIFELINE_FD, READY_FILE
+from worker.engine.protocol import private_dir, socket_path
+
+log = logging.getLogger(__name__)
+
+#: A child's exit code that says: to start it again would not help.
+EXIT_UNUSABLE: Final = (2, 3)
+#: Deaths in a row, none after a steady time, that end the tree.
+MAX_DEATHS: Final = 5
+#: Seconds of being ready after which earlier deaths are forgotten.
+STEADY_S: Final = 10.0
+FIRST_PAUSE_S: Final = 0.1
+POLL_S: Final = 0.1
+#: Seconds that the engine may take to end: it holds no work any more.
+ENGINE_GRACE_S: Final = 10.0
+
+
+class ChildFailed(Exception):
+    """A child cannot be kept alive; the message says which, and why."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Child:
+    """A process that is kept alive, and the file that says it is ready."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], ready: Path
+    ) -> None:
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self._ready = ready
+        self._process: subprocess.Popen[bytes] | None = None
+        self._deaths = 0
+        self._ready_since: float | None = None
+        self._start_at = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Alive, and serving."""
+        return self.alive and self._ready.exists()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def mind(self, lifeline: int) -> None:
+        """Start it where it should run and does not; raises ChildFailed when that is hopeless."""
+        now = time.monotonic()
+        if self.alive:
+            self._ready_since = (self._ready_since or now) if self.ready else None
+            if self._ready_since is not None and now - self._ready_since > STEADY_S:
+                self._deaths = 0
+            return
+        if self._process is not None:
+            self._bury(now)
+        if now >= self._start_at:
+            self._start(lifeline)
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if there is anyone to get it."""
+        if self._process is not None and self.alive:
+            self._process.send_signal(number)
+
+    def end(self, timeout_s: float) -> None:
+        """SIGTERM, then SIGKILL after the timeout."""
+        self.signal(signal.SIGTERM)
+        if self._process is None:
+            return
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s does not end within %g s: killed", self.name, timeout_s)
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self, lifeline: int) -> None:
+        # A file of a predecessor that was killed says nothing about this process.
+        self._ready.unlink(missing_ok=True)
+        # A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which then
+        # ends its children in the right order.
+        self._process = subprocess.Popen(
+            self._command,
+            env={**os.environ, **self._environment, LIFELINE_FD: str(lifeline)},
+            pass_fds=[lifeline],
+            # stdout is for the supervisor's `ready`.
+            stdout=sys.stderr.fileno(),
+            start_new_session=True,
+        )
+
+    def _bury(self, now: float) -> None:
+        assert self._process is not None
+        code = self._process.returncode
+        self._process = None
+        self._ready_since = None
+        self._deaths += 1
+        how = f"{self.name} ended with {_describe(code)}"
+        if code in EXIT_UNUSABLE:
+            raise ChildFailed(f"{how}: see its message above", code)
+        if self._deaths >= MAX_DEATHS:
+            raise ChildFailed(f"{how}, {self._deaths} times in a row: giving up", 1)
+        pause_s = FIRST_PAUSE_S * 2 ** (self._deaths - 1)
+        self._start_at = now + pause_s
+        log.warning("%s; starting it again in %.1f s", how, pause_s)
+
+
+class Supervisor:
+    """Runs the tree until it is told to stop."""
+
+    def __init__(self, settings: WorkerSettings, on_ready: Callable[[], None]) -> None:
+        run_dir = private_dir(settings.runtime_dir())
+        self._grace_s = settings.grace_s
+        self._ready_file = settings.ready_file or run_dir / "ready"
+        self._on_ready = on_ready
+        environment = settings.environment()
+        self._engine = Child(
+            "engine", [sys.executable, "-m", "worker.engine"], environment, socket_path(run_dir)
+        )
+        slots = {Queue.INTERACTIVE: settings.interactive_slots, Queue.BULK: settings.bulk_slots}
+        self._consumers = [
+            _consumer(queue, count, environment, run_dir / f"{queue}.ready")
+            for queue, count in slots.items()
+        ]
+        self._stop = threading.Event()
+        self._hurry = threading.Event()
+
+    def stop(self) -> None:
+        """Finish what was begun, then end; a second call does not wait for it."""
+        (self._hurry if self._stop.is_set() else self._stop).set()
+
+    def run(self) -> int:
+        """The whole life of the tree; returns the exit code."""
+        # Held, never written to: children read its end of file when this process is gone.
+        lifeline, _held = os.pipe()
+        try:
+            self._mind_until_stopped(lifeline)
+            self._drain(lifeline)
+        except ChildFailed as failure:
+            log.error("%s", failure)
+            return failure.exit_code
+        finally:
+            self._ready_file.unlink(missing_ok=True)
+            for consumer in self._consumers:
+                consumer.end(0.0 if self._hurry.is_set() else self._grace_s)
+            self._engine.end(ENGINE_GRACE_S)
+        return 0
+
+    def _mind_until_stopped(self, lifeline: int) -> None:
+        announced = False
+        while not self._stop.wait(POLL_S):
+            self._engine.mind(lifeline)
+            if self._engine.ready or announced:
+                for consumer in self._consumers:
+                    consumer.mind(lifeline)
+            ready = self._engine.ready and all(one.ready for one in self._consumers)
+            self._publish_readiness(ready)
+            if ready and not announced:
+                announced = True
+                self._on_ready()
+
+    def _publish_readiness(self, ready: bool) -> None:
+        if ready:
+            self._ready_file.touch()
+        else:
+            self._ready_file.unlink(missing_ok=True)
+
+    def _drain(self, lifeline: int) -> None:
+        """Consumers finish what they hold; until they have, the engine is still kept alive."""
+        self._ready_file.unlink(missing_ok=True)
+        for consumer in self._consumers:
+            consumer.signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._grace_s
+        while any(one.alive for one in self._consumers) and time.monotonic() < deadline:
+            self._engine.mind(lifeline)
+            if self._hurry.wait(POLL_S):
+                return
+
+
+def _consumer(queue: Queue, slots: int, environment: Mapping[str, str], ready: Path) -> Child:
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
+    # With threads one process serves many messages, and none is forked with a model in it.
+    command += ["-P", "threads", "-c", str(slots), "-Q", queue.value]
+    # Several trees on one host are several nodes.
+    command += ["-n", f"{queue.value}-{os.getpid()}@%h"]
+    # Consumers have nothing to tell each other.
+    command += ["--without-gossip", "--without-mingle", "-l", "WARNING"]
+    return Child(queue.value, command, {**environment, READY_FILE: str(ready)}, ready)
+
+
+def _describe(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
