@@ -87,6 +87,12 @@ class Child:
         if self._process is not None and self.alive:
             self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """End it now, if it has not ended by itself."""
+        if self.alive:
+            log.warning("%s has not ended within its time: killed", self.name)
+            self.signal(signal.SIGKILL)
+
     def end(self, timeout_s: float) -> None:
         """SIGTERM, then SIGKILL after the timeout."""
         self.signal(signal.SIGTERM)
@@ -95,8 +101,7 @@ class Child:
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            log.warning("%s does not end within %g s: killed", self.name, timeout_s)
-            self._process.kill()
+            self.kill()
             self._process.wait()
 
     def _start(self, lifeline: int) -> None:
@@ -159,14 +164,14 @@ class Supervisor:
         lifeline, _held = os.pipe()
         try:
             self._mind_until_stopped(lifeline)
-            self._drain(lifeline)
         except ChildFailed as failure:
             log.error("%s", failure)
             return failure.exit_code
         finally:
             self._ready_file.unlink(missing_ok=True)
+            self._drain(lifeline)
             for consumer in self._consumers:
-                consumer.end(0.0 if self._hurry.is_set() else self._grace_s)
+                consumer.kill()
             self._engine.end(ENGINE_GRACE_S)
         return 0
 
@@ -190,13 +195,16 @@ class Supervisor:
             self._ready_file.unlink(missing_ok=True)
 
     def _drain(self, lifeline: int) -> None:
-        """Consumers finish what they hold; until they have, the engine is still kept alive."""
-        self._ready_file.unlink(missing_ok=True)
+        """Consumers finish what they hold, within the grace time; they need the engine for it."""
         for consumer in self._consumers:
             consumer.signal(signal.SIGTERM)
         deadline = time.monotonic() + self._grace_s
         while any(one.alive for one in self._consumers) and time.monotonic() < deadline:
-            self._engine.mind(lifeline)
+            try:
+                self._engine.mind(lifeline)
+            except ChildFailed as failure:
+                log.error("%s", failure)
+                return
             if self._hurry.wait(POLL_S):
                 return
 

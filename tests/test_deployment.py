@@ -1,0 +1,285 @@
+"""The files that deploy Blipline agree with its code. No Docker is needed."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import fnmatch
+import os
+import re
+import runpy
+import subprocess
+import sys
+import types
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+
+from config.settings import DEMO_MODEL, WorkerSettings
+from demo.stack import ROOT, free_port, running_flower, running_redis
+from producer import contract
+from worker.supervisor import ENGINE_GRACE_S
+
+COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE_TEXT)["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+FLOWER_CONFIG = ROOT / "config" / "flowerconfig.py"
+WORKERS = ["worker", "worker-cpu"]
+#: Where a place inside the container is meant: the image says it.
+SET_BY_IMAGE = {"BLIPLINE_RUN_DIR", "BLIPLINE_READY_FILE"}
+SETTINGS = {f"BLIPLINE_{name.upper()}" for name in WorkerSettings.model_fields}
+
+
+def variables(text: str) -> set[str]:
+    return set(re.findall(r"\bBLIPLINE_[A-Z_]*[A-Z]\b", text))
+
+
+def copied() -> set[str]:
+    """What the Dockerfile copies; each keeps its name."""
+    pairs = re.findall(r"^COPY (?:--\S+ )*(\S+) (\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    assert all(target in (source, ".") for source, target in pairs)
+    return {source for source, _ in pairs}
+
+
+def image_environment() -> dict[str, str]:
+    (line,) = re.findall(r"^ENV (.*)$", DOCKERFILE, flags=re.MULTILINE)
+    return dict(pair.split("=", 1) for pair in line.split())
+
+
+def health_command(service: str) -> list[str]:
+    kind, *command = SERVICES[service]["healthcheck"]["test"]
+    command = [part.replace("$$", "$") for part in command]
+    return ["sh", "-c", *command] if kind == "CMD-SHELL" else command
+
+
+def default_of(value: str) -> str:
+    """What Compose makes of `${NAME:-default}` where nothing is set."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+def test_up_starts_the_gpu_worker_and_the_cpu_worker_is_a_profile() -> None:
+    by_default = {name for name, service in SERVICES.items() if not service.get("profiles")}
+    assert {"redis", "worker", "flower"} <= by_default
+    assert SERVICES["worker-cpu"]["profiles"] == ["cpu"]
+
+
+def test_only_the_gpu_worker_reserves_a_gpu_and_pulls_cuda() -> None:
+    (device,) = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert "TORCH_INDEX" in SERVICES["worker"]["build"]["args"]
+    for name in ("worker-cpu", "flower"):
+        assert "deploy" not in SERVICES[name]
+        assert "args" not in SERVICES[name]["build"]
+        assert SERVICES[name]["image"] != SERVICES["worker"]["image"]
+    assert re.search(r"^ARG TORCH_INDEX=\S+/cpu$", DOCKERFILE, flags=re.MULTILINE)
+
+
+def test_the_worker_can_be_scaled() -> None:
+    for name in WORKERS:
+        assert not {"container_name", "ports"} & SERVICES[name].keys()
+
+
+def test_every_variable_is_a_setting_that_exists() -> None:
+    known = SETTINGS | variables(FLOWER_CONFIG.read_text())
+    assert variables(COMPOSE_TEXT) <= known
+    assert variables(DOCKERFILE) <= known
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_every_setting_reaches_the_worker(name: str) -> None:
+    given = SERVICES[name]["environment"].keys()
+    assert SETTINGS - given == SET_BY_IMAGE
+    assert image_environment().keys() >= SET_BY_IMAGE
+
+
+def test_every_variable_for_flower_is_read_by_its_configuration() -> None:
+    given = {name for name in SERVICES["flower"]["environment"] if "FLOWER" in name}
+    assert given == variables(FLOWER_CONFIG.read_text())
+
+
+def test_every_variable_of_compose_stands_in_the_docs() -> None:
+    documented = (ROOT / "docs" / "deployment.md").read_text()
+    named = set(re.findall(r"\$\{(\w+)", COMPOSE_TEXT))
+    assert {name for name in named if f"`{name}`" not in documented} == set()
+
+
+def test_everything_that_the_image_copies_is_there_and_not_ignored() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    for source in copied():
+        assert (ROOT / source).exists()
+        assert f"!{source}" in rules
+        later = rules[rules.index(f"!{source}") + 1 :]
+        assert not any(fnmatch.fnmatch(source, rule) for rule in later if rule[0] != "!")
+
+
+def test_every_package_that_the_image_needs_is_in_it() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    inside = copied() & packages
+    needed = {"worker"}
+    for package in inside:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    needed |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                    needed.add(node.module.partition(".")[0])
+    assert needed & packages <= inside
+
+
+def test_the_demo_model_is_in_the_image() -> None:
+    relative = DEMO_MODEL.relative_to(ROOT)
+    assert relative.parts[0] in copied()
+    assert (DEMO_MODEL / "config.json").is_file()
+
+
+def test_the_image_is_no_root_and_runs_the_worker() -> None:
+    users = re.findall(r"^USER (\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    assert users[-1] not in ("root", "0")
+    assert 'CMD ["python", "-m", "worker"]' in DOCKERFILE
+    for name in WORKERS:
+        assert "command" not in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_run_directory_is_private_to_the_image_user(name: str) -> None:
+    (uid,) = re.findall(r"useradd --uid (\d+)", DOCKERFILE)
+    (mount,) = SERVICES[name]["tmpfs"]
+    directory, _, options = mount.partition(":")
+    assert directory == image_environment()["BLIPLINE_RUN_DIR"]
+    assert {"mode=0700", f"uid={uid}"} <= set(options.split(","))
+    assert Path(image_environment()["BLIPLINE_READY_FILE"]).parent == Path(directory)
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_is_healthy_while_its_readiness_file_is_there(name: str, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    environment = {**os.environ, "BLIPLINE_READY_FILE": str(ready)}
+    assert subprocess.run(health_command(name), env=environment, check=False).returncode == 1
+    ready.touch()
+    assert subprocess.run(health_command(name), env=environment, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_docker_waits_longer_than_the_supervisor_takes_to_stop(name: str) -> None:
+    minutes = re.fullmatch(r"(\d+)m", SERVICES[name]["stop_grace_period"])
+    assert minutes
+    grace_s = WorkerSettings.model_fields["grace_s"].default
+    # The drain, then at worst each of two consumers once more, then the engine.
+    assert int(minutes[1]) * 60 > grace_s + ENGINE_GRACE_S
+
+
+@pytest.mark.parametrize("name", ["redis", "flower"])
+def test_ports_are_published_on_the_loopback_interface(name: str) -> None:
+    (port,) = SERVICES[name]["ports"]
+    assert default_of(port).startswith("127.0.0.1:")
+
+
+def test_every_service_restarts_is_checked_and_has_bounded_logs() -> None:
+    for service in SERVICES.values():
+        assert service["restart"] == "unless-stopped"
+        assert {"test", "interval", "timeout", "start_period"} <= service["healthcheck"].keys()
+        assert {"max-size", "max-file"} <= service["logging"]["options"].keys()
+
+
+def test_redis_accepts_its_command_line_and_keeps_its_queues() -> None:
+    _, config, *options = [default_of(part) for part in SERVICES["redis"]["command"]]
+    mounts = [mount.split(":") for mount in SERVICES["redis"]["volumes"]]
+    assert ["./config/redis.conf", config, "ro"] in mounts
+    assert options[:2] == ["--dir", "/data"]
+    assert ["redis", "/data"] in mounts
+    with running_redis(None, *options[2:]) as url, redis.Redis.from_url(url) as client:
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    with running_redis() as url, redis.Redis.from_url(url) as client:
+        assert client.config_get("save") == {"save": ""}
+    assert re.search(r"^appendonly yes$", (ROOT / "config/redis.conf").read_text(), re.MULTILINE)
+
+
+def test_compose_demands_flower_credentials() -> None:
+    given = SERVICES["flower"]["environment"]["BLIPLINE_FLOWER_AUTH"]
+    assert given.startswith("${BLIPLINE_FLOWER_AUTH:?")
+
+
+def test_flower_defines_every_option_of_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flower.options import options
+    from flower.views.tasks import TASK_COLUMNS
+
+    for name in variables(FLOWER_CONFIG.read_text()):
+        monkeypatch.setenv(name, "5555" if name.endswith("PORT") else "some:thing")
+    found = runpy.run_path(str(FLOWER_CONFIG))
+    names = {
+        name
+        for name, value in found.items()
+        if not name.startswith("__") and not isinstance(value, types.ModuleType)
+    }
+    assert names >= {"basic_auth", "persistent", "format_task"}
+    # Flower ignores silently what it does not know.
+    assert {name for name in names if name not in options} == set()
+    assert set(found["tasks_columns"].split(",")) <= TASK_COLUMNS.keys()
+
+
+def test_flower_shows_tasks_by_their_short_names() -> None:
+    from celery.events.state import Task
+
+    format_task = runpy.run_path(str(FLOWER_CONFIG))["format_task"]
+    for task in contract.Task:
+        assert format_task(Task(uuid="1", name=task.value)).name == task.short
+    assert format_task(Task(uuid="1", name="celery.group")).name == "celery.group"
+
+
+def get(url: str, credentials: str | None = None) -> int:
+    request = urllib.request.Request(url)
+    if credentials is not None:
+        encoded = base64.b64encode(credentials.encode()).decode()
+        request.add_header("Authorization", f"Basic {encoded}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_flower_serves_only_those_with_credentials(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BLIPLINE_FLOWER_AUTH", "ann:secret,bob:other")
+    monkeypatch.setenv("BLIPLINE_FLOWER_DB", str(tmp_path / "state"))
+    with running_flower(redis_url) as address:
+        for page in ("/", "/workers", "/tasks", "/api/tasks"):
+            assert get(f"{address}{page}") == 401
+            assert get(f"{address}{page}", "ann:wrong") == 401
+            assert get(f"{address}{page}", "ann:secret") == 200
+        assert get(f"{address}/tasks", "bob:other") == 200
+        # What Compose runs in the container, where Flower has its own port.
+        port = str(SERVICES["flower"]["environment"]["BLIPLINE_FLOWER_PORT"])
+        python, *command = health_command("flower")
+        assert python == "python"
+        command = [part.replace(f":{port}/", f":{address.rpartition(':')[2]}/") for part in command]
+        assert subprocess.run([sys.executable, *command], check=False).returncode == 0
+    # It is gone now, and the check says so.
+    gone = subprocess.run([sys.executable, *command], check=False, stderr=subprocess.DEVNULL)
+    assert gone.returncode != 0
+    # Its view outlives it.
+    assert list(tmp_path.glob("state*"))
+
+
+def test_flower_does_not_listen_to_others_without_credentials(redis_url: str) -> None:
+    environment = {
+        **os.environ,
+        "BLIPLINE_REDIS_URL": redis_url,
+        "BLIPLINE_FLOWER_ADDRESS": SERVICES["flower"]["environment"]["BLIPLINE_FLOWER_ADDRESS"],
+        "BLIPLINE_FLOWER_PORT": str(free_port()),
+    }
+    command = [sys.executable, "-m", *SERVICES["flower"]["command"].split()]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "BLIPLINE_FLOWER_AUTH=user:password" in ended.stderr
