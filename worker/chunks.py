@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,8 +17,9 @@ from producer.ledger import Ledger
 from worker.engine.client import EngineClient
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
 from worker.fetch import Fetched, Fetcher
-from worker.images import Decoder, ImageError
-from worker.items import Refused, Result, Row, Terms, check_item, read_terms
+from worker.images import Decoder
+from worker.items import Row, Terms, check_item, read_terms
+from worker.refused import Refused, Result
 
 log = logging.getLogger(__name__)
 
@@ -101,50 +103,52 @@ class ChunkRunner:
                 raise Refused(ErrorCode.CANCELLED, "cancelled before it was begun")
             terms = read_terms(options, interactive)
         except Refused as refusal:
-            return _named(items, [contract.failure(refusal.code, str(refusal))] * len(items))
-        return _named(items, self._answer(mine, [check_item(task, one) for one in items], terms))
+            return _named(items, [refusal.result] * len(items))
+        asked = self._ask(mine, task, items, terms)
+        return _named(items, [self._collect(mine, one, terms) for one in asked])
 
-    def _answer(self, mine: _Running, rows: Sequence[Row | Result], terms: Terms) -> list[Result]:
-        """Submit each row as soon as its image is there; then wait for all of them."""
-        results: list[Result | Future[Answer]] = [{}] * len(rows)
-        by_image: dict[str, list[int]] = {}
-        for place, row in enumerate(rows):
-            if isinstance(row, Row):
-                by_image.setdefault(row.item.image, []).append(place)
-            else:
-                results[place] = row
+    def _ask(
+        self, mine: _Running, task: Task, items: list[Any], terms: Terms
+    ) -> list[_Asked | Refused]:
+        """Submit the row of each item as soon as its image is there; in the order of the items."""
+        asked: dict[int, _Asked | Refused] = {}
+        by_image: dict[str, list[tuple[int, Row]]] = defaultdict(list)
+        for place, item in enumerate(items):
+            try:
+                row = check_item(task, item)
+                by_image[row.item.image].append((place, row))
+            except Refused as refusal:
+                asked[place] = refusal
         for reference, picture in self._pictures(list(by_image)):
-            for place in by_image[reference]:
-                row = rows[place]
-                assert isinstance(row, Row)
-                results[place] = (
-                    contract.failure(picture.code, str(picture))
-                    if isinstance(picture, ImageError)
-                    else self._submit(mine, row, picture, terms)
+            for place, row in by_image[reference]:
+                asked[place] = (
+                    picture
+                    if isinstance(picture, Refused)
+                    else _Asked(row, self._submit(mine, row, picture, terms))
                 )
-        return [
-            self._collect(mine, row, result, terms) if isinstance(result, Future) else result
-            for row, result in zip(rows, results, strict=True)
-        ]
+        return [asked[place] for place in range(len(items))]
 
-    def _pictures(self, references: list[str]) -> Any:
+    def _pictures(self, references: list[str]) -> Iterator[tuple[str, _Picture | Refused]]:
         """Each reference with its picture, those first whose features the engine has already."""
         hashes = {one: contract.blob_hash(one) for one in references if contract.is_blob(one)}
         held = self._engine.held(hashes.values())
-        known = [one for one, digest in hashes.items() if digest in held]
-        for reference in known:
-            yield reference, _Picture(hashes[reference], None)
-        missing = [one for one in references if hashes.get(one) not in held]
+        missing = []
+        for reference in references:
+            digest = hashes.get(reference)
+            if digest in held:
+                yield reference, _Picture(digest, None)
+            else:
+                missing.append(reference)
         for reference, fetched in zip(missing, self._fetcher.fetch(missing), strict=True):
             yield reference, self._decode(reference, fetched)
 
-    def _decode(self, reference: str, fetched: Fetched) -> _Picture | ImageError:
-        if isinstance(fetched, ImageError):
+    def _decode(self, reference: str, fetched: Fetched) -> _Picture | Refused:
+        if isinstance(fetched, Refused):
             return fetched
         try:
             pixels = self._decoder.decode(fetched)
-        except ImageError as error:
-            return error
+        except Refused as refusal:
+            return refusal
         if contract.is_blob(reference):
             return _Picture(contract.blob_hash(reference), pixels)
         return _Picture(hashlib.sha256(fetched).hexdigest(), pixels)
@@ -165,21 +169,30 @@ class ChunkRunner:
 
         return self._engine.submit(build)
 
-    def _collect(
-        self, mine: _Running, row: Row | Result, future: Future[Answer], terms: Terms
-    ) -> Result:
-        answer = future.result()
+    def _collect(self, mine: _Running, asked: _Asked | Refused, terms: Terms) -> Result:
+        """Wait for the engine's answer."""
+        if isinstance(asked, Refused):
+            return asked.result
+        answer = asked.answer.result()
         if answer.error_code == IMAGE_NEEDED:
             # Its features were evicted between the question and the row.
-            assert isinstance(row, Row)
-            (fetched,) = self._fetcher.fetch([row.item.image])
-            picture = self._decode(row.item.image, fetched)
-            if isinstance(picture, ImageError):
-                return contract.failure(picture.code, str(picture))
-            answer = self._submit(mine, row, picture, terms).result()
+            reference = asked.row.item.image
+            (fetched,) = self._fetcher.fetch([reference])
+            picture = self._decode(reference, fetched)
+            if isinstance(picture, Refused):
+                return picture.result
+            answer = self._submit(mine, asked.row, picture, terms).result()
         if answer.error_code is not None:
             return contract.failure(answer.error_code, answer.error_message)
         return {"text": answer.text}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A row that the engine has been given."""
+
+    row: Row
+    answer: Future[Answer]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import redis
 
 from producer import contract
 from producer.contract import ErrorCode
-from worker.images import ImageError
+from worker.refused import Refused
 
 #: URLs fetched at once by one consumer.
 FETCH_THREADS: Final = 32
@@ -25,11 +25,11 @@ MAX_REDIRECTS: Final = 5
 #: Seconds between two tries at a host that is in passing trouble.
 RETRY_PAUSES_S: Final = (0.2, 0.8)
 
-Fetched = bytes | ImageError
+Fetched = bytes | Refused
 
 
 class Fetcher:
-    """Resolves references; thread-safe. Raises nothing: what fails comes back as an ImageError."""
+    """Resolves references; thread-safe. Raises nothing: what fails comes back as an Refused."""
 
     def __init__(
         self,
@@ -81,30 +81,30 @@ class Fetcher:
     def _guarded(self, read: Callable[[str], bytes], reference: str) -> Fetched:
         try:
             return read(reference)
-        except ImageError as error:
+        except Refused as error:
             return error
         except Exception as error:
-            return ImageError(
+            return Refused(
                 ErrorCode.IMAGE_UNREACHABLE, f"{reference}: {type(error).__name__}: {error}"
             )
 
     def _read_file(self, reference: str) -> bytes:
         parts = urlsplit(reference)
         if parts.scheme != "file":
-            raise ImageError(
+            raise Refused(
                 ErrorCode.IMAGE_BLOCKED,
                 f"{reference}: an image is https://…, blob:<sha256> or file:<path>",
             )
         if self._root is None:
-            raise ImageError(
+            raise Refused(
                 ErrorCode.IMAGE_BLOCKED,
                 f"{reference}: this worker reads no files; BLIPLINE_IMAGE_ROOT allows a directory",
             )
         path = (self._root / unquote(parts.path)).resolve()
         if not path.is_relative_to(self._root):
-            raise ImageError(ErrorCode.IMAGE_BLOCKED, f"{reference}: outside the image root")
+            raise Refused(ErrorCode.IMAGE_BLOCKED, f"{reference}: outside the image root")
         if not path.is_file():
-            raise ImageError(ErrorCode.IMAGE_UNREACHABLE, f"{reference}: no such file")
+            raise Refused(ErrorCode.IMAGE_UNREACHABLE, f"{reference}: no such file")
         with path.open("rb") as file:
             return self._bounded(reference, iter(lambda: file.read(1 << 16), b""))
 
@@ -118,7 +118,7 @@ class Fetcher:
                 if isinstance(error, httpx.TransportError):
                     error = _Passing(f"{url}: {error or type(error).__name__}")
                 if pause_s is None or time.monotonic() + pause_s > deadline:
-                    raise ImageError(ErrorCode.IMAGE_UNREACHABLE, str(error)) from None
+                    raise Refused(ErrorCode.IMAGE_UNREACHABLE, str(error)) from None
                 time.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
 
@@ -128,13 +128,13 @@ class Fetcher:
                 if response.status_code >= 500 or response.status_code == 429:
                     raise _Passing(f"{url}: the host answers {response.status_code}")
                 if response.status_code != 200:
-                    raise ImageError(
+                    raise Refused(
                         ErrorCode.IMAGE_UNREACHABLE,
                         f"{url}: the host answers {response.status_code}",
                     )
                 return self._bounded(url, response.iter_bytes(), deadline)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
-            raise ImageError(ErrorCode.IMAGE_UNREACHABLE, f"{url}: {error}") from None
+            raise Refused(ErrorCode.IMAGE_UNREACHABLE, f"{url}: {error}") from None
 
     def _bounded(
         self, reference: str, pieces: Iterator[bytes], deadline: float | None = None
@@ -143,13 +143,13 @@ class Fetcher:
         for piece in pieces:
             data += piece
             if len(data) > self._max_bytes:
-                raise ImageError(
+                raise Refused(
                     ErrorCode.IMAGE_TOO_LARGE,
                     f"{reference}: more than {self._max_bytes:,} bytes",
                 )
             if deadline is not None and time.monotonic() > deadline:
                 # A host that drips a byte a second would pass every single read.
-                raise ImageError(
+                raise Refused(
                     ErrorCode.IMAGE_UNREACHABLE,
                     f"{reference}: not complete after {self._timeout_s:g} s",
                 )
@@ -178,7 +178,7 @@ class _CheckedBackend(httpcore.SyncBackend):
         addresses = [str(entry[4][0]) for entry in found]
         for address in addresses:
             if not is_public(address):
-                raise ImageError(
+                raise Refused(
                     ErrorCode.IMAGE_BLOCKED,
                     f"{host} is {address}, which is no public address; "
                     "BLIPLINE_FETCH_PRIVATE_HOSTS=true allows it",
@@ -220,8 +220,8 @@ def _http_client(timeout_s: float, private_hosts: bool) -> httpx.Client:
     )
 
 
-def _lost_blob(reference: str) -> ImageError:
-    return ImageError(
+def _lost_blob(reference: str) -> Refused:
+    return Refused(
         ErrorCode.IMAGE_UNREACHABLE,
         f"{reference}: not in Redis; uploads are kept for a time only: submit the image again",
     )

@@ -19,6 +19,7 @@ from PIL import (  # noqa: F401
 )
 
 from producer.contract import ErrorCode
+from worker.refused import Refused
 
 #: Formats that are decoded; Pillow knows many more, each a door of its own.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -30,14 +31,6 @@ Image.MAX_IMAGE_PIXELS = None
 _decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
-class ImageError(Exception):
-    """This image has no pixels for us; `code` is one of the contract's."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 @dataclass(frozen=True, slots=True)
 class Decoder:
     """Decodes for one model. `size` is the side of its square input, in pixels."""
@@ -47,29 +40,29 @@ class Decoder:
     max_pixels: int
 
     def decode(self, encoded: bytes) -> bytes:
-        """RGB as uint8, rows of pixels, size * size * 3 bytes; raises ImageError.
+        """RGB as uint8, rows of pixels, size * size * 3 bytes; raises Refused.
 
         Of an animation the first frame; EXIF rotation applied; transparency on white.
         """
         if not encoded:
-            raise ImageError(ErrorCode.IMAGE_INVALID, "the image is empty (0 bytes)")
+            raise Refused(ErrorCode.IMAGE_INVALID, "the image is empty (0 bytes)")
         with _decoding:
             try:
                 return self._decode(encoded)
-            except ImageError:
+            except Refused:
                 raise
             except UnidentifiedImageError:
-                raise ImageError(
+                raise Refused(
                     ErrorCode.IMAGE_INVALID,
                     f"not an image of a known format: use one of {', '.join(FORMATS)}",
                 ) from None
             except MemoryError:
-                raise ImageError(
+                raise Refused(
                     ErrorCode.IMAGE_TOO_LARGE, "the image does not fit into memory"
                 ) from None
             except Exception as error:
                 # Pillow's decoders raise whatever a broken file drives them to.
-                raise ImageError(
+                raise Refused(
                     ErrorCode.IMAGE_INVALID, f"the image cannot be decoded: {error}"
                 ) from None
 
@@ -84,7 +77,7 @@ class Decoder:
         """The header alone tells: a bomb is never unpacked."""
         width, height = image.size
         if width * height > self.max_pixels:
-            raise ImageError(
+            raise Refused(
                 ErrorCode.IMAGE_TOO_LARGE,
                 f"the image has {width} x {height} pixels; at most {self.max_pixels:,} are decoded",
             )

@@ -9,19 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from producer import contract
-from producer.contract import ErrorCode, Item, Options, Task
+from producer.contract import MAX_TEXT_CHARS, ErrorCode, Item, Options, Task
 from worker.engine.request import GenerationOptions
-
-#: One item's entry in the result of its chunk.
-Result = dict[str, Any]
-
-
-class Refused(Exception):
-    """No item of the chunk can be worked on; `code` is one of the contract's."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+from worker.refused import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +50,23 @@ def read_terms(options: Any, interactive: bool) -> Terms:
     return Terms(GenerationOptions(**generation), deadline, interactive)
 
 
-def check_item(task: Task, source: Any) -> Row | Result:
-    """A row, or the error that this item ends with."""
+def check_item(task: Task, source: Any) -> Row:
+    """A row from an item of the message; raises Refused."""
     try:
         item = Item.model_validate(source)
     except ValidationError as error:
-        return contract.failure(ErrorCode.OPTION_INVALID, contract.describe(error, Item))
+        raise Refused(ErrorCode.OPTION_INVALID, contract.describe(error, Item)) from None
     if item.error is not None:
-        return {"error": item.error.model_dump(mode="json")}
+        raise Refused(item.error.code, item.error.message)
     wanted = item.task or task
     problem = _problem(wanted, item)
     if problem is not None:
-        return contract.failure(ErrorCode.OPTION_INVALID, problem)
-    return Row(wanted, item, (item.question if wanted is Task.VQA else item.prompt) or "")
+        raise Refused(ErrorCode.OPTION_INVALID, problem)
+    text = (item.question if wanted is Task.VQA else item.prompt) or ""
+    if len(text) > MAX_TEXT_CHARS:
+        about = f"the text has {len(text):,} characters; at most {MAX_TEXT_CHARS:,} are read"
+        raise Refused(ErrorCode.PROMPT_TOO_LONG, about)
+    return Row(wanted, item, text)
 
 
 def _problem(task: Task, item: Item) -> str | None:

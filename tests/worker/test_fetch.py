@@ -13,7 +13,7 @@ import redis
 from producer import blobs
 from producer.contract import ErrorCode
 from worker.fetch import Fetched, Fetcher, is_public
-from worker.images import ImageError
+from worker.refused import Refused
 
 
 class Host(BaseHTTPRequestHandler):
@@ -97,7 +97,7 @@ def fetch(connection: redis.Redis) -> Iterator[Callable[[str], Fetched]]:
 
 
 def code_of(fetched: Fetched) -> ErrorCode:
-    assert isinstance(fetched, ImageError), fetched
+    assert isinstance(fetched, Refused), fetched
     return fetched.code
 
 

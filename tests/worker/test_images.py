@@ -11,7 +11,8 @@ from PIL import Image
 from transformers import BlipImageProcessorPil
 
 from producer.contract import ErrorCode
-from worker.images import Decoder, ImageError
+from worker.images import Decoder
+from worker.refused import Refused
 
 SIZE = 32
 DECODER = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=4_000_000)
@@ -33,8 +34,8 @@ def pixels(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(DECODER.decode(data), dtype=np.uint8).reshape(SIZE, SIZE, 3)
 
 
-def refusal(data: bytes) -> ImageError:
-    with pytest.raises(ImageError) as raised:
+def refusal(data: bytes) -> Refused:
+    with pytest.raises(Refused) as raised:
         DECODER.decode(data)
     return raised.value
 
@@ -114,7 +115,7 @@ def test_a_flipped_bit_anywhere_never_raises_anything_but_an_image_error() -> No
         for place in range(0, len(data), 7):
             data[place] ^= 0x41
             # Some survive the flip; any other exception would leave this block and fail the test.
-            with contextlib.suppress(ImageError):
+            with contextlib.suppress(Refused):
                 DECODER.decode(bytes(data))
             data[place] ^= 0x41
 

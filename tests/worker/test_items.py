@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from producer.contract import ErrorCode, Task
-from worker.items import Refused, Row, check_item, read_terms
+from worker.items import check_item, read_terms
+from worker.refused import Refused
 
 IMAGE = "https://x/y.png"
 
@@ -18,9 +19,9 @@ def refusal(options: Any) -> Refused:
 
 
 def error_of(task: Task, item: Any) -> dict[str, str]:
-    checked = check_item(task, item)
-    assert isinstance(checked, dict), checked
-    error: dict[str, str] = checked["error"]
+    with pytest.raises(Refused) as raised:
+        check_item(task, item)
+    error: dict[str, str] = raised.value.result["error"]
     return error
 
 
@@ -50,14 +51,11 @@ def test_wrong_options_are_refused(options: Any) -> None:
 def test_a_caption_takes_its_prompt_and_a_question_its_question() -> None:
     caption = check_item(Task.CAPTION, {"image": IMAGE, "prompt": "a red"})
     question = check_item(Task.VQA, {"image": IMAGE, "question": "how many?"})
-    assert isinstance(caption, Row)
-    assert isinstance(question, Row)
     assert (caption.text, question.text) == ("a red", "how many?")
 
 
 def test_an_item_may_ask_for_a_task_of_its_own() -> None:
     row = check_item(Task.CAPTION, {"image": IMAGE, "task": "vqa", "question": "how many?"})
-    assert isinstance(row, Row)
     assert row.task is Task.VQA
 
 
@@ -79,6 +77,12 @@ def test_a_wrong_item_is_told_what_is_wrong(task: Task, item: Any, about: str) -
     error = error_of(task, item)
     assert error["code"] == "option_invalid"
     assert about in error["message"]
+
+
+def test_a_text_far_beyond_any_model_never_reaches_the_engine() -> None:
+    error = error_of(Task.VQA, {"image": IMAGE, "question": "why " * 10_000})
+    assert error["code"] == "prompt_too_long"
+    assert "40,000 characters" in error["message"]
 
 
 def test_an_error_found_by_the_producer_is_handed_back() -> None:

@@ -1,0 +1,74 @@
+"""What goes into the engine and what comes out. Imported by consumers: no torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+#: Internal code, never shown to a producer: the request came without pixels and the features of
+#: its image are gone. Whoever sent it sends it again, with pixels.
+IMAGE_NEEDED = "image_needed"
+
+RequestId = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How one row is decoded. The defaults are greedy decoding of 20 new tokens at most."""
+
+    max_new_tokens: int = 20
+    min_new_tokens: int = 0
+    temperature: float = 0.0  # 0 is greedy
+    top_k: int = 0  # 0 is off
+    top_p: float = 1.0  # 1 is off
+    repetition_penalty: float = 1.0  # 1 is off
+    no_repeat_ngram_size: int = 0  # 0 is off
+    seed: int | None = None  # None draws a fresh one for each request
+
+    def problem(self) -> str | None:
+        """Say in one sentence what is wrong with these options, or None."""
+        for broken, sentence in (
+            (self.max_new_tokens < 1, "max_new_tokens must be at least 1."),
+            (
+                not 0 <= self.min_new_tokens <= self.max_new_tokens,
+                "min_new_tokens must lie between 0 and max_new_tokens.",
+            ),
+            (not 0 <= self.temperature < math.inf, "temperature must be 0 (greedy) or more."),
+            (self.top_k < 0, "top_k must be 0 (off) or more."),
+            (not 0 < self.top_p <= 1, "top_p must be above 0 and at most 1."),
+            (not 0 < self.repetition_penalty < math.inf, "repetition_penalty must be above 0."),
+            (self.no_repeat_ngram_size < 0, "no_repeat_ngram_size must be 0 (off) or more."),
+            (
+                self.seed is not None and not 0 <= self.seed < 2**63,
+                "seed must lie between 0 and 2**63 - 1.",
+            ),
+        ):
+            if broken:
+                return sentence
+        return None
+
+
+@dataclass(slots=True)
+class Request:
+    """One row of work: an image, a text and how to decode."""
+
+    id: RequestId
+    task: str  # "caption" | "vqa"
+    image_hash: str
+    #: uint8, size * size * 3, rows of RGB; None when the engine should hold the features already.
+    pixels: bytes | None
+    text: str  # caption: the prompt or ""; vqa: the question
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+    interactive: bool = False
+    deadline: float | None = None  # on the engine's clock, time.monotonic() seconds
+
+
+@dataclass(slots=True)
+class Answer:
+    """The one end of a request: a text, or an error of its own."""
+
+    id: RequestId
+    text: str = ""
+    tokens: int = 0  # new tokens, the end token included
+    error_code: str | None = None
+    error_message: str = ""
