@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: What callers may pass as an image: a path or reference, raw bytes of a file, or a PIL image.
 ImageSource = Union[str, "os.PathLike[str]", bytes, "Image"]
 
+_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+
 #: What names its scheme is a reference, for the worker to resolve or to refuse; all else is a path.
 _REFERENCE = re.compile(r"blob:|file:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -70,14 +72,24 @@ def _bytes_of(image: ImageSource) -> bytes:
     if isinstance(image, str | os.PathLike):
         return _read_file(Path(image))
     if hasattr(image, "save"):
-        # Lossless: what the model sees is what the caller holds.
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        return buffer.getvalue()
+        return _as_png(image)
     raise InvalidInput(
         f"an image is a path, a URL, bytes or a PIL image, not {type(image).__name__}",
         ErrorCode.IMAGE_INVALID,
     )
+
+
+def _as_png(image: Image) -> bytes:
+    """Lossless: what the model sees is what the caller holds."""
+    buffer = io.BytesIO()
+    try:
+        # PNG has no place for CMYK, Lab and the like.
+        kept = image if image.mode in _PNG_MODES else image.convert("RGB")
+        kept.save(buffer, format="PNG")
+    except (OSError, ValueError) as error:
+        # Pillow reads a file only when its pixels are asked for.
+        raise InvalidInput(f"the image cannot be read: {error}", ErrorCode.IMAGE_INVALID) from None
+    return buffer.getvalue()
 
 
 def _read_file(path: Path) -> bytes:

@@ -63,6 +63,8 @@ class Client:
         `image` is a path, a URL, the bytes of an image file, or a PIL image. `options` are those
         of `contract.Options`. After `deadline_s` seconds the answer is no longer wanted.
         """
+        if not isinstance(prompt, str | None):
+            raise InvalidInput(f"the prompt must be a string, not {type(prompt).__name__}")
         return self._submit(Task.CAPTION, {"image": image, "prompt": prompt}, deadline_s, options)
 
     def ask(
@@ -74,7 +76,7 @@ class Client:
         **options: Any,
     ) -> Job:
         """Ask a question about an image; see `caption` for the rest."""
-        if not question.strip():
+        if not isinstance(question, str) or not question.strip():
             raise InvalidInput("the question is empty: ask something about the image")
         return self._submit(Task.VQA, {"image": image, "question": question}, deadline_s, options)
 
@@ -102,13 +104,7 @@ class Client:
         submission = Submission(
             batch_id or new_id(), _task(task), _options(options, deadline_s), chunk_items
         )
-        submission.run(
-            items,
-            self._redis,
-            self._publisher,
-            self._settings,
-            on_submitted or (lambda total: None),
-        )
+        submission.run(items, self._redis, self._publisher, self._settings, on_submitted)
         return self.batch(submission.batch_id)
 
     def job(self, job_id: str) -> Job:

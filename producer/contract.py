@@ -94,6 +94,9 @@ class ErrorCode(StrEnum):
 CHUNK_ITEMS: Final = 32
 #: Items that one message may carry at most: a worker holds a whole chunk in memory.
 MAX_CHUNK_ITEMS: Final = 1024
+#: Characters of a prompt or question at most. No model here holds as many tokens as that is words,
+#: and a tokenizer that is given a book would hold up everyone else's rows.
+MAX_TEXT_CHARS: Final = 20_000
 #: Seconds a result is kept after it was stored.
 RESULT_TTL_S: Final = 24 * 3600
 #: Seconds an uploaded image is kept after its last upload; longer than a sensible wait in a queue.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import redis
 
@@ -15,6 +16,10 @@ from .contract import Item, ItemError, Queue, Task
 from .errors import InvalidInput
 from .publish import PIPELINE_MESSAGES, Chunk, Publisher
 from .settings import ClientSettings
+
+#: Seconds that a chunk may wait for others to be published with it. A full group of URLs is ready
+#: in about this time; local images, which are read and uploaded, take longer.
+PUBLISH_AFTER_S: Final = 0.02
 
 #: An item of a batch: an image alone, or a mapping with `image` and `prompt`, `question` and
 #: `custom_id` as the task needs them.
@@ -44,9 +49,8 @@ class Submission:
         url, total = settings.redis_url, 0
         with reaching(url):
             self._record(client, total, submitted=False)
-        chunks = self._chunks(items, client, settings)
         # What the caller's iterable raises is the caller's: it is read outside of `reaching`.
-        while group := list(islice(chunks, PIPELINE_MESSAGES)):
+        for group in _grouped(self._chunks(items, client, settings)):
             with reaching(url):
                 publisher.publish_many(group, Queue.BULK)
                 total += sum(len(chunk.items) for chunk in group)
@@ -63,19 +67,10 @@ class Submission:
         while sources := list(islice(stream, self._chunk_items)):
             ready = [_prepare(source) for source in sources]
             with reaching(settings.redis_url):
-                self._upload(ready, client, settings.blob_ttl_s)
+                _upload(ready, client, settings.blob_ttl_s)
             task_id = contract.chunk_id(self.batch_id, number)
             yield Chunk(task_id, self._task, ready, self._options)
             number += 1
-
-    def _upload(self, items: list[dict[str, Any]], client: redis.Redis, ttl_s: int) -> None:
-        """Replace the bytes of local images by references."""
-        local = [item for item in items if isinstance(item.get("image"), bytes)]
-        if local:
-            images = [item["image"] for item in local]
-            references = blobs.upload(client, images, ttl_s)
-            for item, reference in zip(local, references, strict=True):
-                item["image"] = reference
 
     def _record(self, client: redis.Redis, total: int, *, submitted: bool) -> None:
         key = contract.batch_key(self.batch_id)
@@ -89,6 +84,30 @@ class Submission:
         pipe.hset(key, mapping=fields)
         pipe.expire(key, contract.BATCH_TTL_S)
         pipe.execute()
+
+
+def _grouped(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Chunks to publish together: as many as are ready soon, so that workers begin at once."""
+    group: list[Chunk] = []
+    publish_at = 0.0
+    for chunk in chunks:
+        if not group:
+            publish_at = time.monotonic() + PUBLISH_AFTER_S
+        group.append(chunk)
+        if len(group) == PIPELINE_MESSAGES or time.monotonic() >= publish_at:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _upload(items: list[dict[str, Any]], client: redis.Redis, ttl_s: int) -> None:
+    """Replace the bytes of local images by references."""
+    local = [item for item in items if isinstance(item.get("image"), bytes)]
+    if local:
+        references = blobs.upload(client, [item["image"] for item in local], ttl_s)
+        for item, reference in zip(local, references, strict=True):
+            item["image"] = reference
 
 
 def _prepare(source: ItemSource) -> dict[str, Any]:
