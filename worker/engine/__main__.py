@@ -11,13 +11,22 @@ import logging
 import os
 import signal
 import sys
+import time
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from config.settings import WorkerSettings
 from producer.errors import InvalidInput
 from worker.child import when_orphaned
 from worker.engine.protocol import EngineInfo, private_dir, socket_path
+
+if TYPE_CHECKING:
+    from worker.models import Model
+
+#: Seconds that fetching, decoding and resizing a picture of a megapixel takes one core.
+PREPARE_S: Final = 0.01
+IMAGES_TIMED: Final = 4
 
 EXIT_UNUSABLE = 2
 EXIT_TAKEN = 3
@@ -62,7 +71,7 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
     from worker.engine.selfcheck import check
     from worker.models import LoadError, load
 
-    torch.set_num_threads(settings.cpu_threads or max(1, (os.cpu_count() or 1) - 1))
+    torch.set_num_threads(settings.cpu_threads or os.cpu_count() or 1)
     try:
         model = load(
             settings.model, settings.precision, settings.device, vqa_template=settings.vqa_template
@@ -72,6 +81,8 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
             max_rows=settings.max_rows,
             feature_bytes=settings.feature_cache_mb * 1024 * 1024,
         )
+        if not settings.cpu_threads and model.device.type == "cpu":
+            leave_a_core(model)
         engine.warm_up()
         check(engine)
     except LoadError as error:
@@ -93,10 +104,26 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
     return 0
 
 
+def leave_a_core(model: Model) -> None:
+    """Leave a core to those who prepare images, where that takes longer than the model does."""
+    import torch
+
+    side = model.image_size
+    pixels = torch.zeros(IMAGES_TIMED, side, side, 3, dtype=torch.uint8)
+    model.encode(pixels)
+    began = time.perf_counter()
+    model.encode(pixels)
+    if time.perf_counter() - began < IMAGES_TIMED * PREPARE_S:
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+
+
 def _refuse(reason: str) -> int:
     print(f"engine: {reason}", file=sys.stderr, flush=True)
     return EXIT_UNUSABLE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    # The interpreter would spend a second on taking torch apart, while the machine is to be free.
+    os._exit(code)

@@ -12,12 +12,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+OUT_OF_MEMORY = "out_of_memory"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why one row could not be run, even alone."""
 
     code: str
     message: str
+
+
+#: Batches of items, each with its result.
+Parts = Iterator[tuple[Sequence[Item], Result | Failure]]
 
 
 class Halving(Generic[Item, Result]):
@@ -30,16 +37,30 @@ class Halving(Generic[Item, Result]):
     def __init__(self, work: Callable[[Sequence[Item]], Result], limit: int) -> None:
         self.work = work
         self.limit = limit
+        self._short_of_memory = False
 
-    def run(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], Result | Failure]]:
+    def run(self, items: Sequence[Item]) -> Parts[Item, Result]:
         """Yield every item once, in order, in batches with their result; a Failure has one item."""
         done = 0
         while done < len(items):
             batch = items[done : done + self.limit]
-            yield from self._attempt(batch)
+            yield from self._remember(self._attempt(batch), len(batch))
             done += len(batch)
 
-    def _attempt(self, items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], Result | Failure]]:
+    def _remember(self, parts: Parts[Item, Result], size: int) -> Parts[Item, Result]:
+        """Pass a batch's parts on, and learn from them what size fits memory."""
+        self._short_of_memory, largest, all_fit = False, 0, True
+        for part, result in parts:
+            if isinstance(result, Failure):
+                all_fit = all_fit and result.code != OUT_OF_MEMORY
+            else:
+                largest = max(largest, len(part))
+            yield part, result
+        # An item that does not fit alone says nothing about how many of the others do.
+        if self._short_of_memory and all_fit and 0 < largest < size:
+            self.limit = largest
+
+    def _attempt(self, items: Sequence[Item]) -> Parts[Item, Result]:
         result: Result | Failure
         try:
             result = self.work(items)
@@ -51,9 +72,9 @@ class Halving(Generic[Item, Result]):
             yield items, result
             return
         # Outside of `except`: there the error's frames would keep the batch's tensors alive.
-        if result.code == "out_of_memory":
+        if result.code == OUT_OF_MEMORY:
             torch.cuda.empty_cache()
-            self.limit = max(1, len(items) // 2)
+            self._short_of_memory = True
         if len(items) == 1:
             yield items, result
             return
@@ -67,6 +88,6 @@ def describe(error: Exception) -> Failure:
     # A CPU's allocator raises a plain RuntimeError.
     memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if memory or "can't allocate memory" in str(error):
-        return Failure("out_of_memory", "This row alone does not fit the engine's memory.")
+        return Failure(OUT_OF_MEMORY, "This row alone does not fit the engine's memory.")
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return Failure("internal", f"The model failed on this row: {first_line}")

@@ -8,37 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from worker.engine.encoder import Encoder
 from worker.engine.features import FeatureCache
 from worker.engine.halving import Failure, Halving
-from worker.engine.request import IMAGE_NEEDED, Answer, Request, RequestId
+from worker.engine.request import Answer, Request, RequestId
+from worker.engine.row import CANCELLED, EXPIRED, NOT_FINITE, Row, problem
 from worker.engine.sampler import BROKEN, Sampler
 from worker.engine.scheduler import Scheduler
 from worker.engine.warmup import measure_prefill_steps
 from worker.models import LoadError, Model
-
-#: Images in one run of the vision encoder; on a CPU throughput is best here, on a GPU nearly so.
-MAX_ENCODE_BATCH = 32
-
-CANCELLED = Failure("cancelled", "The request was cancelled.")
-EXPIRED = Failure("deadline_exceeded", "The deadline passed before the answer was complete.")
-NOT_FINITE = Failure("internal", "The model computed no finite numbers for this row.")
-EVICTED = Failure(IMAGE_NEEDED, "The image's features are gone; send its pixels again.")
-
-
-@dataclass(slots=True)
-class Row:
-    """A request on its way: its whole prompt, its features until prefill, its new tokens."""
-
-    request: Request
-    prompt: list[int]
-    feature: Tensor | None = None
-    tokens: list[int] = field(default_factory=list)
-    failure: Failure | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +61,7 @@ class Engine:
         self.model, self.clock = model, clock
         self.scheduler = Scheduler(max_rows, min(reserved_rows, max_rows - 1))
         self.features = FeatureCache(feature_bytes)
+        self.encoder = Encoder(model, self.features)
         self.slots = model.new_slots(max_rows)
         self.sampler = Sampler(model.vocab_size, model.eos_ids, model.device, model.suppressed_ids)
         self.figures = Figures()
@@ -85,7 +69,6 @@ class Engine:
         self._live: dict[RequestId, Row] = {}  # waiting and active
         self._rows: list[Row] = []  # row i decodes in slot i
         self._answers: list[Answer] = []
-        self._encoder = Halving(self._encode_images, MAX_ENCODE_BATCH)
         self._prefiller = Halving(self._prefill_rows, max_rows)
         self._decoder = Halving(self._decode_rows, max_rows)
         self._no_logits = torch.full((1, model.vocab_size), torch.nan, device=model.device)
@@ -100,7 +83,7 @@ class Engine:
         if request.id in self._live:
             raise ValueError(f"request id {request.id!r} is already in the engine")
         row = self._live[request.id] = Row(request, [], self.features.get(request.image_hash))
-        row.failure = self._problem(row)
+        row.failure = problem(row, self.model)
         if row.failure is None:
             self.scheduler.add(request)
         else:
@@ -140,32 +123,6 @@ class Engine:
             self._take_tokens(torch.cat(logits))
         return self._deliver(started)
 
-    def _problem(self, row: Row) -> Failure | None:
-        """What keeps a request from ever being run. Fills in the row's prompt."""
-        request, model = row.request, self.model
-        if request.task not in model.tasks:
-            offered = ", ".join(sorted(model.tasks))
-            return Failure("unsupported_task", f"This model offers {offered}, not {request.task}.")
-        if (problem := request.options.problem()) is not None:
-            return Failure("option_invalid", problem)
-        if request.pixels is None and row.feature is None:
-            return EVICTED
-        size = model.image_size
-        if request.pixels is not None and len(request.pixels) != size * size * 3:
-            return Failure("image_invalid", f"Pixels must be {size}x{size} RGB, one byte each.")
-        try:
-            row.prompt = model.prompt(request.task, request.text)
-        except (TypeError, ValueError):
-            return Failure("option_invalid", "The text is not valid Unicode.")
-        needed, new = len(row.prompt), request.options.max_new_tokens
-        if needed + new > model.max_length:
-            return Failure(
-                "prompt_too_long",
-                f"Image and prompt take {needed} tokens and {new} new ones are asked for;"
-                f" the model holds {model.max_length}.",
-            )
-        return None
-
     def _expire(self, now: float) -> None:
         """Answer what is out of time, and free the slots of rows that are over."""
         for request in self.scheduler.expire(now):
@@ -185,38 +142,22 @@ class Engine:
         return [self._live[request.id] for request in requests]
 
     def _encode(self, rows: list[Row]) -> list[Row]:
-        """Give every row the features of its image; returns the rows that have them."""
-        unknown: dict[str, list[Row]] = {}
+        """Give newcomers the features of their images; returns the rows that have them."""
+        self.encoder.run(rows)
+        self.figures.encoded_images = self.encoder.images
+        self.figures.cache_hits = self.encoder.hits
         for row in rows:
-            image_hash = row.request.image_hash
-            row.feature = self.features.get(image_hash) if row.feature is None else row.feature
-            if row.feature is None:
-                unknown.setdefault(image_hash, []).append(row)
-        self.figures.cache_hits += len(rows) - len(unknown)
-        for sharers, result in self._encoder.run(list(unknown.values())):
-            if isinstance(result, Failure):
-                self._reject(sharers[0], result)
-                continue
-            for same_image, feature in zip(sharers, result, strict=True):
-                self.features.put(same_image[0].request.image_hash, feature)
-                for row in same_image:
-                    row.feature = feature
+            if row.failure is not None:
+                self._answer(row)
         return [row for row in rows if row.failure is None]
-
-    def _encode_images(self, sharers: Sequence[list[Row]]) -> list[Tensor]:
-        size, count = self.model.image_size, len(sharers)
-        joined = bytearray().join(rows[0].request.pixels or b"" for rows in sharers)
-        pixels = torch.frombuffer(joined, dtype=torch.uint8).view(count, size, size, 3)
-        features = self.model.encode(pixels.to(self.model.device))
-        self.figures.encoded_images += count
-        return [feature.clone() for feature in features]  # a view would keep the whole batch
 
     def _prefill(self, rows: list[Row]) -> list[Tensor]:
         """Append newcomers to the active rows. Their first logits, in order."""
         logits = []
         for batch, result in self._prefiller.run(rows):
             if isinstance(result, Failure):
-                self._reject(batch, result)
+                batch[0].failure = result
+                self._answer(batch[0])
                 continue
             logits.append(result)
             for row in batch:
@@ -271,11 +212,6 @@ class Engine:
         order = self.slots.drop(leaving)
         self.sampler.reorder(order)
         self._rows = [self._rows[i] for i in order]
-
-    def _reject(self, rows: Sequence[Row], failure: Failure) -> None:
-        for row in rows:
-            row.failure = failure
-            self._answer(row)
 
     def _answer(self, row: Row) -> None:
         request, failure = row.request, row.failure

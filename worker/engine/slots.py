@@ -115,14 +115,18 @@ class SlotCache(Cache):
     def _allocate(self, capacity: int) -> None:
         layers, heads, dim = self.shape
         # Zeros, not empty memory: a masked NaN is still a NaN after the product with its weight 0.
-        self.buffers = torch.zeros(
+        buffers = torch.zeros(
             (layers, 2, self.rows, capacity, heads, dim), dtype=self.dtype, device=self.device
         )
-        self.capacity = capacity
-        self._first_lines = torch.arange(self.rows, device=self.device) * capacity
         blocked = torch.full((capacity, capacity), -torch.inf, dtype=self.dtype, device=self.device)
-        self.causal = blocked.triu(1)
-        for layer, (keys, values) in zip(self.slot_layers, self.buffers, strict=True):
+        causal, first_lines = (
+            blocked.triu(1),
+            torch.arange(self.rows, device=self.device) * capacity,
+        )
+        # Only now, when nothing can run out of memory any more, does anything change.
+        self.buffers, self.causal, self.first_lines = buffers, causal, first_lines
+        self.capacity = capacity
+        for layer, (keys, values) in zip(self.slot_layers, buffers, strict=True):
             layer.place(keys, values)
 
     def reserve(self, length: int) -> None:
@@ -158,7 +162,7 @@ class SlotCache(Cache):
         step = self.width_step
         width = min(self.capacity, -(-longest // step) * step)
         positions = self.positions[start:stop]
-        self._aim(start, stop, width, self._first_lines[start:stop] + positions)
+        self._aim(start, stop, width, self.first_lines[start:stop] + positions)
         mask = self.causal[:, :width].index_select(0, positions)
         return positions[:, None], mask[:, None, None]
 

@@ -1,0 +1,135 @@
+"""Admission on a fake clock: nothing here needs a model."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.engine.request import Request
+from worker.engine.scheduler import Scheduler
+
+
+def ask(name: str, interactive: bool = False, deadline: float | None = None) -> Request:
+    return Request(name, "caption", name, b"", "", interactive=interactive, deadline=deadline)
+
+
+def names(requests: list[Request]) -> str:
+    return "".join(str(request.id) for request in requests)
+
+
+def fill(scheduler: Scheduler, bulk: str = "", interactive: str = "") -> None:
+    for name in bulk:
+        scheduler.add(ask(name))
+    for name in interactive:
+        scheduler.add(ask(name, interactive=True))
+
+
+def test_an_idle_engine_admits_at_once() -> None:
+    scheduler = Scheduler(max_rows=4, prefill_steps=100)
+    fill(scheduler, bulk="a")
+    assert names(scheduler.admit(active=0, active_bulk=0)) == "a"
+    assert len(scheduler) == 0
+
+
+def test_interactive_comes_first_and_then_the_oldest() -> None:
+    scheduler = Scheduler(max_rows=4)
+    fill(scheduler, bulk="abc", interactive="xy")
+    assert names(scheduler.admit(0, 0)) == "xyab"
+    assert names(scheduler.admit(0, 0)) == "c"
+
+
+def test_never_more_than_the_free_rows_are_admitted() -> None:
+    scheduler = Scheduler(max_rows=4, prefill_steps=0)
+    fill(scheduler, bulk="abc", interactive="xyz")
+    assert names(scheduler.admit(active=2, active_bulk=2)) == "xy"
+    assert scheduler.admit(active=4, active_bulk=2) == []
+
+
+def test_bulk_leaves_the_reserved_rows_to_interactive() -> None:
+    scheduler = Scheduler(max_rows=4, reserved_rows=2, prefill_steps=0)
+    fill(scheduler, bulk="abc")
+    assert names(scheduler.admit(0, 0)) == "ab"
+    assert scheduler.admit(active=2, active_bulk=2) == []
+    fill(scheduler, interactive="xyz")
+    assert names(scheduler.admit(active=2, active_bulk=2)) == "xy"
+
+
+def test_bulk_may_use_its_share_while_interactive_rows_hold_the_reserved_ones() -> None:
+    scheduler = Scheduler(max_rows=4, reserved_rows=2, prefill_steps=0)
+    fill(scheduler, bulk="abc")
+    assert names(scheduler.admit(active=2, active_bulk=0)) == "ab"
+
+
+def test_bulk_waits_until_its_waiting_has_cost_as_much_as_a_prefill() -> None:
+    # Given 6 active rows and a prefill of 2 steps: admitting costs 12 row-steps.
+    scheduler = Scheduler(max_rows=9, prefill_steps=2.0)
+    fill(scheduler, bulk="abc")
+    # When 3 rows wait, then 3, 6, 9 and 12 row-steps have gone by after as many steps.
+    assert [names(scheduler.admit(6, 6)) for _ in range(4)] == ["", "", "", "abc"]
+
+
+def test_waiting_is_counted_anew_after_each_admission() -> None:
+    scheduler = Scheduler(max_rows=4, prefill_steps=1.0)
+    fill(scheduler, bulk="a")
+    assert [names(scheduler.admit(2, 2)) for _ in range(2)] == ["", "a"]
+    fill(scheduler, bulk="b")
+    assert [names(scheduler.admit(2, 2)) for _ in range(2)] == ["", "b"]
+
+
+def test_rows_that_find_no_slot_do_not_count_as_waiting() -> None:
+    scheduler = Scheduler(max_rows=3, prefill_steps=1.0)
+    fill(scheduler, bulk="ab")
+    for _ in range(50):
+        assert scheduler.admit(active=3, active_bulk=3) == []
+    assert scheduler.admit(active=2, active_bulk=2) == []
+
+
+def test_an_interactive_request_is_admitted_at_once_and_takes_bulk_with_it() -> None:
+    scheduler = Scheduler(max_rows=8, prefill_steps=100)
+    fill(scheduler, bulk="a")
+    assert scheduler.admit(active=5, active_bulk=5) == []
+    fill(scheduler, interactive="x")
+    assert names(scheduler.admit(active=5, active_bulk=5)) == "xa"
+
+
+def test_a_request_expires_when_its_deadline_comes_and_only_once() -> None:
+    scheduler = Scheduler(max_rows=1)
+    for name, deadline in (("a", 30.0), ("b", 10.0), ("c", None), ("d", 20.0)):
+        scheduler.add(ask(name, deadline=deadline))
+    assert names(scheduler.expire(now=9.9)) == ""
+    assert names(scheduler.expire(now=20.0)) == "bd"
+    assert names(scheduler.expire(now=20.0)) == ""
+    assert names(scheduler.admit(0, 0)) == "a"
+
+
+def test_a_removed_request_is_neither_admitted_nor_expired() -> None:
+    scheduler = Scheduler(max_rows=4)
+    scheduler.add(ask("a", deadline=1.0))
+    scheduler.add(ask("x", interactive=True))
+    assert scheduler.remove("a") is not None
+    assert scheduler.remove("a") is None
+    assert "a" not in scheduler
+    assert scheduler.expire(now=5.0) == []
+    assert names(scheduler.admit(0, 0)) == "x"
+
+
+def test_an_id_used_again_keeps_its_new_deadline() -> None:
+    scheduler = Scheduler(max_rows=4)
+    scheduler.add(ask("a", deadline=1.0))
+    scheduler.remove("a")
+    scheduler.add(ask("a", deadline=9.0))
+    assert scheduler.expire(now=5.0) == []
+    assert names(scheduler.expire(now=9.0)) == "a"
+
+
+def test_deadlines_of_requests_that_are_gone_do_not_pile_up() -> None:
+    scheduler = Scheduler(max_rows=4)
+    for number in range(1000):
+        scheduler.add(ask(str(number), deadline=1e9))
+        scheduler.admit(0, 0)
+    assert len(scheduler._deadlines) < 100
+
+
+@pytest.mark.parametrize("reserved_rows", [-1, 4, 5])
+def test_reserved_rows_must_leave_room_for_bulk(reserved_rows: int) -> None:
+    with pytest.raises(ValueError, match="reserved_rows"):
+        Scheduler(max_rows=4, reserved_rows=reserved_rows)

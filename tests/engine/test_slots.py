@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from worker.engine.slots import FIRST_CAPACITY, SlotCache
+
+HEADS, DIM, LAYERS = 2, 3, 2
+
+
+@pytest.fixture(autouse=True)
+def inference() -> object:
+    with torch.inference_mode():
+        yield
+
+
+def new_slots(rows: int = 6, limit: int = 200) -> SlotCache:
+    return SlotCache((LAYERS, HEADS, DIM), rows, limit, torch.float32, torch.device("cpu"))
+
+
+def states(values: list[list[float]]) -> Tensor:
+    """Keys of (rows, heads, new, dim) that say which row and token they belong to."""
+    return torch.tensor(values)[:, None, :, None].expand(-1, HEADS, -1, DIM).contiguous()
+
+
+def prefill(slots: SlotCache, rows: dict[int, int]) -> None:
+    """Rows named 1, 2, ... of some length; the key of token t of row r is r + t / 1000."""
+    width = max(rows.values())
+    slots.begin_prefill(len(rows), width)
+    keys = states([[row + token / 1000 for token in range(width)] for row in rows])
+    for layer in range(LAYERS):
+        slots.update(keys, -keys, layer)
+    slots.append(list(rows.values()))
+
+
+def decode(slots: SlotCache, names: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """One token for each row, written in every layer; the last layer's view, and the mask."""
+    positions, mask = slots.begin_decode(0, len(names))
+    keys = states([[n + p / 1000] for n, p in zip(names, positions[:, 0].tolist(), strict=True)])
+    for layer in range(LAYERS):
+        seen, values = slots.update(keys, -keys, layer)
+    slots.advance()
+    return seen, values, mask
+
+
+def visible(seen: Tensor, mask: Tensor) -> list[list[float]]:
+    """What each row may attend to, by the first head and dimension."""
+    return [
+        [round(x, 3) for x in row[open_].tolist()]
+        for row, open_ in zip(seen[:, 0, :, 0], mask[:, 0, 0] == 0, strict=True)
+    ]
+
+
+def line(name: int, length: int) -> list[float]:
+    return [round(name + token / 1000, 3) for token in range(length)]
+
+
+def test_each_row_sees_its_own_tokens_and_nothing_else() -> None:
+    slots = new_slots()
+    prefill(slots, {1: 3, 2: 5, 3: 1})
+    decode(slots, [1, 2, 3])
+    seen, values, mask = decode(slots, [1, 2, 3])
+    assert visible(seen, mask) == [line(1, 5), line(2, 7), line(3, 3)]
+    assert torch.equal(values, -seen)
+
+
+def test_newcomers_join_behind_the_active_rows() -> None:
+    slots = new_slots()
+    prefill(slots, {1: 2})
+    decode(slots, [1])
+    prefill(slots, {2: 4, 3: 1})
+    assert visible(*decode(slots, [1, 2, 3])[::2]) == [line(1, 4), line(2, 5), line(3, 2)]
+
+
+def test_the_last_rows_move_into_freed_slots() -> None:
+    slots = new_slots()
+    prefill(slots, {1: 2, 2: 3, 3: 4, 4: 5, 5: 6})
+    slots.tokens[:5] = torch.tensor([10, 20, 30, 40, 50])
+    order = slots.drop([1, 0, 4])
+    assert order == [3, 2] or order == [2, 3]
+    names = [order[0] + 1, order[1] + 1]
+    assert slots.tokens[:2].tolist() == [10 * name for name in names]
+    assert slots.lengths == [name + 1 for name in names]
+    assert visible(*decode(slots, names)[::2]) == [line(name, name + 2) for name in names]
+
+
+def test_a_reused_slot_shows_nothing_of_its_former_row() -> None:
+    slots = new_slots(rows=1)
+    prefill(slots, {1: 9})
+    slots.drop([0])
+    prefill(slots, {2: 2})
+    assert visible(*decode(slots, [2])[::2]) == [line(2, 3)]
+
+
+def test_buffers_grow_by_doubling_and_keep_what_they_held() -> None:
+    slots = new_slots(limit=200)
+    prefill(slots, {1: FIRST_CAPACITY, 2: 3})
+    seen, _, mask = decode(slots, [1, 2])
+    assert slots.capacity == 2 * FIRST_CAPACITY
+    assert visible(seen, mask) == [line(1, FIRST_CAPACITY + 1), line(2, 4)]
+    slots.reserve(150)
+    assert slots.capacity == 200  # the model's limit, not 256
+
+
+def test_a_row_beyond_the_models_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="exceeds"):
+        new_slots(limit=80).reserve(81)
+
+
+def test_an_empty_cache_gives_back_what_a_long_row_took() -> None:
+    slots = new_slots()
+    prefill(slots, {1: 150, 2: 2})
+    slots.drop([0])
+    assert slots.capacity == 150
+    slots.drop([0])
+    assert (slots.capacity, slots.count) == (FIRST_CAPACITY, 0)
+
+
+def test_a_scrubbed_row_leaves_no_nan_to_its_successor() -> None:
+    slots = new_slots(rows=1)
+    slots.begin_prefill(1, 8)
+    for layer in range(LAYERS):
+        slots.update(
+            torch.full((1, HEADS, 8, DIM), torch.nan), torch.zeros(1, HEADS, 8, DIM), layer
+        )
+    slots.append([8])
+    slots.scrub(0)
+    slots.drop([0])
+    prefill(
+        slots,
+        {
+            1: 2,
+        },
+    )
+    assert slots.buffers.isfinite().all()
+
+
+def test_a_part_of_the_rows_can_be_decoded_again_before_the_step_counts() -> None:
+    slots = new_slots()
+    prefill(slots, {1: 2, 2: 3, 3: 4})
+    slots.begin_decode(0, 3)
+    for part, names in (((0, 1), [1]), ((1, 3), [2, 3])):
+        positions, mask = slots.begin_decode(*part)
+        keys = states(
+            [[n + p / 1000] for n, p in zip(names, positions[:, 0].tolist(), strict=True)]
+        )
+        seen, _ = slots.update(keys, -keys, 0)
+        assert visible(seen, mask) == [line(name, name + 2) for name in names]
+    assert slots.lengths == [2, 3, 4]
