@@ -31,7 +31,9 @@ class WorkerSettings(ClientSettings):
         256, ge=0, description="MiB of device memory that keep image features for later questions"
     )
     cpu_threads: int = Field(
-        0, ge=0, description="Threads of one model step on a CPU; 0: a core less than there are"
+        0,
+        ge=0,
+        description="Threads of one model step on a CPU; 0: all, less one if images take longer",
     )
     vqa_template: str = Field(
         "Question: {question} Answer:", description="How a question reaches BLIP-2"

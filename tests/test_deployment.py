@@ -171,7 +171,7 @@ def test_docker_waits_longer_than_the_supervisor_takes_to_stop(name: str) -> Non
     minutes = re.fullmatch(r"(\d+)m", SERVICES[name]["stop_grace_period"])
     assert minutes
     grace_s = WorkerSettings.model_fields["grace_s"].default
-    # The drain, then at worst each of two consumers once more, then the engine.
+    # The drain, then the engine.
     assert int(minutes[1]) * 60 > grace_s + ENGINE_GRACE_S
 
 

@@ -138,6 +138,18 @@ def test_a_path_bytes_and_a_pil_image_become_one_blob(
     assert len(connection.keys("blipline:blob:*")) <= 2
 
 
+@pytest.mark.parametrize("mode", ["CMYK", "LAB", "RGBA", "1", "I;16"])
+def test_a_pil_image_of_any_mode_can_be_submitted(client: Client, mode: str) -> None:
+    assert client.caption(Image.new(mode, (8, 8))).status() is State.QUEUED
+
+
+def test_a_pil_image_of_a_truncated_file_is_refused(client: Client) -> None:
+    broken = Image.open(io.BytesIO(picture_bytes()[:-30]))
+    with pytest.raises(InvalidInput, match="cannot be read") as raised:
+        client.caption(broken)
+    assert raised.value.code == "image_invalid"
+
+
 def test_an_uploaded_image_does_not_stay_for_ever(client: Client, connection: redis.Redis) -> None:
     client.caption(picture_bytes())
     (blob,) = connection.keys("blipline:blob:*")

@@ -1,0 +1,93 @@
+"""Training's packed rows are what the model meets at inference."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from transformers import Blip2Processor
+
+from demo.architecture import PROMPT, QUERY_TOKENS, build_model, build_processor
+from demo.batches import IGNORED, Plan, Scenes, choose_questions, squash
+from demo.scenes import COLORS, KINDS, draw, random_scene
+from demo.train import Trainer
+
+
+@pytest.fixture(scope="module")
+def processor() -> Blip2Processor:
+    return build_processor()
+
+
+def test_each_word_of_the_world_is_one_token(processor: Blip2Processor) -> None:
+    for word in (*COLORS, *KINDS):
+        assert len(processor.tokenizer.tokenize(f" {word}")) == 1
+
+
+def test_any_text_survives_the_tokenizer(processor: Blip2Processor) -> None:
+    text = "Où est le 🐈? \u65e5\u672c\x00"
+    tokens = processor.tokenizer(text)["input_ids"]
+    assert processor.tokenizer.decode(tokens, skip_special_tokens=True) == text
+
+
+def test_the_squashed_picture_is_the_processors(processor: Blip2Processor) -> None:
+    picture = draw(random_scene(Random(1)), 300, 200)
+    images = processor.image_processor
+    mean, std = (
+        np.array(v, np.float32)[:, None, None] for v in (images.image_mean, images.image_std)
+    )
+    ours = (squash(picture) / np.float32(255) - mean) / std
+    theirs = images(picture, return_tensors="np")["pixel_values"][0]
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_batch_depends_on_its_seed_and_number_alone(processor: Blip2Processor) -> None:
+    plans = [Plan(4, 3, 0.5, 0.0)] * 3
+    one, other = (Scenes(processor.tokenizer, 5, plans) for _ in range(2))
+    one[0]
+    for left, right in zip(one[2], other[2], strict=True):
+        assert torch.equal(left, right)
+
+
+def test_chosen_questions_differ() -> None:
+    for seed in range(50):
+        asked = choose_questions(Random(seed), random_scene(Random(seed)), 8)
+        assert len({question for _, question, _ in asked}) == len(asked)
+
+
+def test_a_packed_text_scores_as_it_would_alone(processor: Blip2Processor) -> None:
+    # Given one picture packed with its caption and three questions
+    trainer = Trainer(processor, seed=0)
+    batch = Scenes(processor.tokenizer, 3, [Plan(1, 3, 1.0, 0.0)])[0]
+    packed = trainer.loss(batch).item()
+    # When each text is scored by itself, through the model's own forward
+    model = build_model(processor)
+    model.load_state_dict(trainer.model.state_dict())
+    pixels = (batch.pixels - trainer.mean) / trainer.std
+    losses = []
+    for segment in range(1, int(batch.segments.max()) + 1):
+        here = batch.segments[0] == segment
+        image = torch.full((QUERY_TOKENS,), model.config.image_token_index)
+        tokens = torch.cat([image, batch.tokens[0][here]])[None]
+        logits = model(pixel_values=pixels, input_ids=tokens).logits[0, QUERY_TOKENS:]
+        labels = batch.labels[0][here]
+        loss = torch.nn.functional.cross_entropy(
+            logits, labels, reduction="none", ignore_index=IGNORED
+        )
+        losses.extend(loss[labels != IGNORED].tolist())
+    # Then their mean is the packed row's loss
+    assert packed == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_a_question_is_given_and_its_answer_learned(processor: Blip2Processor) -> None:
+    batch = Scenes(processor.tokenizer, 4, [Plan(1, 1, 0.0, 0.0)])[0]
+    second = batch.segments[0] == 2
+    given, learned = batch.tokens[0][second], batch.labels[0][second]
+    answer = processor.tokenizer.decode(learned[learned != IGNORED])
+    prompt = processor.tokenizer.decode(given, skip_special_tokens=True)
+    before, after = PROMPT.split("{question}")
+    assert prompt.startswith(before)
+    assert after in prompt
+    assert answer.startswith(" ")
+    assert answer.endswith("</s>")

@@ -1,0 +1,185 @@
+"""Bad input is normal input: each kind gets its code or the right answer, neighbours nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from celery import Celery
+from PIL import Image
+
+from demo.scenes import draw, is_clear, random_scene
+from producer import Client, JobFailed
+from tests.system import reference
+from tests.system.conftest import Stack
+
+
+def scene_picture(seed: int = 3, side: int = 128) -> Image.Image:
+    rng = Random(seed)
+    scene = random_scene(rng)
+    while not is_clear(scene, side, side):
+        scene = random_scene(rng)
+    return draw(scene, side, side)
+
+
+PICTURE = scene_picture()
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    return encoded(Image.new("1", (20_000, 20_000)))
+
+
+def animation() -> bytes:
+    second = Image.new("RGB", PICTURE.size, "blue")
+    frames = [PICTURE.quantize(64).convert("RGB"), second]
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+def turned() -> bytes:
+    """Stored lying on its side, with the EXIF note that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(PICTURE.transpose(Image.Transpose.ROTATE_90), exif=exif)
+
+
+def sixteen_bits() -> bytes:
+    grey = np.asarray(PICTURE.convert("L"), dtype=np.uint16) * 257
+    return encoded(Image.frombytes("I;16", PICTURE.size, grey.tobytes()))
+
+
+def transparent() -> bytes:
+    """A palette whose colour 0 is clear."""
+    return encoded(PICTURE.quantize(16), transparency=0)
+
+
+def as_processed(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "about"),
+    [
+        (b"words in a file called cat.jpg", "image_invalid", "not an image"),
+        (encoded(PICTURE, "JPEG")[:900], "image_invalid", "cannot be decoded"),
+        (bomb(), "image_too_large", "20000 x 20000"),
+    ],
+    ids=["text", "truncated", "bomb"],
+)
+def test_an_unusable_image_fails_with_its_code(
+    user: Client, data: bytes, code: str, about: str
+) -> None:
+    with pytest.raises(JobFailed, match=about) as raised:
+        user.caption(data).result(timeout=60)
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("data", "seen"),
+    [
+        (animation(), PICTURE.quantize(64).convert("RGB")),
+        (encoded(PICTURE.convert("CMYK"), "JPEG"), None),
+        (transparent(), None),
+        (encoded(PICTURE.convert("RGBA")), PICTURE),
+        (turned(), PICTURE),
+        (sixteen_bits(), PICTURE.convert("L")),
+    ],
+    ids=["animation", "cmyk", "transparent", "rgba", "exif-rotation", "16-bit"],
+)
+def test_an_unusual_image_is_seen_as_the_processor_sees_it(
+    user: Client, data: bytes, seen: Image.Image | None
+) -> None:
+    expected = reference.caption(seen or as_processed(data))
+    assert user.caption(data).result(timeout=60) == expected
+
+
+@pytest.mark.parametrize("words", [600, 10_000])
+def test_a_question_beyond_the_model_is_too_long(user: Client, words: int) -> None:
+    with pytest.raises(JobFailed) as raised:
+        user.ask(PICTURE, "why " * words).result(timeout=60)
+    assert raised.value.code == "prompt_too_long"
+
+
+def test_bad_items_leave_their_neighbours_alone(user: Client, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no picture")
+    good = {"image": encoded(PICTURE), "custom_id": "good"}
+    bad: list[dict[str, Any]] = [
+        {"image": str(tmp_path / "missing.png")},
+        {"image": str(tmp_path / "empty.png")},
+        {"image": str(tmp_path / "text.jpg")},
+        {"image": bomb()},
+        {"image": encoded(PICTURE, "JPEG")[:900]},
+        {"image": encoded(PICTURE), "task": "vqa", "question": ""},
+        {"image": encoded(PICTURE), "task": "vqa", "question": "why " * 10_000},
+        {"image": encoded(PICTURE), "colour": "red"},
+        {"image": "ftp://example.com/x.png"},
+        {"image": "http://127.0.0.1:1/x.png"},
+    ]
+    items = [item for one in bad for item in (good, one)] + [good]
+    results = list(user.submit_batch(items).results(timeout=60))
+    assert {result.text for result in results[::2]} == {reference.caption(PICTURE)}
+    assert [str(result.error.code) for result in results[1::2] if result.error] == [
+        "image_unreachable",
+        "image_invalid",
+        "image_invalid",
+        "image_too_large",
+        "image_invalid",
+        "option_invalid",
+        "prompt_too_long",
+        "option_invalid",
+        "image_blocked",
+        "image_blocked",
+    ]
+
+
+@pytest.fixture
+def send(stack: Stack) -> Any:
+    """`send(task, **kwargs)`: what a program does that knows Celery alone."""
+    app = Celery("stranger", broker=stack.redis_url, backend=stack.redis_url, set_as_current=False)
+
+    def call(task: str, **kwargs: Any) -> Any:
+        result = app.send_task(task, kwargs=kwargs, queue="interactive")
+        try:
+            return result.get(timeout=60)
+        finally:
+            result.forget()
+
+    yield call
+    app.backend.result_consumer.stop()
+    app.close()
+
+
+def test_a_program_that_knows_only_celery_is_served(send: Callable[..., Any], user: Client) -> None:
+    user.caption(PICTURE).result(timeout=60)  # uploads it
+    blob = "blob:" + hashlib.sha256(encoded(PICTURE)).hexdigest()
+    assert send("blipline.caption", items=[{"image": blob}], options={}) == [
+        {"text": reference.caption(PICTURE)}
+    ]
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"items": "x"},
+        {"items": [{"image": "blob:0"}], "options": {"beams": 4}},
+        {"items": [{"image": "https://x/y"}], "options": {"deadline": 1}},
+    ],
+    ids=["nothing", "no-list", "unknown-option", "late"],
+)
+def test_a_wrong_message_is_answered_not_dropped(send: Callable[..., Any], kwargs: Any) -> None:
+    (result,) = send("blipline.caption", **kwargs)
+    assert result["error"]["code"] in ("option_invalid", "deadline_exceeded")
+    assert result["error"]["message"]

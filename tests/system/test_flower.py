@@ -1,0 +1,56 @@
+"""Flower sees the tasks: readable, and in every state they go through."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+
+from demo.stack import running_flower
+from producer import Client
+from tests.system.conftest import Stack
+
+AUTH = "ann:secret"
+
+
+def tasks(address: str) -> list[dict[str, Any]]:
+    token = base64.b64encode(AUTH.encode()).decode()
+    request = urllib.request.Request(
+        f"{address}/api/tasks", headers={"Authorization": f"Basic {token}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return list(json.load(response).values())
+
+
+def wait_for_task(address: str, job_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for task in tasks(address):
+            if task["uuid"] == job_id and task["state"] == "SUCCESS":
+                return task
+        time.sleep(0.1)
+    raise AssertionError(f"Flower never saw {job_id} succeed: {tasks(address)}")
+
+
+def test_flower_shows_readable_arguments_results_and_states(
+    stack: Stack, user: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLIPLINE_FLOWER_AUTH", AUTH)
+    with running_flower(stack.redis_url) as address:
+        job = user.ask("http://127.0.0.1:1/cat.jpg", "what shape is it?")
+        for _ in range(100):  # until Flower listens to events, it sees nothing
+            if tasks(address):
+                break
+            job = user.ask("http://127.0.0.1:1/cat.jpg", "what shape is it?")
+            time.sleep(0.1)
+        task = wait_for_task(address, job.id)
+    assert task["name"] == "blipline.vqa"
+    assert task["kwargs"] == "http://127.0.0.1:1/cat.jpg 'what shape is it?'"
+    assert "image_blocked" in task["result"]
+    assert task["received"]
+    assert task["started"]
+    assert task["succeeded"]

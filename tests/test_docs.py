@@ -1,0 +1,56 @@
+"""The documentation names what exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from config.settings import WorkerSettings
+from producer.cli.entry import blipline
+from producer.contract import ErrorCode, Options
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(group, click.Group):
+        return [path]
+    return [
+        found
+        for name, command in group.commands.items()
+        for found in commands(command, (*path, name))
+    ]
+
+
+@pytest.mark.parametrize("name", WorkerSettings.model_fields)
+def test_every_setting_stands_in_the_table(name: str) -> None:
+    assert re.search(rf"^\| `{name.upper()}` \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_error_code_is_documented(code: ErrorCode) -> None:
+    assert re.search(rf"\b{code.value}\b", README)
+
+
+@pytest.mark.parametrize("name", set(Options.model_fields) - {"deadline"})
+def test_every_option_is_documented(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("path", commands(blipline), ids=" ".join)
+def test_every_command_is_documented(path: tuple[str, ...]) -> None:
+    assert f"blipline {' '.join(path)}" in README
+
+
+def test_the_readme_is_short_enough_to_be_read() -> None:
+    assert len(README.splitlines()) < 250
+
+
+def test_every_link_of_the_documentation_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("demo/*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
