@@ -41,7 +41,7 @@ class WorkerSettings(ClientSettings):
     interactive_slots: int = Field(
         16, ge=1, le=1024, description="Interactive messages handled at once"
     )
-    bulk_slots: int = Field(4, ge=1, le=1024, description="Bulk chunks handled at once")
+    bulk_slots: int = Field(8, ge=1, le=1024, description="Bulk chunks handled at once")
     image_root: Path | None = Field(
         None, description="Directory that file: references may name; unset: none may"
     )

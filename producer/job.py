@@ -89,8 +89,8 @@ class Job:
 class Patience:
     """Paces the looks of a poller, and ends them.
 
-    A pause is a quarter of the time waited so far, within bounds: a poller hears of a result at
-    most a quarter later than it could, whatever the scale of its wait.
+    A pause is an eighth of the time waited so far, within bounds: a poller hears of a result at
+    most an eighth later than it could, whatever the scale of its wait.
     """
 
     def __init__(self, timeout: float | None, longest_pause_s: float) -> None:
@@ -101,7 +101,7 @@ class Patience:
     def pause(self) -> bool:
         """Sleep until the next look; False, at once, when the time is up."""
         now = time.monotonic()
-        pause_s = min(max((now - self._began) / 4, 0.001), self._longest_pause_s)
+        pause_s = min(max((now - self._began) / 8, 0.001), self._longest_pause_s)
         if self._deadline is not None:
             if now >= self._deadline:
                 return False
