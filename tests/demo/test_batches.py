@@ -10,8 +10,9 @@ import torch
 from transformers import Blip2Processor
 
 from demo.architecture import PROMPT, QUERY_TOKENS, build_model, build_processor
-from demo.batches import IGNORED, Plan, Scenes, choose_questions, squash
+from demo.batches import IGNORED, Scenes, choose_questions, squash
 from demo.scenes import COLORS, KINDS, draw, random_scene
+from demo.schedule import STEPS, Plan, plans, rate
 from demo.train import Trainer
 
 
@@ -43,11 +44,11 @@ def test_the_squashed_picture_is_the_processors(processor: Blip2Processor) -> No
 
 
 def test_a_batch_depends_on_its_seed_and_number_alone(processor: Blip2Processor) -> None:
-    plans = [Plan(4, 3, 0.5, 0.0)] * 3
+    plans = [Plan(4, 3, 0.5)] * 3
     one, other = (Scenes(processor.tokenizer, 5, plans) for _ in range(2))
     one[0]
     for left, right in zip(one[2], other[2], strict=True):
-        assert torch.equal(left, right)
+        torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True)
 
 
 def test_chosen_questions_differ() -> None:
@@ -59,8 +60,9 @@ def test_chosen_questions_differ() -> None:
 def test_a_packed_text_scores_as_it_would_alone(processor: Blip2Processor) -> None:
     # Given one picture packed with its caption and three questions
     trainer = Trainer(processor, seed=0)
-    batch = Scenes(processor.tokenizer, 3, [Plan(1, 3, 1.0, 0.0)])[0]
-    packed = trainer.loss(batch).item()
+    plan = Plan(1, 3, 1.0)
+    batch = Scenes(processor.tokenizer, 3, [plan])[0]
+    packed = trainer.loss(batch, plan).item()
     # When each text is scored by itself, through the model's own forward
     model = build_model(processor)
     model.load_state_dict(trainer.model.state_dict())
@@ -81,7 +83,7 @@ def test_a_packed_text_scores_as_it_would_alone(processor: Blip2Processor) -> No
 
 
 def test_a_question_is_given_and_its_answer_learned(processor: Blip2Processor) -> None:
-    batch = Scenes(processor.tokenizer, 4, [Plan(1, 1, 0.0, 0.0)])[0]
+    batch = Scenes(processor.tokenizer, 4, [Plan(1, 1, 0.0)])[0]
     second = batch.segments[0] == 2
     given, learned = batch.tokens[0][second], batch.labels[0][second]
     answer = processor.tokenizer.decode(learned[learned != IGNORED])
@@ -91,3 +93,14 @@ def test_a_question_is_given_and_its_answer_learned(processor: Blip2Processor) -
     assert after in prompt
     assert answer.startswith(" ")
     assert answer.endswith("</s>")
+
+
+def test_the_last_phase_lasts_as_long_as_is_asked() -> None:
+    assert len(plans(STEPS + 10)) == STEPS + 10
+    assert plans(STEPS + 10)[-1] == plans(STEPS)[-1]
+    assert plans(10) == plans(STEPS)[:10]
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    shares = [rate(step, STEPS) for step in range(STEPS)]
+    assert shares[0] < shares[100] < 1 == shares[STEPS // 2] > shares[-2] > shares[-1] > 0

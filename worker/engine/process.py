@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
@@ -43,10 +44,11 @@ class _Peer:
         self._connection = connection
         self._outbox: SimpleQueue[object] = SimpleQueue()
 
-    def start(self, inbox: SimpleQueue[tuple[_Peer, object]], hello: EngineInfo) -> None:
+    def start(self, hello: EngineInfo, take: Callable[[_Peer, object], None]) -> None:
+        """Begin to talk; `take` gets each message as it comes, and None when the peer is gone."""
         self.send(hello)
-        for target, arguments in ((self._read, (inbox,)), (self._write, ())):
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+        threading.Thread(target=self._read, args=(take,), daemon=True).start()
+        threading.Thread(target=self._write, daemon=True).start()
 
     def send(self, message: object) -> None:
         self._outbox.put(message)
@@ -54,12 +56,12 @@ class _Peer:
     def close(self) -> None:
         hang_up(self._connection)
 
-    def _read(self, inbox: SimpleQueue[tuple[_Peer, object]]) -> None:
+    def _read(self, take: Callable[[_Peer, object], None]) -> None:
         try:
             while True:
-                inbox.put((self, self._connection.recv()))
+                take(self, self._connection.recv())
         except (EOFError, OSError):
-            inbox.put((self, None))
+            take(self, None)
             self._outbox.put(None)
             self._connection.close()
 
@@ -116,7 +118,19 @@ class EngineServer:
             number += 1
             peer = _Peer(number, connection)
             self._peers[number] = peer
-            peer.start(self._inbox, self._info)
+            peer.start(self._info, self._receive)
+
+    def _receive(self, peer: _Peer, message: object) -> None:
+        """From the peer's thread: answer questions at once, leave the rest to the loop.
+
+        A step can take long, and a consumer that asks decodes nothing meanwhile.
+        """
+        if isinstance(message, AskHeld):
+            peer.send(Reply(message.token, self._engine.has_features(message.hashes)))
+        elif isinstance(message, AskFigures):
+            peer.send(Reply(message.token, self._figures()))
+        else:
+            self._inbox.put((peer, message))
 
     def _abandoned(self) -> bool:
         if self._peers or self._linger_s is None:
@@ -141,10 +155,6 @@ class EngineServer:
                 assert isinstance(request.id, int)
                 self._rows[peer.number].add(base + request.id)
                 self._engine.add(replace(request, id=base + request.id))
-        elif isinstance(message, AskHeld):
-            peer.send(Reply(message.token, self._engine.has_features(message.hashes)))
-        elif isinstance(message, AskFigures):
-            peer.send(Reply(message.token, self._figures()))
         elif isinstance(message, Cancel):
             for row_id in message.ids:
                 self._engine.cancel(base + row_id)
