@@ -1,0 +1,138 @@
+"""`python -m demo`: the real system on the sample pictures; `python -m demo up` keeps it running.
+
+Uses the Redis of BLIPLINE_REDIS_URL where that is set, a private one otherwise. Exit codes: 0 all
+right, 1 an item or a part of the system failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import Final, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from demo import contact_sheet
+from demo.stack import StackError, free_port, running_flower, running_redis, running_worker
+from demo.tour import QUESTIONS, Tour, pictures, said, take
+from producer import BliplineError, Client
+from producer.cli.progress import bar
+from producer.connection import connect, reaching
+
+SHEET: Final = Path(__file__).with_name("out") / "index.html"
+#: Where people expect them.
+REDIS_PORT: Final = 6379
+FLOWER_PORT: Final = 5555
+
+#: Notes on the way; what came out goes to stdout.
+notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def main() -> int:
+    """Run the demo, or keep its system running."""
+    parser = ArgumentParser(
+        prog="python -m demo", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=["run", "up"], default="run")
+    command = parser.parse_args().command
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        return run() if command == "run" else up()
+    except (StackError, BliplineError) as error:
+        notes.print(f"demo: {error}")
+        return 1
+    except KeyboardInterrupt:
+        # For `up` it is the way to end.
+        return 0 if command == "up" else 130
+
+
+def run() -> int:
+    """Caption the sample pictures, ask about them, and show what came out."""
+    with ExitStack() as stack:
+        redis_url = stack.enter_context(_redis(None))
+        flower = stack.enter_context(running_flower(redis_url))
+        notes.print(f"Flower: {flower} (while this runs; `make up` keeps it)")
+        notes.print("starting a worker")
+        stack.enter_context(running_worker(redis_url, quiet=True))
+        images = pictures()
+        with (
+            Client(redis_url) as client,
+            bar("answering", len(images) * (1 + len(QUESTIONS))) as on_done,
+        ):
+            tour = take(client, images, on_done)
+    contact_sheet.write(tour, SHEET)
+    _show(tour)
+    return 1 if tour.failed else 0
+
+
+def up() -> int:
+    """Keep Redis, a worker and Flower running until a signal ends them."""
+    with ExitStack() as stack:
+        redis_url = stack.enter_context(_redis(_port(REDIS_PORT)))
+        flower = stack.enter_context(running_flower(redis_url, _port(FLOWER_PORT)))
+        worker = stack.enter_context(running_worker(redis_url))
+        notes.print(
+            f"\nRedis:  {redis_url}\nFlower: {flower}\n\nIn another shell:\n"
+            f"  export BLIPLINE_REDIS_URL={redis_url}\n"
+            f"  .venv/bin/blipline caption {' '.join(map(_shown, pictures()[:1]))}\n\n"
+            "Ctrl-C ends everything.\n"
+        )
+        raise StackError(f"the worker ended with exit code {worker.process.wait()}", worker.process)
+
+
+def _redis(port: int | None) -> AbstractContextManager[str]:
+    given = os.environ.get("BLIPLINE_REDIS_URL")
+    if not given:
+        return running_redis(port)
+    # Said now, rather than after the time that a worker is given to start.
+    with reaching(given), connect(given) as connection:
+        connection.ping()
+    return nullcontext(given)
+
+
+def _port(wanted: int) -> int:
+    """This port, or another that is free."""
+    with socket.socket() as probe:
+        # What a server that has just ended left behind does not matter to the next one.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
+    return wanted
+
+
+def _show(tour: Tour) -> None:
+    table = Table("picture", "caption", *QUESTIONS)
+    for one in tour.told:
+        table.add_row(one.image.name, *map(said, one.results))
+    out = Console(highlight=False, markup=False)
+    out.print(table)
+    pace = f"{tour.items / tour.seconds:,.0f} items a second"
+    out.print(f"{tour.items} items in {tour.seconds:.2f} s: {pace}")
+    if tour.failed:
+        out.print(f"{tour.failed} items failed")
+    out.print(f"contact sheet: {_shown(SHEET)}", soft_wrap=True)
+
+
+def _shown(path: Path) -> str:
+    """As short as it can be said from here."""
+    return os.path.relpath(path)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """End the parts in order; a second Ctrl-C must not leave one of them behind."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

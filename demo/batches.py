@@ -1,0 +1,190 @@
+"""Training batches: fresh scenes, packed so that each picture is encoded once.
+
+A picture's caption and questions share one row: its image tokens come first, then a
+segment for each text. A text sees the image tokens and itself, at the positions that it
+has at inference, so a packed text scores exactly as it would alone.
+"""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import GPT2Tokenizer
+
+from demo.architecture import IMAGE_SIZE, PROMPT, QUERY_TOKENS
+from demo.scenes import Question, Scene, random_picture, random_scene
+from demo.schedule import Plan
+
+IGNORED = -100
+
+#: Least distance along one axis, as a share of the picture, at which an order is plain.
+PLAIN_OFFSET = 0.1
+
+#: How often each kind is asked. Presence is the hardest to learn, and its exchanged
+#: pair ("is there a red square?" of a red circle and a blue square) the hardest of all.
+WEIGHTS = {
+    "count": 0.4,
+    "background": 0.4,
+    "shape": 0.8,
+    "left": 0.8,
+    "top": 0.8,
+    "color": 1.0,
+    "shape of color": 1.2,
+    "present": 2.0,
+    "exchanged": 1.5,
+    "one differs": 1.5,
+    "both differ": 0.5,
+}
+
+
+class Batch(NamedTuple):
+    """B pictures and their texts, L tokens at most (image tokens included)."""
+
+    pixels: Tensor  #: uint8 (B, 3, 64, 64)
+    tokens: Tensor  #: (B, L); the image's places hold 0
+    positions: Tensor  #: (B, L)
+    segments: Tensor  #: (B, L): 0 the image, 1 and up its texts, -1 padding
+    labels: Tensor  #: (B, L): the token to follow, or IGNORED
+    places: Tensor  #: (B, 4): x and y of the first and the second shape; NaN where there is none
+
+
+class Scenes(Dataset[Batch]):
+    """Batch number `step` is drawn from (seed, step) alone, whatever process draws it."""
+
+    def __init__(self, tokenizer: GPT2Tokenizer, seed: int, plans: list[Plan]) -> None:
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.plans = plans
+        self.cache: dict[str, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = Random(f"{self.seed}/{step}")
+        plan = self.plans[step]
+        pictures, rows, places = [], [], []
+        for _ in range(plan.pictures):
+            scene = planned_scene(rng, plan)
+            # Small pictures are drawn sooner, and the processor shrinks large ones anyway.
+            most = 640 if rng.random() < 0.04 else 160
+            pictures.append(squash(random_picture(rng, scene, most=most)))
+            rows.append(self._texts(rng, scene, plan))
+            places.append(places_of(scene))
+        return pack(np.stack(pictures), rows, np.array(places, np.float32))
+
+    def _texts(self, rng: Random, scene: Scene, plan: Plan) -> list[tuple[list[int], int]]:
+        """(tokens, how many of them are given) of the caption and of some questions."""
+        texts = [self._text("", scene.caption())]
+        questions = choose_questions(rng, scene, plan.questions)
+        if plan.both_sides:
+            questions = list({q.question: q for q in [*sides(scene), *questions]}.values())
+        for asked in questions:
+            texts.append(self._text(PROMPT.format(question=asked.question), f" {asked.answer}"))
+        return texts
+
+    def _text(self, prompt: str, answer: str) -> tuple[list[int], int]:
+        given = self._encode(prompt)
+        end = self.tokenizer.eos_token_id
+        return [*given, *self._encode(answer)[1:], end], len(given)
+
+    def _encode(self, text: str) -> list[int]:
+        if text not in self.cache:
+            self.cache[text] = self.tokenizer(text)["input_ids"]
+        return self.cache[text]
+
+
+def planned_scene(rng: Random, plan: Plan) -> Scene:
+    count = 2 if rng.random() < plan.two_shapes else 1
+    while True:
+        scene = random_scene(rng, count)
+        large = min(shape.radius for shape in scene.shapes) >= plan.least_radius
+        if large and slope(scene) <= plan.most_slope:
+            return scene
+
+
+def slope(scene: Scene) -> float:
+    """How far the line between the shapes leans from its axis; 0 for a single shape."""
+    first, last = scene.shapes[0], scene.shapes[-1]
+    minor, major = sorted((abs(last.x - first.x), abs(last.y - first.y)))
+    return minor / major if major else 0.0
+
+
+def sides(scene: Scene) -> list[Question]:
+    """What is left and what is on top of two shapes, wherever each is plain to see.
+
+    The world asks only along the axis that dominates, and then x + y alone tells which
+    shape comes first. Asked both ways, the model has to learn x and y apart, without
+    which it cannot tell "left of" from "above".
+    """
+    if len(scene.shapes) == 1:
+        return []
+    first, second = scene.shapes
+    left = min(scene.shapes, key=lambda shape: shape.x)
+    top = min(scene.shapes, key=lambda shape: shape.y)
+    asked = []
+    if abs(first.x - second.x) >= PLAIN_OFFSET:
+        asked.append(Question("left", "what is on the left?", f"a {left.name}"))
+    if abs(first.y - second.y) >= PLAIN_OFFSET:
+        asked.append(Question("top", "what is on top?", f"a {top.name}"))
+    return asked
+
+
+def places_of(scene: Scene) -> list[float]:
+    """x and y of the first and of the second shape; NaN for one that is not there."""
+    places = [place for shape in scene.shapes for place in (shape.x, shape.y)]
+    return (places + [math.nan] * 4)[:4]
+
+
+def choose_questions(rng: Random, scene: Scene, count: int) -> list[Question]:
+    """Different questions, their kinds drawn by `WEIGHTS`."""
+    by_kind: dict[str, list[Question]] = {}
+    for question in scene.questions():
+        by_kind.setdefault(question.kind, []).append(question)
+    kinds = list(by_kind)
+    drawn = rng.choices(kinds, [WEIGHTS[kind] for kind in kinds], k=count)
+    return list(dict.fromkeys(rng.choice(by_kind[kind]) for kind in drawn))
+
+
+def squash(picture: Image.Image) -> np.ndarray:
+    """The processor's own resize: uint8 (3, 64, 64)."""
+    small = picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+    return np.asarray(small).transpose(2, 0, 1)
+
+
+def pack(
+    pictures: np.ndarray, rows: list[list[tuple[list[int], int]]], places: np.ndarray
+) -> Batch:
+    """One row for each picture: image tokens, then its texts one after another."""
+    length = QUERY_TOKENS + max(sum(len(text) - 1 for text, _ in row) for row in rows)
+    shape = (len(rows), length)
+    tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    segments, labels = np.full(shape, -1), np.full(shape, IGNORED)
+    positions[:, :QUERY_TOKENS] = np.arange(QUERY_TOKENS)
+    segments[:, :QUERY_TOKENS] = 0
+    for row, texts in enumerate(rows):
+        start = QUERY_TOKENS
+        for segment, (text, given) in enumerate(texts, start=1):
+            end = start + len(text) - 1
+            tokens[row, start:end] = text[:-1]
+            positions[row, start:end] = QUERY_TOKENS + np.arange(len(text) - 1)
+            segments[row, start:end] = segment
+            labels[row, start + given - 1 : end] = text[given:]
+            start = end
+    arrays = (pictures, tokens, positions, segments, labels, places)
+    return Batch(*(torch.from_numpy(array) for array in arrays))
+
+
+def attention(segments: Tensor) -> Tensor:
+    """Which token (B, 1, query, key) sees which: earlier ones of its text, and the image."""
+    query, key = segments[:, None, :, None], segments[:, None, None, :]
+    length = segments.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    return causal & ((query == key) | (key == 0))

