@@ -106,13 +106,15 @@ class Batch:
         number = 0
         patience = Patience(timeout, LONGEST_PAUSE_S)
         while True:
-            record = self._record()
-            page = self._outcomes(range(number, min(number + PAGE_CHUNKS, record.chunks)))
-            for outcome in page:
-                for offset in range(record.items_in(number)):
-                    index = number * record.chunk_items + offset
+            record, ended, cancelled = self._look()
+            # Chunks of a cancelled batch end, whether a worker has come to them or not.
+            ended = record.chunks if cancelled else min(ended, record.chunks)
+            page = range(number, min(ended, number + PAGE_CHUNKS))
+            for chunk, outcome in zip(page, self._outcomes(page, cancelled), strict=True):
+                for offset in range(record.items_in(chunk)):
+                    index = chunk * record.chunk_items + offset
                     yield Result.of(index, outcome.result(offset))
-                number += 1
+            number += len(page)
             if record.submitted and number >= record.chunks:
                 return
             if page:
@@ -122,33 +124,32 @@ class Batch:
 
     def cancel(self) -> None:
         """What has not begun never runs, what runs stops; what has finished keeps its result."""
-        self._record()
+        self._look()
         with reaching(self._redis_url):
             self._ledger.cancel(self.id)
 
-    def _outcomes(self, numbers: range) -> list[Outcome]:
-        """The outcomes of these chunks up to the first that has not ended."""
+    def _look(self) -> tuple[_Record, int, bool]:
+        """The record, how many chunks from the first on have ended, whether it is cancelled."""
+        with reaching(self._redis_url):
+            pipe = self._redis.pipeline()
+            pipe.hgetall(contract.batch_key(self.id))
+            pipe.bitpos(contract.batch_done_key(self.id), 0)
+            pipe.exists(contract.cancel_key(self.id))
+            fields, ended, cancelled = pipe.execute()
+        return self._parse(fields), ended, bool(cancelled)
+
+    def _outcomes(self, numbers: range, cancelled: bool) -> list[Outcome]:
+        """How these chunks ended; one without a stored result was cancelled, or is too old."""
         if not numbers:
             return []
+        without = (
+            Outcome.failed(ErrorCode.CANCELLED, "the batch was cancelled")
+            if cancelled
+            else Outcome.failed(ErrorCode.INTERNAL, "the result is no longer kept")
+        )
         with reaching(self._redis_url):
             page = self._ledger.outcomes([contract.chunk_id(self.id, n) for n in numbers])
-            ended: list[Outcome] = []
-            for number, outcome in zip(numbers, page, strict=True):
-                if outcome is None:
-                    outcome = self._outcome_without_result(number)
-                if outcome is None:
-                    break
-                ended.append(outcome)
-        return ended
-
-    def _outcome_without_result(self, number: int) -> Outcome | None:
-        if self._redis.getbit(contract.batch_done_key(self.id), number):
-            # It may have been stored since the page was read.
-            (stored,) = self._ledger.outcomes([contract.chunk_id(self.id, number)])
-            return stored or Outcome.failed(ErrorCode.INTERNAL, "the result is no longer kept")
-        if self._redis.exists(contract.cancel_key(self.id)):
-            return Outcome.failed(ErrorCode.CANCELLED, "the batch was cancelled")
-        return None
+        return [without if outcome is None else outcome for outcome in page]
 
     def _waited(self, timeout: float | None) -> str:
         progress = self.progress()
@@ -157,10 +158,6 @@ class Batch:
             f"({progress.done} of {progress.total} items are done). "
             "Is a worker running on this Redis (`python -m worker`)? The batch goes on"
         )
-
-    def _record(self) -> _Record:
-        with reaching(self._redis_url):
-            return self._parse(self._redis.hgetall(contract.batch_key(self.id)))
 
     def _parse(self, fields: dict[Any, Any]) -> _Record:
         if not fields:

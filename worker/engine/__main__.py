@@ -63,6 +63,8 @@ def main() -> int:
 
 
 def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
+    # torch's threads must sleep while they wait, not spin: consumers decode on the same cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Seconds of imports: not before the settings are known to be good.
     import torch
 
