@@ -15,6 +15,7 @@ from producer import Client
 from tests.system.conftest import Stack
 
 AUTH = "ann:secret"
+URL = "http://127.0.0.1:1/cat.jpg"
 
 
 def tasks(address: str) -> list[dict[str, Any]]:
@@ -41,15 +42,16 @@ def test_flower_shows_readable_arguments_results_and_states(
 ) -> None:
     monkeypatch.setenv("BLIPLINE_FLOWER_AUTH", AUTH)
     with running_flower(stack.redis_url) as address:
-        job = user.ask("http://127.0.0.1:1/cat.jpg", "what shape is it?")
-        for _ in range(100):  # until Flower listens to events, it sees nothing
-            if tasks(address):
-                break
-            job = user.ask("http://127.0.0.1:1/cat.jpg", "what shape is it?")
+        # Only what happens after Flower began to listen is seen from its beginning.
+        deadline = time.monotonic() + 30
+        while not tasks(address):
+            assert time.monotonic() < deadline, "Flower hears of no task"
+            user.ask(URL, "is anybody there?")
             time.sleep(0.1)
+        job = user.ask(URL, "what shape is it?")
         task = wait_for_task(address, job.id)
     assert task["name"] == "blipline.vqa"
-    assert task["kwargs"] == "http://127.0.0.1:1/cat.jpg 'what shape is it?'"
+    assert task["kwargs"] == f"{URL} 'what shape is it?'"
     assert "image_blocked" in task["result"]
     assert task["received"]
     assert task["started"]
