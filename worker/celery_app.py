@@ -98,7 +98,7 @@ def _settings() -> WorkerSettings:
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 settings = _settings()
-app = Celery("blipline")
+app = Celery("blipline", events="worker.events:ThreadSafeEvents")
 app.conf.update(celery_settings(settings.redis_url))
 register(app, lambda: _runner)
 

@@ -15,6 +15,7 @@ from producer import Client
 from tests.system.conftest import Stack
 
 AUTH = "ann:secret"
+JOBS = 100
 URL = "http://127.0.0.1:1/cat.jpg"
 
 
@@ -48,11 +49,13 @@ def test_flower_shows_readable_arguments_results_and_states(
             assert time.monotonic() < deadline, "Flower hears of no task"
             user.ask(URL, "is anybody there?")
             time.sleep(0.1)
-        job = user.ask(URL, "what shape is it?")
-        task = wait_for_task(address, job.id)
-    assert task["name"] == "blipline.vqa"
-    assert task["kwargs"] == f"{URL} 'what shape is it?'"
-    assert "image_blocked" in task["result"]
-    assert task["received"]
-    assert task["started"]
-    assert task["succeeded"]
+        # Many at once, so that events come from many threads at the same time.
+        jobs = [user.ask(URL, "what shape is it?") for _ in range(JOBS)]
+        seen = [wait_for_task(address, job.id) for job in jobs]
+    for task in seen:
+        assert task["name"] == "blipline.vqa"
+        assert task["kwargs"] == f"{URL} 'what shape is it?'"
+        assert "image_blocked" in task["result"]
+        assert task["received"]
+        assert task["started"]
+        assert task["succeeded"]
