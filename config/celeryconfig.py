@@ -12,7 +12,7 @@ def celery_settings(redis_url: str) -> dict[str, Any]:
     """Settings for `app.conf.update`."""
     return {
         "broker_url": redis_url,
-        # Stores a result and closes its ledger row in one transaction.
+        # Stores a result and closes its ledger row in one step.
         "result_backend": f"worker.backend:LedgerBackend+{redis_url}",
         "result_expires": contract.RESULT_TTL_S,
         # Only JSON, in and out: a pickle from the queue could run code.

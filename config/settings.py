@@ -106,5 +106,5 @@ class WorkerSettings(ClientSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as the environment of a child process."""
-        given = self.model_dump(mode="json", exclude_defaults=True)
+        given = self.model_dump(mode="json", exclude_none=True)
         return {f"BLIPLINE_{name.upper()}": str(value) for name, value in given.items()}

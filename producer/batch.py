@@ -78,7 +78,8 @@ class Batch:
     def progress(self) -> Progress:
         """Counts of items; raises JobUnknown when there is no such batch."""
         with reaching(self._redis_url):
-            pipe = self._redis.pipeline()
+            # No transaction: a full Redis refuses even to read in one.
+            pipe = self._redis.pipeline(transaction=False)
             pipe.hgetall(contract.batch_key(self.id))
             pipe.bitcount(contract.batch_done_key(self.id))
             pipe.hvals(contract.batch_failed_key(self.id))
@@ -131,7 +132,7 @@ class Batch:
     def _look(self) -> tuple[_Record, int, bool]:
         """The record, how many chunks from the first on have ended, whether it is cancelled."""
         with reaching(self._redis_url):
-            pipe = self._redis.pipeline()
+            pipe = self._redis.pipeline(transaction=False)
             pipe.hgetall(contract.batch_key(self.id))
             pipe.bitpos(contract.batch_done_key(self.id), 0)
             pipe.exists(contract.cancel_key(self.id))

@@ -95,7 +95,8 @@ class Client:
 
         An item that cannot be submitted (no such file, say) keeps its place and ends with an error
         of its own. `on_submitted` is called with the number of items submitted so far. With a
-        `batch_id` of the caller's own the batch can be found again also if this call never returns.
+        new `batch_id` of the caller's own the batch can be found again also if this call never
+        returns. If `items` raises, the batch is what was submitted before.
         """
         if batch_id is not None and not _BATCH_ID.fullmatch(batch_id):
             raise InvalidInput(f"batch_id={batch_id!r}: 1 to 64 letters, digits, '-', '_' or '.'")

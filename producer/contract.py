@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -203,6 +204,13 @@ class Item(BaseModel):
     error: ItemError | None = None
 
 
+def _not_tiny(temperature: float) -> float:
+    # Logits divided by less overflow in half precision.
+    if 0 < temperature < 0.01:
+        raise ValueError("must be 0 (greedy) or at least 0.01")
+    return temperature
+
+
 class Options(BaseModel):
     """How to generate; the same for all items of a chunk. Greedy unless ``temperature`` is set."""
 
@@ -210,15 +218,18 @@ class Options(BaseModel):
 
     max_new_tokens: int = Field(20, ge=1, le=1024, description="Longest text, in tokens.")
     min_new_tokens: int = Field(0, ge=0, le=1024, description="Shortest text, in tokens.")
-    temperature: float = Field(
+    temperature: Annotated[float, AfterValidator(_not_tiny)] = Field(
         0.0,
         ge=0.0,
         le=10.0,
         allow_inf_nan=False,
-        description="0 takes the likeliest token each time; above 0 samples.",
+        description="0 takes the likeliest token each time; from 0.01 on it samples.",
     )
     top_k: int = Field(
-        0, ge=0, description="Sample among the k likeliest tokens only; 0 switches it off."
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Sample among the k likeliest tokens only; 0 switches it off.",
     )
     top_p: float = Field(
         1.0,
@@ -227,10 +238,13 @@ class Options(BaseModel):
         description="Sample among the likeliest tokens that together hold this probability.",
     )
     repetition_penalty: float = Field(
-        1.0, gt=0.0, le=10.0, description="Above 1 makes repeated tokens less likely."
+        1.0, ge=0.01, le=10.0, description="Above 1 makes repeated tokens less likely."
     )
     no_repeat_ngram_size: int = Field(
-        0, ge=0, description="No sequence of this many tokens occurs twice; 0 switches it off."
+        0,
+        ge=0,
+        le=1024,
+        description="No sequence of this many tokens occurs twice; 0 switches it off.",
     )
     seed: int | None = Field(
         None, ge=0, lt=2**63, description="Makes sampling repeatable, alone or in company."

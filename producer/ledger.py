@@ -1,7 +1,7 @@
 """The ledger: what is known of every job, kept in Redis beside the queues.
 
-A job's row is opened before its message is published and closed by the very transaction that
-stores its result. So 'waiting' can be told from 'never heard of it', and a result is never there
+A job's row is opened before its message is published and closed by the very script that stores
+its result. So 'waiting' can be told from 'never heard of it', and a result is never there
 without the books saying so.
 """
 
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.client import Pipeline
 
 from . import contract
 from .contract import ErrorCode, State
@@ -70,11 +69,30 @@ class Outcome:
         return self.results[index]
 
 
+#: KEYS: result, open, running, done, failed. ARGV: task id, result, its time to live, chunk number
+#: or -1, failed items, the batch's time to live.
+_FINISH = """
+-- A script that has begun to write may go on writing: so results find room in a full Redis.
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+if not redis.call('SET', KEYS[1], ARGV[2], 'NX', 'EX', ARGV[3]) then return end
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+if ARGV[4] == '-1' then return end
+redis.call('SETBIT', KEYS[4], ARGV[4], 1)
+redis.call('EXPIRE', KEYS[4], ARGV[6])
+if ARGV[5] ~= '0' then
+  redis.call('HSET', KEYS[5], ARGV[4], ARGV[5])
+  redis.call('EXPIRE', KEYS[5], ARGV[6])
+end
+"""
+
+
 class Ledger:
     """Reads and writes the books. Raises redis-py's errors as they are."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
+        self._finish = client.register_script(_FINISH)
 
     # What producers do.
 
@@ -83,18 +101,24 @@ class Ledger:
         now = time.time()
         self._redis.zadd(contract.OPEN_KEY, dict.fromkeys(task_ids, now))
 
+    def withdraw(self, task_ids: Iterable[str]) -> None:
+        """Take back jobs that were entered and could not be published."""
+        self._redis.zrem(contract.OPEN_KEY, *task_ids)
+
     def cancel(self, job_or_batch_id: str) -> None:
         """Mark a job, or every chunk of a batch, as no longer wanted."""
         self._redis.set(contract.cancel_key(job_or_batch_id), 1, ex=contract.BATCH_TTL_S)
 
     def look_up(self, task_id: str) -> tuple[State, Outcome | None]:
         """What is known of a job, and how it ended if it did."""
-        pipe = self._redis.pipeline()
-        pipe.get(contract.result_key(task_id))
-        pipe.exists(contract.cancel_key(task_id))
+        # No transaction: a full Redis refuses even to read in one. So the result comes last, or a
+        # job that ends meanwhile would be neither open nor done.
+        pipe = self._redis.pipeline(transaction=False)
         pipe.zscore(contract.OPEN_KEY, task_id)
         pipe.zscore(contract.RUNNING_KEY, task_id)
-        stored, cancelled, opened, begun = pipe.execute()
+        pipe.exists(contract.cancel_key(task_id))
+        pipe.get(contract.result_key(task_id))
+        opened, begun, cancelled, stored = pipe.execute()
         if stored is not None:
             outcome = Outcome.decode(stored)
             return _ended_as(outcome.result(0)), outcome
@@ -116,11 +140,15 @@ class Ledger:
 
         Returns its result, if it has one already, and whether it is cancelled.
         """
-        pipe = self._redis.pipeline()
+        pipe = self._redis.pipeline(transaction=False)
         pipe.get(contract.result_key(task_id))
         pipe.exists(*_cancel_keys(task_id))
         pipe.zadd(contract.RUNNING_KEY, {task_id: time.time()})
-        stored, cancelled, _ = pipe.execute()
+        # The mark tells producers how far the job is; a full Redis that refuses it stops no work.
+        stored, cancelled, _ = pipe.execute(raise_on_error=False)
+        for answer in (stored, cancelled):
+            if isinstance(answer, Exception):
+                raise answer
         if stored is None:
             return None, bool(cancelled)
         # Delivered again after it had ended: nothing will be stored, so nothing would close it.
@@ -134,25 +162,23 @@ class Ledger:
             pipe.exists(*_cancel_keys(task_id))
         return {task_id for task_id, yes in zip(task_ids, pipe.execute(), strict=True) if yes}
 
-    @staticmethod
-    def close(pipe: Pipeline, task_id: str, failed_items: int) -> None:
-        """Add to `pipe`, the transaction that stores the result, all that a finished job changes.
+    def finish(self, task_id: str, stored: str, failed_items: int, ttl_s: int) -> None:
+        """Store a job's result, tell those who wait for it, and close its row, all at once.
 
-        Every command is idempotent: a chunk that is delivered twice counts once.
+        The first result of a job stays: a chunk that was delivered twice counts once.
         """
-        pipe.zrem(contract.OPEN_KEY, task_id)
-        pipe.zrem(contract.RUNNING_KEY, task_id)
         chunk = contract.parse_chunk_id(task_id)
-        if chunk is None:
-            return
-        batch_id, number = chunk
-        touched = [contract.batch_done_key(batch_id)]
-        pipe.setbit(touched[0], number, 1)
-        if failed_items:
-            touched.append(contract.batch_failed_key(batch_id))
-            pipe.hset(touched[1], str(number), str(failed_items))
-        for key in touched:
-            pipe.expire(key, contract.BATCH_TTL_S)
+        batch_id, number = chunk or ("", -1)
+        self._finish(
+            keys=[
+                contract.result_key(task_id),
+                contract.OPEN_KEY,
+                contract.RUNNING_KEY,
+                contract.batch_done_key(batch_id),
+                contract.batch_failed_key(batch_id),
+            ],
+            args=[task_id, stored, ttl_s, number, failed_items, contract.BATCH_TTL_S],
+        )
 
 
 def _cancel_keys(task_id: str) -> list[str]:

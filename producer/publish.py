@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import redis
 from celery import Celery
 from kombu.exceptions import BatchPublishError
 
@@ -63,8 +65,14 @@ class Publisher:
     def publish(self, chunk: Chunk, queue: Queue) -> None:
         """Publish one chunk; Flower shows it from now on."""
         self._ledger.open([chunk.id])
-        with self._app.producer_pool.acquire(block=True) as producer:
-            self._send(producer, chunk, queue, announce=True)
+        try:
+            with self._app.producer_pool.acquire(block=True) as producer:
+                self._send(producer, chunk, queue, announce=True)
+        except Exception:
+            # The caller hears of it, and has no id to ask about.
+            with suppress(redis.RedisError):
+                self._ledger.withdraw([chunk.id])
+            raise
 
     def publish_many(self, chunks: Sequence[Chunk], queue: Queue) -> None:
         """Publish chunks in one round trip, PIPELINE_MESSAGES of them at most.

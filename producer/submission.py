@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -48,16 +49,28 @@ class Submission:
         """Publish everything; `on_submitted` hears the number of items that are in so far."""
         url, total = settings.redis_url, 0
         with reaching(url):
-            self._record(client, total, submitted=False)
-        # What the caller's iterable raises is the caller's: it is read outside of `reaching`.
-        for group in _grouped(self._chunks(items, client, settings)):
-            with reaching(url):
-                publisher.publish_many(group, Queue.BULK)
-                total += sum(len(chunk.items) for chunk in group)
-                self._record(client, total, submitted=False)
-            on_submitted(total)
+            self._begin(client)
+        try:
+            # What the caller's iterable raises is the caller's: it is read outside of `reaching`.
+            for group in _grouped(self._chunks(items, client, settings)):
+                with reaching(url):
+                    publisher.publish_many(group, Queue.BULK)
+                    total += sum(len(chunk.items) for chunk in group)
+                    self._record(client, total=total)
+                on_submitted(total)
+        except BaseException:
+            # Cut short, the batch is what is in: whoever waits for it must not wait for ever.
+            with suppress(redis.RedisError):
+                self._record(client, total=total, submitted=1)
+            raise
         with reaching(url):
-            self._record(client, total, submitted=True)
+            self._record(client, total=total, submitted=1)
+
+    def _begin(self, client: redis.Redis) -> None:
+        key = contract.batch_key(self.batch_id)
+        if not client.hsetnx(key, "task", self._task.value):
+            raise InvalidInput(f"batch_id={self.batch_id!r}: there is a batch of this id already")
+        self._record(client, chunk_items=self._chunk_items, total=0, submitted=0)
 
     def _chunks(
         self, items: Iterable[ItemSource], client: redis.Redis, settings: ClientSettings
@@ -72,16 +85,10 @@ class Submission:
             yield Chunk(task_id, self._task, ready, self._options)
             number += 1
 
-    def _record(self, client: redis.Redis, total: int, *, submitted: bool) -> None:
+    def _record(self, client: redis.Redis, **fields: int) -> None:
         key = contract.batch_key(self.batch_id)
-        fields: dict[Any, Any] = {
-            "task": self._task.value,
-            "total": total,
-            "chunk_items": self._chunk_items,
-            "submitted": int(submitted),
-        }
         pipe = client.pipeline()
-        pipe.hset(key, mapping=fields)
+        pipe.hset(key, mapping=dict(fields.items()))
         pipe.expire(key, contract.BATCH_TTL_S)
         pipe.execute()
 

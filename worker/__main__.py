@@ -2,7 +2,7 @@
 
 Prints `ready` on stdout when it takes jobs. SIGTERM or Ctrl-C finishes what was begun and ends;
 a second one does not wait. Exit codes: 0 stopped, 1 a process kept dying, 2 a setting or the model
-cannot be used, 3 there is an engine here already.
+cannot be used, 3 a worker runs here already.
 """
 
 from __future__ import annotations

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis
 from celery import states
 from celery.backends.redis import RedisBackend
 
-from producer import contract
 from producer.ledger import Ledger
 
 
 class LedgerBackend(RedisBackend):
-    """Stores a result and closes its ledger row in one transaction.
+    """Stores a result and closes its ledger row in one step.
 
     The first result of a task stays: a chunk that was delivered twice keeps one answer, without
     the look-up that Celery's own backend makes before each write.
     """
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        """Also wait out what Redis itself refuses for a time: full, loading, a replica.
+
+        An exception that is not retried loses the result and, with it, the acknowledgement.
+        """
+        return isinstance(exc, redis.ResponseError) or bool(super().exception_safe_to_retry(exc))
 
     def _store_result(
         self,
@@ -34,14 +41,6 @@ class LedgerBackend(RedisBackend):
         )
         meta["task_id"] = task_id
         failed = sum("error" in one for one in result) if state == states.SUCCESS else 1
-        self.ensure(self._store_and_close, (task_id, self.encode(meta), failed))
+        ledger = Ledger(self.client)
+        self.ensure(ledger.finish, (task_id, self.encode(meta), failed, self.expires))
         return result
-
-    def _store_and_close(self, task_id: str, stored: str, failed_items: int) -> None:
-        key = contract.result_key(task_id)
-        with self.client.pipeline() as pipe:
-            pipe.set(key, stored, ex=self.expires, nx=True)
-            # Whoever waits with Celery's own AsyncResult hears of it here.
-            pipe.publish(key, stored)
-            Ledger.close(pipe, task_id, failed_items)
-            pipe.execute()

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from pathlib import Path
 from typing import Any, Final
 
 from celery import Celery, signals
@@ -25,7 +24,8 @@ from config.settings import WorkerSettings
 from producer.connection import connect
 from producer.errors import InvalidInput
 from producer.ledger import Ledger
-from worker.child import READY_FILE, when_orphaned
+from worker import child
+from worker.child import READY_FILE
 from worker.chunks import ChunkRunner
 from worker.engine.client import EngineClient
 from worker.engine.protocol import private_dir, socket_path
@@ -102,7 +102,6 @@ app = Celery("blipline", events="worker.events:ThreadSafeEvents")
 app.conf.update(celery_settings(settings.redis_url))
 register(app, lambda: _runner)
 
-_ready_file = os.environ.get(READY_FILE)
 _consumer: Consumer
 _runner: ChunkRunner
 
@@ -110,8 +109,8 @@ _runner: ChunkRunner
 @signals.worker_init.connect
 def _begin(**_: Any) -> None:
     global _consumer, _runner
-    when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    _consumer = Consumer(settings, supervised=_ready_file is not None)
+    child.when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    _consumer = Consumer(settings, supervised=READY_FILE in os.environ)
     try:
         _runner = _consumer.start()
     except TimeoutError as error:
@@ -120,14 +119,12 @@ def _begin(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _announce(**_: Any) -> None:
-    if _ready_file is not None:
-        Path(_ready_file).touch()
+    child.announce()
 
 
 @signals.worker_shutting_down.connect
 def _withdraw(**_: Any) -> None:
-    if _ready_file is not None:
-        Path(_ready_file).unlink(missing_ok=True)
+    child.withdraw()
 
 
 @signals.worker_shutdown.connect

@@ -5,14 +5,29 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 #: The file descriptor to watch: the supervisor holds the other end of the pipe for as long as it
 #: lives, so end of file tells its death, however it died.
 LIFELINE_FD: Final = "BLIPLINE_LIFELINE_FD"
 
-#: A consumer touches this file when it takes jobs, and removes it when it begins to shut down.
-READY_FILE: Final = "BLIPLINE_CONSUMER_READY_FILE"
+#: A child touches this file when it serves; a consumer removes it when it begins to shut down.
+READY_FILE: Final = "BLIPLINE_CHILD_READY_FILE"
+
+
+def announce() -> None:
+    """Tell the supervisor, if there is one, that this process serves."""
+    path = os.environ.get(READY_FILE)
+    if path is not None:
+        Path(path).touch()
+
+
+def withdraw() -> None:
+    """Tell the supervisor, if there is one, that this process takes no more."""
+    path = os.environ.get(READY_FILE)
+    if path is not None:
+        Path(path).unlink(missing_ok=True)
 
 
 def when_orphaned(act: Callable[[], None]) -> None:

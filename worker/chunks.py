@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import redis
+
 from producer import contract
 from producer.contract import MAX_CHUNK_ITEMS, ErrorCode, Task
-from producer.ledger import Ledger
+from producer.ledger import Ledger, Outcome
 from worker.engine.client import EngineClient
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
 from worker.fetch import Fetched, Fetcher
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether somebody cancelled what is running.
 CANCEL_POLL_S: Final = 0.5
+#: Seconds before Redis is asked again that refused.
+REDIS_PAUSE_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -95,7 +100,7 @@ class ChunkRunner:
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:
             about = f"items: a list of 1 to {MAX_CHUNK_ITEMS} objects is needed"
             return [contract.failure(ErrorCode.OPTION_INVALID, about)]
-        stored, cancelled = self._ledger.begin(task_id)
+        stored, cancelled = self._begin(task_id)
         if stored is not None and stored.results is not None:
             return stored.results
         try:
@@ -106,6 +111,15 @@ class ChunkRunner:
             return _named(items, [refusal.result] * len(items))
         asked = self._ask(mine, task, items, terms)
         return _named(items, [self._collect(mine, one, terms) for one in asked])
+
+    def _begin(self, task_id: str) -> tuple[Outcome | None, bool]:
+        """Wait out a Redis that is full or away: nothing that it says is the fault of an item."""
+        while True:
+            try:
+                return self._ledger.begin(task_id)
+            except redis.RedisError as error:
+                log.warning("Redis: %s; trying again in %g s", error, REDIS_PAUSE_S)
+                time.sleep(REDIS_PAUSE_S)
 
     def _ask(
         self, mine: _Running, task: Task, items: list[Any], terms: Terms

@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -64,7 +64,7 @@ class Fetcher:
             if reference in blobs:
                 yield blobs[reference]
             elif reference in urls:
-                yield urls[reference].result()
+                yield self._awaited(reference, urls[reference])
             else:
                 yield self._guarded(self._read_file, reference)
 
@@ -77,6 +77,14 @@ class Fetcher:
             one: _lost_blob(one) if data is None else data
             for one, data in zip(wanted, held, strict=True)
         }
+
+    def _awaited(self, url: str, future: Future[Fetched]) -> Fetched:
+        """Its bytes, or an error in time: a host may drip its very headers."""
+        try:
+            return future.result(2 * self._timeout_s)
+        except TimeoutError:
+            about = f"{url}: not complete after {2 * self._timeout_s:g} s"
+            return Refused(ErrorCode.IMAGE_UNREACHABLE, about)
 
     def _guarded(self, read: Callable[[str], bytes], reference: str) -> Fetched:
         try:

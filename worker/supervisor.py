@@ -20,18 +20,23 @@ from typing import Final
 from config.settings import WorkerSettings
 from producer.contract import Queue
 from worker.child import LIFELINE_FD, READY_FILE
-from worker.engine.protocol import private_dir, socket_path
+from worker.engine.protocol import hold_lock, private_dir
 
 log = logging.getLogger(__name__)
 
 #: A child's exit code that says: to start it again would not help.
-EXIT_UNUSABLE: Final = (2, 3)
+EXIT_UNUSABLE: Final = 2
+#: The engine's exit code that says: another one is there, of a tree that was killed and still
+#: finishes its work, or of a consumer that was started by hand.
+EXIT_TAKEN: Final = 3
 #: Deaths in a row, none after a steady time, that end the tree.
 MAX_DEATHS: Final = 5
 #: Seconds of being ready after which earlier deaths are forgotten.
 STEADY_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.1
 POLL_S: Final = 0.1
+#: Seconds between two tries while another engine is there.
+TAKEN_PAUSE_S: Final = 2.0
 #: Seconds that the engine may take to end: it holds no work any more.
 ENGINE_GRACE_S: Final = 10.0
 
@@ -123,9 +128,12 @@ class Child:
         code = self._process.returncode
         self._process = None
         self._ready_since = None
-        self._deaths += 1
         how = f"{self.name} ended with {_describe(code)}"
-        if code in EXIT_UNUSABLE:
+        if code == EXIT_TAKEN:
+            self._start_at = now + TAKEN_PAUSE_S
+            return
+        self._deaths += 1
+        if code == EXIT_UNUSABLE:
             raise ChildFailed(f"{how}: see its message above", code)
         if self._deaths >= MAX_DEATHS:
             raise ChildFailed(f"{how}, {self._deaths} times in a row: giving up", 1)
@@ -138,13 +146,15 @@ class Supervisor:
     """Runs the tree until it is told to stop."""
 
     def __init__(self, settings: WorkerSettings, on_ready: Callable[[], None]) -> None:
-        run_dir = private_dir(settings.runtime_dir())
+        self._run_dir = run_dir = private_dir(settings.runtime_dir())
         self._grace_s = settings.grace_s
         self._ready_file = settings.ready_file or run_dir / "ready"
         self._on_ready = on_ready
+        if not self._ready_file.parent.is_dir():
+            raise OSError(f"BLIPLINE_READY_FILE={self._ready_file}: there is no such directory")
         environment = settings.environment()
-        self._engine = Child(
-            "engine", [sys.executable, "-m", "worker.engine"], environment, socket_path(run_dir)
+        self._engine = _child(
+            "engine", ["-m", "worker.engine"], environment, run_dir / "engine.ready"
         )
         slots = {Queue.INTERACTIVE: settings.interactive_slots, Queue.BULK: settings.bulk_slots}
         self._consumers = [
@@ -160,6 +170,18 @@ class Supervisor:
 
     def run(self) -> int:
         """The whole life of the tree; returns the exit code."""
+        lock = hold_lock(self._run_dir / "supervisor.lock")
+        if lock is None:
+            log.error(
+                "a worker runs in %s already; an accelerator has one. "
+                "For a second one set BLIPLINE_RUN_DIR",
+                self._run_dir,
+            )
+            return EXIT_TAKEN
+        with lock:
+            return self._run()
+
+    def _run(self) -> int:
         # Held, never written to: children read its end of file when this process is gone.
         lifeline, _held = os.pipe()
         try:
@@ -210,14 +232,21 @@ class Supervisor:
 
 
 def _consumer(queue: Queue, slots: int, environment: Mapping[str, str], ready: Path) -> Child:
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
+    command = ["-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
     # With threads one process serves many messages, and none is forked with a model in it.
     command += ["-P", "threads", "-c", str(slots), "-Q", queue.value]
     # Several trees on one host are several nodes.
     command += ["-n", f"{queue.value}-{os.getpid()}@%h"]
     # Consumers have nothing to tell each other.
     command += ["--without-gossip", "--without-mingle", "-l", "WARNING"]
-    return Child(queue.value, command, {**environment, READY_FILE: str(ready)}, ready)
+    return _child(queue.value, command, environment, ready)
+
+
+def _child(
+    name: str, arguments: Sequence[str], environment: Mapping[str, str], ready: Path
+) -> Child:
+    command = [sys.executable, *arguments]
+    return Child(name, command, {**environment, READY_FILE: str(ready)}, ready)
 
 
 def _describe(code: int) -> str:

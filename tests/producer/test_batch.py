@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,16 @@ from typing import Any
 import pytest
 import redis
 
-from producer import Client, ErrorCode, InvalidInput, JobUnknown, State, WaitTimeout, contract
+from producer import (
+    Client,
+    ConnectionFailed,
+    ErrorCode,
+    InvalidInput,
+    JobUnknown,
+    State,
+    WaitTimeout,
+    contract,
+)
 
 Finish = Callable[[str, list[dict[str, Any]]], None]
 
@@ -47,6 +57,66 @@ def test_a_chunk_that_is_delivered_twice_counts_once(client: Client, finish: Fin
     finish(f"{batch.id}:0", failed)
     progress = batch.progress()
     assert (progress.done, progress.failed) == (2, 1)
+
+
+def test_a_second_delivery_that_failed_changes_no_count(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(2))
+    finish(f"{batch.id}:0", texts(0, 2))
+    finish(f"{batch.id}:0", [contract.failure("deadline_exceeded", "late")] * 2)
+    assert (batch.progress().failed, batch.progress().state) == (0, State.DONE)
+
+
+def test_an_id_of_the_callers_own_finds_the_batch_and_is_good_for_one(client: Client) -> None:
+    client.submit_batch(urls(3), batch_id="nightly")
+    assert client.batch("nightly").progress().total == 3
+    with pytest.raises(InvalidInput, match="there is a batch of this id already"):
+        client.submit_batch(urls(1), batch_id="nightly")
+
+
+def test_a_submission_cut_short_leaves_a_batch_that_ends(client: Client, finish: Finish) -> None:
+    def broken() -> Iterator[str]:
+        yield from urls(4)
+        raise OSError("the cursor is gone")
+
+    with pytest.raises(OSError, match="the cursor is gone"):
+        client.submit_batch(broken(), chunk_items=2, batch_id="short")
+    batch = client.batch("short")
+    total = batch.progress().total
+    for number in range(total // 2):
+        finish(f"short:{number}", texts(2 * number, 2))
+    assert len(list(batch.results(timeout=1))) == total
+    assert batch.progress().finished
+
+
+def test_a_full_redis_takes_no_new_work_and_the_results_of_what_it_has(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(2))
+    connection.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ConnectionFailed, match="maxmemory"):
+            client.submit_batch(urls(2))
+        finish(f"{batch.id}:0", texts(0, 2))
+        assert [result.text for result in batch.results(timeout=5)] == ["0", "1"]
+        assert batch.progress().finished
+    finally:
+        connection.config_set("maxmemory", 0)
+
+
+def test_a_result_waits_for_a_redis_that_refuses_to_write(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    job = client.caption("https://images.example.com/0.jpg")
+    connection.replicaof("127.0.0.1", "1")  # as a failover leaves the old master
+    storing = threading.Thread(target=finish, args=(job.id, texts(0, 1)))
+    try:
+        storing.start()
+        storing.join(0.5)
+        assert storing.is_alive(), "given up, on a Redis that was a replica for a moment"
+    finally:
+        connection.replicaof("NO", "ONE")
+    storing.join(20)
+    assert job.result(timeout=5) == "0"
 
 
 def test_results_come_in_the_order_of_submission(client: Client, finish: Finish) -> None:

@@ -140,6 +140,23 @@ def test_a_consumer_that_is_killed_is_started_again(own_redis: str) -> None:
         assert client.caption(picture).result(timeout=60) == reference.caption(picture)
 
 
+def test_a_second_worker_in_the_same_place_is_refused_and_harms_nobody(own_redis: str) -> None:
+    with running_worker(own_redis) as worker, Client(own_redis) as client:
+        settings = {"BLIPLINE_REDIS_URL": own_redis, "BLIPLINE_RUN_DIR": str(worker.run_dir)}
+        second = subprocess.run(
+            [sys.executable, "-m", "worker"],
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert second.returncode == 3
+        assert "BLIPLINE_RUN_DIR" in second.stderr
+        assert (worker.run_dir / "ready").exists()
+        picture = draw(random_scene(Random(6)), 64, 64)
+        assert client.caption(picture).result(timeout=60) == reference.caption(picture)
+
+
 def test_a_restart_of_redis_costs_neither_an_item_nor_an_answer(
     pictures: dict[bytes, str], tmp_path: Path
 ) -> None:

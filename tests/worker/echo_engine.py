@@ -1,8 +1,9 @@
 """An engine process with the real socket around a loop that only echoes.
 
-    python tests/worker/echo_engine.py SOCKET [--hold]
+    python tests/worker/echo_engine.py SOCKET [--hold | --mortal]
 
-It answers each row with its text; with --hold it keeps rows until they are cancelled.
+It answers each row with its text; with --hold it keeps rows until they are cancelled, with --mortal
+the row `deadly` kills it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Echo:
         return not self.answers
 
     def add(self, request: Request) -> None:
+        if request.text == "deadly" and "--mortal" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.hold:
             self.rows[request.id] = request
         else:

@@ -112,6 +112,21 @@ def test_a_row_that_sees_every_engine_die_is_poisoned(socket: Path) -> None:
         assert future.result(20).error_code == "poisoned"
 
 
+def test_a_row_that_kills_engines_is_found_and_spares_those_that_were_with_it(
+    socket: Path,
+) -> None:
+    with connected(socket) as client:
+        texts = [str(number) for number in range(30)]
+        texts[17] = "deadly"
+        futures = [client.submit(row(text)) for text in texts]
+        for _ in range(MAX_DEATHS + 1):
+            with engine(socket, "--mortal") as process:
+                wait_for(lambda: process.poll() is not None or all(f.done() for f in futures))
+        answers = [future.result(20) for future in futures]
+    assert [answer.error_code for answer in answers].count("poisoned") == 1
+    assert answers[17].error_code == "poisoned"
+
+
 def test_without_an_engine_a_row_ends_after_the_time_allowed(socket: Path) -> None:
     with connected(socket, wait_s=0.3) as client:
         answer = client.submit(row("lonely")).result(20)

@@ -6,7 +6,6 @@ an engine here already.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from config.settings import WorkerSettings
 from producer.errors import InvalidInput
-from worker.child import when_orphaned
-from worker.engine.protocol import EngineInfo, private_dir, socket_path
+from worker import child
+from worker.engine.protocol import EngineInfo, hold_lock, private_dir, socket_path
 
 if TYPE_CHECKING:
     from worker.models import Model
@@ -47,19 +46,20 @@ def main() -> int:
     try:
         settings = WorkerSettings.load()
         run_dir = private_dir(settings.runtime_dir())
-        with (run_dir / "engine.lock").open("a") as lock:
-            # Held until this process ends, whichever way.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return _serve(settings, socket_path(run_dir), linger_s)
-    except BlockingIOError:
+        socket = socket_path(run_dir)
+        # Held until this process ends, whichever way.
+        lock = hold_lock(run_dir / "engine.lock")
+    except (InvalidInput, OSError) as error:
+        return _refuse(str(error))
+    if lock is None:
         print(
             f"engine: one runs in {run_dir} already; an accelerator has one engine. "
             "For a second one set BLIPLINE_RUN_DIR",
             file=sys.stderr,
         )
         return EXIT_TAKEN
-    except (InvalidInput, OSError) as error:
-        return _refuse(str(error))
+    with lock:
+        return _serve(settings, socket, linger_s)
 
 
 def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
@@ -100,9 +100,9 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
     server = EngineServer(engine, info, linger_s)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # The consumers finish what they hold, and need the engine for it.
-    when_orphaned(server.finish)
+    child.when_orphaned(server.finish)
     log.info("%s is warm: %s rows at most on %s", model.name, settings.max_rows, model.device)
-    server.serve(socket)
+    server.serve(socket, on_listening=child.announce)
     return 0
 
 

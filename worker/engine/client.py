@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -28,8 +29,13 @@ from worker.engine.request import Answer, Request, RequestId
 
 log = logging.getLogger(__name__)
 
-#: A row that was in the engine at this many of its deaths is not sent a further time.
-MAX_DEATHS: Final = 3
+#: How many rows are tried together that have seen so many engines die: the one that kills engines
+#: is soon alone with the blame.
+TRIAL_ROWS: Final = {1: 8, 2: 1}
+#: A row that was in the engine at this many of its deaths, at the last one alone, is given up.
+MAX_DEATHS: Final = len(TRIAL_ROWS) + 1
+#: Seconds to wait for an answer that is not about rows; then one goes on as without an engine.
+ASK_TIMEOUT_S: Final = 10.0
 RECONNECT_PAUSE_S: Final = 0.1
 #: Seconds between two calls of `revive`: longer than a start that fails takes.
 REVIVE_PAUSE_S: Final = 10.0
@@ -65,6 +71,9 @@ class EngineClient:
         self._wire = threading.Lock()
         self._connection: Connection[Any, Any] | None = None
         self._pending: dict[RequestId, _Pending] = {}
+        #: Rows that have seen an engine die: tried a few at a time, beside the rows that are new.
+        self._suspects: deque[RequestId] = deque()
+        self._on_trial: set[RequestId] = set()
         self._asked: dict[int, Future[Any]] = {}
         self._info: EngineInfo | None = None
         self._ready = threading.Event()
@@ -128,14 +137,17 @@ class EngineClient:
                 return None
             self._asked[token] = future
         self._send(connection, question(token))
-        return future.result()
+        try:
+            return future.result(ASK_TIMEOUT_S)
+        except TimeoutError:
+            return None
 
     def _send(self, connection: Connection[Any, Any], message: object) -> None:
         try:
             with self._wire:
                 connection.send(message)
-        except (OSError, ValueError):
-            # The reader notices the death too, and sends every pending row again.
+        except (OSError, ValueError, TypeError):
+            # Gone, or closed meanwhile (TypeError). The reader notices too, and sends rows again.
             log.debug("the engine went away while a message was being sent")
 
     def _run(self) -> None:
@@ -160,13 +172,41 @@ class EngineClient:
             return None
         with self._lock:
             self._connection = connection
-            again = list(self._pending.values())
-            for row in again:
+            fresh = [row for row in self._pending.values() if not row.deaths]
+            self._suspects = deque(row_id for row_id, row in self._pending.items() if row.deaths)
+            for row in fresh:
                 row.sent = True
         self._ready.set()
-        for row in again:
+        for row in fresh:
             self._send(connection, Rows([row.request]))
+        self._try_suspects()
         return connection
+
+    def _try_suspects(self) -> None:
+        """Send the next few rows that have seen an engine die, once those before have survived."""
+        with self._lock:
+            connection = self._connection
+            if connection is None or self._on_trial:
+                return
+            trial = self._next_trial()
+            self._on_trial = {row.request.id for row in trial}
+            for row in trial:
+                row.sent = True
+        if trial:
+            self._send(connection, Rows([row.request for row in trial]))
+
+    def _next_trial(self) -> list[_Pending]:
+        trial: list[_Pending] = []
+        while self._suspects:
+            row = self._pending.get(self._suspects[0])
+            if row is not None:
+                if trial and row.deaths != trial[0].deaths:
+                    break
+                trial.append(row)
+            self._suspects.popleft()
+            if trial and len(trial) == TRIAL_ROWS[trial[0].deaths]:
+                break
+        return trial
 
     def _read(self, connection: Connection[Any, Any]) -> None:
         while True:
@@ -181,9 +221,13 @@ class EngineClient:
                     asked.set_result(message.value)
 
     def _hung_up(self, connection: Connection[Any, Any]) -> None:
-        connection.close()
+        # Whoever is sending finds the line dead, before its descriptor can be anybody else's.
+        hang_up(connection)
+        with self._wire:
+            connection.close()
         with self._lock:
             self._connection = None
+            self._on_trial = set()
             asked, self._asked = self._asked, {}
             for row in self._pending.values():
                 row.deaths += row.sent
@@ -203,7 +247,10 @@ class EngineClient:
         now = time.monotonic()
         if self._revive is not None and now - self._revived_at >= REVIVE_PAUSE_S:
             self._revived_at = now
-            self._revive()
+            try:
+                self._revive()
+            except OSError:
+                log.exception("cannot start an engine")
 
     def _give_up_on_old_rows(self) -> None:
         oldest = time.monotonic() - self._wait_s
@@ -226,5 +273,9 @@ class EngineClient:
     def _resolve(self, answer: Answer) -> None:
         with self._lock:
             row = self._pending.pop(answer.id, None)
+            on_trial = answer.id in self._on_trial
+            self._on_trial.discard(answer.id)
         if row is not None:
             row.future.set_result(answer)
+        if on_trial:
+            self._try_suspects()

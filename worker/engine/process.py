@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import defaultdict
@@ -26,6 +27,8 @@ from worker.engine.request import Answer
 
 if TYPE_CHECKING:
     from worker.engine.loop import Engine
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether to stop, while there is nothing to do.
 IDLE_POLL_S: Final = 0.2
@@ -61,16 +64,21 @@ class _Peer:
             while True:
                 take(self, self._connection.recv())
         except (EOFError, OSError):
-            take(self, None)
-            self._outbox.put(None)
-            self._connection.close()
+            log.debug("consumer %d hung up", self.number)
+        except Exception:
+            # Not a message of ours. Without this thread the consumer would wait for ever.
+            log.exception("consumer %d sends what cannot be read", self.number)
+        take(self, None)
+        self._outbox.put(None)
 
     def _write(self) -> None:
         while (message := self._outbox.get()) is not None:
             try:
                 self._connection.send(message)
             except OSError:
-                return
+                break
+        hang_up(self._connection)
+        self._connection.close()
 
 
 class EngineServer:
@@ -95,16 +103,16 @@ class EngineServer:
         """End `serve` once the last consumer is gone."""
         self._linger_s = IDLE_POLL_S
 
-    def serve(self, socket: Path) -> None:
+    def serve(self, socket: Path, on_listening: Callable[[], None] = lambda: None) -> None:
         """Listen and run until stopped, or until nobody has been there for the linger time."""
         socket.unlink(missing_ok=True)
         with Listener(str(socket), "AF_UNIX", backlog=64) as listener:
+            on_listening()
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
             while not self._stop.is_set() and not self._abandoned():
                 self._take_messages()
                 if not self._engine.idle:
                     self._deliver(self._engine.step())
-        socket.unlink(missing_ok=True)
         for peer in list(self._peers.values()):
             peer.close()
 

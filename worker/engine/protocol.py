@@ -11,10 +11,12 @@ engine → consumer      ``EngineInfo`` (first, once), ``Answers``, ``Reply``
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
 from dataclasses import dataclass
+from io import TextIOWrapper
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,17 @@ def private_dir(path: Path) -> Path:
             "set BLIPLINE_RUN_DIR to a private directory"
         )
     return path
+
+
+def hold_lock(path: Path) -> TextIOWrapper | None:
+    """Take this lock until the file is closed or the process ends; None if somebody has it."""
+    lock = path.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
 
 
 def socket_path(run_dir: Path) -> Path:

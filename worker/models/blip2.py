@@ -78,7 +78,7 @@ class Blip2Opt:
         self._read_config(network.config)
         self.resample = int(processor.resample)
         self.pixel_table = pixel_table(processor).to(self.device)
-        self._text_ids = lru_cache(maxsize=4096)(self._tokenize)
+        self._known_ids = lru_cache(maxsize=4096)(self._tokenize)
 
     def _read_config(self, config: Any) -> None:
         text = config.text_config
@@ -115,6 +115,10 @@ class Blip2Opt:
         if task == "vqa":
             text = self.vqa_template.replace("{question}", text)
         return [self.image_id] * self.queries + self._text_ids(text)
+
+    def _text_ids(self, text: str) -> list[int]:
+        # Short texts come again and again; long ones would only fill the memory.
+        return self._known_ids(text) if len(text) <= 256 else self._tokenize(text)
 
     def _tokenize(self, text: str) -> list[int]:
         if not text:

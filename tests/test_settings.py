@@ -1,0 +1,41 @@
+"""Settings: argument over environment over default, and all of them handed to child processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import WorkerSettings
+from producer import InvalidInput
+
+
+def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLIPLINE_MAX_ROWS", "8")
+    assert WorkerSettings.load().max_rows == 8
+    assert WorkerSettings.load(max_rows="16").max_rows == 16
+    assert WorkerSettings.load(max_rows=None).max_rows == 8
+
+
+def test_children_get_an_argument_that_equals_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLIPLINE_MAX_ROWS", "8")
+    settings = WorkerSettings.load(max_rows="64")
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert WorkerSettings.load() == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "about"),
+    [
+        ("max_rows", "many", "BLIPLINE_MAX_ROWS='many'"),
+        ("max_rows", "0", "greater than or equal to 1"),
+        ("device", "tpu", "choose auto, cpu, cuda"),
+        ("image_root", "/no/such/place", "must be a directory that exists"),
+        ("vqa_template", "What?", "must contain {question}"),
+        ("precision", "fp8", "BLIPLINE_PRECISION='fp8'"),
+        ("redis_url", "http://x", "redis://"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value(name: str, value: str, about: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        WorkerSettings.load(**{name: value})
+    assert about in str(raised.value)
