@@ -27,7 +27,7 @@ from worker.engine.protocol import socket_path
 
 #: Few rows at once, so that a batch takes long enough to be hit in its middle.
 SLOW = {"BLIPLINE_MAX_ROWS": "2", "BLIPLINE_FEATURE_CACHE_MB": "0"}
-ITEMS = 240
+ITEMS = 160
 
 
 @pytest.fixture(scope="module")
