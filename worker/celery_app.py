@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from typing import Any, Final
 
@@ -109,12 +110,20 @@ _runner: ChunkRunner
 @signals.worker_init.connect
 def _begin(**_: Any) -> None:
     global _consumer, _runner
-    child.when_orphaned(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    child.when_orphaned(_end_as_orphan)
     _consumer = Consumer(settings, supervised=READY_FILE in os.environ)
     try:
         _runner = _consumer.start()
     except TimeoutError as error:
         sys.exit(f"worker: {error}; see the engine's message above")
+
+
+def _end_as_orphan() -> None:
+    """Finish what was begun, but not for ever: nobody is left to end a consumer that hangs."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(settings.grace_s)
+    # What it still holds was never acknowledged, and goes back to its queue.
+    os._exit(1)
 
 
 @signals.worker_ready.connect
