@@ -34,8 +34,12 @@ from worker.engine.protocol import socket_path
 
 WIDTH, HEIGHT = 640, 480
 T = TypeVar("T")
-#: A picture is asked about once only, so that no cached features help the worker.
-SETTINGS = {"BLIPLINE_FEATURE_CACHE_MB": "0"}
+#: Every round asks the same again: nothing that is kept from an earlier one may help the worker.
+SETTINGS = {
+    "BLIPLINE_FEATURE_CACHE_MB": "0",
+    "BLIPLINE_ANSWER_CACHE_S": "0",
+    "BLIPLINE_MATCH_MODEL": "none",
+}
 
 
 def main() -> int:

@@ -12,7 +12,9 @@ from pydantic import Field, field_validator
 
 from producer.settings import ClientSettings
 
-DEMO_MODEL = Path(__file__).resolve().parent.parent / "demo" / "model"
+_DEMO = Path(__file__).resolve().parent.parent / "demo"
+DEMO_MODEL = _DEMO / "model"
+DEMO_MATCH_MODEL = _DEMO / "match_model"
 
 
 class WorkerSettings(ClientSettings):
@@ -22,6 +24,10 @@ class WorkerSettings(ClientSettings):
         str(DEMO_MODEL),
         description="Checkpoint directory or hub name, such as Salesforce/blip2-opt-2.7b",
     )
+    match_model: str = Field(
+        "auto",
+        description="Retrieval model beside it; none; auto: the demo's with the demo model",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = Field(
         "auto", description="auto is fp16 on a GPU and fp32 on a CPU"
     )
@@ -29,6 +35,11 @@ class WorkerSettings(ClientSettings):
     max_rows: int = Field(64, ge=1, le=4096, description="Rows decoded together at most")
     feature_cache_mb: int = Field(
         256, ge=0, description="MiB of device memory that keep image features for later questions"
+    )
+    answer_cache_s: int = Field(
+        3600,
+        ge=0,
+        description="Seconds that answers are kept in Redis for who asks the same; 0: not at all",
     )
     cpu_threads: int = Field(
         0,
@@ -51,11 +62,20 @@ class WorkerSettings(ClientSettings):
     max_image_pixels: int = Field(
         64_000_000, ge=4096, description="Pixels of one image at most, known before it is decoded"
     )
+    jpeg_draft: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="Decode a JPEG at so many times the model's side: faster, not exact; 0: exactly",
+    )
     fetch_timeout_s: float = Field(
         20.0, gt=0, description="Seconds that fetching one image from its host may take"
     )
     fetch_private_hosts: bool = Field(
         False, description="Fetch from private, loopback and link-local addresses as well"
+    )
+    step_timeout_s: float = Field(
+        120.0, gt=0, description="Seconds that a step may take before its engine counts as hung"
     )
     engine_wait_s: float = Field(
         120.0, gt=0, description="Seconds a row waits for an engine that is starting again"
@@ -65,6 +85,9 @@ class WorkerSettings(ClientSettings):
     )
     ready_file: Path | None = Field(
         None, description="Exists while this machine takes jobs; unset: `ready` in the run dir"
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of the engine's figures for Prometheus; 0: none"
     )
     run_dir: Path | None = Field(
         None, description="Private directory of the engine's socket and the readiness files"
@@ -92,6 +115,12 @@ class WorkerSettings(ClientSettings):
             raise ValueError("must be a directory that exists")
         return root
 
+    def matcher(self) -> str | None:
+        """The retrieval model that is loaded beside the other, if any."""
+        if self.match_model == "auto":
+            return str(DEMO_MATCH_MODEL) if self.model == str(DEMO_MODEL) else None
+        return self.match_model if self.match_model not in ("", "none") else None
+
     def runtime_dir(self) -> Path:
         """The directory where this machine's consumers and their engine meet.
 
@@ -99,7 +128,7 @@ class WorkerSettings(ClientSettings):
         """
         if self.run_dir is not None:
             return self.run_dir
-        wanted = f"{self.redis_url} {self.model} {self.precision} {self.device}"
+        wanted = f"{self.redis_url} {self.model} {self.match_model} {self.precision} {self.device}"
         digest = hashlib.sha256(wanted.encode()).hexdigest()[:12]
         root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return Path(root) / f"blipline-{os.getuid()}" / digest

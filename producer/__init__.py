@@ -1,4 +1,4 @@
-"""Blipline's client: submit caption and question jobs, and poll their results.
+"""Blipline's client: submit jobs about images, and poll their results.
 
 In a checkout of the project this package is `producer`; the wheel installs it as `blipline`.
 """
@@ -17,7 +17,7 @@ from .errors import (
     JobUnknown,
     WaitTimeout,
 )
-from .job import Job, Result
+from .job import Job, Match, Result
 from .settings import ClientSettings
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "JobExpired",
     "JobFailed",
     "JobUnknown",
+    "Match",
     "Options",
     "Progress",
     "Queue",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -13,9 +13,9 @@ from . import blobs, contract
 from .batch import Batch
 from .blobs import ImageSource
 from .connection import connect, reaching
-from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, Options, Queue, Task
+from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, MAX_TEXTS, MAX_TURNS, Options, Queue, Task
 from .errors import InvalidInput
-from .job import Job
+from .job import Job, Match
 from .ledger import Ledger, new_id
 from .publish import Chunk, Publisher
 from .settings import ClientSettings
@@ -57,7 +57,7 @@ class Client:
         *,
         deadline_s: float | None = None,
         **options: Any,
-    ) -> Job:
+    ) -> Job[str]:
         """Describe an image; with a `prompt`, the caption begins with it.
 
         `image` is a path, a URL, the bytes of an image file, or a PIL image. `options` are those
@@ -74,11 +74,57 @@ class Client:
         *,
         deadline_s: float | None = None,
         **options: Any,
-    ) -> Job:
+    ) -> Job[str]:
         """Ask a question about an image; see `caption` for the rest."""
-        if not isinstance(question, str) or not question.strip():
-            raise InvalidInput("the question is empty: ask something about the image")
+        _check_text("question", question)
         return self._submit(Task.VQA, {"image": image, "question": question}, deadline_s, options)
+
+    def chat(
+        self,
+        image: ImageSource,
+        question: str,
+        history: Iterable[tuple[str, str]] = (),
+        *,
+        deadline_s: float | None = None,
+        **options: Any,
+    ) -> Job[str]:
+        """Ask on in a dialogue; `history` holds questions and their answers, oldest first.
+
+        What is too long for the model is cut from the oldest turn on. See `caption` for the rest.
+        """
+        _check_text("question", question)
+        turns = [_turn(turn) for turn in _listed("history", history)]
+        item = {"image": image, "question": question, "history": turns[-MAX_TURNS:]}
+        return self._submit(Task.CHAT, item, deadline_s, options)
+
+    def match(
+        self,
+        image: ImageSource,
+        texts: str | Iterable[str],
+        *,
+        deadline_s: float | None = None,
+    ) -> Job[list[Match]]:
+        """Compare an image with one text or with many, MAX_TEXTS at most."""
+        given = [texts] if isinstance(texts, str) else _listed("texts", texts)
+        if not 0 < len(given) <= MAX_TEXTS:
+            raise InvalidInput(f"texts: 1 to {MAX_TEXTS} are compared at once, not {len(given):,}")
+        for text in given:
+            _check_text("text", text)
+        return self._submit(Task.MATCH, {"image": image, "texts": given}, deadline_s, {})
+
+    def embed(
+        self,
+        image: ImageSource | None = None,
+        *,
+        text: str | None = None,
+        deadline_s: float | None = None,
+    ) -> Job[list[float]]:
+        """The unit vector of an image or of a text; close vectors mean like contents."""
+        if (image is None) == (text is None):
+            raise InvalidInput("an embedding is of an image or of a text: give one of them")
+        if text is not None:
+            _check_text("text", text)
+        return self._submit(Task.EMBED, {"image": image, "text": text}, deadline_s, {})
 
     def submit_batch(
         self,
@@ -108,7 +154,7 @@ class Client:
         submission.run(items, self._redis, self._publisher, self._settings, on_submitted)
         return self.batch(submission.batch_id)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> Job[Any]:
         """A handle on a job that any process submitted; `status()` says whether there is one."""
         return Job(job_id, self._ledger, self._settings.redis_url)
 
@@ -122,16 +168,43 @@ class Client:
         item: dict[str, Any],
         deadline_s: float | None,
         options: dict[str, Any],
-    ) -> Job:
+    ) -> Job[Any]:
         checked = _options(options, deadline_s)
-        image = blobs.read(item["image"])
+        wanted = {name: value for name, value in item.items() if value is not None}
+        if "image" in wanted:
+            wanted["image"] = blobs.read(wanted["image"])
         with reaching(self._settings.redis_url):
-            if isinstance(image, bytes):
-                (image,) = blobs.upload(self._redis, [image], self._settings.blob_ttl_s)
-            wanted = {name: value for name, value in item.items() if value is not None}
-            chunk = Chunk(new_id(), task, [wanted | {"image": image}], checked)
+            if isinstance(wanted.get("image"), bytes):
+                (wanted["image"],) = blobs.upload(
+                    self._redis, [wanted["image"]], self._settings.blob_ttl_s
+                )
+            chunk = Chunk(new_id(), task, [wanted], checked)
             self._publisher.publish(chunk, Queue.INTERACTIVE)
         return self.job(chunk.id)
+
+
+def _check_text(name: str, text: Any) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput(f"the {name} is empty, or not a string: say something about the image")
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{name}: a list is needed, not {type(values).__name__}")
+    return list(values)
+
+
+def _turn(turn: Any) -> dict[str, str]:
+    """A turn of a dialogue as the contract has it, from a pair or from that same form."""
+    if isinstance(turn, Mapping):
+        turn = turn.get("question"), turn.get("answer")
+    try:
+        question, answer = turn if not isinstance(turn, str) else ()
+    except (TypeError, ValueError):
+        question = answer = None
+    if not (isinstance(question, str) and isinstance(answer, str)):
+        raise InvalidInput(f"history: pairs of question and answer are needed, not {turn!r:.100}")
+    return {"question": question, "answer": answer}
 
 
 def _task(task: Task | str) -> Task:

@@ -9,8 +9,19 @@ A job is a plain Celery message, so a program that knows only this page can subm
     )
 
 The message carries a *chunk* of items; its result is a list with one entry for each item, in
-order: ``{"text": …}`` or ``{"error": {"code": …, "message": …}}``, and ``custom_id`` where the
+order: what the task gives or ``{"error": {"code": …, "message": …}}``, and ``custom_id`` where the
 item had one. One bad item never harms its neighbours.
+
+===========  ===============================  ==================================================
+task         an item has                      its result has
+===========  ===============================  ==================================================
+``caption``  image, prompt (may be missing)   ``text``, which begins with the prompt
+``vqa``      image, question                  ``text``
+``chat``     image, question, history         ``text``
+``match``    image, texts                     ``matches``: probability and cosine of each text;
+                                              ``text``: the likeliest
+``embed``    image or text                    ``embedding``: a unit vector
+===========  ===============================  ==================================================
 """
 
 from __future__ import annotations
@@ -35,6 +46,9 @@ class Task(StrEnum):
 
     CAPTION = "blipline.caption"
     VQA = "blipline.vqa"
+    CHAT = "blipline.chat"
+    MATCH = "blipline.match"
+    EMBED = "blipline.embed"
 
     @property
     def short(self) -> str:
@@ -98,6 +112,10 @@ MAX_CHUNK_ITEMS: Final = 1024
 #: Characters of a prompt or question at most. No model here holds as many tokens as that is words,
 #: and a tokenizer that is given a book would hold up everyone else's rows.
 MAX_TEXT_CHARS: Final = 20_000
+#: Texts that one image is compared with at most: all of them are one row of the engine's work.
+MAX_TEXTS: Final = 256
+#: Turns of a dialogue at most; models read some ten of them.
+MAX_TURNS: Final = 256
 #: Seconds a result is kept after it was stored.
 RESULT_TTL_S: Final = 24 * 3600
 #: Seconds an uploaded image is kept after its last upload; longer than a sensible wait in a queue.
@@ -136,6 +154,11 @@ def result_key(task_id: str) -> str:
 def cancel_key(job_or_batch_id: str) -> str:
     """Redis key whose existence cancels a job, or every chunk of a batch."""
     return f"blipline:cancelled:{job_or_batch_id}"
+
+
+def answer_key(digest: str) -> str:
+    """Redis key of an answer that whoever asks the same is given."""
+    return f"blipline:answer:{digest}"
 
 
 def batch_key(batch_id: str) -> str:
@@ -180,6 +203,15 @@ class ItemError(BaseModel):
     message: str
 
 
+class Turn(BaseModel):
+    """A question that was asked before, and what was answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str
+    answer: str
+
+
 class Item(BaseModel):
     """One image and what is asked about it.
 
@@ -195,8 +227,14 @@ class Item(BaseModel):
     task: Annotated[Task, BeforeValidator(_parse_task)] | None = None
     #: Caption: how the caption begins.
     prompt: str | None = None
-    #: VQA: what is asked.
+    #: VQA, chat: what is asked.
     question: str | None = None
+    #: Chat: what was said before, oldest first. What is too long for the model is cut from there.
+    history: Annotated[list[Turn], Field(max_length=MAX_TURNS)] | None = None
+    #: Match: what the image is compared with.
+    texts: Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)] | None = None
+    #: Embed: a text, in place of an image.
+    text: str | None = None
     #: Comes back with the result.
     custom_id: str | None = None
     #: Set by a producer that found the item unusable while submitting: the item keeps its place
@@ -245,6 +283,19 @@ class Options(BaseModel):
         ge=0,
         le=1024,
         description="No sequence of this many tokens occurs twice; 0 switches it off.",
+    )
+    num_beams: int = Field(
+        1, ge=1, le=16, description="Beams that are searched; 1 switches it off."
+    )
+    length_penalty: float = Field(
+        1.0,
+        ge=-10.0,
+        le=10.0,
+        allow_inf_nan=False,
+        description="Of beam search: above 0 favours longer texts, below 0 shorter ones.",
+    )
+    early_stopping: bool = Field(
+        False, description="Of beam search: end when there are as many candidates as beams."
     )
     seed: int | None = Field(
         None, ge=0, lt=2**63, description="Makes sampling repeatable, alone or in company."

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
 
 from .connection import reaching
 from .contract import ErrorCode, ItemError, State
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
 from .ledger import Ledger, Outcome
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How well a text fits an image."""
+
+    text: str
+    #: That the text describes the image, 0 to 1 (image-text matching).
+    probability: float
+    #: Of the embeddings of both, -1 to 1 (image-text contrast).
+    cosine: float
+
+    @classmethod
+    def of(cls, match: dict[str, Any]) -> Match:
+        """Read one entry; a newer worker may say more than is known here."""
+        return cls(match["text"], match["probability"], match["cosine"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,40 +38,69 @@ class Result:
     #: Place among the items that were submitted, from 0.
     index: int
     custom_id: str | None
+    #: Of a match the likeliest of its texts; of an embedding None.
     text: str | None
     error: ItemError | None
+    #: Match: each of the texts, in their order.
+    matches: list[Match] | None = None
+    #: Embed: the unit vector.
+    embedding: list[float] | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether there is a text."""
+        """Whether there is an answer."""
         return self.error is None
 
     @classmethod
     def of(cls, index: int, result: dict[str, Any]) -> Result:
         """Read one entry of a chunk's result."""
-        error = result.get("error")
+        error, matches = result.get("error"), result.get("matches")
         return cls(
             index,
             result.get("custom_id"),
             result.get("text"),
             None if error is None else ItemError.model_validate(error),
+            None if matches is None else [Match.of(match) for match in matches],
+            result.get("embedding"),
         )
 
     def to_json(self) -> dict[str, Any]:
         """The line of a results file."""
         line: dict[str, Any] = {"custom_id": self.custom_id, "status": "ok" if self.ok else "error"}
-        if self.error is None:
-            return line | {"text": self.text}
-        return line | {"error": self.error.model_dump(mode="json")}
+        return line | self.said()
+
+    def said(self) -> dict[str, Any]:
+        """What the task gave, or the error."""
+        if self.error is not None:
+            return {"error": self.error.model_dump(mode="json")}
+        if self.embedding is not None:
+            return {"embedding": self.embedding}
+        if self.matches is not None:
+            return {"text": self.text, "matches": [asdict(match) for match in self.matches]}
+        return {"text": self.text}
 
 
-class Job:
+def any_value(result: Result) -> Any:
+    """What a job's task gives: a text, a list of matches, or a vector."""
+    if result.embedding is not None:
+        return result.embedding
+    return result.text or "" if result.matches is None else result.matches
+
+
+class Job(Generic[Value]):
     """One submitted job. Every method asks Redis anew; any process may hold a handle."""
 
-    def __init__(self, job_id: str, ledger: Ledger, redis_url: str) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        ledger: Ledger,
+        redis_url: str,
+        value: Callable[[Result], Value] = any_value,
+    ) -> None:
         self.id = job_id
         self._ledger = ledger
         self._redis_url = redis_url
+        self._value = value
 
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
@@ -66,8 +114,11 @@ class Job:
         with reaching(self._redis_url):
             self._ledger.cancel(self.id)
 
-    def result(self, timeout: float | None = None) -> str:
-        """Wait for the text; `timeout` in seconds, None waits for as long as the job is known.
+    def result(self, timeout: float | None = None) -> Value:
+        """Wait for the answer; `timeout` in seconds, None waits for as long as the job is known.
+
+        A text for captions, questions and dialogues, matches in the order of the texts, a vector
+        for an embedding.
 
         Raises JobFailed, JobCancelled, JobExpired or JobUnknown when there will be none,
         WaitTimeout when it has not come in time, ConnectionFailed when Redis is away.
@@ -76,7 +127,7 @@ class Job:
         while True:
             state, outcome = self._look_up()
             if outcome is not None:
-                return _text(self.id, outcome)
+                return self._value(_ended_well(self.id, outcome))
             _raise_if_over(self.id, state)
             if not patience.pause():
                 raise WaitTimeout(_waited(self.id, timeout, state))
@@ -110,10 +161,10 @@ class Patience:
         return True
 
 
-def _text(job_id: str, outcome: Outcome) -> str:
+def _ended_well(job_id: str, outcome: Outcome) -> Result:
     result = Result.of(0, outcome.result(0))
     if result.error is None:
-        return result.text or ""
+        return result
     if result.error.code is ErrorCode.CANCELLED:
         raise JobCancelled(f"job {job_id} was cancelled")
     raise JobFailed(result.error.code.value, result.error.message)

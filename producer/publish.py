@@ -35,12 +35,16 @@ class Chunk:
     def summary(self) -> str:
         """What a person sees in Flower."""
         first = self.items[0]
-        about = first.get("question") or first.get("prompt")
+        texts = first.get("texts")
+        asked = [first.get(name) for name in ("question", "prompt", "text")]
+        asked += texts if isinstance(texts, list) else []
+        # A batch may hold anything; what is wrong with it the worker says.
+        about = next((one for one in asked if isinstance(one, str) and one), "")
         # A hash means nothing to a person, and a long URL fills the column.
         image = str(first.get("image", ""))
         image = image if len(image) <= 72 else f"{image[:69]}…"
         more = f" (+{len(self.items) - 1} more)" if len(self.items) > 1 else ""
-        return f"{image} {about[:120]!r}{more}" if about else f"{image}{more}"
+        return f"{image} {about[:120]!r}{more}".lstrip() if about else f"{image}{more}"
 
 
 class Publisher:

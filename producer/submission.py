@@ -22,6 +22,9 @@ from .settings import ClientSettings
 #: in about this time; local images, which are read and uploaded, take longer.
 PUBLISH_AFTER_S: Final = 0.02
 
+#: Fields of an item that are no strings; what is wrong with them the worker finds out.
+_NOT_STRINGS: Final = ("image", "error", "history", "texts")
+
 #: An item of a batch: an image alone, or a mapping with `image` and `prompt`, `question` and
 #: `custom_id` as the task needs them.
 ItemSource = ImageSource | Mapping[str, Any]
@@ -126,7 +129,7 @@ def _prepare(source: ItemSource) -> dict[str, Any]:
     for name, value in item.items():
         if name not in Item.model_fields:
             return _failed(item, f"{name}: no such name; there are {', '.join(Item.model_fields)}")
-        if not (value is None or isinstance(value, str) or name in ("image", "error")):
+        if not (value is None or isinstance(value, str) or name in _NOT_STRINGS):
             return _failed(item, f"{name}: a string is needed, not {type(value).__name__}")
     if item.get("error") is not None or not item.get("image"):
         # An error that was found before, or no image: the worker names it in the result.

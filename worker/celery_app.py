@@ -26,12 +26,13 @@ from producer.connection import connect
 from producer.errors import InvalidInput
 from producer.ledger import Ledger
 from worker import child
+from worker.answers import AnswerCache
 from worker.child import READY_FILE
 from worker.chunks import ChunkRunner
 from worker.engine.client import EngineClient
 from worker.engine.protocol import private_dir, socket_path
 from worker.fetch import Fetcher
-from worker.images import Decoder
+from worker.pictures import Pictures
 from worker.tasks import register
 
 #: Seconds that an engine started by a consumer outlives its last consumer.
@@ -66,9 +67,14 @@ class Consumer:
         """Wait for the engine, then be ready to run chunks."""
         self._engine.start()
         info = self._engine.info(ENGINE_START_S)
-        log.info("engine %d runs %s (%s)", info.pid, info.model, info.revision)
-        decoder = Decoder(info.image_size, info.resample, self._settings.max_image_pixels)
-        runner = ChunkRunner(Ledger(self._redis), self._fetcher, decoder, self._engine)
+        for model in info.models:
+            log.info("engine %d runs %s (%s)", info.pid, model.name, model.revision)
+        settings = self._settings
+        pictures = Pictures(
+            self._fetcher, self._engine, info, settings.max_image_pixels, settings.jpeg_draft
+        )
+        answers = AnswerCache(self._redis, settings.answer_cache_s)
+        runner = ChunkRunner(Ledger(self._redis), pictures, self._engine, answers)
         threading.Thread(
             target=runner.watch_cancellations, args=(self._stop,), name="cancel-watch", daemon=True
         ).start()

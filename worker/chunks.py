@@ -1,13 +1,10 @@
-"""Working off one chunk: check its items, get their images, ask the engine, collect the texts."""
+"""Working off one chunk: check its items, get their images, ask the engine, collect the answers."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,11 +14,12 @@ import redis
 from producer import contract
 from producer.contract import MAX_CHUNK_ITEMS, ErrorCode, Task
 from producer.ledger import Ledger, Outcome
+from worker.answers import AnswerCache
+from worker.asked import Asked, result_of
 from worker.engine.client import EngineClient
-from worker.engine.request import IMAGE_NEEDED, Answer, Request
-from worker.fetch import Fetched, Fetcher
-from worker.images import Decoder
-from worker.items import Row, Terms, check_item, read_terms
+from worker.engine.request import IMAGE_NEEDED, Request
+from worker.items import Terms, check_item, read_terms
+from worker.pictures import Picture, Pictures, Wanted
 from worker.refused import Refused, Result
 
 log = logging.getLogger(__name__)
@@ -30,6 +28,8 @@ log = logging.getLogger(__name__)
 CANCEL_POLL_S: Final = 0.5
 #: Seconds before Redis is asked again that refused.
 REDIS_PAUSE_S: Final = 1.0
+#: What stands for the image of an item that has none.
+NO_PICTURE: Final = Picture("", None)
 
 
 @dataclass(slots=True)
@@ -44,12 +44,12 @@ class ChunkRunner:
     """Thread-safe; one for each consumer process."""
 
     def __init__(
-        self, ledger: Ledger, fetcher: Fetcher, decoder: Decoder, engine: EngineClient
+        self, ledger: Ledger, pictures: Pictures, engine: EngineClient, answers: AnswerCache
     ) -> None:
         self._ledger = ledger
-        self._fetcher = fetcher
-        self._decoder = decoder
+        self._pictures = pictures
         self._engine = engine
+        self._answers = answers
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
 
@@ -109,8 +109,7 @@ class ChunkRunner:
             terms = read_terms(options, interactive)
         except Refused as refusal:
             return _named(items, [refusal.result] * len(items))
-        asked = self._ask(mine, task, items, terms)
-        return _named(items, [self._collect(mine, one, terms) for one in asked])
+        return _named(items, self._answer(mine, task, items, terms))
 
     def _begin(self, task_id: str) -> tuple[Outcome | None, bool]:
         """Wait out a Redis that is full or away: nothing that it says is the fault of an item."""
@@ -121,53 +120,62 @@ class ChunkRunner:
                 log.warning("Redis: %s; trying again in %g s", error, REDIS_PAUSE_S)
                 time.sleep(REDIS_PAUSE_S)
 
-    def _ask(
-        self, mine: _Running, task: Task, items: list[Any], terms: Terms
-    ) -> list[_Asked | Refused]:
-        """Submit the row of each item as soon as its image is there; in the order of the items."""
-        asked: dict[int, _Asked | Refused] = {}
-        by_image: dict[str, list[tuple[int, Row]]] = defaultdict(list)
-        for place, item in enumerate(items):
-            try:
-                row = check_item(task, item)
-                by_image[row.item.image].append((place, row))
-            except Refused as refusal:
-                asked[place] = refusal
-        for reference, picture in self._pictures(list(by_image)):
-            for place, row in by_image[reference]:
-                asked[place] = (
-                    picture
-                    if isinstance(picture, Refused)
-                    else _Asked(row, self._submit(mine, row, picture, terms))
-                )
-        return [asked[place] for place in range(len(items))]
+    def _answer(self, mine: _Running, task: Task, items: list[Any], terms: Terms) -> list[Result]:
+        """Results in the order of the items."""
+        asked = [self._check(task, item) for item in items]
+        good = [one for one in asked if isinstance(one, Asked)]
+        self._recall(good, terms)
+        self._submit_all(mine, [one for one in good if one.result is None], terms)
+        results = [
+            one.result if isinstance(one, Refused) else self._collect(mine, one, terms)
+            for one in asked
+        ]
+        self._answers.put([one.news for one in good if one.news is not None])
+        return results
 
-    def _pictures(self, references: list[str]) -> Iterator[tuple[str, _Picture | Refused]]:
-        """Each reference with its picture, those first whose features the engine has already."""
-        hashes = {one: contract.blob_hash(one) for one in references if contract.is_blob(one)}
-        held = self._engine.held(hashes.values())
-        missing = []
-        for reference in references:
-            digest = hashes.get(reference)
-            if digest in held:
-                yield reference, _Picture(digest, None)
-            else:
-                missing.append(reference)
-        for reference, fetched in zip(missing, self._fetcher.fetch(missing), strict=True):
-            yield reference, self._decode(reference, fetched)
-
-    def _decode(self, reference: str, fetched: Fetched) -> _Picture | Refused:
-        if isinstance(fetched, Refused):
-            return fetched
+    def _check(self, task: Task, item: Any) -> Asked | Refused:
         try:
-            pixels = self._decoder.decode(fetched)
+            row = check_item(task, item)
+            return Asked(row, Wanted(row.item.image, self._pictures.model(row.task)))
         except Refused as refusal:
             return refusal
-        if contract.is_blob(reference):
-            return _Picture(contract.blob_hash(reference), pixels)
-        return _Picture(hashlib.sha256(fetched).hexdigest(), pixels)
 
-    def _submit(self, mine: _Running, row: Row, picture: _Picture, terms: Terms) -> Future[Answer]:
+    def _recall(self, asked: list[Asked], terms: Terms) -> None:
+        """Answer what was asked before, of images whose hash is known."""
+        known = [one for one in asked if one.hash is not None]
+        for one in known:
+            revision = one.wanted.model.revision
+            one.key = self._answers.key(one.row, one.hash or "", terms, revision)
+        for one, result in zip(known, self._answers.get([one.key for one in known]), strict=True):
+            if result is not None:
+                one.result, one.recalled = result, True
+
+    def _submit_all(self, mine: _Running, asked: list[Asked], terms: Terms) -> None:
+        """Submit each row as soon as its image is there."""
+        by_image: dict[Wanted, list[Asked]] = {}
+        for one in asked:
+            if one.wanted.reference:
+                by_image.setdefault(one.wanted, []).append(one)
+            else:
+                self._submit(mine, one, NO_PICTURE, terms)
+        for wanted, picture in self._pictures.get(by_image):
+            sharers = by_image[wanted]
+            if isinstance(picture, Refused):
+                for one in sharers:
+                    one.result = picture.result
+                continue
+            for one in sharers:
+                one.hash = picture.hash
+            if not contract.is_blob(wanted.reference):
+                # Only now is it known which image this is.
+                self._recall(sharers, terms)
+            for one in sharers:
+                if one.result is None:
+                    self._submit(mine, one, picture, terms)
+
+    def _submit(self, mine: _Running, one: Asked, picture: Picture, terms: Terms) -> None:
+        row = one.row
+
         def build(row_id: int) -> Request:
             mine.row_ids.append(row_id)
             return Request(
@@ -179,42 +187,27 @@ class ChunkRunner:
                 options=terms.options,
                 interactive=terms.interactive,
                 deadline=terms.deadline,
+                history=row.history,
+                texts=row.texts,
             )
 
-        return self._engine.submit(build)
+        one.answer = self._engine.submit(build)
 
-    def _collect(self, mine: _Running, asked: _Asked | Refused, terms: Terms) -> Result:
+    def _collect(self, mine: _Running, one: Asked, terms: Terms) -> Result:
         """Wait for the engine's answer."""
-        if isinstance(asked, Refused):
-            return asked.result
-        answer = asked.answer.result()
-        if answer.error_code == IMAGE_NEEDED:
-            # Its features were evicted between the question and the row.
-            reference = asked.row.item.image
-            (fetched,) = self._fetcher.fetch([reference])
-            picture = self._decode(reference, fetched)
-            if isinstance(picture, Refused):
-                return picture.result
-            answer = self._submit(mine, asked.row, picture, terms).result()
-        if answer.error_code is not None:
-            return contract.failure(answer.error_code, answer.error_message)
-        return {"text": answer.text}
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A row that the engine has been given."""
-
-    row: Row
-    answer: Future[Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """Pixels as the model takes them; None where the engine has the features already."""
-
-    hash: str
-    pixels: bytes | None
+        if one.result is None:
+            assert one.answer is not None
+            answer = one.answer.result()
+            if answer.error_code == IMAGE_NEEDED:
+                # Its features were evicted between the question and the row.
+                picture = self._pictures.again(one.wanted)
+                if isinstance(picture, Refused):
+                    one.result = picture.result
+                    return one.result
+                self._submit(mine, one, picture, terms)
+                answer = one.answer.result()
+            one.result = result_of(one.row, answer)
+        return one.result
 
 
 def _named(items: list[Any], results: list[Result]) -> list[Result]:

@@ -33,11 +33,16 @@ _decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Decodes for one model. `size` is the side of its square input, in pixels."""
+    """Decodes for one model. `size` is the side of its square input, in pixels.
+
+    With `draft`, a JPEG is decoded at no less than so many times that size, by the scaling that is
+    part of its decoding: faster, and not what the processor computes (benchmarks/jpeg_draft.py).
+    """
 
     size: int
     resample: int
     max_pixels: int
+    draft: int = 0
 
     def decode(self, encoded: bytes) -> bytes:
         """RGB as uint8, rows of pixels, size * size * 3 bytes; raises Refused.
@@ -69,6 +74,8 @@ class Decoder:
     def _decode(self, encoded: bytes) -> bytes:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             self._check_size(image)
+            if self.draft:
+                image.draft(None, (self.draft * self.size,) * 2)
             ImageOps.exif_transpose(image, in_place=True)
             square = (self.size, self.size)
             return _to_rgb(image).resize(square, Image.Resampling(self.resample)).tobytes()

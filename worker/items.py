@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,24 @@ from producer.contract import MAX_TEXT_CHARS, ErrorCode, Item, Options, Task
 from worker.engine.request import GenerationOptions
 from worker.refused import Refused
 
+#: What an item of a task must have, and what it may have besides. Its image is told apart below.
+NEEDED = {
+    Task.CAPTION: (),
+    Task.VQA: ("question",),
+    Task.CHAT: ("question",),
+    Task.MATCH: ("texts",),
+    Task.EMBED: (),
+}
+ALLOWED = {
+    Task.CAPTION: ("prompt",),
+    Task.VQA: (),
+    Task.CHAT: ("history",),
+    Task.MATCH: (),
+    Task.EMBED: ("text",),
+}
+#: Fields that say what is asked, in the order that errors name them.
+ASKED = ("prompt", "question", "history", "texts", "text")
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -20,7 +39,19 @@ class Row:
 
     task: Task
     item: Item
-    text: str
+
+    @property
+    def text(self) -> str:
+        """The one text of an item, by whatever name its task has for it."""
+        return self.item.question or self.item.prompt or self.item.text or ""
+
+    @property
+    def history(self) -> tuple[tuple[str, str], ...]:
+        return tuple((turn.question, turn.answer) for turn in self.item.history or ())
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self.item.texts or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +90,49 @@ def check_item(task: Task, source: Any) -> Row:
     if item.error is not None:
         raise Refused(item.error.code, item.error.message)
     wanted = item.task or task
-    problem = _problem(wanted, item)
+    problem = _image_problem(wanted, item) or _text_problem(wanted, item)
     if problem is not None:
         raise Refused(ErrorCode.OPTION_INVALID, problem)
-    text = (item.question if wanted is Task.VQA else item.prompt) or ""
-    if len(text) > MAX_TEXT_CHARS:
-        about = f"the text has {len(text):,} characters; at most {MAX_TEXT_CHARS:,} are read"
+    longest = max(map(len, _texts(item)), default=0)
+    if longest > MAX_TEXT_CHARS:
+        about = f"the text has {longest:,} characters; at most {MAX_TEXT_CHARS:,} are read"
         raise Refused(ErrorCode.PROMPT_TOO_LONG, about)
-    return Row(wanted, item, text)
+    return Row(wanted, item)
 
 
-def _problem(task: Task, item: Item) -> str | None:
-    if not item.image:
-        return "image: missing"
-    if task is Task.VQA:
-        if item.prompt is not None:
-            return "prompt: a question has none; captions do"
-        if not (item.question or "").strip():
-            return "question: empty or missing"
-    elif item.question is not None:
-        return "question: a caption has none; use the task vqa"
+def _image_problem(task: Task, item: Item) -> str | None:
+    if task is Task.EMBED and item.text is not None:
+        both = "image: an embedding is of an image or of a text, not of both"
+        return both if item.image else None
+    return None if item.image else "image: missing"
+
+
+def _text_problem(task: Task, item: Item) -> str | None:
+    known = (*NEEDED[task], *ALLOWED[task])
+    for name in ASKED:
+        if getattr(item, name) is not None and name not in known:
+            return f"{name}: the task {task.short} has none{_instead(name)}"
+    for name in NEEDED[task]:
+        value = getattr(item, name)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return f"{name}: empty or missing"
+    if item.text is not None and not item.text.strip():
+        return "text: empty"
+    if any(not text.strip() for text in item.texts or ()):
+        return "texts: one of them is empty"
     return None
+
+
+def _instead(name: str) -> str:
+    """Which tasks know this field."""
+    tasks = [task.short for task in Task if name in (*NEEDED[task], *ALLOWED[task])]
+    return f"; use {' or '.join(tasks)}"
+
+
+def _texts(item: Item) -> Iterator[str]:
+    for text in (item.prompt, item.question, item.text, *(item.texts or ())):
+        if text is not None:
+            yield text
+    for turn in item.history or ():
+        yield turn.question
+        yield turn.answer

@@ -17,7 +17,7 @@ from transformers import (
     GPT2Tokenizer,
 )
 
-from worker.models import Model, load
+from worker.models import Generator, as_generator, load
 
 IMAGE_SIZE = 16
 QUERIES = 4
@@ -112,5 +112,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(checkpoint: Path) -> Model:
-    return load(str(checkpoint), precision="fp32", device="cpu")
+def model(checkpoint: Path) -> Generator:
+    loaded = as_generator(load(str(checkpoint), precision="fp32", device="cpu"))
+    assert loaded is not None
+    return loaded

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, Blip2Processor, BlipImageProcessorPil
 
-from worker.models import LoadError, Model, load
-from worker.models.blip2 import pixel_table
+from worker.engine.request import GenerationOptions, Request
+from worker.models import Generator, LoadError, PromptTooLong, load
+from worker.models.pixels import pixel_table
 
 
 @pytest.fixture
@@ -29,6 +30,21 @@ def edit(path: Path, change: dict[str, Any]) -> None:
             place = place[parent]
         place[last] = value
     path.write_text(json.dumps(settings))
+
+
+def ask(task: str, text: str, **fields: Any) -> Request:
+    return Request("1", task, "image", None, text, **fields)
+
+
+def start(model: Any, task: str, text: str) -> list[int]:
+    ids: list[int] = model.prompt(ask(task, text)).start
+    return ids
+
+
+def said(model: Any, task: str, text: str, new: list[int]) -> str:
+    request = ask(task, text)
+    words: str = model.text(request, model.prompt(request), new)
+    return words
 
 
 def noise(size: int) -> Image.Image:
@@ -65,7 +81,7 @@ def test_features_equal_those_of_the_processors_pixels(checkpoint: Path, model: 
 
 @pytest.mark.parametrize(("task", "text"), [("caption", " a photo of"), ("vqa", "how many?")])
 def test_prompts_have_the_layout_of_the_processor(
-    checkpoint: Path, model: Model, task: str, text: str
+    checkpoint: Path, model: Generator, task: str, text: str
 ) -> None:
     processor = Blip2Processor(
         BlipImageProcessorPil.from_pretrained(checkpoint),
@@ -73,12 +89,12 @@ def test_prompts_have_the_layout_of_the_processor(
         num_query_tokens=4,
     )
     words = "Question: how many? Answer:" if task == "vqa" else text
-    assert model.prompt(task, text) == processor(images=noise(16), text=words).input_ids[0]
+    assert start(model, task, text) == processor(images=noise(16), text=words).input_ids[0]
 
 
-def test_a_caption_without_a_prompt_starts_from_the_image_and_bos(model: Model) -> None:
-    image_token = model.prompt("caption", "")[0]
-    assert model.prompt("caption", "") == [image_token] * 4 + [2]
+def test_a_caption_without_a_prompt_starts_from_the_image_and_bos(model: Generator) -> None:
+    image_token = start(model, "caption", "")[0]
+    assert start(model, "caption", "") == [image_token] * 4 + [2]
 
 
 @pytest.mark.parametrize(
@@ -87,31 +103,57 @@ def test_a_caption_without_a_prompt_starts_from_the_image_and_bos(model: Model) 
 def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(
     model: Any, text: str
 ) -> None:
-    ids = model.prompt("vqa", text)
-    special = set(model.tokenizer.all_special_ids) | {ids[0]}
+    ids = start(model, "vqa", text)
+    special = set(model.language.tokenizer.all_special_ids) | {ids[0]}
     assert special.isdisjoint(ids[5:])
-    assert model.tokenizer.decode(ids[5:]) == f"Question: {text} Answer:"
+    assert model.language.tokenizer.decode(ids[5:]) == f"Question: {text} Answer:"
 
 
 def test_texts_have_no_special_tokens_and_no_outer_spaces(model: Any) -> None:
-    new = [*model.tokenizer(" two").input_ids, 1, 2]
-    prompt = model.prompt("vqa", "how many?")
-    assert model.text("vqa", prompt, new) == "two"
-    assert model.text("caption", model.prompt("caption", " a photo of"), new) == "a photo of two"
+    new = [*model.language.tokenizer(" two").input_ids, 1, 2]
+    assert said(model, "vqa", "how many?", new) == "two"
+    assert said(model, "caption", " a photo of", new) == "a photo of two"
+
+
+def test_a_dialogue_is_its_turns_and_then_the_question(model: Any) -> None:
+    turns = (("what is it?", "a circle"), ("what color?", "red"))
+    request = ask("chat", "where?", history=turns)
+    assert model.network.config.num_query_tokens == 4
+    assert model.language.tokenizer.decode(model.prompt(request).start[5:]) == (
+        "Question: what is it? Answer: a circle. Question: what color? Answer: red."
+        " Question: where? Answer:"
+    )
+
+
+def test_a_dialogue_that_is_too_long_loses_its_oldest_turns(model: Any) -> None:
+    turns = tuple((f"question {number}?", "yes") for number in range(40))
+    request = ask("chat", "where?", history=turns, options=GenerationOptions(max_new_tokens=30))
+    prompt = model.prompt(request)
+    text = model.language.tokenizer.decode(prompt.start[5:])
+    assert text.endswith("question 39? Answer: yes. Question: where? Answer:")
+    assert "question 0?" not in text
+    # As many turns as fit, and not one less
+    longer = model.language.text_ids(f"Question: question 39? Answer: yes. {text}")
+    assert len(prompt.start) + 30 <= model.max_length < 4 + len(longer) + 30
+
+
+def test_a_question_that_is_too_long_by_itself_is_refused(model: Any) -> None:
+    with pytest.raises(PromptTooLong):
+        model.prompt(ask("chat", "why " * 200, history=(("a", "b"),)))
 
 
 def test_another_question_template_may_be_set(checkpoint: Path) -> None:
     model: Any = load(str(checkpoint), device="cpu", vqa_template="Q: {question} A:")
-    assert model.tokenizer.decode(model.prompt("vqa", "why?")[5:]) == "Q: why? A:"
+    assert model.language.tokenizer.decode(start(model, "vqa", "why?")[5:]) == "Q: why? A:"
     with pytest.raises(LoadError, match="question"):
         load(str(checkpoint), vqa_template="What is it?")
 
 
-def test_a_processor_without_query_tokens_is_no_obstacle(copy: Path, model: Model) -> None:
+def test_a_processor_without_query_tokens_is_no_obstacle(copy: Path, model: Generator) -> None:
     # Given an older checkpoint, whose processor would silently leave the image out
     edit(copy / "processor_config.json", {"num_query_tokens": None})
     edit(copy / "config.json", {"image_token_index": None})
-    assert load(str(copy), device="cpu").prompt("caption", "") == model.prompt("caption", "")
+    assert start(load(str(copy), device="cpu"), "caption", "") == start(model, "caption", "")
 
 
 def test_the_revision_follows_weights_and_template_and_nothing_else(
@@ -141,8 +183,6 @@ def test_the_q_former_stays_in_full_precision(checkpoint: Path) -> None:
     ("sentence", "arguments"),
     [
         ("does not exist", {"model": "/no/such/place"}),
-        ("not yet available", {"precision": "int8"}),
-        ("not yet available", {"precision": "int4"}),
         ("Unknown precision", {"precision": "fp8"}),
         ("Unknown device", {"device": "abacus"}),
         ("not supported", {"device": "meta"}),
@@ -162,8 +202,11 @@ def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_family_is_refused_and_told_what_works(copy: Path) -> None:
-    edit(copy / "config.json", {"text_config.model_type": "t5"})
-    with pytest.raises(LoadError, match=r"blip-2 with t5.*blip-2 with opt"):
+    edit(copy / "config.json", {"text_config.model_type": "gpt2"})
+    with pytest.raises(LoadError, match=r"Generation with gpt2; what works is .* with opt .*opt-2"):
+        load(str(copy))
+    edit(copy / "config.json", {"architectures": ["Blip2Model"]})
+    with pytest.raises(LoadError, match=r"is Blip2Model.*BlipForQuestionAnswering"):
         load(str(copy))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from worker.engine.halving import Failure, Halving
+from worker.engine.halving import TRY_MORE_AFTER, Failure, Halving
 
 Batch = Sequence[int]
 
@@ -86,3 +86,23 @@ def test_no_items_are_no_work() -> None:
         raise AssertionError("called for nothing")
 
     assert outcome(Halving(work, limit=4), []) == []
+
+
+def test_a_larger_batch_is_tried_again_after_a_while() -> None:
+    most = 3
+
+    def work(batch: Batch) -> list[int]:
+        if len(batch) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return list(batch)
+
+    halving = Halving(work, limit=8)
+    outcome(halving, range(8))
+    assert halving.limit == 2
+    # When what took the memory is gone
+    most = 8
+    outcome(halving, range(2 * TRY_MORE_AFTER))
+    assert halving.limit == 4
+    outcome(halving, range(4 * TRY_MORE_AFTER))
+    outcome(halving, range(80 * TRY_MORE_AFTER))
+    assert halving.limit == 8  # and never more than what was wanted

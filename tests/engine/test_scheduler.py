@@ -1,26 +1,33 @@
-"""Admission on a fake clock: nothing here needs a model."""
+"""Admission: nothing here needs a model."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from itertools import count
+
 import pytest
 
-from worker.engine.request import Request
 from worker.engine.scheduler import Scheduler
 
-
-def ask(name: str, interactive: bool = False, deadline: float | None = None) -> Request:
-    return Request(name, "caption", name, b"", "", interactive=interactive, deadline=deadline)
+numbers = count()
 
 
-def names(requests: list[Request]) -> str:
-    return "".join(str(request.id) for request in requests)
+@dataclass
+class Ask:
+    name: str
+    interactive: bool = False
+    number: int = field(default_factory=lambda: next(numbers))
 
 
-def fill(scheduler: Scheduler, bulk: str = "", interactive: str = "") -> None:
+def names(rows: list[Ask]) -> str:
+    return "".join(row.name for row in rows)
+
+
+def fill(scheduler: Scheduler[Ask], bulk: str = "", interactive: str = "") -> None:
     for name in bulk:
-        scheduler.add(ask(name))
+        scheduler.add(Ask(name))
     for name in interactive:
-        scheduler.add(ask(name, interactive=True))
+        scheduler.add(Ask(name, interactive=True))
 
 
 def test_an_idle_engine_admits_at_once() -> None:
@@ -91,42 +98,38 @@ def test_an_interactive_request_is_admitted_at_once_and_takes_bulk_with_it() -> 
     assert names(scheduler.admit(active=5, active_bulk=5)) == "xa"
 
 
-def test_a_request_expires_when_its_deadline_comes_and_only_once() -> None:
-    scheduler = Scheduler(max_rows=1)
-    for name, deadline in (("a", 30.0), ("b", 10.0), ("c", None), ("d", 20.0)):
-        scheduler.add(ask(name, deadline=deadline))
-    assert names(scheduler.expire(now=9.9)) == ""
-    assert names(scheduler.expire(now=20.0)) == "bd"
-    assert names(scheduler.expire(now=20.0)) == ""
-    assert names(scheduler.admit(0, 0)) == "a"
+def test_a_removed_row_is_not_admitted() -> None:
+    scheduler = Scheduler[Ask](max_rows=4)
+    fill(scheduler, bulk="a", interactive="x")
+    row = Ask("b")
+    scheduler.add(row)
+    assert scheduler.remove(row)
+    assert not scheduler.remove(row)
+    assert names(scheduler.admit(0, 0)) == "xa"
 
 
-def test_a_removed_request_is_neither_admitted_nor_expired() -> None:
-    scheduler = Scheduler(max_rows=4)
-    scheduler.add(ask("a", deadline=1.0))
-    scheduler.add(ask("x", interactive=True))
-    assert scheduler.remove("a") is not None
-    assert scheduler.remove("a") is None
-    assert "a" not in scheduler
-    assert scheduler.expire(now=5.0) == []
-    assert names(scheduler.admit(0, 0)) == "x"
+def test_a_bulk_row_that_somebody_waits_for_overtakes_the_others() -> None:
+    scheduler = Scheduler[Ask](max_rows=1, prefill_steps=0)
+    fill(scheduler, bulk="ab")
+    row = Ask("c")
+    scheduler.add(row)
+    row.interactive = True
+    scheduler.promote(row)
+    assert scheduler.urgent
+    assert [names(scheduler.admit(0, 0)) for _ in range(3)] == ["c", "a", "b"]
 
 
-def test_an_id_used_again_keeps_its_new_deadline() -> None:
-    scheduler = Scheduler(max_rows=4)
-    scheduler.add(ask("a", deadline=1.0))
-    scheduler.remove("a")
-    scheduler.add(ask("a", deadline=9.0))
-    assert scheduler.expire(now=5.0) == []
-    assert names(scheduler.expire(now=9.0)) == "a"
+def test_a_row_that_does_not_wait_here_cannot_be_promoted() -> None:
+    scheduler = Scheduler[Ask](max_rows=4)
+    scheduler.promote(Ask("a"))
+    assert len(scheduler) == 0
 
 
-def test_deadlines_of_requests_that_are_gone_do_not_pile_up() -> None:
-    scheduler = Scheduler(max_rows=4)
-    for number in range(1000):
-        scheduler.add(ask(str(number), deadline=1e9))
-        scheduler.admit(0, 0)
-    assert len(scheduler._deadlines) < 100
+def test_no_more_rows_join_in_one_step_than_the_others_can_wait_for() -> None:
+    scheduler = Scheduler[Ask](max_rows=8, prefill_steps=0)
+    scheduler.max_newcomers = 2
+    fill(scheduler, bulk="abc", interactive="x")
+    assert [names(scheduler.admit(0, 0)) for _ in range(3)] == ["xa", "bc", ""]
 
 
 @pytest.mark.parametrize("reserved_rows", [-1, 4, 5])

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from worker.engine.loop import Engine
+from worker.engine.request import Request
 from worker.engine.selfcheck import check
-from worker.models import LoadError, Model, load
+from worker.models import Generator, LoadError, Prompt, load
 
 
 class Meddled:
     """A model with some methods replaced."""
 
-    def __init__(self, model: Model, **changed: Any) -> None:
+    def __init__(self, model: Generator, **changed: Any) -> None:
         self._model = model
         self.__dict__.update(changed)
 
@@ -30,10 +31,10 @@ def test_a_sound_model_passes_and_the_engine_is_left_empty(
     engine = Engine(load(str(checkpoint), precision=precision, device="cpu"))
     check(engine)
     assert engine.idle
-    assert len(engine.features) == 0
+    assert len(engine.encoders[0].cache) == 0
 
 
-def test_numbers_that_are_not_finite_are_refused(model: Model) -> None:
+def test_numbers_that_are_not_finite_are_refused(model: Generator) -> None:
     def encode(pixels: Tensor) -> Tensor:
         return model.encode(pixels) * torch.inf
 
@@ -41,15 +42,15 @@ def test_numbers_that_are_not_finite_are_refused(model: Model) -> None:
         check(Engine(Meddled(model, encode=encode)))
 
 
-def test_a_model_that_says_nothing_is_refused(model: Model) -> None:
-    def text(task: str, prompt: list[int], new: list[int]) -> str:
+def test_a_model_that_says_nothing_is_refused(model: Generator) -> None:
+    def text(request: Request, prompt: Prompt, new: list[int]) -> str:
         return ""
 
     with pytest.raises(LoadError, match="empty"):
         check(Engine(Meddled(model, text=text)))
 
 
-def test_a_model_whose_rows_depend_on_their_neighbours_is_refused(model: Model) -> None:
+def test_a_model_whose_rows_depend_on_their_neighbours_is_refused(model: Generator) -> None:
     def encode(pixels: Tensor) -> Tensor:
         features = model.encode(pixels)
         return features / len(pixels)
@@ -58,7 +59,7 @@ def test_a_model_whose_rows_depend_on_their_neighbours_is_refused(model: Model) 
         check(Engine(Meddled(model, encode=encode)))
 
 
-def test_a_model_that_fails_is_refused_with_its_reason(model: Model) -> None:
+def test_a_model_that_fails_is_refused_with_its_reason(model: Generator) -> None:
     def decode(slots: Any, start: int, stop: int) -> Tensor:
         raise RuntimeError("no kernel image is available")
 

@@ -15,40 +15,41 @@ def inference() -> object:
         yield
 
 
-def new_slots(rows: int = 6, limit: int = 200) -> SlotCache:
-    return SlotCache((LAYERS, HEADS, DIM), rows, limit, torch.float32, torch.device("cpu"))
+def new_slots(rows: int = 6, limit: int = 200, source_limit: int = 0) -> SlotCache:
+    cpu = torch.device("cpu")
+    return SlotCache((LAYERS, HEADS, DIM), rows, limit, torch.float32, cpu, source_limit)
 
 
 def states(values: list[list[float]]) -> Tensor:
-    """Keys of (rows, heads, new, dim) that say which row and token they belong to."""
-    return torch.tensor(values)[:, None, :, None].expand(-1, HEADS, -1, DIM).contiguous()
+    """Keys of (rows, new, heads, dim) that say which row and token they belong to."""
+    return torch.tensor(values)[:, :, None, None].expand(-1, -1, HEADS, DIM).contiguous()
 
 
 def prefill(slots: SlotCache, rows: dict[int, int]) -> None:
     """Rows named 1, 2, ... of some length; the key of token t of row r is r + t / 1000."""
-    width = max(rows.values())
-    slots.begin_prefill(len(rows), width)
-    keys = states([[row + token / 1000 for token in range(width)] for row in rows])
+    at = slots.begin_prefill(list(rows.values()))
+    keys = states([[row + token / 1000 for token in range(at.width)] for row in rows])
     for layer in range(LAYERS):
-        slots.update(keys, -keys, layer)
+        slots.store(at, layer, keys, -keys)
     slots.append(list(rows.values()))
 
 
 def decode(slots: SlotCache, names: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     """One token for each row, written in every layer; the last layer's view, and the mask."""
-    positions, mask = slots.begin_decode(0, len(names))
-    keys = states([[n + p / 1000] for n, p in zip(names, positions[:, 0].tolist(), strict=True)])
+    at = slots.begin_decode(0, len(names))
+    places = at.positions[:, 0].tolist()
+    keys = states([[n + p / 1000] for n, p in zip(names, places, strict=True)])
     for layer in range(LAYERS):
-        seen, values = slots.update(keys, -keys, layer)
+        seen, values = slots.store(at, layer, keys, -keys)
     slots.advance()
-    return seen, values, mask
+    return seen, values, at.mask
 
 
 def visible(seen: Tensor, mask: Tensor) -> list[list[float]]:
     """What each row may attend to, by the first head and dimension."""
     return [
         [round(x, 3) for x in row[open_].tolist()]
-        for row, open_ in zip(seen[:, 0, :, 0], mask[:, 0, 0] == 0, strict=True)
+        for row, open_ in zip(seen[:, :, 0, 0], mask[:, 0, 0] == 0, strict=True)
     ]
 
 
@@ -104,7 +105,7 @@ def test_buffers_grow_by_doubling_and_keep_what_they_held() -> None:
 
 
 def test_a_row_beyond_the_models_limit_is_refused() -> None:
-    with pytest.raises(ValueError, match="exceeds"):
+    with pytest.raises(ValueError, match="exceed"):
         new_slots(limit=80).reserve(81)
 
 
@@ -119,20 +120,14 @@ def test_an_empty_cache_gives_back_what_a_long_row_took() -> None:
 
 def test_a_scrubbed_row_leaves_no_nan_to_its_successor() -> None:
     slots = new_slots(rows=1)
-    slots.begin_prefill(1, 8)
+    at = slots.begin_prefill([8])
+    broken = torch.full((1, 8, HEADS, DIM), torch.nan)
     for layer in range(LAYERS):
-        slots.update(
-            torch.full((1, HEADS, 8, DIM), torch.nan), torch.zeros(1, HEADS, 8, DIM), layer
-        )
+        slots.store(at, layer, broken, torch.zeros(1, 8, HEADS, DIM))
     slots.append([8])
     slots.scrub(0)
     slots.drop([0])
-    prefill(
-        slots,
-        {
-            1: 2,
-        },
-    )
+    prefill(slots, {1: 2})
     assert slots.buffers.isfinite().all()
 
 
@@ -141,10 +136,56 @@ def test_a_part_of_the_rows_can_be_decoded_again_before_the_step_counts() -> Non
     prefill(slots, {1: 2, 2: 3, 3: 4})
     slots.begin_decode(0, 3)
     for part, names in (((0, 1), [1]), ((1, 3), [2, 3])):
-        positions, mask = slots.begin_decode(*part)
-        keys = states(
-            [[n + p / 1000] for n, p in zip(names, positions[:, 0].tolist(), strict=True)]
-        )
-        seen, _ = slots.update(keys, -keys, 0)
-        assert visible(seen, mask) == [line(name, name + 2) for name in names]
+        at = slots.begin_decode(*part)
+        places = at.positions[:, 0].tolist()
+        keys = states([[n + p / 1000] for n, p in zip(names, places, strict=True)])
+        seen, _ = slots.store(at, 0, keys, -keys)
+        assert visible(seen, at.mask) == [line(name, name + 2) for name in names]
     assert slots.lengths == [2, 3, 4]
+
+
+def prefill_with_source(slots: SlotCache, sources: list[int], first: int = 1) -> None:
+    """Rows of one token; the key of place p of the source of row r is r + p / 1000."""
+    at = slots.begin_prefill([1] * len(sources), sources)
+    rows = range(first, first + len(sources))
+    keys = states([[row + place / 1000 for place in range(at.source_width)] for row in rows])
+    for layer in range(LAYERS):
+        slots.store_source(at, layer, keys, -keys)
+    slots.append([1] * len(sources), sources)
+
+
+def visible_source(slots: SlotCache) -> list[list[float]]:
+    at = slots.begin_decode(0, slots.count)
+    keys, values = slots.source(at, LAYERS - 1)
+    assert torch.equal(values, -keys)
+    mask = torch.zeros(slots.count, 1, 1, at.source_width)
+    return visible(keys, mask if at.source_mask is None else at.source_mask)
+
+
+def test_each_row_sees_its_own_source_and_nothing_else() -> None:
+    slots = new_slots(source_limit=20)
+    prefill_with_source(slots, [3, 7])
+    prefill_with_source(slots, [1, 5], first=3)
+    assert visible_source(slots) == [line(1, 3), line(2, 7), line(3, 1), line(4, 5)]
+
+
+def test_sources_of_one_length_need_no_mask() -> None:
+    slots = new_slots(source_limit=20)
+    prefill_with_source(slots, [7, 7])
+    assert slots.begin_decode(0, 2).source_mask is None
+
+
+def test_a_source_moves_with_its_row() -> None:
+    slots = new_slots(source_limit=20)
+    prefill_with_source(slots, [3, 7, 2])
+    assert slots.drop([0]) == [2, 1]
+    assert visible_source(slots) == [line(3, 2), line(2, 7)]
+
+
+def test_source_buffers_grow_and_keep_what_they_held() -> None:
+    slots = new_slots(source_limit=200)
+    prefill_with_source(slots, [3])
+    prefill_with_source(slots, [FIRST_CAPACITY + 1], first=2)
+    assert visible_source(slots) == [line(1, 3), line(2, FIRST_CAPACITY + 1)]
+    with pytest.raises(ValueError, match="exceed"):
+        slots.begin_prefill([1], [201])

@@ -20,10 +20,11 @@ from PIL import Image
 from producer import blobs, contract
 from producer.contract import Task
 from producer.ledger import Ledger
+from worker.answers import AnswerCache
 from worker.chunks import ChunkRunner
 from worker.engine.client import EngineClient
 from worker.fetch import Fetcher
-from worker.images import Decoder
+from worker.pictures import Pictures
 
 ECHO = Path(__file__).with_name("echo_engine.py")
 Start = Callable[..., AbstractContextManager[ChunkRunner]]
@@ -44,8 +45,8 @@ def running(connection: redis.Redis) -> Start:
             )
             engine.start()
             info = engine.info(20)
-            decoder = Decoder(info.image_size, info.resample, 1_000_000)
-            yield ChunkRunner(Ledger(connection), fetcher, decoder, engine)
+            pictures = Pictures(fetcher, engine, info, 1_000_000)
+            yield ChunkRunner(Ledger(connection), pictures, engine, AnswerCache(connection, 60))
             engine.close()
             fetcher.close()
             process.kill()
@@ -153,3 +154,78 @@ def test_a_chunk_cancelled_before_it_began_never_runs(
     with running() as runner:
         results = caption(runner, [{"image": blob}, {"image": blob}], task_id="batch:3")
     assert codes(results) == ["cancelled"] * 2
+
+
+def run(runner: ChunkRunner, task: Task, item: dict[str, Any], task_id: str, **how: Any) -> Any:
+    (result,) = runner.run(task_id, task, [item], how, interactive=True)
+    return result
+
+
+def test_each_task_gives_what_it_promises(running: Start, blob: str) -> None:
+    history = [{"question": "what?", "answer": "a circle"}]
+    chat = {"image": blob, "question": "where?", "history": history}
+    with running() as runner:
+        said = run(runner, Task.CHAT, chat, "chat")["text"]
+        match = run(runner, Task.MATCH, {"image": blob, "texts": ["a", "bbb", "bb"]}, "match")
+        image = run(runner, Task.EMBED, {"image": blob}, "image")
+        text = run(runner, Task.EMBED, {"text": "a circle"}, "text")
+    assert said.startswith("what? a circle where? by")
+    assert match["text"] == "bbb"
+    assert [one["text"] for one in match["matches"]] == ["a", "bbb", "bb"]
+    assert match["matches"][1] == {"text": "bbb", "probability": 0.3, "cosine": -0.3}
+    assert (image, text) == ({"embedding": [0.6, 0.8]}, {"embedding": [1.0, 0.0]})
+
+
+def test_tasks_of_two_models_share_a_chunk(running: Start, blob: str) -> None:
+    items = [{"image": blob}, {"image": blob, "task": "embed"}, {"text": "a", "task": "embed"}]
+    with running() as runner:
+        results = caption(runner, items)
+    assert results[0]["text"].startswith("by") or " by" in results[0]["text"]
+    assert [one.get("embedding") for one in results] == [None, [0.6, 0.8], [1.0, 0.0]]
+
+
+def test_a_task_that_no_model_here_does_is_refused_before_its_image_is_fetched(
+    running: Start,
+) -> None:
+    with running("--writes") as runner:
+        item = {"image": "blob:" + "0" * 64, "texts": ["a"]}
+        error = run(runner, Task.MATCH, item, "match")["error"]
+    assert error["code"] == "unsupported_task"
+    assert "offer caption, chat, vqa, not match" in error["message"]
+
+
+def test_who_asks_the_same_again_is_given_the_same_answer(running: Start, blob: str) -> None:
+    item = {"image": blob, "prompt": "a"}
+    with running() as runner:
+        first = run(runner, Task.CAPTION, item, "1")
+        named = run(runner, Task.CAPTION, {**item, "custom_id": "x"}, "2")
+    # When another engine, with another process id, would answer now
+    with running() as runner:
+        assert run(runner, Task.CAPTION, item, "3") == first
+        assert run(runner, Task.CAPTION, item, "4", temperature=1.0, seed=1) != first
+        assert run(runner, Task.CAPTION, {**item, "prompt": "b"}, "5") != first
+    assert named == {"custom_id": "x", **first}
+
+
+@pytest.mark.parametrize("options", [{"temperature": 1.0}, {"deadline": 4e9}])
+def test_only_answers_that_would_be_the_same_are_kept(
+    running: Start, connection: redis.Redis, blob: str, options: dict[str, Any]
+) -> None:
+    with running() as runner:
+        run(runner, Task.CAPTION, {"image": blob}, "1", **options)
+        run(runner, Task.VQA, {"image": blob, "question": " "}, "2")
+    kept = connection.keys(contract.answer_key("*"))
+    # A deadline changes nothing about the answer.
+    assert len(kept) == ("deadline" in options)
+    assert all(connection.ttl(key) > 0 for key in kept)
+
+
+def test_without_room_for_answers_items_are_answered_all_the_same(
+    running: Start, connection: redis.Redis, blob: str
+) -> None:
+    with running() as runner:
+        connection.config_set("maxmemory", 1)
+        try:
+            assert "error" not in run(runner, Task.CAPTION, {"image": blob}, "1")
+        finally:
+            connection.config_set("maxmemory", 0)

@@ -128,3 +128,18 @@ def test_a_bomb_is_known_by_its_header_and_never_unpacked() -> None:
     assert error.code is ErrorCode.IMAGE_TOO_LARGE
     assert "20000 x 20000" in str(error)
     assert grown_kib < 32 * 1024
+
+
+def test_draft_mode_is_close_and_leaves_what_is_no_jpeg_exact() -> None:
+    smooth = noise(12, 9).resize((640, 480), Image.Resampling.BICUBIC)
+    draft = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=4_000_000, draft=1)
+    jpeg, png = encoded(smooth, "JPEG", quality=90), encoded(smooth)
+    difference = np.abs(pixels(jpeg).astype(int).ravel() - np.frombuffer(draft.decode(jpeg), "u1"))
+    assert 0 < difference.mean() < 2
+    assert draft.decode(png) == DECODER.decode(png)
+
+
+def test_draft_mode_does_not_let_a_large_image_through() -> None:
+    draft = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=1000, draft=1)
+    with pytest.raises(Refused, match="640 x 480"):
+        draft.decode(encoded(noise(640, 480), "JPEG"))

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Final
 from config.settings import WorkerSettings
 from producer.errors import InvalidInput
 from worker import child
-from worker.engine.protocol import EngineInfo, hold_lock, private_dir, socket_path
+from worker.engine import metrics
+from worker.engine.protocol import EngineInfo, ModelInfo, hold_lock, private_dir, socket_path
+from worker.engine.watchdog import Watchdog
+from worker.models import Vision, as_generator, as_matcher
 
 if TYPE_CHECKING:
-    from worker.models import Model
+    from worker.engine.loop import Engine
 
 #: Seconds that fetching, decoding and resizing a picture of a megapixel takes one core.
 PREPARE_S: Final = 0.01
@@ -68,45 +71,68 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
     # Seconds of imports: not before the settings are known to be good.
     import torch
 
-    from worker.engine.loop import Engine
     from worker.engine.process import EngineServer
     from worker.engine.selfcheck import check
-    from worker.models import LoadError, load
+    from worker.engine.warmup import warm_up
+    from worker.models import LoadError
 
     torch.set_num_threads(settings.cpu_threads or os.cpu_count() or 1)
     try:
-        model = load(
-            settings.model, settings.precision, settings.device, vqa_template=settings.vqa_template
-        )
-        engine = Engine(
-            model,
-            max_rows=settings.max_rows,
-            feature_bytes=settings.feature_cache_mb * 1024 * 1024,
-        )
-        if not settings.cpu_threads and model.device.type == "cpu":
-            leave_a_core(model)
-        engine.warm_up()
+        engine = build_engine(settings)
+        models = [encoder.model for encoder in engine.encoders]
+        if not settings.cpu_threads and models[0].device.type == "cpu":
+            leave_a_core(models[0])
+        warm_up(engine)
         check(engine)
     except LoadError as error:
         return _refuse(str(error))
-    info = EngineInfo(
-        model=model.name,
-        revision=model.revision,
-        image_size=model.image_size,
-        resample=model.resample,
-        tasks=tuple(sorted(model.tasks)),
-        pid=os.getpid(),
-    )
-    server = EngineServer(engine, info, linger_s)
+    info = EngineInfo(os.getpid(), tuple(model_info(model) for model in models))
+    server = EngineServer(engine, info, linger_s, Watchdog(settings.step_timeout_s))
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # The consumers finish what they hold, and need the engine for it.
     child.when_orphaned(server.finish)
-    log.info("%s is warm: %s rows at most on %s", model.name, settings.max_rows, model.device)
+    if settings.metrics_port:
+        try:
+            metrics.serve(settings.metrics_port, server.figures)
+        except OSError as error:
+            return _refuse(f"BLIPLINE_METRICS_PORT={settings.metrics_port}: {error.strerror}")
+    names = " and ".join(model.name for model in models)
+    log.info("%s: warm, %s rows at most on %s", names, settings.max_rows, models[0].device)
     server.serve(socket, on_listening=child.announce)
     return 0
 
 
-def leave_a_core(model: Model) -> None:
+def build_engine(settings: WorkerSettings) -> Engine:
+    """Load the models that the settings name. Raises LoadError."""
+    from worker.engine.loop import Engine
+    from worker.models import LoadError, load
+
+    loaded = []
+    for name in filter(None, (settings.model, settings.matcher())):
+        model = load(name, settings.precision, settings.device, vqa_template=settings.vqa_template)
+        loaded.append(model)
+    generator, matcher = as_generator(loaded[0]), as_matcher(loaded[-1])
+    if len(loaded) == 2 and (generator is None or matcher is None):
+        raise LoadError(
+            "BLIPLINE_MATCH_MODEL is for a retrieval model beside BLIPLINE_MODEL, which writes;"
+            f" {loaded[0].name!r} offers {', '.join(sorted(loaded[0].tasks))} and"
+            f" {loaded[1].name!r} {', '.join(sorted(loaded[1].tasks))}."
+        )
+    return Engine(
+        generator,
+        matcher,
+        max_rows=settings.max_rows,
+        feature_bytes=settings.feature_cache_mb * 1024 * 1024,
+    )
+
+
+def model_info(model: Vision) -> ModelInfo:
+    """What consumers are told of a model."""
+    tasks = tuple(sorted(model.tasks))
+    return ModelInfo(model.name, model.revision, model.image_size, model.resample, tasks)
+
+
+def leave_a_core(model: Vision) -> None:
     """Leave a core to those who prepare images, where that takes longer than the model does."""
     import torch
 

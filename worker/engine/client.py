@@ -108,10 +108,10 @@ class EngineClient:
         if connection is not None:
             self._send(connection, Cancel(list(ids)))
 
-    def held(self, hashes: Iterable[str]) -> set[str]:
-        """Images whose features the engine has now; none when it is away."""
+    def held(self, hashes: Iterable[str], task: str) -> set[str]:
+        """Images whose features, as a task needs them, the engine has now; none when it is away."""
         wanted = list(hashes)
-        held = self._ask(lambda token: AskHeld(token, wanted)) if wanted else None
+        held = self._ask(lambda token: AskHeld(token, wanted, task)) if wanted else None
         return held or set()
 
     def figures(self) -> dict[str, float] | None:

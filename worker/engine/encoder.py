@@ -1,4 +1,4 @@
-"""Gives newcomers the features of their images: from the cache, or by encoding each image once."""
+"""Gives rows the features of their images: from the cache, or by encoding each image once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from worker.engine.features import FeatureCache
 from worker.engine.halving import Failure, Halving
 from worker.engine.row import Row
-from worker.models import Model
+from worker.models import Vision
 
 #: Images in one run of the vision encoder; on a CPU throughput is best here, on a GPU nearly so.
 MAX_ENCODE_BATCH = 32
@@ -19,13 +19,13 @@ MAX_ENCODE_BATCH = 32
 class Encoder:
     """The vision side of a model, behind a cache."""
 
-    def __init__(self, model: Model, cache: FeatureCache) -> None:
+    def __init__(self, model: Vision, cache: FeatureCache) -> None:
         self.model, self.cache = model, cache
         self.images = 0  # encoded since the start
         self.hits = 0  # rows that needed no encoding of their own
-        self._batches = Halving(self._encode, MAX_ENCODE_BATCH)
+        self.batches = Halving(self._encode, MAX_ENCODE_BATCH)
 
-    def run(self, rows: list[Row]) -> None:
+    def run(self, rows: Sequence[Row]) -> None:
         """Every row gets its feature, or a failure."""
         unknown: dict[str, list[Row]] = {}
         for row in rows:
@@ -35,7 +35,7 @@ class Encoder:
             if row.feature is None:
                 unknown.setdefault(image_hash, []).append(row)
         self.hits += len(rows) - len(unknown)
-        for sharers, result in self._batches.run(list(unknown.values())):
+        for sharers, result in self.batches.run(list(unknown.values())):
             if isinstance(result, Failure):
                 for row in sharers[0]:
                     row.failure = result

@@ -13,6 +13,8 @@ Result = TypeVar("Result")
 
 
 OUT_OF_MEMORY = "out_of_memory"
+#: Full batches of the size that fits, after which a larger one is tried again.
+TRY_MORE_AFTER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,16 @@ class Halving(Generic[Item, Result]):
         self.work = work
         self.limit = limit
         self._short_of_memory = False
+        #: The limit before memory ran short, and full batches that have fitted since.
+        self._wanted = self._fitted = 0
 
     def run(self, items: Sequence[Item]) -> Parts[Item, Result]:
         """Yield every item once, in order, in batches with their result; a Failure has one item."""
         done = 0
         while done < len(items):
             batch = items[done : done + self.limit]
-            yield from self._remember(self._attempt(batch), len(batch))
             done += len(batch)
+            yield from self._remember(self._attempt(batch), len(batch))
 
     def _remember(self, parts: Parts[Item, Result], size: int) -> Parts[Item, Result]:
         """Pass a batch's parts on, and learn from them what size fits memory."""
@@ -58,7 +62,16 @@ class Halving(Generic[Item, Result]):
             yield part, result
         # An item that does not fit alone says nothing about how many of the others do.
         if self._short_of_memory and all_fit and 0 < largest < size:
-            self.limit = largest
+            self._wanted = max(self._wanted, self.limit)
+            self.limit, self._fitted = largest, 0
+        elif size == self.limit < self._wanted:
+            self._try_more()
+
+    def _try_more(self) -> None:
+        """What took the memory may be gone; to find out costs one batch that is run again."""
+        self._fitted += 1
+        if self._fitted == TRY_MORE_AFTER:
+            self.limit, self._fitted = min(self._wanted, 2 * self.limit), 0
 
     def _attempt(self, items: Sequence[Item]) -> Parts[Item, Result]:
         result: Result | Failure

@@ -1,4 +1,4 @@
-"""The engine: in-flight batching over one model. Start reading at `Engine.step`.
+"""The engine: what is asked of it, in lanes by the kind of work. Start reading at `Engine.step`.
 
 One thread calls everything. A step may raise only when the device itself is broken; the process
 must end then. Otherwise every request that was added gets exactly one Answer.
@@ -7,21 +7,52 @@ must end then. Otherwise every request that was added gets exactly one Answer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
+from worker.engine.deadlines import Deadlines
+from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import Encoder
 from worker.engine.features import FeatureCache
-from worker.engine.halving import Failure, Halving
+from worker.engine.grouped import GroupedLane
+from worker.engine.halving import Failure
+from worker.engine.matching import MatchingLane
 from worker.engine.request import Answer, Request, RequestId
-from worker.engine.row import CANCELLED, EXPIRED, NOT_FINITE, Row, problem
-from worker.engine.sampler import BROKEN, Sampler
-from worker.engine.scheduler import Scheduler
-from worker.engine.warmup import measure_prefill_steps
-from worker.models import LoadError, Model
+from worker.engine.row import CANCELLED, EXPIRED, Row, refusal
+from worker.models import Generator, Matcher, Vision
+
+
+class Lane(Protocol):
+    """One way of working rows off."""
+
+    encoder: Encoder
+
+    @property
+    def active(self) -> int:
+        """Rows that are being run."""
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are not begun."""
+
+    def prepare(self, row: Row) -> Failure | None:
+        """What keeps a row from ever being run, or None."""
+
+    def add(self, row: Row) -> None:
+        """Queue a row."""
+
+    def promote(self, row: Row) -> None:
+        """Somebody waits for this row now."""
+
+    def withdraw(self, row: Row) -> bool:
+        """Take out a row that waits; False when it runs already."""
+
+    def step(self) -> list[Row]:
+        """Do a little of the work. Returns the rows that ended."""
 
 
 @dataclass(slots=True)
@@ -29,7 +60,8 @@ class Figures:
     """Counters since the start, and what is so now."""
 
     steps: int = 0
-    admitted: int = 0
+    admitted: int = 0  # rows that were given to a lane
+    joined: int = 0  # requests that another row answered as well
     answered: int = 0
     failed: int = 0
     tokens: int = 0
@@ -39,6 +71,9 @@ class Figures:
     active: int = 0
     waiting: int = 0
     last_step_s: float = 0.0
+    busy_s: float = 0.0  # spent in steps
+    feature_bytes: int = 0
+    device_bytes: int = 0  # allocated on a CUDA device
 
     @property
     def mean_occupancy(self) -> float:
@@ -51,186 +86,176 @@ class Engine:
 
     def __init__(
         self,
-        model: Model,
+        model: Generator | None,
+        matcher: Matcher | None = None,
         *,
         max_rows: int = 64,
         feature_bytes: int = 256 * 2**20,
         reserved_rows: int = 4,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.model, self.clock = model, clock
-        self.scheduler = Scheduler(max_rows, min(reserved_rows, max_rows - 1))
-        self.features = FeatureCache(feature_bytes)
-        self.encoder = Encoder(model, self.features)
-        self.slots = model.new_slots(max_rows)
-        self.sampler = Sampler(model.vocab_size, model.eos_ids, model.device, model.suppressed_ids)
+        self.model, self.matcher, self.clock = model, matcher, clock
         self.figures = Figures()
-        self._eos = frozenset(model.eos_ids)
-        self._live: dict[RequestId, Row] = {}  # waiting and active
-        self._rows: list[Row] = []  # row i decodes in slot i
+        self.decoding: DecodingLane | None = None
+        self.grouped: GroupedLane | None = None
+        self.matching: MatchingLane | None = None
+        self.encoders: list[Encoder] = []
+        models: list[Vision] = [one for one in (model, matcher) if one is not None]
+        for one in models:
+            self.encoders.append(Encoder(one, FeatureCache(feature_bytes // len(models))))
+        if model is not None:
+            self.decoding = DecodingLane(model, self.encoders[0], max_rows, reserved_rows)
+            self.grouped = GroupedLane(model, self.encoders[0], max_rows)
+        if matcher is not None:
+            self.matching = MatchingLane(matcher, self.encoders[-1])
+        self._live: dict[RequestId, Row] = {}
+        #: Rows that answer whoever asks the same while they are there.
+        self._shared: dict[object, Row] = {}
+        self._deadlines = Deadlines()
+        self._numbers = count()
         self._answers: list[Answer] = []
-        self._prefiller = Halving(self._prefill_rows, max_rows)
-        self._decoder = Halving(self._decode_rows, max_rows)
-        self._no_logits = torch.full((1, model.vocab_size), torch.nan, device=model.device)
+
+    @property
+    def lanes(self) -> Iterator[Lane]:
+        """The ways of working rows off that the models allow."""
+        lanes: tuple[Lane | None, ...] = (self.decoding, self.grouped, self.matching)
+        return (lane for lane in lanes if lane is not None)
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        """What can be asked."""
+        models: list[Vision] = [one for one in (self.model, self.matcher) if one is not None]
+        return frozenset[str]().union(*(one.tasks for one in models))
 
     @property
     def idle(self) -> bool:
-        """Nothing waits, decodes or stands ready to be delivered."""
-        return not (self._live or self._answers)
+        """Nothing waits, runs or stands ready to be delivered."""
+        return not (self._answers or any(lane.active or lane.waiting for lane in self.lanes))
 
     def add(self, request: Request) -> None:
         """Queue a request. What is wrong with it comes back from the next step."""
         if request.id in self._live:
             raise ValueError(f"request id {request.id!r} is already in the engine")
-        row = self._live[request.id] = Row(request, [], self.features.get(request.image_hash))
-        row.failure = problem(row, self.model)
-        if row.failure is None:
-            self.scheduler.add(request)
+        failure = self._problem(request)
+        if failure is not None:
+            self._answer(refusal(request, failure))
+            return
+        same = self._shared.get(request.identity)
+        if same is None:
+            failure = self._begin(request)
         else:
-            self._answer(row)
+            self._join(same, request)
+        if failure is None:
+            self._deadlines.add(request)
+            self._deadlines.tidy(self._live, len(self._live))
+        else:
+            self._answer(refusal(request, failure))
+
+    def _problem(self, request: Request) -> Failure | None:
+        if request.task not in self.tasks:
+            offered = ", ".join(sorted(self.tasks))
+            about = f"This worker's models offer {offered}, not {request.task}."
+            return Failure("unsupported_task", about)
+        sentence = request.options.problem()
+        return None if sentence is None else Failure("option_invalid", sentence)
+
+    def _begin(self, request: Request) -> Failure | None:
+        """Make a row of a request; returns what keeps it from being run, or None."""
+        row, lane = Row(next(self._numbers), request, [request]), self._lane(request)
+        failure = lane.prepare(row)
+        if failure is None:
+            self._live[request.id] = row
+            if request.options.repeatable:
+                self._shared[request.identity] = row
+            lane.add(row)
+            self.figures.admitted += 1
+        return failure
+
+    def _join(self, row: Row, request: Request) -> None:
+        """Let a row answer this request as well."""
+        row.waiters.append(request)
+        self._live[request.id] = row
+        self.figures.joined += 1
+        if request.interactive:
+            self._lane(request).promote(row)
+
+    def _lane(self, request: Request) -> Lane:
+        lane: Lane | None = self.decoding
+        if self.matcher is not None and request.task in self.matcher.tasks:
+            lane = self.matching
+        elif request.options.num_beams > 1:
+            lane = self.grouped
+        assert lane is not None  # the task is offered
+        return lane
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request early with the error `cancelled`. Unknown ids are ignored."""
         row = self._live.get(request_id)
-        if row is None:
+        if row is not None:
+            self._drop(next(one for one in row.waiters if one.id == request_id), CANCELLED)
+
+    def _drop(self, request: Request, failure: Failure) -> None:
+        """Answer a request now, if it has no answer yet; its row ends unless others wait for it."""
+        row = self._live.get(request.id)
+        # By identity: an id may have been used again since.
+        if row is None or not any(one is request for one in row.waiters):
             return
-        row.failure = CANCELLED  # an active row leaves at the next step
-        if self.scheduler.remove(request_id) is not None:
-            self._answer(row)
+        del self._live[request.id]
+        row.waiters = [one for one in row.waiters if one is not request]
+        self._answer(refusal(request, failure))
+        if not row.waiters:
+            row.failure = failure
+            self._unshare(row)
+            self._lane(request).withdraw(row)
 
-    def has_features(self, hashes: Iterable[str]) -> set[str]:
-        """Which of these images need not be sent again. Safe from any thread."""
-        return {image_hash for image_hash in hashes if image_hash in self.features}
-
-    def warm_up(self) -> None:
-        """Run every kernel once and measure what a prefill costs. Raises LoadError."""
-        try:
-            self.scheduler.prefill_steps = measure_prefill_steps(self.model, self.slots)
-        except torch.OutOfMemoryError as error:
-            raise LoadError(
-                f"{self.slots.rows} rows of {self.model.name!r} do not fit the memory of"
-                f" {self.model.device}; use fewer rows or a smaller precision."
-            ) from error
+    def has_features(self, hashes: Iterable[str], task: str) -> set[str]:
+        """Which of these images need not be sent for a task. Safe from any thread."""
+        for encoder in self.encoders:
+            if task in encoder.model.tasks:
+                return {image_hash for image_hash in hashes if image_hash in encoder.cache}
+        return set()
 
     @torch.inference_mode()
     def step(self) -> list[Answer]:
-        """Admit, encode, prefill, give every row one token, deliver. Call while not `idle`."""
+        """Let every lane work a little, and deliver. Call while not `idle`."""
         started = self.clock()
-        self._expire(started)
-        newcomers = self._encode(self._admit())
-        logits = self._decode() + self._prefill(newcomers)
-        if logits:
-            self._take_tokens(torch.cat(logits))
-        return self._deliver(started)
+        for request in self._deadlines.pop(started):
+            self._drop(request, EXPIRED)
+        ended = [row for lane in self.lanes for row in lane.step()]
+        for row in ended:
+            self._end(row)
+        return self._deliver(started, len(ended))
 
-    def _expire(self, now: float) -> None:
-        """Answer what is out of time, and free the slots of rows that are over."""
-        for request in self.scheduler.expire(now):
-            row = self._live[request.id]
-            row.failure = EXPIRED
-            self._answer(row)
-        for row in self._rows:
-            deadline = row.request.deadline
-            if deadline is not None and deadline <= now:
-                row.failure = row.failure or EXPIRED
-        self._leave([i for i, row in enumerate(self._rows) if row.failure is not None])
-
-    def _admit(self) -> list[Row]:
-        bulk = sum(not row.request.interactive for row in self._rows)
-        requests = self.scheduler.admit(len(self._rows), bulk)
-        self.figures.admitted += len(requests)
-        return [self._live[request.id] for request in requests]
-
-    def _encode(self, rows: list[Row]) -> list[Row]:
-        """Give newcomers the features of their images; returns the rows that have them."""
-        self.encoder.run(rows)
-        self.figures.encoded_images = self.encoder.images
-        self.figures.cache_hits = self.encoder.hits
-        for row in rows:
-            if row.failure is not None:
-                self._answer(row)
-        return [row for row in rows if row.failure is None]
-
-    def _prefill(self, rows: list[Row]) -> list[Tensor]:
-        """Append newcomers to the active rows. Their first logits, in order."""
-        logits = []
-        for batch, result in self._prefiller.run(rows):
-            if isinstance(result, Failure):
-                batch[0].failure = result
-                self._answer(batch[0])
-                continue
-            logits.append(result)
-            for row in batch:
-                self.sampler.add(row.request.options, row.prompt)
-                row.feature = None
-            self._rows += batch
-        return logits
-
-    def _prefill_rows(self, rows: Sequence[Row]) -> Tensor:
-        features = torch.stack([row.feature for row in rows if row.feature is not None])
-        return self.model.prefill(features, [row.prompt for row in rows], self.slots)
-
-    def _decode(self) -> list[Tensor]:
-        """The next logits of every active row, in order."""
-        logits = []
-        for rows, result in self._decoder.run(range(len(self._rows))):
-            if isinstance(result, Failure):
-                self._rows[rows[0]].failure = result
-                result = self._no_logits
-            logits.append(result)
-        self.slots.advance()
-        return logits
-
-    def _decode_rows(self, rows: Sequence[int]) -> Tensor:
-        return self.model.decode(self.slots, rows[0], rows[-1] + 1)
-
-    def _take_tokens(self, logits: Tensor) -> None:
-        """Choose each row's next token; rows that end by it leave."""
-        chosen = self.sampler.sample(logits)
-        self.slots.tokens[: len(self._rows)] = chosen
-        tokens = chosen.tolist()  # the one place where a step waits for the device
-        self.sampler.observe(tokens)
-        leaving = []
-        for i, (row, token) in enumerate(zip(self._rows, tokens, strict=True)):
-            if token == BROKEN:
-                row.failure = row.failure or NOT_FINITE
-                self.slots.scrub(i)
-                leaving.append(i)
-                continue
-            row.tokens.append(token)
-            if token in self._eos or len(row.tokens) == row.request.options.max_new_tokens:
-                leaving.append(i)
-        self.figures.row_steps += len(tokens)
-        self._leave(leaving)
-
-    def _leave(self, leaving: list[int]) -> None:
-        """Answer these rows; the last rows take their slots."""
-        if not leaving:
-            return
-        for i in leaving:
-            self._answer(self._rows[i])
-        order = self.slots.drop(leaving)
-        self.sampler.reorder(order)
-        self._rows = [self._rows[i] for i in order]
-
-    def _answer(self, row: Row) -> None:
-        request, failure = row.request, row.failure
-        del self._live[request.id]
-        self.figures.answered += 1
+    def _end(self, row: Row) -> None:
+        """Answer everyone who waits for a row."""
+        self._unshare(row)
         self.figures.tokens += len(row.tokens)
-        if failure is None:
-            text = self.model.text(request.task, row.prompt, row.tokens)
-            self._answers.append(Answer(request.id, text, len(row.tokens)))
-        else:
-            self.figures.failed += 1
-            self._answers.append(
-                Answer(request.id, error_code=failure.code, error_message=failure.message)
-            )
+        for request in row.waiters:
+            del self._live[request.id]
+            self._answer(row.answer(request))
 
-    def _deliver(self, started: float) -> list[Answer]:
-        figures = self.figures
+    def _unshare(self, row: Row) -> None:
+        identity = row.request.identity
+        if self._shared.get(identity) is row:
+            del self._shared[identity]
+
+    def _answer(self, answer: Answer) -> None:
+        self.figures.answered += 1
+        self.figures.failed += answer.error_code is not None
+        self._answers.append(answer)
+
+    def _deliver(self, started: float, ended: int) -> list[Answer]:
+        figures, lanes = self.figures, list(self.lanes)
         figures.steps += 1
-        figures.active, figures.waiting = len(self._rows), len(self.scheduler)
+        figures.active = sum(lane.active for lane in lanes)
+        figures.waiting = sum(lane.waiting for lane in lanes)
+        figures.row_steps += figures.active + ended
+        figures.encoded_images = sum(encoder.images for encoder in self.encoders)
+        figures.cache_hits = sum(encoder.hits for encoder in self.encoders)
+        figures.feature_bytes = sum(encoder.cache.bytes for encoder in self.encoders)
+        if self.encoders[0].model.device.type == "cuda":
+            figures.device_bytes = torch.cuda.memory_allocated(self.encoders[0].model.device)
         figures.last_step_s = self.clock() - started
+        figures.busy_s += figures.last_step_s
         answers, self._answers = self._answers, []
         return answers

@@ -24,6 +24,7 @@ from worker.engine.protocol import (
     hang_up,
 )
 from worker.engine.request import Answer
+from worker.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.engine.loop import Engine
@@ -84,9 +85,16 @@ class _Peer:
 class EngineServer:
     """Feeds the loop with what consumers send, and hands them what it delivers."""
 
-    def __init__(self, engine: Engine, info: EngineInfo, linger_s: float | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        info: EngineInfo,
+        linger_s: float | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         self._engine = engine
         self._info = info
+        self._watchdog = watchdog
         #: Seconds without any consumer after which the engine ends; None: it stays.
         self._linger_s = linger_s
         self._inbox: SimpleQueue[tuple[_Peer, object]] = SimpleQueue()
@@ -112,9 +120,16 @@ class EngineServer:
             while not self._stop.is_set() and not self._abandoned():
                 self._take_messages()
                 if not self._engine.idle:
-                    self._deliver(self._engine.step())
+                    self._step()
         for peer in list(self._peers.values()):
             peer.close()
+
+    def _step(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.step()
+        self._deliver(self._engine.step())
+        if self._watchdog is not None and self._engine.idle:
+            self._watchdog.rest()
 
     def _accept(self, listener: Listener) -> None:
         number = 0
@@ -134,9 +149,10 @@ class EngineServer:
         A step can take long, and a consumer that asks decodes nothing meanwhile.
         """
         if isinstance(message, AskHeld):
-            peer.send(Reply(message.token, self._engine.has_features(message.hashes)))
+            held = self._engine.has_features(message.hashes, message.task)
+            peer.send(Reply(message.token, held))
         elif isinstance(message, AskFigures):
-            peer.send(Reply(message.token, self._figures()))
+            peer.send(Reply(message.token, self.figures()))
         else:
             self._inbox.put((peer, message))
 
@@ -175,7 +191,8 @@ class EngineServer:
         for row_id in self._rows.pop(peer.number, ()):
             self._engine.cancel(row_id)
 
-    def _figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, float]:
+        """What the engine has done and how it stands. Safe from any thread."""
         figures = self._engine.figures
         return {**asdict(figures), "mean_occupancy": figures.mean_occupancy}
 

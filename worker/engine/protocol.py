@@ -28,17 +28,33 @@ MAX_SOCKET_PATH_BYTES = 107
 
 
 @dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """What a consumer must know to prepare rows for this engine."""
+class ModelInfo:
+    """What a consumer must know to prepare rows for one model."""
 
-    model: str
+    name: str
     revision: str
     #: Side of the model's square input, in pixels.
     image_size: int
     #: Pillow's number of the resampling filter.
     resample: int
     tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Who answers, and by which models."""
+
     pid: int
+    models: tuple[ModelInfo, ...]
+
+    def model_for(self, task: str) -> ModelInfo | None:
+        """The model that does a task; None where none does."""
+        return next((model for model in self.models if task in model.tasks), None)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every task that some model does."""
+        return sorted({task for model in self.models for task in model.tasks})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +73,11 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class AskHeld:
-    """Which of these images need no pixels, since their features are at hand?"""
+    """Which of these images need no pixels for a task, since their features are at hand?"""
 
     token: int
     hashes: list[str]
+    task: str
 
 
 @dataclass(frozen=True, slots=True)

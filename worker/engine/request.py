@@ -24,6 +24,14 @@ class GenerationOptions:
     repetition_penalty: float = 1.0  # 1 is off
     no_repeat_ngram_size: int = 0  # 0 is off
     seed: int | None = None  # None draws a fresh one for each request
+    num_beams: int = 1  # 1 is off; beams are searched by transformers' own `generate`
+    length_penalty: float = 1.0  # of beam search: above 0 favours longer texts
+    early_stopping: bool = False  # of beam search: end when there are enough candidates
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same request always gets the same answer."""
+        return self.temperature == 0 or self.seed is not None
 
     def problem(self) -> str | None:
         """Say in one sentence what is wrong with these options, or None."""
@@ -42,6 +50,11 @@ class GenerationOptions:
                 self.seed is not None and not 0 <= self.seed < 2**63,
                 "seed must lie between 0 and 2**63 - 1.",
             ),
+            (self.num_beams < 1, "num_beams must be at least 1."),
+            (
+                self.num_beams > 1 and self.temperature > 0,
+                "Beam search does not sample; leave out num_beams or temperature.",
+            ),
         ):
             if broken:
                 return sentence
@@ -50,25 +63,39 @@ class GenerationOptions:
 
 @dataclass(slots=True)
 class Request:
-    """One row of work: an image, a text and how to decode."""
+    """One piece of work: an image, a text and how to decode."""
 
     id: RequestId
-    task: str  # "caption" | "vqa"
-    image_hash: str
+    task: str  # "caption" | "vqa" | "chat" | "match" | "embed"
+    image_hash: str  # "" where there is no image: an embedding of a text
     #: uint8, size * size * 3, rows of RGB; None when the engine should hold the features already.
     pixels: bytes | None
-    text: str  # caption: the prompt or ""; vqa: the question
+    text: str = ""  # caption: the prompt or ""; vqa, chat: the question; embed: the text
     options: GenerationOptions = field(default_factory=GenerationOptions)
     interactive: bool = False
     deadline: float | None = None  # on the engine's clock, time.monotonic() seconds
+    #: Chat: earlier questions and their answers, oldest first.
+    history: tuple[tuple[str, str], ...] = ()
+    #: Match: the texts that are compared with the image.
+    texts: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for requests that ask the same, whoever asks."""
+        asked = (self.task, self.image_hash, self.text, self.history, self.texts)
+        return (*asked, self.options)
 
 
 @dataclass(slots=True)
 class Answer:
-    """The one end of a request: a text, or an error of its own."""
+    """The one end of a request: a result, or an error of its own."""
 
     id: RequestId
     text: str = ""
     tokens: int = 0  # new tokens, the end token included
+    #: Match: (P(match), cosine) of each text, in order.
+    scores: tuple[tuple[float, float], ...] = ()
+    #: Embed: the unit vector.
+    embedding: tuple[float, ...] = ()
     error_code: str | None = None
     error_message: str = ""

@@ -1,4 +1,4 @@
-"""Who waits, who may join now, and whose time is up. Pure: no torch, no clock of its own.
+"""Who waits, and who may join now. Pure: no torch, no clock.
 
 Admission is ski rental. To admit now costs every active row the fixed part of a prefill; to wait
 costs every row that could already be running one decode step. So rows are let in when the waiting
@@ -7,62 +7,66 @@ so far has cost as much as admitting would: never more than twice what perfect f
 
 from __future__ import annotations
 
-import heapq
-from itertools import chain, count, islice
-
-from worker.engine.request import Request, RequestId
+from itertools import chain, islice
+from typing import Generic, Protocol, TypeVar
 
 
-class Scheduler:
-    """Queues of waiting requests. Interactive before bulk, oldest first."""
+class Waiting(Protocol):
+    """What can wait here."""
+
+    number: int  # its own, for as long as it lives
+
+    @property
+    def interactive(self) -> bool:
+        """Whether it goes before bulk."""
+
+
+Row = TypeVar("Row", bound=Waiting)
+
+
+class Scheduler(Generic[Row]):
+    """Queues of waiting rows. Interactive before bulk, oldest first."""
 
     def __init__(self, max_rows: int, reserved_rows: int = 0, prefill_steps: float = 1.0) -> None:
         if not 0 <= reserved_rows < max_rows:
             raise ValueError(f"reserved_rows must lie in 0..{max_rows - 1}, not {reserved_rows}")
         self.max_rows = max_rows
-        #: Rows that bulk may not take, so that an interactive request finds a place at once.
+        #: Rows that bulk may not take, so that an interactive row finds a place at once.
         self.reserved_rows = reserved_rows
         #: The fixed cost of a prefill, in decode steps; measured at warm-up.
         self.prefill_steps = prefill_steps
-        self._interactive: dict[RequestId, Request] = {}
-        self._bulk: dict[RequestId, Request] = {}
-        self._deadlines: list[tuple[float, int, RequestId]] = []
-        self._order = count()
+        #: Rows that may join in one step, so that those who decode are not held up for long.
+        self.max_newcomers = max_rows
+        self._interactive: dict[int, Row] = {}
+        self._bulk: dict[int, Row] = {}
         self._waited = 0  # row-steps that admissible rows have waited since the last admission
 
     def __len__(self) -> int:
         return len(self._interactive) + len(self._bulk)
 
-    def __contains__(self, request_id: RequestId) -> bool:
-        return request_id in self._interactive or request_id in self._bulk
+    @property
+    def urgent(self) -> bool:
+        """Whether an interactive row waits."""
+        return bool(self._interactive)
 
-    def add(self, request: Request) -> None:
-        queue = self._interactive if request.interactive else self._bulk
-        queue[request.id] = request
-        if request.deadline is not None:
-            heapq.heappush(self._deadlines, (request.deadline, next(self._order), request.id))
+    def add(self, row: Row) -> None:
+        (self._interactive if row.interactive else self._bulk)[row.number] = row
 
-    def remove(self, request_id: RequestId) -> Request | None:
-        """Take a waiting request out (cancelled); None when it does not wait here."""
-        request = self._interactive.pop(request_id, None)
-        return request if request is not None else self._bulk.pop(request_id, None)
+    def remove(self, row: Row) -> bool:
+        """Take a waiting row out; False when it does not wait here."""
+        if self._interactive.pop(row.number, None) is not None:
+            return True
+        return self._bulk.pop(row.number, None) is not None
 
-    def expire(self, now: float) -> list[Request]:
-        """Take out every waiting request whose deadline has come."""
-        expired = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            deadline, _, request_id = heapq.heappop(self._deadlines)
-            waiting = self._interactive.get(request_id) or self._bulk.get(request_id)
-            # An id may have been used again since: only the deadline of this request counts.
-            if waiting is not None and waiting.deadline == deadline:
-                self.remove(request_id)
-                expired.append(waiting)
-        return expired
+    def promote(self, row: Row) -> None:
+        """Somebody waits for this bulk row now, if it still waits."""
+        if self._bulk.pop(row.number, None) is not None:
+            self._interactive[row.number] = row
 
-    def admit(self, active: int, active_bulk: int) -> list[Request]:
-        """Take out the requests that join now. Call once for each step.
+    def admit(self, active: int = 0, active_bulk: int = 0) -> list[Row]:
+        """Take out the rows that join now. Call once for each step.
 
-        `active` rows are decoding, `active_bulk` of them for bulk requests.
+        `active` rows are running, `active_bulk` of them bulk.
         """
         interactive, bulk = self._admissible(active, active_bulk)
         if not interactive + bulk:
@@ -80,20 +84,10 @@ class Scheduler:
         open_to_bulk = min(free - interactive, self.max_rows - self.reserved_rows - active_bulk)
         return interactive, max(0, min(open_to_bulk, len(self._bulk)))
 
-    def _take(self, interactive: int, bulk: int) -> list[Request]:
-        taken = list(
-            chain(
-                islice(self._interactive.values(), interactive),
-                islice(self._bulk.values(), bulk),
-            )
-        )
-        for request in taken:
-            self.remove(request.id)
-        self._tidy()
+    def _take(self, interactive: int, bulk: int) -> list[Row]:
+        first = islice(self._interactive.values(), interactive)
+        then = islice(self._bulk.values(), bulk)
+        taken = list(islice(chain(first, then), self.max_newcomers))
+        for row in taken:
+            self.remove(row)
         return taken
-
-    def _tidy(self) -> None:
-        """Forget deadlines of requests that no longer wait, before they outnumber the others."""
-        if len(self._deadlines) > 2 * len(self) + 64:
-            self._deadlines = [entry for entry in self._deadlines if entry[2] in self]
-            heapq.heapify(self._deadlines)

@@ -1,4 +1,4 @@
-"""Before the first request: can this model answer at all, and does company change an answer?
+"""Before the first request: can these models answer at all, and does company change an answer?
 
 Checkpoints that load without complaint and then say nothing are known (int8 and int4 that give
 empty strings, half precision that overflows). An engine with such a model must not start.
@@ -10,47 +10,35 @@ import torch
 
 from worker.engine.loop import Engine
 from worker.engine.request import Answer, GenerationOptions, Request
-from worker.models import LoadError
+from worker.models import Generator, LoadError, Matcher, Vision
 
 #: Short, and long enough that rows of unequal length share steps.
 OPTIONS = GenerationOptions(max_new_tokens=8, min_new_tokens=2)
 COMPANY = 4
+TEXTS = ("a red square", "a photograph of two people at a long table")
+QUESTION = "what is in the picture?"
+#: P(match) and cosines of a batch may differ from those of a row alone by rounding.
+CLOSE = 1e-3
 
 
 def check(engine: Engine) -> None:
     """Raises LoadError with one sentence that says why. The engine must be idle."""
-    model = engine.model
-    check_finite(engine)
-    requests = [plain_request(engine, number) for number in range(COMPANY)]
-    together = run(engine, requests)
-    alone = [run(engine, [request])[0] for request in requests]
-    for answer in together + alone:
-        if answer.error_code is not None:
-            raise LoadError(
-                f"Model {model.name!r} fails on a plain picture: {answer.error_message}"
-            )
-    if not any(answer.text for answer in together):
-        raise LoadError(
-            f"Model {model.name!r} in {model.precision} gives only empty texts; use another"
-            " precision or checkpoint."
-        )
-    # Half precision rounds differently in batches of different sizes: equality is for fp32 alone.
-    if model.precision == "fp32" and [a.text for a in together] != [a.text for a in alone]:
-        raise LoadError(
-            f"Model {model.name!r} answers differently in a batch than alone; its batching"
-            " cannot be trusted with this version of torch or transformers."
-        )
+    if engine.model is not None:
+        check_finite(engine, engine.model)
+        check_generator(engine, engine.model)
+    if engine.matcher is not None:
+        check_matcher(engine, engine.matcher)
 
 
 @torch.inference_mode()
-def check_finite(engine: Engine) -> None:
+def check_finite(engine: Engine, model: Generator) -> None:
     """The first logits of a plain picture are finite."""
-    model = engine.model
+    assert engine.decoding is not None
     pixels = torch.frombuffer(bytearray(picture(model.image_size, 0)), dtype=torch.uint8)
     pixels = pixels.view(1, model.image_size, model.image_size, 3).to(model.device)
-    features = model.encode(pixels)
-    logits = model.prefill(features, [model.prompt("caption", "")], engine.slots)
-    engine.slots.drop([0])
+    prompts = [model.prompt(plain_request(model, 0))]
+    logits = model.prefill(model.encode(pixels), prompts, engine.decoding.slots)
+    engine.decoding.slots.drop([0])
     if not logits.isfinite().all():
         raise LoadError(
             f"Model {model.name!r} in {model.precision} computes numbers that are not finite; use"
@@ -58,12 +46,63 @@ def check_finite(engine: Engine) -> None:
         )
 
 
-def plain_request(engine: Engine, number: int) -> Request:
-    """Captions and questions in turn, so that prompts of unequal length share a batch."""
-    task = sorted(engine.model.tasks)[number % len(engine.model.tasks)]
-    text = "what is in the picture?" if task == "vqa" else ""
-    pixels = picture(engine.model.image_size, number)
-    return Request(f"selfcheck-{number}", task, f"selfcheck-{number}", pixels, text, OPTIONS)
+def check_generator(engine: Engine, model: Generator) -> None:
+    requests = [plain_request(model, number) for number in range(COMPANY)]
+    together, alone = run(engine, requests), run(engine, requests[:1])
+    refuse_failures(model, together + alone)
+    if not any(answer.text for answer in together):
+        raise LoadError(
+            f"Model {model.name!r} in {model.precision} gives only empty texts; use another"
+            " precision or checkpoint."
+        )
+    # Half precision rounds differently in batches of different sizes: equality is for fp32 alone.
+    if model.precision == "fp32" and together[0].text != alone[0].text:
+        raise company_matters(model)
+
+
+def check_matcher(engine: Engine, model: Matcher) -> None:
+    requests = [plain_request(model, number) for number in range(COMPANY)]
+    together, alone = run(engine, requests), run(engine, requests[:1])
+    refuse_failures(model, together + alone)
+    pairs = zip(together[0].scores, alone[0].scores, strict=True)
+    differences = [abs(a - b) for pair in pairs for a, b in zip(*pair, strict=True)]
+    if not all(difference < float("inf") for difference in differences):
+        raise LoadError(
+            f"Model {model.name!r} in {model.precision} computes numbers that are not finite; use"
+            " bf16 or fp32."
+        )
+    if model.precision == "fp32" and max(differences) > CLOSE:
+        raise company_matters(model)
+
+
+def refuse_failures(model: Vision, answers: list[Answer]) -> None:
+    for answer in answers:
+        if answer.error_code is not None:
+            raise LoadError(
+                f"Model {model.name!r} fails on a plain picture: {answer.error_message}"
+            )
+
+
+def company_matters(model: Vision) -> LoadError:
+    return LoadError(
+        f"Model {model.name!r} answers differently in a batch than alone; its batching"
+        " cannot be trusted with this version of torch or transformers."
+    )
+
+
+def plain_request(model: Vision, number: int) -> Request:
+    """The model's tasks in turn, so that prompts of unequal length share a batch."""
+    tasks = sorted(model.tasks - {"chat", "embed"})
+    task = tasks[number % len(tasks)]
+    return Request(
+        f"selfcheck-{number}",
+        task,
+        f"selfcheck-{number}",
+        picture(model.image_size, number),
+        QUESTION if task == "vqa" else "",
+        OPTIONS,
+        texts=TEXTS if task == "match" else (),
+    )
 
 
 def picture(size: int, number: int) -> bytes:
@@ -78,11 +117,16 @@ def picture(size: int, number: int) -> bytes:
 
 def run(engine: Engine, requests: list[Request]) -> list[Answer]:
     """Answers in the order of the requests, each image encoded anew."""
-    engine.features.clear()
+    clear(engine)
     for request in requests:
         engine.add(request)
     answers = {}
     while not engine.idle:
         answers.update({answer.id: answer for answer in engine.step()})
-    engine.features.clear()
+    clear(engine)
     return [answers[request.id] for request in requests]
+
+
+def clear(engine: Engine) -> None:
+    for encoder in engine.encoders:
+        encoder.cache.clear()

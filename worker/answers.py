@@ -1,0 +1,59 @@
+"""Answers that were given before, kept in Redis for whoever asks the same of the same model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import redis
+
+from producer import contract
+from worker.items import Row, Terms
+from worker.refused import Result
+
+log = logging.getLogger(__name__)
+
+
+class AnswerCache:
+    """A cache, so whatever goes wrong with it only costs time. Off where `ttl_s` is 0."""
+
+    def __init__(self, client: redis.Redis, ttl_s: int) -> None:
+        self._redis = client
+        self._ttl_s = ttl_s
+
+    def key(self, row: Row, image_hash: str, terms: Terms, revision: str) -> str | None:
+        """Where the answer to this row is kept; None if it is not always the same."""
+        if not self._ttl_s or not terms.options.repeatable:
+            return None
+        asked = [row.task.short, row.text, row.history, row.texts]
+        known = json.dumps([image_hash, asked, asdict(terms.options), revision])
+        return contract.answer_key(hashlib.sha256(known.encode()).hexdigest())
+
+    def get(self, keys: Sequence[str | None]) -> list[Result | None]:
+        """The answer behind each key, where there is one."""
+        wanted = [key for key in keys if key is not None]
+        if not wanted:
+            return [None] * len(keys)
+        try:
+            kept = dict(zip(wanted, self._redis.mget(wanted), strict=True))
+        except redis.RedisError as error:
+            log.warning("cannot look up answers: %s", error)
+            return [None] * len(keys)
+        found = [None if key is None else kept[key] for key in keys]
+        return [None if answer is None else json.loads(answer) for answer in found]
+
+    def put(self, answers: Sequence[tuple[str, Result]]) -> None:
+        """Keep these for a while."""
+        if not answers:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for key, result in answers:
+            pipe.set(key, json.dumps(result), ex=self._ttl_s)
+        try:
+            pipe.execute()
+        except redis.RedisError as error:
+            # A Redis that is full still answers what was asked.
+            log.warning("cannot keep answers: %s", error)
