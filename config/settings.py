@@ -33,6 +33,7 @@ class WorkerSettings(ClientSettings):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
     max_rows: int = Field(64, ge=1, le=4096, description="Rows decoded together at most")
+    cuda_graphs: bool = Field(True, description="Replay decode steps on a GPU as graphs")
     feature_cache_mb: int = Field(
         256, ge=0, description="MiB of device memory that keep image features for later questions"
     )
@@ -66,7 +67,7 @@ class WorkerSettings(ClientSettings):
         0,
         ge=0,
         le=8,
-        description="Decode a JPEG at so many times the model's side: faster, not exact; 0: exactly",
+        description="Decode JPEGs at this multiple of the model's side: fast, not exact; 0: exact",
     )
     fetch_timeout_s: float = Field(
         20.0, gt=0, description="Seconds that fetching one image from its host may take"

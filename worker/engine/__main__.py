@@ -123,6 +123,7 @@ def build_engine(settings: WorkerSettings) -> Engine:
         matcher,
         max_rows=settings.max_rows,
         feature_bytes=settings.feature_cache_mb * 1024 * 1024,
+        cuda_graphs=settings.cuda_graphs,
     )
 
 

@@ -5,12 +5,14 @@ Start reading at `DecodingLane.step`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from worker.engine.encoder import Encoder
+from worker.engine.graphs import GraphedDecode
 from worker.engine.halving import Failure, Halving
 from worker.engine.row import NO_TEXT, NOT_FINITE, Row, wrong_image
 from worker.engine.sampler import BROKEN, Sampler
@@ -22,12 +24,20 @@ class DecodingLane:
     """Rows that are written token by token."""
 
     def __init__(
-        self, model: Generator, encoder: Encoder, max_rows: int, reserved_rows: int
+        self,
+        model: Generator,
+        encoder: Encoder,
+        max_rows: int,
+        reserved_rows: int,
+        cuda_graphs: bool = True,
     ) -> None:
         self.model, self.encoder = model, encoder
         self.scheduler: Scheduler[Row] = Scheduler(max_rows, min(reserved_rows, max_rows - 1))
         self.slots = model.new_slots(max_rows)
         self.sampler = Sampler(model.vocab_size, model.eos_ids, model.device, model.suppressed_ids)
+        self.decode: Callable[[int, int], Tensor] = partial(model.decode, self.slots)
+        if cuda_graphs and model.device.type == "cuda":
+            self.decode = GraphedDecode(model, self.slots)
         self.rows: list[Row] = []  # row i decodes in slot i
         self._eos = frozenset(model.eos_ids)
         self._ended: list[Row] = []
@@ -112,7 +122,7 @@ class DecodingLane:
         return logits
 
     def _decode_rows(self, rows: Sequence[int]) -> Tensor:
-        return self.model.decode(self.slots, rows[0], rows[-1] + 1)
+        return self.decode(rows[0], rows[-1] + 1)
 
     def _take_tokens(self, logits: Tensor) -> None:
         """Choose each row's next token; rows that end by it leave."""

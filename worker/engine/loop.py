@@ -92,6 +92,7 @@ class Engine:
         max_rows: int = 64,
         feature_bytes: int = 256 * 2**20,
         reserved_rows: int = 4,
+        cuda_graphs: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model, self.matcher, self.clock = model, matcher, clock
@@ -104,7 +105,8 @@ class Engine:
         for one in models:
             self.encoders.append(Encoder(one, FeatureCache(feature_bytes // len(models))))
         if model is not None:
-            self.decoding = DecodingLane(model, self.encoders[0], max_rows, reserved_rows)
+            encoder = self.encoders[0]
+            self.decoding = DecodingLane(model, encoder, max_rows, reserved_rows, cuda_graphs)
             self.grouped = GroupedLane(model, self.encoders[0], max_rows)
         if matcher is not None:
             self.matching = MatchingLane(matcher, self.encoders[-1])

@@ -21,6 +21,8 @@ FIRST_CAPACITY = 64
 #: On a GPU the attended length is rounded up to this, so that few shapes occur: kernels are chosen
 #: once, and a captured graph can be used again. On a CPU every masked position costs time.
 CUDA_WIDTH_STEP = 64
+#: Steps up to which it is; beyond, to a power of two of them.
+FINE_STEPS = 4
 
 
 @dataclass(slots=True)
@@ -63,6 +65,10 @@ class SlotCache:
         self.source_limit = source_limit
         self.dtype, self.device = dtype, device
         self.width_step = CUDA_WIDTH_STEP if device.type == "cuda" else 1
+        #: Widths that every decode pass has for now, in place of those that its rows need.
+        self.fixed: tuple[int, int] | None = None
+        #: Changes whenever the buffers move.
+        self.layout = 0
         # Of the active rows; the same as `positions` and `source_ends`, on the host.
         self.lengths: list[int] = []
         self.source_lengths: list[int] = []
@@ -92,6 +98,7 @@ class SlotCache:
         # Only now, when nothing can run out of memory any more, does anything change.
         self.buffers, self.causal, self.first_lines = buffers, causal, first_lines
         self.capacity = capacity
+        self.layout += 1
         self._lines = [tuple(part.flatten(0, 1) for part in layer) for layer in buffers]
 
     def _allocate_source(self, capacity: int) -> None:
@@ -102,6 +109,7 @@ class SlotCache:
             (layers, 2, self.rows, heads, capacity, dim), dtype=self.dtype, device=self.device
         ).transpose(3, 4)
         self.source_capacity = capacity
+        self.layout += 1
         self._source_places = torch.arange(capacity, device=self.device)
 
     def reserve(self, length: int, source_length: int = 0) -> None:
@@ -142,25 +150,30 @@ class SlotCache:
 
         May be repeated, also with other bounds: nothing counts before `advance`.
         """
+        if self.fixed is not None:
+            return self._decode_pass(start, stop, *self.fixed, sources=(0,))
         self.reserve(max(self.lengths[start:stop]) + 1)
-        width, source_width = self.widths(start, stop)
         sources = self.source_lengths[start:stop]
-        return self.decode_pass(start, stop, width, source_width, sources)
+        return self._decode_pass(start, stop, *self.widths(start, stop), sources)
 
     def widths(self, start: int, stop: int) -> tuple[int, int]:
         """How many positions of rows and of sources a decode step of these rows looks at."""
         longest = max(self.lengths[start:stop]) + 1
         source = max(self.source_lengths[start:stop], default=0)
-        step = self.width_step
-        return (
-            min(self.capacity, -(-longest // step) * step),
-            min(self.source_capacity, -(-source // step) * step),
+        return min(self.capacity, self._wide(longest)), min(
+            self.source_capacity, self._wide(source)
         )
 
-    def decode_pass(
-        self, start: int, stop: int, width: int, source_width: int, sources: Sequence[int] = (0,)
+    def _wide(self, length: int) -> int:
+        steps = -(-length // self.width_step)
+        if self.width_step > 1 and steps > FINE_STEPS:
+            steps = 1 << (steps - 1).bit_length()
+        return steps * self.width_step
+
+    def _decode_pass(
+        self, start: int, stop: int, width: int, source_width: int, sources: Sequence[int]
     ) -> Pass:
-        """A decode pass of given widths, made from what is on the device alone."""
+        """Made from what is on the device alone, but for the widths."""
         positions = self.positions[start:stop]
         mask = self.causal[:, :width].index_select(0, positions)[:, None, None]
         source_mask = self._source_mask(start, stop, source_width, sources)
@@ -223,6 +236,8 @@ class SlotCache:
         for hole in sorted(row for row in gone if row < kept):
             order[hole] = mover = next(movers)
             self._move(mover, hole)
+        # A free slot that is computed with others (in a graph) must stay within its bounds.
+        self.positions[kept : self.count] = 0
         self.lengths = [self.lengths[row] for row in order]
         self.source_lengths = [self.source_lengths[row] for row in order]
         if not kept:
@@ -236,6 +251,8 @@ class SlotCache:
         self.state[:, hole] = self.state[:, row]
 
     def _shrink(self) -> None:
-        """What one long row took is given back."""
+        """What one long row took is given back; not on a GPU, where graphs know the place."""
+        if self.device.type == "cuda":
+            return
         if self.capacity > FIRST_CAPACITY:
             self._allocate(min(self.limit, FIRST_CAPACITY))

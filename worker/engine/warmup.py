@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import MAX_ENCODE_BATCH, Encoder
+from worker.engine.graphs import row_bucket
 from worker.engine.loop import Engine
 from worker.engine.matching import MatchingLane
 from worker.engine.request import Request
@@ -69,7 +71,7 @@ def warm_decoding(lane: DecodingLane) -> None:
     one_s = best_time(model, lambda: pass_through(model, slots, few))
     many_s = best_time(model, lambda: pass_through(model, slots, many)) if many > few else one_s
     each_s = (many_s - one_s) / (many - few) if many > few else one_s
-    step_s = decode_s(model, slots)
+    step_s = decode_s(lane)
     scheduler.prefill_steps = min(MOST_PREFILL_STEPS, max(0.0, one_s - each_s) / step_s)
 
 
@@ -82,12 +84,13 @@ def warm_matching(lane: MatchingLane) -> None:
     model.embed_texts(tokens)
 
 
-def decode_s(model: Generator, slots: SlotCache) -> float:
+def decode_s(lane: DecodingLane) -> float:
     """Seconds of one decode step of as many rows as there are slots, or as time allows."""
+    model, slots = lane.model, lane.slots
     began, seconds = time.perf_counter(), 1.0
     for rows in row_counts(slots.rows):
         enter(model, slots, rows)
-        seconds = best_time(model, lambda rows=rows: model.decode(slots, 0, rows))  # type: ignore[misc]
+        seconds = best_time(model, partial(lane.decode, 0, rows))
         slots.drop(range(rows))
         if model.device.type == "cpu" and time.perf_counter() - began > PATIENCE_S:
             break
@@ -116,8 +119,8 @@ def grey(model: Vision, images: int) -> torch.Tensor:
 
 
 def row_counts(max_rows: int) -> list[int]:
-    """1, 2, 4, ... and `max_rows` itself."""
-    return sorted({min(max_rows, 2**power) for power in range(max_rows.bit_length() + 1)})
+    """Every bucket that a graph may have: 1, 2, 4, ... and `max_rows` itself."""
+    return sorted({row_bucket(rows, max_rows) for rows in range(1, max_rows + 1)})
 
 
 def best_time(model: Vision, work: Callable[[], object]) -> float:
