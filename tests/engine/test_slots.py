@@ -94,6 +94,26 @@ def test_a_reused_slot_shows_nothing_of_its_former_row() -> None:
     assert visible(*decode(slots, [2])[::2]) == [line(2, 3)]
 
 
+def test_a_free_slot_points_at_its_own_first_place() -> None:
+    # Given a row that has filled its slot: its next place would be the first of its neighbour
+    slots = new_slots(rows=2, limit=FIRST_CAPACITY)
+    prefill(slots, {1: FIRST_CAPACITY})
+    slots.drop([0])
+    # When a fixed number of rows is computed, whoever owns them
+    assert slots.positions.tolist() == [0, 0]
+
+
+def test_a_fixed_width_is_kept_whatever_the_rows_need() -> None:
+    slots = new_slots(source_limit=20)
+    prefill_with_source(slots, [3, 7])
+    slots.fixed = (16, 12)
+    at = slots.begin_decode(0, 6)  # four of these slots are free
+    assert (at.width, at.source_width) == (16, 12)
+    assert at.source_mask is not None
+    open_places = (at.source_mask[:, 0, 0] == 0).sum(1).tolist()
+    assert open_places == [3, 7, 1, 1, 1, 1]  # never none, which would give NaN
+
+
 def test_buffers_grow_by_doubling_and_keep_what_they_held() -> None:
     slots = new_slots(limit=200)
     prefill(slots, {1: FIRST_CAPACITY, 2: 3})

@@ -95,7 +95,7 @@ def cuda_graph(run: Run) -> Run:
     """Capture what `run` does on the current device. Its result is overwritten by each replay."""
     # Once before, on a stream of its own: libraries set themselves up at the first call, which a
     # capture would not allow.
-    side, main = torch.cuda.Stream(), torch.cuda.current_stream()
+    side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
     side.wait_stream(main)
     with torch.cuda.stream(side):
         run()
