@@ -12,7 +12,8 @@ from typing import Final
 #: lives, so end of file tells its death, however it died.
 LIFELINE_FD: Final = "BLIPLINE_LIFELINE_FD"
 
-#: A child touches this file when it serves; a consumer removes it when it begins to shut down.
+#: A child touches this file when it serves; a consumer removes it when it begins to shut down, and
+#: an engine goes on touching it for as long as its loop turns.
 READY_FILE: Final = "BLIPLINE_CHILD_READY_FILE"
 
 

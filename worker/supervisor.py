@@ -37,6 +37,8 @@ FIRST_PAUSE_S: Final = 0.1
 POLL_S: Final = 0.1
 #: Seconds between two tries while another engine is there.
 TAKEN_PAUSE_S: Final = 2.0
+#: Seconds beyond a step's time after which an engine that gives no sign of life is killed.
+HEARTBEAT_GRACE_S: Final = 10.0
 #: Seconds that the engine may take to end: it holds no work any more.
 ENGINE_GRACE_S: Final = 10.0
 
@@ -53,12 +55,20 @@ class Child:
     """A process that is kept alive, and the file that says it is ready."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], ready: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        ready: Path,
+        heartbeat_s: float | None = None,
     ) -> None:
         self.name = name
         self._command = command
         self._environment = environment
         self._ready = ready
+        #: Seconds without a touch of its file after which it counts as hung; None: it need not.
+        self._heartbeat_s = heartbeat_s
+        self._touched: tuple[float, float] = (0.0, 0.0)
         self._process: subprocess.Popen[bytes] | None = None
         self._deaths = 0
         self._ready_since: float | None = None
@@ -81,11 +91,23 @@ class Child:
             self._ready_since = (self._ready_since or now) if self.ready else None
             if self._ready_since is not None and now - self._ready_since > STEADY_S:
                 self._deaths = 0
+            if self._hangs(now):
+                log.error("%s gives no sign of life", self.name)
+                self.kill()
             return
         if self._process is not None:
             self._bury(now)
         if now >= self._start_at:
             self._start(lifeline)
+
+    def _hangs(self, now: float) -> bool:
+        """Whether its file has not been touched for too long, on a clock that never jumps."""
+        if self._heartbeat_s is None or not self.ready:
+            return False
+        touched = self._ready.stat().st_mtime
+        if touched != self._touched[0]:
+            self._touched = (touched, now)
+        return now - self._touched[1] > self._heartbeat_s
 
     def signal(self, number: int) -> None:
         """Send a signal, if there is anyone to get it."""
@@ -154,7 +176,12 @@ class Supervisor:
             raise OSError(f"BLIPLINE_READY_FILE={self._ready_file}: there is no such directory")
         environment = settings.environment()
         self._engine = _child(
-            "engine", ["-m", "worker.engine"], environment, run_dir / "engine.ready"
+            "engine",
+            ["-m", "worker.engine"],
+            environment,
+            run_dir / "engine.ready",
+            # Its own watchdog comes first, and says where it hung.
+            heartbeat_s=settings.step_timeout_s + HEARTBEAT_GRACE_S,
         )
         slots = {Queue.INTERACTIVE: settings.interactive_slots, Queue.BULK: settings.bulk_slots}
         self._consumers = [
@@ -243,10 +270,14 @@ def _consumer(queue: Queue, slots: int, environment: Mapping[str, str], ready: P
 
 
 def _child(
-    name: str, arguments: Sequence[str], environment: Mapping[str, str], ready: Path
+    name: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    ready: Path,
+    heartbeat_s: float | None = None,
 ) -> Child:
     command = [sys.executable, *arguments]
-    return Child(name, command, {**environment, READY_FILE: str(ready)}, ready)
+    return Child(name, command, {**environment, READY_FILE: str(ready)}, ready, heartbeat_s)
 
 
 def _describe(code: int) -> str:

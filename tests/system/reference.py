@@ -19,9 +19,9 @@ def _loaded() -> tuple[Any, Any]:
     return AutoProcessor.from_pretrained(MODEL), network
 
 
-def caption(image: Image.Image, prompt: str = "") -> str:
-    """A greedy caption of 20 new tokens at most."""
-    text = _generate(image, prompt or None)
+def caption(image: Image.Image, prompt: str = "", **how: Any) -> str:
+    """A caption of 20 new tokens at most, greedy unless `how` says otherwise."""
+    text = _generate(image, prompt or None, **how)
     return text if not prompt else text[text.index(prompt) :]
 
 
@@ -32,10 +32,10 @@ def answer(image: Image.Image, question: str) -> str:
 
 
 @torch.inference_mode()
-def _generate(image: Image.Image, text: str | None) -> str:
+def _generate(image: Image.Image, text: str | None, **how: Any) -> str:
     processor, network = _loaded()
     inputs = processor(images=image, text=text, return_tensors="pt")
-    ids = network.generate(**inputs, max_new_tokens=20)
+    ids = network.generate(**inputs, max_new_tokens=20, **how)
     # The whole row comes back, image tokens included; none of them is a word.
     decoded: str = processor.decode(ids[0], skip_special_tokens=True)
     return decoded.replace("<image>", "").strip()

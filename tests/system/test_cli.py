@@ -89,6 +89,52 @@ def test_a_mixed_file_through_a_pipe_has_a_result_for_each_line_in_order() -> No
     assert "colour" in results[4]["error"]["message"]
 
 
+def test_the_true_caption_is_the_likeliest() -> None:
+    for image in (IMAGES / "scene-18.jpg", IMAGES / "scene-03.webp"):
+        caption = TRUTH[image.name]["caption"]
+        _, color, rest = caption.split(" ", 2)
+        others = [f"a {other} {rest}" for other in ("green", "yellow", "black") if other != color]
+        ended = blipline("match", str(image), *others, caption)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        lines = [line.split("\t") for line in ended.stdout.splitlines()]
+        assert lines[0][2] == caption
+        assert float(lines[0][0]) > 0.9 > 0.1 > float(lines[1][0])
+
+
+def test_embeddings_are_unit_vectors_of_one_space() -> None:
+    image = IMAGES / "scene-18.jpg"
+    ended = blipline("embed", str(image), "--json")
+    (line,) = map(json.loads, ended.stdout.splitlines())
+    assert (line["image"], line["status"]) == (str(image), "ok")
+    right, wrong = TRUTH[image.name]["caption"], TRUTH["scene-08.jpg"]["caption"]
+    ended = blipline("embed", "--text", right, "--text", wrong)
+    vectors = [line["embedding"], *map(json.loads, ended.stdout.splitlines())]
+    assert all(abs(dot(vector, vector) - 1) < 1e-3 for vector in vectors)
+    assert dot(vectors[0], vectors[1]) > dot(vectors[0], vectors[2])
+
+
+def dot(one: list[float], another: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, another, strict=True))
+
+
+def test_a_dialogue_through_a_pipe_has_an_answer_for_each_question() -> None:
+    questions = ["what color is the background?", "how many shapes are there?"]
+    ended = blipline("chat", str(IMAGES / "scene-18.jpg"), given="\n".join(questions))
+    # The demo model has never seen a dialogue: only its first answer is sure to be right.
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert (len(lines), lines[0]) == (2, "pink")
+
+
+def test_beams_are_searched_on_demand() -> None:
+    image = IMAGES / "scene-18.jpg"
+    ended = blipline("caption", str(image), "--num-beams", "3", "--early-stopping")
+    assert (ended.returncode, ended.stdout) == (0, TRUTH[image.name]["caption"] + "\n")
+    ended = blipline("caption", str(image), "--num-beams", "3", "--temperature", "1")
+    assert ended.returncode == 1
+    assert "leave out num_beams or temperature" in ended.stderr
+
+
 def test_what_one_process_submits_another_collects() -> None:
     image = json.dumps({"image": str(pictures()[0])})
     submitted = blipline("batch", "submit", "-", given=image + "\n")

@@ -87,7 +87,8 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
     except LoadError as error:
         return _refuse(str(error))
     info = EngineInfo(os.getpid(), tuple(model_info(model) for model in models))
-    server = EngineServer(engine, info, linger_s, Watchdog(settings.step_timeout_s))
+    watchdog = Watchdog(settings.step_timeout_s)
+    server = EngineServer(engine, info, linger_s, watchdog, on_turn=child.announce)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # The consumers finish what they hold, and need the engine for it.
     child.when_orphaned(server.finish)
@@ -98,7 +99,7 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
             return _refuse(f"BLIPLINE_METRICS_PORT={settings.metrics_port}: {error.strerror}")
     names = " and ".join(model.name for model in models)
     log.info("%s: warm, %s rows at most on %s", names, settings.max_rows, models[0].device)
-    server.serve(socket, on_listening=child.announce)
+    server.serve(socket)
     return 0
 
 

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether to stop, while there is nothing to do.
 IDLE_POLL_S: Final = 0.2
+#: Seconds between two signs of life.
+HEARTBEAT_S: Final = 1.0
 #: Request ids of one consumer lie below this; the engine's own are made unique with its number.
 _IDS_PER_PEER: Final = 1 << 40
 
@@ -91,10 +93,14 @@ class EngineServer:
         info: EngineInfo,
         linger_s: float | None = None,
         watchdog: Watchdog | None = None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._info = info
         self._watchdog = watchdog
+        #: Called when it listens, and then about every HEARTBEAT_S while the loop turns.
+        self._on_turn = on_turn
+        self._turn_at = 0.0
         #: Seconds without any consumer after which the engine ends; None: it stays.
         self._linger_s = linger_s
         self._inbox: SimpleQueue[tuple[_Peer, object]] = SimpleQueue()
@@ -111,18 +117,24 @@ class EngineServer:
         """End `serve` once the last consumer is gone."""
         self._linger_s = IDLE_POLL_S
 
-    def serve(self, socket: Path, on_listening: Callable[[], None] = lambda: None) -> None:
+    def serve(self, socket: Path) -> None:
         """Listen and run until stopped, or until nobody has been there for the linger time."""
         socket.unlink(missing_ok=True)
         with Listener(str(socket), "AF_UNIX", backlog=64) as listener:
-            on_listening()
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
             while not self._stop.is_set() and not self._abandoned():
+                self._beat()
                 self._take_messages()
                 if not self._engine.idle:
                     self._step()
         for peer in list(self._peers.values()):
             peer.close()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now >= self._turn_at:
+            self._turn_at = now + HEARTBEAT_S
+            self._on_turn()
 
     def _step(self) -> None:
         if self._watchdog is not None:

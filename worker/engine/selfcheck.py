@@ -91,7 +91,7 @@ def company_matters(model: Vision) -> LoadError:
 
 
 def plain_request(model: Vision, number: int) -> Request:
-    """The model's tasks in turn, so that prompts of unequal length share a batch."""
+    """The model's tasks in turn, and texts of unequal length in one batch."""
     tasks = sorted(model.tasks - {"chat", "embed"})
     task = tasks[number % len(tasks)]
     return Request(
@@ -99,7 +99,7 @@ def plain_request(model: Vision, number: int) -> Request:
         task,
         f"selfcheck-{number}",
         picture(model.image_size, number),
-        QUESTION if task == "vqa" else "",
+        " ".join([QUESTION] * (number + 1)) if task == "vqa" else "",
         OPTIONS,
         texts=TEXTS if task == "match" else (),
     )

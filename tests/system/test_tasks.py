@@ -1,0 +1,115 @@
+"""Dialogue, matching and embedding through the whole system, against plain transformers."""
+
+from __future__ import annotations
+
+import io
+from random import Random
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, BlipForImageTextRetrieval, BlipImageProcessorPil
+
+from config.settings import DEMO_MATCH_MODEL
+from demo.scenes import draw, random_scene
+from producer import Client, JobFailed
+from tests.system import reference
+
+TEXTS = [
+    "a red circle on a grey background",
+    "a blue square left of a green star on a pink background",
+    "something else",
+]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    rng, encoded = Random(11), []
+    for _ in range(12):
+        file = io.BytesIO()
+        draw(random_scene(rng), 128, 96).save(file, "PNG")
+        encoded.append(file.getvalue())
+    return encoded
+
+
+class Retrieval:
+    """Plain transformers, one pair at a time."""
+
+    def __init__(self) -> None:
+        self.network = BlipForImageTextRetrieval.from_pretrained(
+            DEMO_MATCH_MODEL, dtype=torch.float32
+        ).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(DEMO_MATCH_MODEL)
+        self.images = BlipImageProcessorPil.from_pretrained(DEMO_MATCH_MODEL)
+
+    @torch.inference_mode()
+    def scores(self, picture: bytes, text: str) -> tuple[float, float]:
+        image = self.images(Image.open(io.BytesIO(picture)), return_tensors="pt")
+        words = self.tokenizer(text, return_tensors="pt")
+        both = self.network(**image, **words, use_itm_head=True).itm_score
+        cosine = self.network(**image, **words, use_itm_head=False).itm_score
+        return float(both.softmax(-1)[0, 1]), float(cosine[0, 0])
+
+
+def test_matches_equal_those_of_plain_transformers(user: Client, pictures: list[bytes]) -> None:
+    jobs = [user.match(picture, TEXTS) for picture in pictures]
+    retrieval = Retrieval()
+    for picture, job in zip(pictures, jobs, strict=True):
+        matches = job.result(60)
+        assert [match.text for match in matches] == TEXTS
+        for match in matches:
+            expected = retrieval.scores(picture, match.text)
+            assert (match.probability, match.cosine) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_cosine_of_a_match_is_that_of_the_embeddings(
+    user: Client, pictures: list[bytes]
+) -> None:
+    (match,) = user.match(pictures[0], TEXTS[0]).result(60)
+    image, text = user.embed(pictures[0]), user.embed(text=TEXTS[0])
+    pair = zip(image.result(60), text.result(60), strict=True)
+    assert sum(a * b for a, b in pair) == pytest.approx(match.cosine, abs=1e-5)
+
+
+def test_a_picture_matches_its_own_caption_best(user: Client) -> None:
+    rng = Random(23)
+    scenes = [random_scene(rng) for _ in range(8)]
+    captions = list(dict.fromkeys(scene.caption() for scene in scenes))
+    jobs = [user.match(draw(scene, 200, 200), captions) for scene in scenes]
+    best = [max(job.result(60), key=lambda match: match.probability).text for job in jobs]
+    right = sum(text == scene.caption() for text, scene in zip(best, scenes, strict=True))
+    assert right >= 7
+
+
+def test_a_dialogue_is_answered_as_by_plain_transformers(
+    user: Client, pictures: list[bytes]
+) -> None:
+    history = [("how many shapes are there?", "two"), ("what is on top?", "a red star")]
+    question = "what color is the background?"
+    said = "".join(f"{asked} Answer: {answer}. Question: " for asked, answer in history)
+    for picture in pictures[:4]:
+        answer = user.chat(picture, question, history).result(60)
+        assert answer == reference.answer(Image.open(io.BytesIO(picture)), said + question)
+
+
+def test_a_dialogue_beyond_the_models_length_is_cut_and_answered(
+    user: Client, pictures: list[bytes]
+) -> None:
+    history = [("how many shapes are there?", "two")] * 200
+    assert user.chat(pictures[0], "what color is the background?", history).result(60)
+
+
+def test_a_text_that_is_too_long_to_match_fails_by_name(
+    user: Client, pictures: list[bytes]
+) -> None:
+    with pytest.raises(JobFailed, match="prompt_too_long"):
+        user.match(pictures[0], ["a red circle", "circle " * 3000]).result(60)
+
+
+def test_beams_through_the_queue_equal_plain_transformers(
+    user: Client, pictures: list[bytes]
+) -> None:
+    jobs = [user.caption(picture, num_beams=4) for picture in pictures]
+    for picture, job in zip(pictures, jobs, strict=True):
+        expected = reference.caption(Image.open(io.BytesIO(picture)), num_beams=4)
+        assert job.result(60) == expected

@@ -1,0 +1,132 @@
+"""`python -m worker info`: what a model needs, without its weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import BlipConfig
+
+from config.settings import DEMO_MODEL
+from worker import info
+from worker.info import memory_size
+
+
+@pytest.fixture
+def captioner(tmp_path: Path) -> Path:
+    """A directory with nothing but the config.json of BLIP-large's shape."""
+    config = BlipConfig(
+        text_config={"encoder_hidden_size": 1024},
+        vision_config={
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+        },
+        architectures=["BlipForConditionalGeneration"],
+    )
+    config.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_it_tells_of_the_model_of_the_settings_by_a_subcommand() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "info", "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["family", "BLIP-2", "with", "OPT"] in lines
+    assert ["tasks", "caption,", "chat,", "vqa"] in lines
+    assert ["parameters", "2,083,584"] in lines
+    assert [line[0] for line in lines if line and line[-1] == "yes"] == [
+        "fp32",
+        "bf16",
+        "fp16",
+        "int8",
+        "int4",
+    ]
+
+
+def test_a_configuration_alone_is_enough(
+    captioner: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert info.main([str(captioner), "--memory", "1GB", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["family"] == "BLIP for conditional generation"
+    assert (facts["tasks"], facts["image_size"]) == (["caption"], 384)
+    assert facts["parameters"] == 446_290_492  # the hub's 470 million count the head twice
+    assert facts["free_bytes"] == 10**9
+    lines = {line["precision"]: line for line in facts["precisions"]}
+    assert not lines["fp32"]["fits"]
+    assert lines["fp32"]["rows"] == 0
+    assert lines["fp16"]["fits"] == (lines["fp16"]["rows"] > 0)
+    assert lines["int4"]["rows"] > lines["fp16"]["rows"]
+    assert lines["int8"]["weight_bytes"] < 0.6 * lines["fp16"]["weight_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (["/no/such/directory"], "does not exist"),
+        (["--device", "tpu"], "choose auto, cpu, cuda"),
+        (["--device", "cuda:77"], "CUDA"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence_and_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], about: str
+) -> None:
+    assert info.main(arguments) == 2
+    said = capsys.readouterr()
+    assert about in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("text", ["{}", "not json", '{"model_type": "bert"}'])
+def test_a_configuration_that_is_no_model_of_ours_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert info.main([str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_configuration_that_contradicts_itself_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((DEMO_MODEL / "config.json").read_text())
+    config["vision_config"]["num_attention_heads"] = 7
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert info.main([str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("24GB", 24 * 10**9),
+        ("16 GiB", 16 * 2**30),
+        ("1.5g", 1_500_000_000),
+        ("512MiB", 2**29),
+        ("1000", 1000),
+    ],
+)
+def test_amounts_of_memory(text: str, count: int) -> None:
+    assert memory_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-1GB", "4PB", "1GB each"])
+def test_what_is_no_amount_of_memory_is_refused(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        info.main([f"--memory={text}"])
+    assert ended.value.code == 2
+    assert "24GB" in capsys.readouterr().err
