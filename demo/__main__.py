@@ -18,9 +18,10 @@ from typing import Final, NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from config.settings import WorkerSettings
 from demo import contact_sheet
 from demo.stack import StackError, free_port, running_flower, running_redis, running_worker
-from demo.tour import QUESTIONS, Tour, pictures, said, take
+from demo.tour import QUESTIONS, Check, Tour, pictures, said, take
 from producer import BliplineError, Client
 from producer.cli.progress import bar
 from producer.connection import connect, reaching
@@ -54,19 +55,19 @@ def main() -> int:
 
 
 def run() -> int:
-    """Caption the sample pictures, ask about them, and show what came out."""
+    """Caption the sample pictures, ask about them, check the captions, and show what came out."""
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(None))
         flower = stack.enter_context(running_flower(redis_url))
         notes.print(f"Flower: {flower} (while this runs; `make up` keeps it)")
         notes.print("starting a worker")
         stack.enter_context(running_worker(redis_url, quiet=True))
-        images = pictures()
+        images, checked = pictures(), WorkerSettings.load().matcher() is not None
         with (
             Client(redis_url) as client,
-            bar("answering", len(images) * (1 + len(QUESTIONS))) as on_done,
+            bar("answering", len(images) * (1 + len(QUESTIONS) + checked)) as on_done,
         ):
-            tour = take(client, images, on_done)
+            tour = take(client, images, on_done, checked=checked)
     contact_sheet.write(tour, SHEET)
     _show(tour)
     return 1 if tour.failed else 0
@@ -111,8 +112,11 @@ def _port(wanted: int) -> int:
 
 def _show(tour: Tour) -> None:
     table = Table("picture", "caption", *QUESTIONS)
+    if any(one.check is not None for one in tour.told):
+        table.add_column("P(match)")
     for one in tour.told:
-        table.add_row(one.image.name, *map(said, one.results))
+        verdicts = [] if one.check is None else [_verdicts(one.check)]
+        table.add_row(one.image.name, said(one.caption), *map(said, one.answers), *verdicts)
     out = Console(highlight=False, markup=False)
     out.print(table)
     pace = f"{tour.items / tour.seconds:,.0f} items a second"
@@ -120,6 +124,13 @@ def _show(tour: Tour) -> None:
     if tour.failed:
         out.print(f"{tour.failed} items failed")
     out.print(f"contact sheet: {_shown(SHEET)}", soft_wrap=True)
+
+
+def _verdicts(check: Check) -> str:
+    """A line for the caption with its color, and one for a color that is not there."""
+    if not check.result.ok:
+        return said(check.result)
+    return "\n".join(f"{probability:.3f} {color}" for color, probability in check.verdicts)
 
 
 def _shown(path: Path) -> str:

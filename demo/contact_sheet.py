@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image, ImageOps
 
-from demo.tour import QUESTIONS, Told, Tour, said
+from demo.tour import QUESTIONS, Check, Told, Tour, said
 from producer import Result
 
 TEMPLATE: Final = Path(__file__).with_name("contact_sheet.html")
@@ -29,14 +29,14 @@ def render(tour: Tour) -> str:
     """The page as HTML."""
     facts = {
         "pictures": f"{len(tour.told)}",
-        "captions and answers": f"{tour.items}",
+        "captions, answers and checks": f"{tour.items}",
         "seconds": f"{tour.seconds:.2f}",
         "items a second": f"{tour.items / tour.seconds:,.0f}",
     }
     if tour.failed:
         facts["failed"] = f"{tour.failed}"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        about="One batch through Redis, a Celery worker and its engine.",
+        about="Through Redis, a Celery worker and its engine.",
         facts="".join(_pair(name, value) for name, value in facts.items()),
         cards="\n".join(_card(one) for one in tour.told),
     )
@@ -51,9 +51,23 @@ def _card(one: Told) -> str:
     )
     return (
         f'<article><div class="mat"><img src="{source}" alt="{alt}"></div>'
-        f'<div class="text"><h2{_mood(one.caption)}>{alt}</h2><dl class="qa">{answers}</dl>'
+        f'<div class="text"><h2{_mood(one.caption)}>{alt}</h2>'
+        f'<dl class="qa">{answers}{_verdicts(one.check)}</dl>'
         f"<footer><span>{escape(one.image.name)}</span><span>{size}</span></footer>"
         "</div></article>"
+    )
+
+
+def _verdicts(check: Check | None) -> str:
+    """P(match) of the caption, and of the same with a color that is not there."""
+    if check is None:
+        return ""
+    if not check.result.ok:
+        return _pair("P(match)", said(check.result), _mood(check.result))
+    terms = ("P(match) of the caption", f"with “{check.wrong}” instead")
+    return "".join(
+        _pair(term, f"{probability:.3f}")
+        for term, (_, probability) in zip(terms, check.verdicts, strict=True)
     )
 
 

@@ -1,13 +1,14 @@
-"""Caption every sample picture and ask the same questions about each, as one batch."""
+"""Caption every sample picture, ask the same questions about each, and check the captions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from demo.scenes import COLORS
 from producer import Client, Result, Task
 
 IMAGES: Final = Path(__file__).with_name("images")
@@ -17,20 +18,45 @@ QUESTIONS: Final = ("what color is the background?", "how many shapes are there?
 #: Seconds without any further result after which something must be wrong.
 PATIENCE_S: Final = 60.0
 
+#: Hears how many items have their result so far.
+OnDone = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A picture's caption beside the same with one word wrong: a color that is not there."""
+
+    right: str
+    wrong: str
+    result: Result
+
+    @property
+    def verdicts(self) -> tuple[tuple[str, float], ...]:
+        """Each of the two colors with P(match) of the caption that names it, the right one first.
+
+        Empty where there is no result.
+        """
+        matches = self.result.matches or []
+        colors = (self.right, self.wrong)
+        return tuple((color, one.probability) for color, one in zip(colors, matches, strict=False))
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the model says of one picture."""
+    """What the models say of one picture."""
 
     image: Path
     caption: Result
     #: One for each of QUESTIONS.
     answers: tuple[Result, ...]
+    #: None where the caption names no color, or nobody can check it.
+    check: Check | None = None
 
     @property
     def results(self) -> tuple[Result, ...]:
         """Everything said, the caption first."""
-        return (self.caption, *self.answers)
+        checked = () if self.check is None else (self.check.result,)
+        return (self.caption, *self.answers, *checked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +68,7 @@ class Tour:
 
     @property
     def items(self) -> int:
-        """Captions and answers."""
+        """Captions, answers and checks."""
         return sum(len(one.results) for one in self.told)
 
     @property
@@ -56,25 +82,17 @@ def pictures() -> list[Path]:
     return sorted(path for path in IMAGES.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
-def take(client: Client, images: Sequence[Path], on_done: Callable[[int], None]) -> Tour:
-    """Submit one batch and wait for it; `on_done` hears how many items are answered so far.
+def take(client: Client, images: Sequence[Path], on_done: OnDone, *, checked: bool = True) -> Tour:
+    """Submit a batch of captions and questions, then, if wanted, one that checks the captions.
 
-    Raises WaitTimeout when results stop coming.
+    `on_done` hears how many items have their result so far. Raises WaitTimeout when results stop
+    coming.
     """
     began = time.monotonic()
-    batch = client.submit_batch(_items(images))
-    results = []
-    for result in batch.results(timeout=PATIENCE_S):
-        results.append(result)
-        on_done(len(results))
-    seconds = time.monotonic() - began
-    # Results come in the order of the items: a caption, then the answers about its picture.
-    turns = [iter(results)] * (1 + len(QUESTIONS))
-    told = [
-        Told(image, caption, tuple(answers))
-        for image, (caption, *answers) in zip(images, zip(*turns, strict=True), strict=True)
-    ]
-    return Tour(told, seconds)
+    told = _tell(client, images, on_done)
+    if checked:
+        told = _check(client, told, on_done)
+    return Tour(told, time.monotonic() - began)
 
 
 def said(result: Result) -> str:
@@ -82,6 +100,57 @@ def said(result: Result) -> str:
     if result.error is not None:
         return f"{result.error.code}: {result.error.message}"
     return result.text or ""
+
+
+def recolored(caption: str) -> tuple[str, str, str] | None:
+    """A color that the caption names, one that it does not, and the caption with that one.
+
+    None where it names none.
+    """
+    words = caption.split()
+    right = next((word for word in words if word in COLORS), None)
+    if right is None:
+        return None
+    # The next in the list: every color has its turn, and every run the same.
+    turn = COLORS.index(right)
+    wrong = next(one for one in COLORS[turn + 1 :] + COLORS[:turn] if one not in words)
+    words[words.index(right)] = wrong
+    return right, wrong, " ".join(words)
+
+
+def _tell(client: Client, images: Sequence[Path], on_done: OnDone) -> list[Told]:
+    results = _results(client, _items(images), on_done)
+    # Results come in the order of the items: a caption, then the answers about its picture.
+    turns = [iter(results)] * (1 + len(QUESTIONS))
+    return [
+        Told(image, caption, tuple(answers))
+        for image, (caption, *answers) in zip(images, zip(*turns, strict=True), strict=True)
+    ]
+
+
+def _check(client: Client, told: Sequence[Told], on_done: OnDone) -> list[Told]:
+    before = sum(len(one.results) for one in told)
+    changed = [recolored(one.caption.text or "") for one in told]
+    items = [
+        {"image": str(one.image), "task": Task.MATCH.short, "texts": [one.caption.text, change[2]]}
+        for one, change in zip(told, changed, strict=True)
+        if change is not None
+    ]
+    results = iter(_results(client, items, lambda done: on_done(before + done)))
+    return [
+        one
+        if change is None
+        else Told(one.image, one.caption, one.answers, Check(*change[:2], next(results)))
+        for one, change in zip(told, changed, strict=True)
+    ]
+
+
+def _results(client: Client, items: Iterable[dict[str, Any]], on_done: OnDone) -> list[Result]:
+    results = []
+    for result in client.submit_batch(items).results(timeout=PATIENCE_S):
+        results.append(result)
+        on_done(len(results))
+    return results
 
 
 def _items(images: Sequence[Path]) -> Iterator[dict[str, Any]]:

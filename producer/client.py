@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -196,12 +196,11 @@ def _listed(name: str, values: Any) -> list[Any]:
 
 def _turn(turn: Any) -> dict[str, str]:
     """A turn of a dialogue as the contract has it, from a pair or from that same form."""
+    question = answer = None
     if isinstance(turn, Mapping):
-        turn = turn.get("question"), turn.get("answer")
-    try:
-        question, answer = turn if not isinstance(turn, str) else ()
-    except (TypeError, ValueError):
-        question = answer = None
+        question, answer = turn.get("question"), turn.get("answer")
+    elif isinstance(turn, Sequence) and not isinstance(turn, str) and len(turn) == 2:
+        question, answer = turn
     if not (isinstance(question, str) and isinstance(answer, str)):
         raise InvalidInput(f"history: pairs of question and answer are needed, not {turn!r:.100}")
     return {"question": question, "answer": answer}

@@ -6,7 +6,7 @@
     ├── InvalidInput         the call itself is wrong: an image, a question, an option, a setting
     ├── ConnectionFailed     Redis cannot be reached, or refused the command
     ├── WaitTimeout          no result within the time given; the job goes on
-    └── JobError             the job is over, and there is no text
+    └── JobError             the job is over, and there is no answer
         ├── JobFailed        it ended with an error of its own, named by `code`
         ├── JobCancelled     somebody cancelled it
         ├── JobExpired       it finished, and its result is no longer kept
@@ -48,7 +48,7 @@ class WaitTimeout(BliplineError, TimeoutError):
 
 
 class JobError(BliplineError):
-    """The job is over, and there is no text."""
+    """The job is over, and there is no answer."""
 
 
 class JobFailed(JobError):

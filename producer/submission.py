@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,11 +23,10 @@ from .settings import ClientSettings
 #: in about this time; local images, which are read and uploaded, take longer.
 PUBLISH_AFTER_S: Final = 0.02
 
-#: Fields of an item that are no strings; what is wrong with them the worker finds out.
-_NOT_STRINGS: Final = ("image", "error", "history", "texts")
+#: Fields of an item that hold lists or objects; what is wrong inside of them the worker finds out.
+_STRUCTURED: Final = ("error", "history", "texts")
 
-#: An item of a batch: an image alone, or a mapping with `image` and `prompt`, `question` and
-#: `custom_id` as the task needs them.
+#: An item of a batch: an image alone, or a mapping with what the contract says of its task.
 ItemSource = ImageSource | Mapping[str, Any]
 
 
@@ -129,8 +129,9 @@ def _prepare(source: ItemSource) -> dict[str, Any]:
     for name, value in item.items():
         if name not in Item.model_fields:
             return _failed(item, f"{name}: no such name; there are {', '.join(Item.model_fields)}")
-        if not (value is None or isinstance(value, str) or name in _NOT_STRINGS):
-            return _failed(item, f"{name}: a string is needed, not {type(value).__name__}")
+        problem = None if name == "image" else _problem(name, value)
+        if problem is not None:
+            return _failed(item, f"{name}: {problem}")
     if item.get("error") is not None or not item.get("image"):
         # An error that was found before, or no image: the worker names it in the result.
         return item
@@ -139,6 +140,18 @@ def _prepare(source: ItemSource) -> dict[str, Any]:
     except InvalidInput as error:
         return _failed(item, str(error), contract.ErrorCode(error.code))
     return item
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """What is wrong with a field; what could not be written in a message must not stop others."""
+    if name not in _STRUCTURED:
+        right = value is None or isinstance(value, str)
+        return None if right else f"a string is needed, not {type(value).__name__}"
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"cannot be written as JSON: {error}"
+    return None
 
 
 def _failed(

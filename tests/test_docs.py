@@ -10,10 +10,12 @@ import pytest
 
 from config.settings import WorkerSettings
 from producer.cli.entry import blipline
-from producer.contract import ErrorCode, Options
+from producer.contract import ErrorCode, Options, Task
+from worker.models import FAMILIES, PRECISIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+TASKS = (ROOT / "docs" / "tasks.md").read_text()
 
 
 def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -39,6 +41,36 @@ def test_every_error_code_is_documented(code: ErrorCode) -> None:
 @pytest.mark.parametrize("name", set(Options.model_fields) - {"deadline"})
 def test_every_option_is_documented(name: str) -> None:
     assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", set(Options.model_fields))
+def test_every_option_is_explained(name: str) -> None:
+    assert re.search(rf"^\| .*`{name}`.* \|", TASKS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_every_task_is_shown_as_a_message_and_offered_by_a_family(task: Task) -> None:
+    assert f'"{task.value}"' in TASKS
+    assert re.search(rf"^\| `{task.short}` \|", TASKS, re.MULTILINE)
+    assert re.search(rf"^\| BLIP.*`{task.short}`", README, re.MULTILINE)
+
+
+def test_every_example_of_a_task_is_a_program() -> None:
+    for example in re.findall(r"^```python\n(.*?)^```", TASKS, re.MULTILINE | re.DOTALL):
+        compile(example, "docs/tasks.md", "exec")
+
+
+@pytest.mark.parametrize("architecture", {family.architecture for family in FAMILIES})
+def test_every_family_is_named(architecture: str) -> None:
+    kind, _, purpose = architecture.partition("For")
+    name = {"Blip": "BLIP", "Blip2": "BLIP-2", "InstructBlip": "InstructBLIP"}[kind]
+    about = {"QuestionAnswering": "VQA", "ImageTextRetrieval": "retrieval"}.get(purpose, "")
+    assert re.search(rf"^\| .*\b{name}\b.*{about}", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_is_named(precision: str) -> None:
+    assert re.search(rf"runs in .*\b{precision}\b", README)
 
 
 @pytest.mark.parametrize("path", commands(blipline), ids=" ".join)

@@ -69,13 +69,19 @@ def submit(
     \b
     An item:  {"custom_id": "1", "image": "cat.jpg", "question": "how many cats?"}
       image      a path from here, a URL, or blob:<sha256>
-      question   what to ask (task vqa); prompt: how to begin (task caption)
-      task       caption or vqa, where it differs from --task
+      task       caption, vqa, chat, match or embed, where it differs from --task
+      prompt     caption: how it begins; may be missing
+      question   vqa, chat: what to ask
+      history    chat: [{"question": "…", "answer": "…"}], oldest first; may be missing
+      texts      match: ["a cat", "a dog"], what the image is compared with
+      text       embed: a text, in place of an image
       custom_id  comes back with the result; without it, the line number
 
     \b
     A result: {"custom_id": "1", "status": "ok", "text": "two"}
               {"custom_id": "2", "status": "error", "error": {"code", "message"}}
+      match has "matches": [{"text", "probability", "cosine"}] besides, in the order of the texts,
+      and as its text the likeliest; embed has "embedding": [numbers] in place of a text.
 
     There is a result for each line, in the order of the lines. A line that cannot be used gets an
     error of its own; blank lines are skipped.
@@ -84,7 +90,7 @@ def submit(
       blipline batch submit items.jsonl
       blipline batch submit questions.jsonl --task vqa --wait -o answers.jsonl
       find photos -name '*.jpg' | jq -Rc '{image: ., custom_id: .}' |
-        blipline batch submit - --wait > captions.jsonl
+        blipline batch submit - --task embed --wait > vectors.jsonl
     """
     if output is not None and not wait:
         raise click.UsageError("-o is for results: add --wait, or use `batch results ID -o OUT`")

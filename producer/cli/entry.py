@@ -11,6 +11,8 @@ from typing import NoReturn
 import click
 
 from .batch import batch
+from .chat import chat
+from .compare import embed, match
 from .exits import EXIT_HELP, Exit, report
 from .single import ask, caption
 
@@ -25,18 +27,21 @@ def _version() -> str:
 @click.group(epilog=EXIT_HELP, context_settings={"max_content_width": 100})
 @click.version_option(_version(), prog_name="blipline")
 def blipline() -> None:
-    """Image captions and answers about images, from the workers of a Blipline Redis.
+    """Captions, answers, matches and embeddings of images, from the workers of a Blipline Redis.
 
     Data goes to stdout, notes and progress to stderr. BLIPLINE_REDIS_URL says which Redis.
 
     \b
       blipline caption cat.jpg
       blipline ask cat.jpg "how many cats are there?"
+      blipline chat cat.jpg
+      blipline match cat.jpg "a cat" "a dog"
+      blipline embed cat.jpg --json
       blipline batch submit items.jsonl --wait -o results.jsonl
     """
 
 
-for _command in (caption, ask, batch):
+for _command in (caption, ask, chat, match, embed, batch):
     blipline.add_command(_command)
 
 

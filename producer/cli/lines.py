@@ -1,4 +1,4 @@
-"""JSONL in: one item for each line, as a stream in bounded memory."""
+"""Lines in: JSON items or plain questions, as a stream in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def read_items(stream: BinaryIO) -> Iterator[dict[str, Any]]:
         except InvalidInput as error:
             about = failure(error.code, f"line {number}: {error}")
             yield {"custom_id": str(number)} | about
+
+
+def read_questions(stream: BinaryIO) -> Iterator[str]:
+    """A question for each line that is not blank; what is no UTF-8 is for the worker to refuse."""
+    for line in _lines(stream):
+        question = line.decode("utf-8-sig", "surrogateescape").strip()
+        if question:
+            yield question
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:

@@ -40,14 +40,17 @@ def timeout(default_s: float | None, help_text: str) -> Callable[[Command], Comm
     )
 
 
+deadline = click.option(
+    "--deadline-s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Seconds from now after which nobody wants the answer: workers then skip it.",
+)
+
+
 def generation(command: Command) -> Command:
     """Every option of the contract, with its bounds; the deadline is given as seconds from now."""
-    command = click.option(
-        "--deadline-s",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="SECONDS",
-        help="Seconds from now after which nobody wants the answer: workers then skip it.",
-    )(command)
+    command = deadline(command)
     for name, field in reversed(Options.model_fields.items()):
         if name != "deadline":
             command = _generation_option(name, field)(command)
@@ -55,8 +58,11 @@ def generation(command: Command) -> Command:
 
 
 def _generation_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+    flag = f"--{name.replace('_', '-')}"
+    if field.annotation is bool:
+        return click.option(flag, is_flag=True, default=field.default, help=field.description)
     return click.option(
-        f"--{name.replace('_', '-')}",
+        flag,
         type=_range(field),
         default=field.default,
         show_default=True,

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from PIL import Image
 
 from demo import contact_sheet, tour
-from demo.__main__ import _port
+from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
-from demo.tour import QUESTIONS, Told, Tour, pictures, said
-from producer import Client, ErrorCode, ItemError, Result, WaitTimeout
+from demo.tour import QUESTIONS, Check, Told, Tour, pictures, recolored, said
+from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
+
+Finish = Callable[[str, list[dict[str, Any]]], None]
 
 
 def a_tour(image: Path, caption: str = "a red circle", error: ItemError | None = None) -> Tour:
     answers = (Result(1, None, "pink", None), Result(2, None, None if error else "one", error))
-    return Tour([Told(image, Result(0, None, caption, None), answers)], seconds=0.5)
+    return Tour([Told(image, Result(0, None, caption, None), answers, check(error))], seconds=0.5)
+
+
+def check(error: ItemError | None = None) -> Check:
+    """A red circle beside a green one."""
+    matches = [Match("a red circle", 0.99876, 0.5), Match("a green circle", 0.00123, 0.1)]
+    return Check("red", "green", Result(3, None, None, error, None if error else matches))
 
 
 @pytest.fixture
@@ -76,14 +90,40 @@ def test_the_page_shows_captions_questions_answers_and_pace(picture: Path) -> No
     html = contact_sheet.render(a_tour(picture))
     for shown in ("a red circle", *QUESTIONS, "pink", "1000 by 500"):
         assert shown in html
-    assert "<dt>items a second</dt><dd>6</dd>" in html
+    assert "<dt>items a second</dt><dd>8</dd>" in html
 
 
-def test_what_failed_says_why(picture: Path) -> None:
+def test_the_page_shows_how_well_the_caption_fits_and_a_wrong_one(picture: Path) -> None:
+    html = contact_sheet.render(a_tour(picture))
+    assert "<dt>P(match) of the caption</dt><dd>0.999</dd>" in html
+    assert "<dt>with “green” instead</dt><dd>0.001</dd>" in html
+
+
+def test_the_table_shows_the_same(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _show(a_tour(picture))
+    out = capsys.readouterr().out
+    for shown in ("P(match)", "0.999 red", "0.001 green", "4 items in 0.50 s: 8 items a second"):
+        assert shown in out
+
+
+def test_without_a_retrieval_model_there_is_no_such_column(
+    picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (told,) = a_tour(picture).told
+    tour = Tour([Told(told.image, told.caption, told.answers)], seconds=0.5)
+    _show(tour)
+    out = capsys.readouterr().out
+    assert "P(match)" not in out + contact_sheet.render(tour)
+    assert out.splitlines()[0].count("┳") == 1 + len(QUESTIONS), "a column without a name"
+
+
+def test_what_failed_says_why(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failed = a_tour(picture, error=ItemError(code=ErrorCode.IMAGE_INVALID, message="no image"))
-    assert failed.failed == 1
+    assert failed.failed == 2
     html = contact_sheet.render(failed)
-    assert '<dd class="bad">image_invalid: no image</dd>' in html
+    assert html.count('<dd class="bad">image_invalid: no image</dd>') == 2
+    _show(failed)
+    assert capsys.readouterr().out.count("image_invalid") == 2
 
 
 def test_a_file_that_is_no_picture_does_not_spoil_the_page(tmp_path: Path) -> None:
@@ -99,6 +139,51 @@ def test_each_picture_is_captioned_and_asked_every_question(
     assert caption == {"image": str(picture), "task": "caption"}
     assert [item["question"] for item in questions] == list(QUESTIONS)
     assert {item["task"] for item in questions} == {"vqa"}
+
+
+def test_a_wrong_caption_names_a_color_that_is_not_there() -> None:
+    caption = "a orange star above a purple circle on a pink background"
+    assert recolored(caption) == ("orange", "white", caption.replace("orange", "white"))
+    # After the last color comes the first.
+    assert recolored("a black star above a red star") == (
+        "black",
+        "green",
+        "a green star above a red star",
+    )
+    assert recolored("a star") is None
+
+
+def test_each_caption_is_checked_against_the_wrong_one(
+    picture: Path, client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    # Given a worker that says "a star" of the first picture, and "a red star" of the second
+    def answer(results: list[dict[str, Any]]) -> None:
+        taken = connection.brpop(["bulk"], timeout=20)
+        assert taken is not None
+        message = json.loads(taken[1])
+        items = json.loads(base64.b64decode(message["body"]))[1]["items"]
+        asked.append([item.get("texts") for item in items])
+        finish(message["headers"]["id"], results)
+
+    def work() -> None:
+        captions = [{"text": "a star"}, {"text": "a red star"}]
+        answer([one for text in captions for one in (text, {"text": "one"}, {"text": "pink"})])
+        match = {"text": "", "probability": 0.5, "cosine": 0.5}
+        answer([{"text": "", "matches": [match, match]}])
+
+    asked: list[Any] = []
+    done: list[int] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    # When the tour is taken
+    told = tour.take(client, [picture, picture], done.append).told
+    thread.join()
+    # Then what names a color is checked
+    assert asked[1] == [["a red star", "a green star"]]
+    assert done == [1, 2, 3, 4, 5, 6, 7]
+    assert told[0].check is None
+    assert told[1].check is not None
+    assert told[1].check.verdicts == (("red", 0.5), ("green", 0.5))
 
 
 def test_a_tour_that_nobody_answers_ends(

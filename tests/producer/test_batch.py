@@ -14,6 +14,7 @@ from producer import (
     ErrorCode,
     InvalidInput,
     JobUnknown,
+    Match,
     State,
     WaitTimeout,
     contract,
@@ -146,11 +147,30 @@ def test_an_unusable_item_keeps_its_place_and_spares_its_neighbours(
         {"image": tmp_path / "missing.png", "custom_id": "b"},
         {"image": "https://images.example.com/2.jpg", "custom_id": 7},
         {"image": 42},
+        {"image": "https://images.example.com/4.jpg", "texts": {"a cat", "a dog"}},
+        {"image": "https://images.example.com/5.jpg", "history": [("one?", b"two")]},
+        {"image": "https://images.example.com/6.jpg", "error": object()},
     ]
     batch = client.submit_batch(items, on_submitted=seen.append)
-    assert seen == [4]
-    assert batch.progress().total == 4
+    assert seen == [7]
+    assert batch.progress().total == 7
     assert connection.llen("bulk") == 1
+
+
+def test_results_hold_matches_and_vectors(client: Client, finish: Finish) -> None:
+    items = [{"image": "https://x/1.jpg", "texts": ["a cat"]}, {"task": "embed", "text": "a cat"}]
+    batch = client.submit_batch(items, "match")
+    match = {"text": "a cat", "probability": 0.9, "cosine": 0.4}
+    finish(f"{batch.id}:0", [{"text": "a cat", "matches": [match]}, {"embedding": [1.0]}])
+    first, second = batch.results(timeout=1)
+    assert (first.text, first.matches, second.embedding) == ("a cat", [Match(**match)], [1.0])
+    assert first.to_json() == {
+        "custom_id": None,
+        "status": "ok",
+        "text": "a cat",
+        "matches": [match],
+    }
+    assert second.to_json() == {"custom_id": None, "status": "ok", "embedding": [1.0]}
 
 
 def test_a_cancelled_batch_ends_the_wait_for_its_results(client: Client, finish: Finish) -> None:

@@ -24,8 +24,8 @@ from demo.stack import ROOT, free_port
 from producer import contract
 from producer.cli.entry import blipline, run
 from producer.cli.exits import Exit, report
-from producer.cli.lines import MAX_LINE_BYTES, read_items
-from producer.contract import Options
+from producer.cli.lines import MAX_LINE_BYTES, read_items, read_questions
+from producer.contract import Item, Options, Task
 
 URL = "https://images.example.com/cat.jpg"
 PROGRAM = [sys.executable, "-m", "producer.cli"]
@@ -38,9 +38,24 @@ def answered(item: dict[str, Any]) -> dict[str, Any]:
     known = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
     if "error" in item:
         return known | {"error": item["error"]}
-    if item["image"].endswith("broken.jpg"):
+    if item.get("image", "").endswith("broken.jpg") or item.get("question") == "and this?":
         return known | contract.failure("image_invalid", "no image")
-    return known | {"text": f"about {item.get('question') or item['image'].rpartition('/')[2]}"}
+    return known | said(item)
+
+
+def said(item: dict[str, Any]) -> dict[str, Any]:
+    """The task shows in what an item has."""
+    if "texts" in item:
+        scores = [(0.25, -0.5), (0.99999, 0.4321), (0.25, 0.1)]
+        matches = [
+            {"text": text, "probability": probability, "cosine": cosine}
+            for text, (probability, cosine) in zip(item["texts"], scores, strict=False)
+        ]
+        return {"text": item["texts"][0], "matches": matches}
+    if "text" in item or "vector" in item["image"]:
+        return {"embedding": [0.6, -0.8]}
+    before = f" after {item['history']}" if item.get("history") else ""
+    return {"text": f"about {item.get('question') or item['image'].rpartition('/')[2]}{before}"}
 
 
 def message_of(raw: bytes) -> tuple[str, dict[str, Any]]:
@@ -114,11 +129,17 @@ def test_every_command_and_option_has_help_and_an_example(path: str) -> None:
             assert parameter.help, f"{path} {parameter.opts}"
 
 
-@pytest.mark.parametrize("path", ["caption", "ask", "batch submit"])
+@pytest.mark.parametrize("path", ["caption", "ask", "chat", "batch submit"])
 def test_every_generation_option_of_the_contract_is_on_the_command_line(path: str) -> None:
     options = {o for p in dict(commands(blipline))[f"blipline {path}"].params for o in p.opts}
     wanted = {name.replace("_", "-") for name in Options.model_fields} - {"deadline"}
     assert {f"--{name}" for name in wanted | {"deadline-s"}} <= options
+
+
+@pytest.mark.parametrize("name", set(Item.model_fields) - {"error"})
+def test_the_help_of_batches_tells_every_field_of_an_item(name: str) -> None:
+    help_text = dict(commands(blipline))["blipline batch submit"].help or ""
+    assert re.search(rf"^ {{6}}{name} ", help_text, re.MULTILINE)
 
 
 def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,6 +212,13 @@ def test_options_reach_the_message_and_defaults_stay_out(connection: redis.Redis
     assert arguments["options"] == {"top_k": 3}
 
 
+def test_an_option_that_is_on_or_off_is_a_flag(connection: redis.Redis) -> None:
+    command = ["caption", URL, "--num-beams", "3", "--early-stopping", "--timeout", "0"]
+    assert run(command) == Exit.NO_RESULT
+    (arguments,) = queued(connection, "interactive")
+    assert arguments["options"] == {"num_beams": 3, "early_stopping": True}
+
+
 @pytest.mark.parametrize("wrong", [("--top-p", "0"), ("--seed", "x"), ("--max-new-tokens", "0")])
 def test_an_option_out_of_bounds_is_refused(wrong: tuple[str, str]) -> None:
     assert run(["caption", URL, *wrong]) == Exit.USAGE
@@ -205,7 +233,15 @@ def test_what_nobody_waits_for_any_more_is_cancelled(
 
 
 @pytest.mark.parametrize(
-    "command", [("caption", URL), ("ask", URL, "what?"), ("batch", "status", "x")]
+    "command",
+    [
+        ("caption", URL),
+        ("ask", URL, "what?"),
+        ("chat", URL, "what?"),
+        ("match", URL, "a cat"),
+        ("embed", URL),
+        ("batch", "status", "x"),
+    ],
 )
 def test_a_redis_that_cannot_be_reached_has_an_exit_code_of_its_own(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
@@ -214,6 +250,155 @@ def test_a_redis_that_cannot_be_reached_has_an_exit_code_of_its_own(
     err = capsys.readouterr().err
     assert "BLIPLINE_REDIS_URL" in err
     assert "Traceback" not in err
+
+
+# Dialogues
+
+TURN = {"question": "what is it?", "answer": "a cat"}
+
+
+def converse(
+    monkeypatch: pytest.MonkeyPatch, lines: bytes, *arguments: str, image: str = URL
+) -> Exit:
+    """`blipline chat` at the end of a pipe."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    return Exit(run(["chat", image, *arguments]))
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_question_is_asked_after_the_turns_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    turns = ["--turn", *TURN.values(), "--turn", "where?", "on a sofa"]
+    assert run(["chat", URL, "what color?", *turns]) == Exit.OK
+    history = [TURN, {"question": "where?", "answer": "on a sofa"}]
+    assert capsys.readouterr() == (f"about what color? after {history}\n", "")
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_dialogue_in_a_pipe_remembers_what_was_answered(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert converse(monkeypatch, b"one?\n\n  two?  \n") == Exit.OK
+    turn = {"question": "one?", "answer": "about one?"}
+    assert capsys.readouterr() == (f"about one?\nabout two? after {[turn]}\n", "")
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_question_that_fails_holds_its_line_and_is_not_remembered(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = b"one?\nand this?\nthree?"
+    assert converse(monkeypatch, lines, "--turn", *TURN.values()) == Exit.SOME_FAILED
+    out, err = capsys.readouterr()
+    history = [TURN, {"question": "one?", "answer": f"about one? after {[TURN]}"}]
+    first, second, third = out.split("\n")[:3]
+    assert (first, second) == (history[1]["answer"], "")
+    assert third == f"about three? after {history}"
+    assert err == "blipline: and this?: no image (image_invalid)\n"
+
+
+@pytest.mark.usefixtures("workers")
+def test_json_tells_question_and_answer(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert converse(monkeypatch, b"one?\nand this?\n", "--json") == Exit.SOME_FAILED
+    good, bad = json_lines(capsys.readouterr().out)
+    assert good == {"image": URL, "question": "one?", "status": "ok", "text": "about one?"}
+    assert (bad["question"], bad["error"]["code"]) == ("and this?", "image_invalid")
+    assert run(["chat", URL, "one?", "--json"]) == Exit.OK
+    assert json_lines(capsys.readouterr().out) == [good]
+
+
+@pytest.mark.usefixtures("workers")
+def test_nobody_goes_on_asking_about_an_image_that_cannot_be_seen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = "https://images.example.com/broken.jpg"
+    assert converse(monkeypatch, b"one?\ntwo?\n", image=broken) == Exit.SOME_FAILED
+    assert capsys.readouterr().err.count("image_invalid") == 1
+    for image in ("missing.jpg", ".", "*.jpg"):
+        assert converse(monkeypatch, b"one?\n", image=image) == Exit.USAGE
+        assert image in capsys.readouterr().err
+
+
+def test_on_a_terminal_prompts_stay_out_of_the_data(redis_url: str, finish: Finish) -> None:
+    # Given a dialogue whose answers go to a file
+    person, terminal = os.openpty()
+    command = [*PROGRAM, "chat", URL]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(terminal)
+        # When a question is typed, and answered, and Ctrl-D ends it
+        os.write(person, b"one?\n")
+        with redis.Redis.from_url(redis_url) as connection:
+            taken = connection.brpop(["interactive"], timeout=20)
+        assert taken is not None
+        finish(message_of(taken[1])[0], [{"text": "a cat"}])
+        os.write(person, b"\x04")
+        out, err = process.communicate(timeout=20)
+    os.close(person)
+    # Then the file has the answer, and the terminal the rest
+    assert (process.returncode, out) == (Exit.OK, "a cat\n")
+    assert err == f"blipline: ask about {URL}; Ctrl-D ends\n> > \n"
+
+
+# Matches and embeddings
+
+
+@pytest.mark.usefixtures("workers")
+def test_the_likeliest_text_comes_first_and_json_keeps_the_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = ["a dog", "a\tcat", "a cow"]
+    assert run(["match", URL, *texts]) == Exit.OK
+    assert capsys.readouterr() == (
+        "1.0000\t0.4321\ta cat\n0.2500\t-0.5000\ta dog\n0.2500\t0.1000\ta cow\n",
+        "",
+    )
+    assert run(["match", URL, *texts, "--json"]) == Exit.OK
+    (line,) = json_lines(capsys.readouterr().out)
+    assert (line["image"], line["status"]) == (URL, "ok")
+    assert [one["text"] for one in line["matches"]] == texts
+    assert line["matches"][1] == {"text": "a\tcat", "probability": 0.99999, "cosine": 0.4321}
+
+
+@pytest.mark.usefixtures("workers")
+def test_vectors_are_a_line_each_and_null_where_there_is_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = ["https://x.org/vector.jpg", "https://x.org/broken.jpg", "https://x.org/vector.png"]
+    assert run(["embed", *images]) == Exit.SOME_FAILED
+    assert capsys.readouterr().out == "[0.6, -0.8]\nnull\n[0.6, -0.8]\n"
+    assert run(["embed", "--text", "a cat", "--text", "a dog", "--json"]) == Exit.OK
+    assert json_lines(capsys.readouterr().out) == [
+        {"text": text, "status": "ok", "embedding": [0.6, -0.8]} for text in ("a cat", "a dog")
+    ]
+
+
+@pytest.mark.parametrize("wrong", [(), (URL, "--text", "a cat")])
+def test_an_embedding_is_of_images_or_of_texts(
+    wrong: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["embed", *wrong]) == Exit.USAGE
+    assert "--text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("match", URL, " "), ("match", "no.jpg", "a"), ("embed", "--text", ""), ("chat", URL, " ")],
+)
+def test_what_cannot_be_asked_is_wrong_input_and_nothing_is_submitted(
+    command: tuple[str, ...], connection: redis.Redis
+) -> None:
+    assert run([*command]) == Exit.USAGE
+    assert not queued(connection, "interactive")
+
+
+def test_matches_and_embeddings_have_a_deadline_and_no_options(connection: redis.Redis) -> None:
+    for command in (("match", URL, "a cat"), ("embed", URL)):
+        assert run([*command, "--deadline-s", "60", "--timeout", "0"]) == Exit.NO_RESULT
+        assert run([*command, "--top-k", "3"]) == Exit.USAGE
+    assert [list(one["options"]) for one in queued(connection, "interactive")] == [["deadline"]] * 2
 
 
 # Lines
@@ -244,6 +429,11 @@ def test_a_line_without_end_is_refused_without_being_held_in_memory() -> None:
     bad, good = read_items(io.BytesIO(long + b'{"image": "a"}'))
     assert "line 1: longer than" in bad["error"]["message"]
     assert good == {"custom_id": "2", "image": "a"}
+
+
+def test_a_question_that_is_no_text_is_left_to_the_worker_to_refuse() -> None:
+    lines = b"\xef\xbb\xbfone?\n\n \xff?\n"
+    assert list(read_questions(io.BytesIO(lines))) == ["one?", "\udcff?"]
 
 
 def test_lines_are_read_as_a_stream() -> None:
@@ -278,6 +468,27 @@ def test_items_may_say_what_is_asked_of_them(connection: redis.Redis) -> None:
     question = {"custom_id": "q", "image": URL, "task": "vqa", "question": "what?"}
     assert run(["batch", "submit", write_lines(question), "--seed", "1"]) == Exit.OK
     assert queued(connection) == [{"items": [question], "options": {"seed": 1}}]
+
+
+@pytest.mark.parametrize("task", [task.short for task in Task])
+def test_a_batch_may_ask_any_task(task: str, connection: redis.Redis) -> None:
+    assert run(["batch", "submit", write_lines({"image": URL}), "--task", task]) == Exit.OK
+    headers = json.loads(connection.lindex("bulk", 0) or "")["headers"]
+    assert headers["task"] == f"blipline.{task}"
+
+
+@pytest.mark.usefixtures("workers")
+def test_results_hold_what_each_task_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_lines(
+        {"image": URL, "task": "match", "texts": ["a dog", "a cat"]},
+        {"task": "embed", "text": "a cat"},
+        {"image": URL, "task": "chat", "question": "where?", "history": [TURN]},
+    )
+    assert run(["batch", "submit", file, "--wait"]) == Exit.OK
+    match, embed, chat = json_lines(capsys.readouterr().out)
+    assert [sorted(one) for one in match["matches"]] == [["cosine", "probability", "text"]] * 2
+    assert embed == {"custom_id": "2", "status": "ok", "embedding": [0.6, -0.8]}
+    assert chat["text"] == f"about where? after {[TURN]}"
 
 
 @pytest.mark.usefixtures("workers")

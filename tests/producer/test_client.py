@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from producer import (
     JobCancelled,
     JobFailed,
     JobUnknown,
+    Match,
     State,
     WaitTimeout,
     contract,
 )
+from producer.contract import Item
 
 URL = "https://images.example.com/cat.jpg"
 Finish = Callable[[str, list[dict[str, Any]]], None]
@@ -117,6 +120,99 @@ def test_a_message_is_plain_celery_and_readable_in_a_monitor(
     assert headers["task"] == "blipline.vqa"
     assert headers["id"] == job.id
     assert headers["kwargsrepr"] == f"{URL} 'how many shapes are there?'"
+
+
+def submitted(connection: redis.Redis, queue: str = "interactive") -> tuple[str, Any]:
+    """Task and first item of the newest message."""
+    raw = message(connection, queue)
+    _, arguments, _ = json.loads(base64.b64decode(raw["body"]))
+    return raw["headers"]["task"], arguments["items"][0]
+
+
+def test_a_dialogue_is_sent_as_the_contract_has_it(
+    client: Client, connection: redis.Redis, finish: Finish
+) -> None:
+    turn = {"question": "what is it?", "answer": "a cat"}
+    job = client.chat(URL, "what color?", [("what is it?", "a cat"), turn])
+    item = {"image": URL, "question": "what color?", "history": [turn, turn]}
+    assert submitted(connection) == ("blipline.chat", item)
+    finish(job.id, [{"text": "black"}])
+    assert job.result(timeout=1) == "black"
+
+
+def test_a_dialogue_longer_than_a_message_loses_its_oldest_turns(
+    client: Client, connection: redis.Redis
+) -> None:
+    client.chat(URL, "and now?", ((f"{n}?", str(n)) for n in range(contract.MAX_TURNS + 2)))
+    _, item = submitted(connection)
+    assert Item.model_validate(item).history
+    assert item["history"][0]["answer"] == "2"
+
+
+def test_matches_come_in_the_order_of_the_texts(
+    client: Client, connection: redis.Redis, finish: Finish
+) -> None:
+    job = client.match(URL, ("a dog", "a cat"))
+    assert submitted(connection) == ("blipline.match", {"image": URL, "texts": ["a dog", "a cat"]})
+    matches = [
+        {"text": "a dog", "probability": 0.1, "cosine": -0.2, "of_a_newer_worker": 1},
+        {"text": "a cat", "probability": 0.9, "cosine": 0.4},
+    ]
+    finish(job.id, [{"text": "a cat", "matches": matches}])
+    assert job.result(timeout=1) == [Match("a dog", 0.1, -0.2), Match("a cat", 0.9, 0.4)]
+    assert client.job(job.id).result(timeout=1)[1].probability == 0.9
+
+
+def test_one_text_is_matched_as_it_is(client: Client, connection: redis.Redis) -> None:
+    client.match(URL, "a cat")
+    assert submitted(connection)[1]["texts"] == ["a cat"]
+
+
+def test_an_embedding_is_a_vector(client: Client, connection: redis.Redis, finish: Finish) -> None:
+    job = client.embed(text="a cat")
+    assert submitted(connection) == ("blipline.embed", {"text": "a cat"})
+    assert message(connection, "interactive")["headers"]["kwargsrepr"] == "'a cat'"
+    finish(job.id, [{"embedding": [0.6, -0.8]}])
+    assert job.result(timeout=1) == [0.6, -0.8]
+    client.embed(picture_bytes())
+    task, item = submitted(connection)
+    assert (task, list(item)) == ("blipline.embed", ["image"])
+    assert contract.is_blob(item["image"])
+
+
+Call = Callable[[Client], object]
+
+
+@pytest.mark.parametrize(
+    ("call", "about"),
+    [
+        (lambda client: client.chat(URL, ""), "question is empty"),
+        (
+            lambda client: client.chat(URL, "what?", [("one?",)]),
+            r"history: pairs .*not \('one\?',\)",
+        ),
+        (lambda client: client.chat(URL, "what?", ["ab"]), "history: pairs .*not 'ab'"),
+        (lambda client: client.chat(URL, "what?", [("one?", None)]), "history: pairs"),
+        (lambda client: client.chat(URL, "what?", [{"question": "one?"}]), "history: pairs"),
+        (lambda client: client.chat(URL, "what?", None), "history: a list is needed, not NoneType"),
+        (lambda client: client.chat(URL, "what?", [], beams=3), "beams: no such name"),
+        (lambda client: client.match(URL, []), "texts: 1 to 256 are compared at once, not 0"),
+        (lambda client: client.match(URL, ["a"] * 257), "1 to 256 are compared at once, not 257"),
+        (lambda client: client.match(URL, ["a cat", " "]), "text is empty"),
+        (lambda client: client.match(URL, 7), "texts: a list is needed, not int"),
+        (lambda client: client.match("no.png", "a cat"), "no.png: No such file"),
+        (lambda client: client.embed(), "of an image or of a text: give one"),
+        (lambda client: client.embed(URL, text="a cat"), "of an image or of a text: give one"),
+        (lambda client: client.embed(text=""), "text is empty"),
+        (lambda client: client.embed(URL, deadline_s=0), "deadline_s=0: must be above 0"),
+    ],
+)
+def test_a_wrong_call_names_what_is_wrong_and_nothing_is_submitted(
+    client: Client, connection: redis.Redis, call: Call, about: str
+) -> None:
+    with pytest.raises(InvalidInput, match=about):
+        call(client)
+    assert not connection.exists("interactive", contract.OPEN_KEY)
 
 
 def picture_bytes() -> bytes:
