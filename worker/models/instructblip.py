@@ -1,0 +1,140 @@
+"""InstructBLIP with Flan-T5: a BLIP-2 whose Q-Former also reads what is asked.
+
+Dai et al. 2023, https://arxiv.org/abs/2305.06500; checkpoints such as
+Salesforce/instructblip-flan-t5-xl.
+
+So what can be kept of an image is what its vision encoder saw; the Q-Former looks at that anew for
+every text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, InstructBlipForConditionalGeneration
+
+from worker.engine.request import GenerationOptions, Request
+from worker.engine.slots import SlotCache
+from worker.models import VQA_TEMPLATE, Prompt, PromptTooLong
+from worker.models.blip2 import Blip2
+from worker.models.checkpoint import fingerprint, read_weights, unreadable
+from worker.models.pixels import read_processor
+from worker.models.texts import Texts
+
+#: What is asked for a caption without a prompt: the instruction of the authors' own COCO and NoCaps
+#: runs (LAVIS, lavis/projects/instructblip/caption_coco_flant5xl_eval_test.yaml).
+INSTRUCTION: Final = "A short image caption."
+
+
+def open_checkpoint(model: str, config: Any, precision: str, device: torch.device) -> InstructBlip:
+    """Load a directory or hub name whose configuration was read already. Raises LoadError."""
+    processor = read_processor(model, config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        questions = AutoTokenizer.from_pretrained(model, subfolder="qformer_tokenizer")
+    except Exception as error:
+        raise unreadable(model, error) from error
+    network = read_weights(InstructBlipForConditionalGeneration, model, precision, device)
+    vocabulary = json.dumps(questions.get_vocab(), sort_keys=True)
+    return InstructBlip(
+        network,
+        tokenizer,
+        questions,
+        processor,
+        name=model,
+        revision=fingerprint(network, tokenizer, VQA_TEMPLATE, INSTRUCTION, vocabulary),
+        precision=precision,
+    )
+
+
+class InstructBlip(Blip2):
+    """A loaded checkpoint. `network` is an InstructBlipForConditionalGeneration.
+
+    Q-Former and language model read the same text: a question as it is; a dialogue in BLIP-2's
+    template, by which turns can be told apart; a caption's prompt as the instruction, of which many
+    that the model was trained with are beginnings of captions ('A photo of'). A caption begins with
+    its prompt here as elsewhere, but not with the instruction that stands in for one.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        question_tokenizer: Any,
+        processor: Any,
+        *,
+        name: str,
+        revision: str,
+        precision: str,
+    ) -> None:
+        super().__init__(
+            network,
+            tokenizer,
+            processor,
+            name=name,
+            revision=revision,
+            precision=precision,
+            vqa_template=VQA_TEMPLATE,
+        )
+        positions = int(network.config.qformer_config.max_position_embeddings)
+        self.questions = Texts(question_tokenizer, positions, self.device)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Features (n, 1 + patches, hidden of the vision model)."""
+        features: Tensor = self.network.vision_model(self.pixels(pixels)).last_hidden_state
+        return features
+
+    def prompt(self, request: Request) -> Prompt:
+        words = self._words(request)
+        return replace(self.language.prompt(words), query=self.questions.tokens(words))
+
+    def _words(self, request: Request) -> str:
+        if request.task == "chat":
+            return super()._words(request)
+        return request.text or INSTRUCTION
+
+    def _fits(self, text: str, new: int) -> bool:
+        try:
+            self.questions.tokens(text)
+        except PromptTooLong:
+            return False
+        return super()._fits(text, new)
+
+    @torch.inference_mode()
+    def prefill(self, features: Tensor, prompts: Sequence[Prompt], slots: SlotCache) -> Tensor:
+        return super().prefill(self._look(features, prompts), prompts, slots)
+
+    def generate(
+        self,
+        features: Tensor,
+        prompts: Sequence[Prompt],
+        options: GenerationOptions,
+        stop: Callable[[], bool],
+    ) -> list[list[int]]:
+        return super().generate(self._look(features, prompts), prompts, options, stop)
+
+    @torch.inference_mode()
+    def _look(self, features: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """The image tokens of each row, by what its text asks: (n, queries, hidden)."""
+        network = self.network
+        ids, mask = self.questions.batch([prompt.query or [] for prompt in prompts])
+        queries = network.query_tokens.expand(len(features), -1, -1)
+        # Without a mask for the image: all of it is seen.
+        seen = network.qformer(
+            input_ids=ids,
+            attention_mask=torch.cat([mask.new_ones(queries.shape[:2]), mask], 1),
+            query_embeds=queries,
+            encoder_hidden_states=features,
+        ).last_hidden_state
+        tokens: Tensor = network.language_projection(seen[:, : queries.shape[1]])
+        return tokens
+
+    def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
+        whole = request.task == "caption" and bool(request.text)
+        return self.language.text(prompt, new, whole=whole)
