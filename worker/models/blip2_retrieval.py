@@ -1,0 +1,139 @@
+"""BLIP-2 that compares images and texts: ITM (does this text belong?) and ITC (embeddings).
+
+Li et al. 2023, https://arxiv.org/abs/2301.12597; checkpoints such as Salesforce/blip2-itm-vit-g.
+For ITM the queries read image and text at once; for ITC they read the image alone. Features hold
+what both need of an image: the vision encoder's output, then the queries' embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+from transformers import AutoTokenizer, Blip2ForImageTextRetrieval
+
+from worker.models.checkpoint import fingerprint, read_weights, unreadable
+from worker.models.pixels import Pixels, read_processor
+from worker.models.texts import Texts
+
+
+def open_checkpoint(
+    model: str, config: Any, precision: str, device: torch.device
+) -> Blip2Retrieval:
+    """Load a directory or hub name whose configuration was read already. Raises LoadError."""
+    processor = read_processor(model, config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    except Exception as error:
+        raise unreadable(model, error) from error
+    network = read_weights(Blip2ForImageTextRetrieval, model, precision, device)
+    return Blip2Retrieval(
+        network,
+        tokenizer,
+        processor,
+        name=model,
+        revision=fingerprint(network, tokenizer),
+        precision=precision,
+    )
+
+
+class Blip2Retrieval:
+    """A loaded checkpoint. `network` is a Blip2ForImageTextRetrieval in evaluation mode.
+
+    An image has several embeddings, one for each query; the cosine of `match` is that of the query
+    nearest to the text, as the model was trained. A vector store holds one vector for an image:
+    `embed_images` gives the mean of the queries' embeddings, made a unit vector again. Its cosine
+    with a text only approximates that of `match`, and may rank images otherwise.
+    """
+
+    tasks = frozenset({"match", "embed"})
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        processor: Any,
+        *,
+        name: str,
+        revision: str,
+        precision: str,
+    ) -> None:
+        self.name, self.revision, self.precision = name, revision, precision
+        self.network, config = network, network.config
+        self.device: torch.device = network.device
+        # With fp16 the Q-Former stays in fp32, and only it does: its output is cast for the heads.
+        self.dtype: torch.dtype = network.embeddings.word_embeddings.weight.dtype
+        self.pixels = Pixels(processor, int(config.vision_config.image_size), self.device)
+        self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
+        self.queries = int(config.num_query_tokens)
+        self.dim = int(config.image_text_hidden_size)
+        positions = int(config.qformer_config.max_position_embeddings)
+        self.texts = Texts(tokenizer, positions, self.device)
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The vision encoder's output, and below it the queries' embeddings, as rows of its width.
+
+        So the Q-Former looks at an image alone once, not once for each text.
+        """
+        seen = self.network.vision_model(self.pixels(pixels)).last_hidden_state
+        looked = self.network.qformer(
+            query_embeds=self._query_tokens(len(seen)), encoder_hidden_states=seen
+        ).last_hidden_state
+        flat = self._project(self.network.vision_projection, looked).flatten(1)
+        width = seen.shape[2]
+        rows = pad(flat, (0, -flat.shape[1] % width)).view(len(seen), -1, width)
+        return torch.cat([seen, rows.to(seen.dtype)], dim=1)
+
+    def tokens(self, text: str) -> list[int]:
+        return self.texts.tokens(text)
+
+    @torch.inference_mode()
+    def match(self, features: Tensor, texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        # Not the network's own forward: it encodes the image again for each text.
+        ids, mask = self.texts.batch(texts)
+        seen, queries = self._unpack(features)
+        read = self.network.qformer(
+            query_embeds=self.network.embeddings(ids, query_embeds=self._query_tokens(len(ids))),
+            query_length=self.queries,
+            attention_mask=torch.cat([mask.new_ones(len(mask), self.queries), mask], dim=1),
+            encoder_hidden_states=seen,
+        ).last_hidden_state[:, : self.queries]
+        verdicts = self.network.itm_head(read.to(self.dtype)).float().mean(dim=1)
+        cosines = (queries * self._embed(ids, mask)[:, None]).sum(2).amax(1)
+        return verdicts.softmax(1)[:, 1], cosines
+
+    @torch.inference_mode()
+    def embed_images(self, features: Tensor) -> Tensor:
+        """The mean of the queries' embeddings, as the class's docstring says."""
+        return normalize(self._unpack(features)[1].mean(dim=1), dim=1)
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[list[int]]) -> Tensor:
+        return self._embed(*self.texts.batch(texts))
+
+    def _unpack(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode` packed: (n, 1 + patches, hidden), and unit vectors (n, queries, dim)."""
+        size = self.queries * self.dim
+        rows = -(-size // features.shape[2])
+        flat = features[:, -rows:].flatten(1)[:, :size].float()
+        # Rounding to 16 bits has moved them a little.
+        vectors = normalize(flat.view(-1, self.queries, self.dim), dim=2)
+        return features[:, :-rows], vectors
+
+    def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Read without an image and without queries."""
+        read = self.network.qformer(
+            query_embeds=self.network.embeddings(ids), query_length=0, attention_mask=mask
+        ).last_hidden_state
+        return self._project(self.network.text_projection, read[:, 0])
+
+    def _query_tokens(self, count: int) -> Tensor:
+        tokens: Tensor = self.network.query_tokens.expand(count, -1, -1)
+        return tokens
+
+    def _project(self, projection: Any, read: Tensor) -> Tensor:
+        return normalize(projection(read.to(self.dtype)).float(), dim=-1)
