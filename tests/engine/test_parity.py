@@ -19,6 +19,7 @@ from transformers import (
     BlipImageProcessorPil,
 )
 
+from tests.engine.ties import assert_equal_but_for_ties
 from worker.engine.loop import Engine
 from worker.engine.request import Answer, GenerationOptions, Request
 from worker.models import Generator
@@ -135,9 +136,14 @@ def test_every_row_in_mixed_company_equals_the_row_alone(
     answers = serve(Engine(model, max_rows=12, reserved_rows=2), requests, generator)
 
     reference = Reference(checkpoint)
-    expected = [reference.answer(pictures[image], *plan) for image, *plan in plans]
+
+    def alone(number: int) -> tuple[str, int]:
+        image, *plan = plans[number]
+        return reference.answer(pictures[image], *plan)
+
+    expected = [alone(number) for number in range(ROWS)]
     got = [(answers[number].text, answers[number].tokens) for number in range(ROWS)]
-    assert got == expected
+    assert_equal_but_for_ties(got, expected, reference.network, alone)
     # The comparison means something: texts differ, and rows ended at many lengths.
     assert len({text for text, _ in expected}) > ROWS / 3
     assert len({tokens for _, tokens in expected}) >= 8

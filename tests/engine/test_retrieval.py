@@ -248,7 +248,7 @@ def test_the_vision_encoder_runs_once_for_all_texts(
         raise AssertionError("the image was encoded again")
 
     # When many texts are compared with it, Then its pixels are not asked for
-    monkeypatch.setattr(case.model.network.vision_model, "forward", refuse)
+    monkeypatch.setattr(case.model, "tower", refuse)
     texts = [case.model.tokens(text) for text in TEXTS]
     probabilities, cosines = case.model.match(features.expand(len(texts), -1, -1), texts)
     assert case.model.embed_images(features).shape == (1, 20)

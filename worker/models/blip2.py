@@ -6,6 +6,7 @@ Li et al. 2023, https://arxiv.org/abs/2301.12597; checkpoints such as Salesforce
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +20,9 @@ from worker.models.checkpoint import fingerprint, read_weights, unreadable
 from worker.models.dialogue import ask, with_history
 from worker.models.opt import OptLanguage
 from worker.models.pixels import Pixels, read_processor
+from worker.models.qformer import QFormer
 from worker.models.t5 import T5Language
+from worker.models.vision import VisionTower
 
 
 def open_checkpoint(
@@ -96,6 +99,7 @@ class Blip2:
         config = network.config
         self.pixels = Pixels(processor, int(config.vision_config.image_size), self.device)
         self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
+        self.tower = VisionTower(network.vision_model)
         self.language = language = _language(network, tokenizer)
         self.max_length, self.vocab_size = language.max_length, language.vocab_size
         self.eos_ids, self.suppressed_ids = language.eos_ids, language.suppressed_ids
@@ -103,11 +107,13 @@ class Blip2:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (n, queries, hidden of the language model)."""
-        images = self.pixels(pixels)
-        features: Tensor = self.network.get_image_features(images, return_dict=True).pooler_output
-        if len(features) != len(pixels):
-            raise RuntimeError(f"{len(pixels)} images gave {len(features)} features")
-        return features
+        return self.qformer(self.tower(self.pixels(pixels)))
+
+    @cached_property
+    def qformer(self) -> QFormer:
+        """What makes features of an image's states; InstructBLIP's reads more than these."""
+        network = self.network
+        return QFormer(network.qformer, network.query_tokens, network.language_projection)
 
     def prompt(self, request: Request) -> Prompt:
         return self.language.prompt(self._words(request))

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, Blip2ForImageTextRetrieval
 from worker.models.checkpoint import fingerprint, read_weights, unreadable
 from worker.models.pixels import Pixels, read_processor
 from worker.models.texts import Texts
+from worker.models.vision import VisionTower
 
 
 def open_checkpoint(
@@ -67,6 +68,7 @@ class Blip2Retrieval:
         # With fp16 the Q-Former stays in fp32, and only it does: its output is cast for the heads.
         self.dtype: torch.dtype = network.embeddings.word_embeddings.weight.dtype
         self.pixels = Pixels(processor, int(config.vision_config.image_size), self.device)
+        self.tower = VisionTower(network.vision_model)
         self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
         self.queries = int(config.num_query_tokens)
         self.dim = int(config.image_text_hidden_size)
@@ -79,7 +81,7 @@ class Blip2Retrieval:
 
         So the Q-Former looks at an image alone once, not once for each text.
         """
-        seen = self.network.vision_model(self.pixels(pixels)).last_hidden_state
+        seen = self.tower(self.pixels(pixels))
         looked = self.network.qformer(
             query_embeds=self._query_tokens(len(seen)), encoder_hidden_states=seen
         ).last_hidden_state

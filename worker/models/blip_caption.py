@@ -20,6 +20,7 @@ from worker.models.blip_text import BlipTextDecoder
 from worker.models.checkpoint import fingerprint, read_weights, unreadable
 from worker.models.pixels import Pixels, read_processor
 from worker.models.texts import Texts
+from worker.models.vision import VisionTower
 
 
 def open_checkpoint(model: str, config: Any, precision: str, device: torch.device) -> BlipCaption:
@@ -60,6 +61,7 @@ class BlipCaption:
         self.device: torch.device = network.device
         vision = network.vision_model
         self.pixels = Pixels(processor, int(network.config.vision_config.image_size), self.device)
+        self.tower = VisionTower(network.vision_model)
         self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
         self.decoder = BlipTextDecoder(
             network.text_decoder, source_limit=int(vision.embeddings.num_positions)
@@ -71,8 +73,7 @@ class BlipCaption:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (n, 1 + patches, hidden of the vision model)."""
-        features: Tensor = self.network.vision_model(self.pixels(pixels)).last_hidden_state
-        return features
+        return self.tower(self.pixels(pixels))
 
     def prompt(self, request: Request) -> Prompt:
         # As BLIP's own `generate` makes it of the processor's tokens: its begin of text instead of

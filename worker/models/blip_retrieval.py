@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, BlipForImageTextRetrieval
 from worker.models.checkpoint import fingerprint, read_weights, unreadable
 from worker.models.pixels import Pixels, read_processor
 from worker.models.texts import Texts
+from worker.models.vision import VisionTower
 
 
 def open_checkpoint(model: str, config: Any, precision: str, device: torch.device) -> BlipRetrieval:
@@ -56,6 +57,7 @@ class BlipRetrieval:
         self.network = network
         self.device: torch.device = network.device
         self.pixels = Pixels(processor, int(network.config.vision_config.image_size), self.device)
+        self.tower = VisionTower(network.vision_model)
         self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
         positions = int(network.config.text_config.max_position_embeddings)
         self.texts = Texts(tokenizer, positions, self.device)
@@ -63,8 +65,7 @@ class BlipRetrieval:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """The vision encoder's output: (n, 1 + patches, hidden)."""
-        features: Tensor = self.network.vision_model(self.pixels(pixels)).last_hidden_state
-        return features
+        return self.tower(self.pixels(pixels))
 
     def tokens(self, text: str) -> list[int]:
         return self.texts.tokens(text)

@@ -20,6 +20,7 @@ from worker.models.blip_text import BlipTextDecoder
 from worker.models.checkpoint import fingerprint, read_weights, unreadable
 from worker.models.pixels import Pixels, read_processor
 from worker.models.texts import Texts
+from worker.models.vision import VisionTower
 
 
 def open_checkpoint(model: str, config: Any, precision: str, device: torch.device) -> BlipVqa:
@@ -60,6 +61,7 @@ class BlipVqa:
         self.device: torch.device = network.device
         config = network.config
         self.pixels = Pixels(processor, int(config.vision_config.image_size), self.device)
+        self.tower = VisionTower(network.vision_model)
         self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
         positions = int(config.text_config.max_position_embeddings)
         self.questions = Texts(tokenizer, positions, self.device)
@@ -70,8 +72,7 @@ class BlipVqa:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (n, 1 + patches, hidden of the vision model)."""
-        features: Tensor = self.network.vision_model(self.pixels(pixels)).last_hidden_state
-        return features
+        return self.tower(self.pixels(pixels))
 
     def prompt(self, request: Request) -> Prompt:
         return Prompt([self.decoder.bos_id], source=self.questions.tokens(request.text))

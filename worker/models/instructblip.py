@@ -87,8 +87,7 @@ class InstructBlip(Blip2):
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (n, 1 + patches, hidden of the vision model)."""
-        features: Tensor = self.network.vision_model(self.pixels(pixels)).last_hidden_state
-        return features
+        return self.tower(self.pixels(pixels))
 
     def prompt(self, request: Request) -> Prompt:
         words = self._words(request)
