@@ -48,10 +48,15 @@ def main() -> None:
             exact = exact or (pixels, texts)
             mean, most = difference(exact[0], pixels)
             changed = sum(a != b for a, b in zip(exact[1], texts, strict=True))
-            print(
-                f"| {size[0]} x {size[1]} | {draft or 'off'} | {each_ms:.1f} | {mean:.2f} | {most} |"
-                f" {changed} of {images} |"
+            row = (
+                f"{size[0]} x {size[1]}",
+                draft or "off",
+                f"{each_ms:.1f}",
+                f"{mean:.2f}",
+                most,
+                f"{changed} of {images}",
             )
+            print(f"| {' | '.join(map(str, row))} |")
 
 
 def jpegs(count: int, size: tuple[int, int]) -> Iterator[bytes]:

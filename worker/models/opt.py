@@ -62,7 +62,7 @@ class OptLanguage:
         if not text:
             return [self.bos_id]
         # What a user writes is text, also where it looks like '</s>' or '<image>'.
-        ids: list[int] = self.tokenizer(text, split_special_tokens=True).input_ids
+        ids: list[int] = self.tokenizer(text, split_special_tokens=True, verbose=False).input_ids
         return ids
 
     def new_slots(self, rows: int) -> SlotCache:

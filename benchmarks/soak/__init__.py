@@ -1,0 +1,1 @@
+"""Many thousand mixed rows, to see that nothing is lost or kept."""
