@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2Config, Blip2ForConditionalGeneration, BlipImageProcessorPil
 
-from worker.models import VQA_TEMPLATE, LoadError
+from worker.models import LoadError
 from worker.models.blip2 import Blip2
 from worker.models.int8 import Int8Linear, quantize
+from worker.models.opened import Parts
 from worker.models.precision import Plan, check_available, make_plan
 from worker.models.shapes import skeleton
 
@@ -100,15 +101,9 @@ def build(shape: str, precision: str, device: torch.device) -> Blip2:
         store_in_eight_bits(network, plan)
     elif plan.quantized:
         raise LoadError(f"Precision {precision} is not measured here.")
-    return Blip2(
-        network.eval().requires_grad_(False),
-        Numbers(),
-        BlipImageProcessorPil(size=dict.fromkeys(("height", "width"), side)),
-        name=shape,
-        revision="random",
-        precision=precision,
-        vqa_template=VQA_TEMPLATE,
-    )
+    network = network.eval().requires_grad_(False)
+    processor = BlipImageProcessorPil(size=dict.fromkeys(("height", "width"), side))
+    return Blip2(Parts(shape, "random", precision, network, Numbers(), processor))
 
 
 def on_device(config: Blip2Config, dtype: torch.dtype, device: torch.device) -> Any:

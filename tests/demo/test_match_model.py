@@ -19,8 +19,7 @@ from demo.scenes import random_picture, random_scene
 from demo.schedule import Plan
 from demo.train import save_state
 from demo.train_match import MatchTrainer, _at
-from worker.models import blip_retrieval
-from worker.models.checkpoint import read_config
+from worker.models import as_matcher, load
 
 MODEL = Path(__file__).parents[2] / "demo" / "match_model"
 SCENES = 60
@@ -202,8 +201,8 @@ def test_it_is_served_as_transformers_runs_it(matching: Matching) -> None:
     # Given some pictures of the model's size, and texts about them
     rows = list(held_out(8, seed=3))
     rows = [row._replace(picture=row.picture.resize((64, 64))) for row in rows]
-    name = str(MODEL)
-    served = blip_retrieval.open_checkpoint(name, read_config(name), "fp32", torch.device("cpu"))
+    served = as_matcher(load(str(MODEL), "fp32", "cpu"))
+    assert served is not None
     # When they are matched by the engine's model
     pixels = torch.from_numpy(np.stack([np.array(row.picture) for row in rows]))
     texts = [served.tokens(row.text) for row in rows]

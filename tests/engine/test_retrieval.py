@@ -24,8 +24,7 @@ from transformers import (
     BlipProcessor,
 )
 
-from worker.models import PromptTooLong, blip2_retrieval, blip_retrieval
-from worker.models.checkpoint import read_config
+from worker.models import PromptTooLong, load
 
 IMAGE_SIZE = 16
 POSITIONS = 32
@@ -168,13 +167,11 @@ class Case(NamedTuple):
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     path = tmp_path_factory.mktemp(request.param)
     {"blip": save_blip, "blip2": save_blip2}[request.param](path)
-    return Case(request.param, path, opened(request.param, path), Reference(path, request.param))
+    return Case(request.param, path, opened(path), Reference(path, request.param))
 
 
-def opened(family: str, path: Path, precision: str = "fp32") -> Any:
-    module = {"blip": blip_retrieval, "blip2": blip2_retrieval}[family]
-    config = read_config(str(path))
-    return module.open_checkpoint(str(path), config, precision, torch.device("cpu"))
+def opened(path: Path, precision: str = "fp32") -> Any:
+    return load(str(path), precision, "cpu")
 
 
 def images(count: int) -> list[Image.Image]:
@@ -286,15 +283,15 @@ def test_it_says_what_it_is(case: Case) -> None:
     assert (model.name, model.precision) == (str(case.path), "fp32")
     assert model.device == torch.device("cpu")
     assert (model.image_size, model.resample) == (IMAGE_SIZE, int(Image.Resampling.BICUBIC))
-    assert model.revision == opened(case.family, case.path).revision
-    assert model.revision != opened(case.family, case.path, "bf16").revision
+    assert model.revision == opened(case.path).revision
+    assert model.revision != opened(case.path, "bf16").revision
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
 def test_less_precision_says_nearly_the_same(case: Case, precision: str) -> None:
     if precision == "int8":
         pytest.importorskip("bitsandbytes")
-    half = opened(case.family, case.path, precision)
+    half = opened(case.path, precision)
     pictures = images(len(TEXTS))
     texts = [half.tokens(text) for text in TEXTS]
     expected = case.model.match(encoded(case.model, pictures), texts)

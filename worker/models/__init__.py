@@ -133,7 +133,7 @@ class Family(NamedTuple):
     #: The language model's type, where the architecture leaves it open.
     language: str | None
     example: str
-    #: Module of this package whose `open_checkpoint` loads it, and the class that results.
+    #: Module of this package, and its class whose `open` loads such a checkpoint.
     module: str
     kind: str
 
@@ -204,8 +204,8 @@ def load(
     config = checkpoint.read_config(model)
     family = find_family(model, config)
     settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
-    opener = import_module(f"worker.models.{family.module}").open_checkpoint
-    loaded: Generator | Matcher = opener(model, config, precision, place, **settings)
+    kind = getattr(import_module(f"worker.models.{family.module}"), family.kind)
+    loaded: Generator | Matcher = kind.open(model, config, precision, place, **settings)
     return loaded
 
 

@@ -7,43 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, Blip2ForConditionalGeneration
+from transformers import Blip2ForConditionalGeneration
 
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models import Prompt
-from worker.models.checkpoint import fingerprint, read_weights, unreadable
+from worker.models import VQA_TEMPLATE, Prompt
 from worker.models.dialogue import ask, with_history
+from worker.models.opened import Opened, Parts
 from worker.models.opt import OptLanguage
-from worker.models.pixels import Pixels, read_processor
 from worker.models.qformer import QFormer
 from worker.models.t5 import T5Language
-from worker.models.vision import VisionTower
-
-
-def open_checkpoint(
-    model: str, config: Any, precision: str, device: torch.device, vqa_template: str
-) -> Blip2:
-    """Load a directory or hub name whose configuration was read already. Raises LoadError."""
-    processor = read_processor(model, config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except Exception as error:
-        raise unreadable(model, error) from error
-    network = read_weights(Blip2ForConditionalGeneration, model, precision, device)
-    return Blip2(
-        network,
-        tokenizer,
-        processor,
-        name=model,
-        revision=fingerprint(network, tokenizer, vqa_template),
-        precision=precision,
-        vqa_template=vqa_template,
-    )
 
 
 class Language(Protocol):
@@ -77,30 +54,16 @@ class Language(Protocol):
     def text(self, prompt: Prompt, new: list[int], whole: bool) -> str: ...
 
 
-class Blip2:
+class Blip2(Opened):
     """A loaded checkpoint. `network` is a Blip2ForConditionalGeneration in evaluation mode."""
 
+    network_class: ClassVar[Any] = Blip2ForConditionalGeneration
     tasks = frozenset({"caption", "vqa", "chat"})
 
-    def __init__(
-        self,
-        network: Any,
-        tokenizer: Any,
-        processor: Any,
-        *,
-        name: str,
-        revision: str,
-        precision: str,
-        vqa_template: str,
-    ) -> None:
-        self.name, self.revision, self.precision = name, revision, precision
-        self.network, self.vqa_template = network, vqa_template
-        self.device: torch.device = network.device
-        config = network.config
-        self.pixels = Pixels(processor, int(config.vision_config.image_size), self.device)
-        self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
-        self.tower = VisionTower(network.vision_model)
-        self.language = language = _language(network, tokenizer)
+    def __init__(self, parts: Parts, vqa_template: str = VQA_TEMPLATE) -> None:
+        super().__init__(parts)
+        self.vqa_template = vqa_template
+        self.language = language = _language(self.network, self.tokenizer)
         self.max_length, self.vocab_size = language.max_length, language.vocab_size
         self.eos_ids, self.suppressed_ids = language.eos_ids, language.suppressed_ids
 

@@ -13,35 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
-from transformers import AutoTokenizer, Blip2ForImageTextRetrieval
+from transformers import Blip2ForImageTextRetrieval
 
-from worker.models.checkpoint import fingerprint, read_weights, unreadable
-from worker.models.pixels import Pixels, read_processor
+from worker.models.opened import Opened, Parts
 from worker.models.texts import Texts
-from worker.models.vision import VisionTower
 
 
-def open_checkpoint(
-    model: str, config: Any, precision: str, device: torch.device
-) -> Blip2Retrieval:
-    """Load a directory or hub name whose configuration was read already. Raises LoadError."""
-    processor = read_processor(model, config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except Exception as error:
-        raise unreadable(model, error) from error
-    network = read_weights(Blip2ForImageTextRetrieval, model, precision, device)
-    return Blip2Retrieval(
-        network,
-        tokenizer,
-        processor,
-        name=model,
-        revision=fingerprint(network, tokenizer),
-        precision=precision,
-    )
-
-
-class Blip2Retrieval:
+class Blip2Retrieval(Opened):
     """A loaded checkpoint. `network` is a Blip2ForImageTextRetrieval in evaluation mode.
 
     An image has several embeddings, one for each query; the cosine of `match` is that of the query
@@ -50,30 +28,18 @@ class Blip2Retrieval:
     with a text only approximates that of `match`, and may rank images otherwise.
     """
 
+    network_class = Blip2ForImageTextRetrieval
     tasks = frozenset({"match", "embed"})
 
-    def __init__(
-        self,
-        network: Any,
-        tokenizer: Any,
-        processor: Any,
-        *,
-        name: str,
-        revision: str,
-        precision: str,
-    ) -> None:
-        self.name, self.revision, self.precision = name, revision, precision
-        self.network, config = network, network.config
-        self.device: torch.device = network.device
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        config = self.network.config
         # With fp16 the Q-Former stays in fp32, and only it does: its output is cast for the heads.
-        self.dtype: torch.dtype = network.embeddings.word_embeddings.weight.dtype
-        self.pixels = Pixels(processor, int(config.vision_config.image_size), self.device)
-        self.tower = VisionTower(network.vision_model)
-        self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
+        self.dtype: torch.dtype = self.network.embeddings.word_embeddings.weight.dtype
         self.queries = int(config.num_query_tokens)
         self.dim = int(config.image_text_hidden_size)
         positions = int(config.qformer_config.max_position_embeddings)
-        self.texts = Texts(tokenizer, positions, self.device)
+        self.texts = Texts(self.tokenizer, positions, self.device)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

@@ -7,65 +7,26 @@ Features are the vision encoder's output, so an image is encoded once for all te
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoTokenizer, BlipForImageTextRetrieval
+from transformers import BlipForImageTextRetrieval
 
-from worker.models.checkpoint import fingerprint, read_weights, unreadable
-from worker.models.pixels import Pixels, read_processor
+from worker.models.opened import Opened, Parts
 from worker.models.texts import Texts
-from worker.models.vision import VisionTower
 
 
-def open_checkpoint(model: str, config: Any, precision: str, device: torch.device) -> BlipRetrieval:
-    """Load a directory or hub name whose configuration was read already. Raises LoadError."""
-    processor = read_processor(model, config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except Exception as error:
-        raise unreadable(model, error) from error
-    network = read_weights(BlipForImageTextRetrieval, model, precision, device)
-    return BlipRetrieval(
-        network,
-        tokenizer,
-        processor,
-        name=model,
-        revision=fingerprint(network, tokenizer),
-        precision=precision,
-    )
-
-
-class BlipRetrieval:
+class BlipRetrieval(Opened):
     """A loaded checkpoint. `network` is a BlipForImageTextRetrieval in evaluation mode."""
 
+    network_class = BlipForImageTextRetrieval
     tasks = frozenset({"match", "embed"})
 
-    def __init__(
-        self,
-        network: Any,
-        tokenizer: Any,
-        processor: Any,
-        *,
-        name: str,
-        revision: str,
-        precision: str,
-    ) -> None:
-        self.name, self.revision, self.precision = name, revision, precision
-        self.network = network
-        self.device: torch.device = network.device
-        self.pixels = Pixels(processor, int(network.config.vision_config.image_size), self.device)
-        self.tower = VisionTower(network.vision_model)
-        self.image_size, self.resample = self.pixels.image_size, self.pixels.resample
-        positions = int(network.config.text_config.max_position_embeddings)
-        self.texts = Texts(tokenizer, positions, self.device)
-
-    @torch.inference_mode()
-    def encode(self, pixels: Tensor) -> Tensor:
-        """The vision encoder's output: (n, 1 + patches, hidden)."""
-        return self.tower(self.pixels(pixels))
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        positions = int(self.network.config.text_config.max_position_embeddings)
+        self.texts = Texts(self.tokenizer, positions, self.device)
 
     def tokens(self, text: str) -> list[int]:
         return self.texts.tokens(text)

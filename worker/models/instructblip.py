@@ -12,44 +12,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, InstructBlipForConditionalGeneration
+from transformers import InstructBlipForConditionalGeneration
 
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
 from worker.models import VQA_TEMPLATE, Prompt, PromptTooLong
 from worker.models.blip2 import Blip2
-from worker.models.checkpoint import fingerprint, read_weights, unreadable
+from worker.models.checkpoint import fingerprint, read_weights
+from worker.models.opened import Opened, Parts, read_tokenizer
 from worker.models.pixels import read_processor
 from worker.models.texts import Texts
 
 #: What is asked for a caption without a prompt: the instruction of the authors' own COCO and NoCaps
 #: runs (LAVIS, lavis/projects/instructblip/caption_coco_flant5xl_eval_test.yaml).
 INSTRUCTION: Final = "A short image caption."
-
-
-def open_checkpoint(model: str, config: Any, precision: str, device: torch.device) -> InstructBlip:
-    """Load a directory or hub name whose configuration was read already. Raises LoadError."""
-    processor = read_processor(model, config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        questions = AutoTokenizer.from_pretrained(model, subfolder="qformer_tokenizer")
-    except Exception as error:
-        raise unreadable(model, error) from error
-    network = read_weights(InstructBlipForConditionalGeneration, model, precision, device)
-    vocabulary = json.dumps(questions.get_vocab(), sort_keys=True)
-    return InstructBlip(
-        network,
-        tokenizer,
-        questions,
-        processor,
-        name=model,
-        revision=fingerprint(network, tokenizer, VQA_TEMPLATE, INSTRUCTION, vocabulary),
-        precision=precision,
-    )
 
 
 class InstructBlip(Blip2):
@@ -61,33 +41,28 @@ class InstructBlip(Blip2):
     its prompt here as elsewhere, but not with the instruction that stands in for one.
     """
 
-    def __init__(
-        self,
-        network: Any,
-        tokenizer: Any,
-        question_tokenizer: Any,
-        processor: Any,
-        *,
-        name: str,
-        revision: str,
-        precision: str,
-    ) -> None:
-        super().__init__(
-            network,
-            tokenizer,
-            processor,
-            name=name,
-            revision=revision,
-            precision=precision,
-            vqa_template=VQA_TEMPLATE,
-        )
-        positions = int(network.config.qformer_config.max_position_embeddings)
+    network_class = InstructBlipForConditionalGeneration
+
+    def __init__(self, parts: Parts, question_tokenizer: Any) -> None:
+        super().__init__(parts)
+        positions = int(self.network.config.qformer_config.max_position_embeddings)
         self.questions = Texts(question_tokenizer, positions, self.device)
+
+    @classmethod
+    def open(
+        cls, model: str, config: Any, precision: str, device: torch.device, **settings: str
+    ) -> Self:
+        processor, tokenizer = read_processor(model, config), read_tokenizer(model)
+        questions = read_tokenizer(model, subfolder="qformer_tokenizer")
+        network = read_weights(cls.network_class, model, precision, device)
+        vocabulary = json.dumps(questions.get_vocab(), sort_keys=True)
+        revision = fingerprint(network, tokenizer, VQA_TEMPLATE, INSTRUCTION, vocabulary)
+        return cls(Parts(model, revision, precision, network, tokenizer, processor), questions)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (n, 1 + patches, hidden of the vision model)."""
-        return self.tower(self.pixels(pixels))
+        return Opened.encode(self, pixels)
 
     def prompt(self, request: Request) -> Prompt:
         words = self._words(request)
