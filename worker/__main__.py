@@ -3,6 +3,8 @@
 Prints `ready` on stdout when it takes jobs. SIGTERM or Ctrl-C finishes what was begun and ends;
 a second one does not wait. Exit codes: 0 stopped, 1 a process kept dying, 2 a setting or the model
 cannot be used, 3 a worker runs here already.
+
+`python -m worker info [MODEL]` tells what a model needs of a device's memory.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from config.settings import WorkerSettings
 from producer.errors import InvalidInput
+from worker import info
 from worker.supervisor import Supervisor
 
 
 def main() -> int:
-    """Run until stopped."""
+    """Run until stopped, or tell about a model."""
+    if sys.argv[1:2] == ["info"]:
+        return info.main(sys.argv[2:])
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s supervisor %(levelname)s %(message)s"
     )

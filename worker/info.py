@@ -1,0 +1,192 @@
+"""`python -m worker info [MODEL]`: what a model is, and what it needs of a device's memory.
+
+Reads the configuration alone, never the weights. Exit codes: 0, or 2 if the model or a setting
+cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from config.settings import WorkerSettings
+from producer.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+
+    from worker.models import Family
+    from worker.models.memory import Estimate
+
+EXIT_UNUSABLE: Final = 2
+UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+EPILOG: Final = """examples:
+  python -m worker info
+  python -m worker info Salesforce/blip2-opt-2.7b --memory 16GB
+  python -m worker info /models/blip2 --device cpu --json"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The memory that is asked about."""
+
+    device: torch.device
+    free_bytes: int
+    name: str
+
+
+def main(arguments: list[str]) -> int:
+    """Print a report about one model."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = WorkerSettings.load(device=options.device)
+    except InvalidInput as error:
+        return _refuse(str(error))
+    # Seconds of imports: not before the settings are known to be good.
+    from worker.models import LoadError
+
+    try:
+        facts = describe(options.model or settings.model, settings.device, options.memory)
+    except LoadError as error:
+        return _refuse(str(error))
+    print(json.dumps(facts, indent=2) if options.json else report(facts))
+    return 0
+
+
+def describe(model: str, device: str, memory: int | None = None) -> dict[str, Any]:
+    """All that is known of a model, ready for JSON. `memory` bytes stand for a free GPU.
+
+    Raises LoadError.
+    """
+    from huggingface_hub.utils import logging as hub_logging
+
+    from worker.models import PRECISIONS, find_family
+    from worker.models.checkpoint import read_config, unreadable
+    from worker.models.memory import estimate
+
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    place = _place(device, memory)
+    config = read_config(model)
+    family = find_family(model, config)
+    try:
+        estimates = [estimate(config, precision, place.device) for precision in PRECISIONS]
+    except Exception as error:
+        raise unreadable(model, error) from error
+    module = import_module(f"worker.models.{family.module}")
+    return {
+        "model": model,
+        "family": family_name(family),
+        "tasks": sorted(getattr(module, family.kind).tasks),
+        "image_size": int(config.vision_config.image_size),
+        "parameters": estimates[0].parameters,
+        "device": place.name,
+        "free_bytes": place.free_bytes,
+        "row_tokens": estimates[0].row_tokens,
+        "precisions": [_line(one, place.free_bytes) for one in estimates],
+    }
+
+
+def _line(estimate: Estimate, free: int) -> dict[str, Any]:
+    figures = asdict(estimate)
+    for same in ("parameters", "row_tokens"):
+        del figures[same]
+    return {**figures, "rows": estimate.rows(free), "fits": estimate.least_bytes <= free}
+
+
+def _place(device: str, memory: int | None) -> Place:
+    import torch
+
+    from worker.models.device import free_bytes, pick_device
+
+    if memory is not None:
+        asked = torch.device("cpu" if device == "cpu" else "cuda")
+        return Place(asked, memory, f"{'CPU' if device == 'cpu' else 'GPU'} with {_words(memory)}")
+    picked = pick_device(device)
+    free = free_bytes(picked)
+    return Place(picked, free, f"{picked}, {_words(free)} free")
+
+
+def family_name(family: Family) -> str:
+    """`Blip2ForConditionalGeneration` with `opt` is BLIP-2 with OPT."""
+    kind, _, purpose = family.architecture.partition("For")
+    name = kind.replace("Blip", "BLIP").replace("BLIP2", "BLIP-2")
+    if family.language:
+        return f"{name} with {family.language.upper()}"
+    words = re.findall("[A-Z][a-z]+", purpose)
+    return f"{name} for {' '.join(words).lower()}"
+
+
+def report(facts: dict[str, Any]) -> str:
+    """The facts as text, with a table of precisions."""
+    lines = [
+        f"model       {facts['model']}",
+        f"family      {facts['family']}",
+        f"tasks       {', '.join(facts['tasks'])}",
+        f"image size  {facts['image_size']} x {facts['image_size']}",
+        f"parameters  {facts['parameters']:,}",
+        f"device      {facts['device']}",
+        "",
+    ]
+    table = [["precision", "weights", "row", "rows that fit", "fits"]]
+    table += [
+        [
+            one["precision"],
+            _words(one["weight_bytes"] + one["copy_bytes"]),
+            _words(one["row_bytes"]) if one["row_bytes"] else "-",
+            f"{one['rows']:,}",
+            "yes" if one["fits"] else "no",
+        ]
+        for one in facts["precisions"]
+    ]
+    tokens = facts["row_tokens"]
+    note = f"A row is an image with a text: keys and values of {tokens} tokens, and of its source."
+    return "\n".join([*lines, *map(_aligned, table), *(["", note] if tokens else [])])
+
+
+def _aligned(cells: list[str]) -> str:
+    first, *others = cells
+    return f"{first:<10}" + "".join(f"{cell:>15}" for cell in others)
+
+
+def _words(count: int) -> str:
+    """Bytes in units of powers of 1000."""
+    for unit, size in reversed(UNITS.items()):
+        if count >= size:
+            return f"{count / size:.{2 if unit in 'GT' and unit else 0}f} {unit}B"
+    return "0 B"
+
+
+def memory_size(text: str) -> int:
+    """`24GB`, `24 GiB` or a number of bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise ArgumentTypeError(f"{text!r} is no amount of memory; write 24GB or 16GiB")
+    number, unit, binary = found.groups()
+    power = list(UNITS).index(unit.upper())
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m worker info",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", nargs="?", help="directory or hub name [BLIPLINE_MODEL]")
+    parser.add_argument("--device", metavar="VALUE", help="auto, cpu or cuda [BLIPLINE_DEVICE]")
+    parser.add_argument(
+        "--memory", type=memory_size, metavar="SIZE", help="of another device: a GPU with 24GB free"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _refuse(reason: str) -> int:
+    print(f"worker info: {reason}", file=sys.stderr)
+    return EXIT_UNUSABLE
