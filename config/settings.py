@@ -29,7 +29,7 @@ class WorkerSettings(ClientSettings):
         description="Retrieval model beside it; none; auto: the demo's with the demo model",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = Field(
-        "auto", description="auto is fp16 on a GPU and fp32 on a CPU"
+        "auto", description="auto is fp16 on a GPU (bf16 for T5) and fp32 on a CPU"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
     max_rows: int = Field(64, ge=1, le=4096, description="Rows decoded together at most")

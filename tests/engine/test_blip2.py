@@ -12,7 +12,8 @@ from PIL import Image
 from transformers import AutoTokenizer, Blip2Processor, BlipImageProcessorPil
 
 from worker.engine.request import GenerationOptions, Request
-from worker.models import Generator, LoadError, PromptTooLong, load
+from worker.models import Generator, LoadError, PromptTooLong, automatic, load
+from worker.models.checkpoint import read_config
 from worker.models.pixels import pixel_table
 
 
@@ -194,6 +195,14 @@ def test_what_cannot_be_loaded_is_refused_in_one_sentence(
     with pytest.raises(LoadError, match=sentence) as refusal:
         load(**{"model": str(checkpoint), "device": "cpu"} | arguments)
     assert "\n" not in str(refusal.value)
+
+
+def test_the_automatic_precision_is_exact_on_a_cpu_and_safe_on_a_gpu(copy: Path) -> None:
+    config = read_config(str(copy))
+    assert automatic(config, torch.device("cpu")) == "fp32"
+    assert automatic(config, torch.device("cuda")) == "fp16"
+    edit(copy / "config.json", {"text_config.model_type": "t5"})
+    assert automatic(read_config(str(copy)), torch.device("cuda")) == "bf16"
 
 
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:

@@ -336,8 +336,10 @@ def test_a_long_answer_outgrows_the_first_buffers(flan: Family) -> None:
     others: list[Plan] = [(n, "caption", "", (), {"max_new_tokens": 3 * n}) for n in range(2, 9)]
     requests = [request(number, one) for number, one in enumerate([plan, *others])]
     answers = serve(Engine(flan.model, max_rows=3), requests, random.Random(3))
-    assert (answers[0].text, answers[0].tokens) == flan.expect(plan)
     assert answers[0].tokens == 200
+    got, alone = (answers[0].text, 200), flan.expect(plan)
+    # Of 200 tokens of an untrained model one may well be a tie.
+    assert_equal_but_for_ties([got], [alone], flan.network, lambda _: flan.expect(plan), most=1)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8", "int4"])

@@ -188,8 +188,9 @@ def load(
 ) -> Generator | Matcher:
     """Load a directory or hub name. Raises LoadError.
 
-    `device` is auto, cpu or cuda (or cuda:0 and so on); `precision` auto is fp16 on a GPU and fp32
-    on a CPU. `vqa_template` is how a question reaches BLIP-2; other families have it as it is.
+    `device` is auto, cpu or cuda (or cuda:0 and so on); `precision` auto is fp16 on a GPU (bf16 for
+    T5) and fp32 on a CPU. `vqa_template` is how a question reaches BLIP-2; other families have it
+    as it is.
     """
     # transformers takes seconds to import: not before it is needed.
     from worker.models import checkpoint
@@ -199,14 +200,22 @@ def load(
     if "{question}" not in vqa_template:
         raise LoadError("The question template must contain {question}.")
     place = checkpoint.pick_device(device)
-    if precision == "auto":
-        precision = "fp16" if place.type == "cuda" else "fp32"
     config = checkpoint.read_config(model)
+    if precision == "auto":
+        precision = automatic(config, place)
     family = find_family(model, config)
     settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
     kind = getattr(import_module(f"worker.models.{family.module}"), family.kind)
     loaded: Generator | Matcher = kind.open(model, config, precision, place, **settings)
     return loaded
+
+
+def automatic(config: Any, device: torch.device) -> str:
+    """fp32 on a CPU, where only that is exact; on a GPU fp16, but bf16 for T5, which overflows."""
+    if device.type != "cuda":
+        return "fp32"
+    language = getattr(getattr(config, "text_config", None), "model_type", None)
+    return "bf16" if language == "t5" else "fp16"
 
 
 def find_family(model: str, config: Any) -> Family:
