@@ -31,7 +31,6 @@ class Controls:
         device: torch.device,
     ) -> None:
         self.options = options
-        self.minimum = options.min_new_tokens  # tokens that must still come before an end token
         self.seen: Tensor | None = None
         if options.repetition_penalty != 1.0:
             # As in `generate`, image tokens and prompt count as said before.
@@ -125,6 +124,7 @@ class Sampler:
         self.eos = torch.tensor(list(eos_ids), dtype=torch.long, device=device)
         self.suppressed = torch.tensor(list(suppressed_ids), dtype=torch.long, device=device)
         self._rows: list[Controls | None] = []
+        self._short: list[int] = []  # tokens that must still come before an end token
         self._group: Group | None = None
         self._stale = False
 
@@ -132,18 +132,19 @@ class Sampler:
         """A new last row, whose tokens so far are `prompt`."""
         plain = (
             options.temperature == 0
-            and options.min_new_tokens == 0
             and options.repetition_penalty == 1.0
             and options.no_repeat_ngram_size == 0
         )
         controls = None if plain else Controls(options, prompt, self.vocab_size, self.device)
         self._rows.append(controls)
+        self._short.append(options.min_new_tokens)
         self._stale = self._stale or not plain
 
     def reorder(self, order: Sequence[int]) -> None:
         """Row i is from now on what was row `order[i]`; rows not named are gone."""
         self._stale = self._stale or self._group is not None
         self._rows = [self._rows[row] for row in order]
+        self._short = [self._short[row] for row in order]
 
     def sample(self, logits: Tensor) -> Tensor:
         """Choose a token for each row from (rows, vocabulary); BROKEN where they are not finite."""
@@ -151,6 +152,9 @@ class Sampler:
             self._group, self._stale = self._gather(), False
         if self.suppressed.numel():
             logits = logits.index_fill(1, self.suppressed, -torch.inf)
+        short = [row for row, missing in enumerate(self._short) if missing > 0]
+        if short and self.eos.numel():
+            logits = self._forbid_end(logits, short)
         best, tokens = logits.max(dim=-1)
         if self._group is not None:
             rows = self._group.rows
@@ -159,12 +163,19 @@ class Sampler:
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Tell, on the host, what `sample` chose."""
+        self._short = [missing - 1 for missing in self._short]
         if self._group is None:
             return
         for controls, token in zip(self._rows, tokens, strict=True):
             if controls is not None:
-                controls.minimum -= 1
                 controls.ngrams.add(token)
+
+    def _forbid_end(self, logits: Tensor, short: list[int]) -> Tensor:
+        if len(short) == len(logits):
+            return logits.index_fill(1, self.eos, -torch.inf)
+        logits, lines = logits.clone(), torch.tensor(short, device=self.device)
+        logits[lines[:, None], self.eos] = -torch.inf
+        return logits
 
     def _gather(self) -> Group | None:
         lines = [(row, c) for row, c in enumerate(self._rows) if c is not None]
@@ -205,7 +216,7 @@ class Sampler:
         return tokens
 
     def _restrict(self, scores: Tensor, group: Group) -> Tensor:
-        """Repetition penalty, n-grams, minimum length: what also counts for greedy rows."""
+        """Repetition penalty and n-grams: what also counts for greedy rows."""
         if group.penalty is not None and group.seen is not None:
             penalised = torch.where(scores < 0, scores * group.penalty, scores / group.penalty)
             scores = torch.where(group.seen, penalised, scores)
@@ -213,10 +224,6 @@ class Sampler:
         if banned:
             lines, tokens = torch.tensor(banned, device=self.device).T
             scores[lines, tokens] = -torch.inf
-        short = [line for line, c in enumerate(group.controls) if c.minimum > 0]
-        if short and self.eos.numel():
-            lines = torch.tensor(short, device=self.device)
-            scores[lines[:, None], self.eos] = -torch.inf
         return scores
 
 

@@ -17,10 +17,29 @@ from worker.engine.request import GenerationOptions
 from worker.engine.slots import Pass, SlotCache
 from worker.models import Prompt
 from worker.models.attention import attend, split_heads
+from worker.models.bare import bare, side_by_side
 from worker.models.generation import arguments, ids_of, new_tokens
 
 #: Tokens read ahead of a text's own: OPT's position embeddings begin at the third.
 POSITION_OFFSET = 2
+
+
+class Layer:
+    """The functions of an OPTDecoderLayer."""
+
+    def __init__(self, layer: Any) -> None:
+        attention = layer.self_attn
+        self.scaling = float(attention.scaling)
+        self.queries_keys_values = side_by_side(
+            [attention.q_proj, attention.k_proj, attention.v_proj]
+        )
+        self.out, self.norm1 = bare(attention.out_proj), bare(layer.self_attn_layer_norm)
+        self.fc1, self.fc2, self.norm2 = (
+            bare(layer.fc1),
+            bare(layer.fc2),
+            bare(layer.final_layer_norm),
+        )
+        self.activation = layer.activation_fn
 
 
 class OptLanguage:
@@ -31,8 +50,9 @@ class OptLanguage:
         self.network, self.tokenizer = network, tokenizer
         self.image_id, self.queries = image_id, queries
         decoder = network.get_decoder()
-        self.layers, self.decoder = list(decoder.layers), decoder
+        self.layers, self.decoder = [Layer(one) for one in decoder.layers], decoder
         self.embed, self.head = network.get_input_embeddings(), network.get_output_embeddings()
+        self.places = decoder.embed_positions.weight
         self.heads = int(config.num_attention_heads)
         self.head_dim = int(config.hidden_size) // self.heads
         self.norm_first = bool(config.do_layer_norm_before)
@@ -76,9 +96,9 @@ class OptLanguage:
         device = features.device
         padded = [one.start[self.queries :] + [0] * (at.width - len(one.start)) for one in prompts]
         words = self.embed(torch.tensor(padded, device=device))
-        hidden = self._decoder(torch.cat([features.to(words.dtype), words], 1), slots, at)
         last = torch.tensor(lengths, device=device) - 1
-        logits: Tensor = self.head(hidden[torch.arange(len(prompts), device=device), last])
+        hidden = self._decoder(torch.cat([features.to(words.dtype), words], 1), slots, at, last)
+        logits: Tensor = self.head(hidden[:, 0])
         slots.append(lengths)
         return logits
 
@@ -88,40 +108,50 @@ class OptLanguage:
         logits: Tensor = self.head(hidden[:, 0])
         return logits
 
-    def _decoder(self, words: Tensor, slots: SlotCache, at: Pass) -> Tensor:
-        decoder = self.decoder
+    def _decoder(
+        self, words: Tensor, slots: SlotCache, at: Pass, last: Tensor | None = None
+    ) -> Tensor:
+        """States (rows, new, hidden), or (rows, 1, hidden) at the positions `last` (rows,)."""
+        decoder, end = self.decoder, len(self.layers) - 1
         if decoder.project_in is not None:
             words = decoder.project_in(words)
-        places = decoder.embed_positions.weight[at.positions + POSITION_OFFSET]
-        hidden = words + places
+        hidden = words + torch.nn.functional.embedding(at.positions + POSITION_OFFSET, self.places)
         for number, layer in enumerate(self.layers):
-            hidden = self._layer(number, layer, hidden, slots, at)
+            hidden = self._layer(number, layer, hidden, slots, at, last if number == end else None)
         if decoder.final_layer_norm is not None:
             hidden = decoder.final_layer_norm(hidden)
         wide = decoder.project_out is not None
-        last: Tensor = decoder.project_out(hidden) if wide else hidden
-        return last
-
-    def _layer(self, number: int, layer: Any, hidden: Tensor, slots: SlotCache, at: Pass) -> Tensor:
-        first = self.norm_first  # all but the 350m checkpoint
-        inner = layer.self_attn_layer_norm(hidden) if first else hidden
-        hidden = hidden + self._attention(number, layer.self_attn, inner, slots, at)
-        hidden = hidden if first else layer.self_attn_layer_norm(hidden)
-        inner = layer.final_layer_norm(hidden) if first else hidden
-        hidden = hidden + layer.fc2(layer.activation_fn(layer.fc1(inner)))
-        last: Tensor = hidden if first else layer.final_layer_norm(hidden)
-        return last
-
-    def _attention(
-        self, number: int, module: Any, hidden: Tensor, slots: SlotCache, at: Pass
-    ) -> Tensor:
-        # In OPT's own order: the query is scaled before the product, not the product.
-        queries = split_heads(module.q_proj(hidden) * module.scaling, self.head_dim)
-        keys = split_heads(module.k_proj(hidden), self.head_dim)
-        values = split_heads(module.v_proj(hidden), self.head_dim)
-        keys, values = slots.store(at, number, keys, values)
-        out: Tensor = module.out_proj(attend(queries, keys, values, at.mask, scale=1.0))
+        out: Tensor = decoder.project_out(hidden) if wide else hidden
         return out
+
+    def _layer(
+        self,
+        number: int,
+        layer: Layer,
+        hidden: Tensor,
+        slots: SlotCache,
+        at: Pass,
+        last: Tensor | None,
+    ) -> Tensor:
+        first = self.norm_first  # all but the 350m checkpoint
+        inner = layer.norm1(hidden) if first else hidden
+        queries, keys, values = (
+            split_heads(one, self.head_dim) for one in layer.queries_keys_values(inner)
+        )
+        keys, values = slots.store(at, number, keys, values)
+        mask = at.mask
+        if last is not None:
+            # Of the other positions nothing reads more than keys and values.
+            each = torch.arange(len(last), device=last.device)
+            hidden, queries = hidden[each, last][:, None], queries[each, last][:, None]
+            mask = mask[0, 0].index_select(0, last)[:, None, None]
+        # In OPT's own order: the query is scaled before the product, not the product.
+        seen = attend(queries * layer.scaling, keys, values, mask, scale=1.0)
+        hidden = hidden + layer.out(seen)
+        hidden = hidden if first else layer.norm1(hidden)
+        inner = layer.norm2(hidden) if first else hidden
+        hidden = hidden + layer.fc2(layer.activation(layer.fc1(inner)))
+        return hidden if first else layer.norm2(hidden)
 
     def generate(
         self,
