@@ -16,6 +16,7 @@ numbers = count()
 class Ask:
     name: str
     interactive: bool = False
+    unseen: str | None = None
     number: int = field(default_factory=lambda: next(numbers))
 
 
@@ -125,11 +126,14 @@ def test_a_row_that_does_not_wait_here_cannot_be_promoted() -> None:
     assert len(scheduler) == 0
 
 
-def test_no_more_rows_join_in_one_step_than_the_others_can_wait_for() -> None:
+def test_no_more_images_are_encoded_in_one_step_than_the_others_can_wait_for() -> None:
     scheduler = Scheduler[Ask](max_rows=8, prefill_steps=0)
-    scheduler.max_newcomers = 2
-    fill(scheduler, bulk="abc", interactive="x")
-    assert [names(scheduler.admit(0, 0)) for _ in range(3)] == ["xa", "bc", ""]
+    scheduler.max_images = 2
+    for name, unseen in (("a", "1"), ("b", "2"), ("c", "3"), ("d", None), ("e", "2"), ("f", "4")):
+        scheduler.add(Ask(name, unseen=unseen))
+    fill(scheduler, interactive="x")
+    # Those whose image is known, or is encoded for another anyway, need not wait.
+    assert [names(scheduler.admit(0, 0)) for _ in range(3)] == ["xabde", "cf", ""]
 
 
 @pytest.mark.parametrize("reserved_rows", [-1, 4, 5])

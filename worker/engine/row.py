@@ -44,6 +44,11 @@ class Row:
         """Whether anybody waits for it at this moment."""
         return any(request.interactive for request in self.waiters)
 
+    @property
+    def unseen(self) -> str | None:
+        """Its image, if that is still to be encoded."""
+        return self.request.image_hash if self.feature is None else None
+
     def answer(self, request: Request) -> Answer:
         """The end of one of those who asked."""
         if self.failure is not None:

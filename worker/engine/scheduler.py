@@ -20,6 +20,10 @@ class Waiting(Protocol):
     def interactive(self) -> bool:
         """Whether it goes before bulk."""
 
+    @property
+    def unseen(self) -> str | None:
+        """The image that must be encoded before it can run; None when that is done."""
+
 
 Row = TypeVar("Row", bound=Waiting)
 
@@ -35,8 +39,9 @@ class Scheduler(Generic[Row]):
         self.reserved_rows = reserved_rows
         #: The fixed cost of a prefill, in decode steps; measured at warm-up.
         self.prefill_steps = prefill_steps
-        #: Rows that may join in one step, so that those who decode are not held up for long.
-        self.max_newcomers = max_rows
+        #: Images that may be encoded for those who join in one step, so that those who decode are
+        #: not held up for long.
+        self.max_images = max_rows
         self._interactive: dict[int, Row] = {}
         self._bulk: dict[int, Row] = {}
         self._waited = 0  # row-steps that admissible rows have waited since the last admission
@@ -87,7 +92,14 @@ class Scheduler(Generic[Row]):
     def _take(self, interactive: int, bulk: int) -> list[Row]:
         first = islice(self._interactive.values(), interactive)
         then = islice(self._bulk.values(), bulk)
-        taken = list(islice(chain(first, then), self.max_newcomers))
+        taken: list[Row] = []
+        images: set[str] = set()
+        for row in chain(first, then):
+            if row.unseen is not None:
+                if len(images) == self.max_images and row.unseen not in images:
+                    continue
+                images.add(row.unseen)
+            taken.append(row)
         for row in taken:
             self.remove(row)
         return taken

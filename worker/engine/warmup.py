@@ -26,8 +26,9 @@ MANY = 8
 REPEATS = 5
 #: Seconds after which nothing is repeated that is only repeated for a better figure.
 PATIENCE_S = 1.0
-#: Seconds that newcomers may hold up the rows that decode.
-MOST_ENCODE_S = 1.0
+#: Seconds that encoding may hold up the rows that decode. Less would make newcomers join in twos
+#: and threes where an image takes half a second, and steps of few rows cost as much as full ones.
+MOST_ENCODE_S = 4.0
 #: No device measured so far lies above 3. A machine that is busy while it starts gives figures
 #: beyond all reason, and an engine that believes them lets its rows wait for ever.
 MOST_PREFILL_STEPS = 4.0
@@ -66,7 +67,7 @@ def warm_decoding(lane: DecodingLane) -> None:
     """
     model, slots, scheduler = lane.model, lane.slots, lane.scheduler
     if lane.encoder.batches.limit < MAX_ENCODE_BATCH:
-        scheduler.max_newcomers = lane.encoder.batches.limit
+        scheduler.max_images = lane.encoder.batches.limit
     few, many = 1, min(MANY, slots.rows, lane.encoder.batches.limit)
     one_s = best_time(model, lambda: pass_through(model, slots, few))
     many_s = best_time(model, lambda: pass_through(model, slots, many)) if many > few else one_s
