@@ -114,6 +114,8 @@ MAX_CHUNK_ITEMS: Final = 1024
 MAX_TEXT_CHARS: Final = 20_000
 #: Texts that one image is compared with at most: all of them are one row of the engine's work.
 MAX_TEXTS: Final = 256
+#: Characters that they have together at most.
+MAX_TEXTS_CHARS: Final = 200_000
 #: Turns of a dialogue at most; models read some ten of them.
 MAX_TURNS: Final = 256
 #: Seconds a result is kept after it was stored.

@@ -20,16 +20,18 @@ log = logging.getLogger(__name__)
 class AnswerCache:
     """A cache, so whatever goes wrong with it only costs time. Off where `ttl_s` is 0."""
 
-    def __init__(self, client: redis.Redis, ttl_s: int) -> None:
+    def __init__(self, client: redis.Redis, ttl_s: int, jpeg_draft: int = 0) -> None:
         self._redis = client
         self._ttl_s = ttl_s
+        self._jpeg_draft = jpeg_draft
 
     def key(self, row: Row, image_hash: str, terms: Terms, revision: str) -> str | None:
         """Where the answer to this row is kept; None if it is not always the same."""
         if not self._ttl_s or not terms.options.repeatable:
             return None
         asked = [row.task.short, row.text, row.history, row.texts]
-        known = json.dumps([image_hash, asked, asdict(terms.options), revision])
+        seen = [image_hash, self._jpeg_draft, revision]
+        known = json.dumps([seen, asked, asdict(terms.options)])
         return contract.answer_key(hashlib.sha256(known.encode()).hexdigest())
 
     def get(self, keys: Sequence[str | None]) -> list[Result | None]:

@@ -53,6 +53,7 @@ class Consumer:
             socket_path(private_dir(settings.runtime_dir())),
             settings.engine_wait_s,
             revive=None if supervised else start_engine,
+            on_other_models=begin_anew,
         )
         self._fetcher = Fetcher(
             self._redis,
@@ -73,7 +74,7 @@ class Consumer:
         pictures = Pictures(
             self._fetcher, self._engine, info, settings.max_image_pixels, settings.jpeg_draft
         )
-        answers = AnswerCache(self._redis, settings.answer_cache_s)
+        answers = AnswerCache(self._redis, settings.answer_cache_s, settings.jpeg_draft)
         runner = ChunkRunner(Ledger(self._redis), pictures, self._engine, answers)
         threading.Thread(
             target=runner.watch_cancellations, args=(self._stop,), name="cancel-watch", daemon=True
@@ -86,6 +87,15 @@ class Consumer:
         self._engine.close()
         self._fetcher.close()
         self._redis.close()
+
+
+def begin_anew() -> None:
+    """An engine with other models wants other pixels: end, and be started again.
+
+    What this consumer holds is not acknowledged, and goes back to its queue.
+    """
+    log.error("the engine has other models than before: this consumer ends")
+    os._exit(1)
 
 
 def start_engine() -> None:

@@ -10,7 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from producer import contract
-from producer.contract import MAX_TEXT_CHARS, ErrorCode, Item, Options, Task
+from producer.contract import (
+    MAX_TEXT_CHARS,
+    MAX_TEXTS_CHARS,
+    ErrorCode,
+    Item,
+    Options,
+    Task,
+)
 from worker.engine.request import GenerationOptions
 from worker.refused import Refused
 
@@ -47,7 +54,15 @@ class Row:
 
     @property
     def history(self) -> tuple[tuple[str, str], ...]:
-        return tuple((turn.question, turn.answer) for turn in self.item.history or ())
+        """The newest turns, as many as a text may have characters."""
+        kept: list[tuple[str, str]] = []
+        left = MAX_TEXT_CHARS
+        for turn in reversed(self.item.history or ()):
+            left -= len(turn.question) + len(turn.answer)
+            if left < 0:
+                break
+            kept.append((turn.question, turn.answer))
+        return tuple(reversed(kept))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -93,6 +108,10 @@ def check_item(task: Task, source: Any) -> Row:
     problem = _image_problem(wanted, item) or _text_problem(wanted, item)
     if problem is not None:
         raise Refused(ErrorCode.OPTION_INVALID, problem)
+    together = sum(map(len, item.texts or ()))
+    if together > MAX_TEXTS_CHARS:
+        about = f"the texts have {together:,} characters; at most {MAX_TEXTS_CHARS:,} are read"
+        raise Refused(ErrorCode.PROMPT_TOO_LONG, about)
     longest = max(map(len, _texts(item)), default=0)
     if longest > MAX_TEXT_CHARS:
         about = f"the text has {longest:,} characters; at most {MAX_TEXT_CHARS:,} are read"

@@ -173,6 +173,11 @@ def test_the_revision_follows_weights_and_template_and_nothing_else(
     assert revision(copy) != model.revision
 
 
+def test_the_revision_follows_how_images_are_seen(copy: Path, model: Any) -> None:
+    edit(copy / "processor_config.json", {"image_processor.image_mean": [0.4, 0.5, 0.6]})
+    assert load(str(copy), device="cpu").revision != model.revision
+
+
 def test_the_q_former_stays_in_full_precision(checkpoint: Path) -> None:
     model: Any = load(str(checkpoint), precision="fp16", device="cpu")
     dtypes = {weight.dtype for weight in model.network.qformer.parameters()}

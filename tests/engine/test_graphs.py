@@ -104,3 +104,40 @@ def test_a_graph_that_does_not_do_the_same_is_not_used(model: Generator) -> None
     engine, graphed = engine_with(model, lambda run: lambda: run() * 1.5)
     assert texts(engine, asked) == texts(Engine(model), asked)
     assert not graphed._usable
+
+
+def test_a_graph_that_recorded_nothing_is_not_used(model: Generator) -> None:
+    # What came out when it was captured stays there, and is right for that one step.
+    def capture(run: Run) -> Run:
+        logits = run()
+        return lambda: logits
+
+    asked = requests(20)
+    engine, graphed = engine_with(model, capture)
+    assert texts(engine, asked) == texts(Engine(model), asked)
+    assert not graphed._usable
+
+
+def test_a_row_without_finite_numbers_leaves_no_slot_that_cannot_be_computed(
+    model: Generator,
+) -> None:
+    class Poisoned:
+        def encode(self, pixels: Tensor) -> Tensor:
+            features = model.encode(pixels)
+            features[pixels[:, 0, 0, 0] == 60] = torch.nan  # request 3, in the last slot
+            return features
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+    engine, graphed = engine_with(Poisoned(), replay_plainly)  # type: ignore[arg-type]
+    lane = engine.decoding
+    assert lane is not None
+    lane.decode = graphed
+    for number in range(4):
+        pixels = bytes([20 * number] * 16 * 16 * 3)
+        engine.add(Request(number, "caption", str(number), pixels, "", GenerationOptions(9)))
+    codes = {}
+    while not engine.idle:
+        codes.update({answer.id: answer.error_code for answer in engine.step()})
+    assert codes == {0: None, 1: None, 2: None, 3: "internal"}

@@ -408,3 +408,38 @@ def test_a_row_that_beam_search_cannot_run_fails_alone(model: Generator) -> None
     answers = run(Engine(meddled), *(ask(n, options=BEAMS) for n in range(6)))
     assert codes(answers) == [None, None, None, "internal", None, None]
     assert answers[5].text == run(Engine(model), ask(5, options=BEAMS))[5].text
+
+
+def test_numbers_that_are_not_finite_are_no_beams(model: Generator) -> None:
+    def encode(pixels: Tensor) -> Tensor:
+        features = model.encode(pixels)
+        features[pixels[:, 0, 0, 0] == 70] = torch.nan  # request 3
+        return features
+
+    engine = Engine(Meddled(model, encode=encode))
+    answers = run(engine, *(ask(n, options=BEAMS) for n in range(5)))
+    assert codes(answers) == [None, None, None, "internal", None]
+
+
+def test_a_long_prompt_does_not_pad_the_short_ones(model: Generator) -> None:
+    widths = []
+
+    def prefill(features: Tensor, prompts: list[Prompt], slots: Any) -> Tensor:
+        widths.append((len(prompts), max(len(prompt.start) for prompt in prompts)))
+        return model.prefill(features, prompts, slots)
+
+    long = ask(9, text=" a photo of" * 30)
+    engine = Engine(Meddled(model, prefill=prefill))
+    answers = run(engine, *(ask(n) for n in range(6)), long)
+    assert [rows for rows, _ in widths] == [6, 1]
+    assert answers[9].text == run(Engine(model), long)[9].text
+
+
+def test_one_long_row_that_memory_cannot_hold_fails_alone(
+    model: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(model, max_rows=4)
+    monkeypatch.setattr("worker.engine.slots.free_bytes", lambda device: 2**17)
+    long = ask(1, options=GenerationOptions(max_new_tokens=90, min_new_tokens=90))
+    answers = run(engine, ask(0), long, ask(2))
+    assert codes(answers) == [None, "out_of_memory", None]

@@ -177,3 +177,19 @@ def test_an_engine_whose_step_hangs_ends_and_the_next_one_answers(socket: Path) 
         assert not future.done()
         with engine(socket):
             assert future.result(20).text.startswith("asked")
+
+
+def test_a_consumer_hears_of_an_engine_with_other_models(socket: Path) -> None:
+    heard: list[bool] = []
+    client = EngineClient(socket, 20, on_other_models=lambda: heard.append(True))
+    client.start()
+    with engine(socket) as first:
+        client.info(20)
+    with engine(socket) as second:
+        wait_for(lambda: client.info(20).pid == second.pid)
+        assert not heard
+    with engine(socket, "--writes") as third:
+        wait_for(lambda: client.info(20).pid == third.pid)
+        assert heard == [True]
+    client.close()
+    assert first.pid != second.pid

@@ -101,3 +101,16 @@ def test_a_text_far_beyond_any_model_never_reaches_the_engine() -> None:
 def test_an_error_found_by_the_producer_is_handed_back() -> None:
     found = {"code": "image_unreachable", "message": "no such file"}
     assert error_of(Task.CAPTION, {"error": found}) == found
+
+
+def test_of_a_long_dialogue_the_newest_turns_are_read() -> None:
+    turns = [{"question": f"{number} " * 1000, "answer": "yes"} for number in range(50)]
+    row = check_item(Task.CHAT, {"image": IMAGE, "question": "q", "history": turns})
+    assert 0 < sum(len(one) + len(other) for one, other in row.history) <= 20_000
+    assert row.history[-1][0].startswith("49 ")
+
+
+def test_texts_that_are_too_long_together_never_reach_the_engine() -> None:
+    error = error_of(Task.MATCH, {"image": IMAGE, "texts": ["t" * 19_000] * 20})
+    assert error["code"] == "prompt_too_long"
+    assert "380,000 characters" in error["message"]

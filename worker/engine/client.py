@@ -57,13 +57,19 @@ class EngineClient:
     """Thread-safe. Every submitted row gets exactly one answer, whatever happens to the engine."""
 
     def __init__(
-        self, socket: Path, wait_s: float, revive: Callable[[], object] | None = None
+        self,
+        socket: Path,
+        wait_s: float,
+        revive: Callable[[], object] | None = None,
+        on_other_models: Callable[[], object] = lambda: None,
     ) -> None:
         self._socket = socket
         self._wait_s = wait_s
         #: Called now and then while no engine answers, where nobody else would start one.
         self._revive = revive
         self._revived_at = -REVIVE_PAUSE_S
+        #: Called when an engine answers whose models are not those of the engine before.
+        self._on_other_models = on_other_models
         self._ids = count(1)
         # Guards the books below; a second lock guards the wire, so that a send that blocks
         # does not keep answers from being read.
@@ -167,9 +173,12 @@ class EngineClient:
     def _connect(self) -> Connection[Any, Any] | None:
         try:
             connection = Client(str(self._socket), "AF_UNIX")
-            self._info = connection.recv()
+            info = connection.recv()
         except (OSError, EOFError):
             return None
+        if self._info is not None and info.models != self._info.models:
+            self._on_other_models()
+        self._info = info
         with self._lock:
             self._connection = connection
             fresh = [row for row in self._pending.values() if not row.deaths]

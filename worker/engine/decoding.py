@@ -5,7 +5,7 @@ Start reading at `DecodingLane.step`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -18,6 +18,10 @@ from worker.engine.row import NO_TEXT, NOT_FINITE, Row, wrong_image
 from worker.engine.sampler import BROKEN, Sampler
 from worker.engine.scheduler import Scheduler
 from worker.models import Generator, PromptTooLong
+
+
+#: Tokens with padding to tokens without, in one prefill.
+MOST_PADDED = 2
 
 
 class DecodingLane:
@@ -94,7 +98,8 @@ class DecodingLane:
     def _prefill(self, rows: list[Row]) -> list[Tensor]:
         """Append newcomers to the active rows. Their first logits, in order."""
         logits = []
-        for batch, result in self._prefiller.run(rows):
+        parts = (part for alike in of_like_length(rows) for part in self._prefiller.run(alike))
+        for batch, result in parts:
             if isinstance(result, Failure):
                 batch[0].failure = result
                 self._ended.append(batch[0])
@@ -127,7 +132,8 @@ class DecodingLane:
     def _take_tokens(self, logits: Tensor) -> None:
         """Choose each row's next token; rows that end by it leave."""
         chosen = self.sampler.sample(logits)
-        self.slots.tokens[: len(self.rows)] = chosen
+        # A graph may compute slots that are free again: what they hold must be a token.
+        self.slots.tokens[: len(self.rows)] = chosen.clamp_min(0)
         tokens = chosen.tolist()  # the one place where a step waits for the device
         self.sampler.observe(tokens)
         leaving = []
@@ -154,6 +160,27 @@ class DecodingLane:
         order = self.slots.drop(leaving)
         self.sampler.reorder(order)
         self.rows = [self.rows[i] for i in order]
+
+
+def of_like_length(rows: list[Row]) -> Iterator[list[Row]]:
+    """Newcomers in batches of which half or more is no padding: each is padded to its longest."""
+    batch: list[Row] = []
+    total = 0
+    for row in sorted(rows, key=prompt_length):
+        length = prompt_length(row)
+        if batch and (len(batch) + 1) * length > MOST_PADDED * (total + length):
+            yield batch
+            batch, total = [], 0
+        batch.append(row)
+        total += length
+    if batch:
+        yield batch
+
+
+def prompt_length(row: Row) -> int:
+    """Tokens that prefill reads, of whichever kind there are more."""
+    prompt = row.prompt
+    return max(len(prompt.start), len(prompt.source or ()), len(prompt.query or ()))
 
 
 def with_prompt(row: Row, model: Generator) -> Failure | None:

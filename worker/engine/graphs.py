@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class GraphedDecode:
 
     def __init__(self, model: Generator, slots: SlotCache, capture: Capture | None = None) -> None:
         self.model, self.slots = model, slots
-        self._capture = capture or cuda_graph
+        self._capture = capture or partial(cuda_graph, slots.device)
         self._graphs: dict[Bucket, Run] = {}
         self._layout = slots.layout
         self._usable = True
@@ -61,6 +62,8 @@ class GraphedDecode:
         expected = self.model.decode(self.slots, 0, rows)
         try:
             replay = self._capture(lambda: self._fixed(bucket))
+            # What a replay does not write is seen: an empty graph would leave what is there.
+            replay().fill_(torch.nan)
             difference = (replay()[:rows] - expected).abs().max()
         except RuntimeError as error:
             # What a device that is broken for good says comes again from the plain step.
@@ -91,8 +94,20 @@ def row_bucket(rows: int, most: int) -> int:
     return min(most, power if power <= ROW_STEP else -(-rows // ROW_STEP) * ROW_STEP)
 
 
-def cuda_graph(run: Run) -> Run:
-    """Capture what `run` does on the current device. Its result is overwritten by each replay."""
+def cuda_graph(device: torch.device, run: Run) -> Run:
+    """Capture what `run` does on a device. Its result is overwritten by each replay."""
+    with torch.cuda.device(device):
+        graph, logits = _captured(run)
+
+    def replay() -> Tensor:
+        with torch.cuda.device(device):
+            graph.replay()
+        return logits
+
+    return replay
+
+
+def _captured(run: Run) -> tuple[torch.cuda.CUDAGraph, Tensor]:
     # Once before, on a stream of its own: libraries set themselves up at the first call, which a
     # capture would not allow.
     side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
@@ -103,9 +118,4 @@ def cuda_graph(run: Run) -> Run:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         logits = run()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return logits
-
-    return replay
+    return graph, logits

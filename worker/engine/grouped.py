@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from contextlib import nullcontext
 
 import torch
 
 from worker.engine.decoding import with_prompt
 from worker.engine.encoder import Encoder
 from worker.engine.halving import Failure, describe
-from worker.engine.row import Row, wrong_image
+from worker.engine.row import NOT_FINITE, Row, wrong_image
 from worker.engine.scheduler import Scheduler
 from worker.engine.stepwise import Report, Stepwise
 from worker.models import Generator
@@ -28,6 +29,8 @@ class GroupedLane:
 
     def __init__(self, model: Generator, encoder: Encoder, max_rows: int) -> None:
         self.model, self.encoder, self.max_rows = model, encoder, max_rows
+        #: Images that may be encoded for a group that begins.
+        self.max_images = max_rows
         self._groups: dict[Hashable, Scheduler[Row]] = {}
         #: Halves of groups that failed, to be run before anything else.
         self._again: deque[list[Row]] = deque()
@@ -56,6 +59,7 @@ class GroupedLane:
         if key not in self._groups:
             # Every beam is a row of the device.
             self._groups[key] = Scheduler(max(1, self.max_rows // options.num_beams))
+            self._groups[key].max_images = self.max_images
         self._groups[key].add(row)
 
     def promote(self, row: Row) -> None:
@@ -84,6 +88,10 @@ class GroupedLane:
         if not rows:
             return []
         self.encoder.run(rows)
+        for row in rows:
+            # Beams of such features would be a text, and an empty one.
+            if row.feature is not None and not row.feature.isfinite().all():
+                row.failure = row.failure or NOT_FINITE
         self._rows = [row for row in rows if row.failure is None]
         if self._rows:
             self._search = Stepwise(self._generate)
@@ -101,7 +109,10 @@ class GroupedLane:
     def _generate(self, report: Report) -> Tokens:
         features = torch.stack([row.feature for row in self._rows if row.feature is not None])
         prompts = [row.prompt for row in self._rows]
-        return self.model.generate(features, prompts, self._rows[0].request.options, report)
+        device = self.model.device
+        # This thread has a current device of its own.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return self.model.generate(features, prompts, self._rows[0].request.options, report)
 
     def _end(self, search: Stepwise[Tokens]) -> list[Row]:
         rows, self._rows, self._search = self._rows, [], None
@@ -109,7 +120,7 @@ class GroupedLane:
             tokens = search.result()
         except torch.AcceleratorError:
             raise
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # `generate` also raises what it thinks of its arguments
             return self._fail(rows, describe(error))
         for row, new in zip(rows, tokens, strict=True):
             row.feature, row.tokens = None, new

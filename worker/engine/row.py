@@ -47,7 +47,7 @@ class Row:
     @property
     def unseen(self) -> str | None:
         """Its image, if that is still to be encoded."""
-        return self.request.image_hash if self.feature is None else None
+        return (self.request.image_hash or None) if self.feature is None else None
 
     def answer(self, request: Request) -> Answer:
         """The end of one of those who asked."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.models.device import free_bytes
+
 #: Tokens a slot holds before it first grows: 32 image tokens, a question and a short answer.
 FIRST_CAPACITY = 64
 #: On a GPU the attended length is rounded up to this, so that few shapes occur: kernels are chosen
@@ -86,6 +88,10 @@ class SlotCache:
 
     def _allocate(self, capacity: int) -> None:
         layers, heads, dim = self.shape
+        size = 2 * layers * self.rows * capacity * heads * dim * self.dtype.itemsize
+        if self.device.type == "cpu" and size > free_bytes(self.device):
+            # Linux would give the memory, and kill the process when it is used.
+            raise MemoryError(f"slots of {capacity} tokens need {size:,} bytes")
         # Zeros, not empty memory: a masked NaN is still a NaN after the product with its weight 0.
         # Length before heads, unlike transformers' own caches: a step then writes one line for
         # each row (6 us for 64 rows with `index_copy_`, against 22 us for a scatter over heads).

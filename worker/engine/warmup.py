@@ -15,6 +15,7 @@ import torch
 from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import MAX_ENCODE_BATCH, Encoder
 from worker.engine.graphs import row_bucket
+from worker.engine.halving import OUT_OF_MEMORY, describe
 from worker.engine.loop import Engine
 from worker.engine.matching import MatchingLane
 from worker.engine.request import Request
@@ -37,14 +38,17 @@ MOST_PREFILL_STEPS = 4.0
 @torch.inference_mode()
 def warm_up(engine: Engine) -> None:
     """Prepare an idle engine for its first request. Raises LoadError."""
-    for encoder in engine.encoders:
-        limit_batches(encoder)
     try:
-        if engine.decoding is not None:
+        for encoder in engine.encoders:
+            limit_batches(encoder)
+        if engine.decoding is not None and engine.grouped is not None:
             warm_decoding(engine.decoding)
+            engine.grouped.max_images = engine.decoding.scheduler.max_images
         if engine.matching is not None:
             warm_matching(engine.matching)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if describe(error).code != OUT_OF_MEMORY:
+            raise
         model = engine.encoders[0].model
         raise LoadError(
             f"The rows of {model.name!r} do not fit the memory of {model.device};"
@@ -79,6 +83,7 @@ def warm_decoding(lane: DecodingLane) -> None:
 def warm_matching(lane: MatchingLane) -> None:
     """Run each of the matcher's passes once."""
     model = lane.model
+    lane.scheduler.max_images = lane.encoder.batches.limit
     features, tokens = model.encode(grey(model, 1)), [model.tokens("a picture")]
     model.match(features, tokens)
     model.embed_images(features)

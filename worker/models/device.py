@@ -28,6 +28,11 @@ def pick_device(device: str) -> torch.device:
         raise LoadError(f"Device {device!r} is not supported; use auto, cpu or cuda.")
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise LoadError("This machine has no usable CUDA device; use device cpu or auto.")
+    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+        raise LoadError(
+            f"This machine has {torch.cuda.device_count()} CUDA devices, counted from 0;"
+            f" there is no {device}."
+        )
     return picked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from worker.models import PromptTooLong
@@ -17,12 +18,16 @@ def with_history(
     The form of the BLIP-2 examples: `Question: q Answer: a. Question: q Answer:`. The oldest turns
     are left out until the whole `fits`; raises PromptTooLong if the question alone does not.
     """
-    for first in range(len(turns) + 1):
+
+    def text(first: int) -> str:
         said = [f"{ask(template, one)} {answer}." for one, answer in turns[first:]]
-        text = " ".join([*said, ask(template, question)])
-        if fits(text):
-            return text
-    raise PromptTooLong("The question alone is longer than the model reads.")
+        return " ".join([*said, ask(template, question)])
+
+    # What fits with a turn fits without it: a few trials find the first, not one for each turn.
+    first = bisect_left(range(len(turns) + 1), True, key=lambda one: fits(text(one)))
+    if first > len(turns):
+        raise PromptTooLong("The question alone is longer than the model reads.")
+    return text(first)
 
 
 def ask(template: str, question: str) -> str:

@@ -56,7 +56,8 @@ class InstructBlip(Blip2):
         questions = read_tokenizer(model, subfolder="qformer_tokenizer")
         network = read_weights(cls.network_class, model, precision, device)
         vocabulary = json.dumps(questions.get_vocab(), sort_keys=True)
-        revision = fingerprint(network, tokenizer, VQA_TEMPLATE, INSTRUCTION, vocabulary)
+        told = (processor.to_json_string(), VQA_TEMPLATE, INSTRUCTION, vocabulary)
+        revision = fingerprint(network, tokenizer, *told)
         return cls(Parts(model, revision, precision, network, tokenizer, processor), questions)
 
     @torch.inference_mode()

@@ -49,7 +49,8 @@ class Opened:
         """Load a directory or hub name whose configuration was read already. Raises LoadError."""
         processor, tokenizer = read_processor(model, config), read_tokenizer(model)
         network = read_weights(cls.network_class, model, precision, device)
-        revision = fingerprint(network, tokenizer, *settings.values())
+        seen = processor.to_json_string()
+        revision = fingerprint(network, tokenizer, seen, *settings.values())
         return cls(Parts(model, revision, precision, network, tokenizer, processor), **settings)
 
     @torch.inference_mode()
