@@ -19,7 +19,6 @@ from worker.engine.sampler import BROKEN, Sampler
 from worker.engine.scheduler import Scheduler
 from worker.models import Generator, PromptTooLong
 
-
 #: Tokens with padding to tokens without, in one prefill.
 MOST_PADDED = 2
 
