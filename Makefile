@@ -41,6 +41,7 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.bulk
+	$(BIN)/python -m benchmarks.engine --model demo
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo/out

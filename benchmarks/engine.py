@@ -44,7 +44,7 @@ UNIFORM, SHORTEST, LONGEST = 10, 2, 30
 
 #: Static batch sizes to find the best of, and images, where `--images` does not say.
 DEMO_SIZES, DEMO_IMAGES = (8, 16, 32, 64), 480
-VITB_SIZES, VITB_IMAGES = (8, 16), 48
+VITB_SIZES, VITB_IMAGES = (8, 16), 32
 #: Seconds below which a run is repeated to find the best size.
 SHORT_S = 2.0
 
@@ -171,7 +171,7 @@ def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--model", choices=("demo", "vitb", "all"), default="all")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, help="480 of the demo, 48 of ViT-B")
+    parser.add_argument("--images", type=int, help="480 of the demo, 32 of ViT-B")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch")
     return parser.parse_args()
 

@@ -195,8 +195,8 @@ def batches(pairs: list[tuple[int, str]], rng: Random) -> Iterator[list[tuple[in
 
 
 def test_pairs_in_mixed_batches_equal_transformers_one_by_one(case: Case) -> None:
-    # Given twelve images, each encoded once, and texts of many lengths
-    pictures, model = images(12), case.model
+    # Given images, each encoded once, and texts of many lengths: 240 pairs
+    pictures, model = images(24), case.model
     features = encoded(model, pictures)
     pairs = [(number, text) for number in range(len(pictures)) for text in TEXTS]
     expected = {pair: case.reference.pair(pictures[pair[0]], pair[1]) for pair in pairs}
