@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,10 @@ from celery import Celery
 from config.celeryconfig import celery_settings
 from demo.stack import running_redis
 from producer import Client
+
+# A shell that starts its jobs in the background lets them ignore SIGINT, and all their children:
+# those that are sent one here must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
