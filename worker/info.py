@@ -7,6 +7,7 @@ cannot be used.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
@@ -54,7 +55,11 @@ def main(arguments: list[str]) -> int:
         facts = describe(options.model or settings.model, settings.device, options.memory)
     except LoadError as error:
         return _refuse(str(error))
-    print(json.dumps(facts, indent=2) if options.json else report(facts))
+    try:
+        print(json.dumps(facts, indent=2) if options.json else report(facts), flush=True)
+    except BrokenPipeError:
+        # Whoever reads has read enough; the interpreter must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
