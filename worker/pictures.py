@@ -59,8 +59,13 @@ class Pictures:
             raise Refused(ErrorCode.UNSUPPORTED_TASK, about)
         return model
 
-    def get(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Wanted, Picture | Refused]]:
-        """Each with its picture, those first whose features the engine has already."""
+    def get(
+        self, wanted: Iterable[Wanted], deadline: float | None = None
+    ) -> Iterator[tuple[Wanted, Picture | Refused]]:
+        """Each with its picture, those first whose features the engine has already.
+
+        URLs are fetched until the deadline, which is on the monotonic clock.
+        """
         wanted = list(dict.fromkeys(wanted))
         held = self._held(wanted)
         missing: dict[str, list[Wanted]] = {}
@@ -69,13 +74,13 @@ class Pictures:
                 yield one, Picture(contract.blob_hash(one.reference), None)
             else:
                 missing.setdefault(one.reference, []).append(one)
-        fetched = self._fetcher.fetch(list(missing))
+        fetched = self._fetcher.fetch(list(missing), deadline)
         for sharers, image in zip(missing.values(), fetched, strict=True):
             yield from self._prepare(sharers, image)
 
-    def again(self, wanted: Wanted) -> Picture | Refused:
+    def again(self, wanted: Wanted, deadline: float | None = None) -> Picture | Refused:
         """With pixels, whatever the engine has."""
-        (fetched,) = self._fetcher.fetch([wanted.reference])
+        (fetched,) = self._fetcher.fetch([wanted.reference], deadline)
         return next(picture for _, picture in self._prepare([wanted], fetched))
 
     def _held(self, wanted: Iterable[Wanted]) -> set[Wanted]:

@@ -1,77 +1,113 @@
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
 
-from producer import blobs
 from producer.contract import ErrorCode
-from worker.fetch import Fetched, Fetcher, is_public
+from producer.keys import Keys
+from worker.fetch import BLOB_PAGE, FETCH_THREADS, Fetched, Fetcher
+from worker.hosts import MAX_TRIES, retry_after_s
+from worker.network import is_public
 from worker.refused import Refused
+
+NO_PREFIX = Keys()
 
 
 class Host(BaseHTTPRequestHandler):
     """An image host: each path behaves in its own way."""
 
-    tries = 0
+    #: When each path was asked for, by the monotonic clock.
+    asked: ClassVar[defaultdict[str, list[float]]] = defaultdict(list)
+    stop = threading.Event()
 
     def do_GET(self) -> None:
-        if self.path == "/flaky" and type(self).tries < 2:
-            type(self).tries += 1
+        self.asked[self.path].append(time.monotonic())
+        tries = len(self.asked[self.path])
+        if self.path == "/flaky" and tries < 3:
             self._answer(503, b"")
+        elif self.path == "/busy" and tries == 1:
+            self._answer(429, b"", {"Retry-After": "1"})
+        elif self.path == "/busy-until" and tries == 1:
+            self._answer(503, b"", {"Retry-After": formatdate(time.time() + 3, usegmt=True)})
+        elif self.path == "/closed":
+            self._answer(503, b"", {"Retry-After": "7"})
+        elif self.path == "/down":
+            self._answer(500, b"")
+        elif self.path == "/cut" and tries == 1:
+            self._answer(200, b"bytes of", {"Content-Length": "13"})
+            self.close_connection = True
+        elif self.path == "/slow-once" and tries == 1:
+            self.stop.wait(60)
         elif self.path == "/moved":
-            self._answer(302, b"", Location="/image")
+            self._answer(302, b"", {"Location": "/image"})
+        elif self.path == "/moved-for-ever":
+            self._pour(b"HTTP/1.0 302 Found\r\nLocation: /image\r\n\r\n")
         elif self.path == "/round":
-            self._answer(302, b"", Location="/round")
-        elif self.path in ("/image", "/flaky"):
-            self._answer(200, b"bytes of " + self.path.encode())
+            self._answer(302, b"", {"Location": "/round"})
         elif self.path == "/huge":
             self._answer(200, bytes(5000))
         elif self.path == "/drip":
-            self._drip()
-        else:
+            self._drip(b"HTTP/1.0 200 OK\r\n\r\n", b".")
+        elif self.path.startswith("/drip-headers"):
+            self._drip(b"HTTP/1.0 200 OK\r\n", b"X: y\r\n")
+        elif self.path == "/missing":
             self._answer(404, b"")
+        else:
+            self._answer(200, b"bytes of " + self.path.encode())
 
-    def _answer(self, status: int, body: bytes, **headers: str) -> None:
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        # The client may have heard enough.
+        with suppress(OSError):
+            self.wfile.write(body)
 
-    def _drip(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        try:
-            for _ in range(100):
-                self.wfile.write(b".")
-                stop.wait(0.05)
-        except OSError:
-            pass
+    def _drip(self, start: bytes, drop: bytes) -> None:
+        with suppress(OSError):
+            self.wfile.write(start)
+            # Less than 100 KiB, the longest header that httpcore reads, in 20 s at least.
+            for _ in range(400):
+                self.wfile.write(drop)
+                self.stop.wait(0.05)
+
+    def _pour(self, start: bytes) -> None:
+        with suppress(OSError):
+            self.wfile.write(start)
+            while not self.stop.is_set():
+                self.wfile.write(bytes(1 << 16))
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
-stop = threading.Event()
+class Server(ThreadingHTTPServer):
+    #: Connections that may wait to be accepted: all fetch threads come at once.
+    request_queue_size = 128
 
 
 @pytest.fixture
 def host() -> Iterator[str]:
-    Host.tries = 0
-    stop.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Host)
+    Host.asked.clear()
+    Host.stop.clear()
+    server = Server(("127.0.0.1", 0), Host)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
-    stop.set()
+    Host.stop.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -86,14 +122,37 @@ def fetcher(connection: redis.Redis, **settings: Any) -> Iterator[Fetcher]:
         "private_hosts": True,
     }
     fetcher = Fetcher(connection, **{**wanted, **settings})
-    yield fetcher
-    fetcher.close()
+    try:
+        yield fetcher
+    finally:
+        fetcher.close()
 
 
 @pytest.fixture
 def fetch(connection: redis.Redis) -> Iterator[Callable[[str], Fetched]]:
     with fetcher(connection) as source:
         yield lambda reference: next(source.fetch([reference]))
+
+
+def eventually(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    ends = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def stored(connection: redis.Redis, images: Sequence[bytes], keys: Keys = NO_PREFIX) -> list[str]:
+    """The references of these images, which are in Redis from now on."""
+    references = [f"blob:{hashlib.sha256(image).hexdigest()}" for image in images]
+    for reference, image in zip(references, images, strict=True):
+        connection.set(keys.blob(reference), image)
+    return references
+
+
+def calls(connection: redis.Redis, command: str) -> int:
+    """How often Redis has been given this command."""
+    stats: dict[str, Any] = connection.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
 def code_of(fetched: Fetched) -> ErrorCode:
@@ -105,7 +164,7 @@ def test_references_of_every_kind_come_back_in_order(
     connection: redis.Redis, host: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a b.png").write_bytes(b"of a file")
-    (blob,) = blobs.upload(connection, [b"of a blob"], ttl_s=60)
+    (blob,) = stored(connection, [b"of a blob"])
     with fetcher(connection, image_root=tmp_path) as source:
         wanted = [f"{host}/image", blob, "file:a%20b.png", blob, f"{host}/image"]
         assert list(source.fetch(wanted)) == [
@@ -121,10 +180,117 @@ def test_a_redirect_is_followed(fetch: Callable[[str], Fetched], host: str) -> N
     assert fetch(f"{host}/moved") == b"bytes of /image"
 
 
+@pytest.mark.parametrize("path", ["/flaky", "/cut", "/slow-once"])
 def test_a_host_in_passing_trouble_is_asked_again(
+    connection: redis.Redis, host: str, path: str
+) -> None:
+    with fetcher(connection, timeout_s=6.0) as source:
+        assert list(source.fetch([host + path])) == [b"bytes of " + path.encode()]
+    assert len(Host.asked[path]) == (3 if path == "/flaky" else 2)
+
+
+@pytest.mark.parametrize("path", ["/busy", "/busy-until"])
+def test_a_host_is_left_alone_for_as_long_as_it_asks(
+    connection: redis.Redis, host: str, path: str
+) -> None:
+    with fetcher(connection, timeout_s=30.0) as source:
+        assert list(source.fetch([host + path])) == [b"bytes of " + path.encode()]
+    # A date has whole seconds.
+    first, second = Host.asked[path]
+    assert second - first > (0.9 if path == "/busy" else 1.9)
+
+
+def test_a_host_that_asks_for_more_time_than_there_is_is_asked_once(
     fetch: Callable[[str], Fetched], host: str
 ) -> None:
-    assert fetch(f"{host}/flaky") == b"bytes of /flaky"
+    fetched = fetch(f"{host}/closed")
+    assert code_of(fetched) is ErrorCode.IMAGE_UNREACHABLE
+    assert str(fetched) == (
+        f"{host}/closed: tried once, the last trouble: the host answers 503, "
+        "and asks to be left alone for 7 s"
+    )
+    assert len(Host.asked["/closed"]) == 1
+
+
+def test_a_host_that_is_down_for_good_is_given_up_before_its_time(
+    connection: redis.Redis, host: str
+) -> None:
+    with fetcher(connection, timeout_s=120.0) as source:
+        (fetched,) = source.fetch([f"{host}/down"])
+    assert code_of(fetched) is ErrorCode.IMAGE_UNREACHABLE
+    assert len(Host.asked["/down"]) == MAX_TRIES
+    about = f"tried {MAX_TRIES} times, the last trouble: the host answers 500"
+    assert str(fetched) == f"{host}/down: {about}"
+
+
+@pytest.mark.parametrize("path", ["/missing", "/huge"])
+def test_an_answer_that_will_not_change_is_asked_for_once(
+    fetch: Callable[[str], Fetched], host: str, path: str
+) -> None:
+    assert isinstance(fetch(host + path), Refused)
+    assert len(Host.asked[path]) == 1
+
+
+@pytest.mark.parametrize("path", ["/closed", "/drip", "/drip-headers"])
+def test_the_deadline_cuts_a_fetch_short(connection: redis.Redis, host: str, path: str) -> None:
+    begun = time.monotonic()
+    with fetcher(connection, timeout_s=60.0) as source:
+        cut, whole = source.fetch([host + path, f"{host}/image"], deadline=begun + 2)
+    assert code_of(cut) is ErrorCode.DEADLINE_EXCEEDED
+    assert str(cut).startswith(f"{host}{path}: cut short by the deadline; tried ")
+    assert ("the host answers 503" if path == "/closed" else "timed out") in str(cut)
+    assert time.monotonic() - begun < 15
+    assert whole == b"bytes of /image"
+
+
+def test_nothing_is_fetched_after_the_deadline(connection: redis.Redis, host: str) -> None:
+    with fetcher(connection) as source:
+        (fetched,) = source.fetch([f"{host}/image"], deadline=time.monotonic() - 1)
+    assert code_of(fetched) is ErrorCode.DEADLINE_EXCEEDED
+    assert str(fetched) == f"{host}/image: the deadline passed before the host was asked"
+    assert not Host.asked["/image"]
+
+
+def test_a_url_that_has_no_turn_by_the_deadline_is_not_waited_for(
+    connection: redis.Redis, host: str
+) -> None:
+    # Given hosts that keep every thread busy
+    urls = [f"{host}/drip-headers?{number}" for number in range(FETCH_THREADS)]
+    with fetcher(connection, timeout_s=60.0) as source:
+        busy = threading.Thread(target=list, args=(source.fetch(urls),))
+        busy.start()
+        eventually(lambda: len(Host.asked) == FETCH_THREADS)
+        # When one more is asked for, Then it ends by its own deadline
+        (fetched,) = source.fetch([f"{host}/image"], deadline=time.monotonic() + 0.1)
+        Host.stop.set()
+    busy.join()
+    assert code_of(fetched) is ErrorCode.DEADLINE_EXCEEDED
+    assert "its turn" in str(fetched)
+
+
+def test_the_body_of_a_redirect_is_not_read_to_its_end(
+    fetch: Callable[[str], Fetched], host: str
+) -> None:
+    assert fetch(f"{host}/moved-for-ever") == b"bytes of /image"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        (" 0 ", 0),
+        ("-5", 0),
+        ("soon", 0),
+        ("", 0),
+        ("\u0665", 0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 99 Oct 99999999999999 07:28:00 GMT", 0),
+    ],
+)
+def test_a_retry_after_that_says_nothing_useful_asks_for_nothing(
+    value: str, seconds: float
+) -> None:
+    assert retry_after_s(value) == seconds
 
 
 @pytest.mark.parametrize(
@@ -150,8 +316,56 @@ def test_a_dripping_host_is_cut_off_in_time(connection: redis.Redis, host: str) 
     assert "not complete after 0.3 s" in str(fetched)
 
 
-def test_nobody_listening_is_unreachable(fetch: Callable[[str], Fetched]) -> None:
-    assert code_of(fetch("http://127.0.0.1:1/x.png")) is ErrorCode.IMAGE_UNREACHABLE
+def test_hosts_that_drip_their_headers_leave_no_busy_thread(
+    connection: redis.Redis, host: str
+) -> None:
+    urls = [f"{host}/drip-headers?{number}" for number in range(FETCH_THREADS)]
+    begun = time.monotonic()
+    with fetcher(connection, timeout_s=1.0) as source:
+        assert {code_of(one) for one in source.fetch(urls)} == {ErrorCode.IMAGE_UNREACHABLE}
+        # Only a free thread can fetch this one.
+        assert list(source.fetch([f"{host}/image"])) == [b"bytes of /image"]
+    # The hosts drip for 20 s at least.
+    assert time.monotonic() - begun < 15
+
+
+def test_nobody_listening_is_unreachable(connection: redis.Redis) -> None:
+    with fetcher(connection, timeout_s=0.5) as source:
+        (fetched,) = source.fetch(["http://127.0.0.1:1/x.png"])
+    assert code_of(fetched) is ErrorCode.IMAGE_UNREACHABLE
+    assert "tried" in str(fetched)
+
+
+def test_a_name_that_cannot_exist_is_looked_up_once(fetch: Callable[[str], Fetched]) -> None:
+    # Too long for any name server to be asked.
+    name = ".".join(["long" * 15] * 5)
+    fetched = fetch(f"http://{name}/x.png")
+    assert code_of(fetched) is ErrorCode.IMAGE_UNREACHABLE
+    assert str(fetched).startswith(f"http://{name}/x.png: {name}: ")
+
+
+def test_blobs_are_read_page_by_page(connection: redis.Redis) -> None:
+    # Given more than two pages of images, one of them lost
+    images = [b"image %d" % number for number in range(2 * BLOB_PAGE + 3)]
+    wanted = stored(connection, images)
+    wanted.insert(BLOB_PAGE, "blob:" + "0" * 64)
+    with fetcher(connection) as source:
+        reads = calls(connection, "mget")
+        fetched = source.fetch(wanted)
+        # When the first page is used up, Then one round trip was made
+        first = list(islice(fetched, BLOB_PAGE))
+        assert calls(connection, "mget") - reads == 1
+        lost, *rest = fetched
+        assert calls(connection, "mget") - reads == 3
+    assert code_of(lost) is ErrorCode.IMAGE_UNREACHABLE
+    assert [*first, *rest] == images
+
+
+def test_blobs_are_found_under_the_keys_of_their_deployment(connection: redis.Redis) -> None:
+    keys = Keys("here:")
+    references = stored(connection, [b"an image"], keys)
+    with fetcher(connection, keys=keys) as source:
+        assert list(source.fetch(references)) == [b"an image"]
 
 
 def test_an_unknown_blob_says_to_submit_again(fetch: Callable[[str], Fetched]) -> None:

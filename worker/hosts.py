@@ -1,0 +1,181 @@
+"""One image from its host, over HTTP: what may pass is tried again while there is time."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Iterable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
+
+import httpx
+
+from producer.contract import ErrorCode
+from worker.network import Network, TimeLimit
+from worker.refused import Refused
+
+MAX_REDIRECTS: Final = 5
+#: Seconds to connect: a host that takes longer is down, or out of reach.
+CONNECT_S: Final = 5.0
+#: Tries at most: a host that is down for good must not hold a thread for all its time.
+MAX_TRIES: Final = 6
+#: Seconds, at most, before the second try; doubled with each try, up to the longest.
+FIRST_PAUSE_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 4.0
+#: Bytes of a redirect's body that are worth reading to use the connection again.
+DRAINED_BYTES: Final = 1 << 16
+
+
+class Hosts:
+    """Image hosts; thread-safe."""
+
+    def __init__(self, connections: int, *, timeout_s: float, max_bytes: int, private_hosts: bool):
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._time_limit = TimeLimit()
+        self._closed = threading.Event()
+        self._http = _client(connections, Network(self._time_limit, private_hosts))
+
+    def close(self) -> None:
+        """Drop the connections; nothing is tried again from now on."""
+        self._closed.set()
+        self._http.close()
+
+    def get(self, url: str, deadline: float | None = None) -> bytes:
+        """What the host answers, in time: all tries together may take `timeout_s`.
+
+        The deadline is on the monotonic clock. Raises Refused; its message leaves out the URL.
+        """
+        deadline = math.inf if deadline is None else deadline
+        if time.monotonic() >= deadline:
+            about = "the deadline passed before the host was asked"
+            raise Refused(ErrorCode.DEADLINE_EXCEEDED, about)
+        limit = time.monotonic() + self._timeout_s
+        for tries in range(1, MAX_TRIES + 1):
+            try:
+                return self._try(url, min(limit, deadline))
+            except _Passing as error:
+                trouble = error
+            # What the host asks for, and full jitter: many are refused at the same moment.
+            pause_s = trouble.asked_s + random.uniform(0.0, _longest_pause_s(tries))
+            self._check_time(tries, trouble, pause_s, limit, deadline)
+            self._closed.wait(pause_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _check_time(
+        self, tries: int, trouble: _Passing, pause_s: float, limit: float, deadline: float
+    ) -> None:
+        """Raises Refused if there is no time for a pause and another try."""
+        about = f"tried {'once' if tries == 1 else f'{tries} times'}, the last trouble: {trouble}"
+        now = time.monotonic()
+        spent = tries == MAX_TRIES or now + pause_s >= limit
+        if now >= deadline or (now + pause_s >= deadline and not spent):
+            raise Refused(ErrorCode.DEADLINE_EXCEEDED, f"cut short by the deadline; {about}")
+        if now >= limit:
+            about = f"not complete after {self._timeout_s:g} s; {about}"
+        if spent:
+            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+
+    def _try(self, url: str, ends: float) -> bytes:
+        self._time_limit.ends = ends
+        # Half of what is left: a host that says nothing leaves time to ask it again, while one
+        # that makes progress may go on until the end.
+        silence_s = max(0.0, ends - time.monotonic()) / 2
+        timeout = httpx.Timeout(silence_s, connect=min(silence_s, CONNECT_S))
+        try:
+            response = self._open(self._http.build_request("GET", url, timeout=timeout))
+            try:
+                _check_status(response)
+                return bounded(response.iter_bytes(), self._max_bytes)
+            finally:
+                response.close()
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            raise Refused(ErrorCode.IMAGE_UNREACHABLE, str(error)) from None
+        except httpx.TransportError as error:
+            raise _Passing(str(error) or type(error).__name__) from None
+
+    def _open(self, request: httpx.Request) -> httpx.Response:
+        """The response, redirects followed."""
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._http.send(request, stream=True)
+            if response.next_request is None:
+                return response
+            _drain(response)
+            request = response.next_request
+        raise Refused(ErrorCode.IMAGE_UNREACHABLE, f"more than {MAX_REDIRECTS} redirects")
+
+
+class _Passing(Exception):
+    """Trouble that may pass, and the seconds that the host asks to be left alone for."""
+
+    def __init__(self, message: str, asked_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.asked_s = asked_s
+
+
+def bounded(pieces: Iterable[bytes], max_bytes: int) -> bytes:
+    """All in one; raises Refused as soon as it is too much."""
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) > max_bytes:
+            raise Refused(ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes:,} bytes")
+    return bytes(data)
+
+
+def retry_after_s(value: str) -> float:
+    """Seconds from now that a Retry-After header asks for (RFC 9110, 10.2.3); 0 for nonsense."""
+    value = value.strip()
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return 0.0
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, when.timestamp() - time.time())
+
+
+def _check_status(response: httpx.Response) -> None:
+    about = f"the host answers {response.status_code}"
+    if response.status_code >= 500 or response.status_code == 429:
+        asked_s = retry_after_s(response.headers.get("Retry-After", ""))
+        if asked_s:
+            about += f", and asks to be left alone for {asked_s:.0f} s"
+        raise _Passing(about, asked_s)
+    if response.status_code != 200:
+        raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+
+
+def _drain(response: httpx.Response) -> None:
+    """Read what follows a redirect if it is short; httpx itself would read it to any length."""
+    read = 0
+    for piece in response.iter_raw():
+        read += len(piece)
+        if read > DRAINED_BYTES:
+            break
+    response.close()
+
+
+def _longest_pause_s(tries: int) -> float:
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (tries - 1))
+
+
+def _client(connections: int, network: Network) -> httpx.Client:
+    transport = httpx.HTTPTransport(
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    )
+    # httpx offers no argument for its pool's network backend.
+    transport._pool._network_backend = network
+    return httpx.Client(
+        transport=transport,
+        # A proxy from the environment would look names up itself, behind the check.
+        trust_env=False,
+        # One job's host must not know the next job's by what it left here.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        headers={"User-Agent": "blipline", "Accept": "image/*"},
+    )
