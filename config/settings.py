@@ -15,6 +15,8 @@ from producer.settings import ClientSettings
 _DEMO = Path(__file__).resolve().parent.parent / "demo"
 DEMO_MODEL = _DEMO / "model"
 DEMO_MATCH_MODEL = _DEMO / "match_model"
+#: In place of a model: every item is answered at once with its `custom_id`, to measure the queue.
+NULL_MODEL = "null"
 
 
 class WorkerSettings(ClientSettings):
@@ -81,6 +83,15 @@ class WorkerSettings(ClientSettings):
     engine_wait_s: float = Field(
         120.0, gt=0, description="Seconds a row waits for an engine that is starting again"
     )
+    lease_s: float = Field(
+        30.0,
+        ge=1,
+        description="Seconds without a sign of life after which a consumer's work is given to "
+        "another",
+    )
+    sweep_s: float = Field(
+        5.0, ge=0, description="Seconds between two looks for work that was lost; 0: none"
+    )
     grace_s: float = Field(
         60.0, gt=0, description="Seconds that SIGTERM leaves to finish what was begun"
     )
@@ -129,7 +140,8 @@ class WorkerSettings(ClientSettings):
         """
         if self.run_dir is not None:
             return self.run_dir
-        wanted = f"{self.redis_url} {self.model} {self.match_model} {self.precision} {self.device}"
+        where = f"{self.redis_url} {self.key_prefix}".rstrip()
+        wanted = f"{where} {self.model} {self.match_model} {self.precision} {self.device}"
         digest = hashlib.sha256(wanted.encode()).hexdigest()[:12]
         root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return Path(root) / f"blipline-{os.getuid()}" / digest

@@ -3,9 +3,11 @@
 In a checkout of the project this package is `producer`; the wheel installs it as `blipline`.
 """
 
+from .aio import AsyncBatch, AsyncClient, AsyncJob
 from .batch import Batch, Progress
 from .client import Client
 from .contract import ErrorCode, ItemError, Options, Queue, State, Task
+from .dead import DeadItem, DeadLetter, DeadLetters
 from .errors import (
     BliplineError,
     ConnectionFailed,
@@ -15,17 +17,24 @@ from .errors import (
     JobExpired,
     JobFailed,
     JobUnknown,
+    QueueFull,
     WaitTimeout,
 )
 from .job import Job, Match, Result
 from .settings import ClientSettings
 
 __all__ = [
+    "AsyncBatch",
+    "AsyncClient",
+    "AsyncJob",
     "Batch",
     "BliplineError",
     "Client",
     "ClientSettings",
     "ConnectionFailed",
+    "DeadItem",
+    "DeadLetter",
+    "DeadLetters",
     "ErrorCode",
     "InvalidInput",
     "ItemError",
@@ -39,6 +48,7 @@ __all__ = [
     "Options",
     "Progress",
     "Queue",
+    "QueueFull",
     "Result",
     "State",
     "Task",

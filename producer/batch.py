@@ -8,12 +8,15 @@ from typing import Any, Final
 
 import redis
 
-from . import contract
+from .again import ask_again
 from .connection import reaching
 from .contract import ErrorCode, State
-from .errors import JobUnknown, WaitTimeout
-from .job import Patience, Result
-from .ledger import Ledger, Outcome
+from .errors import InvalidInput, JobUnknown, WaitTimeout
+from .ids import chunk_id
+from .job import Result
+from .ledger import Ledger
+from .patience import Patience
+from .rows import Outcome
 
 #: Chunks whose results are read in one MGET.
 PAGE_CHUNKS: Final = 128
@@ -31,6 +34,10 @@ class Progress:
     #: Whether everything has been submitted, so that `total` is final.
     submitted: bool
     cancelled: bool
+    #: Items a second, of late; None while it cannot be told, or there is nothing left to do.
+    rate: float | None = None
+    #: Seconds since anything was submitted.
+    silent_s: float = 0.0
 
     @property
     def finished(self) -> bool:
@@ -38,12 +45,23 @@ class Progress:
         return self.submitted and self.done == self.total
 
     @property
+    def left_s(self) -> float | None:
+        """Seconds that are left at this rate; None while that cannot be told."""
+        if self.finished:
+            return 0.0
+        if not self.rate or not self.submitted:
+            return None
+        return (self.total - self.done) / self.rate
+
+    @property
     def state(self) -> State:
         """The whole batch as one state; `failed` when any item failed."""
+        if self.finished and not self.failed:
+            return State.DONE
         if self.cancelled:
             return State.CANCELLED
         if self.finished:
-            return State.FAILED if self.failed else State.DONE
+            return State.FAILED
         return State.RUNNING if self.done else State.QUEUED
 
 
@@ -63,102 +81,191 @@ class _Record:
         return min(self.chunk_items, self.total - number * self.chunk_items)
 
 
-class Batch:
-    """One submitted batch. Every method asks Redis anew; any process may hold a handle."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A batch as it stands, and which of its chunks come next."""
 
-    def __init__(self, batch_id: str, client: redis.Redis, redis_url: str) -> None:
+    record: _Record
+    numbers: list[int]
+    cancelled: bool
+
+
+class Batch:
+    """One submitted batch. Every method asks Redis anew; any process may hold a handle.
+
+    Each raises JobUnknown when there is no such batch, and ConnectionFailed when Redis is away.
+    """
+
+    def __init__(self, batch_id: str, client: redis.Redis, ledger: Ledger, redis_url: str) -> None:
         self.id = batch_id
         self._redis = client
         self._redis_url = redis_url
-        self._ledger = Ledger(client)
+        self._ledger = ledger
+        self._keys = ledger.keys
 
     def __repr__(self) -> str:
         return f"Batch({self.id!r})"
 
     def progress(self) -> Progress:
-        """Counts of items; raises JobUnknown when there is no such batch."""
+        """Counts of items, and how fast it goes."""
         with reaching(self._redis_url):
             # No transaction: a full Redis refuses even to read in one.
             pipe = self._redis.pipeline(transaction=False)
-            pipe.hgetall(contract.batch_key(self.id))
-            pipe.bitcount(contract.batch_done_key(self.id))
-            pipe.hvals(contract.batch_failed_key(self.id))
-            pipe.exists(contract.cancel_key(self.id))
-            fields, chunks_done, failed, cancelled = pipe.execute()
-            record = self._parse(fields)
-            done = min(chunks_done * record.chunk_items, record.total)
-            if chunks_done < record.chunks and record.total % record.chunk_items:
-                # The last chunk is shorter than the others: count it at its own size.
-                last = record.chunks - 1
-                if self._redis.getbit(contract.batch_done_key(self.id), last):
-                    done -= record.chunk_items - record.items_in(last)
+            pipe.hgetall(self._keys.batch(self.id))
+            pipe.exists(self._keys.cancelled(self.id))
+            pipe.time()
+            fields, cancelled, (seconds, microseconds) = pipe.execute()
+        record = self._parse(fields)
+        now = seconds + microseconds / 1e6
+        counts = {name: int(fields[name.encode()]) for name in ("total", "done", "failed")}
+        silent_s = now - float(fields[b"heard_at"])
+        rate = None if counts["done"] == counts["total"] else _rate(fields, counts["done"], now)
         return Progress(
-            record.total, done, sum(map(int, failed)), record.submitted, bool(cancelled)
+            **counts,
+            submitted=record.submitted,
+            cancelled=bool(cancelled),
+            rate=rate,
+            silent_s=silent_s,
         )
 
-    def results(self, timeout: float | None = None) -> Iterator[Result]:
+    def results(
+        self, timeout: float | None = None, *, cursor: int = 0, as_completed: bool = False
+    ) -> Iterator[Result]:
         """Every item's result in the order of submission, each as soon as those before it are in.
+
+        `as_completed` gives them in the order in which they ended; `index` then tells which item
+        it is, a chunk that was retried comes again, and of a cancelled batch there is what ended
+        before. `cursor` goes on after the result that has
+        it, in the same order, also in another process.
 
         `timeout` bounds, in seconds, the wait for the next result; then WaitTimeout is raised and
         the batch goes on. Results that are no longer kept raise no error: they are items with the
         code `internal` that say so. Where a chunk has no stored result (it is no longer kept, or
         was cancelled before it began) the items have no `custom_id`; their `index` tells them.
         """
-        number = 0
+        if cursor < 0:
+            raise InvalidInput(f"cursor={cursor}: must be 0 or more")
         patience = Patience(timeout, LONGEST_PAUSE_S)
         while True:
-            record, ended, cancelled = self._look()
-            # Chunks of a cancelled batch end, whether a worker has come to them or not.
-            ended = record.chunks if cancelled else min(ended, record.chunks)
-            page = range(number, min(ended, number + PAGE_CHUNKS))
-            for chunk, outcome in zip(page, self._outcomes(page, cancelled), strict=True):
-                for offset in range(record.items_in(chunk)):
-                    index = chunk * record.chunk_items + offset
-                    yield Result.of(index, outcome.result(offset))
-            number += len(page)
-            if record.submitted and number >= record.chunks:
+            look = self._next_ended(cursor) if as_completed else self._next_in_order(cursor)
+            record = look.record
+            for number, outcome in zip(look.numbers, self._outcomes(look), strict=True):
+                for offset in range(cursor % record.chunk_items, record.items_in(number)):
+                    cursor += 1
+                    index = number * record.chunk_items + offset
+                    yield Result.of(index, outcome.result(offset), cursor)
+                # A chunk has places for as many as a full one.
+                cursor = -(-cursor // record.chunk_items) * record.chunk_items
+            if not look.numbers and self._over(look, cursor, as_completed):
                 return
-            if page:
+            if look.numbers:
                 patience = Patience(timeout, LONGEST_PAUSE_S)
             elif not patience.pause():
                 raise WaitTimeout(self._waited(timeout))
 
     def cancel(self) -> None:
         """What has not begun never runs, what runs stops; what has finished keeps its result."""
-        self._look()
+        self._record()
         with reaching(self._redis_url):
             self._ledger.cancel(self.id)
 
-    def _look(self) -> tuple[_Record, int, bool]:
-        """The record, how many chunks from the first on have ended, whether it is cancelled."""
+    def retry_failed(self) -> int:
+        """Ask again what has failed or was cancelled; returns the number of these items.
+
+        Items that succeeded keep their results. What failed longer ago than results are kept
+        stays as it is. A batch that was cancelled goes on.
+        """
+        self._record()
+        with reaching(self._redis_url):
+            self._redis.delete(self._keys.cancelled(self.id))
+            numbers = sorted(int(number) for number in self._redis.hkeys(self._failed_key))
+            ids = (chunk_id(self.id, number) for number in numbers)
+            return ask_again(self._ledger, ids, lambda result: "error" in result)
+
+    def close(self) -> None:
+        """Say that no more items come: for a batch whose producer died while it submitted."""
+        self._record()
+        with reaching(self._redis_url):
+            self._redis.hset(self._keys.batch(self.id), "submitted", 1)
+
+    def delete(self) -> None:
+        """Drop everything: results are gone, what has not begun never runs."""
+        record = self._record()
+        keys = self._keys
+        with reaching(self._redis_url):
+            # Chunks that are running now find it gone when they end.
+            self._ledger.cancel(self.id)
+            record_key = keys.batch(self.id)
+            self._redis.delete(
+                record_key, keys.done(self.id), self._failed_key, keys.ended(self.id)
+            )
+            # The last ones first, or those that are next would be handed to Celery meanwhile.
+            self._ledger.forget([chunk_id(self.id, n) for n in reversed(range(record.chunks))])
+
+    @property
+    def _failed_key(self) -> str:
+        return self._keys.failed(self.id)
+
+    def _next_in_order(self, cursor: int) -> _Look:
+        """The next chunks from the cursor on that have ended, without a gap."""
         with reaching(self._redis_url):
             pipe = self._redis.pipeline(transaction=False)
-            pipe.hgetall(contract.batch_key(self.id))
-            pipe.bitpos(contract.batch_done_key(self.id), 0)
-            pipe.exists(contract.cancel_key(self.id))
+            pipe.hgetall(self._keys.batch(self.id))
+            pipe.bitpos(self._keys.done(self.id), 0)
+            pipe.exists(self._keys.cancelled(self.id))
             fields, ended, cancelled = pipe.execute()
-        return self._parse(fields), ended, bool(cancelled)
+        record = self._parse(fields)
+        first = cursor // record.chunk_items
+        # Chunks of a cancelled batch end, whether a worker has come to them or not.
+        ended = record.chunks if cancelled else min(ended, record.chunks)
+        numbers = list(range(first, min(ended, first + PAGE_CHUNKS)))
+        return _Look(record, numbers, bool(cancelled))
 
-    def _outcomes(self, numbers: range, cancelled: bool) -> list[Outcome]:
+    def _next_ended(self, cursor: int) -> _Look:
+        """The next chunks from the cursor on, in the order in which they ended."""
+        with reaching(self._redis_url):
+            fields = self._redis.hgetall(self._keys.batch(self.id))
+            record = self._parse(fields)
+            first = cursor // record.chunk_items
+            ended = self._redis.lrange(self._keys.ended(self.id), first, first + PAGE_CHUNKS - 1)
+        return _Look(record, [int(number) for number in ended], cancelled=False)
+
+    def _over(self, look: _Look, cursor: int, as_completed: bool) -> bool:
+        if not as_completed:
+            return look.record.submitted and cursor >= look.record.total
+        progress = self.progress()
+        over = progress.finished or progress.cancelled
+        return over and not self._next_ended(cursor).numbers
+
+    def _outcomes(self, look: _Look) -> list[Outcome]:
         """How these chunks ended; one without a stored result was cancelled, or is too old."""
-        if not numbers:
+        if not look.numbers:
             return []
         without = (
             Outcome.failed(ErrorCode.CANCELLED, "the batch was cancelled")
-            if cancelled
+            if look.cancelled
             else Outcome.failed(ErrorCode.INTERNAL, "the result is no longer kept")
         )
         with reaching(self._redis_url):
-            page = self._ledger.outcomes([contract.chunk_id(self.id, n) for n in numbers])
+            page = self._ledger.outcomes([chunk_id(self.id, n) for n in look.numbers])
         return [without if outcome is None else outcome for outcome in page]
 
     def _waited(self, timeout: float | None) -> str:
-        progress = self.progress()
+        now = self.progress()
+        about = f"batch {self.id}: no further result within {timeout:g} s "
+        if now.done == now.total and not now.submitted:
+            return (
+                f"{about}and nothing was submitted for {now.silent_s:.0f} s. If its producer is "
+                "gone, submit the same items under this id again, or close the batch"
+            )
         return (
-            f"batch {self.id}: no further result within {timeout:g} s "
-            f"({progress.done} of {progress.total} items are done). "
+            f"{about}({now.done} of {now.total} items are done). "
             "Is a worker running on this Redis (`python -m worker`)? The batch goes on"
         )
+
+    def _record(self) -> _Record:
+        with reaching(self._redis_url):
+            return self._parse(self._redis.hgetall(self._keys.batch(self.id)))
 
     def _parse(self, fields: dict[Any, Any]) -> _Record:
         if not fields:
@@ -166,3 +273,12 @@ class Batch:
         return _Record(
             int(fields[b"total"]), int(fields[b"chunk_items"]), fields[b"submitted"] == b"1"
         )
+
+
+def _rate(fields: dict[bytes, bytes], done: int, now: float) -> float | None:
+    """Items a second since the older of the two marks that the ledger keeps."""
+    if b"before_at" not in fields:
+        return None
+    seconds = now - float(fields[b"before_at"])
+    items = done - int(fields[b"before_done"])
+    return items / seconds if seconds > 0 and items > 0 else None

@@ -15,6 +15,7 @@ import redis
 from . import contract
 from .contract import BLOB_SCHEME, MAX_BLOB_BYTES, ErrorCode
 from .errors import InvalidInput
+from .ledger import Ledger
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,23 +48,22 @@ def read(image: ImageSource) -> str | bytes:
     return data
 
 
-def upload(client: redis.Redis, images: Sequence[bytes], ttl_s: int) -> list[str]:
+def upload(client: redis.Redis, ledger: Ledger, images: Sequence[bytes]) -> list[str]:
     """Store images under their SHA-256 and return their references, in order.
 
-    Bytes that Redis already holds are not sent again; their time to live starts anew.
+    Bytes that Redis already holds are not sent again. The job that names an image must be entered
+    within UPLOAD_TTL_S; from then on it is kept for as long as the job is open.
     """
-    references = [BLOB_SCHEME + hashlib.sha256(image).hexdigest() for image in images]
-    missing = dict(zip(references, images, strict=True))
+    hashes = [hashlib.sha256(image).hexdigest() for image in images]
+    by_hash = dict(zip(hashes, images, strict=True))
     pipe = client.pipeline(transaction=False)
-    for reference in missing:
-        pipe.expire(contract.blob_key(reference), ttl_s)
-    for reference, held in zip(list(missing), pipe.execute(), strict=True):
-        if held:
-            del missing[reference]
-    for reference, image in missing.items():
-        pipe.set(contract.blob_key(reference), image, ex=ttl_s)
+    for sha, held in zip(by_hash, ledger.touch(list(by_hash)), strict=True):
+        if not held:
+            # Somebody else's job may have come to need it meanwhile: what is there stays.
+            key = ledger.keys.blob(sha)
+            pipe.set(key, by_hash[sha], ex=contract.UPLOAD_TTL_S, nx=True)
     pipe.execute()
-    return references
+    return [BLOB_SCHEME + sha for sha in hashes]
 
 
 def _bytes_of(image: ImageSource) -> bytes:

@@ -13,22 +13,27 @@ from . import blobs, contract
 from .batch import Batch
 from .blobs import ImageSource
 from .connection import connect, reaching
-from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, MAX_TEXTS, MAX_TURNS, Options, Queue, Task
+from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, MAX_TEXTS, MAX_TURNS, Options, Task
+from .dead import DeadLetters
 from .errors import InvalidInput
+from .ids import new_id
 from .job import Job, Match
-from .ledger import Ledger, new_id
-from .publish import Chunk, Publisher
+from .keys import Keys
+from .ledger import Ledger
+from .publish import Chunk, Publisher, WhenFull
 from .settings import ClientSettings
-from .submission import ItemSource, Submission
+from .submission import ItemSource, Submission, Terms
 
 _BATCH_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Client:
-    """Submits to one Redis. Thread-safe; give it back with `close()` or a `with` block.
+    """Submits to one Redis. Thread-safe, and safe after a fork.
 
-    Settings that are not passed come from the environment (``BLIPLINE_REDIS_URL``, …).
-    Every method raises ConnectionFailed when Redis is away and InvalidInput when the call is wrong.
+    Give it back with `close()` or a `with` block. Settings that are not passed come from the
+    environment (``BLIPLINE_REDIS_URL``, …). Every method raises ConnectionFailed when Redis is away
+    and InvalidInput when the call is wrong. A queue that is full raises QueueFull for single jobs
+    and is waited for by batches; `when_full`, "wait" or "raise", says otherwise.
     """
 
     def __init__(
@@ -36,8 +41,10 @@ class Client:
     ) -> None:
         self._settings = settings or ClientSettings.load(redis_url=redis_url)
         self._redis = connect(self._settings.redis_url)
-        self._ledger = Ledger(self._redis)
-        self._publisher = Publisher(self._settings.redis_url, self._ledger)
+        self._ledger = Ledger(
+            self._redis, Keys(self._settings.key_prefix), blob_ttl_s=self._settings.blob_ttl_s
+        )
+        self._publisher = Publisher(self._redis, self._ledger, self._settings)
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +54,6 @@ class Client:
 
     def close(self) -> None:
         """Give the connections back; what was submitted goes on."""
-        self._publisher.close()
         self._redis.close()
 
     def caption(
@@ -56,6 +62,7 @@ class Client:
         prompt: str | None = None,
         *,
         deadline_s: float | None = None,
+        when_full: WhenFull = "raise",
         **options: Any,
     ) -> Job[str]:
         """Describe an image; with a `prompt`, the caption begins with it.
@@ -65,7 +72,9 @@ class Client:
         """
         if not isinstance(prompt, str | None):
             raise InvalidInput(f"the prompt must be a string, not {type(prompt).__name__}")
-        return self._submit(Task.CAPTION, {"image": image, "prompt": prompt}, deadline_s, options)
+        return self._submit(
+            Task.CAPTION, {"image": image, "prompt": prompt}, deadline_s, when_full, options
+        )
 
     def ask(
         self,
@@ -73,11 +82,14 @@ class Client:
         question: str,
         *,
         deadline_s: float | None = None,
+        when_full: WhenFull = "raise",
         **options: Any,
     ) -> Job[str]:
         """Ask a question about an image; see `caption` for the rest."""
         _check_text("question", question)
-        return self._submit(Task.VQA, {"image": image, "question": question}, deadline_s, options)
+        return self._submit(
+            Task.VQA, {"image": image, "question": question}, deadline_s, when_full, options
+        )
 
     def chat(
         self,
@@ -86,6 +98,7 @@ class Client:
         history: Iterable[tuple[str, str]] = (),
         *,
         deadline_s: float | None = None,
+        when_full: WhenFull = "raise",
         **options: Any,
     ) -> Job[str]:
         """Ask on in a dialogue; `history` holds questions and their answers, oldest first.
@@ -95,7 +108,7 @@ class Client:
         _check_text("question", question)
         turns = [_turn(turn) for turn in _listed("history", history)]
         item = {"image": image, "question": question, "history": turns[-MAX_TURNS:]}
-        return self._submit(Task.CHAT, item, deadline_s, options)
+        return self._submit(Task.CHAT, item, deadline_s, when_full, options)
 
     def match(
         self,
@@ -103,6 +116,7 @@ class Client:
         texts: str | Iterable[str],
         *,
         deadline_s: float | None = None,
+        when_full: WhenFull = "raise",
     ) -> Job[list[Match]]:
         """Compare an image with one text or with many, MAX_TEXTS at most."""
         given = [texts] if isinstance(texts, str) else _listed("texts", texts)
@@ -110,7 +124,7 @@ class Client:
             raise InvalidInput(f"texts: 1 to {MAX_TEXTS} are compared at once, not {len(given):,}")
         for text in given:
             _check_text("text", text)
-        return self._submit(Task.MATCH, {"image": image, "texts": given}, deadline_s, {})
+        return self._submit(Task.MATCH, {"image": image, "texts": given}, deadline_s, when_full, {})
 
     def embed(
         self,
@@ -118,13 +132,14 @@ class Client:
         *,
         text: str | None = None,
         deadline_s: float | None = None,
+        when_full: WhenFull = "raise",
     ) -> Job[list[float]]:
         """The unit vector of an image or of a text; close vectors mean like contents."""
         if (image is None) == (text is None):
             raise InvalidInput("an embedding is of an image or of a text: give one of them")
         if text is not None:
             _check_text("text", text)
-        return self._submit(Task.EMBED, {"image": image, "text": text}, deadline_s, {})
+        return self._submit(Task.EMBED, {"image": image, "text": text}, deadline_s, when_full, {})
 
     def submit_batch(
         self,
@@ -134,25 +149,34 @@ class Client:
         batch_id: str | None = None,
         chunk_items: int = CHUNK_ITEMS,
         deadline_s: float | None = None,
+        keep_s: int = contract.RESULT_TTL_S,
+        when_full: WhenFull = "wait",
         on_submitted: Callable[[int], None] = lambda total: None,
         **options: Any,
     ) -> Batch:
         """Submit any number of items, streaming: `items` is never held in memory as a whole.
 
         An item that cannot be submitted (no such file, say) keeps its place and ends with an error
-        of its own. `on_submitted` is called with the number of items submitted so far. With a
-        new `batch_id` of the caller's own the batch can be found again also if this call never
-        returns. If `items` raises, the batch is what was submitted before.
+        of its own. `on_submitted` is called with the number of items submitted so far. Results are
+        kept for `keep_s` seconds.
+
+        With a `batch_id` of the caller's own the call can be repeated if it did not return, by any
+        process: the same items in the same order go on with the batch where it broke off, and
+        nothing is submitted twice. If `items` raises, the batch is what was submitted before.
         """
         if batch_id is not None and not _BATCH_ID.fullmatch(batch_id):
             raise InvalidInput(f"batch_id={batch_id!r}: 1 to 64 letters, digits, '-', '_' or '.'")
         if not 1 <= chunk_items <= MAX_CHUNK_ITEMS:
             raise InvalidInput(f"chunk_items={chunk_items}: choose 1 to {MAX_CHUNK_ITEMS}")
-        submission = Submission(
-            batch_id or new_id(), _task(task), _options(options, deadline_s), chunk_items
+        if keep_s < 1:
+            raise InvalidInput(f"keep_s={keep_s}: must be at least 1")
+        checked = _options(options, deadline_s)
+        terms = Terms(
+            batch_id or new_id(), _task(task), checked, chunk_items, keep_s, _when_full(when_full)
         )
-        submission.run(items, self._redis, self._publisher, self._settings, on_submitted)
-        return self.batch(submission.batch_id)
+        url = self._settings.redis_url
+        Submission(terms, self._redis, self._ledger, self._publisher, url).run(items, on_submitted)
+        return self.batch(terms.batch_id)
 
     def job(self, job_id: str) -> Job[Any]:
         """A handle on a job that any process submitted; `status()` says whether there is one."""
@@ -160,27 +184,37 @@ class Client:
 
     def batch(self, batch_id: str) -> Batch:
         """A handle on a batch that any process submitted."""
-        return Batch(batch_id, self._redis, self._settings.redis_url)
+        return Batch(batch_id, self._redis, self._ledger, self._settings.redis_url)
+
+    @property
+    def dead(self) -> DeadLetters:
+        """Jobs with items that were given up on although nothing is wrong with them."""
+        return DeadLetters(self._redis, self._ledger, self._settings.redis_url)
 
     def _submit(
         self,
         task: Task,
         item: dict[str, Any],
         deadline_s: float | None,
+        when_full: WhenFull,
         options: dict[str, Any],
     ) -> Job[Any]:
-        checked = _options(options, deadline_s)
+        checked, when_full = _options(options, deadline_s), _when_full(when_full)
         wanted = {name: value for name, value in item.items() if value is not None}
         if "image" in wanted:
             wanted["image"] = blobs.read(wanted["image"])
         with reaching(self._settings.redis_url):
             if isinstance(wanted.get("image"), bytes):
-                (wanted["image"],) = blobs.upload(
-                    self._redis, [wanted["image"]], self._settings.blob_ttl_s
-                )
+                (wanted["image"],) = self._publisher.upload([wanted["image"]], when_full)
             chunk = Chunk(new_id(), task, [wanted], checked)
-            self._publisher.publish(chunk, Queue.INTERACTIVE)
+            self._publisher.publish(chunk, when_full)
         return self.job(chunk.id)
+
+
+def _when_full(when_full: Any) -> WhenFull:
+    if when_full not in ("wait", "raise"):
+        raise InvalidInput(f"when_full={when_full!r}: choose 'wait' or 'raise'")
+    return "wait" if when_full == "wait" else "raise"
 
 
 def _check_text(name: str, text: Any) -> None:

@@ -10,7 +10,8 @@ A job is a plain Celery message, so a program that knows only this page can subm
 
 The message carries a *chunk* of items; its result is a list with one entry for each item, in
 order: what the task gives or ``{"error": {"code": …, "message": …}}``, and ``custom_id`` where the
-item had one. One bad item never harms its neighbours.
+item had one. One bad item never harms its neighbours. A message without items is a job of the
+ledger, which says what is asked.
 
 ===========  ===============================  ==================================================
 task         an item has                      its result has
@@ -120,17 +121,25 @@ MAX_TEXTS_CHARS: Final = 200_000
 MAX_TURNS: Final = 256
 #: Seconds a result is kept after it was stored.
 RESULT_TTL_S: Final = 24 * 3600
-#: Seconds an uploaded image is kept after its last upload; longer than a sensible wait in a queue.
-BLOB_TTL_S: Final = 24 * 3600
 #: Seconds a batch's own record outlives its results, so that `expired` can be told from `unknown`.
-BATCH_TTL_S: Final = 7 * 24 * 3600
+TOMBSTONE_S: Final = 6 * 24 * 3600
+#: Seconds an uploaded image waits for the job that names it.
+UPLOAD_TTL_S: Final = 3600
+#: Seconds an uploaded image is kept after the last job that names it has ended. At 500 images of
+#: 50 KB a second, a minute is 1.5 GB.
+BLOB_TTL_S: Final = 60
+#: Seconds without a sign of life after which a consumer's job is given to another.
+LEASE_S: Final = 30.0
+#: How often a job is begun as a whole; then its items are tried one by one, to find out which of
+#: them kills whoever begins it.
+WHOLE_ATTEMPTS: Final = 3
+#: How often a consumer dies at one item, which it has alone, before the item is given up.
+MAX_DEATHS: Final = 2
+#: How often a job is begun at most.
+MAX_ATTEMPTS: Final = 12
 #: Bytes of one uploaded image at most.
 MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
 
-#: The set of jobs without a result, scored by submit time (Unix seconds).
-OPEN_KEY: Final = "blipline:open"
-#: The set of jobs that a worker has begun, scored by the time it began (Unix seconds).
-RUNNING_KEY: Final = "blipline:running"
 #: Where Celery's Redis backend stores a task's result.
 RESULT_KEY_PREFIX: Final = "celery-task-meta-"
 
@@ -138,55 +147,9 @@ BLOB_SCHEME: Final = "blob:"
 _BLOB_REFERENCE = re.compile(r"blob:[0-9a-f]{64}")
 
 
-def blob_key(reference: str) -> str:
-    """Redis key of the bytes behind a ``blob:<sha256>`` reference."""
-    return f"blipline:{reference}"
-
-
 def is_blob(reference: str) -> bool:
     """Whether this is a well-formed ``blob:<sha256>`` reference."""
     return _BLOB_REFERENCE.fullmatch(reference) is not None
-
-
-def result_key(task_id: str) -> str:
-    """Redis key of a chunk's stored result."""
-    return RESULT_KEY_PREFIX + task_id
-
-
-def cancel_key(job_or_batch_id: str) -> str:
-    """Redis key whose existence cancels a job, or every chunk of a batch."""
-    return f"blipline:cancelled:{job_or_batch_id}"
-
-
-def answer_key(digest: str) -> str:
-    """Redis key of an answer that whoever asks the same is given."""
-    return f"blipline:answer:{digest}"
-
-
-def batch_key(batch_id: str) -> str:
-    """Redis hash of a batch: task, options, total, chunk_size, submitted."""
-    return f"blipline:batch:{batch_id}"
-
-
-def batch_done_key(batch_id: str) -> str:
-    """Redis bitmap of a batch: bit n says that chunk n has its result."""
-    return f"blipline:batch:{batch_id}:done"
-
-
-def batch_failed_key(batch_id: str) -> str:
-    """Redis hash of a batch: chunk number to its count of failed items, where that is not 0."""
-    return f"blipline:batch:{batch_id}:failed"
-
-
-def chunk_id(batch_id: str, number: int) -> str:
-    """Task id of a batch's chunk, so that a batch needs no list of them."""
-    return f"{batch_id}:{number}"
-
-
-def parse_chunk_id(task_id: str) -> tuple[str, int] | None:
-    """Batch id and chunk number of a task id, or None when it is no chunk of a batch."""
-    batch_id, colon, number = task_id.rpartition(":")
-    return (batch_id, int(number)) if colon and number.isdecimal() else None
 
 
 def blob_hash(reference: str) -> str:
@@ -203,6 +166,10 @@ class ItemError(BaseModel):
 
     code: ErrorCode
     message: str
+
+
+#: What was given up on although nothing is wrong with what was asked: the dead letters.
+DEAD_CODES: Final = frozenset({ErrorCode.POISONED, ErrorCode.INTERNAL})
 
 
 class Turn(BaseModel):

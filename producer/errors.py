@@ -5,6 +5,7 @@
     BliplineError
     ├── InvalidInput         the call itself is wrong: an image, a question, an option, a setting
     ├── ConnectionFailed     Redis cannot be reached, or refused the command
+    ├── QueueFull            there is no room for more work now
     ├── WaitTimeout          no result within the time given; the job goes on
     └── JobError             the job is over, and there is no answer
         ├── JobFailed        it ended with an error of its own, named by `code`
@@ -39,6 +40,14 @@ class ConnectionFailed(BliplineError, ConnectionError):
     """Redis cannot be reached, or refused the command."""
 
     code = "connection_failed"
+
+
+class QueueFull(BliplineError):
+    """There is no room for more work now: try again later."""
+
+    code = "queue_full"
+    #: Seconds after which it is worth trying again.
+    retry_after_s = 5.0
 
 
 class WaitTimeout(BliplineError, TimeoutError):

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+import redis
 
 from .connection import reaching
 from .contract import ErrorCode, ItemError, State
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
-from .ledger import Ledger, Outcome
+from .ledger import Ledger
+from .patience import Patience
+from .rows import Outcome
 
 Value = TypeVar("Value")
+
+#: What is known of a job: its state, and how it ended if it did.
+Look = tuple[State, Outcome | None]
+
+#: Seconds between two looks at a job at most.
+LONGEST_PAUSE_S: Final = 0.1
+
+#: What redis-py raises when there is no use in asking for something else.
+_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,8 @@ class Result:
     matches: list[Match] | None = None
     #: Embed: the unit vector.
     embedding: list[float] | None = None
+    #: Where a batch's results go on after this one.
+    cursor: int = 0
 
     @property
     def ok(self) -> bool:
@@ -52,7 +66,7 @@ class Result:
         return self.error is None
 
     @classmethod
-    def of(cls, index: int, result: dict[str, Any]) -> Result:
+    def of(cls, index: int, result: dict[str, Any], cursor: int = 0) -> Result:
         """Read one entry of a chunk's result."""
         error, matches = result.get("error"), result.get("matches")
         return cls(
@@ -62,6 +76,7 @@ class Result:
             None if error is None else ItemError.model_validate(error),
             None if matches is None else [Match.of(match) for match in matches],
             result.get("embedding"),
+            cursor,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -123,42 +138,42 @@ class Job(Generic[Value]):
         Raises JobFailed, JobCancelled, JobExpired or JobUnknown when there will be none,
         WaitTimeout when it has not come in time, ConnectionFailed when Redis is away.
         """
-        patience = Patience(timeout, longest_pause_s=0.1)
-        while True:
-            state, outcome = self._look_up()
-            if outcome is not None:
-                return self._value(_ended_well(self.id, outcome))
-            _raise_if_over(self.id, state)
-            if not patience.pause():
-                raise WaitTimeout(_waited(self.id, timeout, state))
+        patience = Patience(timeout, LONGEST_PAUSE_S)
+        while not is_over(look := self._look_up()) and patience.pause():
+            pass
+        return self.value(look, timeout)
 
-    def _look_up(self) -> tuple[State, Outcome | None]:
+    def value(self, look: Look, timeout: float | None) -> Value:
+        """What `result` returns or raises where this is what the last look said."""
+        state, outcome = look
+        if outcome is not None:
+            return self._value(_ended_well(self.id, outcome))
+        _raise_if_over(self.id, state)
+        raise WaitTimeout(_waited(self.id, timeout, state))
+
+    def _look_up(self) -> Look:
         with reaching(self._redis_url):
             return self._ledger.look_up(self.id)
 
 
-class Patience:
-    """Paces the looks of a poller, and ends them.
+def is_over(look: Look) -> bool:
+    """Whether waiting on would change nothing."""
+    return look[0] not in (State.QUEUED, State.RUNNING)
 
-    A pause is an eighth of the time waited so far, within bounds: a poller hears of a result at
-    most an eighth later than it could, whatever the scale of its wait.
+
+def look_up_all(jobs: Sequence[Job[Any]]) -> list[Look | Exception]:
+    """What is known of jobs of one client, in one round trip; what was raised, where nothing is.
+
+    An id that cannot be looked up, such as one whose key holds something else, harms no other.
     """
-
-    def __init__(self, timeout: float | None, longest_pause_s: float) -> None:
-        self._began = time.monotonic()
-        self._deadline = None if timeout is None else self._began + timeout
-        self._longest_pause_s = longest_pause_s
-
-    def pause(self) -> bool:
-        """Sleep until the next look; False, at once, when the time is up."""
-        now = time.monotonic()
-        pause_s = min(max((now - self._began) / 8, 0.001), self._longest_pause_s)
-        if self._deadline is not None:
-            if now >= self._deadline:
-                return False
-            pause_s = min(pause_s, self._deadline - now)
-        time.sleep(pause_s)
-        return True
+    try:
+        with reaching(jobs[0]._redis_url):
+            return [*jobs[0]._ledger.look_up_all([job.id for job in jobs])]
+    except Exception as error:
+        if len(jobs) == 1 or isinstance(error.__cause__, _AWAY):
+            return [error] * len(jobs)
+    middle = len(jobs) // 2
+    return look_up_all(jobs[:middle]) + look_up_all(jobs[middle:])
 
 
 def _ended_well(job_id: str, outcome: Outcome) -> Result:

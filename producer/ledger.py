@@ -1,190 +1,203 @@
 """The ledger: what is known of every job, kept in Redis beside the queues.
 
-A job's row is opened before its message is published and closed by the very script that stores
-its result. So 'waiting' can be told from 'never heard of it', and a result is never there
-without the books saying so.
+A job's row is entered together with its place in the queue, and closed by the very script that
+stores its result. So 'waiting' can be told from 'never heard of it', a result is never there
+without the books saying so, and what Celery loses on the way is found and pushed again: ledger.lua
+says how.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 import time
-import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from importlib import resources
+from typing import Any, Final
 
 import redis
 
 from . import contract
 from .contract import ErrorCode, State
+from .ids import made_at, parse_chunk_id
+from .keys import Keys
+from .rows import Begun, Bounds, Entry, Outcome, Row
 
+#: Jobs that one call of the script deals with at most: it holds up everybody else.
+PAGE_JOBS: Final = 256
 
-def new_id() -> str:
-    """A job or batch id: a UUID of version 7, so that it tells when it was made."""
-    stamp = int(time.time() * 1000) << 80
-    random = secrets.randbits(74)
-    value = stamp | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
+#: Milliseconds for replicas to take over what was entered.
+REPLICAS_WAIT_MS: Final = 5000
 
-
-def made_at(job_or_batch_id: str) -> float | None:
-    """When an id of ours was made (Unix seconds); None for any other."""
-    try:
-        value = uuid.UUID(job_or_batch_id)
-    except ValueError:
-        return None
-    return (value.int >> 80) / 1000 if value.version == 7 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A finished chunk: one result for each item, or one error for all of them."""
-
-    results: list[dict[str, Any]] | None = None
-    error: dict[str, Any] | None = None
-
-    @classmethod
-    def failed(cls, code: ErrorCode, message: str) -> Outcome:
-        """All items of the chunk failed for the same reason."""
-        return cls(error=contract.failure(code, message))
-
-    @classmethod
-    def decode(cls, stored: bytes | str) -> Outcome:
-        """Read what Celery's result backend wrote."""
-        meta = json.loads(stored)
-        result = meta["result"]
-        if meta["status"] == "SUCCESS" and isinstance(result, list):
-            return cls(result)
-        # Celery itself failed the task: no worker knows its name, or its arguments do not fit.
-        about = result.get("exc_message") if isinstance(result, dict) else result
-        return cls.failed(ErrorCode.INTERNAL, f"{meta['status'].lower()}: {about}")
-
-    def result(self, index: int) -> dict[str, Any]:
-        """The result of one item."""
-        if self.results is None:
-            assert self.error is not None
-            return self.error
-        return self.results[index]
-
-
-#: KEYS: result, open, running, done, failed. ARGV: task id, result, its time to live, chunk number
-#: or -1, failed items, the batch's time to live.
-_FINISH = """
--- A script that has begun to write may go on writing: so results find room in a full Redis.
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
-if not redis.call('SET', KEYS[1], ARGV[2], 'NX', 'EX', ARGV[3]) then return end
-redis.call('PUBLISH', KEYS[1], ARGV[2])
-if ARGV[4] == '-1' then return end
-redis.call('SETBIT', KEYS[4], ARGV[4], 1)
-redis.call('EXPIRE', KEYS[4], ARGV[6])
-if ARGV[5] ~= '0' then
-  redis.call('HSET', KEYS[5], ARGV[4], ARGV[5])
-  redis.call('EXPIRE', KEYS[5], ARGV[6])
-end
-"""
+_SCRIPT: Final = resources.files(__package__).joinpath("ledger.lua").read_text()
 
 
 class Ledger:
-    """Reads and writes the books. Raises redis-py's errors as they are."""
+    """Reads and writes the books; thread-safe. Raises redis-py's errors as they are."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys = Keys(),  # noqa: B008 - immutable
+        *,
+        blob_ttl_s: int = contract.BLOB_TTL_S,
+        lease_s: float = contract.LEASE_S,
+    ) -> None:
         self._redis = client
-        self._finish = client.register_script(_FINISH)
+        self.keys = keys
+        self._blob_ttl_s = blob_ttl_s
+        self._lease_s = lease_s
+        self._script = client.register_script(_SCRIPT)
+
+    def _call(self, operation: str, *arguments: Any, pipe: Any = None) -> Any:
+        return self._script(args=[self.keys.prefix, operation, *arguments], client=pipe)
 
     # What producers do.
 
-    def open(self, task_ids: Iterable[str]) -> None:
-        """Enter jobs that are about to be published."""
-        now = time.time()
-        self._redis.zadd(contract.OPEN_KEY, dict.fromkeys(task_ids, now))
+    def enter(self, rows: Sequence[Row], bounds: Bounds, replicas: int = 0) -> list[Entry]:
+        """Enter jobs and queue them, each in one step, all in one round trip.
 
-    def withdraw(self, task_ids: Iterable[str]) -> None:
-        """Take back jobs that were entered and could not be published."""
-        self._redis.zrem(contract.OPEN_KEY, *task_ids)
+        What was entered before is not entered again, so a call whose answer was lost can be
+        repeated. Raises redis.TimeoutError when fewer than `replicas` have it all in time.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        for row in rows:
+            chunk = parse_chunk_id(row.id) or ()
+            terms = (bounds.max_items, bounds.max_blob_bytes, *chunk)
+            self._call("enter", row.id, row.encode(), *terms, pipe=pipe)
+        if replicas:
+            # On this very connection: it speaks of what was written before.
+            pipe.wait(replicas, REPLICAS_WAIT_MS)
+        answers = pipe.execute()
+        if replicas and (have := answers.pop()) < replicas:
+            raise redis.TimeoutError(f"{have} of {replicas} replicas have it (BLIPLINE_REPLICAS)")
+        return [Entry(answer) for answer in answers]
+
+    def open_batch(self, batch_id: str, fields: dict[str, Any], keep_s: int) -> dict[str, str]:
+        """Enter a batch's record if there is none; returns the one that is there."""
+        terms = (keep_s, keep_s + contract.TOMBSTONE_S)
+        answer = self._call(
+            "batch",
+            batch_id,
+            *terms,
+            fields["task"],
+            fields["chunk_items"],
+            fields["options"],
+        )
+        words = [word.decode() for word in answer]
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    def again(self, row: Row, failed_items: int) -> bool:
+        """Ask an ended job again; False where it is open, or nothing is kept of it."""
+        return bool(self._call("again", row.id, row.encode(), failed_items))
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Drop all that is known of jobs, whether they have ended or not."""
+        for page in _pages(task_ids):
+            self._call("forget", self._blob_ttl_s, *page)
 
     def cancel(self, job_or_batch_id: str) -> None:
         """Mark a job, or every chunk of a batch, as no longer wanted."""
-        self._redis.set(contract.cancel_key(job_or_batch_id), 1, ex=contract.BATCH_TTL_S)
+        self._call("cancel", job_or_batch_id, contract.RESULT_TTL_S + contract.TOMBSTONE_S)
 
     def look_up(self, task_id: str) -> tuple[State, Outcome | None]:
         """What is known of a job, and how it ended if it did."""
+        return self.look_up_all([task_id])[0]
+
+    def look_up_all(self, task_ids: Sequence[str]) -> list[tuple[State, Outcome | None]]:
+        """What is known of jobs, in one round trip."""
         # No transaction: a full Redis refuses even to read in one. So the result comes last, or a
         # job that ends meanwhile would be neither open nor done.
         pipe = self._redis.pipeline(transaction=False)
-        pipe.zscore(contract.OPEN_KEY, task_id)
-        pipe.zscore(contract.RUNNING_KEY, task_id)
-        pipe.exists(contract.cancel_key(task_id))
-        pipe.get(contract.result_key(task_id))
-        opened, begun, cancelled, stored = pipe.execute()
-        if stored is not None:
-            outcome = Outcome.decode(stored)
-            return _ended_as(outcome.result(0)), outcome
-        if cancelled:
-            return State.CANCELLED, None
-        if opened is not None:
-            return (State.QUEUED if begun is None else State.RUNNING), None
-        return _gone(task_id), None
+        for task_id in task_ids:
+            pipe.zscore(self.keys.open, task_id)
+            pipe.zscore(self.keys.running, task_id)
+            pipe.exists(self.keys.cancelled(task_id))
+            pipe.get(self.keys.result(task_id))
+        answers = iter(pipe.execute())
+        return [
+            _state(task_id, *four)
+            for task_id, *four in zip(task_ids, answers, answers, answers, answers, strict=True)
+        ]
+
+    def rows(self, task_ids: Sequence[str]) -> list[Row | None]:
+        """Rows that are kept: of open jobs, and for a time of those that failed."""
+        found = self._redis.mget([self.keys.row(task_id) for task_id in task_ids])
+        return [
+            None if text is None else Row.decode(task_id, text)
+            for task_id, text in zip(task_ids, found, strict=True)
+        ]
 
     def outcomes(self, task_ids: Sequence[str]) -> list[Outcome | None]:
         """How jobs ended; None for those without a stored result."""
-        stored = self._redis.mget([contract.result_key(task_id) for task_id in task_ids])
+        stored = self._redis.mget([self.keys.result(task_id) for task_id in task_ids])
         return [None if one is None else Outcome.decode(one) for one in stored]
 
-    # What workers do.
+    def touch(self, shas: Sequence[str]) -> list[bool]:
+        """Keep uploads until their jobs are entered; which of them are held at all."""
+        held = self._call("touch", contract.UPLOAD_TTL_S, *shas) if shas else []
+        return [bool(one) for one in held]
 
-    def begin(self, task_id: str) -> tuple[Outcome | None, bool]:
-        """Note that a chunk is begun.
+    # What consumers do.
 
-        Returns its result, if it has one already, and whether it is cancelled.
-        """
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.get(contract.result_key(task_id))
-        pipe.exists(*_cancel_keys(task_id))
-        pipe.zadd(contract.RUNNING_KEY, {task_id: time.time()})
-        # The mark tells producers how far the job is; a full Redis that refuses it stops no work.
-        stored, cancelled, _ = pipe.execute(raise_on_error=False)
-        for answer in (stored, cancelled):
-            if isinstance(answer, Exception):
-                raise answer
-        if stored is None:
-            return None, bool(cancelled)
-        # Delivered again after it had ended: nothing will be stored, so nothing would close it.
-        self._redis.zrem(contract.RUNNING_KEY, task_id)
-        return Outcome.decode(stored), False
-
-    def cancelled(self, task_ids: Sequence[str]) -> set[str]:
-        """Which of these chunks somebody has cancelled."""
-        pipe = self._redis.pipeline(transaction=False)
-        for task_id in task_ids:
-            pipe.exists(*_cancel_keys(task_id))
-        return {task_id for task_id, yes in zip(task_ids, pipe.execute(), strict=True) if yes}
-
-    def finish(self, task_id: str, stored: str, failed_items: int, ttl_s: int) -> None:
-        """Store a job's result, tell those who wait for it, and close its row, all at once.
-
-        The first result of a job stays: a chunk that was delivered twice counts once.
-        """
-        chunk = contract.parse_chunk_id(task_id)
-        batch_id, number = chunk or ("", -1)
-        self._finish(
-            keys=[
-                contract.result_key(task_id),
-                contract.OPEN_KEY,
-                contract.RUNNING_KEY,
-                contract.batch_done_key(batch_id),
-                contract.batch_failed_key(batch_id),
-            ],
-            args=[task_id, stored, ttl_s, number, failed_items, contract.BATCH_TTL_S],
+    def begin(self, task_id: str, *, asked_in_message: bool) -> Begun:
+        """Note that a job is begun, if it is to be run here and now."""
+        what, *more = self._call("begin", task_id, int(asked_in_message), self._lease_s)
+        if what == b"done":
+            return Begun(outcome=Outcome.decode(more[0]))
+        if what != b"run":
+            return Begun()
+        cancelled, attempts, suspects, asked = more
+        return Begun(
+            run=True,
+            cancelled=bool(cancelled),
+            attempts=attempts,
+            suspects={int(place): deaths for place, deaths in json.loads(suspects).items()},
+            asked=json.loads(asked) if asked else None,
         )
 
+    def beat(self, task_ids: Iterable[str]) -> set[str]:
+        """A sign of life for jobs that are being run; returns those that somebody has cancelled."""
+        cancelled: set[str] = set()
+        for page in _pages(list(task_ids)):
+            cancelled.update(name.decode() for name in self._call("beat", *page))
+        return cancelled
 
-def _cancel_keys(task_id: str) -> list[str]:
-    chunk = contract.parse_chunk_id(task_id)
-    names = [task_id] if chunk is None else [task_id, chunk[0]]
-    return [contract.cancel_key(name) for name in names]
+    def suspect(self, task_id: str, suspects: dict[int, int]) -> None:
+        """Note which item is tried now: should this consumer die, the next one knows of which."""
+        self._redis.hset(self.keys.suspects, task_id, json.dumps(suspects))
+
+    def finish(self, task_id: str, stored: str, failed_items: int, *, dead: bool = False) -> None:
+        """Store a job's result, tell those who wait for it, and close its row, all at once.
+
+        The first result of a job stays: a chunk that was delivered twice counts once. -1 failed
+        items are all of them; `dead` puts the job among the dead letters.
+        """
+        terms = (contract.RESULT_TTL_S, failed_items, int(dead), self._blob_ttl_s)
+        self._call("finish", task_id, stored, *terms)
+
+    def sweep(self, pause_s: float) -> int:
+        """Push lost jobs again; returns their number.
+
+        Whoever comes within `pause_s` after another sweep does nothing.
+        """
+        return int(self._call("sweep", max(1, int(pause_s * 1000)), self._lease_s))
+
+
+def _pages(task_ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (task_ids[at : at + PAGE_JOBS] for at in range(0, len(task_ids), PAGE_JOBS))
+
+
+def _state(
+    task_id: str, opened: Any, begun: Any, cancelled: Any, stored: Any
+) -> tuple[State, Outcome | None]:
+    if stored is not None:
+        outcome = Outcome.decode(stored)
+        return _ended_as(outcome.result(0)), outcome
+    if cancelled:
+        return State.CANCELLED, None
+    if opened is not None:
+        return (State.QUEUED if begun is None else State.RUNNING), None
+    return _gone(task_id), None
 
 
 def _ended_as(result: dict[str, Any]) -> State:

@@ -1,25 +1,40 @@
-"""Publishing chunks as Celery messages."""
+"""Publishing chunks: into the ledger, which queues them, and only while there is room."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import redis
-from celery import Celery
-from kombu.exceptions import BatchPublishError
 
-from .connection import BROKER_TRANSPORT_OPTIONS
+from . import blobs, contract
+from .connection import is_out_of_memory
 from .contract import Queue, Task
+from .errors import InvalidInput, JobUnknown, QueueFull
+from .ids import parse_chunk_id
 from .ledger import Ledger
+from .message import event_channel, sent_event, task_message
+from .patience import Patience
+from .rows import Bounds, Entry, Row
+from .settings import ClientSettings
 
 #: Messages sent to Redis in one round trip. Larger groups hardly publish faster.
 PIPELINE_MESSAGES: Final = 128
-#: How often a group is published again when the connection broke under it.
-PUBLISH_ATTEMPTS: Final = 4
+#: Part of Redis's `maxmemory` from which on it takes no new work: what is open needs the rest.
+FULL_AT: Final = 0.9
+#: Seconds between two looks at how full Redis is.
+LOOK_AT_MEMORY_S: Final = 1.0
+#: Seconds between two tries at a queue that is full.
+LONGEST_PAUSE_S: Final = 0.5
+#: Whose turn a job takes that names no submitter.
+ANYONE: Final = "anyone"
+
+#: What to do while a queue is full.
+WhenFull = Literal["wait", "raise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,72 +61,148 @@ class Chunk:
         more = f" (+{len(self.items) - 1} more)" if len(self.items) > 1 else ""
         return f"{image} {about[:120]!r}{more}".lstrip() if about else f"{image}{more}"
 
-
-class Publisher:
-    """Enters chunks in the ledger and publishes them; thread-safe.
-
-    The app has no result backend: with one, Celery would subscribe to every result it publishes.
-    """
-
-    def __init__(self, redis_url: str, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._app = Celery("blipline.producer", broker=redis_url, set_as_current=False)
-        self._app.conf.update(
-            broker_transport_options=BROKER_TRANSPORT_OPTIONS,
-            broker_connection_timeout=BROKER_TRANSPORT_OPTIONS["socket_connect_timeout"],
-            task_serializer="json",
-            accept_content=["json"],
-            task_ignore_result=True,
-            # Redis being away is an error that the caller hears of at once.
-            task_publish_retry=False,
+    def row(self, queue: Queue, submitter: str) -> Row:
+        """This chunk as the ledger holds it."""
+        asked = {"task": self.task.short, "items": self.items, "options": self.options}
+        images = dict.fromkeys(str(item.get("image", "")) for item in self.items)
+        return Row(
+            self.id,
+            queue.value,
+            submitter,
+            len(self.items),
+            tuple(contract.blob_hash(image) for image in images if contract.is_blob(image)),
+            task_message(self.id, self.task, queue, self.summary),
+            json.dumps(asked, separators=(",", ":")),
         )
 
-    def publish(self, chunk: Chunk, queue: Queue) -> None:
-        """Publish one chunk; Flower shows it from now on."""
-        self._ledger.open([chunk.id])
-        try:
-            with self._app.producer_pool.acquire(block=True) as producer:
-                self._send(producer, chunk, queue, announce=True)
-        except Exception:
-            # The caller hears of it, and has no id to ask about.
-            with suppress(redis.RedisError):
-                self._ledger.withdraw([chunk.id])
-            raise
 
-    def publish_many(self, chunks: Sequence[Chunk], queue: Queue) -> None:
-        """Publish chunks in one round trip, PIPELINE_MESSAGES of them at most.
+class Publisher:
+    """Thread-safe, and safe after a fork."""
+
+    def __init__(self, client: redis.Redis, ledger: Ledger, settings: ClientSettings) -> None:
+        self._redis = client
+        self._ledger = ledger
+        self._settings = settings
+        self._memory = _Memory(client)
+        self._database = client.connection_pool.connection_kwargs.get("db") or 0
+        max_blob_bytes = settings.max_blob_mb << 20
+        self._bounds = {
+            Queue.INTERACTIVE: Bounds(settings.max_queued_interactive, max_blob_bytes),
+            Queue.BULK: Bounds(settings.max_queued_bulk, max_blob_bytes),
+        }
+
+    def publish(self, chunk: Chunk, when_full: WhenFull) -> None:
+        """Publish one interactive chunk; Flower shows it from now on."""
+        row = chunk.row(Queue.INTERACTIVE, self._settings.submitter or ANYONE)
+        self._enter([row], Queue.INTERACTIVE, when_full)
+        channel = event_channel(self._ledger.keys.prefix, self._database)
+        with suppress(redis.RedisError):
+            # For monitors alone: the job is in.
+            event = sent_event(chunk.id, chunk.task, Queue.INTERACTIVE, chunk.summary)
+            self._redis.publish(channel, event)
+
+    def publish_many(self, chunks: Sequence[Chunk], when_full: WhenFull) -> None:
+        """Publish chunks of one batch in one round trip, PIPELINE_MESSAGES of them at most.
 
         A stream of bulk chunks is not announced one by one: Flower shows each as it is received.
         """
-        self._ledger.open([chunk.id for chunk in chunks])
-        for attempt in range(PUBLISH_ATTEMPTS):
-            try:
-                with (
-                    self._app.producer_pool.acquire(block=True) as producer,
-                    producer.batch(max_size=PIPELINE_MESSAGES),
-                ):
-                    for chunk in chunks:
-                        self._send(producer, chunk, queue, announce=False)
-                return
-            except BatchPublishError:
-                # A part may be in. The same ids again do no harm: a second delivery joins the
-                # first, or is answered from its stored result.
-                if attempt == PUBLISH_ATTEMPTS - 1:
-                    raise
-                time.sleep(0.1 * 2**attempt)
+        batch_id, _ = parse_chunk_id(chunks[0].id) or (ANYONE, 0)
+        submitter = self._settings.submitter or batch_id
+        self._enter([one.row(Queue.BULK, submitter) for one in chunks], Queue.BULK, when_full)
 
-    def close(self) -> None:
-        """Give the connections back."""
-        self._app.close()
+    def upload(self, images: Sequence[bytes], when_full: WhenFull) -> list[str]:
+        """Store images; returns their references, in order."""
+        references: list[str] = []
 
-    def _send(self, producer: Any, chunk: Chunk, queue: Queue, *, announce: bool) -> None:
-        amqp = self._app.amqp
-        message = amqp.as_task_v2(
-            chunk.id,
-            chunk.task.value,
-            kwargs={"items": chunk.items, "options": chunk.options},
-            argsrepr="",
-            kwargsrepr=chunk.summary,
-            create_sent_event=announce,
+        def store() -> None:
+            references.extend(blobs.upload(self._redis, self._ledger, images))
+
+        self.with_room(store, when_full)
+        return references
+
+    def _enter(self, rows: list[Row], queue: Queue, when_full: WhenFull) -> None:
+        left = rows
+
+        def enter() -> str | None:
+            nonlocal left
+            left, problem = self._try(left, queue)
+            if problem is not None:
+                # Uploads wait for their jobs for a time only.
+                self._ledger.touch([sha for row in left for sha in row.blobs])
+            return problem
+
+        self.with_room(enter, when_full)
+
+    def with_room(self, act: Callable[[], str | None], when_full: WhenFull) -> None:
+        """Act until it finds room; `act` says why there is none. Raises QueueFull as asked."""
+        patience = Patience(None, LONGEST_PAUSE_S)
+        while (problem := self._memory.problem() or _when_room(act)) is not None:
+            if when_full == "raise":
+                raise QueueFull(f"{problem}: try again later")
+            patience.pause()
+
+    def _try(self, rows: list[Row], queue: Queue) -> tuple[list[Row], str | None]:
+        """The rows that there is no room for, and why."""
+        answers = self._ledger.enter(rows, self._bounds[queue], self._settings.replicas)
+        entries = dict(zip(rows, answers, strict=True))
+        for row, entry in entries.items():
+            _raise_if_wrong(row, entry)
+        left = [row for row in rows if entries[row] in (Entry.FULL, Entry.BLOBS_FULL)]
+        return left, self._why(entries[left[0]], queue) if left else None
+
+    def _why(self, entry: Entry, queue: Queue) -> str:
+        if entry is Entry.BLOBS_FULL:
+            return (
+                f"the images that open jobs name have {self._settings.max_blob_mb:,} MiB "
+                "(BLIPLINE_MAX_BLOB_MB)"
+            )
+        bound = self._bounds[queue].max_items
+        return f"the queue {queue} holds {bound:,} items (BLIPLINE_MAX_QUEUED_{queue.upper()})"
+
+
+class _Memory:
+    """Notices in time that Redis has little memory left."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._look_at = 0.0
+        self._problem: str | None = None
+
+    def problem(self) -> str | None:
+        """Why Redis should take no more, as of a moment ago."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_AT_MEMORY_S
+            self._problem = self._look()
+        return self._problem
+
+    def _look(self) -> str | None:
+        try:
+            memory: dict[str, Any] = self._redis.info("memory")
+        except redis.exceptions.NoPermissionError:
+            # Not every user may ask. Then it is full when it says so.
+            return None
+        used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+        if not most or used < FULL_AT * most:
+            return None
+        return f"Redis holds {used >> 20:,} of {most >> 20:,} MiB (its `maxmemory`)"
+
+
+def _when_room(act: Callable[[], str | None]) -> str | None:
+    try:
+        return act()
+    except redis.ResponseError as error:
+        if is_out_of_memory(error):
+            return "Redis is full (its `maxmemory`)"
+        raise
+
+
+def _raise_if_wrong(row: Row, entry: Entry) -> None:
+    batch_id, number = parse_chunk_id(row.id) or (row.id, 0)
+    if entry is Entry.DELETED:
+        raise JobUnknown(f"batch {batch_id} was deleted while it was being submitted")
+    if entry is Entry.DIFFERS:
+        raise InvalidInput(
+            f"batch_id={batch_id!r}: chunk {number} was submitted before with other items. The "
+            "same items in the same order go on with a batch; others need another id"
         )
-        amqp.send_task_message(producer, chunk.task.value, message, queue=queue.value)

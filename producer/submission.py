@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -14,10 +15,11 @@ import redis
 from . import blobs, contract
 from .blobs import ImageSource
 from .connection import reaching
-from .contract import Item, ItemError, Queue, Task
+from .contract import Item, ItemError, Task
 from .errors import InvalidInput
-from .publish import PIPELINE_MESSAGES, Chunk, Publisher
-from .settings import ClientSettings
+from .ids import chunk_id
+from .ledger import Ledger
+from .publish import PIPELINE_MESSAGES, Chunk, Publisher, WhenFull
 
 #: Seconds that a chunk may wait for others to be published with it. A full group of URLs is ready
 #: in about this time; local images, which are read and uploaded, take longer.
@@ -26,74 +28,119 @@ PUBLISH_AFTER_S: Final = 0.02
 #: Fields of an item that hold lists or objects; what is wrong inside of them the worker finds out.
 _STRUCTURED: Final = ("error", "history", "texts")
 
+_FIELDS: Final = tuple(Item.model_fields)
+
 #: An item of a batch: an image alone, or a mapping with what the contract says of its task.
 ItemSource = ImageSource | Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for all of a batch."""
+
+    batch_id: str
+    task: Task
+    options: dict[str, Any]
+    chunk_items: int
+    #: Seconds that results are kept.
+    keep_s: int
+    when_full: WhenFull
+
+
 class Submission:
-    """One pass over the items of one batch."""
+    """One pass over the items of one batch; a second pass goes on where the first broke off."""
 
     def __init__(
-        self, batch_id: str, task: Task, options: dict[str, Any], chunk_items: int
+        self, terms: Terms, client: redis.Redis, ledger: Ledger, publisher: Publisher, url: str
     ) -> None:
-        self.batch_id = batch_id
-        self._task = task
-        self._options = options
-        self._chunk_items = chunk_items
+        self._terms = terms
+        self._redis = client
+        self._ledger = ledger
+        self._publisher = publisher
+        self._url = url
+        self._key = ledger.keys.batch(terms.batch_id)
 
-    def run(
-        self,
-        items: Iterable[ItemSource],
-        client: redis.Redis,
-        publisher: Publisher,
-        settings: ClientSettings,
-        on_submitted: Callable[[int], None],
-    ) -> None:
+    def run(self, items: Iterable[ItemSource], on_submitted: Callable[[int], None]) -> None:
         """Publish everything; `on_submitted` hears the number of items that are in so far."""
-        url, total = settings.redis_url, 0
-        with reaching(url):
-            self._begin(client)
+        total = 0
+        with reaching(self._url):
+            record = self._begin()
+        # The deadline of a second pass is that of the first.
+        options = json.loads(record["options"])
         try:
             # What the caller's iterable raises is the caller's: it is read outside of `reaching`.
-            for group in _grouped(self._chunks(items, client, settings)):
-                with reaching(url):
-                    publisher.publish_many(group, Queue.BULK)
-                    total += sum(len(chunk.items) for chunk in group)
-                    self._record(client, total=total)
+            for group in _grouped(self._chunks(items, options)):
+                with reaching(self._url):
+                    self._publisher.publish_many(group, self._terms.when_full)
+                total += sum(len(chunk.items) for chunk in group)
                 on_submitted(total)
         except BaseException:
-            # Cut short, the batch is what is in: whoever waits for it must not wait for ever.
-            with suppress(redis.RedisError):
-                self._record(client, total=total, submitted=1)
+            if record["submitted"] == "0":
+                # Cut short, the batch is what is in: who waits for it must not wait for ever.
+                with suppress(redis.RedisError):
+                    self._redis.hset(self._key, mapping={"submitted": 1, "cut": 1})
             raise
-        with reaching(url):
-            self._record(client, total=total, submitted=1)
+        with reaching(self._url):
+            self._close(total)
 
-    def _begin(self, client: redis.Redis) -> None:
-        key = contract.batch_key(self.batch_id)
-        if not client.hsetnx(key, "task", self._task.value):
-            raise InvalidInput(f"batch_id={self.batch_id!r}: there is a batch of this id already")
-        self._record(client, chunk_items=self._chunk_items, total=0, submitted=0)
+    def _begin(self) -> dict[str, str]:
+        record: dict[str, str] = {}
+        self._publisher.with_room(lambda: record.update(self._open()), self._terms.when_full)
+        return record
 
-    def _chunks(
-        self, items: Iterable[ItemSource], client: redis.Redis, settings: ClientSettings
-    ) -> Iterator[Chunk]:
+    def _open(self) -> dict[str, str]:
+        terms = self._terms
+        wanted = {
+            "task": terms.task.value,
+            "chunk_items": str(terms.chunk_items),
+            "options": json.dumps(terms.options, sort_keys=True),
+        }
+        record = self._ledger.open_batch(terms.batch_id, wanted, terms.keep_s)
+        for name, value in wanted.items():
+            if _timeless(record[name]) != _timeless(value):
+                raise InvalidInput(
+                    f"batch_id={terms.batch_id!r}: there is a batch of this id, with {name} "
+                    f"{record[name]} and not {value}: go on with the same, or choose another id"
+                )
+        return record
+
+    def _close(self, total: int) -> None:
+        known = int(self._redis.hget(self._key, "total") or 0)
+        if known > total:
+            raise InvalidInput(
+                f"batch_id={self._terms.batch_id!r}: {known:,} items were submitted before, and "
+                f"only {total:,} now. They go on; a batch of other items needs another id"
+            )
+        self._redis.hset(self._key, "submitted", 1)
+
+    def _chunks(self, items: Iterable[ItemSource], options: dict[str, Any]) -> Iterator[Chunk]:
         stream = iter(items)
         number = 0
-        while sources := list(islice(stream, self._chunk_items)):
+        while sources := list(islice(stream, self._terms.chunk_items)):
             ready = [_prepare(source) for source in sources]
-            with reaching(settings.redis_url):
-                _upload(ready, client, settings.blob_ttl_s)
-            task_id = contract.chunk_id(self.batch_id, number)
-            yield Chunk(task_id, self._task, ready, self._options)
+            with reaching(self._url):
+                self._upload(ready)
+            task_id = chunk_id(self._terms.batch_id, number)
+            yield Chunk(task_id, self._terms.task, ready, options)
             number += 1
 
-    def _record(self, client: redis.Redis, **fields: int) -> None:
-        key = contract.batch_key(self.batch_id)
-        pipe = client.pipeline()
-        pipe.hset(key, mapping=dict(fields.items()))
-        pipe.expire(key, contract.BATCH_TTL_S)
-        pipe.execute()
+    def _upload(self, items: list[dict[str, Any]]) -> None:
+        """Replace the bytes of local images by references."""
+        local = [item for item in items if isinstance(item.get("image"), bytes)]
+        if local:
+            images = [item["image"] for item in local]
+            references = self._publisher.upload(images, self._terms.when_full)
+            for item, reference in zip(local, references, strict=True):
+                item["image"] = reference
+
+
+def _timeless(value: str) -> str:
+    """A term of a batch, without what differs each time that it is submitted."""
+    if not value.startswith("{"):
+        return value
+    options = json.loads(value)
+    options.pop("deadline", None)
+    return json.dumps(options, sort_keys=True)
 
 
 def _grouped(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
@@ -111,15 +158,6 @@ def _grouped(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
         yield group
 
 
-def _upload(items: list[dict[str, Any]], client: redis.Redis, ttl_s: int) -> None:
-    """Replace the bytes of local images by references."""
-    local = [item for item in items if isinstance(item.get("image"), bytes)]
-    if local:
-        references = blobs.upload(client, [item["image"] for item in local], ttl_s)
-        for item, reference in zip(local, references, strict=True):
-            item["image"] = reference
-
-
 def _prepare(source: ItemSource) -> dict[str, Any]:
     """An item as the contract has it, its image still bytes where it is local.
 
@@ -127,8 +165,8 @@ def _prepare(source: ItemSource) -> dict[str, Any]:
     """
     item = dict(source) if isinstance(source, Mapping) else {"image": source}
     for name, value in item.items():
-        if name not in Item.model_fields:
-            return _failed(item, f"{name}: no such name; there are {', '.join(Item.model_fields)}")
+        if name not in _FIELDS:
+            return _failed(item, f"{name}: no such name; there are {', '.join(_FIELDS)}")
         problem = None if name == "image" else _problem(name, value)
         if problem is not None:
             return _failed(item, f"{name}: {problem}")

@@ -12,6 +12,7 @@ import redis
 from celery import Celery
 
 from config.celeryconfig import celery_settings
+from config.settings import WorkerSettings
 from demo.stack import running_redis
 from producer import Client
 
@@ -60,7 +61,7 @@ def client(redis_url: str) -> Iterator[Client]:
 def finish(redis_url: str) -> Iterator[Callable[[str, list[dict[str, Any]]], None]]:
     """Stores a chunk's results as a worker does: `finish(task_id, results)`."""
     app = Celery("tests", set_as_current=False)
-    app.conf.update(celery_settings(redis_url))
+    app.conf.update(celery_settings(WorkerSettings(redis_url=redis_url)))
 
     def store(task_id: str, results: list[dict[str, Any]]) -> None:
         app.backend.store_result(task_id, results, "SUCCESS")

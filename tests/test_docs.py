@@ -10,12 +10,15 @@ import pytest
 
 from config.settings import WorkerSettings
 from producer.cli.entry import blipline
+from producer.cli.exits import Exit
 from producer.contract import ErrorCode, Options, Task
 from worker.models import FAMILIES, PRECISIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 TASKS = (ROOT / "docs" / "tasks.md").read_text()
+BATCHES = (ROOT / "docs" / "batches.md").read_text()
 
 
 def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -30,7 +33,7 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str
 
 @pytest.mark.parametrize("name", WorkerSettings.model_fields)
 def test_every_setting_stands_in_the_table(name: str) -> None:
-    assert re.search(rf"^\| `{name.upper()}` \|", README, re.MULTILINE)
+    assert re.search(rf"^\| `{name.upper()}` \|", SETTINGS, re.MULTILINE)
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
@@ -55,9 +58,12 @@ def test_every_task_is_shown_as_a_message_and_offered_by_a_family(task: Task) ->
     assert re.search(rf"^\| BLIP.*`{task.short}`", README, re.MULTILINE)
 
 
-def test_every_example_of_a_task_is_a_program() -> None:
-    for example in re.findall(r"^```python\n(.*?)^```", TASKS, re.MULTILINE | re.DOTALL):
-        compile(example, "docs/tasks.md", "exec")
+@pytest.mark.parametrize("page", [TASKS, BATCHES], ids=["tasks", "batches"])
+def test_every_example_is_a_program(page: str) -> None:
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert examples
+    for example in examples:
+        compile(example, "an example", "exec")
 
 
 @pytest.mark.parametrize("architecture", {family.architecture for family in FAMILIES})
@@ -76,6 +82,17 @@ def test_every_precision_is_named(precision: str) -> None:
 @pytest.mark.parametrize("path", commands(blipline), ids=" ".join)
 def test_every_command_is_documented(path: tuple[str, ...]) -> None:
     assert f"blipline {' '.join(path)}" in README
+
+
+@pytest.mark.parametrize("verb", [path[1] for path in commands(blipline) if path[0] == "batch"])
+def test_what_can_be_done_with_a_batch_is_explained(verb: str) -> None:
+    assert re.search(rf"`{verb} photos`|^blipline batch {verb} |batch {verb} photos", BATCHES, re.M)
+
+
+@pytest.mark.parametrize("code", [code for code in Exit if code <= Exit.QUEUE_FULL])
+def test_the_exit_codes_stand_in_the_readme(code: Exit) -> None:
+    (sentence,) = re.findall(r"Exit codes: ([^.]*)\.", README)
+    assert re.search(rf"\b{code.value} \w", sentence)
 
 
 def test_the_readme_is_short_enough_to_be_read() -> None:

@@ -33,6 +33,7 @@ def test_children_get_an_argument_that_equals_the_default(monkeypatch: pytest.Mo
         ("vqa_template", "What?", "must contain {question}"),
         ("precision", "fp8", "BLIPLINE_PRECISION='fp8'"),
         ("redis_url", "http://x", "redis://"),
+        ("submitter", "team a", "at most 64 letters"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value(name: str, value: str, about: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import redis
 
-from producer import contract
+from producer.keys import Keys
 from worker.items import Row, Terms
 from worker.refused import Result
 
@@ -20,8 +20,15 @@ log = logging.getLogger(__name__)
 class AnswerCache:
     """A cache, so whatever goes wrong with it only costs time. Off where `ttl_s` is 0."""
 
-    def __init__(self, client: redis.Redis, ttl_s: int, jpeg_draft: int = 0) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        ttl_s: int,
+        jpeg_draft: int = 0,
+        keys: Keys = Keys(),  # noqa: B008 - immutable
+    ) -> None:
         self._redis = client
+        self._keys = keys
         self._ttl_s = ttl_s
         self._jpeg_draft = jpeg_draft
 
@@ -32,7 +39,7 @@ class AnswerCache:
         asked = [row.task.short, row.text, row.history, row.texts]
         seen = [image_hash, self._jpeg_draft, revision]
         known = json.dumps([seen, asked, asdict(terms.options)])
-        return contract.answer_key(hashlib.sha256(known.encode()).hexdigest())
+        return self._keys.answer(hashlib.sha256(known.encode()).hexdigest())
 
     def get(self, keys: Sequence[str | None]) -> list[Result | None]:
         """The answer behind each key, where there is one."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property, partial
 from typing import Any
 
 import redis
 from celery import states
 from celery.backends.redis import RedisBackend
 
+from producer.address import without_password
+from producer.connection import connect
+from producer.contract import DEAD_CODES
+from producer.keys import Keys
 from producer.ledger import Ledger
 
 
@@ -16,7 +21,29 @@ class LedgerBackend(RedisBackend):
 
     The first result of a task stays: a chunk that was delivered twice keeps one answer, without
     the look-up that Celery's own backend makes before each write.
+
+    Its Redis is the one of Celery's setting `blipline_redis_url_with_password`: Celery's own
+    parameters cannot say all that producer/address.py can.
     """
+
+    @cached_property
+    def client(self) -> redis.Redis:
+        """One patient client for all threads."""
+        return connect(self._redis_url, patient=True)
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        conf = self.app.conf
+        prefix = conf["result_backend_transport_options"]["global_keyprefix"]
+        return Ledger(self.client, Keys(prefix), blob_ttl_s=conf["blipline_blob_ttl_s"])
+
+    @property
+    def _redis_url(self) -> str:
+        return str(self.app.conf["blipline_redis_url_with_password"])
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """Where results are stored, for people."""
+        return self._redis_url if include_password else without_password(self._redis_url)
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Also wait out what Redis itself refuses for a time: full, loading, a replica.
@@ -40,7 +67,11 @@ class LedgerBackend(RedisBackend):
             result=result, state=state, traceback=traceback, request=request
         )
         meta["task_id"] = task_id
-        failed = sum("error" in one for one in result) if state == states.SUCCESS else 1
-        ledger = Ledger(self.client)
-        self.ensure(ledger.finish, (task_id, self.encode(meta), failed, self.expires))
+        succeeded = state == states.SUCCESS
+        # Celery fails a task for reasons of its own: then all of it failed.
+        errors = [one["error"]["code"] for one in result if "error" in one] if succeeded else []
+        failed = len(errors) if succeeded else -1
+        dead = not succeeded or not DEAD_CODES.isdisjoint(errors)
+        store = partial(self._ledger.finish, dead=dead)
+        self.ensure(store, (task_id, self.encode(meta), failed))
         return result

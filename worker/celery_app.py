@@ -12,28 +12,31 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from typing import Any, Final
 
 from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from producer.connection import connect
 from producer.errors import InvalidInput
+from producer.keys import Keys
 from producer.ledger import Ledger
 from worker import child
+from worker.answering import Answerer, Answering, NullAnswerer
 from worker.answers import AnswerCache
 from worker.child import READY_FILE
 from worker.chunks import ChunkRunner
 from worker.engine.client import EngineClient
-from worker.engine.protocol import private_dir, socket_path
+from worker.engine.protocol import EngineInfo, private_dir, socket_path
 from worker.fetch import Fetcher
 from worker.pictures import Pictures
 from worker.tasks import register
+from worker.upkeep import Upkeep
 
 #: Seconds that an engine started by a consumer outlives its last consumer.
 LINGER_S: Final = 30.0
@@ -61,8 +64,10 @@ class Consumer:
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
             private_hosts=settings.fetch_private_hosts,
+            keys=Keys(settings.key_prefix),
         )
-        self._stop = threading.Event()
+        self._keys = Keys(settings.key_prefix)
+        self._upkeep: Upkeep | None = None
 
     def start(self) -> ChunkRunner:
         """Wait for the engine, then be ready to run chunks."""
@@ -70,20 +75,26 @@ class Consumer:
         info = self._engine.info(ENGINE_START_S)
         for model in info.models:
             log.info("engine %d runs %s (%s)", info.pid, model.name, model.revision)
+        ledger = Ledger(self._redis, self._keys, lease_s=self._settings.lease_s)
+        runner = ChunkRunner(ledger, self._answering(info))
+        self._upkeep = Upkeep(ledger, runner, self._settings.sweep_s)
+        self._upkeep.start()
+        return runner
+
+    def _answering(self, info: EngineInfo) -> Answering:
         settings = self._settings
+        if not info.models:
+            return NullAnswerer()
         pictures = Pictures(
             self._fetcher, self._engine, info, settings.max_image_pixels, settings.jpeg_draft
         )
-        answers = AnswerCache(self._redis, settings.answer_cache_s, settings.jpeg_draft)
-        runner = ChunkRunner(Ledger(self._redis), pictures, self._engine, answers)
-        threading.Thread(
-            target=runner.watch_cancellations, args=(self._stop,), name="cancel-watch", daemon=True
-        ).start()
-        return runner
+        answers = AnswerCache(self._redis, settings.answer_cache_s, settings.jpeg_draft, self._keys)
+        return Answerer(pictures, self._engine, answers)
 
     def close(self) -> None:
         """Let go of everything."""
-        self._stop.set()
+        if self._upkeep is not None:
+            self._upkeep.stop()
         self._engine.close()
         self._fetcher.close()
         self._redis.close()
@@ -114,9 +125,17 @@ def _settings() -> WorkerSettings:
 # What it warns of, code in a pickled message, cannot come in: consumers accept JSON alone.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
+# Celery would cancel what runs when a connection is lost, and cannot with threads; it says so, with
+# a traceback, at each reconnect.
+warnings.filterwarnings(
+    "ignore",
+    r"(?s).*worker_cancel_long_running_tasks_on_connection_loss",
+    CPendingDeprecationWarning,
+)
+
 settings = _settings()
 app = Celery("blipline", events="worker.events:ThreadSafeEvents")
-app.conf.update(celery_settings(settings.redis_url))
+app.conf.update(celery_settings(settings))
 register(app, lambda: _runner)
 
 _consumer: Consumer

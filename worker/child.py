@@ -12,16 +12,31 @@ from typing import Final
 #: lives, so end of file tells its death, however it died.
 LIFELINE_FD: Final = "BLIPLINE_LIFELINE_FD"
 
-#: A child touches this file when it serves; a consumer removes it when it begins to shut down, and
-#: an engine goes on touching it for as long as its loop turns.
+#: A child writes its process id there when it serves; a consumer removes the file when it begins to
+#: shut down, and an engine goes on touching it for as long as its loop turns.
 READY_FILE: Final = "BLIPLINE_CHILD_READY_FILE"
 
 
 def announce() -> None:
-    """Tell the supervisor, if there is one, that this process serves."""
+    """Tell the supervisor, if there is one, that this process serves; again as a sign of life."""
     path = os.environ.get(READY_FILE)
-    if path is not None:
+    if path is None:
+        return
+    if announced_by(Path(path)) == os.getpid():
         Path(path).touch()
+        return
+    # All at once: the supervisor may look at any moment.
+    fresh = Path(f"{path}.{os.getpid()}")
+    fresh.write_text(str(os.getpid()))
+    fresh.replace(path)
+
+
+def announced_by(path: Path) -> int | None:
+    """Which process serves, by what this file says."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def withdraw() -> None:

@@ -1,4 +1,4 @@
-"""Working off one chunk: check its items, get their images, ask the engine, collect the answers."""
+"""Working off one chunk: from a message that was delivered to the results that are stored."""
 
 from __future__ import annotations
 
@@ -6,86 +6,95 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis
 
 from producer import contract
-from producer.contract import MAX_CHUNK_ITEMS, ErrorCode, Task
-from producer.ledger import Ledger, Outcome
-from worker.answers import AnswerCache
-from worker.asked import Asked, result_of
-from worker.engine.client import EngineClient
-from worker.engine.request import IMAGE_NEEDED, Request
-from worker.items import Terms, check_item, read_terms
-from worker.pictures import Picture, Pictures, Wanted
+from producer.contract import (
+    MAX_ATTEMPTS,
+    MAX_CHUNK_ITEMS,
+    MAX_DEATHS,
+    WHOLE_ATTEMPTS,
+    ErrorCode,
+    Task,
+)
+from producer.ledger import Ledger
+from producer.rows import Begun
+from worker.answering import Answering
+from worker.items import Terms, read_terms
 from worker.refused import Refused, Result
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at whether somebody cancelled what is running.
-CANCEL_POLL_S: Final = 0.5
 #: Seconds before Redis is asked again that refused.
 REDIS_PAUSE_S: Final = 1.0
-#: What stands for the image of an item that has none.
-NO_PICTURE: Final = Picture("", None)
 
 
 @dataclass(slots=True)
 class _Running:
     """A chunk that is being worked off; a second delivery waits for the same results."""
 
-    results: Future[list[Result]] = field(default_factory=Future)
+    results: Future[list[Result] | None] = field(default_factory=Future)
     row_ids: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is asked of some items of a chunk."""
+
+    mine: _Running
+    task_id: str
+    task: Task
+    terms: Terms
 
 
 class ChunkRunner:
     """Thread-safe; one for each consumer process."""
 
-    def __init__(
-        self, ledger: Ledger, pictures: Pictures, engine: EngineClient, answers: AnswerCache
-    ) -> None:
+    def __init__(self, ledger: Ledger, answering: Answering) -> None:
         self._ledger = ledger
-        self._pictures = pictures
-        self._engine = engine
-        self._answers = answers
+        self._answering = answering
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
 
-    def watch_cancellations(self, stop: threading.Event) -> None:
-        """Until `stop`, end rows that somebody has cancelled. Runs in a thread of its own."""
-        while not stop.wait(CANCEL_POLL_S):
-            with self._lock:
-                running = dict(self._running)
-            try:
-                cancelled = self._ledger.cancelled(list(running)) if running else set()
-            except Exception:
-                log.warning("cannot look for cancellations", exc_info=True)
-                continue
-            for task_id in cancelled:
-                self._engine.cancel(running[task_id].row_ids)
+    @property
+    def running(self) -> list[str]:
+        """Ids of the chunks that are being worked off."""
+        with self._lock:
+            return list(self._running)
+
+    def cancel(self, task_id: str) -> None:
+        """End a chunk's rows soon, if it is being worked off here."""
+        with self._lock:
+            running = self._running.get(task_id)
+        if running is not None:
+            self._answering.cancel(list(running.row_ids))
 
     def run(
         self, task_id: str, task: Task, items: Any, options: Any, *, interactive: bool
-    ) -> list[Result]:
-        """One result for each item, in order; raises nothing that an item could cause."""
+    ) -> list[Result] | None:
+        """One result for each item, in order; raises nothing that an item could cause.
+
+        Without `items` the chunk is a job of the ledger. None where there is nothing to store:
+        somebody else is at it, or nobody wants it any more.
+        """
         with self._lock:
             first = self._running.get(task_id)
             if first is None:
                 mine = self._running[task_id] = _Running()
         if first is not None:
-            return first.results.result()
+            # What the ledger knows is safe without this message.
+            return None if items is None else first.results.result()
+        results: list[Result] | None = None
         try:
             results = self._run(mine, task_id, task, items, options, interactive)
-        except Exception as error:
-            log.exception("chunk %s failed", task_id)
-            results = [contract.failure(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")]
-            results *= len(items) if isinstance(items, list) else 1
         finally:
             with self._lock:
                 del self._running[task_id]
-        mine.results.set_result(results)
+            mine.results.set_result(results)
         return results
 
     def _run(
@@ -96,118 +105,82 @@ class ChunkRunner:
         items: Any,
         options: Any,
         interactive: bool,
-    ) -> list[Result]:
+    ) -> list[Result] | None:
+        begun = self._begin(task_id, items)
+        if begun.outcome is not None:
+            return begun.outcome.results
+        if not begun.run:
+            return None
+        if begun.asked is not None:
+            items, options = begun.asked["items"], begun.asked["options"]
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:
             about = f"items: a list of 1 to {MAX_CHUNK_ITEMS} objects is needed"
             return [contract.failure(ErrorCode.OPTION_INVALID, about)]
-        stored, cancelled = self._begin(task_id)
-        if stored is not None and stored.results is not None:
-            return stored.results
+        # Of a chunk that is asked again some items have their results already.
+        kept = [_kept(item) if begun.asked is not None else None for item in items]
+        asked = [item for item, result in zip(items, kept, strict=True) if result is None]
         try:
-            if cancelled:
-                raise Refused(ErrorCode.CANCELLED, "cancelled before it was begun")
+            _check_begun(begun)
             terms = read_terms(options, interactive)
         except Refused as refusal:
-            return _named(items, [refusal.result] * len(items))
-        return _named(items, self._answer(mine, task, items, terms))
+            fresh = [refusal.result] * len(asked)
+        else:
+            work = _Work(mine, task_id, task, terms)
+            alone = begun.attempts > WHOLE_ATTEMPTS
+            fresh = self._one_by_one(work, asked, begun) if alone else self._answer(work, asked)
+        left = iter(fresh)
+        results = [next(left) if result is None else result for result in kept]
+        return _named(items, results)
 
-    def _begin(self, task_id: str) -> tuple[Outcome | None, bool]:
+    def _begin(self, task_id: str, items: Any) -> Begun:
         """Wait out a Redis that is full or away: nothing that it says is the fault of an item."""
         while True:
             try:
-                return self._ledger.begin(task_id)
+                return self._ledger.begin(task_id, asked_in_message=items is not None)
             except redis.RedisError as error:
                 log.warning("Redis: %s; trying again in %g s", error, REDIS_PAUSE_S)
                 time.sleep(REDIS_PAUSE_S)
 
-    def _answer(self, mine: _Running, task: Task, items: list[Any], terms: Terms) -> list[Result]:
-        """Results in the order of the items."""
-        asked = [self._check(task, item) for item in items]
-        good = [one for one in asked if isinstance(one, Asked)]
-        self._recall(good, terms)
-        self._submit_all(mine, [one for one in good if one.result is None], terms)
-        results = [
-            one.result if isinstance(one, Refused) else self._collect(mine, one, terms)
-            for one in asked
-        ]
-        self._answers.put([one.news for one in good if one.news is not None])
+    def _answer(self, work: _Work, items: list[Any]) -> list[Result]:
+        try:
+            return self._answering.answer(work.task, items, work.terms, work.mine.row_ids)
+        except Exception as error:
+            log.exception("chunk %s failed", work.task_id)
+            about = f"{type(error).__name__}: {error}"
+            return [contract.failure(ErrorCode.INTERNAL, about)] * len(items)
+
+    def _one_by_one(self, work: _Work, items: list[Any], begun: Begun) -> list[Result]:
+        """One of these items may have killed earlier consumers; the ledger knows which is tried."""
+        suspects = begun.suspects
+        results = []
+        for place, item in enumerate(items):
+            deaths = suspects.get(place, 0)
+            if deaths >= MAX_DEATHS:
+                about = f"{deaths} consumers died while they had this item alone"
+                results.append(contract.failure(ErrorCode.POISONED, about))
+                continue
+            self._suspect(work.task_id, {**suspects, place: deaths + 1})
+            results += self._answer(work, [item])
+        self._suspect(work.task_id, suspects)
         return results
 
-    def _check(self, task: Task, item: Any) -> Asked | Refused:
-        try:
-            row = check_item(task, item)
-            return Asked(row, Wanted(row.item.image, self._pictures.model(row.task)))
-        except Refused as refusal:
-            return refusal
+    def _suspect(self, task_id: str, suspects: dict[int, int]) -> None:
+        # Without it one may die once more: no reason to stop work.
+        with suppress(redis.RedisError):
+            self._ledger.suspect(task_id, suspects)
 
-    def _recall(self, asked: list[Asked], terms: Terms) -> None:
-        """Answer what was asked before, of images whose hash is known."""
-        known = [one for one in asked if one.hash is not None]
-        for one in known:
-            revision = one.wanted.model.revision
-            one.key = self._answers.key(one.row, one.hash or "", terms, revision)
-        for one, result in zip(known, self._answers.get([one.key for one in known]), strict=True):
-            if result is not None:
-                one.result, one.recalled = result, True
 
-    def _submit_all(self, mine: _Running, asked: list[Asked], terms: Terms) -> None:
-        """Submit each row as soon as its image is there."""
-        by_image: dict[Wanted, list[Asked]] = {}
-        for one in asked:
-            if one.wanted.reference:
-                by_image.setdefault(one.wanted, []).append(one)
-            else:
-                self._submit(mine, one, NO_PICTURE, terms)
-        for wanted, picture in self._pictures.get(by_image):
-            sharers = by_image[wanted]
-            if isinstance(picture, Refused):
-                for one in sharers:
-                    one.result = picture.result
-                continue
-            for one in sharers:
-                one.hash = picture.hash
-            if not contract.is_blob(wanted.reference):
-                # Only now is it known which image this is.
-                self._recall(sharers, terms)
-            for one in sharers:
-                if one.result is None:
-                    self._submit(mine, one, picture, terms)
+def _check_begun(begun: Begun) -> None:
+    if begun.cancelled:
+        raise Refused(ErrorCode.CANCELLED, "cancelled before it was begun")
+    if begun.attempts > MAX_ATTEMPTS:
+        about = f"begun {MAX_ATTEMPTS} times, and whoever began it died before it ended"
+        raise Refused(ErrorCode.POISONED, about)
 
-    def _submit(self, mine: _Running, one: Asked, picture: Picture, terms: Terms) -> None:
-        row = one.row
 
-        def build(row_id: int) -> Request:
-            mine.row_ids.append(row_id)
-            return Request(
-                id=row_id,
-                task=row.task.short,
-                image_hash=picture.hash,
-                pixels=picture.pixels,
-                text=row.text,
-                options=terms.options,
-                interactive=terms.interactive,
-                deadline=terms.deadline,
-                history=row.history,
-                texts=row.texts,
-            )
-
-        one.answer = self._engine.submit(build)
-
-    def _collect(self, mine: _Running, one: Asked, terms: Terms) -> Result:
-        """Wait for the engine's answer."""
-        if one.result is None:
-            assert one.answer is not None
-            answer = one.answer.result()
-            if answer.error_code == IMAGE_NEEDED:
-                # Its features were evicted between the question and the row.
-                picture = self._pictures.again(one.wanted)
-                if isinstance(picture, Refused):
-                    one.result = picture.result
-                    return one.result
-                self._submit(mine, one, picture, terms)
-                answer = one.answer.result()
-            one.result = result_of(one.row, answer)
-        return one.result
+def _kept(item: Any) -> Result | None:
+    kept = item.get("result") if isinstance(item, dict) else None
+    return kept if isinstance(kept, dict) else None
 
 
 def _named(items: list[Any], results: list[Result]) -> list[Result]:

@@ -19,7 +19,7 @@ from typing import Final
 
 from config.settings import WorkerSettings
 from producer.contract import Queue
-from worker.child import LIFELINE_FD, READY_FILE
+from worker.child import LIFELINE_FD, READY_FILE, announced_by
 from worker.engine.protocol import hold_lock, private_dir
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,12 @@ class Child:
     @property
     def ready(self) -> bool:
         """Alive, and serving."""
-        return self.alive and self._ready.exists()
+        # An engine of a tree that was killed may still be there, and say that it serves.
+        return self.alive and announced_by(self._ready) == self._pid
+
+    @property
+    def _pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     @property
     def alive(self) -> bool:

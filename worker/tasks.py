@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 from celery import Task as CeleryTask
+from celery.exceptions import Ignore
 
 from producer.contract import Queue, Task
 from worker.chunks import ChunkRunner
@@ -22,9 +23,13 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
     def run(self: CeleryTask, items: Any = None, options: Any = None) -> list[dict[str, Any]]:
         request = self.request
         queue = (request.delivery_info or {}).get("routing_key")
-        return runner().run(
+        results = runner().run(
             request.id, task, items, options, interactive=queue == Queue.INTERACTIVE
         )
+        if results is None:
+            # Acknowledged without a result: somebody else stores it, or nobody wants it.
+            raise Ignore
+        return results
 
     run.__name__ = task.short
     return run

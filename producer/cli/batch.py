@@ -8,20 +8,20 @@ import click
 
 from ..batch import Batch
 from ..client import Client
-from ..contract import Task
-from ..errors import WaitTimeout
-from ..ledger import new_id
-from . import options
+from ..contract import RESULT_TTL_S, Task
+from ..ids import new_id
+from . import manage, options
+from .collect import Reading, collect
 from .exits import Exit, complain
 from .lines import read_items
-from .output import WriteJson, json_lines_to, print_json, print_line
+from .output import json_lines_to, print_line
 from .progress import bar
 
 _TIMEOUT_HELP = "Seconds to wait for the next result; without it, as long as it takes."
 _OUTPUT_HELP = "Write the results there, when all are in; without it, to stdout as they come."
+_ID_HELP = "An id of your own, so that the same command can be repeated after a crash."
 
 _output = click.option("-o", "--output", metavar="OUT", help=_OUTPUT_HELP)
-_id = click.argument("batch_id", metavar="ID")
 
 
 @click.group()
@@ -31,8 +31,9 @@ def batch() -> None:
     \b
       blipline batch submit items.jsonl --wait -o results.jsonl
       id=$(blipline batch submit items.jsonl)
-      blipline batch status $id
+      blipline batch status $id --watch
       blipline batch results $id -o results.jsonl
+      blipline batch retry $id
     """
 
 
@@ -45,22 +46,32 @@ def batch() -> None:
     show_default=True,
     help="What is asked of items that do not say it themselves.",
 )
+@click.option("--id", "batch_id", metavar="ID", help=_ID_HELP)
 @click.option("--wait", is_flag=True, help="Wait for the results instead of printing the id.")
 @_output
 @options.timeout(None, _TIMEOUT_HELP)
 @options.as_json('Without --wait: print {"batch", "items"} instead of the id alone.')
+@click.option(
+    "--keep-s",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    default=RESULT_TTL_S,
+    show_default=True,
+    help="How long each result is kept.",
+)
 @options.redis_url
+@options.when_full("wait")
 @options.generation
 def submit(
     file: BinaryIO,
     task: str,
+    batch_id: str | None,
     wait: bool,
     output: str | None,
     timeout_s: float | None,
     as_json: bool,
     redis_url: str | None,
-    deadline_s: float | None,
-    **generation: Any,
+    **how: Any,
 ) -> Exit:
     """Submit a file of items, one JSON object a line.
 
@@ -86,8 +97,12 @@ def submit(
     There is a result for each line, in the order of the lines. A line that cannot be used gets an
     error of its own; blank lines are skipped.
 
+    With --id, the command can be repeated if it did not end well, with the same file and options:
+    what was submitted is not submitted twice, the rest is.
+
     \b
       blipline batch submit items.jsonl
+      blipline batch submit items.jsonl --id nightly-2026-11-21 --keep-s 604800
       blipline batch submit questions.jsonl --task vqa --wait -o answers.jsonl
       find photos -name '*.jpg' | jq -Rc '{image: ., custom_id: .}' |
         blipline batch submit - --task embed --wait > vectors.jsonl
@@ -95,9 +110,9 @@ def submit(
     if output is not None and not wait:
         raise click.UsageError("-o is for results: add --wait, or use `batch results ID -o OUT`")
     with json_lines_to(output) as write, Client(redis_url) as client:
-        submitted, items = _submit(client, file, task, deadline_s=deadline_s, **generation)
+        submitted, items = _submit(client, file, task, batch_id or new_id(), **how)
         if wait:
-            return _collect(submitted, timeout_s, write)
+            return collect(submitted, Reading(timeout_s), write)
         if as_json:
             write({"batch": submitted.id, "items": items})
         else:
@@ -106,33 +121,16 @@ def submit(
 
 
 @batch.command()
-@_id
-@options.as_json('Print {"batch", "state", "total", "done", "failed", "submitted"}.')
-@options.redis_url
-def status(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
-    """Say how far a batch is.
-
-    \b
-      blipline batch status 0198c0de-…
-      blipline batch status 0198c0de-… --json | jq .done
-    """
-    with Client(redis_url) as client:
-        now = client.batch(batch_id).progress()
-    if as_json:
-        counts = {"total": now.total, "done": now.done, "failed": now.failed}
-        about = {"batch": batch_id, "state": now.state.value}
-        print_json(about | counts | {"submitted": now.submitted})
-        return Exit.OK
-    more = "" if now.submitted else "; still being submitted"
-    print_line(
-        f"{now.state.value}: {now.done:,} of {now.total:,} done, {now.failed:,} failed{more}"
-    )
-    return Exit.OK
-
-
-@batch.command()
-@_id
+@options.batch_id
 @_output
+@click.option("--as-completed", is_flag=True, help="In the order in which the items end.")
+@click.option(
+    "--cursor",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    help='Go on after N lines; with --as-completed, after the line whose "cursor" is N.',
+)
 @click.option(
     "--wait/--no-wait",
     default=True,
@@ -142,43 +140,42 @@ def status(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
 @options.timeout(None, _TIMEOUT_HELP)
 @options.redis_url
 def results(
-    batch_id: str, output: str | None, wait: bool, timeout_s: float | None, redis_url: str | None
+    batch_id: str,
+    output: str | None,
+    as_completed: bool,
+    cursor: int,
+    wait: bool,
+    timeout_s: float | None,
+    redis_url: str | None,
 ) -> Exit:
     """Write a batch's results as JSON lines, in the order of its items.
 
     With --no-wait, exit code 4 says that some are not in yet.
 
+    With --as-completed they come in the order in which they end, and a line has "index", the place
+    of its item from 0, and "cursor" besides. What is asked again comes again, and of a batch that
+    was cancelled there is what ended.
+
     \b
       blipline batch results 0198c0de-… -o results.jsonl
       blipline batch results 0198c0de-… --no-wait | wc -l
+      blipline batch results 0198c0de-… --cursor $(wc -l < results.jsonl) >> results.jsonl
+      blipline batch results 0198c0de-… --as-completed --cursor $(tail -n 1 seen.jsonl | jq .cursor)
     """
+    reading = Reading(timeout_s if wait else 0.0, as_completed, cursor)
     with Client(redis_url) as client, json_lines_to(output) as write:
-        return _collect(client.batch(batch_id), timeout_s if wait else 0.0, write)
+        return collect(client.batch(batch_id), reading, write)
 
 
-@batch.command()
-@_id
-@options.as_json('Print {"batch", "state"}.')
-@options.redis_url
-def cancel(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
-    """End a batch: what has not begun never runs; what is done keeps its result.
-
-    \b
-      blipline batch cancel 0198c0de-…
-    """
-    with Client(redis_url) as client:
-        one = client.batch(batch_id)
-        one.cancel()
-        now = one.progress()
-    if as_json:
-        print_json({"batch": batch_id, "state": now.state.value})
-    complain(f"batch {batch_id} is cancelled; {now.done:,} of {now.total:,} items were done")
-    return Exit.OK
+for _command in (manage.status, manage.cancel, manage.retry, manage.close, manage.delete):
+    batch.add_command(_command)
 
 
-def _submit(client: Client, file: BinaryIO, task: str, **how: Any) -> tuple[Batch, int]:
+def _submit(
+    client: Client, file: BinaryIO, task: str, batch_id: str, **how: Any
+) -> tuple[Batch, int]:
     """The batch, and how many items it has."""
-    batch_id, items = new_id(), 0
+    items = 0
     with bar("submitting", None) as on_done:
 
         def count(total: int) -> None:
@@ -192,32 +189,11 @@ def _submit(client: Client, file: BinaryIO, task: str, **how: Any) -> tuple[Batc
             )
         except BaseException:
             if items:
-                complain(f"stopped while submitting: {items:,} items go on as batch {batch_id}")
+                complain(
+                    f"stopped while submitting: {items:,} items go on as batch {batch_id}; the "
+                    f"same command with --id {batch_id} submits the rest"
+                )
             raise
     if not items:
         complain(f"{file.name}: no items")
     return submitted, items
-
-
-def _collect(one: Batch, timeout_s: float | None, write: WriteJson) -> Exit:
-    """Write every result; whatever ends the wait says how to go on."""
-    failed = 0
-    total = one.progress().total
-    try:
-        with bar("waiting", total, prints=write is print_json) as on_done:
-            for result in one.results(timeout_s):
-                write(result.to_json())
-                failed += not result.ok
-                on_done(result.index + 1)
-    except KeyboardInterrupt:
-        complain(f"the batch goes on. Its results: {_how_to_go_on(one)}")
-        raise
-    except WaitTimeout as error:
-        raise WaitTimeout(f"{error}. Its results: {_how_to_go_on(one)}") from None
-    if failed:
-        complain(f"{failed:,} of {total:,} items failed")
-    return Exit.SOME_FAILED if failed else Exit.OK
-
-
-def _how_to_go_on(one: Batch) -> str:
-    return f"blipline batch results {one.id}"

@@ -79,6 +79,7 @@ class Dialogue:
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
 @options.redis_url
+@options.when_full("raise")
 @options.generation
 def chat(
     image: str,
@@ -87,7 +88,7 @@ def chat(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    **generation: Any,
+    **how: Any,
 ) -> Exit:
     """Ask on in a dialogue about an image.
 
@@ -106,13 +107,13 @@ def chat(
             source = _read(image)
 
             def ask(question: str, turns: Sequence[Turn]) -> Job[str]:
-                return client.chat(source, question, turns, **generation)
+                return client.chat(source, question, turns, **how)
 
             return _converse(image, ask, timeout_s, as_json, list(turns))
 
         def submit(image: str) -> Job[str]:
             check_image(image)
-            return client.chat(image, question, turns, **generation)
+            return client.chat(image, question, turns, **how)
 
         form = replace(TEXT, about=lambda image: {"image": image, "question": question})
         return answer([image], submit, form, timeout_s, as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -45,6 +45,7 @@ TEXT_VECTORS: Final = replace(VECTORS, about=lambda text: {"text": text})
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json('A JSON line: {"image", "status", "matches" or "error"}; texts in their order.')
 @options.redis_url
+@options.when_full("raise")
 @options.deadline
 def match(
     image: str,
@@ -52,7 +53,7 @@ def match(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    deadline_s: float | None,
+    **how: Any,
 ) -> Exit:
     """Say how well texts fit an image, the likeliest first.
 
@@ -68,7 +69,7 @@ def match(
 
     def submit(image: str) -> Job[list[Match]]:
         check_image(image)
-        return client.match(image, texts, deadline_s=deadline_s)
+        return client.match(image, texts, **how)
 
     with Client(redis_url) as client:
         return answer([image], submit, MATCHES, timeout_s, as_json)
@@ -80,6 +81,7 @@ def match(
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json('A JSON line for each: {"image" or "text", "status", "embedding" or "error"}.')
 @options.redis_url
+@options.when_full("raise")
 @options.deadline
 def embed(
     images: Sequence[str],
@@ -87,7 +89,7 @@ def embed(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    deadline_s: float | None,
+    **how: Any,
 ) -> Exit:
     """Print the unit vectors of images, or of texts.
 
@@ -105,10 +107,10 @@ def embed(
 
     def of_image(image: str) -> Job[list[float]]:
         check_image(image, "blipline embed")
-        return client.embed(image, deadline_s=deadline_s)
+        return client.embed(image, **how)
 
     def of_text(text: str) -> Job[list[float]]:
-        return client.embed(text=text, deadline_s=deadline_s)
+        return client.embed(text=text, **how)
 
     with Client(redis_url) as client:
         if images:

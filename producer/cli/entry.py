@@ -13,6 +13,7 @@ import click
 from .batch import batch
 from .chat import chat
 from .compare import embed, match
+from .dead import dead
 from .exits import EXIT_HELP, Exit, report
 from .single import ask, caption
 
@@ -38,10 +39,11 @@ def blipline() -> None:
       blipline match cat.jpg "a cat" "a dog"
       blipline embed cat.jpg --json
       blipline batch submit items.jsonl --wait -o results.jsonl
+      blipline dead list
     """
 
 
-for _command in (caption, ask, chat, match, embed, batch):
+for _command in (caption, ask, chat, match, embed, batch, dead):
     blipline.add_command(_command)
 
 

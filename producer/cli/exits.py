@@ -8,7 +8,14 @@ from enum import IntEnum
 
 import click
 
-from ..errors import BliplineError, ConnectionFailed, JobCancelled, JobFailed, WaitTimeout
+from ..errors import (
+    BliplineError,
+    ConnectionFailed,
+    JobCancelled,
+    JobFailed,
+    QueueFull,
+    WaitTimeout,
+)
 from .output import ReaderGone
 
 
@@ -20,6 +27,7 @@ class Exit(IntEnum):
     USAGE = 2
     NO_REDIS = 3
     NO_RESULT = 4
+    QUEUE_FULL = 5
     #: What sysexits.h calls EX_SOFTWARE.
     BUG = 70
     INTERRUPTED = 130
@@ -37,6 +45,7 @@ Exit codes:
   2    wrong usage or input; nothing was submitted
   3    Redis cannot be reached
   4    no result in time
+  5    the queue is full; try again later
   70   a bug in blipline
   130  interrupted (Ctrl-C)
 """
@@ -70,6 +79,8 @@ def _code_of(error: BliplineError) -> Exit:
         return Exit.NO_REDIS
     if isinstance(error, WaitTimeout):
         return Exit.NO_RESULT
+    if isinstance(error, QueueFull):
+        return Exit.QUEUE_FULL
     return Exit.SOME_FAILED if isinstance(error, JobFailed | JobCancelled) else Exit.USAGE
 
 

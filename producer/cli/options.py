@@ -9,6 +9,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from ..contract import Options
+from ..publish import WhenFull
 
 Command = Callable[..., Any]
 
@@ -39,6 +40,19 @@ def timeout(default_s: float | None, help_text: str) -> Callable[[Command], Comm
         help=help_text,
     )
 
+
+def when_full(default: WhenFull) -> Callable[[Command], Command]:
+    """`--when-full`: single jobs end with an exit code of their own, batches wait."""
+    return click.option(
+        "--when-full",
+        type=click.Choice(get_args(WhenFull)),
+        default=default,
+        show_default=True,
+        help="While the queue has no room: wait for it, or end with exit code 5.",
+    )
+
+
+batch_id = click.argument("batch_id", metavar="ID")
 
 deadline = click.option(
     "--deadline-s",

@@ -9,10 +9,20 @@ from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 #: Hears how many items are done so far.
 OnDone = Callable[[int], None]
+
+#: Shows how many items are done, of how many, and a note.
+Show = Callable[[int, int, str], None]
 
 #: Seconds between two updates: a million items must not cost a million redraws.
 UPDATE_S: Final = 0.1
@@ -28,16 +38,7 @@ def bar(about: str, total: int | None, *, prints: bool = False) -> Iterator[OnDo
     if not sys.stderr.isatty() or (prints and sys.stdout.isatty()):
         yield lambda done: None
         return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # Data passes by untouched.
-        redirect_stdout=False,
-    ) as progress:
+    with _progress(TimeElapsedColumn()) as progress:
         task = progress.add_task(about, total=total)
         updated = 0.0
 
@@ -49,3 +50,31 @@ def bar(about: str, total: int | None, *, prints: bool = False) -> Iterator[OnDo
                 progress.update(task, completed=done)
 
         yield update
+
+
+@contextmanager
+def live(about: str) -> Iterator[Show]:
+    """A bar of what others do, for as long as the block looks on."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, note: None
+        return
+    with _progress(TextColumn("{task.fields[note]}")) as progress:
+        task = progress.add_task(about, total=None, note="")
+
+        def show(done: int, total: int, note: str) -> None:
+            progress.update(task, completed=done, total=total, note=note)
+
+        yield show
+
+
+def _progress(last: ProgressColumn) -> Progress:
+    """On stderr, gone in the end; data passes by untouched."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        last,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )

@@ -22,6 +22,7 @@ _JSON_HELP = 'A JSON line for each image: {"image", "status", "text" or "error"}
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
 @options.redis_url
+@options.when_full("raise")
 @options.generation
 def caption(
     images: Sequence[str],
@@ -29,8 +30,7 @@ def caption(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    deadline_s: float | None,
-    **generation: Any,
+    **how: Any,
 ) -> Exit:
     """Describe images.
 
@@ -46,7 +46,7 @@ def caption(
 
     def submit(image: str) -> Job[str]:
         check_image(image, "blipline caption")
-        return client.caption(image, prompt, deadline_s=deadline_s, **generation)
+        return client.caption(image, prompt, **how)
 
     with Client(redis_url) as client:
         return answer(images, submit, TEXT, timeout_s, as_json)
@@ -58,6 +58,7 @@ def caption(
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
 @options.redis_url
+@options.when_full("raise")
 @options.generation
 def ask(
     image: str,
@@ -65,8 +66,7 @@ def ask(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    deadline_s: float | None,
-    **generation: Any,
+    **how: Any,
 ) -> Exit:
     """Ask a question about an image.
 
@@ -79,7 +79,7 @@ def ask(
 
     def submit(image: str) -> Job[str]:
         check_image(image)
-        return client.ask(image, question, deadline_s=deadline_s, **generation)
+        return client.ask(image, question, **how)
 
     with Client(redis_url) as client:
         return answer([image], submit, TEXT, timeout_s, as_json)

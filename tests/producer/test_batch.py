@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,20 @@ import redis
 
 from producer import (
     Client,
-    ConnectionFailed,
     ErrorCode,
     InvalidInput,
     JobUnknown,
     Match,
+    Queue,
+    QueueFull,
     State,
     WaitTimeout,
     contract,
 )
+from producer.keys import Keys
+from producer.ledger import Ledger
 
+KEYS = Keys()
 Finish = Callable[[str, list[dict[str, Any]]], None]
 
 
@@ -36,7 +43,7 @@ def test_a_batch_is_cut_into_chunks_of_the_size_asked_for(
 ) -> None:
     client.submit_batch(urls(10), chunk_items=4)
     assert connection.llen("bulk") == 3
-    assert connection.zcard(contract.OPEN_KEY) == 3
+    assert connection.zcard(KEYS.open) == 3
 
 
 def test_progress_counts_items_also_in_a_short_last_chunk(client: Client, finish: Finish) -> None:
@@ -67,11 +74,64 @@ def test_a_second_delivery_that_failed_changes_no_count(client: Client, finish: 
     assert (batch.progress().failed, batch.progress().state) == (0, State.DONE)
 
 
-def test_an_id_of_the_callers_own_finds_the_batch_and_is_good_for_one(client: Client) -> None:
-    client.submit_batch(urls(3), batch_id="nightly")
+def test_a_batch_submitted_again_under_its_id_goes_on_and_nothing_is_there_twice(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    # Given a producer that died after two chunks of five, the first of which is done
+    def dies() -> Iterator[str]:
+        for url in urls(6):
+            time.sleep(0.02)  # longer than a chunk waits for others
+            yield url
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.submit_batch(dies(), batch_id="nightly", chunk_items=2)
+    finish("nightly:0", texts(0, 2))
+    entered = client.batch("nightly").progress().total
+    assert 0 < entered < 10
+    # When another submits all of it
+    batch = client.submit_batch(urls(10), batch_id="nightly", chunk_items=2)
+    # Then each chunk is there once
+    assert connection.zcard(KEYS.open) == 4
+    assert connection.llen("bulk") + connection.llen(KEYS.lane(Queue.BULK, "nightly")) == 5
+    for number in range(1, 5):
+        finish(f"nightly:{number}", texts(2 * number, 2))
+    assert [result.text for result in batch.results(timeout=1)] == [str(n) for n in range(10)]
+    # And again, when all is done, nothing runs again
+    assert client.submit_batch(urls(10), batch_id="nightly", chunk_items=2).progress().finished
+    assert not connection.exists(KEYS.open)
+
+
+@pytest.mark.parametrize(
+    ("count", "how", "about"),
+    [
+        (3, {"task": "embed"}, "with task blipline.caption and not blipline.embed"),
+        (3, {"chunk_items": 7}, "with chunk_items 2 and not 7"),
+        (3, {"max_new_tokens": 3}, "with options"),
+        (2, {}, "3 items were submitted before, and only 2 now"),
+        (5, {}, "chunk 1 was submitted before with other items"),
+    ],
+)
+def test_another_batch_under_the_id_of_one_is_refused(
+    client: Client, count: int, how: dict[str, Any], about: str
+) -> None:
+    client.submit_batch(urls(3), batch_id="nightly", chunk_items=2)
+    with pytest.raises(InvalidInput, match=about):
+        client.submit_batch(urls(count), batch_id="nightly", **{"chunk_items": 2, **how})
     assert client.batch("nightly").progress().total == 3
-    with pytest.raises(InvalidInput, match="there is a batch of this id already"):
-        client.submit_batch(urls(1), batch_id="nightly")
+
+
+def test_a_deadline_is_that_of_the_first_submission(
+    client: Client, connection: redis.Redis
+) -> None:
+    for _ in range(2):
+        client.submit_batch(urls(1), batch_id="nightly", deadline_s=100)
+    assert len(rows(connection, "nightly:0")) == 1
+
+
+def rows(connection: redis.Redis, *ids: str) -> list[Any]:
+    """What is asked by jobs of the ledger."""
+    return [json.loads(row.asked) for row in Ledger(connection).rows(ids) if row is not None]
 
 
 def test_a_submission_cut_short_leaves_a_batch_that_ends(client: Client, finish: Finish) -> None:
@@ -95,11 +155,37 @@ def test_a_full_redis_takes_no_new_work_and_the_results_of_what_it_has(
     batch = client.submit_batch(urls(2))
     connection.config_set("maxmemory", 1)
     try:
-        with pytest.raises(ConnectionFailed, match="maxmemory"):
-            client.submit_batch(urls(2))
+        with pytest.raises(QueueFull, match="maxmemory"):
+            client.submit_batch(urls(2), when_full="raise")
         finish(f"{batch.id}:0", texts(0, 2))
         assert [result.text for result in batch.results(timeout=5)] == ["0", "1"]
         assert batch.progress().finished
+    finally:
+        connection.config_set("maxmemory", 0)
+
+
+def test_a_redis_that_is_nearly_full_takes_no_new_work(
+    client: Client, connection: redis.Redis
+) -> None:
+    used = connection.info("memory")["used_memory"]
+    connection.config_set("maxmemory", int(used * 1.05))
+    try:
+        with pytest.raises(QueueFull, match=r"Redis holds .* of .* MiB \(its `maxmemory`\)"):
+            client.caption("https://images.example.com/0.jpg")
+    finally:
+        connection.config_set("maxmemory", 0)
+    assert not connection.exists(KEYS.open)
+
+
+def test_a_batch_waits_for_a_redis_that_is_full(client: Client, connection: redis.Redis) -> None:
+    connection.config_set("maxmemory", 1)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            submitting = pool.submit(client.submit_batch, urls(2))
+            with pytest.raises(TimeoutError):
+                submitting.result(0.3)
+            connection.config_set("maxmemory", 0)
+            assert submitting.result(20).progress().total == 2
     finally:
         connection.config_set("maxmemory", 0)
 
@@ -189,9 +275,111 @@ def test_results_that_are_no_longer_kept_say_so(
 ) -> None:
     batch = client.submit_batch(urls(2))
     finish(f"{batch.id}:0", texts(0, 2))
-    connection.delete(contract.result_key(f"{batch.id}:0"))
+    connection.delete(KEYS.result(f"{batch.id}:0"))
     results = list(batch.results(timeout=5))
     assert all("no longer kept" in str(result.error) for result in results)
+
+
+def test_results_go_on_from_a_cursor_in_any_process(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(5), chunk_items=2)
+    for number in (2, 0, 1):
+        finish(f"{batch.id}:{number}", texts(2 * number, 1 if number == 2 else 2))
+    for as_completed, order in ((False, "01234"), (True, "40123")):
+        whole = list(batch.results(timeout=1, as_completed=as_completed))
+        assert "".join(result.text or "" for result in whole) == order
+        for place, result in enumerate(whole):
+            rest = batch.results(timeout=1, cursor=result.cursor, as_completed=as_completed)
+            assert [one.index for one in rest] == [one.index for one in whole[place + 1 :]]
+    with pytest.raises(InvalidInput, match="cursor=-1"):
+        next(batch.results(cursor=-1))
+
+
+def test_results_as_completed_wait_for_nobody(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(4), chunk_items=2)
+    finish(f"{batch.id}:1", texts(2, 2))
+    results = batch.results(timeout=0.1, as_completed=True)
+    assert [next(results).index, next(results).index] == [2, 3]
+    with pytest.raises(WaitTimeout, match=r"2 of 4 items are done"):
+        next(results)
+
+
+def test_progress_tells_how_fast_it_goes_and_how_long_it_takes(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(40), chunk_items=2)
+    assert (batch.progress().rate, batch.progress().left_s) == (None, None)
+    finish(f"{batch.id}:0", texts(0, 2))
+    # Given that the first chunk ended twenty seconds ago
+    record = KEYS.batch(batch.id)
+    ago = float(connection.hget(record, "mark_at") or 0) - 20
+    connection.hset(record, mapping={"mark_at": ago, "before_at": ago})
+    for number in range(1, 11):
+        finish(f"{batch.id}:{number}", texts(2 * number, 2))
+    progress = batch.progress()
+    assert progress.rate == pytest.approx(1.0, rel=0.1)
+    assert progress.left_s == pytest.approx(18, rel=0.1)
+
+
+def test_a_cancelled_batch_goes_on_when_it_is_retried(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(4), chunk_items=2)
+    batch.cancel()
+    finish(f"{batch.id}:0", [contract.failure("cancelled", "x")] * 2)
+    assert batch.retry_failed() == 2
+    assert batch.progress().state is State.QUEUED
+    for number in range(2):
+        finish(f"{batch.id}:{number}", texts(2 * number, 2))
+    assert [result.text for result in batch.results(timeout=1)] == ["0", "1", "2", "3"]
+
+
+def test_only_what_failed_is_asked_again(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(6), chunk_items=2)
+    failed = contract.failure("image_unreachable", "503")
+    finish(f"{batch.id}:0", texts(0, 2))
+    finish(f"{batch.id}:1", [{"text": "2"}, failed])
+    finish(f"{batch.id}:2", [failed, failed])
+    assert batch.retry_failed() == 3
+    assert batch.retry_failed() == 0, "they are being asked already"
+    assert connection.zcard(KEYS.open) == 2
+    finish(f"{batch.id}:1", [{"text": "2"}, {"text": "3"}])
+    finish(f"{batch.id}:2", [failed, {"text": "5"}])
+    assert (batch.progress().done, batch.progress().failed) == (6, 1)
+    assert [result.text for result in batch.results(timeout=1)] == ["0", "1", "2", "3", None, "5"]
+
+
+def test_a_deleted_batch_leaves_nothing_but_a_mark_that_it_is_gone(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(80), chunk_items=2)
+    finish(f"{batch.id}:0", [contract.failure("internal", "x")] * 2)
+    batch.delete()
+    with pytest.raises(JobUnknown):
+        batch.progress()
+    connection.delete("bulk")  # what a worker would have taken, and dropped
+    assert connection.keys("*") == [KEYS.cancelled(batch.id).encode()]
+    assert client.submit_batch(urls(2), batch_id=batch.id).progress().total == 2
+
+
+def test_a_batch_whose_producer_died_can_be_closed(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(2))
+    connection.hset(KEYS.batch(batch.id), "submitted", 0)  # it died before it could say so
+    finish(f"{batch.id}:0", texts(0, 2))
+    with pytest.raises(WaitTimeout, match="submit the same items under this id again, or close"):
+        list(batch.results(timeout=0.1))
+    batch.close()
+    assert len(list(batch.results(timeout=1))) == 2
+
+
+def test_results_are_kept_for_as_long_as_the_batch_says(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(1), keep_s=100)
+    finish(f"{batch.id}:0", texts(0, 1))
+    assert 0 < connection.ttl(KEYS.result(f"{batch.id}:0")) <= 100
+    assert 0 < connection.ttl(KEYS.batch(batch.id)) <= 100 + contract.TOMBSTONE_S
 
 
 def test_an_empty_batch_is_finished_at_once(client: Client) -> None:
@@ -202,12 +390,23 @@ def test_an_empty_batch_is_finished_at_once(client: Client) -> None:
 
 def test_an_unknown_batch_is_an_error_everywhere(client: Client) -> None:
     stranger = client.batch("nobody")
-    for call in (stranger.progress, stranger.cancel, lambda: next(stranger.results())):
+    for call in (
+        stranger.progress,
+        stranger.cancel,
+        stranger.retry_failed,
+        stranger.close,
+        stranger.delete,
+        lambda: next(stranger.results()),
+        lambda: next(stranger.results(as_completed=True)),
+    ):
         with pytest.raises(JobUnknown, match="nobody"):
             call()
 
 
-@pytest.mark.parametrize("arguments", [{"task": "segment"}, {"chunk_items": 0}, {"top_p": 2}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"task": "segment"}, {"chunk_items": 0}, {"top_p": 2}, {"keep_s": 0}, {"when_full": "x"}],
+)
 def test_a_wrong_call_is_refused_before_anything_is_submitted(
     client: Client, connection: redis.Redis, arguments: dict[str, Any]
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -21,11 +20,13 @@ import pytest
 import redis
 
 from demo.stack import ROOT, free_port
-from producer import contract
+from producer import Client, contract
 from producer.cli.entry import blipline, run
 from producer.cli.exits import Exit, report
 from producer.cli.lines import MAX_LINE_BYTES, read_items, read_questions
 from producer.contract import Item, Options, Task
+from producer.keys import Keys
+from producer.ledger import Ledger
 
 URL = "https://images.example.com/cat.jpg"
 PROGRAM = [sys.executable, "-m", "producer.cli"]
@@ -58,24 +59,25 @@ def said(item: dict[str, Any]) -> dict[str, Any]:
     return {"text": f"about {item.get('question') or item['image'].rpartition('/')[2]}{before}"}
 
 
-def message_of(raw: bytes) -> tuple[str, dict[str, Any]]:
-    """Task id and arguments of a Celery message."""
-    message = json.loads(raw)
-    _, arguments, _ = json.loads(base64.b64decode(message["body"]))
-    return message["headers"]["id"], arguments
+def id_of(raw: bytes) -> str:
+    """The task id of a Celery message."""
+    task_id: str = json.loads(raw)["headers"]["id"]
+    return task_id
 
 
 @pytest.fixture
 def workers(connection: redis.Redis, finish: Finish) -> Iterator[None]:
     """Answers every message of both queues."""
-    over = threading.Event()
+    over, ledger = threading.Event(), Ledger(connection)
 
     def work() -> None:
         while not over.is_set():
             taken = connection.brpop(["interactive", "bulk"], timeout=0.05)
             if taken is not None:
-                task_id, arguments = message_of(taken[1])
-                finish(task_id, [answered(item) for item in arguments["items"]])
+                begun = ledger.begin(id_of(taken[1]), asked_in_message=False)
+                assert begun.asked is not None
+                results = [item.get("result") or answered(item) for item in begun.asked["items"]]
+                finish(id_of(taken[1]), results)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -93,8 +95,10 @@ def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path)
 
 
 def queued(connection: redis.Redis, queue: str = "bulk") -> list[dict[str, Any]]:
-    """The arguments of every message that waits, oldest first."""
-    return [message_of(raw)[1] for raw in reversed(connection.lrange(queue, 0, -1))]
+    """What every message that waits asks, oldest first."""
+    ids = [id_of(raw) for raw in reversed(connection.lrange(queue, 0, -1))]
+    rows = Ledger(connection).rows(ids) if ids else []
+    return [json.loads(row.asked) for row in rows if row is not None]
 
 
 def write_lines(*items: Any) -> str:
@@ -229,7 +233,7 @@ def test_what_nobody_waits_for_any_more_is_cancelled(
 ) -> None:
     assert run(["caption", URL, URL, "--timeout", "0.05"]) == Exit.NO_RESULT
     assert "is cancelled now" in capsys.readouterr().err
-    assert len(list(connection.scan_iter(contract.cancel_key("*")))) == 2
+    assert len(list(connection.scan_iter(Keys().cancelled("*")))) == 2
 
 
 @pytest.mark.parametrize(
@@ -241,6 +245,8 @@ def test_what_nobody_waits_for_any_more_is_cancelled(
         ("match", URL, "a cat"),
         ("embed", URL),
         ("batch", "status", "x"),
+        ("batch", "retry", "x"),
+        ("dead", "list"),
     ],
 )
 def test_a_redis_that_cannot_be_reached_has_an_exit_code_of_its_own(
@@ -250,6 +256,39 @@ def test_a_redis_that_cannot_be_reached_has_an_exit_code_of_its_own(
     err = capsys.readouterr().err
     assert "BLIPLINE_REDIS_URL" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", [("caption", URL), ("match", URL, "a"), ("chat", URL, "a?")])
+def test_a_full_queue_has_an_exit_code_of_its_own(
+    command: tuple[str, ...],
+    connection: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("BLIPLINE_MAX_QUEUED_INTERACTIVE", "1")
+    with Client() as client:
+        client.caption(URL)
+    assert run([*command]) == Exit.QUEUE_FULL
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "BLIPLINE_MAX_QUEUED_INTERACTIVE" in err
+    assert "try again later" in err
+    assert len(queued(connection, "interactive")) == 1
+
+
+def test_what_was_asked_before_the_queue_was_full_is_cancelled(
+    connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLIPLINE_MAX_QUEUED_INTERACTIVE", "1")
+    assert run(["embed", URL, URL]) == Exit.QUEUE_FULL
+    assert len(list(connection.scan_iter(Keys().cancelled("*")))) == 1
+
+
+@pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize("verb", ["caption", "embed"])
+def test_a_full_queue_is_waited_for_on_demand(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLIPLINE_MAX_QUEUED_INTERACTIVE", "1")
+    assert run([verb, *[URL] * 5, "--when-full", "wait"]) == Exit.OK
 
 
 # Dialogues
@@ -333,7 +372,7 @@ def test_on_a_terminal_prompts_stay_out_of_the_data(redis_url: str, finish: Fini
         with redis.Redis.from_url(redis_url) as connection:
             taken = connection.brpop(["interactive"], timeout=20)
         assert taken is not None
-        finish(message_of(taken[1])[0], [{"text": "a cat"}])
+        finish(id_of(taken[1]), [{"text": "a cat"}])
         os.write(person, b"\x04")
         out, err = process.communicate(timeout=20)
     os.close(person)
@@ -467,7 +506,8 @@ def test_submit_prints_the_id_and_results_come_in_the_order_of_the_lines(
 def test_items_may_say_what_is_asked_of_them(connection: redis.Redis) -> None:
     question = {"custom_id": "q", "image": URL, "task": "vqa", "question": "what?"}
     assert run(["batch", "submit", write_lines(question), "--seed", "1"]) == Exit.OK
-    assert queued(connection) == [{"items": [question], "options": {"seed": 1}}]
+    asked = {"task": "caption", "items": [question], "options": {"seed": 1}}
+    assert queued(connection) == [asked]
 
 
 @pytest.mark.parametrize("task", [task.short for task in Task])
@@ -544,9 +584,161 @@ def test_no_wait_prints_what_there_is(finish: Finish, capsys: pytest.CaptureFixt
     assert len(json_lines(capsys.readouterr().out)) == 32
 
 
+def submitted(capsys: pytest.CaptureFixture[str], count: int, *arguments: str) -> str:
+    """The id of a batch of captions."""
+    items = ({"custom_id": f"c{n}", "image": URL} for n in range(count))
+    assert run(["batch", "submit", write_lines(*items), *arguments]) == Exit.OK
+    return capsys.readouterr().out.strip()
+
+
+def texts(first: int, last: int) -> list[dict[str, Any]]:
+    return [{"custom_id": f"c{n}", "text": str(n)} for n in range(first, last)]
+
+
+NO_IMAGE = contract.failure("image_invalid", "no image")
+
+
+def test_a_batch_of_an_id_of_ones_own_is_submitted_once_however_often_it_is_tried(
+    connection: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert submitted(capsys, 40, "--id", "nightly") == "nightly"
+        assert [len(one["items"]) for one in queued(connection)] == [32, 8]
+    # Other items are another batch.
+    assert run(["batch", "submit", write_lines({"image": "blob:x"}), "--id", "nightly"]) == 2
+    assert "others need another id" in capsys.readouterr().err
+    assert run(["batch", "submit", write_lines({"image": URL}), "--id", "a b"]) == Exit.USAGE
+
+
+def test_a_batch_that_found_the_queue_full_goes_on_under_its_id(
+    connection: redis.Redis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a queue with room for one chunk of two
+    monkeypatch.setenv("BLIPLINE_MAX_QUEUED_BULK", "32")
+    file = write_lines(*({"custom_id": f"c{n}", "image": URL} for n in range(5000)))
+    # When a batch is submitted that does not wait
+    assert run(["batch", "submit", file, "--id", "big", "--when-full", "raise"]) == Exit.QUEUE_FULL
+    assert "BLIPLINE_MAX_QUEUED_BULK" in capsys.readouterr().err
+    # Then the same command submits the rest when there is room
+    monkeypatch.delenv("BLIPLINE_MAX_QUEUED_BULK")
+    assert run(["batch", "submit", file, "--id", "big"]) == Exit.OK
+    with Client() as client:
+        progress = client.batch("big").progress()
+    assert (progress.total, progress.submitted) == (5000, True)
+    assert connection.zcard(Keys().open) == -(-5000 // 32)
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_batch_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLIPLINE_MAX_QUEUED_BULK", "32")
+    file = write_lines(*[{"image": URL}] * 100)
+    assert run(["batch", "submit", file, "--wait", "-o", "out.jsonl"]) == Exit.OK
+    assert len(json_lines(Path("out.jsonl").read_text())) == 100
+
+
+def test_a_submission_that_is_stopped_says_how_to_submit_the_rest(
+    connection: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_lines(*({"custom_id": f"c{n}", "image": URL} for n in range(8000)))
+    # Given a pipe that has not yet said everything
+    command = [*PROGRAM, "batch", "submit", "-"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(Path(file).read_text())
+        process.stdin.flush()
+        while not connection.exists("bulk"):
+            assert process.poll() is None
+        # When Ctrl-C ends it
+        threading.Event().wait(0.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    # Then its id continues it
+    assert process.returncode == Exit.INTERRUPTED
+    found = re.search(r"as batch (\S+); the same command with --id \1 submits the rest", err)
+    assert found is not None
+    assert run(["batch", "submit", file, "--id", found[1], "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == {"batch": found[1], "items": 8000}
+    assert connection.zcard(Keys().open) == 8000 // 32
+
+
+def test_results_are_kept_as_long_as_is_said(
+    finish: Finish, connection: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch_id = submitted(capsys, 1, "--keep-s", "1000")
+    finish(f"{batch_id}:0", texts(0, 1))
+    assert 990 < connection.ttl(Keys().result(f"{batch_id}:0")) <= 1000
+    assert run(["batch", "submit", "items.jsonl", "--keep-s", "0"]) == Exit.USAGE
+
+
+def test_results_in_their_order_go_on_after_the_lines_that_were_read(
+    finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch_id = submitted(capsys, 70)
+    finish(f"{batch_id}:0", texts(0, 32))
+    finish(f"{batch_id}:1", texts(32, 64))
+    assert run(["batch", "results", batch_id, "--no-wait"]) == Exit.NO_RESULT
+    out, err = capsys.readouterr()
+    assert f"blipline batch results {batch_id} --cursor 64\n" in err
+    finish(f"{batch_id}:2", texts(64, 70))
+    for cursor in (64, 33, 70):
+        assert run(["batch", "results", batch_id, "--cursor", str(cursor)]) == Exit.OK
+        rest = capsys.readouterr().out
+        assert len(rest.splitlines()) == 70 - cursor
+        if cursor == 64:
+            whole = json_lines(out + rest)
+            assert [line["custom_id"] for line in whole] == [f"c{n}" for n in range(70)]
+            assert {*whole[0]} == {"custom_id", "status", "text"}
+
+
+def test_an_unfinished_file_is_begun_anew(
+    finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch_id = submitted(capsys, 40)
+    finish(f"{batch_id}:0", texts(0, 32))
+    command = ["batch", "results", batch_id, "--cursor", "5", "--no-wait", "-o", "out.jsonl"]
+    assert run(command) == Exit.NO_RESULT
+    assert f"blipline batch results {batch_id} --cursor 5\n" in capsys.readouterr().err
+
+
+def test_results_as_completed_say_which_item_and_where_to_go_on(
+    finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a batch whose last chunk, a short one, ended first
+    batch_id = submitted(capsys, 70)
+    finish(f"{batch_id}:2", texts(64, 70))
+    finish(f"{batch_id}:0", texts(0, 32))
+    command = ["batch", "results", batch_id, "--as-completed"]
+    assert run([*command, "--no-wait"]) == Exit.NO_RESULT
+    out, err = capsys.readouterr()
+    lines = json_lines(out)
+    assert [line["index"] for line in lines] == [*range(64, 70), *range(32)]
+    assert {line["custom_id"] for line in lines} == {f"c{line['index']}" for line in lines}
+    assert f"{batch_id} --as-completed --cursor {lines[-1]['cursor']}\n" in err
+    # Then the cursor of any line goes on after it
+    finish(f"{batch_id}:1", texts(32, 64))
+    for place in (2, 5, 6, 37):
+        assert run([*command, "--cursor", str(lines[place]["cursor"])]) == Exit.OK
+        rest = json_lines(capsys.readouterr().out)
+        wanted = [line["index"] for line in lines[place + 1 :]] + [*range(32, 64)]
+        assert [line["index"] for line in rest] == wanted
+
+
+def test_as_completed_a_batch_that_was_cancelled_is_not_all_right(
+    finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch_id = submitted(capsys, 40)
+    finish(f"{batch_id}:1", texts(32, 40))
+    run(["batch", "cancel", batch_id])
+    capsys.readouterr()
+    assert run(["batch", "results", batch_id, "--as-completed"]) == Exit.SOME_FAILED
+    out, err = capsys.readouterr()
+    assert len(json_lines(out)) == 8
+    assert "cancelled; 8 of 40 items had ended" in err
+
+
 def test_status_and_cancel_tell_the_state(capsys: pytest.CaptureFixture[str]) -> None:
-    run(["batch", "submit", write_lines({"image": URL})])
-    batch_id = capsys.readouterr().out.strip()
+    batch_id = submitted(capsys, 1)
     assert run(["batch", "status", batch_id]) == Exit.OK
     assert capsys.readouterr().out == "queued: 0 of 1 done, 0 failed\n"
     assert run(["batch", "cancel", batch_id]) == Exit.OK
@@ -556,8 +748,174 @@ def test_status_and_cancel_tell_the_state(capsys: pytest.CaptureFixture[str]) ->
     assert run(["batch", "results", batch_id]) == Exit.SOME_FAILED
 
 
+@pytest.mark.parametrize(
+    ("of_late", "left", "said"),
+    [
+        (412_000, 8_652, "412 items/s, 21 s left"),
+        (12_000, 8_640, "12 items/s, 12 min left"),
+        (1_200, 8_640, "1.2 items/s, 2.0 h left"),
+    ],
+)
+def test_status_tells_how_fast_it_goes_and_how_long_it_takes(
+    of_late: int,
+    left: int,
+    said: str,
+    connection: redis.Redis,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    batch_id = submitted(capsys, 1)
+    # As the ledger has it for a batch that has gone on for a while.
+    done = 500_000
+    counts = {"total": done + left, "done": done, "failed": 3, "before_done": done - of_late}
+    seconds, microseconds = connection.time()
+    times = {"before_at": seconds + microseconds / 1e6 - 1000}
+    connection.hset(Keys().batch(batch_id), mapping=counts | times)
+    assert run(["batch", "status", batch_id]) == Exit.OK
+    wanted = f"running: 500,000 of {done + left:,} done, 3 failed; {said}\n"
+    assert capsys.readouterr().out == wanted
+    assert run(["batch", "status", batch_id, "--json"]) == Exit.OK
+    line = json.loads(capsys.readouterr().out)
+    assert line.pop("rate") == pytest.approx(of_late / 1000, rel=0.01)
+    assert line.pop("left_s") == pytest.approx(1000 * left / of_late, rel=0.01)
+    assert line == {
+        "batch": batch_id,
+        "state": "running",
+        "total": done + left,
+        "done": done,
+        "failed": 3,
+        "submitted": True,
+    }
+
+
+def test_what_cannot_be_told_is_null(finish: Finish, capsys: pytest.CaptureFixture[str]) -> None:
+    batch_id = submitted(capsys, 1)
+    run(["batch", "status", batch_id, "--json"])
+    line = json.loads(capsys.readouterr().out)
+    assert (line["rate"], line["left_s"]) == (None, None)
+    finish(f"{batch_id}:0", texts(0, 1))
+    run(["batch", "status", batch_id, "--json"])
+    line = json.loads(capsys.readouterr().out)
+    assert (line["rate"], line["left_s"]) == (None, 0.0)
+
+
+def test_status_notices_a_producer_that_is_gone_and_close_ends_the_wait(
+    finish: Finish, connection: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a batch whose producer died a quarter of an hour ago
+    batch_id = submitted(capsys, 2)
+    finish(f"{batch_id}:0", texts(0, 2))
+    ago = connection.time()[0] - 900
+    connection.hset(Keys().batch(batch_id), mapping={"submitted": 0, "heard_at": ago})
+    assert run(["batch", "status", batch_id]) == Exit.OK
+    said = "still being submitted, though nothing has come for 15 min"
+    assert capsys.readouterr().out == f"running: 2 of 2 done, 0 failed; {said}\n"
+    assert run(["batch", "results", batch_id, "--no-wait"]) == Exit.NO_RESULT
+    # When it is closed
+    capsys.readouterr()
+    assert run(["batch", "close", batch_id]) == Exit.OK
+    assert capsys.readouterr() == ("", f"blipline: batch {batch_id} is closed; it has 2 items\n")
+    # Then it has an end
+    assert run(["batch", "results", batch_id]) == Exit.OK
+    assert run(["batch", "status", batch_id]) == Exit.OK
+    assert capsys.readouterr().out.endswith("done: 2 of 2 done, 0 failed\n")
+
+
+@pytest.mark.parametrize("last", [{"text": "39"}, NO_IMAGE])
+def test_watch_looks_on_until_the_end(
+    last: dict[str, Any], finish: Finish, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a batch that is watched on a terminal
+    batch_id = submitted(capsys, 70)
+    person, terminal = os.openpty()
+    command = [*PROGRAM, "batch", "status", batch_id, "--watch"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=terminal, text=True, env=environment
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while b"0/70" not in shown:
+            shown += os.read(person, 4096)
+        finish(f"{batch_id}:0", texts(0, 32))
+        finish(f"{batch_id}:1", texts(32, 64))
+        while not re.search(rb"64/70.* items/s", shown):
+            shown += os.read(person, 4096)
+        assert process.poll() is None
+        # When its last items end
+        finish(f"{batch_id}:2", [*texts(64, 69), last])
+        out, _ = process.communicate(timeout=20)
+    os.close(person)
+    # Then the last word is what `status` says
+    failed = int("error" in last)
+    state = "failed" if failed else "done"
+    assert out == f"{state}: 70 of 70 done, {failed} failed\n"
+    assert process.returncode == (Exit.SOME_FAILED if failed else Exit.OK)
+
+
+def test_watch_of_a_cancelled_batch_ends_and_is_not_all_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    batch_id = submitted(capsys, 1)
+    run(["batch", "cancel", batch_id])
+    capsys.readouterr()
+    assert run(["batch", "status", batch_id, "--watch", "--json"]) == Exit.SOME_FAILED
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["state"], err) == ("cancelled", "")
+
+
+def test_retry_asks_again_what_failed_and_prints_how_much(
+    finish: Finish, capsys: pytest.CaptureFixture[str], connection: redis.Redis
+) -> None:
+    batch_id = submitted(capsys, 40)
+    finish(f"{batch_id}:0", [*texts(0, 30), NO_IMAGE, NO_IMAGE])
+    finish(f"{batch_id}:1", texts(32, 40))
+    connection.delete("bulk")
+    assert run(["batch", "retry", batch_id]) == Exit.OK
+    assert capsys.readouterr() == ("2\n", "")
+    assert len(queued(connection)) == 1
+    finish(f"{batch_id}:0", texts(0, 32))
+    assert run(["batch", "results", batch_id]) == Exit.OK
+    assert len(json_lines(capsys.readouterr().out)) == 40
+    assert run(["batch", "retry", batch_id, "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == {"batch": batch_id, "items": 0}
+
+
+def test_retry_goes_on_with_a_batch_that_was_cancelled(
+    finish: Finish, connection: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a batch of which one chunk is done, one was cancelled and one has not begun
+    batch_id = submitted(capsys, 96)
+    finish(f"{batch_id}:0", texts(0, 32))
+    run(["batch", "cancel", batch_id])
+    finish(f"{batch_id}:1", [contract.failure("cancelled", "nobody wants it")] * 32)
+    assert run(["batch", "results", batch_id]) == Exit.SOME_FAILED
+    capsys.readouterr()
+    # When it is retried
+    assert run(["batch", "retry", batch_id]) == Exit.OK
+    assert capsys.readouterr().out == "32\n"
+    # Then both are to be run
+    for number in (1, 2):
+        begun = Ledger(connection).begin(f"{batch_id}:{number}", asked_in_message=False)
+        assert (begun.run, begun.cancelled) == (True, False)
+        finish(f"{batch_id}:{number}", texts(32 * number, 32 * number + 32))
+    assert run(["batch", "results", batch_id]) == Exit.OK
+    assert len(json_lines(capsys.readouterr().out)) == 96
+
+
+def test_a_deleted_batch_is_gone_with_its_results(
+    finish: Finish, connection: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch_id = submitted(capsys, 40)
+    finish(f"{batch_id}:0", texts(0, 32))
+    assert run(["batch", "delete", batch_id]) == Exit.OK
+    assert capsys.readouterr() == ("", f"blipline: batch {batch_id} is deleted\n")
+    assert run(["batch", "status", batch_id]) == Exit.USAGE
+    assert not connection.exists(Keys().result(f"{batch_id}:0"))
+    assert not connection.zcard(Keys().open)
+
+
 def test_a_batch_that_nobody_submitted_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("status", "results", "cancel"):
+    for verb in ("status", "results", "cancel", "retry", "close", "delete"):
         assert run(["batch", verb, "no-such-batch"]) == Exit.USAGE
         assert "no batch no-such-batch" in capsys.readouterr().err
 
@@ -579,7 +937,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_batch_goes_on(connection: redis.Redis)
     assert "blipline batch results " in err
     assert "Traceback" not in err
     assert os.listdir() == ["items.jsonl"]
-    assert not list(connection.scan_iter(contract.cancel_key("*")))
+    assert not list(connection.scan_iter(Keys().cancelled("*")))
 
 
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Callable
@@ -25,7 +24,10 @@ from producer import (
     contract,
 )
 from producer.contract import Item
+from producer.keys import Keys
+from producer.ledger import Ledger
 
+KEYS = Keys()
 URL = "https://images.example.com/cat.jpg"
 Finish = Callable[[str, list[dict[str, Any]]], None]
 
@@ -81,7 +83,7 @@ def test_a_finished_job_leaves_nothing_in_the_ledger(
 ) -> None:
     job = client.caption(URL)
     finish(job.id, [{"text": "x"}])
-    assert not connection.exists(contract.OPEN_KEY, contract.RUNNING_KEY)
+    assert not connection.keys("blipline:*")
 
 
 def test_the_first_result_of_a_job_stays(client: Client, finish: Finish) -> None:
@@ -122,11 +124,12 @@ def test_a_message_is_plain_celery_and_readable_in_a_monitor(
     assert headers["kwargsrepr"] == f"{URL} 'how many shapes are there?'"
 
 
-def submitted(connection: redis.Redis, queue: str = "interactive") -> tuple[str, Any]:
-    """Task and first item of the newest message."""
-    raw = message(connection, queue)
-    _, arguments, _ = json.loads(base64.b64decode(raw["body"]))
-    return raw["headers"]["task"], arguments["items"][0]
+def submitted(connection: redis.Redis) -> tuple[str, Any]:
+    """Task and first item of the newest message: what is asked stands in the job's row."""
+    headers = message(connection, "interactive")["headers"]
+    (row,) = Ledger(connection).rows([headers["id"]])
+    assert row is not None
+    return headers["task"], json.loads(row.asked)["items"][0]
 
 
 def test_a_dialogue_is_sent_as_the_contract_has_it(
@@ -212,7 +215,7 @@ def test_a_wrong_call_names_what_is_wrong_and_nothing_is_submitted(
 ) -> None:
     with pytest.raises(InvalidInput, match=about):
         call(client)
-    assert not connection.exists("interactive", contract.OPEN_KEY)
+    assert not connection.exists("interactive", KEYS.open)
 
 
 def picture_bytes() -> bytes:
@@ -246,10 +249,19 @@ def test_a_pil_image_of_a_truncated_file_is_refused(client: Client) -> None:
     assert raised.value.code == "image_invalid"
 
 
-def test_an_uploaded_image_does_not_stay_for_ever(client: Client, connection: redis.Redis) -> None:
-    client.caption(picture_bytes())
+def test_an_uploaded_image_stays_for_as_long_as_a_job_names_it(
+    client: Client, connection: redis.Redis, finish: Finish
+) -> None:
+    jobs = [client.caption(picture_bytes()) for _ in range(2)]
     (blob,) = connection.keys("blipline:blob:*")
+    assert connection.ttl(blob) == -1
+    finish(jobs[0].id, [{"text": "x"}])
+    assert connection.ttl(blob) == -1
+    finish(jobs[1].id, [{"text": "x"}])
     assert 0 < connection.ttl(blob) <= contract.BLOB_TTL_S
+    # And when it is named again before it has gone
+    client.caption(picture_bytes())
+    assert connection.ttl(blob) == -1
 
 
 @pytest.mark.parametrize(
@@ -267,7 +279,7 @@ def test_an_unusable_image_is_refused_before_anything_is_submitted(
     with pytest.raises(InvalidInput, match=about) as raised:
         client.caption(image)
     assert raised.value.code == code
-    assert not connection.exists("interactive", contract.OPEN_KEY)
+    assert not connection.exists("interactive", KEYS.open)
 
 
 def test_an_empty_question_is_refused(client: Client) -> None:

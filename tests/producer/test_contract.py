@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from producer import contract
 from producer.contract import ErrorCode, Item, Options, Task
+from producer.ids import chunk_id, parse_chunk_id
 
 
 @pytest.mark.parametrize("name", ["vqa", "blipline.vqa"])
@@ -22,12 +23,12 @@ def test_an_item_may_name_its_own_task_in_short() -> None:
 
 
 def test_a_chunk_id_gives_back_its_batch_and_number() -> None:
-    assert contract.parse_chunk_id(contract.chunk_id("0198-ab", 41)) == ("0198-ab", 41)
+    assert parse_chunk_id(chunk_id("0198-ab", 41)) == ("0198-ab", 41)
 
 
 @pytest.mark.parametrize("task_id", ["0198-ab", "a:b", ":", "3:"])
 def test_any_other_task_id_is_no_chunk(task_id: str) -> None:
-    assert contract.parse_chunk_id(task_id) is None
+    assert parse_chunk_id(task_id) is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = {"torch", "transformers", "worker", "config", "demo", "numpy", "httpx"}
+HEAVY = {"torch", "transformers", "worker", "config", "demo", "numpy", "httpx", "celery", "kombu"}
 
 
 def imported(path: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,16 +18,20 @@ import pytest
 import redis
 from PIL import Image
 
-from producer import blobs, contract
+from producer import Client, blobs, contract
 from producer.contract import Task
+from producer.keys import Keys
 from producer.ledger import Ledger
+from worker.answering import Answerer
 from worker.answers import AnswerCache
 from worker.chunks import ChunkRunner
 from worker.engine.client import EngineClient
 from worker.fetch import Fetcher
 from worker.pictures import Pictures
+from worker.upkeep import Upkeep
 
 ECHO = Path(__file__).with_name("echo_engine.py")
+KEYS = Keys()
 Start = Callable[..., AbstractContextManager[ChunkRunner]]
 
 
@@ -46,7 +51,8 @@ def running(connection: redis.Redis) -> Start:
             engine.start()
             info = engine.info(20)
             pictures = Pictures(fetcher, engine, info, 1_000_000)
-            yield ChunkRunner(Ledger(connection), pictures, engine, AnswerCache(connection, 60))
+            answerer = Answerer(pictures, engine, AnswerCache(connection, 60))
+            yield ChunkRunner(Ledger(connection), answerer)
             engine.close()
             fetcher.close()
             process.kill()
@@ -55,11 +61,15 @@ def running(connection: redis.Redis) -> Start:
     return start
 
 
-@pytest.fixture
-def blob(connection: redis.Redis) -> str:
+def picture() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "PNG")
-    return blobs.upload(connection, [buffer.getvalue()], ttl_s=60)[0]
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def blob(connection: redis.Redis) -> str:
+    return blobs.upload(connection, Ledger(connection), [picture()])[0]
 
 
 def caption(runner: ChunkRunner, items: Any, options: Any = None, task_id: str = "t") -> list[Any]:
@@ -73,7 +83,7 @@ def codes(results: list[Any]) -> list[str]:
 def test_one_bad_item_never_harms_its_neighbours(
     running: Start, connection: redis.Redis, blob: str
 ) -> None:
-    (broken,) = blobs.upload(connection, [b"no image"], ttl_s=60)
+    (broken,) = blobs.upload(connection, Ledger(connection), [b"no image"])
     items = [
         {"image": blob, "prompt": "one"},
         {"image": broken},
@@ -115,26 +125,109 @@ def test_wrong_options_fail_every_item_by_name(running: Start, blob: str) -> Non
     assert results[0]["custom_id"] == "a"
 
 
+@contextmanager
+def kept(runner: ChunkRunner, ledger: Ledger) -> Iterator[None]:
+    """Signs of life and cancellations, as in a consumer."""
+    upkeep = Upkeep(ledger, runner, sweep_s=0)
+    upkeep.start()
+    yield
+    upkeep.stop()
+
+
 def test_a_second_delivery_joins_the_first(
     running: Start, connection: redis.Redis, blob: str
 ) -> None:
-    with running("--hold") as runner, ThreadPoolExecutor(2) as pool:
-        stop = threading.Event()
-        watch = pool.submit(runner.watch_cancellations, stop)
+    ledger = Ledger(connection)
+    with running("--hold") as runner, kept(runner, ledger):
         first = threading.Thread(target=lambda: both.append(caption(runner, [{"image": blob}])))
         both: list[Any] = []
         first.start()
-        while not connection.zscore(contract.RUNNING_KEY, "t"):
+        while not connection.zscore(KEYS.running, "t"):
             pass
         second = threading.Thread(target=lambda: both.append(caption(runner, [{"image": blob}])))
         second.start()
-        Ledger(connection).cancel("t")
+        ledger.cancel("t")
         first.join(20)
         second.join(20)
-        stop.set()
-        watch.result(20)
     assert [codes(results) for results in both] == [["cancelled"], ["cancelled"]]
     assert both[0] is both[1]
+
+
+def test_a_second_delivery_of_a_job_of_the_ledger_is_left_to_the_first(
+    running: Start, connection: redis.Redis, client: Client
+) -> None:
+    job = client.caption(picture())
+    ledger = Ledger(connection)
+    with running("--hold") as runner, kept(runner, ledger), ThreadPoolExecutor(1) as pool:
+        first = pool.submit(from_ledger, runner, job.id)
+        while not connection.zscore(KEYS.running, job.id):
+            pass
+        # In the same consumer, and in another one
+        assert from_ledger(runner, job.id) is None
+        with running("--hold") as other:
+            assert from_ledger(other, job.id) is None
+        job.cancel()
+        assert codes(first.result(20)) == ["cancelled"]
+
+
+def from_ledger(runner: ChunkRunner, task_id: str) -> Any:
+    return runner.run(task_id, Task.CAPTION, None, None, interactive=True)
+
+
+def test_what_is_asked_again_keeps_the_results_that_it_has(
+    running: Start, finish: Callable[..., None], client: Client, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch([picture(), {"image": "ftp://x", "custom_id": "b"}, picture()])
+    failed = contract.failure("image_blocked", "ftp")
+    finish(f"{batch.id}:0", [{"text": "kept"}, {"custom_id": "b", **failed}, failed])
+    assert batch.progress().failed == 2
+    assert batch.retry_failed() == 2
+    assert (batch.progress().done, batch.progress().failed) == (0, 0)
+    with running() as runner:
+        results = from_ledger(runner, f"{batch.id}:0")
+    assert (results[0], results[1]["custom_id"]) == ({"text": "kept"}, "b")
+    assert codes(results) == ["ok", "image_blocked", "ok"]
+
+
+def test_a_job_that_kills_whoever_begins_it_is_given_up(
+    running: Start, client: Client, connection: redis.Redis
+) -> None:
+    job = client.caption(picture())
+    connection.hset(KEYS.attempts, job.id, contract.MAX_ATTEMPTS)
+    with running() as runner:
+        assert codes(from_ledger(runner, job.id)) == ["poisoned"]
+
+
+DEADLY = """
+import os, signal, sys, redis
+from producer.contract import Task
+from producer.ledger import Ledger
+from worker.chunks import ChunkRunner
+
+class Deadly:
+    def answer(self, task, items, terms, row_ids):
+        if any(item["custom_id"] in ("3", "7") for item in items):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [{"text": item["custom_id"]} for item in items]
+
+ledger = Ledger(redis.Redis.from_url(sys.argv[1]), lease_s=0)
+results = ChunkRunner(ledger, Deadly()).run(sys.argv[2], Task.CAPTION, None, None, interactive=True)
+print(*(one.get("text") or one["error"]["code"] for one in results))
+"""
+
+
+def test_an_item_that_kills_consumers_is_found_and_its_neighbours_are_answered(
+    client: Client, redis_url: str
+) -> None:
+    items = [{"image": "https://x/y.png", "custom_id": str(n)} for n in range(9)]
+    batch = client.submit_batch(items)
+    for _ in range(contract.MAX_ATTEMPTS):
+        command = [sys.executable, "-c", DEADLY, redis_url, f"{batch.id}:0"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert ended.stdout.split() == ["0", "1", "2", "poisoned", "4", "5", "6", "poisoned", "8"]
 
 
 def test_a_chunk_that_has_a_result_is_not_run_again(
@@ -143,7 +236,7 @@ def test_a_chunk_that_has_a_result_is_not_run_again(
     finish("t", [{"text": "stored before"}])
     with running() as runner:
         assert caption(runner, [{"image": blob}]) == [{"text": "stored before"}]
-    assert not connection.exists(contract.RUNNING_KEY)
+    assert not connection.exists(KEYS.running)
 
 
 @pytest.mark.parametrize("cancelled", ["batch", "batch:3"])
@@ -214,7 +307,7 @@ def test_only_answers_that_would_be_the_same_are_kept(
     with running() as runner:
         run(runner, Task.CAPTION, {"image": blob}, "1", **options)
         run(runner, Task.VQA, {"image": blob, "question": " "}, "2")
-    kept = connection.keys(contract.answer_key("*"))
+    kept = connection.keys(KEYS.answer("*"))
     # A deadline changes nothing about the answer.
     assert len(kept) == ("deadline" in options)
     assert all(connection.ttl(key) > 0 for key in kept)

@@ -15,10 +15,12 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from config.settings import WorkerSettings
+from config.settings import NULL_MODEL, WorkerSettings
 from producer.errors import InvalidInput
 from worker import child
 from worker.engine import metrics
+from worker.engine.null import NullEngine
+from worker.engine.process import EngineServer
 from worker.engine.protocol import EngineInfo, ModelInfo, hold_lock, private_dir, socket_path
 from worker.engine.watchdog import Watchdog
 from worker.models import Vision, as_generator, as_matcher
@@ -62,16 +64,17 @@ def main() -> int:
         )
         return EXIT_TAKEN
     with lock:
-        return _serve(settings, socket, linger_s)
+        return _run(settings, socket, linger_s)
 
 
-def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
+def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
+    if settings.model == NULL_MODEL:
+        return _serve(NullEngine(), (), settings, socket, linger_s)
     # torch's threads must sleep while they wait, not spin: consumers decode on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Seconds of imports: not before the settings are known to be good.
     import torch
 
-    from worker.engine.process import EngineServer
     from worker.engine.selfcheck import check
     from worker.engine.warmup import warm_up
     from worker.models import LoadError
@@ -86,7 +89,19 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
         check(engine)
     except LoadError as error:
         return _refuse(str(error))
-    info = EngineInfo(os.getpid(), tuple(model_info(model) for model in models))
+    names = " and ".join(model.name for model in models)
+    log.info("%s: warm, %s rows at most on %s", names, settings.max_rows, models[0].device)
+    return _serve(engine, tuple(map(model_info, models)), settings, socket, linger_s)
+
+
+def _serve(
+    engine: Engine | NullEngine,
+    models: tuple[ModelInfo, ...],
+    settings: WorkerSettings,
+    socket: Path,
+    linger_s: float | None,
+) -> int:
+    info = EngineInfo(os.getpid(), models)
     watchdog = Watchdog(settings.step_timeout_s)
     server = EngineServer(engine, info, linger_s, watchdog, on_turn=child.announce)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
@@ -97,8 +112,6 @@ def _serve(settings: WorkerSettings, socket: Path, linger_s: float | None) -> in
             metrics.serve(settings.metrics_port, server.figures)
         except OSError as error:
             return _refuse(f"BLIPLINE_METRICS_PORT={settings.metrics_port}: {error.strerror}")
-    names = " and ".join(model.name for model in models)
-    log.info("%s: warm, %s rows at most on %s", names, settings.max_rows, models[0].device)
     server.serve(socket)
     return 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from worker.engine.deadlines import Deadlines
 from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import Encoder
 from worker.engine.features import FeatureCache
+from worker.engine.figures import Figures
 from worker.engine.grouped import GroupedLane
 from worker.engine.halving import Failure
 from worker.engine.matching import MatchingLane
@@ -53,32 +53,6 @@ class Lane(Protocol):
 
     def step(self) -> list[Row]:
         """Do a little of the work. Returns the rows that ended."""
-
-
-@dataclass(slots=True)
-class Figures:
-    """Counters since the start, and what is so now."""
-
-    steps: int = 0
-    admitted: int = 0  # rows that were given to a lane
-    joined: int = 0  # requests that another row answered as well
-    answered: int = 0
-    failed: int = 0
-    tokens: int = 0
-    encoded_images: int = 0
-    cache_hits: int = 0
-    row_steps: int = 0  # rows summed over steps
-    active: int = 0
-    waiting: int = 0
-    last_step_s: float = 0.0
-    busy_s: float = 0.0  # spent in steps
-    feature_bytes: int = 0
-    device_bytes: int = 0  # allocated on a CUDA device
-
-    @property
-    def mean_occupancy(self) -> float:
-        """Rows in an average step."""
-        return self.row_steps / self.steps if self.steps else 0.0
 
 
 class Engine:

@@ -28,6 +28,7 @@ from worker.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.engine.loop import Engine
+    from worker.engine.null import NullEngine
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class EngineServer:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | NullEngine,
         info: EngineInfo,
         linger_s: float | None = None,
         watchdog: Watchdog | None = None,
@@ -101,6 +102,7 @@ class EngineServer:
         #: Called when it listens, and then about every HEARTBEAT_S while the loop turns.
         self._on_turn = on_turn
         self._turn_at = 0.0
+        self._socket: Path | None = None
         #: Seconds without any consumer after which the engine ends; None: it stays.
         self._linger_s = linger_s
         self._inbox: SimpleQueue[tuple[_Peer, object]] = SimpleQueue()
@@ -114,11 +116,18 @@ class EngineServer:
         self._stop.set()
 
     def finish(self) -> None:
-        """End `serve` once the last consumer is gone."""
+        """End `serve` once the last consumer is gone; no further one finds the way here.
+
+        The consumers of the next tree would keep this engine, and so keep out their own.
+        """
+        self._on_turn = lambda: None
         self._linger_s = IDLE_POLL_S
+        if self._socket is not None:
+            self._socket.unlink(missing_ok=True)
 
     def serve(self, socket: Path) -> None:
         """Listen and run until stopped, or until nobody has been there for the linger time."""
+        self._socket = socket
         socket.unlink(missing_ok=True)
         with Listener(str(socket), "AF_UNIX", backlog=64) as listener:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()

@@ -1,0 +1,53 @@
+"""Asking again what has failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
+
+from .ledger import Ledger
+from .rows import Outcome, Row
+
+#: Jobs whose rows and results are read in one round trip.
+PAGE_JOBS: Final = 128
+
+#: Which results are not good enough: one item's, as the contract has it.
+Unwanted = Callable[[dict[str, Any]], bool]
+
+
+def ask_again(ledger: Ledger, task_ids: Iterable[str], unwanted: Unwanted) -> int:
+    """Queue jobs anew for those of their items whose results are unwanted; returns their number.
+
+    The other items keep what they have. A job of which nothing is kept any more stays as it is.
+    """
+    ids, asked = iter(task_ids), 0
+    while page := list(islice(ids, PAGE_JOBS)):
+        for row, outcome in zip(ledger.rows(page), ledger.outcomes(page), strict=True):
+            if row is not None and outcome is not None:
+                asked += _ask_again(ledger, row, outcome, unwanted)
+    return asked
+
+
+def _ask_again(ledger: Ledger, row: Row, outcome: Outcome, unwanted: Unwanted) -> int:
+    asked = json.loads(row.asked)
+    results = [outcome.result(place) for place in range(len(asked["items"]))]
+    again = [unwanted(result) for result in results]
+    if not any(again):
+        return 0
+    asked["items"] = [
+        _only_asked(item) if wanted else {**_only_asked(item), "result": result}
+        for item, result, wanted in zip(asked["items"], results, again, strict=True)
+    ]
+    fresh = replace(row, asked=json.dumps(asked, separators=(",", ":")))
+    failed = sum("error" in result for result in results)
+    return sum(again) if ledger.again(fresh, failed) else 0
+
+
+def _only_asked(item: Any) -> Any:
+    """An item without what an earlier time left on it."""
+    if not isinstance(item, dict):
+        return item
+    return {name: value for name, value in item.items() if name != "result"}

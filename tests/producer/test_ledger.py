@@ -1,0 +1,383 @@
+"""The books: every open job is in one place, whatever Celery loses, and closing leaves nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from demo.stack import running_redis
+from producer import Client, ClientSettings, ConnectionFailed, Queue, QueueFull, contract
+from producer.contract import Task
+from producer.keys import Keys
+from producer.ledger import Ledger
+from producer.message import event_channel, sent_event, task_message
+
+KEYS = Keys()
+#: Seconds; a test that lets a lease run out has one of no length.
+NO_LEASE = 0.0
+
+
+@pytest.fixture
+def ledger(connection: redis.Redis) -> Ledger:
+    return Ledger(connection)
+
+
+def urls(count: int) -> Iterator[dict[str, str]]:
+    return ({"image": f"https://x/{n}.jpg", "custom_id": str(n)} for n in range(count))
+
+
+def take(connection: redis.Redis, queue: str = "bulk") -> str:
+    """The id of the next message, which is taken out as a consumer does."""
+    _, message = connection.brpop([queue], 1)
+    task_id: str = json.loads(message)["headers"]["id"]
+    return task_id
+
+
+def store(ledger: Ledger, task_id: str, results: list[dict[str, Any]]) -> None:
+    """End a job, as the result backend does."""
+    failed = sum("error" in one for one in results)
+    stored = json.dumps({"status": "SUCCESS", "result": results, "task_id": task_id})
+    ledger.finish(task_id, stored, failed)
+
+
+def test_a_message_says_what_celery_says(redis_url: str, connection: redis.Redis) -> None:
+    with Celery("tests", broker=redis_url, set_as_current=False) as app:
+        app.send_task("blipline.vqa", task_id="1", queue="bulk", kwargs={}, kwargsrepr="x")
+    theirs = json.loads(connection.lpop("bulk"))
+    ours = json.loads(task_message("1", Task.VQA, Queue.BULK, "x"))
+    for name, value in ours["headers"].items():
+        if name != "origin" and name != "argsrepr":
+            assert theirs["headers"][name] == value, name
+    assert ours["body"] == theirs["body"]
+    for name in ("content-type", "content-encoding"):
+        assert ours[name] == theirs[name]
+    for name in ("correlation_id", "delivery_info", "priority", "body_encoding"):
+        assert ours["properties"][name] == theirs["properties"][name]
+
+
+def test_a_sent_event_says_what_celery_says(redis_url: str, connection: redis.Redis) -> None:
+    with (
+        connection.pubsub(ignore_subscribe_messages=True) as listener,
+        Celery("tests", broker=redis_url, set_as_current=False) as app,
+    ):
+        listener.subscribe(event_channel("", 0))
+        listener.get_message(timeout=5)
+        app.conf.task_send_sent_event = True
+        app.send_task("blipline.vqa", task_id="1", queue="bulk", kwargs={}, kwargsrepr="x")
+        heard = listener.get_message(timeout=5)
+    assert heard is not None
+    theirs, ours = json.loads(heard["data"]), json.loads(sent_event("1", Task.VQA, Queue.BULK, "x"))
+    assert list(ours) == list(theirs)
+    ours, theirs = (json.loads(base64.b64decode(one["body"])) for one in (ours, theirs))
+    for name in ("type", "uuid", "root_id", "name", "kwargs", "retries", "queue", "routing_key"):
+        assert ours[name] == theirs[name], name
+    assert set(ours) <= set(theirs)
+
+
+def test_a_job_is_run_by_the_first_who_begins_it_and_by_nobody_else(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(2))
+    task_id = take(connection)
+    begun = ledger.begin(task_id, asked_in_message=False)
+    assert begun.run
+    assert begun.asked is not None
+    assert [item["custom_id"] for item in begun.asked["items"]] == ["0", "1"]
+    # A second delivery, elsewhere
+    again = ledger.begin(task_id, asked_in_message=False)
+    assert (again.run, again.outcome) == (False, None)
+    store(ledger, task_id, [{"text": "a"}, {"text": "b"}])
+    assert ledger.begin(task_id, asked_in_message=False).outcome is not None
+    assert batch.progress().finished
+    assert not connection.exists(KEYS.open, KEYS.running, KEYS.attempts, KEYS.depth)
+
+
+def test_a_message_lost_on_its_way_is_queued_again_in_front(
+    client: Client, connection: redis.Redis
+) -> None:
+    client.submit_batch(urls(6), chunk_items=2, batch_id="b")
+    lost = take(connection)  # and never begun
+    sweeping = Ledger(connection, lease_s=NO_LEASE)
+    assert sweeping.sweep(0.001) == 1
+    assert [take(connection) for _ in range(3)] == [lost, "b:1", "b:2"]
+
+
+def test_what_is_still_in_the_list_is_not_queued_again(
+    client: Client, connection: redis.Redis
+) -> None:
+    client.submit_batch(urls(6), chunk_items=2)
+    client.caption("https://x/1.jpg")
+    assert Ledger(connection, lease_s=NO_LEASE).sweep(0.001) == 0
+    assert (connection.llen("bulk"), connection.llen("interactive")) == (3, 1)
+
+
+def test_a_job_whose_consumer_gives_no_sign_of_life_is_queued_again(
+    client: Client, connection: redis.Redis
+) -> None:
+    job = client.caption("https://x/1.jpg")
+    ledger = Ledger(connection, lease_s=1.0)
+    ledger.begin(take(connection, "interactive"), asked_in_message=False)
+    # When it has been silent for long
+    connection.zadd(KEYS.running, {job.id: connection.time()[0] - 10})
+    # Then it is queued again, unless it shows that it lives
+    ledger.beat([job.id])
+    assert ledger.sweep(0.001) == 0
+    connection.zadd(KEYS.running, {job.id: connection.time()[0] - 10})
+    connection.delete(KEYS.sweeper)
+    assert ledger.sweep(0.001) == 1
+    assert job.status() == "queued"
+    begun = ledger.begin(take(connection, "interactive"), asked_in_message=False)
+    assert begun.attempts == 2
+
+
+def test_whoever_sweeps_just_after_another_does_nothing(
+    client: Client, connection: redis.Redis
+) -> None:
+    client.submit_batch(urls(2))
+    take(connection)
+    sweeping = Ledger(connection, lease_s=NO_LEASE)
+    assert [sweeping.sweep(60), sweeping.sweep(60)] == [1, 0]
+
+
+def test_a_job_without_a_row_is_forgotten_when_its_consumer_dies(connection: redis.Redis) -> None:
+    """It came by a plain Celery message, which goes back to its queue by itself."""
+    ledger = Ledger(connection, lease_s=NO_LEASE)
+    assert ledger.begin("foreign", asked_in_message=True).run
+    ledger.sweep(0.001)
+    assert not connection.exists(KEYS.running)
+
+
+def test_turns_go_to_the_submitter_that_has_had_the_fewest_items(
+    redis_url: str, connection: redis.Redis, ledger: Ledger
+) -> None:
+    """A thousand chunks of one do not make another one wait for more than the window."""
+    for name, chunks in (("large", 1000), ("small", 3), ("late", 3)):
+        settings = ClientSettings(redis_url=redis_url, submitter=name)
+        with Client(settings=settings) as client:
+            # Chunks of the large one are small: it is items that count.
+            size = 2 if name == "large" else 8
+            client.submit_batch(urls(size * chunks), chunk_items=size, batch_id=name)
+    order = []
+    for _ in range(60):
+        task_id = take(connection)
+        ledger.begin(task_id, asked_in_message=False)
+        order.append(task_id.partition(":")[0])
+    who = {name: [place for place, one in enumerate(order) if one == name] for name in set(order)}
+    # 16 of the large one were in Celery's hands before the others came.
+    assert len(who["small"]) == len(who["late"]) == 3
+    assert who["small"][0] <= 20
+    assert who["late"][-1] < 60
+    # From then on 8 items of each in turn: four chunks of the large one for each of the others.
+    assert who["small"][2] - who["small"][0] in range(8, 24)
+
+
+def test_one_submitter_gains_nothing_from_many_batches(
+    redis_url: str, connection: redis.Redis, ledger: Ledger
+) -> None:
+    for name, batches in (("greedy", 9), ("modest", 1)):
+        with Client(settings=ClientSettings(redis_url=redis_url, submitter=name)) as client:
+            for number in range(batches):
+                client.submit_batch(urls(40), chunk_items=2, batch_id=f"{name}{number}")
+    order = []
+    for _ in range(56):
+        order.append(take(connection))
+        ledger.begin(order[-1], asked_in_message=False)
+    modest = [task_id for task_id in order[16:] if task_id.startswith("modest")]
+    assert len(modest) in range(19, 22), "half of the turns"
+
+
+def test_a_queue_takes_no_more_than_it_is_bound_to(
+    redis_url: str, ledger: Ledger, connection: redis.Redis
+) -> None:
+    settings = ClientSettings(
+        redis_url=redis_url, max_queued_interactive=2, max_queued_bulk=6, max_blob_mb=1
+    )
+    with Client(settings=settings) as client:
+        jobs = [client.caption("https://x/1.jpg") for _ in range(2)]
+        with pytest.raises(QueueFull, match=r"interactive holds 2 items.*MAX_QUEUED_INTERACTIVE"):
+            client.caption("https://x/1.jpg")
+        client.submit_batch(urls(6), chunk_items=2)
+        with pytest.raises(QueueFull, match="MAX_QUEUED_BULK"):
+            client.submit_batch(urls(6), when_full="raise")
+        # What has ended makes room
+        store(ledger, jobs[0].id, [{"text": "x"}])
+        client.caption("https://x/1.jpg")
+    assert {k: int(v) for k, v in connection.hgetall(KEYS.depth).items()} == {
+        b"interactive": 2,
+        b"bulk": 6,
+    }
+
+
+def test_a_job_that_no_replica_has_does_not_count_as_submitted(
+    redis_url: str, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.ledger.REPLICAS_WAIT_MS", 50)
+    url = "https://x/1.jpg"
+    with Client(settings=ClientSettings(redis_url=redis_url, replicas=1)) as client:
+        with pytest.raises(ConnectionFailed, match="0 of 1 replicas have it"):
+            client.caption(url)
+        port = connection.connection_pool.connection_kwargs["port"]
+        with running_redis(None, "--replicaof", "127.0.0.1", str(port)):
+            deadline = time.monotonic() + 20
+            while connection.info("replication").get("slave0", {}).get("state") != "online":
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            monkeypatch.setattr("producer.ledger.REPLICAS_WAIT_MS", 20_000)
+            assert client.caption(url).status() == "queued"
+
+
+def test_images_take_no_more_than_they_are_bound_to(
+    redis_url: str, ledger: Ledger, connection: redis.Redis
+) -> None:
+    images = [bytes([n]) * 700_000 for n in range(2)]
+    settings = ClientSettings(redis_url=redis_url, max_blob_mb=1)
+    with Client(settings=settings) as client:
+        job = client.caption(images[0])
+        client.caption(images[0])  # the same one costs nothing
+        with pytest.raises(QueueFull, match="MAX_BLOB_MB"):
+            client.caption(images[1])
+        store(ledger, job.id, [{"text": "x"}])
+        with pytest.raises(QueueFull):
+            client.caption(images[1])
+        (other,) = connection.zrange(KEYS.open, 0, -1)
+        store(ledger, other.decode(), [{"text": "x"}])
+        client.caption(images[1])
+    assert int(connection.hget(KEYS.depth, "blob_bytes") or 0) == 700_000
+
+
+def test_a_result_for_a_job_of_a_deleted_batch_is_dropped(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch(urls(4), chunk_items=2)
+    running = take(connection)
+    ledger.begin(running, asked_in_message=False)
+    batch.delete()
+    waiting = take(connection)
+    begun = ledger.begin(waiting, asked_in_message=False)
+    assert (begun.run, begun.outcome) == (False, None)
+    store(ledger, running, [{"text": "x"}] * 2)
+    left = {key.decode() for key in connection.keys("*")}
+    assert left <= {KEYS.cancelled(batch.id), "bulk"}
+
+
+def test_a_result_that_was_stored_for_a_lost_row_still_ends_its_batch(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    """A failover may lose a row while its message runs; the batch is then submitted again."""
+    results = [{"text": "x"}, {"text": "y"}]
+    connection.set(
+        KEYS.result("b:0"), json.dumps({"status": "SUCCESS", "result": results, "task_id": "b:0"})
+    )
+    batch = client.submit_batch(urls(2), batch_id="b")
+    outcome = ledger.begin(take(connection), asked_in_message=False).outcome
+    assert outcome is not None
+    store(ledger, "b:0", outcome.results or [])
+    assert batch.progress().finished
+    assert [result.text for result in batch.results(timeout=1)] == ["x", "y"]
+
+
+def test_a_prefix_begins_every_key(redis_url: str, connection: redis.Redis) -> None:
+    settings = ClientSettings(redis_url=redis_url, key_prefix="a:")
+    ledger = Ledger(connection, Keys("a:"))
+    with Client(settings=settings) as client:
+        client.submit_batch(urls(40), chunk_items=2)
+        job = client.caption(b"\x89PNG")
+        ledger.begin(job.id, asked_in_message=False)
+        store(ledger, job.id, [contract.failure("internal", "x")])
+        ledger.sweep(60)
+    assert [key for key in connection.keys("*") if not key.startswith(b"a:")] == []
+
+
+def test_all_operations_keep_every_open_job_in_one_place(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    """Random operations, as consumers that live and die do them; then everything ends."""
+    rng = Random(3)
+    impatient = Ledger(connection, lease_s=NO_LEASE)
+    batches = [client.submit_batch(urls(30), chunk_items=3) for _ in range(4)]
+    begun: set[str] = set()
+    for _ in range(600):
+        act = rng.randrange(5)
+        if act == 0 and connection.llen("bulk"):
+            take(connection)
+        elif act == 1 and connection.llen("bulk"):
+            task_id = take(connection)
+            if rng.choice([ledger, impatient]).begin(task_id, asked_in_message=False).run:
+                begun.add(task_id)
+        elif act == 2 and begun:
+            store(ledger, begun.pop(), [{"text": "x"}] * 3)
+        elif act == 3:
+            connection.delete(KEYS.sweeper)
+            impatient.sweep(0.001)
+        elif begun:
+            ledger.beat(begun)
+        places = [
+            *connection.zrange(KEYS.released(Queue.BULK), 0, -1),
+            *connection.zrange(KEYS.running, 0, -1),
+        ]
+        for batch in batches:
+            places += connection.lrange(KEYS.lane(Queue.BULK, batch.id), 0, -1)
+        assert sorted(places) == sorted(connection.zrange(KEYS.open, 0, -1))
+    while connection.exists(KEYS.open):
+        connection.delete(KEYS.sweeper)
+        impatient.sweep(0.001)
+        while connection.llen("bulk"):
+            task_id = take(connection)
+            if impatient.begin(task_id, asked_in_message=False).run:
+                store(ledger, task_id, [{"text": "x"}] * 3)
+    for batch in batches:
+        assert [result.index for result in batch.results(timeout=1)] == list(range(30))
+    immortal = [key for key in connection.keys("*") if connection.ttl(key) == -1]
+    assert immortal == []
+
+
+def test_a_dead_letter_stays_for_as_long_as_its_row(
+    client: Client, connection: redis.Redis
+) -> None:
+    failed = [contract.failure("internal", "x")]
+    stored = json.dumps({"status": "SUCCESS", "result": failed, "task_id": "1"})
+    ledger = Ledger(connection)
+    job = client.caption(b"\x89PNG")
+    ledger.finish(job.id, stored, 1, dead=True)
+    # One that is kept for a short time takes nobody else's along
+    client.submit_batch(urls(1), keep_s=1, batch_id="short")
+    ledger.finish("short:0", stored, 1, dead=True)
+    assert connection.ttl(KEYS.dead) > 1000
+    assert connection.zcard(KEYS.dead) == 2
+    connection.delete(KEYS.row("short:0"))
+    connection.zadd(KEYS.dead, {"short:0": 1})
+    ledger.finish(client.caption("https://x/1.jpg").id, stored, 1, dead=True)
+    assert connection.zscore(KEYS.dead, "short:0") is None
+
+
+def test_the_images_of_what_failed_are_kept_as_long_as_its_results(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    client.submit_batch([b"\x89PNG"], keep_s=7 * 24 * 3600, batch_id="long")
+    store(ledger, "long:0", [contract.failure("image_invalid", "x")])
+    (blob,) = connection.keys("blipline:blob:*")
+    assert connection.ttl(blob) > 6 * 24 * 3600
+
+
+def test_a_full_redis_still_cancels_and_deletes(client: Client, connection: redis.Redis) -> None:
+    batch = client.submit_batch(urls(4), chunk_items=2)
+    finished = Ledger(connection)
+    store(finished, f"{batch.id}:0", [contract.failure("internal", "x")] * 2)
+    connection.config_set("maxmemory", 1)
+    try:
+        batch.cancel()
+        assert batch.progress().cancelled
+        with pytest.raises(QueueFull, match="maxmemory"):
+            batch.retry_failed()
+        batch.delete()
+    finally:
+        connection.config_set("maxmemory", 0)
+    assert not connection.exists(KEYS.batch(batch.id))

@@ -1,0 +1,165 @@
+"""Redis as operators run it: shared, behind TLS and passwords, watched by Sentinel."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+import redis
+from PIL import Image
+
+from demo.scenes import draw, random_scene
+from demo.stack import running_flower, running_redis, running_worker
+from producer import Batch, Client, ConnectionFailed, State
+from producer.settings import ClientSettings
+from tests.redis_servers import running_sentinels, wait_until
+from tests.system import reference
+from tests.tls import running_tls
+
+#: What a deployment needs beside its keys. Of channels all: Redis compares the pattern that kombu
+#: subscribes to with the rule letter by letter.
+ACL = ("&*", "+@all", "-@dangerous")
+#: Few rows at once, and nothing known from before: a batch takes long enough to be hit.
+SLOW = {
+    "BLIPLINE_MAX_ROWS": "2",
+    "BLIPLINE_ANSWER_CACHE_S": "0",
+    "BLIPLINE_FEATURE_CACHE_MB": "0",
+    "BLIPLINE_MATCH_MODEL": "none",
+    "BLIPLINE_LEASE_S": "2",
+    "BLIPLINE_SWEEP_S": "1",
+}
+ITEMS = 160
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[bytes, str]:
+    """Encoded scenes, all different, and the captions that plain transformers gives them."""
+    rng, captions = Random(11), {}
+    for _ in range(ITEMS):
+        file = io.BytesIO()
+        draw(random_scene(rng), 96, 96).save(file, "PNG")
+        captions[file.getvalue()] = reference.caption(Image.open(file))
+    return captions
+
+
+@pytest.fixture
+def own_redis() -> Iterator[str]:
+    """A Redis that nothing else of the tests uses."""
+    with running_redis() as url:
+        yield url
+
+
+def add_user(server: redis.Redis, name: str, password: str, *rules: str) -> None:
+    server.execute_command("ACL", "SETUSER", name, "on", f">{password}", *rules)
+
+
+def waiting(flower: str) -> dict[str, int]:
+    """The lengths of the queues that Flower shows."""
+    with urllib.request.urlopen(f"{flower}/api/queues/length", timeout=10) as response:
+        queues = json.load(response)["active_queues"]
+    return {queue["name"]: queue["messages"] for queue in queues}
+
+
+def test_two_deployments_on_one_server_do_not_see_each_others_work(
+    own_redis: str, pictures: dict[bytes, str]
+) -> None:
+    """Each by a user whom Redis lets use keys of its own prefix alone."""
+    image, caption = next(iter(pictures.items()))
+    with redis.Redis.from_url(own_redis) as server:
+        environments, clients = [], []
+        for name in ("one", "two"):
+            add_user(server, name, "secret", f"~{name}:*", *ACL)
+            url = own_redis.replace("://", f"://{name}:secret@")
+            environments.append({"BLIPLINE_REDIS_URL": url, "BLIPLINE_KEY_PREFIX": f"{name}:"})
+            clients.append(Client(settings=ClientSettings(redis_url=url, key_prefix=f"{name}:")))
+        with clients[0] as one, clients[1] as two:
+            with running_worker(own_redis, environments[0]):
+                hers = [one.caption(image) for _ in range(3)]
+                batch = two.submit_batch(list(pictures)[:8], chunk_items=4)
+                assert [job.result(timeout=60) for job in hers] == [caption] * 3
+                assert batch.progress().done == 0
+                assert two.job(hers[0].id).status() == State.UNKNOWN
+            assert all(key.startswith((b"one:", b"two:")) for key in server.scan_iter())
+            with running_worker(own_redis, environments[1]):
+                expected = list(pictures.values())[:8]
+                assert [result.text for result in batch.results(timeout=60)] == expected
+        assert all(key.startswith((b"one:", b"two:")) for key in server.scan_iter())
+
+
+def test_flower_counts_what_waits_in_its_own_deployment(
+    own_redis: str, pictures: dict[bytes, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLIPLINE_KEY_PREFIX", "one:")
+    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
+    with (
+        Client(settings=ClientSettings(redis_url=own_redis, key_prefix="one:")) as one,
+        Client(settings=ClientSettings(redis_url=own_redis, key_prefix="two:")) as two,
+        running_flower(own_redis) as flower,
+    ):
+        for client, count in ((one, 3), (two, 5)):
+            for image in list(pictures)[:count]:
+                client.caption(image)
+        assert waiting(flower) == {"interactive": 3}
+
+
+def test_over_tls_with_a_user_in_another_database(
+    own_redis: str, pictures: dict[bytes, str], tmp_path: Path
+) -> None:
+    image, caption = next(iter(pictures.items()))
+    port = int(own_redis.rpartition(":")[2].partition("/")[0])
+    with redis.Redis.from_url(own_redis) as server, running_tls(port, tmp_path) as (front, ca):
+        add_user(server, "ann", "p@ss/w%rd", "~*", *ACL)
+        url = f"rediss://ann:p%40ss%2Fw%25rd@localhost:{front}/3?ssl_ca_certs={ca}"
+        # Nobody else gets in.
+        server.execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
+        with running_worker(url), Client(url) as client:
+            assert client.caption(image).result(timeout=60) == caption
+        info = server.info("keyspace")
+        assert info.keys() == {"db3"}
+
+
+def test_a_certificate_of_an_unknown_authority_is_said(own_redis: str, tmp_path: Path) -> None:
+    port = int(own_redis.rpartition(":")[2].partition("/")[0])
+    with running_tls(port, tmp_path) as (front, _), running_tls(front, tmp_path) as (_, other):
+        url = f"rediss://localhost:{front}/0?ssl_ca_certs={other}"
+        with (
+            Client(url) as client,
+            pytest.raises(ConnectionFailed, match="Is ssl_ca_certs the authority that signed"),
+        ):
+            client.job("1").status()
+
+
+def test_a_master_that_is_killed_costs_neither_an_item_nor_an_answer(
+    pictures: dict[bytes, str], tmp_path: Path
+) -> None:
+    with (
+        running_sentinels(tmp_path, password="p@ss/w%rd") as found,
+        Client(found.url) as client,
+        running_worker(found.url, SLOW),
+    ):
+        batch = client.submit_batch(list(pictures), chunk_items=8)
+        # What was submitted is certain as soon as the replica has it.
+        with found.servers[0].connect() as master:
+            assert master.wait(1, 10_000) == 1
+        wait_until(lambda: 0 < batch.progress().done < ITEMS, "the middle of the batch")
+        found.servers[0].kill()
+        assert texts(batch) == list(pictures.values())
+        assert found.master() is found.servers[1]
+        assert batch.progress().done == ITEMS
+
+
+def texts(batch: Batch) -> list[str | None]:
+    """The results, of a client that asks again while there is no master."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return [result.text for result in batch.results(timeout=60)]
+        except ConnectionFailed:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
