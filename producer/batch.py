@@ -251,6 +251,7 @@ class Batch:
         return [without if outcome is None else outcome for outcome in page]
 
     def _waited(self, timeout: float | None) -> str:
+        """What to say when a wait for results was too long."""
         now = self.progress()
         about = f"batch {self.id}: no further result within {timeout:g} s "
         if now.done == now.total and not now.submitted:

@@ -157,8 +157,8 @@ class Client:
         """Submit any number of items, streaming: `items` is never held in memory as a whole.
 
         An item that cannot be submitted (no such file, say) keeps its place and ends with an error
-        of its own. `on_submitted` is called with the number of items submitted so far. Results are
-        kept for `keep_s` seconds.
+        of its own. `on_submitted` is called with the number of items submitted so far, also while
+        there is no room for more. Results are kept for `keep_s` seconds.
 
         With a `batch_id` of the caller's own the call can be repeated if it did not return, by any
         process: the same items in the same order go on with the batch where it broke off, and

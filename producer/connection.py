@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from .address import Address, without_password
 from .errors import ConnectionFailed, QueueFull
+from .forks import make_fork_safe
 from .sentinel import Sentinels
 
 #: A peer that vanished without a word is noticed within these bounds, not when TCP gives up.
@@ -52,11 +53,15 @@ def connect(url: str, *, patient: bool = False) -> redis.Redis:
     }
     if address.master is None:
         ((host, port),) = address.hosts
-        return redis.Redis(host=host, port=port, **options)
+        client = redis.Redis(host=host, port=port, **options)
+        make_fork_safe([client])
+        return client
     sentinels = Sentinels(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=sentinel_options(address)
     )
-    return sentinels.master_client(address.master, options)
+    client = sentinels.master_client(address.master, options)
+    make_fork_safe([client, *sentinels.sentinels])
+    return client
 
 
 def tls_options(address: Address) -> dict[str, Any]:

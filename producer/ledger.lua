@@ -11,9 +11,11 @@
 -- in `released` (its message is in Celery's hands), or in `running`. Celery loses messages; what has
 -- been in the last two places for too long without a sign of life is pushed again (`sweep`).
 
--- Jobs in Celery's hands at most. The shorter, the sooner a new submitter's turn comes; consumers
--- never wait for more, since each that begins a job releases the next.
+-- Jobs in Celery's hands at most, and how many more for each that is being run. The fewer, the sooner
+-- a new submitter's turn comes; consumers hardly wait for more, since each that begins a job releases
+-- the next, but the more of them there are, the more are on their way at once.
 local WINDOW = 16
+local WINDOW_FOR_EACH_RUNNING = 0.25
 -- Messages of other programs, which Celery's list may hold as well, that are looked through.
 local LOOK_THROUGH = 1000
 -- Lost jobs that are pushed again in one sweep, and forgotten ones that are passed over in one go: a
@@ -68,8 +70,9 @@ end
 -- Jobs move from lanes to Celery's list. The submitter that has had the fewest items is next.
 local function pump(queue)
   local released, turns = key(queue .. ':released'), key(queue .. ':turns')
+  local window = WINDOW + WINDOW_FOR_EACH_RUNNING * redis.call('ZCARD', key('running'))
   local passed = 0
-  while redis.call('ZCARD', released) < WINDOW and passed < PASSED_AT_ONCE do
+  while redis.call('ZCARD', released) < window and passed < PASSED_AT_ONCE do
     local submitter = redis.call('ZRANGE', turns, 0, 0)[1]
     if not submitter then return end
     local lane = key(queue .. ':lane:' .. submitter)

@@ -105,19 +105,17 @@ class Ledger:
 
     def look_up_all(self, task_ids: Sequence[str]) -> list[tuple[State, Outcome | None]]:
         """What is known of jobs, in one round trip."""
-        # No transaction: a full Redis refuses even to read in one. So the result comes last, or a
+        if not task_ids:
+            return []
+        # No transaction: a full Redis refuses even to read in one. So the results come last, or a
         # job that ends meanwhile would be neither open nor done.
         pipe = self._redis.pipeline(transaction=False)
-        for task_id in task_ids:
-            pipe.zscore(self.keys.open, task_id)
-            pipe.zscore(self.keys.running, task_id)
-            pipe.exists(self.keys.cancelled(task_id))
-            pipe.get(self.keys.result(task_id))
-        answers = iter(pipe.execute())
-        return [
-            _state(task_id, *four)
-            for task_id, *four in zip(task_ids, answers, answers, answers, answers, strict=True)
-        ]
+        pipe.zmscore(self.keys.open, list(task_ids))
+        pipe.zmscore(self.keys.running, list(task_ids))
+        pipe.mget([self.keys.cancelled(task_id) for task_id in task_ids])
+        pipe.mget([self.keys.result(task_id) for task_id in task_ids])
+        answers = zip(task_ids, *pipe.execute(), strict=True)
+        return [_state(*answer) for answer in answers]
 
     def rows(self, task_ids: Sequence[str]) -> list[Row | None]:
         """Rows that are kept: of open jobs, and for a time of those that failed."""

@@ -35,6 +35,11 @@ ANYONE: Final = "anyone"
 
 #: What to do while a queue is full.
 WhenFull = Literal["wait", "raise"]
+OnWait = Callable[[], None]
+
+
+def pass_on() -> None:
+    """Wait for room as long as it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +106,33 @@ class Publisher:
             event = sent_event(chunk.id, chunk.task, Queue.INTERACTIVE, chunk.summary)
             self._redis.publish(channel, event)
 
-    def publish_many(self, chunks: Sequence[Chunk], when_full: WhenFull) -> None:
+    def publish_many(
+        self, chunks: Sequence[Chunk], when_full: WhenFull, on_wait: OnWait = pass_on
+    ) -> None:
         """Publish chunks of one batch in one round trip, PIPELINE_MESSAGES of them at most.
 
         A stream of bulk chunks is not announced one by one: Flower shows each as it is received.
         """
         batch_id, _ = parse_chunk_id(chunks[0].id) or (ANYONE, 0)
         submitter = self._settings.submitter or batch_id
-        self._enter([one.row(Queue.BULK, submitter) for one in chunks], Queue.BULK, when_full)
+        rows = [one.row(Queue.BULK, submitter) for one in chunks]
+        self._enter(rows, Queue.BULK, when_full, on_wait)
 
-    def upload(self, images: Sequence[bytes], when_full: WhenFull) -> list[str]:
+    def upload(
+        self, images: Sequence[bytes], when_full: WhenFull, on_wait: OnWait = pass_on
+    ) -> list[str]:
         """Store images; returns their references, in order."""
         references: list[str] = []
 
         def store() -> None:
             references.extend(blobs.upload(self._redis, self._ledger, images))
 
-        self.with_room(store, when_full)
+        self.with_room(store, when_full, on_wait)
         return references
 
-    def _enter(self, rows: list[Row], queue: Queue, when_full: WhenFull) -> None:
+    def _enter(
+        self, rows: list[Row], queue: Queue, when_full: WhenFull, on_wait: OnWait = pass_on
+    ) -> None:
         left = rows
 
         def enter() -> str | None:
@@ -131,14 +143,20 @@ class Publisher:
                 self._ledger.touch([sha for row in left for sha in row.blobs])
             return problem
 
-        self.with_room(enter, when_full)
+        self.with_room(enter, when_full, on_wait)
 
-    def with_room(self, act: Callable[[], str | None], when_full: WhenFull) -> None:
-        """Act until it finds room; `act` says why there is none. Raises QueueFull as asked."""
+    def with_room(
+        self, act: Callable[[], str | None], when_full: WhenFull, on_wait: OnWait = pass_on
+    ) -> None:
+        """Act until it finds room; `act` says why there is none.
+
+        `on_wait` is called now and then meanwhile, and may raise. Raises QueueFull as asked.
+        """
         patience = Patience(None, LONGEST_PAUSE_S)
         while (problem := self._memory.problem() or _when_room(act)) is not None:
             if when_full == "raise":
                 raise QueueFull(f"{problem}: try again later")
+            on_wait()
             patience.pause()
 
     def _try(self, rows: list[Row], queue: Queue) -> tuple[list[Row], str | None]:

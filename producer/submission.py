@@ -19,7 +19,7 @@ from .contract import Item, ItemError, Task
 from .errors import InvalidInput
 from .ids import chunk_id
 from .ledger import Ledger
-from .publish import PIPELINE_MESSAGES, Chunk, Publisher, WhenFull
+from .publish import PIPELINE_MESSAGES, Chunk, OnWait, Publisher, WhenFull, pass_on
 
 #: Seconds that a chunk may wait for others to be published with it. A full group of URLs is ready
 #: in about this time; local images, which are read and uploaded, take longer.
@@ -59,10 +59,15 @@ class Submission:
         self._publisher = publisher
         self._url = url
         self._key = ledger.keys.batch(terms.batch_id)
+        self._on_wait: OnWait = pass_on
 
     def run(self, items: Iterable[ItemSource], on_submitted: Callable[[int], None]) -> None:
-        """Publish everything; `on_submitted` hears the number of items that are in so far."""
+        """Publish everything; `on_submitted` hears the number of items that are in so far.
+
+        It hears so also while this waits for room, and may raise to end it.
+        """
         total = 0
+        self._on_wait = lambda: on_submitted(total)
         with reaching(self._url):
             record = self._begin()
         # The deadline of a second pass is that of the first.
@@ -71,7 +76,7 @@ class Submission:
             # What the caller's iterable raises is the caller's: it is read outside of `reaching`.
             for group in _grouped(self._chunks(items, options)):
                 with reaching(self._url):
-                    self._publisher.publish_many(group, self._terms.when_full)
+                    self._publisher.publish_many(group, self._terms.when_full, self._on_wait)
                 total += sum(len(chunk.items) for chunk in group)
                 on_submitted(total)
         except BaseException:
@@ -85,7 +90,9 @@ class Submission:
 
     def _begin(self) -> dict[str, str]:
         record: dict[str, str] = {}
-        self._publisher.with_room(lambda: record.update(self._open()), self._terms.when_full)
+        self._publisher.with_room(
+            lambda: record.update(self._open()), self._terms.when_full, self._on_wait
+        )
         return record
 
     def _open(self) -> dict[str, str]:
@@ -129,7 +136,7 @@ class Submission:
         local = [item for item in items if isinstance(item.get("image"), bytes)]
         if local:
             images = [item["image"] for item in local]
-            references = self._publisher.upload(images, self._terms.when_full)
+            references = self._publisher.upload(images, self._terms.when_full, self._on_wait)
             for item, reference in zip(local, references, strict=True):
                 item["image"] = reference
 

@@ -1,0 +1,231 @@
+"""The client for programs on asyncio, such as FastAPI's: what Client does, awaitable.
+
+There is one implementation, the synchronous one: its methods run in a few threads here, and what
+they take, mean and raise is said there. Waiting for an answer holds no thread: one task looks for
+all that are awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from functools import partial, wraps
+from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar
+
+from .batch import LONGEST_PAUSE_S, Batch
+from .client import Client
+from .errors import BliplineError, WaitTimeout
+from .feed import Feed, FeedStopped, Items
+from .job import Job, Look, Result, look_up_all
+from .patience import Patience
+from .settings import ClientSettings
+from .submission import ItemSource
+from .threads import Kind, Threads, was_closed
+from .watcher import Watcher
+
+#: Results of a batch that are handed over by its thread at once.
+PAGE_RESULTS: Final = 1024
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Value = TypeVar("Value")
+Sync = TypeVar("Sync", bound=Job[Any] | Batch)
+
+
+class _Handle(Generic[Sync]):
+    """A handle of the synchronous client, and the threads to call it in."""
+
+    def __init__(self, handle: Sync, client: AsyncClient) -> None:
+        self.id = handle.id
+        self._handle = handle
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+
+def _awaited(
+    method: Callable[Concatenate[Sync, P], R],
+) -> Callable[Concatenate[_Handle[Sync], P], Coroutine[Any, Any, R]]:
+    """A method of a handle, awaitable."""
+
+    @wraps(method)
+    async def call(self: _Handle[Sync], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self._client._threads.run("call", method, self._handle, *args, **kwargs)
+
+    return call
+
+
+class AsyncJob(_Handle[Job[Value]]):
+    """One submitted job; see Job."""
+
+    status = _awaited(Job[Any].status)
+    cancel = _awaited(Job[Any].cancel)
+
+    async def result(self, timeout: float | None = None) -> Value:
+        """Wait for the answer as Job.result does. Cancelling the wait leaves the job as it is."""
+        found = await self._client._watch(self._handle, timeout)
+        if isinstance(found, Exception):
+            # Others may be told the same; what is raised has a traceback of its own.
+            raise copy.copy(found) from found.__cause__
+        return self._handle.value(found, timeout)
+
+
+class AsyncBatch(_Handle[Batch]):
+    """One submitted batch; see Batch."""
+
+    progress = _awaited(Batch.progress)
+    cancel = _awaited(Batch.cancel)
+    retry_failed = _awaited(Batch.retry_failed)
+    close = _awaited(Batch.close)
+    delete = _awaited(Batch.delete)
+
+    async def results(
+        self, timeout: float | None = None, *, cursor: int = 0, as_completed: bool = False
+    ) -> AsyncIterator[Result]:
+        """Every item's result, as Batch.results gives them; read as fast as they are used up."""
+        run = self._client._threads.run
+        # What there is now: a thread is not held while there is nothing.
+        now = partial(self._handle.results, 0, as_completed=as_completed)
+        ready, patience = now(cursor=cursor), Patience(timeout, LONGEST_PAUSE_S)
+        while True:
+            page, more = await run("call", _page, ready)
+            for result in page:
+                cursor = result.cursor
+                yield result
+            if more == "none":
+                return
+            if more == "later":
+                ready = now(cursor=cursor)
+            if page:
+                patience = Patience(timeout, LONGEST_PAUSE_S)
+            elif (pause_s := patience.next_pause_s()) is not None:
+                await asyncio.sleep(pause_s)
+            else:
+                raise WaitTimeout(await run("call", self._handle._waited, timeout))
+
+
+def _page(ready: Iterator[Result]) -> tuple[list[Result], Literal["now", "later", "none"]]:
+    """The next results of a batch, and when there are more."""
+    page: list[Result] = []
+    try:
+        for result in ready:
+            page.append(result)
+            if len(page) == PAGE_RESULTS:
+                return page, "now"
+    except BliplineError as error:
+        if not page and not isinstance(error, WaitTimeout):
+            raise
+        # What came before the error comes first; the next look meets it again.
+        return page, "later"
+    return page, "none"
+
+
+def _submits(
+    method: Callable[Concatenate[Client, P], Job[Value]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncJob[Value]]]:
+    """A method that submits a job, awaitable."""
+
+    @wraps(method)
+    async def call(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncJob[Value]:
+        kind: Kind = "submit" if kwargs.get("when_full") == "wait" else "call"
+        return AsyncJob(await self._threads.run(kind, method, self._client, *args, **kwargs), self)
+
+    return call
+
+
+def _submits_batch(
+    method: Callable[Concatenate[Client, Iterable[ItemSource], P], Batch],
+) -> Callable[Concatenate[AsyncClient, Items, P], Coroutine[Any, Any, AsyncBatch]]:
+    """A method that submits a batch, awaitable; the items may come asynchronously."""
+
+    @wraps(method)
+    async def call(
+        self: AsyncClient, items: Items, /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncBatch:
+        feed = Feed()
+        if callable(callback := kwargs.get("on_submitted")):
+            kwargs["on_submitted"] = feed.on_loop(callback)
+        self._feeds.add(feed)
+        try:
+            stream = feed.items(items)
+            batch = await self._threads.run("submit", method, self._client, stream, *args, **kwargs)
+        except FeedStopped:
+            raise was_closed() from None
+        finally:
+            # Who is cancelled here leaves the thread behind: it stops, and the batch is what is in.
+            feed.stop()
+            self._feeds.discard(feed)
+        return AsyncBatch(batch, self)
+
+    return call
+
+
+class AsyncClient:
+    """Submits to one Redis from event loops; `await close()` or `async with` ends it.
+
+    Takes and raises what Client does; the items of a batch may also come from an async iterable,
+    and `on_submitted` is called on the event loop. Cancelling `submit_batch` stops it, and the
+    batch is what is in; another call that a thread has begun is made all the same.
+    """
+
+    def __init__(
+        self, redis_url: str | None = None, *, settings: ClientSettings | None = None
+    ) -> None:
+        self._client = Client(redis_url, settings=settings)
+        self._threads = Threads()
+        self._watchers: dict[AbstractEventLoop, Watcher] = {}
+        self._feeds: set[Feed] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Give threads and connections back. Whoever still waits gets ConnectionFailed.
+
+        What was submitted goes on; a batch that is being submitted is what is in.
+        """
+        if self._threads.closed:
+            return
+        for feed in list(self._feeds):
+            feed.stop()
+        # Watchers hear of it when they look next, and those who wait from them. Connections are
+        # not taken from those who still use them.
+        await self._threads.close(then=self._client.close)
+
+    # Ignored: an option could be called `self`. The types that callers see are right.
+    caption = _submits(Client.caption)  # type: ignore[arg-type]
+    ask = _submits(Client.ask)  # type: ignore[arg-type]
+    chat = _submits(Client.chat)  # type: ignore[arg-type]
+    match = _submits(Client.match)
+    embed = _submits(Client.embed)
+    submit_batch = _submits_batch(Client.submit_batch)  # type: ignore[arg-type]
+
+    def job(self, job_id: str) -> AsyncJob[Any]:
+        """A handle on a job, as Client.job gives it."""
+        return AsyncJob(self._client.job(job_id), self)
+
+    def batch(self, batch_id: str) -> AsyncBatch:
+        """A handle on a batch, as Client.batch gives it."""
+        return AsyncBatch(self._client.batch(batch_id), self)
+
+    def _watch(self, job: Job[Any], timeout: float | None) -> asyncio.Future[Look | Exception]:
+        """The look that ends the wait for a job, or what it raised."""
+        self._threads.check_open()
+        loop = asyncio.get_running_loop()
+        watcher = self._watchers.get(loop)
+        if watcher is None or not watcher.running:
+            # Those of other loops that have ended are let go.
+            others = list(self._watchers.items())
+            self._watchers = {one: its for one, its in others if its.running}
+            watcher = self._watchers[loop] = Watcher(self._look_up)
+            watcher.start()
+        return watcher.add(job, timeout)
+
+    async def _look_up(self, jobs: list[Job[Any]]) -> list[Look | Exception]:
+        return await self._threads.run("look", look_up_all, jobs)
