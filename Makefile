@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.up-to-date
 
-.PHONY: setup demo up worker flower test lint bench clean
+.PHONY: setup demo up worker flower test chaos lint bench clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,10 @@ flower: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# A hundred faults while work goes on; say CHAOS="--seed 2 --faults 400 --minutes 60" for others.
+chaos: setup
+	$(BIN)/python -m tests.faults.programme $(CHAOS)
 
 lint: setup
 	$(BIN)/ruff format --check .

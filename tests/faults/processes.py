@@ -1,0 +1,77 @@
+"""Finding, signalling and ending the processes of a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+#: What the command line of each process of a worker's tree has in it.
+ROLES: Final = {
+    "supervisor": "\0-m\0worker\0",
+    "engine": "\0worker.engine\0",
+    "interactive": "\0-Q\0interactive\0",
+    "bulk": "\0-Q\0bulk\0",
+}
+
+
+def processes_of(run_dir: Path, role: str = "") -> list[int]:
+    """The processes that were started for this run directory, orphans and their like included."""
+    mark = f"BLIPLINE_RUN_DIR={run_dir}".encode()
+    return [
+        pid
+        for pid in _all()
+        if mark in _read(pid, "environ").split(b"\0")
+        and ROLES.get(role, "").encode() in _read(pid, "cmdline")
+        and is_alive(pid)
+    ]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    status = _read(pid, "stat").rpartition(b")")[2].split()
+    return bool(status) and status[0] not in (b"Z", b"X")
+
+
+def send(pids: list[int], number: int) -> list[int]:
+    """Signal those that are still there; which they were."""
+    hit = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+            hit.append(pid)
+    return hit
+
+
+def end_all(run_dir: Path, patience_s: float) -> None:
+    """End what is left of a worker, at first politely; a stopped process is let go on."""
+    send(processes_of(run_dir), signal.SIGCONT)
+    send(processes_of(run_dir, "supervisor"), signal.SIGTERM)
+    if not holds(lambda: not processes_of(run_dir), patience_s):
+        send(processes_of(run_dir), signal.SIGKILL)
+        holds(lambda: not processes_of(run_dir), patience_s)
+
+
+def holds(true: Callable[[], bool], timeout_s: float, pause_s: float = 0.05) -> bool:
+    """Wait until it is true; whether it came to that in time."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause_s)
+    return True
+
+
+def _all() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,41 @@
+"""A producer to be killed: submits a batch, little by little, and says how far it is.
+
+`python -m tests.faults.producer REDIS_URL ORDER.json`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from producer import Client
+
+#: Seconds that the whole takes, so that there is a middle to be hit.
+WHOLE_S: Final = 3.0
+
+
+def main() -> None:
+    """Submit the order, and print the number of items that are in after each step."""
+    redis_url, path = sys.argv[1:]
+    order = json.loads(Path(path).read_text())
+    with Client(redis_url) as client:
+        client.submit_batch(
+            _slowly(order["items"]),
+            batch_id=order["batch_id"],
+            chunk_items=order["chunk_items"],
+            on_submitted=lambda total: print(total, flush=True),
+        )
+
+
+def _slowly(items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for item in items:
+        time.sleep(WHOLE_S / len(items))
+        yield item
+
+
+if __name__ == "__main__":
+    main()

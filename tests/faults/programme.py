@@ -1,0 +1,212 @@
+"""The fault programme: everything that can die does, again and again, while work goes on.
+
+`python -m tests.faults.programme --seed 1 --faults 100`: prints what it did, and what must not
+have happened; exit code 1 if anything of that kind did.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from shutil import rmtree
+from threading import Thread
+from typing import Final
+
+from tests.faults.cluster import Cluster, running_cluster, running_replicated_cluster
+from tests.faults.faults import ANYWHERE, TO_ONE_REDIS, TO_REPLICAS, Fault, Stage
+from tests.faults.hosts import running_host
+from tests.faults.load import PATIENCE_S, Load, leftovers
+from tests.faults.orders import draw_scenes
+from tests.faults.processes import holds
+
+SCENES: Final = 80
+#: Items that are answered between two faults, unless these are to overlap.
+ITEMS_BETWEEN: Final = 20
+#: How often a fault comes before the one before it is over; and longest pause before a fault.
+OVERLAPS, PAUSE_S = 0.35, 0.7
+#: Faults in one life of a cluster.
+PHASE_FAULTS: Final = 25
+#: Seconds after the last answer by which Redis is tidy: a message that was answered and not
+#: acknowledged comes back once more.
+TIDY_S: Final = 60.0
+
+
+@dataclass
+class Report:
+    """What one run did and saw."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    items: int = 0
+    retries: int = 0
+    duration_s: float = 0.0
+    given_up: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, other: Report) -> None:
+        """Take another run's figures in."""
+        self.faults += other.faults
+        self.items += other.items
+        self.retries += other.retries
+        self.duration_s += other.duration_s
+        self.given_up += other.given_up
+        self.forgotten += other.forgotten
+        self.violations += other.violations
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        for name, times in sorted(self.faults.items()):
+            yield f"{times:5}  {name}"
+        yield f"{self.faults.total():5}  faults in {self.duration_s:.0f} s"
+        yield f"{self.items:5}  items answered, {self.retries} calls tried again"
+        yield from (f"a worker gave up and was started again: {one}" for one in self.given_up)
+        yield from (f"a new master did not know, submitted again: {o}" for o in self.forgotten)
+        yield from (f"VIOLATION: {one}" for one in self.violations)
+
+
+class Programme:
+    """One cluster's life: load, faults, and a look at what is left."""
+
+    def __init__(self, cluster: Cluster, load: Load, seed: int, say: Callable[[str], None]) -> None:
+        self._cluster = cluster
+        self._load = load
+        self._seed = seed
+        self._say = say
+        self._active: list[Thread] = []
+        self._report = Report()
+
+    def run(self, kinds: Sequence[Fault], faults: int, stage: Callable[[Random], Stage]) -> Report:
+        """So many faults, all kinds equally often, in an order that the seed tells."""
+        began = time.monotonic()
+        rng = Random(f"programme {self._seed}")
+        self._load.start()
+        for number, fault in enumerate(_deck(kinds, faults, rng)):
+            if not self._load.wait_for_work(ITEMS_BETWEEN, PATIENCE_S):
+                self._load.verdict.violated(f"nothing went on before fault {number}")
+                break
+            time.sleep(rng.uniform(0, PAUSE_S))
+            if fault.__name__ in (thread.name for thread in self._active):
+                self._join()
+            self._strike(fault, stage(Random(f"fault {self._seed} {number}")))
+            if rng.random() > OVERLAPS:
+                self._join()
+        self._join()
+        self._end()
+        self._report.duration_s = time.monotonic() - began
+        return self._report
+
+    def _strike(self, fault: Fault, stage: Stage) -> None:
+        def act() -> None:
+            try:
+                for hold_s in fault(stage):
+                    time.sleep(hold_s)
+            except Exception as error:
+                self._load.verdict.violated(f"{fault.__name__}: {type(error).__name__}: {error}")
+
+        self._say(fault.__name__)
+        self._report.faults[fault.__name__] += 1
+        thread = Thread(target=act, name=fault.__name__, daemon=True)
+        thread.start()
+        self._active.append(thread)
+
+    def _join(self) -> None:
+        for thread in self._active:
+            thread.join(2 * PATIENCE_S)
+            if thread.is_alive():
+                self._load.verdict.violated(f"{thread.name} never came to an end")
+        self._active.clear()
+
+    def _end(self) -> None:
+        """Everything is well again: all that was asked must come, and nothing may stay."""
+        self._say("the last answers")
+        verdict = self._load.verdict
+        self._cluster.revive()
+        for worker in self._cluster.workers:
+            if not worker.comes_up():
+                verdict.violated(f"{worker.log.stem} never came up again")
+        self._load.stop()
+        self._say("nobody waits any more")
+        with self._cluster.connect() as connection:
+            if not holds(lambda: not leftovers(connection), TIDY_S, pause_s=0.5):
+                verdict.violations += [f"left for ever: {key}" for key in leftovers(connection)]
+        self._say("nothing is left" if not verdict.violations else "something is wrong")
+        self._report.items, self._report.retries = verdict.answered, verdict.retries
+        self._report.given_up = self._cluster.given_up
+        self._report.forgotten = verdict.forgotten
+        self._report.violations = verdict.violations
+
+
+def _deck(kinds: Sequence[Fault], count: int, rng: Random) -> Iterator[Fault]:
+    """Each kind once in a random order, then again in another one."""
+    deck: list[Fault] = []
+    for _ in range(count):
+        if not deck:
+            deck = rng.sample(kinds, len(kinds))
+        yield deck.pop()
+
+
+def run_phase(
+    kinds: Sequence[Fault],
+    seed: int,
+    faults: int,
+    say: Callable[[str], None],
+    *,
+    replicated: bool = False,
+) -> Report:
+    """A fresh cluster under faults of these kinds; its logs stay where anything was wrong."""
+    # A short path: a Unix socket's may have some hundred bytes only.
+    directory = Path(tempfile.mkdtemp(prefix="blipline-faults-"))
+    with ExitStack() as stack:
+        scenes = draw_scenes(directory, SCENES)
+        pictures = {scene.path.name: scene.data for scene in scenes}
+        host = stack.enter_context(running_host(pictures, seed))
+        start = running_replicated_cluster if replicated else running_cluster
+        cluster = stack.enter_context(start(directory))
+        load = Load(cluster.producer_url, scenes, host, seed, forgetful=replicated)
+        report = Programme(cluster, load, seed, say).run(
+            kinds,
+            faults,
+            lambda rng: Stage(cluster, load, host, rng),
+        )
+    if report.violations:
+        say(f"logs: {directory}")
+    else:
+        rmtree(directory)
+    return report
+
+
+def main() -> int:
+    """Phases until there were enough faults, or the time is up."""
+    parser = ArgumentParser(prog="python -m tests.faults.programme", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="what is random follows from it [1]")
+    parser.add_argument("--faults", type=int, default=100, help="how many [100]")
+    parser.add_argument("--minutes", type=float, default=60, help="begin no phase after these [60]")
+    given = parser.parse_args()
+    report, deadline = Report(), time.monotonic() + 60 * given.minutes
+    phase = 0
+    while report.faults.total() < given.faults and time.monotonic() < deadline:
+        left = given.faults - report.faults.total()
+        replicated = phase % 4 == 3
+        kinds = (*ANYWHERE, *(TO_REPLICAS if replicated else TO_ONE_REDIS))
+        seed, count = 1000 * given.seed + phase, min(PHASE_FAULTS, left)
+        report.add(run_phase(kinds, seed, count, _say, replicated=replicated))
+        phase += 1
+    print("\n".join(report.lines()))
+    return 1 if report.violations else 0
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    with suppress(BrokenPipeError):
+        sys.exit(main())

@@ -1,0 +1,39 @@
+"""The fault programme in its short form: every kind of fault once, while work goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.faults.faults import (
+    ANYWHERE,
+    TO_ONE_REDIS,
+    TO_REPLICAS,
+    Fault,
+    consumer_killed,
+    engine_killed,
+    producer_killed,
+)
+from tests.faults.programme import ITEMS_BETWEEN, run_phase
+
+SEED = 20
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("kinds", "replicated"),
+    [
+        ((*ANYWHERE, *TO_ONE_REDIS), False),
+        ((*TO_REPLICAS, engine_killed, consumer_killed, producer_killed), True),
+    ],
+    ids=["one-redis", "replicas"],
+)
+def test_whatever_dies_every_item_gets_one_right_answer_and_nothing_is_left(
+    kinds: Sequence[Fault], replicated: bool
+) -> None:
+    report = run_phase(kinds, SEED, len(kinds), print, replicated=replicated)
+    print("\n".join(report.lines()))
+    assert report.violations == []
+    assert report.faults == {kind.__name__: 1 for kind in kinds}
+    assert report.items >= ITEMS_BETWEEN * len(kinds)
