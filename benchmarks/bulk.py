@@ -9,37 +9,25 @@
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 import statistics
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from random import Random
-from typing import TypeVar
 
 import torch
 
+from benchmarks.pictures import HEIGHT, WIDTH, pictures
 from benchmarks.serial import Serial
+from benchmarks.stack import SETTINGS, figures, one_job, through_stack
+from benchmarks.timing import note, timed
 from config.settings import DEMO_MODEL
-from demo.scenes import draw, is_clear, random_scene
 from demo.stack import Worker, running_redis, running_worker
 from producer import Client
-from worker.engine.client import EngineClient
-from worker.engine.protocol import socket_path
-
-WIDTH, HEIGHT = 640, 480
-T = TypeVar("T")
-#: Every round asks the same again: nothing that is kept from an earlier one may help the worker.
-SETTINGS = {
-    "BLIPLINE_FEATURE_CACHE_MB": "0",
-    "BLIPLINE_ANSWER_CACHE_S": "0",
-    "BLIPLINE_MATCH_MODEL": "none",
-}
 
 
 def main() -> int:
@@ -108,60 +96,12 @@ def lone(serial: Serial, client: Client, images: Sequence[bytes]) -> None:
     )
 
 
-def one_job(client: Client, image: bytes) -> str:
-    """Submit and poll."""
-    return client.caption(image).result(timeout=60)
-
-
 def publish(client: Client, count: int) -> None:
     """Submit URLs that nobody fetches."""
     urls = (f"https://images.example.com/collection/{n:09d}.jpg" for n in range(count))
     batch, seconds = timed(lambda: client.submit_batch(urls))
     assert batch.progress().total == count
     print(f"publishing {count:,} URLs: {count / seconds:,.0f} items/s")
-
-
-def through_stack(client: Client, images: Sequence[bytes]) -> list[str | None]:
-    """Upload, queue, wait: the captions in order."""
-    batch = client.submit_batch(images)
-    return [result.text for result in batch.results(timeout=120)]
-
-
-def figures(worker: Worker) -> dict[str, float]:
-    """The engine's own counters."""
-    line = EngineClient(socket_path(worker.run_dir), wait_s=10)
-    line.start()
-    line.info(timeout_s=10)
-    found = line.figures()
-    line.close()
-    if found is None:
-        raise RuntimeError("the engine is away")
-    return found
-
-
-def pictures(count: int, seed: int) -> list[bytes]:
-    """Encoded scenes of the demo's world."""
-    rng = Random(seed)
-    encoded: list[bytes] = []
-    while len(encoded) < count:
-        scene = random_scene(rng)
-        if is_clear(scene, WIDTH, HEIGHT):
-            file = io.BytesIO()
-            draw(scene, WIDTH, HEIGHT).save(file, "JPEG", quality=88)
-            encoded.append(file.getvalue())
-    return encoded
-
-
-def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """A result and the seconds it took."""
-    began = time.perf_counter()
-    result = call()
-    return result, time.perf_counter() - began
-
-
-def note(text: str) -> None:
-    """Progress, beside the report."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _options() -> Namespace:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from benchmarks.bulk import HEIGHT, WIDTH
+from benchmarks.pictures import HEIGHT, WIDTH
 from config.settings import DEMO_MODEL
 from demo.scenes import draw, random_scene
 from worker.engine.loop import Engine

@@ -21,8 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bulk import note, pictures, timed
+from benchmarks.pictures import pictures
 from benchmarks.real_checkpoint import directory_bytes, write_blip2, write_blip_large
+from benchmarks.timing import note, timed
 from demo.stack import running_redis
 from producer import Client
 

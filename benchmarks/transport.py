@@ -1,0 +1,121 @@
+"""How the bytes of images reach a consumer: through Redis, or from a host that it asks itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+import redis
+
+from benchmarks.producing import in_process, submit_bytes
+from benchmarks.server import Phase, read, table
+from benchmarks.timing import note
+from producer.contract import BLOB_SCHEME
+from producer.keys import Keys
+from worker.fetch import Fetcher
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What fetching some images took."""
+
+    seconds: float
+    #: Processor time of the one who fetches.
+    cpu_s: float
+
+
+def through_redis(server: redis.Redis, url: str, count: int, size: int) -> None:
+    """Uploads as a producer sends them, and fetched as a consumer does."""
+    note("uploading")
+    empty = read(server)
+    submitted = in_process(submit_bytes, url, count, size)
+    up = Phase("upload", count, submitted.seconds, empty, read(server))
+    keys = Keys()
+    start = len(keys.blob("")) - len(BLOB_SCHEME)
+    references = [key[start:].decode() for key in server.scan_iter(keys.blob("*"), count=1000)]
+    before = read(server)
+    fetched = fetch(server, references, count, size)
+    down = Phase("fetch", count, fetched.seconds, before, read(server))
+    print(table([up, down]))
+    print(
+        f"uploads of {size:,} bytes: {up.rate * size / 1e6:,.0f} MB/s in, "
+        f"{down.rate * size / 1e6:,.0f} MB/s out, of one process each; a Redis core would carry "
+        f"{up.core_rate * size / 1e6:,.0f} and {down.core_rate * size / 1e6:,.0f} MB/s"
+    )
+    both = 1 / (1 / up.core_rate + 1 / down.core_rate)
+    print(
+        f"each takes {up.kept_bytes:,.0f} bytes of Redis; a core carries {both:,.0f}/s in and out"
+    )
+    print(
+        f"processor time an image: {_ms(submitted.cpu_s, count)} of the producer, "
+        f"{_ms(fetched.cpu_s, count)} of the consumer"
+    )
+
+
+def from_a_host(server: redis.Redis, count: int, size: int) -> None:
+    """The same bytes over HTTP."""
+    note("fetching from a host")
+    with _host(size) as address:
+        urls = [f"{address}/{number}" for number in range(count)]
+        fetched = fetch(server, urls, count, size)
+    print(
+        f"from a host, over HTTP without TLS: {_ms(fetched.cpu_s, count)} of the consumer's "
+        "processor time an image"
+    )
+
+
+def fetch(server: redis.Redis, references: Sequence[str], count: int, size: int) -> Fetched:
+    """As a consumer does; raises RuntimeError if one is not as it was."""
+    fetcher = Fetcher(server, image_root=None, max_bytes=size, timeout_s=20, private_hosts=True)
+    began, cpu_began = time.perf_counter(), time.process_time()
+    sizes = [len(one) if isinstance(one, bytes) else 0 for one in fetcher.fetch(references)]
+    taken = Fetched(time.perf_counter() - began, time.process_time() - cpu_began)
+    fetcher.close()
+    if sizes != [size] * count:
+        raise RuntimeError("an image is lost")
+    return taken
+
+
+@contextmanager
+def _host(size: int) -> Iterator[str]:
+    """An image host in a process of its own; yields its address."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, size), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ours.recv()}"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(pipe: Connection[Any, Any], size: int) -> None:
+    image = os.urandom(size)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(size))
+            self.end_headers()
+            self.wfile.write(image)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as host:
+        pipe.send(host.server_port)
+        host.serve_forever()
+
+
+def _ms(seconds: float, count: int) -> str:
+    return f"{1000 * seconds / count:.2f} ms"
