@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
 from demo.tour import QUESTIONS, Check, Told, Tour, pictures, recolored, said
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
+from producer.ledger import Ledger
 
 Finish = Callable[[str, list[dict[str, Any]]], None]
 
@@ -160,10 +160,11 @@ def test_each_caption_is_checked_against_the_wrong_one(
     def answer(results: list[dict[str, Any]]) -> None:
         taken = connection.brpop(["bulk"], timeout=20)
         assert taken is not None
-        message = json.loads(taken[1])
-        items = json.loads(base64.b64decode(message["body"]))[1]["items"]
-        asked.append([item.get("texts") for item in items])
-        finish(message["headers"]["id"], results)
+        task_id = json.loads(taken[1])["headers"]["id"]
+        begun = Ledger(connection).begin(task_id, asked_in_message=False)
+        assert begun.asked is not None
+        asked.append([item.get("texts") for item in begun.asked["items"]])
+        finish(task_id, results)
 
     def work() -> None:
         captions = [{"text": "a star"}, {"text": "a red star"}]
