@@ -78,9 +78,10 @@ def _transport_options(settings: WorkerSettings, address: Address) -> dict[str, 
         **SOCKET_OPTIONS,
         # A delivered, unacknowledged message goes back to its queue after this time: the last
         # resort for one whose consumer died before the ledger knew of it, since all other work
-        # is given to somebody else after one lease. So it must be longer than a lease, or both
-        # would do it; and the shortest in any app that shares the Redis wins.
-        "visibility_timeout": 4 * settings.lease_s,
+        # is given to somebody else after one lease. Longer than a chunk should take: each time, the
+        # message of one that still runs is delivered again, dropped, and its slot in the prefetch
+        # window freed too early. The shortest in any app that shares the Redis wins.
+        "visibility_timeout": settings.visibility_timeout_s,
         # By default the restore scan runs only about every 100 s.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,

@@ -89,6 +89,11 @@ class WorkerSettings(ClientSettings):
         description="Seconds without a sign of life after which a consumer's work is given to "
         "another",
     )
+    visibility_timeout_s: float = Field(
+        600.0,
+        ge=1,
+        description="Seconds after which Celery delivers a message again that nobody acknowledged",
+    )
     sweep_s: float = Field(
         5.0, ge=0, description="Seconds between two looks for work that was lost; 0: none"
     )

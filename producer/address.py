@@ -96,7 +96,9 @@ def without_password(url: str) -> str:
     """The URL as it may appear in messages and logs, be it well-formed or not."""
     url = re.sub(r"(password=)[^&#]*", r"\1***", url, flags=re.IGNORECASE)
     # Up to the last @: a password that was not quoted may hold any of the separators.
-    return re.sub(r"(://[^:@]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    hidden = re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    # What stands alone before it is more often a password than a user.
+    return hidden if hidden != url else re.sub(r"^(\w+:/*)?.*@", r"\1***@", url, flags=re.DOTALL)
 
 
 def _hosts(text: str, scheme: str) -> tuple[tuple[str, int], ...]:

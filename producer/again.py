@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
+from .contract import Queue, Task
 from .ledger import Ledger
+from .publish import Chunk
 from .rows import Outcome, Row
 
 #: Jobs whose rows and results are read in one round trip.
@@ -41,9 +42,11 @@ def _ask_again(ledger: Ledger, row: Row, outcome: Outcome, unwanted: Unwanted) -
         _only_asked(item) if wanted else {**_only_asked(item), "result": result}
         for item, result, wanted in zip(asked["items"], results, again, strict=True)
     ]
-    fresh = replace(row, asked=json.dumps(asked, separators=(",", ":")))
-    failed = sum("error" in result for result in results)
-    return sum(again) if ledger.again(fresh, failed) else 0
+    # It is late already, and somebody wants it all the same.
+    asked["options"].pop("deadline", None)
+    chunk = Chunk(row.id, Task.parse(asked["task"]), asked["items"], asked["options"])
+    fresh = chunk.row(Queue(row.queue), row.submitter)
+    return sum(again) if ledger.again(fresh, row) else 0
 
 
 def _only_asked(item: Any) -> Any:

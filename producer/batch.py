@@ -135,8 +135,8 @@ class Batch:
 
         `as_completed` gives them in the order in which they ended; `index` then tells which item
         it is, a chunk that was retried comes again, and of a cancelled batch there is what ended
-        before. `cursor` goes on after the result that has
-        it, in the same order, also in another process.
+        before. `cursor` goes on after the result that has it, in the same order, also in another
+        process.
 
         `timeout` bounds, in seconds, the wait for the next result; then WaitTimeout is raised and
         the batch goes on. Results that are no longer kept raise no error: they are items with the
@@ -145,20 +145,26 @@ class Batch:
         """
         if cursor < 0:
             raise InvalidInput(f"cursor={cursor}: must be 0 or more")
+        # In either order a chunk has places for as many items as a full one.
+        size = self._record().chunk_items
         patience = Patience(timeout, LONGEST_PAUSE_S)
         while True:
-            look = self._next_ended(cursor) if as_completed else self._next_in_order(cursor)
-            record = look.record
+            look = self._look(cursor // size, as_completed)
+            went_on = False
             for number, outcome in zip(look.numbers, self._outcomes(look), strict=True):
-                for offset in range(cursor % record.chunk_items, record.items_in(number)):
+                if outcome is None and not as_completed:
+                    # It is being asked again.
+                    break
+                items = 0 if outcome is None else look.record.items_in(number)
+                for offset in range(cursor % size, items):
+                    assert outcome is not None
                     cursor += 1
-                    index = number * record.chunk_items + offset
-                    yield Result.of(index, outcome.result(offset), cursor)
-                # A chunk has places for as many as a full one.
-                cursor = -(-cursor // record.chunk_items) * record.chunk_items
+                    went_on = True
+                    yield Result.of(number * size + offset, outcome.result(offset), cursor)
+                cursor = (cursor // size + 1) * size if cursor % size or not items else cursor
             if not look.numbers and self._over(look, cursor, as_completed):
                 return
-            if look.numbers:
+            if went_on:
                 patience = Patience(timeout, LONGEST_PAUSE_S)
             elif not patience.pause():
                 raise WaitTimeout(self._waited(timeout))
@@ -184,9 +190,9 @@ class Batch:
 
     def close(self) -> None:
         """Say that no more items come: for a batch whose producer died while it submitted."""
-        self._record()
         with reaching(self._redis_url):
-            self._redis.hset(self._keys.batch(self.id), "submitted", 1)
+            if self._ledger.submitted(self.id) is None:
+                raise self._unknown()
 
     def delete(self) -> None:
         """Drop everything: results are gone, what has not begun never runs."""
@@ -206,39 +212,37 @@ class Batch:
     def _failed_key(self) -> str:
         return self._keys.failed(self.id)
 
-    def _next_in_order(self, cursor: int) -> _Look:
-        """The next chunks from the cursor on that have ended, without a gap."""
+    def _look(self, first: int, as_completed: bool) -> _Look:
+        """The batch as it stands, and the next chunks that have ended, from a place on."""
+        keys, last = self._keys, first + PAGE_CHUNKS
         with reaching(self._redis_url):
+            # The record comes last: of every chunk that is listed it knows.
             pipe = self._redis.pipeline(transaction=False)
-            pipe.hgetall(self._keys.batch(self.id))
-            pipe.bitpos(self._keys.done(self.id), 0)
-            pipe.exists(self._keys.cancelled(self.id))
-            fields, ended, cancelled = pipe.execute()
+            pipe.lrange(keys.ended(self.id), first, last - 1) if as_completed else pipe.bitpos(
+                keys.done(self.id), 0
+            )
+            pipe.exists(keys.cancelled(self.id))
+            pipe.hgetall(keys.batch(self.id))
+            ended, cancelled, fields = pipe.execute()
         record = self._parse(fields)
-        first = cursor // record.chunk_items
+        if as_completed:
+            return _Look(record, [int(number) for number in ended], cancelled=False)
         # Chunks of a cancelled batch end, whether a worker has come to them or not.
-        ended = record.chunks if cancelled else min(ended, record.chunks)
-        numbers = list(range(first, min(ended, first + PAGE_CHUNKS)))
-        return _Look(record, numbers, bool(cancelled))
-
-    def _next_ended(self, cursor: int) -> _Look:
-        """The next chunks from the cursor on, in the order in which they ended."""
-        with reaching(self._redis_url):
-            fields = self._redis.hgetall(self._keys.batch(self.id))
-            record = self._parse(fields)
-            first = cursor // record.chunk_items
-            ended = self._redis.lrange(self._keys.ended(self.id), first, first + PAGE_CHUNKS - 1)
-        return _Look(record, [int(number) for number in ended], cancelled=False)
+        stop = record.chunks if cancelled else min(ended, record.chunks)
+        return _Look(record, list(range(first, min(stop, last))), bool(cancelled))
 
     def _over(self, look: _Look, cursor: int, as_completed: bool) -> bool:
         if not as_completed:
             return look.record.submitted and cursor >= look.record.total
         progress = self.progress()
         over = progress.finished or progress.cancelled
-        return over and not self._next_ended(cursor).numbers
+        return over and not self._look(cursor // look.record.chunk_items, as_completed).numbers
 
-    def _outcomes(self, look: _Look) -> list[Outcome]:
-        """How these chunks ended; one without a stored result was cancelled, or is too old."""
+    def _outcomes(self, look: _Look) -> list[Outcome | None]:
+        """How these chunks ended; None for one that is being asked again.
+
+        One without a stored result was cancelled, or is too old.
+        """
         if not look.numbers:
             return []
         without = (
@@ -248,7 +252,15 @@ class Batch:
         )
         with reaching(self._redis_url):
             page = self._ledger.outcomes([chunk_id(self.id, n) for n in look.numbers])
-        return [without if outcome is None else outcome for outcome in page]
+            missing = [n for n, one in zip(look.numbers, page, strict=True) if one is None]
+            pipe = self._redis.pipeline(transaction=False)
+            for number in missing:
+                pipe.getbit(self._keys.done(self.id), number)
+            ended = dict(zip(missing, pipe.execute() if missing else (), strict=True))
+        return [
+            (without if look.cancelled or ended[number] else None) if outcome is None else outcome
+            for number, outcome in zip(look.numbers, page, strict=True)
+        ]
 
     def _waited(self, timeout: float | None) -> str:
         """What to say when a wait for results was too long."""
@@ -268,9 +280,12 @@ class Batch:
         with reaching(self._redis_url):
             return self._parse(self._redis.hgetall(self._keys.batch(self.id)))
 
+    def _unknown(self) -> JobUnknown:
+        return JobUnknown(f"no batch {self.id} was submitted to this Redis, or it has expired")
+
     def _parse(self, fields: dict[Any, Any]) -> _Record:
         if not fields:
-            raise JobUnknown(f"no batch {self.id} was submitted to this Redis, or it has expired")
+            raise self._unknown()
         return _Record(
             int(fields[b"total"]), int(fields[b"chunk_items"]), fields[b"submitted"] == b"1"
         )

@@ -71,7 +71,7 @@ def _bytes_of(image: ImageSource) -> bytes:
         return image
     if isinstance(image, str | os.PathLike):
         return _read_file(Path(image))
-    if hasattr(image, "save"):
+    if hasattr(image, "save") and hasattr(image, "mode"):
         return _as_png(image)
     raise InvalidInput(
         f"an image is a path, a URL, bytes or a PIL image, not {type(image).__name__}",

@@ -13,7 +13,16 @@ from . import blobs, contract
 from .batch import Batch
 from .blobs import ImageSource
 from .connection import connect, reaching
-from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, MAX_TEXTS, MAX_TURNS, Options, Task
+from .contract import (
+    CHUNK_ITEMS,
+    MAX_CHUNK_ITEMS,
+    MAX_KEEP_S,
+    MAX_TEXTS,
+    MAX_TURNS,
+    Options,
+    Queue,
+    Task,
+)
 from .dead import DeadLetters
 from .errors import InvalidInput
 from .ids import new_id
@@ -164,12 +173,10 @@ class Client:
         process: the same items in the same order go on with the batch where it broke off, and
         nothing is submitted twice. If `items` raises, the batch is what was submitted before.
         """
-        if batch_id is not None and not _BATCH_ID.fullmatch(batch_id):
-            raise InvalidInput(f"batch_id={batch_id!r}: 1 to 64 letters, digits, '-', '_' or '.'")
-        if not 1 <= chunk_items <= MAX_CHUNK_ITEMS:
-            raise InvalidInput(f"chunk_items={chunk_items}: choose 1 to {MAX_CHUNK_ITEMS}")
-        if keep_s < 1:
-            raise InvalidInput(f"keep_s={keep_s}: must be at least 1")
+        if batch_id is not None:
+            _check_batch_id(batch_id)
+        _check_count("chunk_items", chunk_items, MAX_CHUNK_ITEMS)
+        _check_count("keep_s", keep_s, MAX_KEEP_S)
         checked = _options(options, deadline_s)
         terms = Terms(
             batch_id or new_id(), _task(task), checked, chunk_items, keep_s, _when_full(when_full)
@@ -184,6 +191,7 @@ class Client:
 
     def batch(self, batch_id: str) -> Batch:
         """A handle on a batch that any process submitted."""
+        _check_batch_id(batch_id)
         return Batch(batch_id, self._redis, self._ledger, self._settings.redis_url)
 
     @property
@@ -205,10 +213,21 @@ class Client:
             wanted["image"] = blobs.read(wanted["image"])
         with reaching(self._settings.redis_url):
             if isinstance(wanted.get("image"), bytes):
-                (wanted["image"],) = self._publisher.upload([wanted["image"]], when_full)
+                images = [wanted["image"]]
+                (wanted["image"],) = self._publisher.upload(images, Queue.INTERACTIVE, when_full)
             chunk = Chunk(new_id(), task, [wanted], checked)
             self._publisher.publish(chunk, when_full)
         return self.job(chunk.id)
+
+
+def _check_batch_id(batch_id: Any) -> None:
+    if not isinstance(batch_id, str) or not _BATCH_ID.fullmatch(batch_id):
+        raise InvalidInput(f"batch_id={batch_id!r}: 1 to 64 letters, digits, '-', '_' or '.'")
+
+
+def _check_count(name: str, value: Any, most: int) -> None:
+    if not isinstance(value, int) or not 1 <= value <= most:
+        raise InvalidInput(f"{name}={value!r}: choose 1 to {most:,}")
 
 
 def _when_full(when_full: Any) -> WhenFull:

@@ -133,6 +133,14 @@ class _Retry(Retry):
         return super().call_with_retry(do, fail, passes, with_failure_count)
 
 
+def passes(error: Exception) -> bool:
+    """Whether Redis is in trouble that may pass: away, full, loading, busy, or no master."""
+    if not isinstance(error, redis.ResponseError):
+        return isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
+    busy = any(code in str(error) for code in ("MISCONF", "LOADING", "BUSY "))
+    return busy or is_out_of_memory(error) or _passes(error)
+
+
 def _passes(error: Exception) -> bool:
     """Whether to try again, over a new connection, may help."""
     if isinstance(error, redis.ResponseError):

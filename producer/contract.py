@@ -121,6 +121,8 @@ MAX_TEXTS_CHARS: Final = 200_000
 MAX_TURNS: Final = 256
 #: Seconds a result is kept after it was stored.
 RESULT_TTL_S: Final = 24 * 3600
+#: Seconds that a batch's results may be kept at most.
+MAX_KEEP_S: Final = 366 * 24 * 3600
 #: Seconds a batch's own record outlives its results, so that `expired` can be told from `unknown`.
 TOMBSTONE_S: Final = 6 * 24 * 3600
 #: Seconds an uploaded image waits for the job that names it.

@@ -16,8 +16,10 @@
 -- the next, but the more of them there are, the more are on their way at once.
 local WINDOW = 16
 local WINDOW_FOR_EACH_RUNNING = 0.25
--- Messages of other programs, which Celery's list may hold as well, that are looked through.
-local LOOK_THROUGH = 1000
+-- Seconds an upload waits for its job, as contract.py has it.
+local UPLOAD_TTL_S = 3600
+-- Messages that are looked through, the next ones first: other programs' may stand there as well.
+local LOOK_THROUGH = 500
 -- Lost jobs that are pushed again in one sweep, and forgotten ones that are passed over in one go: a
 -- script holds up everybody else.
 local SWEPT_AT_ONCE = 200
@@ -40,6 +42,9 @@ local function claim_room()
   redis.call('ZREM', key('running'), '')
 end
 
+-- Bytes of a row in which its first two lines end, nearly always.
+local HEAD_BYTES = 8192
+
 local function parse(text)
   local head, message, asked = text:match('^([^\n]*)\n([^\n]*)\n(.*)$')
   local items, queue, submitter, blobs = head:match('^(%d+) (%S+) (%S+)(.*)$')
@@ -49,9 +54,25 @@ local function parse(text)
   }
 end
 
+-- Tells one time that a job was entered from another under the same id.
+local function entry_of(row)
+  return row.message:match('"entry":"([^"]*)"') or ''
+end
+
 local function read(id)
   local text = redis.call('GET', key('job:' .. id))
   return text and parse(text) or nil
+end
+
+-- A row without what is asked, which can be long.
+local function read_head(id)
+  local text = redis.call('GETRANGE', key('job:' .. id), 0, HEAD_BYTES - 1)
+  if text == '' then return nil end
+  return text:find('\n[^\n]*\n') and parse(text) or read(id)
+end
+
+local function is_open(id)
+  return redis.call('ZSCORE', key('open'), id)
 end
 
 -- The batch that a job is a chunk of, and its number there.
@@ -77,7 +98,10 @@ local function pump(queue)
     if not submitter then return end
     local lane = key(queue .. ':lane:' .. submitter)
     local id = redis.call('RPOP', lane)
-    local row = id and read(id)
+    -- It may have been forgotten since, and even been entered anew, which put it here twice.
+    local waits = id and is_open(id) and not redis.call('ZSCORE', released, id)
+      and not redis.call('ZSCORE', key('running'), id)
+    local row = waits and read_head(id)
     if row then
       redis.call('ZADD', released, now(), id)
       redis.call('LPUSH', prefix .. queue, row.message)
@@ -102,11 +126,16 @@ end
 
 -- Uploaded images: kept for as long as an open job names them, and their bytes counted once.
 
+-- Jobs that name it, its bytes, and until when (Unix s) one that has ended wants it kept.
 local function users_of(sha)
   local held = redis.call('HGET', key('blob-users'), sha)
-  if not held then return 0, 0 end
-  local count, bytes = held:match('^(%d+) (%d+)$')
-  return tonumber(count), tonumber(bytes)
+  if not held then return 0, 0, 0 end
+  local count, bytes, keep = held:match('^(%d+) (%d+) ?(%d*)$')
+  return tonumber(count), tonumber(bytes), tonumber(keep) or 0
+end
+
+local function set_users(sha, count, bytes, keep)
+  redis.call('HSET', key('blob-users'), sha, string.format('%d %d %d', count, bytes, keep))
 end
 
 local function bytes_to_hold(blobs)
@@ -119,30 +148,35 @@ end
 
 local function hold_blobs(blobs)
   for sha in blobs:gmatch('%S+') do
-    local count, bytes = users_of(sha)
+    local count, bytes, keep = users_of(sha)
     if bytes == 0 then
       bytes = redis.call('STRLEN', key('blob:' .. sha))
-      redis.call('HINCRBY', key('depth'), 'blob_bytes', bytes)
+      if bytes > 0 then redis.call('HINCRBY', key('depth'), 'blob_bytes', bytes) end
     end
+    local left = redis.call('TTL', key('blob:' .. sha))
+    -- Longer than an upload waits for its job: one that failed wants it.
+    if left > UPLOAD_TTL_S then keep = math.max(keep, math.floor(now()) + left) end
     redis.call('PERSIST', key('blob:' .. sha))
-    redis.call('HSET', key('blob-users'), sha, count + 1 .. ' ' .. bytes)
+    set_users(sha, count + 1, bytes, keep)
   end
 end
 
 local function less(field, by)
-  if redis.call('HINCRBY', key('depth'), field, -by) <= 0 then
+  -- Lua has a -0, which is no number for Redis.
+  if redis.call('HINCRBY', key('depth'), field, 0 - by) <= 0 then
     redis.call('HDEL', key('depth'), field)
   end
 end
 
 local function let_blobs_go(blobs, ttl_s)
   for sha in blobs:gmatch('%S+') do
-    local count, bytes = users_of(sha)
+    local count, bytes, keep = users_of(sha)
+    keep = math.max(keep, math.floor(now()) + tonumber(ttl_s))
     if count > 1 then
-      redis.call('HSET', key('blob-users'), sha, count - 1 .. ' ' .. bytes)
+      set_users(sha, count - 1, bytes, keep)
     elseif count == 1 then
       redis.call('HDEL', key('blob-users'), sha)
-      redis.call('EXPIRE', key('blob:' .. sha), ttl_s)
+      redis.call('EXPIRE', key('blob:' .. sha), keep - math.floor(now()))
       less('blob_bytes', bytes)
     end
   end
@@ -168,7 +202,7 @@ end
 -- Returns the row if the job was open.
 local function close(id, blob_ttl_s)
   if redis.call('ZREM', key('open'), id) == 0 then return nil end
-  local row = read(id)
+  local row = read_head(id)
   redis.call('ZREM', key('running'), id)
   redis.call('HDEL', key('attempts'), id)
   redis.call('HDEL', key('suspects'), id)
@@ -227,7 +261,7 @@ local operations = {}
 
 -- What producers do.
 
--- A batch's record, entered if there is none: its fields. One that was cut short is open again.
+-- A batch's record, entered if there is none: its fields.
 function operations.batch(id, keep_s, record_s, task, chunk_items, options)
   local record = key('batch:' .. id)
   if redis.call('EXISTS', record) == 0 then
@@ -236,29 +270,60 @@ function operations.batch(id, keep_s, record_s, task, chunk_items, options)
       'submitted', 0, 'heard_at', now())
     redis.call('EXPIRE', record, record_s)
     redis.call('DEL', key('cancelled:' .. id))
-  elseif redis.call('HDEL', record, 'cut') == 1 then
-    redis.call('HSET', record, 'submitted', 0)
   end
   return redis.call('HGETALL', record)
+end
+
+-- All of a batch is in; where it was cut short, the same items may still be submitted again.
+-- Returns its items, or -1 where there is no such batch any more.
+function operations.submitted(id, cut)
+  claim_room()
+  local record = key('batch:' .. id)
+  local total = redis.call('HGET', record, 'total')
+  if not total then return -1 end
+  redis.call('HSET', record, 'submitted', 1)
+  if cut == '1' then
+    redis.call('HSET', record, 'cut', 1)
+  else
+    redis.call('HDEL', record, 'cut')
+  end
+  return tonumber(total)
+end
+
+-- Whether a chunk is in already, or cannot be: an answer, or nothing and the batch's items with it.
+local function check_chunk(id, row, batch, number)
+  local record = key('batch:' .. batch)
+  local fields = redis.call('HMGET', record, 'chunk_items', 'total', 'submitted', 'retried', 'cut')
+  if not fields[1] then return 'deleted' end
+  local chunk_items, total = tonumber(fields[1]), tonumber(fields[2])
+  local first = number * chunk_items
+  if first < total then
+    -- It is in: as large as the others, or as what is left for the last one.
+    if row.items ~= math.min(chunk_items, total - first) then return 'differs' end
+    if redis.call('GETBIT', record .. ':done', number) == 1 then return 'known' end
+    local held = read(id)
+    -- A failover may have lost it.
+    if not held then return nil, total end
+    return (held.asked == row.asked or fields[4]) and 'known' or 'differs'
+  end
+  -- One after another: a batch has no holes.
+  if first > total then return 'full' end
+  if fields[3] == '1' then
+    if not fields[5] then return 'differs' end
+    redis.call('HDEL', record, 'cut')
+    redis.call('HSET', record, 'submitted', 0)
+  end
+  return nil, first + row.items
 end
 
 -- Enter a job. `known`: it was entered before; `differs`: as something else.
 function operations.enter(id, text, max_items, max_blob_bytes, batch, number)
   local row = parse(text)
-  local record = batch and key('batch:' .. batch)
-  local last
+  local total
   if batch then
-    local fields = redis.call('HMGET', record, 'chunk_items', 'total', 'submitted', 'retried')
-    if not fields[1] then return 'deleted' end
-    if redis.call('GETBIT', record .. ':done', number) == 1 then return 'known' end
-    local held = read(id)
-    if held then return (held.asked == row.asked or fields[4]) and 'known' or 'differs' end
-    last = number * fields[1] + row.items
-    if last <= tonumber(fields[2]) then
-      last = nil
-    elseif fields[3] == '1' then
-      return 'differs'
-    end
+    local answer
+    answer, total = check_chunk(id, row, batch, tonumber(number))
+    if answer then return answer end
   elseif redis.call('EXISTS', key('job:' .. id), prefix .. 'celery-task-meta-' .. id) > 0 then
     return 'known'
   end
@@ -267,8 +332,7 @@ function operations.enter(id, text, max_items, max_blob_bytes, batch, number)
   open(id, row)
   if batch then
     open_chunk(batch)
-    if last then redis.call('HSET', record, 'total', last) end
-    redis.call('HSET', record, 'heard_at', now())
+    redis.call('HSET', key('batch:' .. batch), 'total', total, 'heard_at', now())
   end
   wait_in_lane(id, row)
   return 'entered'
@@ -286,11 +350,13 @@ function operations.touch(ttl_s, ...)
   return held
 end
 
--- Ask an ended job again, as its new row says. Returns 0 where it is open, or nothing is kept of it.
-function operations.again(id, text, failed)
-  if redis.call('ZSCORE', key('open'), id) or redis.call('EXISTS', key('job:' .. id)) == 0 then
-    return 0
-  end
+-- Ask an ended job again, as its new row says. Returns 0 where it is open, where nothing is kept of
+-- it, and where it is not the one that was seen, since somebody else asked it again.
+function operations.again(id, text, seen)
+  local held = read(id)
+  if not held then return 0 end
+  if held.text == text then return 1 end
+  if is_open(id) or entry_of(held) ~= seen then return 0 end
   local row = parse(text)
   open(id, row)
   redis.call('DEL', prefix .. 'celery-task-meta-' .. id, key('cancelled:' .. id))
@@ -298,11 +364,12 @@ function operations.again(id, text, failed)
   local batch, number = chunk_of(id)
   if batch then
     local keys = batch_keys(batch)
+    local failed = tonumber(redis.call('HGET', keys[3], number) or 0)
     open_chunk(batch)
     redis.call('SETBIT', keys[2], number, 0)
     redis.call('HDEL', keys[3], number)
-    redis.call('HINCRBY', keys[1], 'done', -row.items)
-    redis.call('HINCRBY', keys[1], 'failed', -failed)
+    redis.call('HINCRBY', keys[1], 'done', 0 - row.items)
+    redis.call('HINCRBY', keys[1], 'failed', 0 - failed)
     redis.call('HSET', keys[1], 'retried', 1)
   end
   wait_in_lane(id, row)
@@ -334,29 +401,45 @@ end
 --   busy                           nothing: another consumer is at it, or else the sweeper sees to it
 --   gone                           nothing: nobody wants it any more
 --   run, cancelled, begun so often, the items it died of, what is asked
-function operations.begin(id, asked_in_message, lease_s)
+--
+-- `entry` is what the message says of the row that it belongs to, '' in other programs' messages;
+-- `call` is the same when a call whose answer was lost is made again.
+function operations.begin(id, entry, call, lease_s)
   claim_room()
   local running = key('running')
+  local row = is_open(id) and read(id)
+  if row and entry ~= '' and entry_of(row) ~= entry then return { 'gone' } end
   local result = redis.call('GET', prefix .. 'celery-task-meta-' .. id)
   if result then
-    if not redis.call('ZSCORE', key('open'), id) then redis.call('ZREM', running, id) end
+    if not row then redis.call('ZREM', running, id) end
     return { 'done', result }
   end
-  local row = redis.call('ZSCORE', key('open'), id) and read(id)
   local batch = id:match('^(.*):%d+$')
   local cancelled = redis.call('EXISTS', key('cancelled:' .. id), key('cancelled:' .. (batch or id)))
   if not row then
-    if asked_in_message == '0' and cancelled > 0 then return { 'gone' } end
+    if entry ~= '' then return { 'gone' } end
     redis.call('ZADD', running, now(), id)
     return { 'run', cancelled, 1, '{}', '' }
   end
-  local alive_at = redis.call('ZSCORE', running, id)
-  if alive_at and now() - tonumber(alive_at) < tonumber(lease_s) then return { 'busy' } end
+  local begun = redis.call('HGET', key('attempts'), id) or '0'
+  local attempts, by = begun:match('^(%d+) ?(.*)$')
+  attempts = tonumber(attempts)
+  if by ~= call then
+    local alive_at = redis.call('ZSCORE', running, id)
+    if alive_at and now() - tonumber(alive_at) < tonumber(lease_s) then return { 'busy' } end
+    attempts = attempts + 1
+    redis.call('HSET', key('attempts'), id, attempts .. ' ' .. call)
+  end
   redis.call('ZREM', key(row.queue .. ':released'), id)
   redis.call('ZADD', running, now(), id)
   pump(row.queue)
-  local attempts = redis.call('HINCRBY', key('attempts'), id, 1)
   return { 'run', cancelled, attempts, redis.call('HGET', key('suspects'), id) or '{}', row.asked }
+end
+
+-- Note which item is tried now.
+function operations.suspect(id, suspects)
+  claim_room()
+  if is_open(id) then redis.call('HSET', key('suspects'), id, suspects) end
 end
 
 -- A sign of life for running jobs. Returns those that somebody has cancelled.
@@ -364,6 +447,13 @@ function operations.beat(...)
   claim_room()
   local cancelled = {}
   for _, id in ipairs({ ... }) do
+    local row = not redis.call('ZSCORE', key('running'), id) and is_open(id) and read_head(id)
+    if row then
+      -- It was given up after an outage, and nobody else has begun it.
+      if redis.call('ZREM', key(row.queue .. ':released'), id) == 1 then
+        redis.call('ZADD', key('running'), now(), id)
+      end
+    end
     redis.call('ZADD', key('running'), 'XX', now(), id)
     local batch = id:match('^(.*):%d+$')
     if redis.call('EXISTS', key('cancelled:' .. id), key('cancelled:' .. (batch or id))) > 0 then
@@ -374,26 +464,32 @@ function operations.beat(...)
 end
 
 -- Store a job's result, tell those who wait for it, and close its row. The first result stays.
-function operations.finish(id, stored, ttl_s, failed, dead, blob_ttl_s)
+function operations.finish(id, entry, stored, ttl_s, failed, dead, blob_ttl_s)
   claim_room()
   failed = tonumber(failed)
   local batch, number = chunk_of(id)
+  local held = is_open(id) and read_head(id)
+  -- Of an earlier time that it was asked.
+  if held and entry ~= '' and entry_of(held) ~= entry then return end
   local name = id:match('^(.*):%d+$')
-  if batch then ttl_s = redis.call('HGET', key('batch:' .. batch), 'keep_s') end
-  -- What is asked again needs its images again.
-  local row = close(id, failed == 0 and blob_ttl_s or ttl_s)
-  if row then pump(row.queue) end
-  if failed < 0 then failed = row and row.items or 1 end
-  if not row then
+  -- Of a batch that was deleted meanwhile.
+  if not held and name and not batch
+      and redis.call('EXISTS', key('cancelled:' .. name)) == 1 then
     redis.call('ZREM', key('running'), id)
-    -- Of a batch that was deleted meanwhile.
-    if name and not batch and redis.call('EXISTS', key('cancelled:' .. name)) == 1 then return end
+    return
   end
+  ttl_s = batch and redis.call('HGET', key('batch:' .. batch), 'keep_s') or ttl_s
   local result = prefix .. 'celery-task-meta-' .. id
   if redis.call('SET', result, stored, 'NX', 'EX', ttl_s) then
     redis.call('PUBLISH', result, stored)
   end
-  if not row then return end
+  if failed < 0 then failed = held and held.items or 1 end
+  -- What is asked again needs its images again.
+  local row = close(id, failed == 0 and blob_ttl_s or ttl_s)
+  if not row then
+    redis.call('ZREM', key('running'), id)
+    return
+  end
   if failed > 0 then
     redis.call('EXPIRE', key('job:' .. id), ttl_s)
   else
@@ -401,6 +497,7 @@ function operations.finish(id, stored, ttl_s, failed, dead, blob_ttl_s)
   end
   if dead == '1' then bury(id, tonumber(ttl_s)) end
   if batch then close_chunk(batch, number, row.items, failed) end
+  pump(row.queue)
 end
 
 -- Push lost jobs again, before all others. Returns how many there were.
@@ -418,7 +515,7 @@ function operations.sweep(pause_ms, lease_s)
   end
   for _, id in ipairs(redis.call(
       'ZRANGEBYSCORE', key('running'), '-inf', silent_since, 'LIMIT', 0, SWEPT_AT_ONCE)) do
-    local row = redis.call('ZSCORE', key('open'), id) and read(id)
+    local row = is_open(id) and read_head(id)
     if row then
       table.insert(silent[row.queue], id)
     else
@@ -428,16 +525,16 @@ function operations.sweep(pause_ms, lease_s)
   local swept = 0
   for queue, ids in pairs(silent) do
     local list, released = prefix .. queue, key(queue .. ':released')
-    if #ids > 0 and redis.call('LLEN', list) <= LOOK_THROUGH then
+    if #ids > 0 then
       local waiting = {}
-      for _, message in ipairs(redis.call('LRANGE', list, 0, -1)) do
+      for _, message in ipairs(redis.call('LRANGE', list, -LOOK_THROUGH, -1)) do
         waiting[message:match('"id": ?"([^"]*)"') or ''] = true
       end
       -- The oldest last: it is next.
       for place = #ids, 1, -1 do
         local id = ids[place]
         if not waiting[id] then
-          local row = read(id)
+          local row = is_open(id) and read_head(id)
           redis.call('ZREM', key('running'), id)
           redis.call('ZREM', released, id)
           if row then

@@ -9,6 +9,7 @@ says how.
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -23,7 +24,7 @@ from .keys import Keys
 from .rows import Begun, Bounds, Entry, Outcome, Row
 
 #: Jobs that one call of the script deals with at most: it holds up everybody else.
-PAGE_JOBS: Final = 256
+PAGE_JOBS: Final = 64
 
 #: Milliseconds for replicas to take over what was entered.
 REPLICAS_WAIT_MS: Final = 5000
@@ -86,9 +87,17 @@ class Ledger:
         words = [word.decode() for word in answer]
         return dict(zip(words[::2], words[1::2], strict=True))
 
-    def again(self, row: Row, failed_items: int) -> bool:
-        """Ask an ended job again; False where it is open, or nothing is kept of it."""
-        return bool(self._call("again", row.id, row.encode(), failed_items))
+    def submitted(self, batch_id: str, *, cut: bool = False) -> int | None:
+        """Say that all of a batch is in; returns its items, None where it is gone.
+
+        One that was cut short may still be gone on with.
+        """
+        total = int(self._call("submitted", batch_id, int(cut)))
+        return None if total < 0 else total
+
+    def again(self, row: Row, seen: Row) -> bool:
+        """Ask an ended job again; False where it is open, or is not what was seen any more."""
+        return bool(self._call("again", row.id, row.encode(), seen.entry))
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Drop all that is known of jobs, whether they have ended or not."""
@@ -132,14 +141,24 @@ class Ledger:
 
     def touch(self, shas: Sequence[str]) -> list[bool]:
         """Keep uploads until their jobs are entered; which of them are held at all."""
-        held = self._call("touch", contract.UPLOAD_TTL_S, *shas) if shas else []
+        held: list[int] = []
+        for page in _pages(shas):
+            held += self._call("touch", contract.UPLOAD_TTL_S, *page)
         return [bool(one) for one in held]
+
+    def depth(self) -> dict[str, int]:
+        """Open items of each queue, and as `blob_bytes` the bytes of the images that they name."""
+        depth: dict[Any, Any] = self._redis.hgetall(self.keys.depth)
+        return {name.decode(): int(count) for name, count in depth.items()}
 
     # What consumers do.
 
-    def begin(self, task_id: str, *, asked_in_message: bool) -> Begun:
-        """Note that a job is begun, if it is to be run here and now."""
-        what, *more = self._call("begin", task_id, int(asked_in_message), self._lease_s)
+    def begin(self, task_id: str, entry: str = "") -> Begun:
+        """Note that a job is begun, if it is to be run here and now.
+
+        `entry` is what its message says of the row that it belongs to; other programs' have none.
+        """
+        what, *more = self._call("begin", task_id, entry, secrets.token_hex(6), self._lease_s)
         if what == b"done":
             return Begun(outcome=Outcome.decode(more[0]))
         if what != b"run":
@@ -162,16 +181,19 @@ class Ledger:
 
     def suspect(self, task_id: str, suspects: dict[int, int]) -> None:
         """Note which item is tried now: should this consumer die, the next one knows of which."""
-        self._redis.hset(self.keys.suspects, task_id, json.dumps(suspects))
+        self._call("suspect", task_id, json.dumps(suspects))
 
-    def finish(self, task_id: str, stored: str, failed_items: int, *, dead: bool = False) -> None:
+    def finish(
+        self, task_id: str, stored: str, failed_items: int, *, entry: str = "", dead: bool = False
+    ) -> None:
         """Store a job's result, tell those who wait for it, and close its row, all at once.
 
-        The first result of a job stays: a chunk that was delivered twice counts once. -1 failed
-        items are all of them; `dead` puts the job among the dead letters.
+        The first result of a job stays: a chunk that was delivered twice counts once. A result for
+        another `entry` of the job is dropped. -1 failed items are all of them; `dead` puts the job
+        among the dead letters.
         """
         terms = (contract.RESULT_TTL_S, failed_items, int(dead), self._blob_ttl_s)
-        self._call("finish", task_id, stored, *terms)
+        self._call("finish", task_id, entry, stored, *terms)
 
     def sweep(self, pause_s: float) -> int:
         """Push lost jobs again; returns their number.

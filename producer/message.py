@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import socket
 import time
 import uuid
@@ -49,6 +50,8 @@ def task_message(task_id: str, task: Task, queue: Queue, summary: str) -> str:
         "argsrepr": "",
         "kwargsrepr": summary,
         "origin": _origin(),
+        # Ours: tells this time that the job was entered from others under the same id.
+        "entry": secrets.token_hex(6),
     }
     return _envelope(_NO_ARGUMENTS, headers, "", queue.value, task_id)
 

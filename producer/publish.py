@@ -119,16 +119,31 @@ class Publisher:
         self._enter(rows, Queue.BULK, when_full, on_wait)
 
     def upload(
-        self, images: Sequence[bytes], when_full: WhenFull, on_wait: OnWait = pass_on
+        self,
+        images: Sequence[bytes],
+        queue: Queue,
+        when_full: WhenFull,
+        on_wait: OnWait = pass_on,
     ) -> list[str]:
-        """Store images; returns their references, in order."""
+        """Store images; returns their references, in order. Not while their jobs find no room."""
         references: list[str] = []
 
-        def store() -> None:
-            references.extend(blobs.upload(self._redis, self._ledger, images))
+        def store() -> str | None:
+            problem = self._full(queue)
+            if problem is None:
+                references.extend(blobs.upload(self._redis, self._ledger, images))
+            return problem
 
         self.with_room(store, when_full, on_wait)
         return references
+
+    def _full(self, queue: Queue) -> str | None:
+        depth, bounds = self._ledger.depth(), self._bounds[queue]
+        if 0 < bounds.max_items <= depth.get(queue.value, 0):
+            return self._why(Entry.FULL, queue)
+        if 0 < bounds.max_blob_bytes <= depth.get("blob_bytes", 0):
+            return self._why(Entry.BLOBS_FULL, queue)
+        return None
 
     def _enter(
         self, rows: list[Row], queue: Queue, when_full: WhenFull, on_wait: OnWait = pass_on
@@ -138,12 +153,14 @@ class Publisher:
         def enter() -> str | None:
             nonlocal left
             left, problem = self._try(left, queue)
-            if problem is not None:
-                # Uploads wait for their jobs for a time only.
-                self._ledger.touch([sha for row in left for sha in row.blobs])
             return problem
 
-        self.with_room(enter, when_full, on_wait)
+        def wait() -> None:
+            # Uploads wait for their jobs for a time only.
+            self._ledger.touch([sha for row in left for sha in row.blobs])
+            on_wait()
+
+        self.with_room(enter, when_full, wait)
 
     def with_room(
         self, act: Callable[[], str | None], when_full: WhenFull, on_wait: OnWait = pass_on
@@ -215,12 +232,17 @@ def _when_room(act: Callable[[], str | None]) -> str | None:
         raise
 
 
+def differs(batch_id: str, number: int) -> InvalidInput:
+    """For a batch that is another one."""
+    return InvalidInput(
+        f"batch_id={batch_id!r}: chunk {number} was submitted before with other items, or the "
+        "batch was closed. The same items in the same order go on with it; others need another id"
+    )
+
+
 def _raise_if_wrong(row: Row, entry: Entry) -> None:
     batch_id, number = parse_chunk_id(row.id) or (row.id, 0)
     if entry is Entry.DELETED:
         raise JobUnknown(f"batch {batch_id} was deleted while it was being submitted")
     if entry is Entry.DIFFERS:
-        raise InvalidInput(
-            f"batch_id={batch_id!r}: chunk {number} was submitted before with other items. The "
-            "same items in the same order go on with a batch; others need another id"
-        )
+        raise differs(batch_id, number)

@@ -39,6 +39,8 @@ class Outcome:
         if self.results is None:
             assert self.error is not None
             return self.error
+        if index >= len(self.results):
+            return contract.failure(ErrorCode.INTERNAL, "the worker gave no result for this item")
         return self.results[index]
 
 
@@ -79,6 +81,11 @@ class Row:
     message: str
     #: JSON of what is asked.
     asked: str
+
+    @property
+    def entry(self) -> str:
+        """Tells this time that the job was entered from others under the same id."""
+        return str(json.loads(self.message)["headers"]["entry"])
 
     def encode(self) -> str:
         head = " ".join([str(self.items), self.queue, self.submitter, *self.blobs])

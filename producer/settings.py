@@ -20,7 +20,9 @@ from .errors import InvalidInput
 class ClientSettings(BaseSettings):
     """What a producer needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="BLIPLINE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="BLIPLINE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",

@@ -15,11 +15,19 @@ import redis
 from . import blobs, contract
 from .blobs import ImageSource
 from .connection import reaching
-from .contract import Item, ItemError, Task
-from .errors import InvalidInput
+from .contract import ErrorCode, Item, ItemError, Queue, Task
+from .errors import InvalidInput, JobUnknown
 from .ids import chunk_id
 from .ledger import Ledger
-from .publish import PIPELINE_MESSAGES, Chunk, OnWait, Publisher, WhenFull, pass_on
+from .publish import (
+    PIPELINE_MESSAGES,
+    Chunk,
+    OnWait,
+    Publisher,
+    WhenFull,
+    differs,
+    pass_on,
+)
 
 #: Seconds that a chunk may wait for others to be published with it. A full group of URLs is ready
 #: in about this time; local images, which are read and uploaded, take longer.
@@ -58,35 +66,38 @@ class Submission:
         self._ledger = ledger
         self._publisher = publisher
         self._url = url
-        self._key = ledger.keys.batch(terms.batch_id)
         self._on_wait: OnWait = pass_on
+        #: Items that are in.
+        self._total = 0
+        #: Bitmap of the chunks that had ended when this began.
+        self._done = b""
 
     def run(self, items: Iterable[ItemSource], on_submitted: Callable[[int], None]) -> None:
         """Publish everything; `on_submitted` hears the number of items that are in so far.
 
         It hears so also while this waits for room, and may raise to end it.
         """
-        total = 0
-        self._on_wait = lambda: on_submitted(total)
+        self._on_wait, reported = lambda: on_submitted(self._total), 0
         with reaching(self._url):
             record = self._begin()
-        # The deadline of a second pass is that of the first.
-        options = json.loads(record["options"])
         try:
             # What the caller's iterable raises is the caller's: it is read outside of `reaching`.
-            for group in _grouped(self._chunks(items, options)):
+            for group in _grouped(self._chunks(items, record)):
                 with reaching(self._url):
                     self._publisher.publish_many(group, self._terms.when_full, self._on_wait)
-                total += sum(len(chunk.items) for chunk in group)
-                on_submitted(total)
+                self._total += sum(len(chunk.items) for chunk in group)
+                reported = self._total
+                on_submitted(reported)
+            with reaching(self._url):
+                self._close()
         except BaseException:
-            if record["submitted"] == "0":
+            if record["submitted"] == "0" or "cut" in record:
                 # Cut short, the batch is what is in: who waits for it must not wait for ever.
                 with suppress(redis.RedisError):
-                    self._redis.hset(self._key, mapping={"submitted": 1, "cut": 1})
+                    self._ledger.submitted(self._terms.batch_id, cut=True)
             raise
-        with reaching(self._url):
-            self._close(total)
+        if reported != self._total:
+            on_submitted(self._total)
 
     def _begin(self) -> dict[str, str]:
         record: dict[str, str] = {}
@@ -109,34 +120,53 @@ class Submission:
                     f"batch_id={terms.batch_id!r}: there is a batch of this id, with {name} "
                     f"{record[name]} and not {value}: go on with the same, or choose another id"
                 )
+        if int(record["total"]):
+            done: Any = self._redis.get(self._ledger.keys.done(terms.batch_id))
+            self._done = done or b""
         return record
 
-    def _close(self, total: int) -> None:
-        known = int(self._redis.hget(self._key, "total") or 0)
-        if known > total:
+    def _close(self) -> None:
+        known = self._ledger.submitted(self._terms.batch_id)
+        if known is None:
+            raise JobUnknown(f"batch {self._terms.batch_id} was deleted while it was submitted")
+        if known > self._total:
             raise InvalidInput(
                 f"batch_id={self._terms.batch_id!r}: {known:,} items were submitted before, and "
-                f"only {total:,} now. They go on; a batch of other items needs another id"
+                f"only {self._total:,} now. They go on; a batch of other items needs another id"
             )
-        self._redis.hset(self._key, "submitted", 1)
 
-    def _chunks(self, items: Iterable[ItemSource], options: dict[str, Any]) -> Iterator[Chunk]:
-        stream = iter(items)
-        number = 0
-        while sources := list(islice(stream, self._terms.chunk_items)):
+    def _chunks(self, items: Iterable[ItemSource], record: dict[str, str]) -> Iterator[Chunk]:
+        terms, stream = self._terms, iter(items)
+        # The deadline of a second pass is that of the first.
+        options = json.loads(record["options"])
+        number = -1
+        while sources := list(islice(stream, terms.chunk_items)):
+            number += 1
+            if self._is_done(number):
+                left = int(record["total"]) - number * terms.chunk_items
+                if len(sources) != min(terms.chunk_items, left):
+                    raise differs(terms.batch_id, number)
+                # Its images need not be uploaded again.
+                self._total += len(sources)
+                continue
             ready = [_prepare(source) for source in sources]
             with reaching(self._url):
                 self._upload(ready)
-            task_id = chunk_id(self._terms.batch_id, number)
-            yield Chunk(task_id, self._terms.task, ready, options)
-            number += 1
+            yield Chunk(chunk_id(terms.batch_id, number), terms.task, ready, options)
+
+    def _is_done(self, number: int) -> bool:
+        """Whether a chunk had ended when this began: bits count from the highest in a byte."""
+        place, bit = divmod(number, 8)
+        return place < len(self._done) and bool(self._done[place] >> (7 - bit) & 1)
 
     def _upload(self, items: list[dict[str, Any]]) -> None:
         """Replace the bytes of local images by references."""
         local = [item for item in items if isinstance(item.get("image"), bytes)]
         if local:
             images = [item["image"] for item in local]
-            references = self._publisher.upload(images, self._terms.when_full, self._on_wait)
+            references = self._publisher.upload(
+                images, Queue.BULK, self._terms.when_full, self._on_wait
+            )
             for item, reference in zip(local, references, strict=True):
                 item["image"] = reference
 
@@ -177,13 +207,18 @@ def _prepare(source: ItemSource) -> dict[str, Any]:
         problem = None if name == "image" else _problem(name, value)
         if problem is not None:
             return _failed(item, f"{name}: {problem}")
-    if item.get("error") is not None or not item.get("image"):
+    image = item.get("image")
+    if item.get("error") is not None or image is None or (isinstance(image, str) and not image):
         # An error that was found before, or no image: the worker names it in the result.
         return item
     try:
-        item["image"] = blobs.read(item["image"])
+        item["image"] = blobs.read(image)
     except InvalidInput as error:
         return _failed(item, str(error), contract.ErrorCode(error.code))
+    except Exception as error:
+        # Whatever it is, and whatever it does when it is asked for its bytes.
+        about = f"{type(error).__name__}: {error}"
+        return _failed(item, f"the image cannot be read: {about}", ErrorCode.IMAGE_INVALID)
     return item
 
 

@@ -33,6 +33,7 @@ def test_children_get_an_argument_that_equals_the_default(monkeypatch: pytest.Mo
         ("vqa_template", "What?", "must contain {question}"),
         ("precision", "fp8", "BLIPLINE_PRECISION='fp8'"),
         ("redis_url", "http://x", "redis://"),
+        ("visibility_timeout_s", "0", "greater than or equal to 1"),
         ("submitter", "team a", "at most 64 letters"),
     ],
 )

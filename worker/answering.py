@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from producer import contract
-from producer.contract import Task
+from producer.contract import ErrorCode, Task
 from worker.answers import AnswerCache
 from worker.asked import Asked, result_of
 from worker.engine.client import EngineClient
@@ -18,13 +19,26 @@ from worker.refused import Refused, Result
 NO_PICTURE: Final = Picture("", None)
 
 
+#: What becomes of an item whose chunk was cancelled while its image was on the way.
+CANCELLED: Final = Refused(ErrorCode.CANCELLED, "cancelled while its image was being fetched")
+
+
+@dataclass(slots=True)
+class Underway:
+    """A chunk that is being answered."""
+
+    row_ids: list[int] = field(default_factory=list)
+    #: Nobody wants it any more.
+    cancelled: bool = False
+
+
 class Answering(Protocol):
     """Who answers the items of a chunk; thread-safe."""
 
     def answer(
-        self, task: Task, items: list[Any], terms: Terms, row_ids: list[int]
+        self, task: Task, items: list[Any], terms: Terms, underway: Underway
     ) -> list[Result]:
-        """One result for each item, in their order; `row_ids` is given what `cancel` takes."""
+        """One result for each item, in their order; `underway` says how far that is."""
 
     def cancel(self, row_ids: list[int]) -> None:
         """End these rows soon."""
@@ -39,15 +53,15 @@ class Answerer:
         self._answers = answers
 
     def answer(
-        self, task: Task, items: list[Any], terms: Terms, row_ids: list[int]
+        self, task: Task, items: list[Any], terms: Terms, underway: Underway
     ) -> list[Result]:
         """One result for each item, in their order."""
         asked = [self._check(task, item) for item in items]
         good = [one for one in asked if isinstance(one, Asked)]
         self._recall(good, terms)
-        self._submit_all(row_ids, [one for one in good if one.result is None], terms)
+        self._submit_all(underway, [one for one in good if one.result is None], terms)
         results = [
-            one.result if isinstance(one, Refused) else self._collect(row_ids, one, terms)
+            one.result if isinstance(one, Refused) else self._collect(underway, one, terms)
             for one in asked
         ]
         self._answers.put([one.news for one in good if one.news is not None])
@@ -74,16 +88,22 @@ class Answerer:
             if result is not None:
                 one.result, one.recalled = result, True
 
-    def _submit_all(self, row_ids: list[int], asked: list[Asked], terms: Terms) -> None:
+    def _submit_all(self, underway: Underway, asked: list[Asked], terms: Terms) -> None:
         """Submit each row as soon as its image is there."""
         by_image: dict[Wanted, list[Asked]] = {}
         for one in asked:
             if one.wanted.reference:
                 by_image.setdefault(one.wanted, []).append(one)
             else:
-                self._submit(row_ids, one, NO_PICTURE, terms)
+                self._submit(underway, one, NO_PICTURE, terms)
         for wanted, picture in self._pictures.get(by_image, terms.deadline):
             sharers = by_image[wanted]
+            if underway.cancelled:
+                # What is still being fetched is not waited for.
+                for one in asked:
+                    if one.answer is None and one.result is None:
+                        one.result = CANCELLED.result
+                return
             if isinstance(picture, Refused):
                 for one in sharers:
                     one.result = picture.result
@@ -95,13 +115,13 @@ class Answerer:
                 self._recall(sharers, terms)
             for one in sharers:
                 if one.result is None:
-                    self._submit(row_ids, one, picture, terms)
+                    self._submit(underway, one, picture, terms)
 
-    def _submit(self, row_ids: list[int], one: Asked, picture: Picture, terms: Terms) -> None:
+    def _submit(self, underway: Underway, one: Asked, picture: Picture, terms: Terms) -> None:
         row = one.row
 
         def build(row_id: int) -> Request:
-            row_ids.append(row_id)
+            underway.row_ids.append(row_id)
             return Request(
                 id=row_id,
                 task=row.task.short,
@@ -117,7 +137,7 @@ class Answerer:
 
         one.answer = self._engine.submit(build)
 
-    def _collect(self, row_ids: list[int], one: Asked, terms: Terms) -> Result:
+    def _collect(self, underway: Underway, one: Asked, terms: Terms) -> Result:
         """Wait for the engine's answer."""
         if one.result is None:
             assert one.answer is not None
@@ -128,7 +148,7 @@ class Answerer:
                 if isinstance(picture, Refused):
                     one.result = picture.result
                     return one.result
-                self._submit(row_ids, one, picture, terms)
+                self._submit(underway, one, picture, terms)
                 answer = one.answer.result()
             one.result = result_of(one.row, answer)
         return one.result
@@ -141,7 +161,7 @@ class NullAnswerer:
     """
 
     def answer(
-        self, task: Task, items: list[Any], terms: Terms, row_ids: list[int]
+        self, task: Task, items: list[Any], terms: Terms, underway: Underway
     ) -> list[Result]:
         """One result for each item, in their order."""
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property, partial
 from typing import Any
 
@@ -10,10 +11,12 @@ from celery import states
 from celery.backends.redis import RedisBackend
 
 from producer.address import without_password
-from producer.connection import connect
+from producer.connection import connect, passes
 from producer.contract import DEAD_CODES
 from producer.keys import Keys
 from producer.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 
 class LedgerBackend(RedisBackend):
@@ -48,9 +51,14 @@ class LedgerBackend(RedisBackend):
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Also wait out what Redis itself refuses for a time: full, loading, a replica.
 
-        An exception that is not retried loses the result and, with it, the acknowledgement.
+        An exception that is not retried loses the result and, with it, the acknowledgement; the
+        ledger then gives the job to somebody else.
         """
-        return isinstance(exc, redis.ResponseError) or bool(super().exception_safe_to_retry(exc))
+        return passes(exc) or bool(super().exception_safe_to_retry(exc))
+
+    def on_backend_retryable_error(self, exc: Exception) -> None:
+        """A consumer that waits says so."""
+        log.warning("cannot store a result: %s; trying again", exc)
 
     def _store_result(
         self,
@@ -72,6 +80,7 @@ class LedgerBackend(RedisBackend):
         errors = [one["error"]["code"] for one in result if "error" in one] if succeeded else []
         failed = len(errors) if succeeded else -1
         dead = not succeeded or not DEAD_CODES.isdisjoint(errors)
-        store = partial(self._ledger.finish, dead=dead)
+        entry = getattr(request, "entry", None) or ""
+        store = partial(self._ledger.finish, entry=entry, dead=dead)
         self.ensure(store, (task_id, self.encode(meta), failed))
         return result

@@ -109,10 +109,15 @@ def begin_anew() -> None:
     os._exit(1)
 
 
+_started: subprocess.Popen[bytes] | None = None
+
+
 def start_engine() -> None:
     """Start an engine for the consumers of this machine; it leaves again if one is there."""
-    command = [sys.executable, "-m", "worker.engine", "--linger", str(LINGER_S)]
-    subprocess.Popen(command, start_new_session=True)
+    global _started
+    if _started is None or _started.poll() is not None:
+        command = [sys.executable, "-m", "worker.engine", "--linger", str(LINGER_S)]
+        _started = subprocess.Popen(command, start_new_session=True)
 
 
 def _settings() -> WorkerSettings:
@@ -124,14 +129,6 @@ def _settings() -> WorkerSettings:
 
 # What it warns of, code in a pickled message, cannot come in: consumers accept JSON alone.
 warnings.filterwarnings("ignore", category=SecurityWarning)
-
-# Celery would cancel what runs when a connection is lost, and cannot with threads; it says so, with
-# a traceback, at each reconnect.
-warnings.filterwarnings(
-    "ignore",
-    r"(?s).*worker_cancel_long_running_tasks_on_connection_loss",
-    CPendingDeprecationWarning,
-)
 
 settings = _settings()
 app = Celery("blipline", events="worker.events:ThreadSafeEvents")
@@ -163,6 +160,13 @@ def _end_as_orphan() -> None:
 
 @signals.worker_ready.connect
 def _announce(**_: Any) -> None:
+    # Celery would cancel what runs when a connection is lost, and cannot with threads; it says so,
+    # with a traceback, at each reconnect. It undoes filters that are set before its logging.
+    warnings.filterwarnings(
+        "ignore",
+        r"(?s).*worker_cancel_long_running_tasks_on_connection_loss",
+        CPendingDeprecationWarning,
+    )
     child.announce()
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import redis
 
 from producer import contract
+from producer.connection import passes
 from producer.contract import (
     MAX_ATTEMPTS,
     MAX_CHUNK_ITEMS,
@@ -23,7 +24,7 @@ from producer.contract import (
 )
 from producer.ledger import Ledger
 from producer.rows import Begun
-from worker.answering import Answering
+from worker.answering import Answering, Underway
 from worker.items import Terms, read_terms
 from worker.refused import Refused, Result
 
@@ -38,7 +39,7 @@ class _Running:
     """A chunk that is being worked off; a second delivery waits for the same results."""
 
     results: Future[list[Result] | None] = field(default_factory=Future)
-    row_ids: list[int] = field(default_factory=list)
+    underway: Underway = field(default_factory=Underway)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +72,23 @@ class ChunkRunner:
         with self._lock:
             running = self._running.get(task_id)
         if running is not None:
-            self._answering.cancel(list(running.row_ids))
+            running.underway.cancelled = True
+            self._answering.cancel(list(running.underway.row_ids))
 
     def run(
-        self, task_id: str, task: Task, items: Any, options: Any, *, interactive: bool
+        self,
+        task_id: str,
+        task: Task,
+        items: Any,
+        options: Any,
+        *,
+        entry: str = "",
+        interactive: bool,
     ) -> list[Result] | None:
         """One result for each item, in order; raises nothing that an item could cause.
 
-        Without `items` the chunk is a job of the ledger. None where there is nothing to store:
-        somebody else is at it, or nobody wants it any more.
+        With an `entry` the chunk is a job of the ledger, which says what is asked. None where there
+        is nothing to store: somebody else is at it, or nobody wants it any more.
         """
         with self._lock:
             first = self._running.get(task_id)
@@ -87,10 +96,10 @@ class ChunkRunner:
                 mine = self._running[task_id] = _Running()
         if first is not None:
             # What the ledger knows is safe without this message.
-            return None if items is None else first.results.result()
+            return None if entry else first.results.result()
         results: list[Result] | None = None
         try:
-            results = self._run(mine, task_id, task, items, options, interactive)
+            results = self._run(mine, task_id, task, items, options, entry, interactive)
         finally:
             with self._lock:
                 del self._running[task_id]
@@ -104,9 +113,10 @@ class ChunkRunner:
         task: Task,
         items: Any,
         options: Any,
+        entry: str,
         interactive: bool,
     ) -> list[Result] | None:
-        begun = self._begin(task_id, items)
+        begun = self._begin(task_id, entry)
         if begun.outcome is not None:
             return begun.outcome.results
         if not begun.run:
@@ -132,18 +142,20 @@ class ChunkRunner:
         results = [next(left) if result is None else result for result in kept]
         return _named(items, results)
 
-    def _begin(self, task_id: str, items: Any) -> Begun:
+    def _begin(self, task_id: str, entry: str) -> Begun:
         """Wait out a Redis that is full or away: nothing that it says is the fault of an item."""
         while True:
             try:
-                return self._ledger.begin(task_id, asked_in_message=items is not None)
+                return self._ledger.begin(task_id, entry)
             except redis.RedisError as error:
+                if not passes(error):
+                    raise
                 log.warning("Redis: %s; trying again in %g s", error, REDIS_PAUSE_S)
                 time.sleep(REDIS_PAUSE_S)
 
     def _answer(self, work: _Work, items: list[Any]) -> list[Result]:
         try:
-            return self._answering.answer(work.task, items, work.terms, work.mine.row_ids)
+            return self._answering.answer(work.task, items, work.terms, work.mine.underway)
         except Exception as error:
             log.exception("chunk %s failed", work.task_id)
             about = f"{type(error).__name__}: {error}"

@@ -90,10 +90,7 @@ class Fetcher:
             url: self._pool.submit(_guarded, url, partial(self._hosts.get, url, deadline))
             for url in dict.fromkeys(urls)
         }
-        # Nothing holds an image any longer that has been handed on.
-        waiting = deque((url, begun[url]) for url in urls)
-        del begun
-        return (_awaited(*waiting.popleft(), deadline) for _ in urls)
+        return _in_turn(deque((url, begun[url]) for url in urls), deadline)
 
     def _read_file(self, reference: str) -> bytes:
         parts = urlsplit(reference)
@@ -125,6 +122,19 @@ def _guarded(reference: str, read: Callable[[], bytes]) -> Fetched:
     except Exception as error:
         about = f"{reference}: {type(error).__name__}: {error}"
         return Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+
+
+def _in_turn(
+    waiting: deque[tuple[str, Future[Fetched]]], deadline: float | None
+) -> Iterator[Fetched]:
+    """Each when it is there; nothing holds an image any longer that has been handed on."""
+    try:
+        while waiting:
+            yield _awaited(*waiting.popleft(), deadline)
+    finally:
+        # Whoever stops early wants none of the others.
+        for _, future in waiting:
+            future.cancel()
 
 
 def _awaited(url: str, future: Future[Fetched], deadline: float | None) -> Fetched:

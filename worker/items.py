@@ -21,6 +21,8 @@ from producer.contract import (
 from worker.engine.request import GenerationOptions
 from worker.refused import Refused
 
+#: Seconds that a deadline may lie ahead: a year.
+LONGEST_S = 366 * 24 * 3600.0
 #: What an item of a task must have, and what it may have besides. Its image is told apart below.
 NEEDED = {
     Task.CAPTION: (),
@@ -92,7 +94,8 @@ def read_terms(options: Any, interactive: bool) -> Terms:
         left_s = deadline - time.time()
         if left_s <= 0:
             raise Refused(ErrorCode.DEADLINE_EXCEEDED, f"begun {-left_s:.1f} s after its deadline")
-        deadline = time.monotonic() + left_s
+        # Whoever gave milliseconds waits for ever, and no longer than clocks can say.
+        deadline = time.monotonic() + min(left_s, LONGEST_S)
     return Terms(GenerationOptions(**generation), deadline, interactive)
 
 

@@ -24,7 +24,12 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
         request = self.request
         queue = (request.delivery_info or {}).get("routing_key")
         results = runner().run(
-            request.id, task, items, options, interactive=queue == Queue.INTERACTIVE
+            request.id,
+            task,
+            items,
+            options,
+            entry=request.get("entry") or "",
+            interactive=queue == Queue.INTERACTIVE,
         )
         if results is None:
             # Acknowledged without a result: somebody else stores it, or nobody wants it.

@@ -33,6 +33,7 @@ SETTINGS: Final = {
     "BLIPLINE_MATCH_MODEL": "none",
     "BLIPLINE_CPU_THREADS": "1",
     "BLIPLINE_LEASE_S": str(LEASE_S),
+    "BLIPLINE_VISIBILITY_TIMEOUT_S": str(VISIBILITY_TIMEOUT_S),
     "BLIPLINE_SWEEP_S": "1",
     "BLIPLINE_GRACE_S": "20",
     # The tests' own image host is on this machine.

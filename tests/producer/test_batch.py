@@ -13,6 +13,7 @@ import redis
 
 from producer import (
     Client,
+    ClientSettings,
     ErrorCode,
     InvalidInput,
     JobUnknown,
@@ -425,3 +426,107 @@ def test_nothing_that_a_batch_leaves_in_redis_stays_for_ever(
     connection.delete("bulk")  # what a worker would have taken
     lasting = [key for key in connection.keys("*") if connection.ttl(key) == -1]
     assert [key for key in lasting if not key.startswith(b"_kombu.binding")] == []
+
+
+def test_a_batch_deleted_while_it_is_submitted_is_gone(
+    client: Client, connection: redis.Redis
+) -> None:
+    def items() -> Iterator[str]:
+        for number, url in enumerate(urls(8)):
+            time.sleep(0.02)
+            if number == 6:
+                client.batch("b").delete()
+            yield url
+
+    with pytest.raises(JobUnknown, match="deleted"):
+        client.submit_batch(items(), batch_id="b", chunk_items=2)
+    assert not connection.exists(KEYS.batch("b"))
+    with pytest.raises(JobUnknown):
+        client.batch("b").progress()
+    assert client.submit_batch(urls(2), batch_id="b").progress().total == 2
+
+
+def test_a_refused_chunk_leaves_no_hole(redis_url: str, finish: Finish) -> None:
+    settings = ClientSettings(redis_url=redis_url, max_queued_bulk=90)
+    with Client(settings=settings) as client:
+        with pytest.raises(QueueFull):
+            client.submit_batch(urls(100), batch_id="b", when_full="raise")
+        batch = client.batch("b")
+        assert batch.progress().total == 64
+        for number in range(2):
+            finish(f"b:{number}", texts(32 * number, 32))
+        assert len(list(batch.results(timeout=1))) == 64
+        client.submit_batch(urls(100), batch_id="b")
+        for number, count in ((2, 32), (3, 4)):
+            finish(f"b:{number}", texts(32 * number, count))
+        assert [one.text for one in batch.results(timeout=1)] == [str(n) for n in range(100)]
+
+
+def test_more_items_under_the_id_of_an_ended_batch_are_refused(
+    client: Client, finish: Finish
+) -> None:
+    batch = client.submit_batch(urls(3), batch_id="b", chunk_items=2)
+    for number in range(2):
+        finish(f"b:{number}", texts(2 * number, 2 - number))
+    for count in (4, 5, 2):
+        with pytest.raises(InvalidInput):
+            client.submit_batch(urls(count), batch_id="b", chunk_items=2)
+        assert batch.progress().finished
+    assert client.submit_batch(urls(3), batch_id="b", chunk_items=2).progress().finished
+
+
+def test_images_of_what_is_done_are_not_uploaded_again(
+    client: Client, finish: Finish, connection: redis.Redis
+) -> None:
+    images = [bytes([n]) * 100 for n in range(1, 5)]
+    client.submit_batch(images, batch_id="b", chunk_items=2)
+    finish("b:0", texts(0, 2))
+    finish("b:1", texts(2, 2))
+    connection.delete(*connection.keys("blipline:blob:*"))
+    assert client.submit_batch(images, batch_id="b", chunk_items=2).progress().finished
+    assert not connection.keys("blipline:blob:*")
+
+
+def test_refused_jobs_upload_nothing(redis_url: str, connection: redis.Redis) -> None:
+    settings = ClientSettings(redis_url=redis_url, max_queued_interactive=1)
+    with Client(settings=settings) as client:
+        client.caption("https://images.example.com/0.jpg")
+        with pytest.raises(QueueFull):
+            client.caption(b"image")
+    assert not connection.keys("blipline:blob:*")
+
+
+def test_a_chunk_that_is_asked_again_is_waited_for_in_either_order(
+    client: Client, finish: Finish
+) -> None:
+    batch = client.submit_batch(urls(4), chunk_items=2)
+    finish(f"{batch.id}:0", [contract.failure("internal", "x"), {"text": "1"}])
+    finish(f"{batch.id}:1", texts(2, 2))
+    assert batch.retry_failed() == 1
+    results = batch.results(timeout=0.1, as_completed=True)
+    assert [next(results).index, next(results).index] == [2, 3]
+    with pytest.raises(WaitTimeout):
+        next(results)
+    finish(f"{batch.id}:0", texts(0, 2))
+    whole = list(batch.results(timeout=1, as_completed=True))
+    # The place of its first end holds it as well, as it is now.
+    assert [result.text for result in whole] == ["0", "1", "2", "3", "0", "1"]
+
+
+class Odd:
+    """What a program may take for an image."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value is ambiguous")
+
+    def save(self) -> None: ...
+
+
+@pytest.mark.parametrize("odd", [Odd(), set(), 0.5, object()])
+def test_an_odd_image_fails_its_own_item_alone(
+    client: Client, connection: redis.Redis, odd: Any
+) -> None:
+    client.submit_batch([odd, "https://images.example.com/1.jpg"], batch_id="b")
+    (asked,) = rows(connection, "b:0")
+    assert asked["items"][0]["error"]["code"] == "image_invalid"
+    assert "error" not in asked["items"][1]

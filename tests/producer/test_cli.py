@@ -74,7 +74,7 @@ def workers(connection: redis.Redis, finish: Finish) -> Iterator[None]:
         while not over.is_set():
             taken = connection.brpop(["interactive", "bulk"], timeout=0.05)
             if taken is not None:
-                begun = ledger.begin(id_of(taken[1]), asked_in_message=False)
+                begun = ledger.begin(id_of(taken[1]))
                 assert begun.asked is not None
                 results = [item.get("result") or answered(item) for item in begun.asked["items"]]
                 finish(id_of(taken[1]), results)
@@ -895,7 +895,7 @@ def test_retry_goes_on_with_a_batch_that_was_cancelled(
     assert capsys.readouterr().out == "32\n"
     # Then both are to be run
     for number in (1, 2):
-        begun = Ledger(connection).begin(f"{batch_id}:{number}", asked_in_message=False)
+        begun = Ledger(connection).begin(f"{batch_id}:{number}")
         assert (begun.run, begun.cancelled) == (True, False)
         finish(f"{batch_id}:{number}", texts(32 * number, 32 * number + 32))
     assert run(["batch", "results", batch_id]) == Exit.OK

@@ -116,7 +116,7 @@ def test_a_wrong_url_is_refused_in_a_sentence(url: str, about: str) -> None:
     ("url", "shown"),
     [
         ("redis://host:6379/0", "redis://host:6379/0"),
-        ("redis://ann@[::1]:6379/0", "redis://ann@[::1]:6379/0"),
+        ("redis://ann@[::1]:6379/0", "redis://***@[::1]:6379/0"),
         ("redis://:secret@host/0", "redis://:***@host/0"),
         ("redis://ann:s%40cret@[::1]:1/0", "redis://ann:***@[::1]:1/0"),
         ("redis://ann:s@c/r?e#t:@host", "redis://ann:***@host"),

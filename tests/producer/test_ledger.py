@@ -54,7 +54,7 @@ def test_a_message_says_what_celery_says(redis_url: str, connection: redis.Redis
     theirs = json.loads(connection.lpop("bulk"))
     ours = json.loads(task_message("1", Task.VQA, Queue.BULK, "x"))
     for name, value in ours["headers"].items():
-        if name != "origin" and name != "argsrepr":
+        if name not in ("origin", "argsrepr", "entry"):
             assert theirs["headers"][name] == value, name
     assert ours["body"] == theirs["body"]
     for name in ("content-type", "content-encoding"):
@@ -87,15 +87,15 @@ def test_a_job_is_run_by_the_first_who_begins_it_and_by_nobody_else(
 ) -> None:
     batch = client.submit_batch(urls(2))
     task_id = take(connection)
-    begun = ledger.begin(task_id, asked_in_message=False)
+    begun = ledger.begin(task_id)
     assert begun.run
     assert begun.asked is not None
     assert [item["custom_id"] for item in begun.asked["items"]] == ["0", "1"]
     # A second delivery, elsewhere
-    again = ledger.begin(task_id, asked_in_message=False)
+    again = ledger.begin(task_id)
     assert (again.run, again.outcome) == (False, None)
     store(ledger, task_id, [{"text": "a"}, {"text": "b"}])
-    assert ledger.begin(task_id, asked_in_message=False).outcome is not None
+    assert ledger.begin(task_id).outcome is not None
     assert batch.progress().finished
     assert not connection.exists(KEYS.open, KEYS.running, KEYS.attempts, KEYS.depth)
 
@@ -124,7 +124,7 @@ def test_a_job_whose_consumer_gives_no_sign_of_life_is_queued_again(
 ) -> None:
     job = client.caption("https://x/1.jpg")
     ledger = Ledger(connection, lease_s=1.0)
-    ledger.begin(take(connection, "interactive"), asked_in_message=False)
+    ledger.begin(take(connection, "interactive"))
     # When it has been silent for long
     connection.zadd(KEYS.running, {job.id: connection.time()[0] - 10})
     # Then it is queued again, unless it shows that it lives
@@ -134,7 +134,7 @@ def test_a_job_whose_consumer_gives_no_sign_of_life_is_queued_again(
     connection.delete(KEYS.sweeper)
     assert ledger.sweep(0.001) == 1
     assert job.status() == "queued"
-    begun = ledger.begin(take(connection, "interactive"), asked_in_message=False)
+    begun = ledger.begin(take(connection, "interactive"))
     assert begun.attempts == 2
 
 
@@ -150,7 +150,7 @@ def test_whoever_sweeps_just_after_another_does_nothing(
 def test_a_job_without_a_row_is_forgotten_when_its_consumer_dies(connection: redis.Redis) -> None:
     """It came by a plain Celery message, which goes back to its queue by itself."""
     ledger = Ledger(connection, lease_s=NO_LEASE)
-    assert ledger.begin("foreign", asked_in_message=True).run
+    assert ledger.begin("foreign").run
     ledger.sweep(0.001)
     assert not connection.exists(KEYS.running)
 
@@ -168,7 +168,7 @@ def test_turns_go_to_the_submitter_that_has_had_the_fewest_items(
     order = []
     for _ in range(60):
         task_id = take(connection)
-        ledger.begin(task_id, asked_in_message=False)
+        ledger.begin(task_id)
         order.append(task_id.partition(":")[0])
     who = {name: [place for place, one in enumerate(order) if one == name] for name in set(order)}
     # 16 of the large one were in Celery's hands before the others came.
@@ -189,7 +189,7 @@ def test_one_submitter_gains_nothing_from_many_batches(
     order = []
     for _ in range(56):
         order.append(take(connection))
-        ledger.begin(order[-1], asked_in_message=False)
+        ledger.begin(order[-1])
     modest = [task_id for task_id in order[16:] if task_id.startswith("modest")]
     assert len(modest) in range(19, 22), "half of the turns"
 
@@ -258,10 +258,10 @@ def test_a_result_for_a_job_of_a_deleted_batch_is_dropped(
 ) -> None:
     batch = client.submit_batch(urls(4), chunk_items=2)
     running = take(connection)
-    ledger.begin(running, asked_in_message=False)
+    ledger.begin(running)
     batch.delete()
     waiting = take(connection)
-    begun = ledger.begin(waiting, asked_in_message=False)
+    begun = ledger.begin(waiting, "the entry that its message names")
     assert (begun.run, begun.outcome) == (False, None)
     store(ledger, running, [{"text": "x"}] * 2)
     left = {key.decode() for key in connection.keys("*")}
@@ -277,7 +277,7 @@ def test_a_result_that_was_stored_for_a_lost_row_still_ends_its_batch(
         KEYS.result("b:0"), json.dumps({"status": "SUCCESS", "result": results, "task_id": "b:0"})
     )
     batch = client.submit_batch(urls(2), batch_id="b")
-    outcome = ledger.begin(take(connection), asked_in_message=False).outcome
+    outcome = ledger.begin(take(connection)).outcome
     assert outcome is not None
     store(ledger, "b:0", outcome.results or [])
     assert batch.progress().finished
@@ -290,7 +290,7 @@ def test_a_prefix_begins_every_key(redis_url: str, connection: redis.Redis) -> N
     with Client(settings=settings) as client:
         client.submit_batch(urls(40), chunk_items=2)
         job = client.caption(b"\x89PNG")
-        ledger.begin(job.id, asked_in_message=False)
+        ledger.begin(job.id)
         store(ledger, job.id, [contract.failure("internal", "x")])
         ledger.sweep(60)
     assert [key for key in connection.keys("*") if not key.startswith(b"a:")] == []
@@ -310,7 +310,7 @@ def test_all_operations_keep_every_open_job_in_one_place(
             take(connection)
         elif act == 1 and connection.llen("bulk"):
             task_id = take(connection)
-            if rng.choice([ledger, impatient]).begin(task_id, asked_in_message=False).run:
+            if rng.choice([ledger, impatient]).begin(task_id).run:
                 begun.add(task_id)
         elif act == 2 and begun:
             store(ledger, begun.pop(), [{"text": "x"}] * 3)
@@ -331,7 +331,7 @@ def test_all_operations_keep_every_open_job_in_one_place(
         impatient.sweep(0.001)
         while connection.llen("bulk"):
             task_id = take(connection)
-            if impatient.begin(task_id, asked_in_message=False).run:
+            if impatient.begin(task_id).run:
                 store(ledger, task_id, [{"text": "x"}] * 3)
     for batch in batches:
         assert [result.index for result in batch.results(timeout=1)] == list(range(30))
@@ -381,3 +381,88 @@ def test_a_full_redis_still_cancels_and_deletes(client: Client, connection: redi
     finally:
         connection.config_set("maxmemory", 0)
     assert not connection.exists(KEYS.batch(batch.id))
+
+
+def test_a_job_whose_upload_is_gone_ends_like_any_other(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    batch = client.submit_batch([{"image": "blob:" + "0" * 64}, {"image": b""}])
+    store(ledger, f"{batch.id}:0", [contract.failure("image_unreachable", "gone")] * 2)
+    assert batch.progress().finished
+    assert not connection.exists(KEYS.open, KEYS.depth, KEYS.blob_users)
+    batch.delete()
+
+
+def test_an_ended_job_takes_no_place_in_celerys_hands(
+    client: Client, connection: redis.Redis
+) -> None:
+    """Its row is kept for a retry, and its id may stand in a lane twice."""
+    impatient = Ledger(connection, lease_s=NO_LEASE)
+    client.submit_batch(urls(40), chunk_items=2, batch_id="first")
+    for _ in range(2):
+        batch = client.submit_batch(urls(40), chunk_items=2, batch_id="again")
+        if not _:
+            batch.delete()
+    for number in range(20):
+        store(impatient, f"again:{number}", [contract.failure("internal", "x")] * 2)
+    batch = client.submit_batch(urls(2), batch_id="last")
+    seen = set()
+    for _ in range(80):
+        if connection.llen("bulk"):
+            seen.add(task_id := take(connection))
+            store(impatient, task_id, [{"text": "x"}] * 2)
+    assert "last:0" in seen
+    assert not connection.exists(KEYS.released(Queue.BULK), KEYS.open)
+
+
+def test_an_id_that_is_used_again_gets_no_answers_of_its_earlier_life(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    client.submit_batch(urls(2), batch_id="b")
+    (old,) = ledger.rows(["b:0"])
+    assert old is not None
+    assert ledger.begin("b:0", old.entry).run
+    client.batch("b").delete()
+    batch = client.submit_batch(({"image": f"https://new/{n}.jpg"} for n in range(2)), batch_id="b")
+    # The old consumer ends, and an old message comes once more
+    stored = json.dumps({"status": "SUCCESS", "result": [{"text": "old"}] * 2, "task_id": "b:0"})
+    ledger.finish("b:0", stored, 0, entry=old.entry)
+    assert batch.progress().done == 0
+    again = ledger.begin("b:0", old.entry)
+    assert (again.run, again.outcome) == (False, None)
+    (new,) = ledger.rows(["b:0"])
+    assert new is not None
+    assert ledger.begin("b:0", new.entry).run
+
+
+def test_a_begin_whose_answer_was_lost_is_answered_again(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    client.submit_batch(urls(2), batch_id="b")
+    for _ in range(2):
+        what, _, attempts, *_ = ledger._call("begin", "b:0", "", "the same call", 30)
+        assert (what, attempts) == (b"run", 1)
+    assert not ledger.begin("b:0").run
+
+
+def test_a_consumer_that_lives_takes_back_what_was_given_up_in_an_outage(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    job = client.caption("https://x/1.jpg")
+    ledger.begin(take(connection, "interactive"))
+    assert Ledger(connection, lease_s=NO_LEASE).sweep(0.001) == 1
+    ledger.beat([job.id])
+    assert job.status() == "running"
+    assert not ledger.begin(take(connection, "interactive")).run
+
+
+def test_books_of_an_older_form_are_understood(
+    client: Client, ledger: Ledger, connection: redis.Redis
+) -> None:
+    job = client.caption(b"\x89PNG")
+    (sha,) = connection.hkeys(KEYS.blob_users)
+    connection.hset(KEYS.blob_users, sha, "1 4")
+    connection.hset(KEYS.attempts, job.id, 1)
+    assert ledger.begin(job.id).attempts == 2
+    store(ledger, job.id, [{"text": "x"}])
+    assert not connection.exists(KEYS.blob_users, KEYS.attempts, KEYS.depth)

@@ -171,7 +171,10 @@ def test_a_second_delivery_of_a_job_of_the_ledger_is_left_to_the_first(
 
 
 def from_ledger(runner: ChunkRunner, task_id: str) -> Any:
-    return runner.run(task_id, Task.CAPTION, None, None, interactive=True)
+    redis_ = runner._ledger._redis
+    (row,) = Ledger(redis_).rows([task_id])
+    entry = row.entry if row is not None else "gone"
+    return runner.run(task_id, Task.CAPTION, None, None, entry=entry, interactive=True)
 
 
 def test_what_is_asked_again_keeps_the_results_that_it_has(

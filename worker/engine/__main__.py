@@ -56,6 +56,9 @@ def main() -> int:
         lock = hold_lock(run_dir / "engine.lock")
     except (InvalidInput, OSError) as error:
         return _refuse(str(error))
+    if lock is None and linger_s is not None:
+        # For consumers that find the way to the one that is there.
+        return EXIT_TAKEN
     if lock is None:
         print(
             f"engine: one runs in {run_dir} already; an accelerator has one engine. "

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
@@ -129,7 +130,11 @@ class EngineServer:
         """Listen and run until stopped, or until nobody has been there for the linger time."""
         self._socket = socket
         socket.unlink(missing_ok=True)
-        with Listener(str(socket), "AF_UNIX", backlog=64) as listener:
+        # An orphan's socket is gone before it ends.
+        with (
+            suppress(FileNotFoundError),
+            Listener(str(socket), "AF_UNIX", backlog=64) as listener,
+        ):
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
             while not self._stop.is_set() and not self._abandoned():
                 self._beat()
