@@ -40,6 +40,8 @@ class _Running:
 
     results: Future[list[Result] | None] = field(default_factory=Future)
     underway: Underway = field(default_factory=Underway)
+    #: The ledger has given it to this consumer: before that, no sign of life may claim it.
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class ChunkRunner:
     def running(self) -> list[str]:
         """Ids of the chunks that are being worked off."""
         with self._lock:
-            return list(self._running)
+            return [task_id for task_id, one in self._running.items() if one.begun]
 
     def cancel(self, task_id: str) -> None:
         """End a chunk's rows soon, if it is being worked off here."""
@@ -121,6 +123,7 @@ class ChunkRunner:
             return begun.outcome.results
         if not begun.run:
             return None
+        mine.begun = True
         if begun.asked is not None:
             items, options = begun.asked["items"], begun.asked["options"]
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:

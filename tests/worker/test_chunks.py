@@ -22,7 +22,8 @@ from producer import Client, blobs, contract
 from producer.contract import Task
 from producer.keys import Keys
 from producer.ledger import Ledger
-from worker.answering import Answerer
+from producer.rows import Begun
+from worker.answering import Answerer, NullAnswerer
 from worker.answers import AnswerCache
 from worker.chunks import ChunkRunner
 from worker.engine.client import EngineClient
@@ -199,6 +200,35 @@ def test_a_job_that_kills_whoever_begins_it_is_given_up(
     connection.hset(KEYS.attempts, job.id, contract.MAX_ATTEMPTS)
     with running() as runner:
         assert codes(from_ledger(runner, job.id)) == ["poisoned"]
+
+
+class Slow(Ledger):
+    """Beginning takes a while."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        super().__init__(connection)
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def begin(self, task_id: str, entry: str = "") -> Begun:
+        self.asked.set()
+        assert self.go_on.wait(20)
+        return super().begin(task_id, entry)
+
+
+def test_a_chunk_that_is_not_begun_yet_gives_no_sign_of_life(
+    client: Client, connection: redis.Redis
+) -> None:
+    """The sign would claim it, and its beginning then find it taken."""
+    job = client.caption("https://images.example.com/1.jpg")
+    ledger = Slow(connection)
+    runner = ChunkRunner(ledger, NullAnswerer())
+    with ThreadPoolExecutor(1) as pool, kept(runner, ledger):
+        results = pool.submit(from_ledger, runner, job.id)
+        assert ledger.asked.wait(20)
+        assert runner.running == []
+        ledger.beat(runner.running)
+        ledger.go_on.set()
+        assert results.result(20) == [{"text": ""}]
 
 
 DEADLY = """
