@@ -151,17 +151,16 @@ class Batch:
         while True:
             look = self._look(cursor // size, as_completed)
             went_on = False
-            for number, outcome in zip(look.numbers, self._outcomes(look), strict=True):
-                if outcome is None and not as_completed:
+            ended = zip(look.numbers, self._outcomes(look), strict=True)
+            for place, (number, outcome) in enumerate(ended, start=cursor // size):
+                if outcome is not None:
+                    for offset in range(cursor % size, look.record.items_in(number)):
+                        cursor, went_on = place * size + offset + 1, True
+                        yield Result.of(number * size + offset, outcome.result(offset), cursor)
+                elif not as_completed:
                     # It is being asked again.
                     break
-                items = 0 if outcome is None else look.record.items_in(number)
-                for offset in range(cursor % size, items):
-                    assert outcome is not None
-                    cursor += 1
-                    went_on = True
-                    yield Result.of(number * size + offset, outcome.result(offset), cursor)
-                cursor = (cursor // size + 1) * size if cursor % size or not items else cursor
+                cursor = (place + 1) * size
             if not look.numbers and self._over(look, cursor, as_completed):
                 return
             if went_on:
@@ -218,9 +217,10 @@ class Batch:
         with reaching(self._redis_url):
             # The record comes last: of every chunk that is listed it knows.
             pipe = self._redis.pipeline(transaction=False)
-            pipe.lrange(keys.ended(self.id), first, last - 1) if as_completed else pipe.bitpos(
-                keys.done(self.id), 0
-            )
+            if as_completed:
+                pipe.lrange(keys.ended(self.id), first, last - 1)
+            else:
+                pipe.bitpos(keys.done(self.id), 0)
             pipe.exists(keys.cancelled(self.id))
             pipe.hgetall(keys.batch(self.id))
             ended, cancelled, fields = pipe.execute()

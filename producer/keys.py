@@ -31,7 +31,7 @@ class Keys:
 
     @property
     def attempts(self) -> str:
-        """Hash: how often each running job has been begun."""
+        """Hash: how often each running job has been begun, and the call that did it last."""
         return f"{self.prefix}blipline:attempts"
 
     @property
@@ -46,7 +46,7 @@ class Keys:
 
     @property
     def blob_users(self) -> str:
-        """Hash: how many open jobs name each uploaded image."""
+        """Hash: open jobs that name each uploaded image, its bytes, how long others want it."""
         return f"{self.prefix}blipline:blob-users"
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import redis
 
 from . import blobs, contract
-from .connection import is_out_of_memory
+from .connection import is_out_of_memory, reaching
 from .contract import Queue, Task
 from .errors import InvalidInput, JobUnknown, QueueFull
 from .ids import parse_chunk_id
@@ -82,7 +82,7 @@ class Chunk:
 
 
 class Publisher:
-    """Thread-safe, and safe after a fork."""
+    """Thread-safe, and safe after a fork. Raises ConnectionFailed when Redis is away."""
 
     def __init__(self, client: redis.Redis, ledger: Ledger, settings: ClientSettings) -> None:
         self._redis = client
@@ -157,7 +157,8 @@ class Publisher:
 
         def wait() -> None:
             # Uploads wait for their jobs for a time only.
-            self._ledger.touch([sha for row in left for sha in row.blobs])
+            with reaching(self._settings.redis_url):
+                self._ledger.touch([sha for row in left for sha in row.blobs])
             on_wait()
 
         self.with_room(enter, when_full, wait)
@@ -170,20 +171,25 @@ class Publisher:
         `on_wait` is called now and then meanwhile, and may raise. Raises QueueFull as asked.
         """
         patience = Patience(None, LONGEST_PAUSE_S)
-        while (problem := self._memory.problem() or _when_room(act)) is not None:
+        while (problem := self._no_room(act)) is not None:
             if when_full == "raise":
                 raise QueueFull(f"{problem}: try again later")
             on_wait()
             patience.pause()
 
+    def _no_room(self, act: Callable[[], str | None]) -> str | None:
+        with reaching(self._settings.redis_url):
+            return self._memory.problem() or _when_room(act)
+
     def _try(self, rows: list[Row], queue: Queue) -> tuple[list[Row], str | None]:
         """The rows that there is no room for, and why."""
         answers = self._ledger.enter(rows, self._bounds[queue], self._settings.replicas)
-        entries = dict(zip(rows, answers, strict=True))
-        for row, entry in entries.items():
+        for row, entry in zip(rows, answers, strict=True):
             _raise_if_wrong(row, entry)
-        left = [row for row in rows if entries[row] in (Entry.FULL, Entry.BLOBS_FULL)]
-        return left, self._why(entries[left[0]], queue) if left else None
+        full = (Entry.FULL, Entry.BLOBS_FULL)
+        left = [row for row, entry in zip(rows, answers, strict=True) if entry in full]
+        why = next((entry for entry in answers if entry in full), None)
+        return left, None if why is None else self._why(why, queue)
 
     def _why(self, entry: Entry, queue: Queue) -> str:
         if entry is Entry.BLOBS_FULL:

@@ -78,13 +78,11 @@ class Submission:
         It hears so also while this waits for room, and may raise to end it.
         """
         self._on_wait, reported = lambda: on_submitted(self._total), 0
-        with reaching(self._url):
-            record = self._begin()
+        record = self._begin()
         try:
-            # What the caller's iterable raises is the caller's: it is read outside of `reaching`.
+            # What the caller's iterable and callback raise is the caller's, and comes as it is.
             for group in _grouped(self._chunks(items, record)):
-                with reaching(self._url):
-                    self._publisher.publish_many(group, self._terms.when_full, self._on_wait)
+                self._publisher.publish_many(group, self._terms.when_full, self._on_wait)
                 self._total += sum(len(chunk.items) for chunk in group)
                 reported = self._total
                 on_submitted(reported)
@@ -150,8 +148,7 @@ class Submission:
                 self._total += len(sources)
                 continue
             ready = [_prepare(source) for source in sources]
-            with reaching(self._url):
-                self._upload(ready)
+            self._upload(ready)
             yield Chunk(chunk_id(terms.batch_id, number), terms.task, ready, options)
 
     def _is_done(self, number: int) -> bool:

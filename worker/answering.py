@@ -17,8 +17,6 @@ from worker.refused import Refused, Result
 
 #: What stands for the image of an item that has none.
 NO_PICTURE: Final = Picture("", None)
-
-
 #: What becomes of an item whose chunk was cancelled while its image was on the way.
 CANCELLED: Final = Refused(ErrorCode.CANCELLED, "cancelled while its image was being fetched")
 

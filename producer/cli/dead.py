@@ -16,6 +16,7 @@ from .answers import one_line
 from .exits import Exit, complain
 from .output import print_json, print_line
 
+_all = click.option("--all", "everything", is_flag=True, help="All dead letters, in place of ids.")
 _ids = click.argument("ids", metavar="[ID...]", nargs=-1)
 
 
@@ -91,15 +92,15 @@ def show(letter_id: str, as_json: bool, redis_url: str | None) -> Exit:
 
 @dead.command()
 @_ids
-@click.option("--all", "everything", is_flag=True, help="All dead letters, in place of ids.")
+@_all
 @options.as_json('Print {"items"} instead of the number alone.')
 @options.redis_url
 def retry(ids: Sequence[str], everything: bool, as_json: bool, redis_url: str | None) -> Exit:
     """Ask again what died, and print how many items that are.
 
     What else these jobs hold keeps its result. The answers are where they would have been: in the
-    results of the job or the batch. An item whose deadline has passed ends with that, and one of
-    a batch that was cancelled is cancelled: `batch retry` goes on with such a batch.
+    results of the job or the batch. They have no deadline any more. Those of a batch that was
+    cancelled are cancelled: `batch retry` goes on with such a batch.
 
     \b
       blipline dead retry 0198c0de-…:3 0198c0de-…:7
@@ -113,7 +114,7 @@ def retry(ids: Sequence[str], everything: bool, as_json: bool, redis_url: str | 
 
 @dead.command()
 @_ids
-@click.option("--all", "everything", is_flag=True, help="All dead letters, in place of ids.")
+@_all
 @options.as_json('Print {"letters"} instead of the number alone.')
 @options.redis_url
 def purge(ids: Sequence[str], everything: bool, as_json: bool, redis_url: str | None) -> Exit:

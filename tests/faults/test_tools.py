@@ -19,7 +19,7 @@ import redis
 
 from tests.faults.hosts import running_host
 from tests.faults.load import leftovers
-from tests.faults.processes import end_all, processes_of, send
+from tests.faults.processes import end_all, holds, processes_of, send
 from tests.faults.proxy import Proxy, running_proxy
 from tests.faults.verdict import Verdict
 
@@ -158,7 +158,8 @@ def test_processes_of_a_run_directory_are_found_and_ended(tmp_path: Path) -> Non
     environment = {**os.environ, "BLIPLINE_RUN_DIR": str(tmp_path)}
     with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         try:
-            assert processes_of(tmp_path) == [process.pid]
+            # For a moment, the new program has neither its arguments nor its environment.
+            assert holds(lambda: processes_of(tmp_path) == [process.pid], 10)
             assert processes_of(tmp_path, "bulk") == [process.pid]
             assert processes_of(tmp_path, "engine") == []
             assert send([process.pid], signal.SIGSTOP) == [process.pid]

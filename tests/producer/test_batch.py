@@ -530,3 +530,17 @@ def test_an_odd_image_fails_its_own_item_alone(
     (asked,) = rows(connection, "b:0")
     assert asked["items"][0]["error"]["code"] == "image_invalid"
     assert "error" not in asked["items"][1]
+
+
+def test_what_the_callback_raises_while_there_is_no_room_is_the_callers(
+    client: Client, connection: redis.Redis
+) -> None:
+    def gone(total: int) -> None:
+        raise BrokenPipeError("nobody reads the progress")
+
+    connection.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokenPipeError):
+            client.submit_batch(urls(2), on_submitted=gone)
+    finally:
+        connection.config_set("maxmemory", 0)

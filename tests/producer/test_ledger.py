@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator
+from importlib import resources
 from random import Random
 from typing import Any
 
@@ -454,6 +455,11 @@ def test_a_consumer_that_lives_takes_back_what_was_given_up_in_an_outage(
     ledger.beat([job.id])
     assert job.status() == "running"
     assert not ledger.begin(take(connection, "interactive")).run
+
+
+def test_the_script_and_the_contract_say_the_same() -> None:
+    script = resources.files("producer").joinpath("ledger.lua").read_text()
+    assert f"local UPLOAD_TTL_S = {contract.UPLOAD_TTL_S}\n" in script
 
 
 def test_books_of_an_older_form_are_understood(
