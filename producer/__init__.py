@@ -11,6 +11,7 @@ from .dead import DeadItem, DeadLetter, DeadLetters
 from .errors import (
     BliplineError,
     ConnectionFailed,
+    IdTaken,
     InvalidInput,
     JobCancelled,
     JobError,
@@ -21,6 +22,7 @@ from .errors import (
     WaitTimeout,
 )
 from .job import Job, Match, Result
+from .rows import Depth
 from .settings import ClientSettings
 
 __all__ = [
@@ -35,7 +37,9 @@ __all__ = [
     "DeadItem",
     "DeadLetter",
     "DeadLetters",
+    "Depth",
     "ErrorCode",
+    "IdTaken",
     "InvalidInput",
     "ItemError",
     "Job",

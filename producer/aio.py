@@ -15,11 +15,15 @@ from functools import partial, wraps
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar
 
 from .batch import LONGEST_PAUSE_S, Batch
+from .blobs import ImageSource
 from .client import Client
+from .contract import State
 from .errors import BliplineError, WaitTimeout
 from .feed import Feed, FeedStopped, Items
-from .job import Job, Look, Result, look_up_all
+from .job import Job, Look, Result, look_up_all, state_and_result
 from .patience import Patience
+from .publish import WhenFull
+from .rows import Depth
 from .settings import ClientSettings
 from .submission import ItemSource
 from .threads import Kind, Threads, was_closed
@@ -61,16 +65,27 @@ def _awaited(
 class AsyncJob(_Handle[Job[Value]]):
     """One submitted job; see Job."""
 
-    status = _awaited(Job[Any].status)
     cancel = _awaited(Job[Any].cancel)
+    note = _awaited(Job[Any].note)
+
+    async def status(self) -> State:
+        """Where the job stands. Looks of one moment are one round trip."""
+        return (await self.look())[0]
+
+    async def look(self, wait_s: float = 0.0) -> tuple[State, Result | None]:
+        """Where the job stands, and how its item ended once it has; waits so long for its end."""
+        return state_and_result(await self._watch(wait_s))
 
     async def result(self, timeout: float | None = None) -> Value:
         """Wait for the answer as Job.result does. Cancelling the wait leaves the job as it is."""
+        return self._handle.value(await self._watch(timeout), timeout)
+
+    async def _watch(self, timeout: float | None) -> Look:
         found = await self._client._watch(self._handle, timeout)
         if isinstance(found, Exception):
             # Others may be told the same; what is raised has a traceback of its own.
             raise copy.copy(found) from found.__cause__
-        return self._handle.value(found, timeout)
+        return found
 
 
 class AsyncBatch(_Handle[Batch]):
@@ -204,7 +219,17 @@ class AsyncClient:
     chat = _submits(Client.chat)  # type: ignore[arg-type]
     match = _submits(Client.match)
     embed = _submits(Client.embed)
+    submit = _submits(Client.submit)  # type: ignore[arg-type]
     submit_batch = _submits_batch(Client.submit_batch)  # type: ignore[arg-type]
+
+    async def upload(self, image: ImageSource, *, when_full: WhenFull = "raise") -> str:
+        """Store a local image, as Client.upload does."""
+        kind: Kind = "submit" if when_full == "wait" else "call"
+        return await self._threads.run(kind, self._client.upload, image, when_full=when_full)
+
+    async def depth(self) -> Depth:
+        """How much is open now."""
+        return await self._threads.run("call", self._client.depth)
 
     def job(self, job_id: str) -> AsyncJob[Any]:
         """A handle on a job, as Client.job gives it."""

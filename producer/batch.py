@@ -10,7 +10,7 @@ import redis
 
 from .again import ask_again
 from .connection import reaching
-from .contract import ErrorCode, State
+from .contract import ErrorCode, State, Task
 from .errors import InvalidInput, JobUnknown, WaitTimeout
 from .ids import chunk_id
 from .job import Result
@@ -38,6 +38,10 @@ class Progress:
     rate: float | None = None
     #: Seconds since anything was submitted.
     silent_s: float = 0.0
+    #: What is asked of items that do not say it themselves.
+    task: Task = Task.CAPTION
+    #: What it was submitted with.
+    note: str = ""
 
     @property
     def finished(self) -> bool:
@@ -126,6 +130,8 @@ class Batch:
             cancelled=bool(cancelled),
             rate=rate,
             silent_s=silent_s,
+            task=Task(fields[b"task"].decode()),
+            note=fields.get(b"note", b"").decode(),
         )
 
     def results(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +21,7 @@ from .contract import (
     MAX_KEEP_S,
     MAX_TEXTS,
     MAX_TURNS,
+    ErrorCode,
     Options,
     Queue,
     Task,
@@ -30,10 +33,11 @@ from .job import Job, Match
 from .keys import Keys
 from .ledger import Ledger
 from .publish import Chunk, Publisher, WhenFull
+from .rows import NO_NOTE, Depth, Note
 from .settings import ClientSettings
-from .submission import ItemSource, Submission, Terms
+from .submission import ItemSource, Submission, Terms, prepare
 
-_BATCH_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Client:
@@ -150,6 +154,52 @@ class Client:
             _check_text("text", text)
         return self._submit(Task.EMBED, {"image": image, "text": text}, deadline_s, when_full, {})
 
+    def submit(
+        self,
+        item: ItemSource,
+        task: Task | str = Task.CAPTION,
+        *,
+        job_id: str | None = None,
+        submitter: str | None = None,
+        note: str = "",
+        webhook: str = "",
+        deadline_s: float | None = None,
+        when_full: WhenFull = "raise",
+        **options: Any,
+    ) -> Job[Any]:
+        """Submit one item of any task, as `docs/tasks.md` has it; see `caption` for the rest.
+
+        With a `job_id` of the caller's own the call can be repeated: it is submitted once, and
+        something else under the same id raises IdTaken. `submitter` is whose turn it takes, in
+        place of the settings' one. `note` is kept with it for a week, and a gateway tells the URL
+        `webhook` of its end.
+        """
+        if job_id is not None:
+            _check_id("job_id", job_id)
+        wanted, name = prepare(item), _task(task)
+        if (error := wanted.get("error")) is not None:
+            raise InvalidInput(error["message"], ErrorCode(error["code"]))
+        checked = _options(options, deadline_s)
+        digest = "" if job_id is None else _digest(name, wanted, checked)
+        return self._enter(
+            Chunk(job_id or new_id(), name, [wanted], checked),
+            _when_full(when_full),
+            submitter or "",
+            Note(note, digest, webhook),
+        )
+
+    def upload(self, image: ImageSource, *, when_full: WhenFull = "raise") -> str:
+        """Store a local image; returns its reference, ``blob:<sha256>``, to submit within an hour.
+
+        A reference comes back as it is.
+        """
+        data = blobs.read(image)
+        if isinstance(data, str):
+            return data
+        with reaching(self._settings.redis_url):
+            (reference,) = self._publisher.upload([data], Queue.INTERACTIVE, _when_full(when_full))
+        return reference
+
     def submit_batch(
         self,
         items: Iterable[ItemSource],
@@ -159,6 +209,9 @@ class Client:
         chunk_items: int = CHUNK_ITEMS,
         deadline_s: float | None = None,
         keep_s: int = contract.RESULT_TTL_S,
+        submitter: str | None = None,
+        note: str = "",
+        webhook: str = "",
         when_full: WhenFull = "wait",
         on_submitted: Callable[[int], None] = lambda total: None,
         **options: Any,
@@ -172,14 +225,22 @@ class Client:
         With a `batch_id` of the caller's own the call can be repeated if it did not return, by any
         process: the same items in the same order go on with the batch where it broke off, and
         nothing is submitted twice. If `items` raises, the batch is what was submitted before.
+        `submitter`, `note` and `webhook` are as in `submit`.
         """
         if batch_id is not None:
-            _check_batch_id(batch_id)
+            _check_id("batch_id", batch_id)
         _check_count("chunk_items", chunk_items, MAX_CHUNK_ITEMS)
         _check_count("keep_s", keep_s, MAX_KEEP_S)
         checked = _options(options, deadline_s)
         terms = Terms(
-            batch_id or new_id(), _task(task), checked, chunk_items, keep_s, _when_full(when_full)
+            batch_id or new_id(),
+            _task(task),
+            checked,
+            chunk_items,
+            keep_s,
+            _when_full(when_full),
+            submitter or "",
+            Note(note, webhook=webhook),
         )
         url = self._settings.redis_url
         Submission(terms, self._redis, self._ledger, self._publisher, url).run(items, on_submitted)
@@ -191,8 +252,13 @@ class Client:
 
     def batch(self, batch_id: str) -> Batch:
         """A handle on a batch that any process submitted."""
-        _check_batch_id(batch_id)
+        _check_id("batch_id", batch_id)
         return Batch(batch_id, self._redis, self._ledger, self._settings.redis_url)
+
+    def depth(self) -> Depth:
+        """How much is open now."""
+        with reaching(self._settings.redis_url):
+            return self._ledger.depth()
 
     @property
     def dead(self) -> DeadLetters:
@@ -211,18 +277,34 @@ class Client:
         wanted = {name: value for name, value in item.items() if value is not None}
         if "image" in wanted:
             wanted["image"] = blobs.read(wanted["image"])
+        return self._enter(Chunk(new_id(), task, [wanted], checked), when_full)
+
+    def _enter(
+        self, chunk: Chunk, when_full: WhenFull, submitter: str = "", note: Note = NO_NOTE
+    ) -> Job[Any]:
+        """Publish a chunk of one item, its image still bytes where it is local."""
+        (item,) = chunk.items
         with reaching(self._settings.redis_url):
-            if isinstance(wanted.get("image"), bytes):
-                images = [wanted["image"]]
-                (wanted["image"],) = self._publisher.upload(images, Queue.INTERACTIVE, when_full)
-            chunk = Chunk(new_id(), task, [wanted], checked)
-            self._publisher.publish(chunk, when_full)
+            if isinstance(item.get("image"), bytes):
+                images = [item["image"]]
+                (item["image"],) = self._publisher.upload(images, Queue.INTERACTIVE, when_full)
+            self._publisher.publish(chunk, when_full, submitter, note)
         return self.job(chunk.id)
 
 
-def _check_batch_id(batch_id: Any) -> None:
-    if not isinstance(batch_id, str) or not _BATCH_ID.fullmatch(batch_id):
-        raise InvalidInput(f"batch_id={batch_id!r}: 1 to 64 letters, digits, '-', '_' or '.'")
+def _check_id(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidInput(f"{name}={value!r:.200}: 1 to 128 letters, digits, '-', '_' or '.'")
+
+
+def _digest(task: Task, item: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Tells what is asked from everything else; the deadline of a second try is another."""
+    asked = {
+        name: value if not isinstance(value, bytes) else hashlib.sha256(value).hexdigest()
+        for name, value in {**item, **options, "task": item.get("task") or task.short}.items()
+        if name != "deadline"
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _check_count(name: str, value: Any, most: int) -> None:

@@ -4,6 +4,7 @@
 
     BliplineError
     ├── InvalidInput         the call itself is wrong: an image, a question, an option, a setting
+    │   └── IdTaken          the id that was chosen is that of something else
     ├── ConnectionFailed     Redis cannot be reached, or refused the command
     ├── QueueFull            there is no room for more work now
     ├── WaitTimeout          no result within the time given; the job goes on
@@ -34,6 +35,14 @@ class InvalidInput(BliplineError, ValueError):
     def __init__(self, message: str, code: ErrorCode = ErrorCode.OPTION_INVALID) -> None:
         super().__init__(message)
         self.code = code.value
+
+
+class IdTaken(InvalidInput):
+    """The id that was chosen is that of another job or batch."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = "id_taken"
 
 
 class ConnectionFailed(BliplineError, ConnectionError):

@@ -124,6 +124,15 @@ class Job(Generic[Value]):
         """Where the job stands."""
         return self._look_up()[0]
 
+    def look(self, wait_s: float = 0.0) -> tuple[State, Result | None]:
+        """Where the job stands, and how its item ended once it has; waits so long for its end."""
+        return state_and_result(self._wait(wait_s))
+
+    def note(self) -> str | None:
+        """What it was submitted with; None where there is no such job, or it noted nothing."""
+        with reaching(self._redis_url):
+            return self._ledger.note(self.id)
+
     def cancel(self) -> None:
         """Say that the answer is no longer wanted; a job that has ended stays as it is."""
         with reaching(self._redis_url):
@@ -138,10 +147,7 @@ class Job(Generic[Value]):
         Raises JobFailed, JobCancelled, JobExpired or JobUnknown when there will be none,
         WaitTimeout when it has not come in time, ConnectionFailed when Redis is away.
         """
-        patience = Patience(timeout, LONGEST_PAUSE_S)
-        while not is_over(look := self._look_up()) and patience.pause():
-            pass
-        return self.value(look, timeout)
+        return self.value(self._wait(timeout), timeout)
 
     def value(self, look: Look, timeout: float | None) -> Value:
         """What `result` returns or raises where this is what the last look said."""
@@ -151,6 +157,12 @@ class Job(Generic[Value]):
         _raise_if_over(self.id, state)
         raise WaitTimeout(_waited(self.id, timeout, state))
 
+    def _wait(self, timeout: float | None) -> Look:
+        patience = Patience(timeout, LONGEST_PAUSE_S)
+        while not is_over(look := self._look_up()) and patience.pause():
+            pass
+        return look
+
     def _look_up(self) -> Look:
         with reaching(self._redis_url):
             return self._ledger.look_up(self.id)
@@ -159,6 +171,12 @@ class Job(Generic[Value]):
 def is_over(look: Look) -> bool:
     """Whether waiting on would change nothing."""
     return look[0] not in (State.QUEUED, State.RUNNING)
+
+
+def state_and_result(look: Look) -> tuple[State, Result | None]:
+    """What a look says of a job of one item."""
+    state, outcome = look
+    return state, None if outcome is None else Result.of(0, outcome.result(0))
 
 
 def look_up_all(jobs: Sequence[Job[Any]]) -> list[Look | Exception]:

@@ -55,6 +55,11 @@ class Keys:
         return f"{self.prefix}blipline:dead"
 
     @property
+    def webhooks(self) -> str:
+        """Sorted set of the jobs and batches whose end is to be told, by when next (Unix s)."""
+        return f"{self.prefix}blipline:webhooks"
+
+    @property
     def sweeper(self) -> str:
         """Exists while nobody need sweep again."""
         return f"{self.prefix}blipline:sweeper"
@@ -82,6 +87,11 @@ class Keys:
     def row(self, task_id: str) -> str:
         """A job's row: what is asked, and the message that asks it (see ledger.lua)."""
         return f"{self.prefix}blipline:job:{task_id}"
+
+    def note(self, task_id: str) -> str:
+        """Hash: what a job was submitted with, and whom to tell of its end; batches have fields of
+        the same names in their record."""
+        return f"{self.prefix}blipline:note:{task_id}"
 
     def result(self, task_id: str) -> str:
         """Where Celery's Redis backend stores a task's result, and announces it."""

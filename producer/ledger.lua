@@ -214,6 +214,26 @@ local function close(id, blob_ttl_s)
   return row
 end
 
+-- Webhooks: who wants to hear that a job or a batch has ended. `holder` is the hash that says where:
+-- a job's note, or a batch's record.
+
+local function holder_of(kind, id)
+  return key((kind == 'job' and 'note:' or 'batch:') .. id)
+end
+
+local function announce(kind, id)
+  local holder = holder_of(kind, id)
+  if redis.call('HEXISTS', holder, 'webhook') == 0 then return end
+  redis.call('HINCRBY', holder, 'webhook_event', 1)
+  redis.call('HSET', holder, 'webhook_tries', 0)
+  redis.call('ZADD', key('webhooks'), now(), kind .. ' ' .. id)
+end
+
+local function announce_batch(batch)
+  local fields = redis.call('HMGET', key('batch:' .. batch), 'submitted', 'done', 'total')
+  if fields[1] == '1' and fields[2] == fields[3] then announce('batch', batch) end
+end
+
 local function close_chunk(batch, number, items, failed)
   local keys = batch_keys(batch)
   local record = keys[1]
@@ -233,6 +253,7 @@ local function close_chunk(batch, number, items, failed)
     local keep = redis.call('HGET', record, 'record_s')
     for _, one in ipairs(keys) do redis.call('EXPIRE', one, keep) end
   end
+  announce_batch(batch)
 end
 
 -- A dead letter is one for as long as its row is kept.
@@ -262,12 +283,14 @@ local operations = {}
 -- What producers do.
 
 -- A batch's record, entered if there is none: its fields.
-function operations.batch(id, keep_s, record_s, task, chunk_items, options)
+function operations.batch(id, keep_s, record_s, task, chunk_items, options, note, webhook)
   local record = key('batch:' .. id)
   if redis.call('EXISTS', record) == 0 then
     redis.call('HSET', record, 'task', task, 'chunk_items', chunk_items, 'options', options,
       'keep_s', keep_s, 'record_s', record_s, 'total', 0, 'done', 0, 'failed', 0, 'left', 0,
       'submitted', 0, 'heard_at', now())
+    if note ~= '' then redis.call('HSET', record, 'note', note) end
+    if webhook ~= '' then redis.call('HSET', record, 'webhook', webhook) end
     redis.call('EXPIRE', record, record_s)
     redis.call('DEL', key('cancelled:' .. id))
   end
@@ -286,6 +309,7 @@ function operations.submitted(id, cut)
     redis.call('HSET', record, 'cut', 1)
   else
     redis.call('HDEL', record, 'cut')
+    announce_batch(id)
   end
   return tonumber(total)
 end
@@ -316,23 +340,34 @@ local function check_chunk(id, row, batch, number)
   return nil, first + row.items
 end
 
--- Enter a job. `known`: it was entered before; `differs`: as something else.
-function operations.enter(id, text, max_items, max_blob_bytes, batch, number)
+-- Whether a job is in already. `digest` tells what is asked from everything else; '' tells nothing.
+local function check_job(id, digest)
+  local noted = redis.call('HGET', key('note:' .. id), 'digest')
+  if noted and noted ~= '' and digest ~= '' then return noted == digest and 'known' or 'differs' end
+  local held = redis.call('EXISTS', key('job:' .. id), prefix .. 'celery-task-meta-' .. id) > 0
+  return (held or noted) and 'known' or nil
+end
+
+-- Enter a job. `known`: it was entered before; `differs`: as something else. Of a job that is no
+-- chunk, a note is kept as long as a batch's record, where there is anything to note.
+function operations.enter(id, text, max_items, max_blob_bytes, batch, number, note, digest, webhook)
   local row = parse(text)
-  local total
-  if batch then
-    local answer
+  local total, answer
+  if batch ~= '' then
     answer, total = check_chunk(id, row, batch, tonumber(number))
-    if answer then return answer end
-  elseif redis.call('EXISTS', key('job:' .. id), prefix .. 'celery-task-meta-' .. id) > 0 then
-    return 'known'
+  else
+    answer = check_job(id, digest)
   end
+  if answer then return answer end
   local full = refusal(row, tonumber(max_items), tonumber(max_blob_bytes))
   if full then return full end
   open(id, row)
-  if batch then
+  if batch ~= '' then
     open_chunk(batch)
     redis.call('HSET', key('batch:' .. batch), 'total', total, 'heard_at', now())
+  elseif note ~= '' or digest ~= '' or webhook ~= '' then
+    redis.call('HSET', key('note:' .. id), 'note', note, 'digest', digest)
+    if webhook ~= '' then redis.call('HSET', key('note:' .. id), 'webhook', webhook) end
   end
   wait_in_lane(id, row)
   return 'entered'
@@ -388,7 +423,7 @@ function operations.forget(blob_ttl_s, ...)
   for _, id in ipairs({ ... }) do
     close(id, blob_ttl_s)
     redis.call('ZREM', key('dead'), id)
-    redis.call('DEL', key('job:' .. id), prefix .. 'celery-task-meta-' .. id)
+    redis.call('DEL', key('job:' .. id), key('note:' .. id), prefix .. 'celery-task-meta-' .. id)
   end
   pump('interactive')
   pump('bulk')
@@ -464,7 +499,7 @@ function operations.beat(...)
 end
 
 -- Store a job's result, tell those who wait for it, and close its row. The first result stays.
-function operations.finish(id, entry, stored, ttl_s, failed, dead, blob_ttl_s)
+function operations.finish(id, entry, stored, ttl_s, record_s, failed, dead, blob_ttl_s)
   claim_room()
   failed = tonumber(failed)
   local batch, number = chunk_of(id)
@@ -496,7 +531,12 @@ function operations.finish(id, entry, stored, ttl_s, failed, dead, blob_ttl_s)
     redis.call('DEL', key('job:' .. id))
   end
   if dead == '1' then bury(id, tonumber(ttl_s)) end
-  if batch then close_chunk(batch, number, row.items, failed) end
+  if batch then
+    close_chunk(batch, number, row.items, failed)
+  else
+    announce('job', id)
+    redis.call('EXPIRE', key('note:' .. id), record_s)
+  end
   pump(row.queue)
 end
 
@@ -548,6 +588,44 @@ function operations.sweep(pause_ms, lease_s)
     pump(queue)
   end
   return swept
+end
+
+-- What those do who send webhooks.
+
+-- Those that are due, each for its sender alone for `lease_s`: what ended, how often that happened,
+-- how often it was told already, where to, and the note that it was submitted with.
+function operations.webhooks_due(most, lease_s)
+  claim_room()
+  local due = {}
+  for _, member in ipairs(redis.call(
+      'ZRANGEBYSCORE', key('webhooks'), '-inf', now(), 'LIMIT', 0, most)) do
+    local kind, id = member:match('^(%S+) (.*)$')
+    local holder = holder_of(kind, id)
+    local fields = redis.call(
+      'HMGET', holder, 'webhook', 'webhook_event', 'webhook_tries', 'note')
+    if fields[1] then
+      redis.call('ZADD', key('webhooks'), now() + lease_s, member)
+      redis.call('HINCRBY', holder, 'webhook_tries', 1)
+      table.insert(due, { kind, id, fields[1], fields[2], fields[3], fields[4] or '' })
+    else
+      redis.call('ZREM', key('webhooks'), member)
+    end
+  end
+  return due
+end
+
+-- One was told, or is to be told again after `pause_s`, or, below 0, never; `about` says how it went.
+-- Not where it has ended once more meanwhile.
+function operations.webhook_told(kind, id, event, pause_s, about)
+  claim_room()
+  local holder, member = holder_of(kind, id), kind .. ' ' .. id
+  if redis.call('HGET', holder, 'webhook_event') ~= event then return end
+  redis.call('HSET', holder, 'webhook_told', about)
+  if tonumber(pause_s) < 0 then
+    redis.call('ZREM', key('webhooks'), member)
+  else
+    redis.call('ZADD', key('webhooks'), 'XX', now() + pause_s, member)
+  end
 end
 
 return operations[ARGV[2]](unpack(ARGV, 3))

@@ -18,10 +18,10 @@ from typing import Any, Final
 import redis
 
 from . import contract
-from .contract import ErrorCode, State
+from .contract import ErrorCode, Queue, State
 from .ids import made_at, parse_chunk_id
 from .keys import Keys
-from .rows import Begun, Bounds, Entry, Outcome, Row
+from .rows import NO_NOTE, Announcement, Begun, Bounds, Depth, Entry, Note, Outcome, Row
 
 #: Jobs that one call of the script deals with at most: it holds up everybody else.
 PAGE_JOBS: Final = 64
@@ -54,17 +54,21 @@ class Ledger:
 
     # What producers do.
 
-    def enter(self, rows: Sequence[Row], bounds: Bounds, replicas: int = 0) -> list[Entry]:
+    def enter(
+        self, rows: Sequence[Row], bounds: Bounds, replicas: int = 0, note: Note = NO_NOTE
+    ) -> list[Entry]:
         """Enter jobs and queue them, each in one step, all in one round trip.
 
+        The note is kept of jobs that are no chunks; a batch has its own (see `open_batch`).
         What was entered before is not entered again, so a call whose answer was lost can be
         repeated. Raises redis.TimeoutError when fewer than `replicas` have it all in time.
         """
         pipe = self._redis.pipeline(transaction=False)
         for row in rows:
-            chunk = parse_chunk_id(row.id) or ()
+            chunk = parse_chunk_id(row.id) or ("", "")
             terms = (bounds.max_items, bounds.max_blob_bytes, *chunk)
-            self._call("enter", row.id, row.encode(), *terms, pipe=pipe)
+            noted = (note.text, note.digest, note.webhook)
+            self._call("enter", row.id, row.encode(), *terms, *noted, pipe=pipe)
         if replicas:
             # On this very connection: it speaks of what was written before.
             pipe.wait(replicas, REPLICAS_WAIT_MS)
@@ -73,17 +77,13 @@ class Ledger:
             raise redis.TimeoutError(f"{have} of {replicas} replicas have it (BLIPLINE_REPLICAS)")
         return [Entry(answer) for answer in answers]
 
-    def open_batch(self, batch_id: str, fields: dict[str, Any], keep_s: int) -> dict[str, str]:
+    def open_batch(
+        self, batch_id: str, fields: dict[str, Any], keep_s: int, note: Note = NO_NOTE
+    ) -> dict[str, str]:
         """Enter a batch's record if there is none; returns the one that is there."""
         terms = (keep_s, keep_s + contract.TOMBSTONE_S)
-        answer = self._call(
-            "batch",
-            batch_id,
-            *terms,
-            fields["task"],
-            fields["chunk_items"],
-            fields["options"],
-        )
+        wanted = (fields["task"], fields["chunk_items"], fields["options"])
+        answer = self._call("batch", batch_id, *terms, *wanted, note.text, note.webhook)
         words = [word.decode() for word in answer]
         return dict(zip(words[::2], words[1::2], strict=True))
 
@@ -139,6 +139,11 @@ class Ledger:
         stored = self._redis.mget([self.keys.result(task_id) for task_id in task_ids])
         return [None if one is None else Outcome.decode(one) for one in stored]
 
+    def note(self, task_id: str) -> str | None:
+        """What a job was submitted with; None where nothing was noted, or is kept no longer."""
+        found: Any = self._redis.hget(self.keys.note(task_id), "note")
+        return None if found is None else found.decode()
+
     def touch(self, shas: Sequence[str]) -> list[bool]:
         """Keep uploads until their jobs are entered; which of them are held at all."""
         held: list[int] = []
@@ -146,10 +151,18 @@ class Ledger:
             held += self._call("touch", contract.UPLOAD_TTL_S, *page)
         return [bool(one) for one in held]
 
-    def depth(self) -> dict[str, int]:
-        """Open items of each queue, and as `blob_bytes` the bytes of the images that they name."""
-        depth: dict[Any, Any] = self._redis.hgetall(self.keys.depth)
-        return {name.decode(): int(count) for name, count in depth.items()}
+    def depth(self) -> Depth:
+        """How much is open now."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(self.keys.depth)
+        pipe.zcard(self.keys.running)
+        fields, running = pipe.execute()
+        counts = {name.decode(): int(count) for name, count in fields.items()}
+        return Depth(
+            {queue: counts.get(queue.value, 0) for queue in Queue},
+            running,
+            counts.get("blob_bytes", 0),
+        )
 
     # What consumers do.
 
@@ -192,7 +205,8 @@ class Ledger:
         another `entry` of the job is dropped. -1 failed items are all of them; `dead` puts the job
         among the dead letters.
         """
-        terms = (contract.RESULT_TTL_S, failed_items, int(dead), self._blob_ttl_s)
+        record_s = contract.RESULT_TTL_S + contract.TOMBSTONE_S
+        terms = (contract.RESULT_TTL_S, record_s, failed_items, int(dead), self._blob_ttl_s)
         self._call("finish", task_id, entry, stored, *terms)
 
     def sweep(self, pause_s: float) -> int:
@@ -201,6 +215,23 @@ class Ledger:
         Whoever comes within `pause_s` after another sweep does nothing.
         """
         return int(self._call("sweep", max(1, int(pause_s * 1000)), self._lease_s))
+
+    # What those do who send webhooks.
+
+    def webhooks_due(self, most: int, lease_s: float) -> list[Announcement]:
+        """Ends of jobs and batches to tell of now; nobody else is given them for so long."""
+        return [
+            Announcement(kind, task_id, url, int(event), int(tries), note)
+            for kind, task_id, url, event, tries, note in (
+                (word.decode() for word in words)
+                for words in self._call("webhooks_due", most, lease_s)
+            )
+        ]
+
+    def webhook_told(self, told: Announcement, about: str, again_in_s: float | None) -> None:
+        """Note how telling went; it is due again in so many seconds, or, None, never."""
+        pause_s = -1 if again_in_s is None else again_in_s
+        self._call("webhook_told", told.kind, told.id, told.event, pause_s, about)
 
 
 def _pages(task_ids: Sequence[str]) -> Iterable[Sequence[str]]:

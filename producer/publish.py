@@ -14,13 +14,14 @@ import redis
 from . import blobs, contract
 from .connection import is_out_of_memory, reaching
 from .contract import Queue, Task
-from .errors import InvalidInput, JobUnknown, QueueFull
+from .errors import IdTaken, JobUnknown, QueueFull
 from .ids import parse_chunk_id
 from .ledger import Ledger
 from .message import event_channel, sent_event, task_message
 from .patience import Patience
-from .rows import Bounds, Entry, Row
+from .rows import NO_NOTE, Bounds, Entry, Note, Row
 from .settings import ClientSettings
+from .shown import shown
 
 #: Messages sent to Redis in one round trip. Larger groups hardly publish faster.
 PIPELINE_MESSAGES: Final = 128
@@ -61,7 +62,7 @@ class Chunk:
         # A batch may hold anything; what is wrong with it the worker says.
         about = next((one for one in asked if isinstance(one, str) and one), "")
         # A hash means nothing to a person, and a long URL fills the column.
-        image = str(first.get("image", ""))
+        image = shown(str(first.get("image", "")))
         image = image if len(image) <= 72 else f"{image[:69]}…"
         more = f" (+{len(self.items) - 1} more)" if len(self.items) > 1 else ""
         return f"{image} {about[:120]!r}{more}".lstrip() if about else f"{image}{more}"
@@ -96,10 +97,12 @@ class Publisher:
             Queue.BULK: Bounds(settings.max_queued_bulk, max_blob_bytes),
         }
 
-    def publish(self, chunk: Chunk, when_full: WhenFull) -> None:
+    def publish(
+        self, chunk: Chunk, when_full: WhenFull, submitter: str = "", note: Note = NO_NOTE
+    ) -> None:
         """Publish one interactive chunk; Flower shows it from now on."""
-        row = chunk.row(Queue.INTERACTIVE, self._settings.submitter or ANYONE)
-        self._enter([row], Queue.INTERACTIVE, when_full)
+        row = chunk.row(Queue.INTERACTIVE, submitter or self._settings.submitter or ANYONE)
+        self._enter([row], Queue.INTERACTIVE, when_full, note=note)
         channel = event_channel(self._ledger.keys.prefix, self._database)
         with suppress(redis.RedisError):
             # For monitors alone: the job is in.
@@ -107,14 +110,18 @@ class Publisher:
             self._redis.publish(channel, event)
 
     def publish_many(
-        self, chunks: Sequence[Chunk], when_full: WhenFull, on_wait: OnWait = pass_on
+        self,
+        chunks: Sequence[Chunk],
+        when_full: WhenFull,
+        on_wait: OnWait = pass_on,
+        submitter: str = "",
     ) -> None:
         """Publish chunks of one batch in one round trip, PIPELINE_MESSAGES of them at most.
 
         A stream of bulk chunks is not announced one by one: Flower shows each as it is received.
         """
         batch_id, _ = parse_chunk_id(chunks[0].id) or (ANYONE, 0)
-        submitter = self._settings.submitter or batch_id
+        submitter = submitter or self._settings.submitter or batch_id
         rows = [one.row(Queue.BULK, submitter) for one in chunks]
         self._enter(rows, Queue.BULK, when_full, on_wait)
 
@@ -139,20 +146,25 @@ class Publisher:
 
     def _full(self, queue: Queue) -> str | None:
         depth, bounds = self._ledger.depth(), self._bounds[queue]
-        if 0 < bounds.max_items <= depth.get(queue.value, 0):
+        if 0 < bounds.max_items <= depth.items[queue]:
             return self._why(Entry.FULL, queue)
-        if 0 < bounds.max_blob_bytes <= depth.get("blob_bytes", 0):
+        if 0 < bounds.max_blob_bytes <= depth.blob_bytes:
             return self._why(Entry.BLOBS_FULL, queue)
         return None
 
     def _enter(
-        self, rows: list[Row], queue: Queue, when_full: WhenFull, on_wait: OnWait = pass_on
+        self,
+        rows: list[Row],
+        queue: Queue,
+        when_full: WhenFull,
+        on_wait: OnWait = pass_on,
+        note: Note = NO_NOTE,
     ) -> None:
         left = rows
 
         def enter() -> str | None:
             nonlocal left
-            left, problem = self._try(left, queue)
+            left, problem = self._try(left, queue, note)
             return problem
 
         def wait() -> None:
@@ -181,9 +193,9 @@ class Publisher:
         with reaching(self._settings.redis_url):
             return self._memory.problem() or _when_room(act)
 
-    def _try(self, rows: list[Row], queue: Queue) -> tuple[list[Row], str | None]:
+    def _try(self, rows: list[Row], queue: Queue, note: Note) -> tuple[list[Row], str | None]:
         """The rows that there is no room for, and why."""
-        answers = self._ledger.enter(rows, self._bounds[queue], self._settings.replicas)
+        answers = self._ledger.enter(rows, self._bounds[queue], self._settings.replicas, note)
         for row, entry in zip(rows, answers, strict=True):
             _raise_if_wrong(row, entry)
         full = (Entry.FULL, Entry.BLOBS_FULL)
@@ -238,16 +250,21 @@ def _when_room(act: Callable[[], str | None]) -> str | None:
         raise
 
 
-def differs(batch_id: str, number: int) -> InvalidInput:
+def differs(batch_id: str, number: int) -> IdTaken:
     """For a batch that is another one."""
-    return InvalidInput(
+    return IdTaken(
         f"batch_id={batch_id!r}: chunk {number} was submitted before with other items, or the "
         "batch was closed. The same items in the same order go on with it; others need another id"
     )
 
 
 def _raise_if_wrong(row: Row, entry: Entry) -> None:
-    batch_id, number = parse_chunk_id(row.id) or (row.id, 0)
+    chunk = parse_chunk_id(row.id)
+    if entry is Entry.DIFFERS and chunk is None:
+        raise IdTaken(
+            f"job_id={row.id!r}: another job was submitted with this id: choose another one"
+        )
+    batch_id, number = chunk or (row.id, 0)
     if entry is Entry.DELETED:
         raise JobUnknown(f"batch {batch_id} was deleted while it was being submitted")
     if entry is Entry.DIFFERS:

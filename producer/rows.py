@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from . import contract
-from .contract import ErrorCode
+from .contract import ErrorCode, Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,18 @@ class Entry(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Depth:
+    """How much is open at one moment."""
+
+    #: Items without a result, by their queue.
+    items: dict[Queue, int]
+    #: Jobs, each of 1 to N items, that consumers have begun.
+    running_jobs: int
+    #: Bytes of the uploaded images that open jobs name.
+    blob_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bounds:
     """How much may be open; 0 is no bound."""
 
@@ -97,6 +109,38 @@ class Row:
         head, message, asked = text.split("\n", 2)
         items, queue, submitter, *blobs = head.split(" ")
         return cls(task_id, queue, submitter, int(items), tuple(blobs), message, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is kept with a job or a batch for whoever submitted it."""
+
+    #: Comes back as it is.
+    text: str = ""
+    #: Of a job whose id the submitter chose: tells what is asked from everything else.
+    digest: str = ""
+    #: The URL that is told when it has ended.
+    webhook: str = ""
+
+
+#: What most jobs have.
+NO_NOTE: Final = Note()
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An end that somebody wants to be told of."""
+
+    #: ``job`` or ``batch``.
+    kind: str
+    id: str
+    url: str
+    #: How often it has ended by now: what failed can be asked again.
+    event: int
+    #: How often somebody tried to tell of this end before.
+    tries: int
+    #: The note that it was submitted with.
+    note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from . import blobs, contract
 from .blobs import ImageSource
 from .connection import reaching
 from .contract import ErrorCode, Item, ItemError, Queue, Task
-from .errors import InvalidInput, JobUnknown
+from .errors import IdTaken, InvalidInput, JobUnknown
 from .ids import chunk_id
 from .ledger import Ledger
 from .publish import (
@@ -28,6 +28,7 @@ from .publish import (
     differs,
     pass_on,
 )
+from .rows import NO_NOTE, Note
 
 #: Seconds that a chunk may wait for others to be published with it. A full group of URLs is ready
 #: in about this time; local images, which are read and uploaded, take longer.
@@ -53,6 +54,9 @@ class Terms:
     #: Seconds that results are kept.
     keep_s: int
     when_full: WhenFull
+    #: Whose turn it takes; '': its own.
+    submitter: str = ""
+    note: Note = NO_NOTE
 
 
 class Submission:
@@ -82,7 +86,9 @@ class Submission:
         try:
             # What the caller's iterable and callback raise is the caller's, and comes as it is.
             for group in _grouped(self._chunks(items, record)):
-                self._publisher.publish_many(group, self._terms.when_full, self._on_wait)
+                self._publisher.publish_many(
+                    group, self._terms.when_full, self._on_wait, self._terms.submitter
+                )
                 self._total += sum(len(chunk.items) for chunk in group)
                 reported = self._total
                 on_submitted(reported)
@@ -111,10 +117,10 @@ class Submission:
             "chunk_items": str(terms.chunk_items),
             "options": json.dumps(terms.options, sort_keys=True),
         }
-        record = self._ledger.open_batch(terms.batch_id, wanted, terms.keep_s)
+        record = self._ledger.open_batch(terms.batch_id, wanted, terms.keep_s, terms.note)
         for name, value in wanted.items():
             if _timeless(record[name]) != _timeless(value):
-                raise InvalidInput(
+                raise IdTaken(
                     f"batch_id={terms.batch_id!r}: there is a batch of this id, with {name} "
                     f"{record[name]} and not {value}: go on with the same, or choose another id"
                 )
@@ -128,7 +134,7 @@ class Submission:
         if known is None:
             raise JobUnknown(f"batch {self._terms.batch_id} was deleted while it was submitted")
         if known > self._total:
-            raise InvalidInput(
+            raise IdTaken(
                 f"batch_id={self._terms.batch_id!r}: {known:,} items were submitted before, and "
                 f"only {self._total:,} now. They go on; a batch of other items needs another id"
             )
@@ -147,7 +153,7 @@ class Submission:
                 # Its images need not be uploaded again.
                 self._total += len(sources)
                 continue
-            ready = [_prepare(source) for source in sources]
+            ready = [prepare(source) for source in sources]
             self._upload(ready)
             yield Chunk(chunk_id(terms.batch_id, number), terms.task, ready, options)
 
@@ -192,7 +198,7 @@ def _grouped(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
         yield group
 
 
-def _prepare(source: ItemSource) -> dict[str, Any]:
+def prepare(source: ItemSource) -> dict[str, Any]:
     """An item as the contract has it, its image still bytes where it is local.
 
     What is wrong with one item becomes that item's error: the others must not suffer.

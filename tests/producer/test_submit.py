@@ -1,0 +1,204 @@
+"""Submitting under an id of one's own, notes, and whom to tell of an end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from producer import Client, IdTaken, InvalidInput, JobUnknown, State
+from producer.contract import Queue
+from producer.keys import Keys
+from producer.ledger import Ledger
+from producer.rows import Announcement
+
+URL = "https://images.example.com/cat.jpg"
+HOOK = "https://backend.example.com/hook"
+Finish = Callable[[str, list[dict[str, Any]]], None]
+
+
+@pytest.fixture
+def ledger(connection: redis.Redis) -> Ledger:
+    return Ledger(connection)
+
+
+def test_any_task_is_submitted_by_its_name(client: Client, ledger: Ledger) -> None:
+    job = client.submit({"image": URL, "question": "how many?"}, "vqa", max_new_tokens=5)
+    (row,) = ledger.rows([job.id])
+    assert row is not None
+    assert '"task":"vqa"' in row.asked
+    assert '"max_new_tokens":5' in row.asked
+
+
+def test_the_same_id_and_the_same_question_are_one_job(client: Client) -> None:
+    for _ in range(2):
+        client.submit({"image": URL}, job_id="mine", deadline_s=60)
+    assert client.depth().items[Queue.INTERACTIVE] == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "task", "options"),
+    [
+        ({"image": "https://images.example.com/dog.jpg"}, "caption", {}),
+        ({"image": URL, "question": "how many?"}, "vqa", {}),
+        ({"image": URL}, "caption", {"max_new_tokens": 5}),
+    ],
+)
+@pytest.mark.parametrize("ended", [False, True])
+def test_another_question_under_the_same_id_is_refused(
+    client: Client,
+    finish: Finish,
+    ended: bool,
+    item: dict[str, str],
+    task: str,
+    options: dict[str, Any],
+) -> None:
+    client.submit({"image": URL}, job_id="mine")
+    if ended:
+        finish("mine", [{"text": "a cat"}])
+    with pytest.raises(IdTaken, match="mine"):
+        client.submit(item, task, job_id="mine", **options)
+    # Also long after its end the same question is the same job, and has its answer.
+    assert client.submit({"image": URL}, job_id="mine").look()[0] is (
+        State.DONE if ended else State.QUEUED
+    )
+
+
+def test_the_same_bytes_are_the_same_question(client: Client) -> None:
+    for _ in range(2):
+        client.submit(b"the same bytes", job_id="mine")
+    with pytest.raises(IdTaken):
+        client.submit(b"other bytes", job_id="mine")
+
+
+@pytest.mark.parametrize("job_id", ["", "a b", "photos:3", "x" * 129, "ä", 7])
+def test_an_id_that_could_be_taken_for_something_else_is_refused(
+    client: Client, job_id: Any
+) -> None:
+    with pytest.raises(InvalidInput, match="job_id"):
+        client.submit({"image": URL}, job_id=job_id)
+
+
+def test_an_item_that_cannot_be_submitted_is_named(client: Client) -> None:
+    with pytest.raises(InvalidInput, match="colour: no such name"):
+        client.submit({"image": URL, "colour": "red"})
+    with pytest.raises(InvalidInput, match="no-such-file"):
+        client.submit({"image": "no-such-file.jpg"})
+
+
+def test_a_note_is_kept_while_the_job_is_open_and_for_a_week_after(
+    client: Client, connection: redis.Redis, finish: Finish
+) -> None:
+    job = client.submit({"image": URL}, note="for later")
+    assert connection.ttl(Keys().note(job.id)) == -1
+    finish(job.id, [{"text": "a cat"}])
+    assert job.note() == "for later"
+    assert 6 * 24 * 3600 < connection.ttl(Keys().note(job.id)) <= 7 * 24 * 3600
+    assert client.caption(URL).note() is None
+
+
+def test_a_batch_keeps_its_note_and_its_task(client: Client) -> None:
+    progress = client.submit_batch([{"image": URL}], "caption", note="mine").progress()
+    assert (progress.note, progress.task.short) == ("mine", "caption")
+
+
+def test_a_submitter_can_be_named_for_each_call(client: Client, ledger: Ledger) -> None:
+    job = client.submit({"image": URL}, submitter="acme")
+    batch = client.submit_batch([URL], batch_id="photos", submitter="acme")
+    rows = ledger.rows([job.id, f"{batch.id}:0"])
+    assert [row.submitter for row in rows if row is not None] == ["acme", "acme"]
+
+
+def test_an_upload_comes_before_its_job(client: Client, connection: redis.Redis) -> None:
+    reference = client.upload(b"some bytes")
+    assert connection.get(Keys().blob(reference)) == b"some bytes"
+    assert client.upload(reference) == reference
+    assert client.submit({"image": reference}).status() is State.QUEUED
+
+
+def test_depth_says_how_much_is_open(client: Client, ledger: Ledger) -> None:
+    job = client.caption(b"four")
+    client.submit_batch([URL] * 40)
+    ledger.begin(job.id)
+    depth = client.depth()
+    assert depth.items == {Queue.INTERACTIVE: 1, Queue.BULK: 40}
+    assert (depth.running_jobs, depth.blob_bytes) == (1, 4)
+
+
+def due(ledger: Ledger) -> Announcement:
+    (one,) = ledger.webhooks_due(10, 60)
+    return one
+
+
+def test_the_end_of_a_job_is_to_be_told_once_it_has_ended(
+    client: Client, ledger: Ledger, finish: Finish
+) -> None:
+    job = client.submit({"image": URL}, webhook=HOOK, note="n")
+    assert ledger.webhooks_due(10, 60) == []
+    finish(job.id, [{"text": "a cat"}])
+    assert due(ledger) == Announcement("job", job.id, HOOK, event=1, tries=0, note="n")
+    # It is given to one sender alone.
+    assert ledger.webhooks_due(10, 60) == []
+
+
+def test_who_does_not_tell_it_in_time_leaves_it_to_others(
+    client: Client, ledger: Ledger, finish: Finish
+) -> None:
+    finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
+    (first,) = ledger.webhooks_due(10, 0)
+    assert (first.tries, due(ledger).tries) == (0, 1)
+
+
+def test_what_was_told_is_not_told_again(
+    client: Client, ledger: Ledger, connection: redis.Redis, finish: Finish
+) -> None:
+    finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
+    ledger.webhook_told(due(ledger), "500", again_in_s=0)
+    ledger.webhook_told(due(ledger), "200", again_in_s=None)
+    assert not connection.exists(Keys().webhooks)
+
+
+@pytest.mark.parametrize("items", [0, 1, 70])
+def test_the_end_of_a_batch_is_told_when_all_of_it_has_ended(
+    client: Client, ledger: Ledger, finish: Finish, items: int
+) -> None:
+    def slow() -> Iterator[str]:
+        for number in range(items):
+            if number == 32:
+                # While it is still being submitted, all that is in may have ended.
+                finish("photos:0", [{"text": "x"}] * 32)
+            yield URL
+
+    batch = client.submit_batch(slow(), batch_id="photos", webhook=HOOK, note="n")
+    for first in range(0, items, 32):
+        assert ledger.webhooks_due(10, 60) == []
+        finish(f"photos:{first // 32}", [{"text": "x"}] * min(32, items - first))
+    assert due(ledger) == Announcement("batch", batch.id, HOOK, event=1, tries=0, note="n")
+
+
+def test_a_batch_that_is_asked_again_ends_again(
+    client: Client, ledger: Ledger, finish: Finish
+) -> None:
+    batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
+    bad = {"error": {"code": "image_unreachable", "message": "down"}}
+    finish("photos:0", [bad])
+    first = due(ledger)
+    assert batch.retry_failed() == 1
+    finish("photos:0", [{"text": "a cat"}])
+    # What the first sender says of the first end is not said of the second.
+    ledger.webhook_told(first, "200", again_in_s=None)
+    assert due(ledger).event == 2
+
+
+def test_nobody_is_told_of_what_was_deleted(
+    client: Client, ledger: Ledger, connection: redis.Redis, finish: Finish
+) -> None:
+    batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
+    finish("photos:0", [{"text": "a cat"}])
+    batch.delete()
+    assert ledger.webhooks_due(10, 60) == []
+    with pytest.raises(JobUnknown):
+        batch.progress()
+    assert not connection.exists(Keys().webhooks)
