@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from config.stores import beginning
+from producer.guard import Guard, entries
 from producer.settings import ClientSettings
 
 _DEMO = Path(__file__).resolve().parent.parent / "demo"
@@ -74,8 +76,18 @@ class WorkerSettings(ClientSettings):
     fetch_timeout_s: float = Field(
         20.0, gt=0, description="Seconds that fetching one image from its host may take"
     )
-    fetch_private_hosts: bool = Field(
-        False, description="Fetch from private, loopback and link-local addresses as well"
+    fetch_per_host: int = Field(
+        8, ge=1, description="Images fetched from one host at once, by each consumer"
+    )
+    fetch_allow: str = Field(
+        "", description="Hosts that may be fetched from although their address is not public"
+    )
+    fetch_deny: str = Field("", description="Hosts that may never be fetched from")
+    fetch_only: str = Field(
+        "", description="The only hosts that may be fetched from; unset: all that are public"
+    )
+    fetch_stores: str = Field(
+        "", description="What of stores may be read, as s3://bucket/path/; unset: nothing"
     )
     step_timeout_s: float = Field(
         120.0, gt=0, description="Seconds that a step may take before its engine counts as hung"
@@ -131,6 +143,23 @@ class WorkerSettings(ClientSettings):
         if root is not None and not root.is_dir():
             raise ValueError("must be a directory that exists")
         return root
+
+    @field_validator("fetch_allow", "fetch_deny", "fetch_only")
+    @classmethod
+    def _check_hosts(cls, hosts: str) -> str:
+        Guard(entries(hosts))
+        return hosts
+
+    @field_validator("fetch_stores")
+    @classmethod
+    def _check_stores(cls, stores: str) -> str:
+        for entry in entries(stores):
+            beginning(entry)
+        return stores
+
+    def fetch_guard(self) -> Guard:
+        """Which hosts images may be fetched from."""
+        return Guard(entries(self.fetch_allow), entries(self.fetch_deny), entries(self.fetch_only))
 
     def matcher(self) -> str | None:
         """The retrieval model that is loaded beside the other, if any."""

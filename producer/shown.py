@@ -9,8 +9,6 @@ from typing import Final
 SHOWN_CHARS: Final = 200
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-#: What readers of URLs take for the slashes before a host.
-_SLASHES: Final = re.compile(r"[/\\]*")
 #: A host and its port. Anything else may be a name and a password, cut off by a `?` within it.
 _HOST: Final = re.compile(r"(\[[^]]*\]|[^:\[\]]*)(:[0-9]*)?")
 
@@ -19,11 +17,11 @@ def shown(reference: str) -> str:
     """Scheme, host and path; `?…` stands for query and fragment, `data:…` for data.
 
     Never raises, and shows no password and nothing after `?` or `#`, also where the reference is no
-    URL at all. What cannot be printed becomes `?`, and the end of a long one `…`.
+    URL at all. What cannot be printed becomes `�`, and the end of a long one `…`.
     """
     # Readers of URLs drop outer spaces, and some drop tabs and line breaks anywhere.
     text = re.sub(r"[\t\r\n]", "", reference.strip())
-    text = "".join(one if one.isprintable() else "?" for one in text[: 8 * SHOWN_CHARS])
+    text = "".join(one if one.isprintable() else "�" for one in text[: 8 * SHOWN_CHARS])
     found = _SCHEME.match(text)
     scheme = found.group().lower() if found else ""
     if scheme == "data:":
@@ -43,7 +41,7 @@ def _without_user(scheme: str, place: str) -> str:
     # A password may itself hold a slash; so all before the last `@` is left out.
     rest = place[len(slashes) :].rpartition("@")[2]
     host, slash, path = _parted(rest)
-    if slashes and not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host):
         host = "…"
     return scheme + slashes + host + slash + path
 

@@ -35,6 +35,11 @@ def test_children_get_an_argument_that_equals_the_default(monkeypatch: pytest.Mo
         ("redis_url", "http://x", "redis://"),
         ("visibility_timeout_s", "0", "greater than or equal to 1"),
         ("submitter", "team a", "at most 64 letters"),
+        ("fetch_allow", "10.0.0.0/8,https://x", "'https://x' is no host name"),
+        ("fetch_deny", "*.example.com", "'*.example.com' is no host name"),
+        ("fetch_only", "10.0.0.1/8", "'10.0.0.1/8' is no host name"),
+        ("fetch_stores", "s3://a/,bucket", "'bucket' is nothing in a store"),
+        ("fetch_per_host", "0", "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value(name: str, value: str, about: str) -> None:

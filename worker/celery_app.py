@@ -24,6 +24,7 @@ from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from producer.connection import connect
 from producer.errors import InvalidInput
+from producer.guard import entries
 from producer.keys import Keys
 from producer.ledger import Ledger
 from worker import child
@@ -63,7 +64,9 @@ class Consumer:
             image_root=settings.image_root,
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
-            private_hosts=settings.fetch_private_hosts,
+            guard=settings.fetch_guard(),
+            stores=entries(settings.fetch_stores),
+            per_host=settings.fetch_per_host,
             keys=Keys(settings.key_prefix),
         )
         self._keys = Keys(settings.key_prefix)

@@ -1,27 +1,38 @@
-"""From image references to bytes: blobs from Redis, URLs from their hosts, files under one root."""
+"""From image references to bytes: blobs from Redis, URLs from their hosts, objects from their
+stores, files under one root.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from socket import getaddrinfo
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 import redis
 
+from config.stores import is_store
 from producer import contract
 from producer.contract import ErrorCode
 from producer.keys import Keys
-from worker.hosts import Hosts, bounded
+from producer.network import Guard, Resolve
+from producer.shown import shown
+from worker.files import Files
+from worker.hosts import Hosts, host_of
 from worker.refused import Refused
+from worker.stores import Stores, store_of
+from producer.turns import Turns
 
-#: URLs fetched at once by one consumer.
+#: URLs and objects fetched at once by one consumer.
 FETCH_THREADS: Final = 32
+#: Of them, those of one host, unless settings say another number: a host that is slow or silent
+#: must leave threads to the others.
+PER_HOST: Final = 8
 #: Blobs read from Redis in one round trip: they are in memory together.
 BLOB_PAGE: Final = 8
 #: Seconds beyond a deadline in which a thread says itself what the trouble was.
@@ -42,38 +53,45 @@ class Fetcher:
         image_root: Path | None,
         max_bytes: int,
         timeout_s: float,
-        private_hosts: bool,
+        guard: Guard,
+        stores: Sequence[str] = (),
+        per_host: int = PER_HOST,
         keys: Keys = _NO_PREFIX,
+        resolve: Resolve = getaddrinfo,
     ) -> None:
         self._redis = client
         self._keys = keys
-        self._root = None if image_root is None else image_root.resolve()
-        self._max_bytes = max_bytes
-        self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
+        self._files = Files(image_root, max_bytes)
+        self._turns: Turns[Fetched] = Turns(FETCH_THREADS, per_host, "fetch")
         self._hosts = Hosts(
-            FETCH_THREADS, timeout_s=timeout_s, max_bytes=max_bytes, private_hosts=private_hosts
+            FETCH_THREADS, timeout_s=timeout_s, max_bytes=max_bytes, guard=guard, resolve=resolve
+        )
+        self._stores = Stores(
+            stores, connections=FETCH_THREADS, timeout_s=timeout_s, max_bytes=max_bytes
         )
 
     def close(self) -> None:
         """Drop connections and what is still being fetched."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._turns.close()
         self._hosts.close()
+        self._stores.close()
 
     def fetch(self, references: Sequence[str], deadline: float | None = None) -> Iterator[Fetched]:
-        """The bytes behind each reference, in order: URLs side by side, blobs page by page.
+        """The bytes behind each reference, in order: those from elsewhere side by side, blobs
+        page by page.
 
-        What fails comes back as a Refused; so does a URL that is not there by the deadline, which
-        is on the monotonic clock.
+        What fails comes back as a Refused; so does an image from elsewhere that is not there by
+        the deadline, which is on the monotonic clock.
         """
-        urls = self._urls([one for one in references if _is_url(one)], deadline)
+        far = self._far([one for one in references if _is_far(one)], deadline)
         blobs = self._blobs(one for one in references if contract.is_blob(one))
         for reference in references:
             if contract.is_blob(reference):
                 yield next(blobs)
-            elif _is_url(reference):
-                yield next(urls)
+            elif _is_far(reference):
+                yield next(far)
             else:
-                yield _guarded(reference, partial(self._read_file, reference))
+                yield _guarded(reference, partial(self._near, reference))
 
     def _blobs(self, references: Iterable[str]) -> Iterator[Fetched]:
         """Lazily: a chunk of large images must not be in memory all at once."""
@@ -84,33 +102,32 @@ class Fetcher:
                 data = held.popleft()
                 yield _lost_blob(reference) if data is None else data
 
-    def _urls(self, urls: Sequence[str], deadline: float | None) -> Iterator[Fetched]:
+    def _far(self, references: Sequence[str], deadline: float | None) -> Iterator[Fetched]:
         """All begun now, each once."""
-        begun = {
-            url: self._pool.submit(_guarded, url, partial(self._hosts.get, url, deadline))
-            for url in dict.fromkeys(urls)
-        }
-        return _in_turn(deque((url, begun[url]) for url in urls), deadline)
+        begun = {one: self._begun(one, deadline) for one in dict.fromkeys(references)}
+        return _in_turn(deque((one, begun[one]) for one in references), deadline)
 
-    def _read_file(self, reference: str) -> bytes:
-        parts = urlsplit(reference)
-        if parts.scheme != "file":
-            about = "an image is https://…, blob:<sha256> or file:<path>"
-            raise Refused(ErrorCode.IMAGE_BLOCKED, about)
-        if self._root is None:
-            about = "this worker reads no files; BLIPLINE_IMAGE_ROOT allows a directory"
-            raise Refused(ErrorCode.IMAGE_BLOCKED, about)
-        path = (self._root / unquote(parts.path)).resolve()
-        if not path.is_relative_to(self._root):
-            raise Refused(ErrorCode.IMAGE_BLOCKED, "outside the image root")
-        if not path.is_file():
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, "no such file")
-        with path.open("rb") as file:
-            return bounded(iter(lambda: file.read(1 << 16), b""), self._max_bytes)
+    def _begun(self, reference: str, deadline: float | None) -> Future[Fetched]:
+        stored = is_store(reference)
+        get = partial(self._stores.get if stored else self._hosts.get, reference, deadline)
+        host = store_of(reference) if stored else host_of(reference)
+        return self._turns.submit(host, partial(_guarded, reference, get))
+
+    def _near(self, reference: str) -> bytes:
+        if _scheme(reference) == "file":
+            return self._files.get(reference)
+        about = "an image is https://…, blob:<sha256>, file:<path> or in a store, as s3://…"
+        raise Refused(ErrorCode.IMAGE_BLOCKED, about)
 
 
-def _is_url(reference: str) -> bool:
-    return reference.startswith(("http://", "https://"))
+def _scheme(reference: str) -> str:
+    return reference.partition(":")[0].lower()
+
+
+def _is_far(reference: str) -> bool:
+    return is_store(reference) or (
+        _scheme(reference) in ("http", "https") and "://" in reference[:8]
+    )
 
 
 def _guarded(reference: str, read: Callable[[], bytes]) -> Fetched:
@@ -118,9 +135,10 @@ def _guarded(reference: str, read: Callable[[], bytes]) -> Fetched:
     try:
         return read()
     except Refused as error:
-        return Refused(error.code, f"{reference}: {error}")
+        return Refused(error.code, f"{shown(reference)}: {error}")
     except Exception as error:
-        about = f"{reference}: {type(error).__name__}: {error}"
+        # Not what it says: nobody knows what it would show.
+        about = f"{shown(reference)}: {type(error).__name__}"
         return Refused(ErrorCode.IMAGE_UNREACHABLE, about)
 
 
@@ -137,14 +155,16 @@ def _in_turn(
             future.cancel()
 
 
-def _awaited(url: str, future: Future[Fetched], deadline: float | None) -> Fetched:
+def _awaited(reference: str, future: Future[Fetched], deadline: float | None) -> Fetched:
     """Its bytes, or an error in time: it may still wait for a thread, or for its host's address."""
     wait_s = None if deadline is None else max(0.0, deadline + SLACK_S - time.monotonic())
     try:
         return future.result(wait_s)
     except TimeoutError:
         future.cancel()
-        about = f"{url}: the deadline passed before it had its turn, or its host's address"
+        about = (
+            f"{shown(reference)}: the deadline passed before it had its turn, or its host's address"
+        )
         return Refused(ErrorCode.DEADLINE_EXCEEDED, about)
 
 

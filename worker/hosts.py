@@ -7,15 +7,22 @@ import random
 import threading
 import time
 from collections.abc import Iterable
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from socket import getaddrinfo
 from typing import Final
 
 import httpx
 
 from producer.contract import ErrorCode
-from worker.network import Network, TimeLimit
+from producer.network import (
+    AddressBlocked,
+    Guard,
+    HostUnknown,
+    Resolve,
+    TimeLimit,
+    UrlBlocked,
+    guarded_client,
+    retry_after_s,
+)
 from worker.refused import Refused
 
 MAX_REDIRECTS: Final = 5
@@ -33,12 +40,26 @@ DRAINED_BYTES: Final = 1 << 16
 class Hosts:
     """Image hosts; thread-safe."""
 
-    def __init__(self, connections: int, *, timeout_s: float, max_bytes: int, private_hosts: bool):
+    def __init__(
+        self,
+        connections: int,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        guard: Guard,
+        resolve: Resolve = getaddrinfo,
+    ) -> None:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._time_limit = TimeLimit()
         self._closed = threading.Event()
-        self._http = _client(connections, Network(self._time_limit, private_hosts))
+        self._http = guarded_client(
+            guard,
+            connections=connections,
+            limit=self._time_limit,
+            headers={"Accept": "image/*", "Accept-Encoding": "identity"},
+            resolve=resolve,
+        )
 
     def close(self) -> None:
         """Drop the connections; nothing is tried again from now on."""
@@ -90,13 +111,35 @@ class Hosts:
             response = self._open(self._http.build_request("GET", url, timeout=timeout))
             try:
                 _check_status(response)
-                return bounded(response.iter_bytes(), self._max_bytes)
+                self._check_headers(response)
+                return bounded(response.iter_raw(), self._max_bytes)
             finally:
                 response.close()
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+        except UrlBlocked as error:
+            raise Refused(ErrorCode.IMAGE_BLOCKED, str(error)) from None
+        except AddressBlocked as error:
+            about = f"{error} (BLIPLINE_FETCH_ALLOW, _DENY, _ONLY)"
+            raise Refused(ErrorCode.IMAGE_BLOCKED, about) from None
+        except HostUnknown as error:
             raise Refused(ErrorCode.IMAGE_UNREACHABLE, str(error)) from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError):
+            # Not what they say: it may be the part with the password.
+            raise Refused(ErrorCode.IMAGE_UNREACHABLE, "no URL that can be asked for") from None
         except httpx.TransportError as error:
+            if isinstance(error.__context__, httpx.InvalidURL):
+                about = "redirected to no URL that can be asked for"
+                raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
             raise _Passing(str(error) or type(error).__name__) from None
+
+    def _check_headers(self, response: httpx.Response) -> None:
+        """Raises Refused for what need not be read, or should not."""
+        if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            # A few bytes become gigabytes; images are compressed already.
+            about = "the host compresses the image once more, though it was asked not to"
+            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
+            raise too_large(self._max_bytes)
 
     def _open(self, request: httpx.Request) -> httpx.Response:
         """The response, redirects followed."""
@@ -123,21 +166,21 @@ def bounded(pieces: Iterable[bytes], max_bytes: int) -> bytes:
     for piece in pieces:
         data += piece
         if len(data) > max_bytes:
-            raise Refused(ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes:,} bytes")
+            raise too_large(max_bytes)
     return bytes(data)
 
 
-def retry_after_s(value: str) -> float:
-    """Seconds from now that a Retry-After header asks for (RFC 9110, 10.2.3); 0 for nonsense."""
-    value = value.strip()
-    if value.isascii() and value.isdecimal():
-        return float(value)
+def too_large(max_bytes: int) -> Refused:
+    """What every image with more bytes than this ends with."""
+    return Refused(ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes:,} bytes")
+
+
+def host_of(url: str) -> str:
+    """Whose turn a URL takes: its host, or the URL itself if it names none."""
     try:
-        when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return 0.0
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, when.timestamp() - time.time())
+        return httpx.URL(url).host.removesuffix(".")
+    except (httpx.InvalidURL, ValueError):
+        return url
 
 
 def _check_status(response: httpx.Response) -> None:
@@ -163,19 +206,3 @@ def _drain(response: httpx.Response) -> None:
 
 def _longest_pause_s(tries: int) -> float:
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (tries - 1))
-
-
-def _client(connections: int, network: Network) -> httpx.Client:
-    transport = httpx.HTTPTransport(
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    )
-    # httpx offers no argument for its pool's network backend.
-    transport._pool._network_backend = network
-    return httpx.Client(
-        transport=transport,
-        # A proxy from the environment would look names up itself, behind the check.
-        trust_env=False,
-        # One job's host must not know the next job's by what it left here.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        headers={"User-Agent": "blipline", "Accept": "image/*"},
-    )

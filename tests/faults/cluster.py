@@ -37,7 +37,7 @@ SETTINGS: Final = {
     "BLIPLINE_SWEEP_S": "1",
     "BLIPLINE_GRACE_S": "20",
     # The tests' own image host is on this machine.
-    "BLIPLINE_FETCH_PRIVATE_HOSTS": "true",
+    "BLIPLINE_FETCH_ALLOW": "127.0.0.0/8,::1",
 }
 #: Seconds for a worker to come up or go down on a machine that is busy with other things.
 WORKER_S: Final = 120.0

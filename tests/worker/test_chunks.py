@@ -20,6 +20,7 @@ from PIL import Image
 
 from producer import Client, blobs, contract
 from producer.contract import Task
+from producer.guard import Guard
 from producer.keys import Keys
 from producer.ledger import Ledger
 from producer.rows import Begun
@@ -47,7 +48,7 @@ def running(connection: redis.Redis) -> Start:
             process = subprocess.Popen([sys.executable, str(ECHO), str(socket), *options])
             engine = EngineClient(socket, wait_s=20)
             fetcher = Fetcher(
-                connection, image_root=None, max_bytes=9999, timeout_s=1, private_hosts=False
+                connection, image_root=None, max_bytes=9999, timeout_s=1, guard=Guard()
             )
             engine.start()
             info = engine.info(20)

@@ -16,13 +16,15 @@ import pytest
 import redis
 
 from producer.contract import ErrorCode
+from producer.guard import Guard
 from producer.keys import Keys
+from producer.network import retry_after_s
 from worker.fetch import BLOB_PAGE, FETCH_THREADS, Fetched, Fetcher
-from worker.hosts import MAX_TRIES, retry_after_s
-from worker.network import is_public
+from worker.hosts import MAX_TRIES
 from worker.refused import Refused
 
 NO_PREFIX = Keys()
+LOOPBACK = Guard(allow=["127.0.0.0/8", "::1"])
 
 
 class Host(BaseHTTPRequestHandler):
@@ -119,7 +121,7 @@ def fetcher(connection: redis.Redis, **settings: Any) -> Iterator[Fetcher]:
         "image_root": None,
         "max_bytes": 4096,
         "timeout_s": 3.0,
-        "private_hosts": True,
+        "guard": LOOPBACK,
     }
     fetcher = Fetcher(connection, **{**wanted, **settings})
     try:
@@ -256,7 +258,7 @@ def test_a_url_that_has_no_turn_by_the_deadline_is_not_waited_for(
 ) -> None:
     # Given hosts that keep every thread busy
     urls = [f"{host}/drip-headers?{number}" for number in range(FETCH_THREADS)]
-    with fetcher(connection, timeout_s=60.0) as source:
+    with fetcher(connection, timeout_s=60.0, per_host=FETCH_THREADS) as source:
         busy = threading.Thread(target=list, args=(source.fetch(urls),))
         busy.start()
         eventually(lambda: len(Host.asked) == FETCH_THREADS)
@@ -321,7 +323,7 @@ def test_hosts_that_drip_their_headers_leave_no_busy_thread(
 ) -> None:
     urls = [f"{host}/drip-headers?{number}" for number in range(FETCH_THREADS)]
     begun = time.monotonic()
-    with fetcher(connection, timeout_s=1.0) as source:
+    with fetcher(connection, timeout_s=1.0, per_host=FETCH_THREADS) as source:
         assert {code_of(one) for one in source.fetch(urls)} == {ErrorCode.IMAGE_UNREACHABLE}
         # Only a free thread can fetch this one.
         assert list(source.fetch([f"{host}/image"])) == [b"bytes of /image"]
@@ -341,7 +343,7 @@ def test_a_name_that_cannot_exist_is_looked_up_once(fetch: Callable[[str], Fetch
     name = ".".join(["long" * 15] * 5)
     fetched = fetch(f"http://{name}/x.png")
     assert code_of(fetched) is ErrorCode.IMAGE_UNREACHABLE
-    assert str(fetched).startswith(f"http://{name}/x.png: {name}: ")
+    assert f": {name}: " in str(fetched)
 
 
 def test_blobs_are_read_page_by_page(connection: redis.Redis) -> None:
@@ -397,34 +399,8 @@ def test_nothing_outside_the_root_is_read(
 
 
 def test_private_addresses_are_blocked_by_default(connection: redis.Redis, host: str) -> None:
-    with fetcher(connection, private_hosts=False) as source:
+    with fetcher(connection, guard=Guard()) as source:
         for url in (f"{host}/image", host.replace("127.0.0.1", "localhost") + "/image"):
             (fetched,) = source.fetch([url])
             assert code_of(fetched) is ErrorCode.IMAGE_BLOCKED
-            assert "BLIPLINE_FETCH_PRIVATE_HOSTS" in str(fetched)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1",
-        "10.1.2.3",
-        "169.254.169.254",
-        "100.64.0.1",
-        "0.0.0.0",
-        "224.0.0.1",
-        "::1",
-        "fe80::1%eth0",
-        "fd00::1",
-        "::ffff:10.0.0.1",
-        "64:ff9b::7f00:1",
-        "2002:7f00:1::",
-    ],
-)
-def test_an_address_inside_a_network_is_not_public(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "64:ff9b::5db8:d822"])
-def test_an_address_of_the_internet_is_public(address: str) -> None:
-    assert is_public(address)
+            assert "BLIPLINE_FETCH_ALLOW" in str(fetched)
