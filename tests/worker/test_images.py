@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import BlipImageProcessorPil
 
 from producer.contract import ErrorCode
+from tests.hostile.specimen import tiff
 from worker.images import Decoder
 from worker.refused import Refused
 
@@ -77,6 +78,44 @@ def test_exif_rotation_is_applied() -> None:
     turned = pixels(encoded(image, "PNG", exif=exif))
     assert turned[:, -4:].mean() > 250
     assert turned[:, :4].mean() < 5
+
+
+@pytest.mark.parametrize("endian", ["<", ">"], ids=["intel", "motorola"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("value", range(1, 10))
+def test_each_rotation_equals_what_pillow_makes_of_it(form: str, value: int, endian: str) -> None:
+    exif = Image.Exif()
+    exif.endian = endian
+    exif[0x0112] = value
+    data = encoded(noise(), form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert (pixels(data) == pixels(encoded(turned))).all()
+
+
+def test_a_large_image_is_converted_in_strips_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = [noise(mode="RGBA"), noise(mode="LA"), noise().quantize(16)]
+    files += [noise(mode="L").convert("I"), noise(mode="L").convert("F")]
+    encodings = [
+        encoded(
+            one,
+            "TIFF" if one.mode in "IF" else "PNG",
+            **({"transparency": 3} if one.mode == "P" else {}),
+        )
+        for one in files
+    ]
+    whole = [pixels(data).copy() for data in encodings]
+    monkeypatch.setattr("worker.images.STRIP_PIXELS", 700)
+    for data, expected in zip(encodings, whole, strict=True):
+        np.testing.assert_array_equal(pixels(data), expected)
+
+
+@pytest.mark.parametrize("kind", [2, 5, 7, 12])
+def test_exif_data_that_makes_no_sense_is_no_reason_to_refuse_an_image(kind: int) -> None:
+    exif = b"Exif\0\0" + tiff([(274, 3, 1, 6), (282, kind, 3, 38), (34665, 4, 1, 8)], b"words")
+    turned = noise().transpose(Image.Transpose.ROTATE_270)
+    assert (pixels(encoded(noise(), "PNG", exif=exif)) == pixels(encoded(turned))).all()
 
 
 def test_of_an_animation_the_first_frame_counts() -> None:
