@@ -1,4 +1,4 @@
-"""The processes of a worker's tree (Linux)."""
+"""The processes of a worker's tree, and the gateway's (Linux)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,25 @@ ROLES: Final = {"engine": "\0worker.engine\0", "bulk": "\0-Q\0bulk\0"}
 
 def process_of(worker: Worker, role: str) -> int:
     """Its id; raises LookupError when there is none."""
-    mark = f"BLIPLINE_RUN_DIR={worker.run_dir}".encode()
+    return _process(ROLES[role], f"BLIPLINE_RUN_DIR={worker.run_dir}")
+
+
+def gateway_at(port: int) -> int:
+    """The id of the gateway that was started for this port; raises LookupError."""
+    return _process("\0gateway\0", f"BLIPLINE_GATEWAY_PORT={port}")
+
+
+def _process(command: str, variable: str) -> int:
+    """The one with this in its command line, and this in its environment."""
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            is_it = ROLES[role].encode() in Path("/proc", name, "cmdline").read_bytes()
-            if is_it and mark in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+            is_it = command.encode() in Path("/proc", name, "cmdline").read_bytes()
+            environment = Path("/proc", name, "environ").read_bytes().split(b"\0")
+            if is_it and variable.encode() in environment:
                 return int(name)
         except OSError:
             continue
-    raise LookupError(f"no {role} of the worker {worker.process.pid}")
+    raise LookupError(f"no process has {command!r} in its command line, and {variable}")
 
 
 def cpu_s(process: int) -> float:

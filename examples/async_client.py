@@ -1,6 +1,7 @@
-"""Captions over HTTP: `pip install fastapi uvicorn` beside Blipline's client, then, in this folder,
+"""A site around AsyncClient, which speaks to Redis itself, so that no gateway is needed: beside
+Blipline's client it needs `pip install fastapi uvicorn`. In this folder,
 
-BLIPLINE_REDIS_URL=redis://127.0.0.1:6379/0 uvicorn fastapi_app:app
+BLIPLINE_REDIS_URL=redis://127.0.0.1:6379/0 uvicorn async_client:app
 curl localhost:8000/caption --json '{"image": "https://example.com/cat.jpg"}'
 curl 'localhost:8000/jobs/<id>?wait_s=20'
 """

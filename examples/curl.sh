@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Blipline over HTTP with nothing but curl (7.76 or newer), and a Python to read JSON.
+#
+#   export BLIPLINE_GATEWAY=http://127.0.0.1:8000
+#   export BLIPLINE_API_KEY=blip_…     # blipline keys create shell
+#   ./curl.sh cat.jpg dog.jpg
+set -euo pipefail
+
+[ $# -gt 0 ] || { echo "usage: ./curl.sh PICTURE..." >&2; exit 2; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# The key in a file: in the command line everybody on this machine could read it.
+(umask 077 && printf 'Authorization: Bearer %s\n' "$BLIPLINE_API_KEY" >"$work/key")
+
+# `call PATH …` leaves the answer in a file. Busy (429) and away (503) are tried again, after the
+# seconds that Retry-After says; what is wrong with a request stands in its answer.
+call() {
+    path=$1; shift
+    curl --silent --show-error --fail-with-body --retry 5 --header "@$work/key" \
+        --output "$work/answer" "$@" "$BLIPLINE_GATEWAY$path" || { cat "$work/answer" >&2; exit 1; }
+}
+field() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1" <"$work/answer"; }
+json="Content-Type: application/json"
+
+echo "== upload"
+for picture in "$@"; do
+    call /v1/images --data-binary "@$picture" -H "Content-Type: application/octet-stream"
+    image=$(field image)
+    echo "$picture is $image"
+    printf '{"custom_id": "%s", "image": "%s"}\n' "${picture##*/}" "$image" >>"$work/items.jsonl"
+done
+# A line that cannot be done is an error in its place, and harms no other.
+echo '{"custom_id": "no picture", "image": "blob:0"}' >>"$work/items.jsonl"
+
+echo "== a caption, waited for"
+call /v1/jobs -H "$json" -H "Prefer: wait=30" --data '{"task": "caption", "image": "'"$image"'"}'
+cat "$work/answer"; echo
+
+echo "== a question under an id of our own: said twice, it is asked once"
+asked='{"task": "vqa", "image": "'"$image"'", "question": "what color is the background?"}'
+for _ in 1 2; do
+    call "/v1/jobs/question-$$" -X PUT -H "$json" -H "Prefer: wait=30" --data "$asked"
+    cat "$work/answer"; echo
+done
+
+echo "== a batch"
+call "/v1/batches?task=caption" --data-binary "@$work/items.jsonl" -H "Content-Type: application/jsonl"
+batch=/v1/batches/$(field id)
+echo "$batch"
+
+echo "== its events, until it has ended"
+curl --silent --show-error --fail --no-buffer --header "@$work/key" \
+    "$BLIPLINE_GATEWAY$batch/events?results=false"
+
+echo "== its results, in the order of its lines"
+call "$batch/results"
+cat "$work/answer"
+
+echo "== what failed"
+call "$batch/errors"
+cat "$work/answer"
+
+call "$batch" -X DELETE

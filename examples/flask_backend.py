@@ -1,0 +1,133 @@
+"""A shop on Flask whose pictures Blipline describes, over HTTP.
+
+    pip install flask httpx standardwebhooks
+    export BLIPLINE_GATEWAY=http://127.0.0.1:8000
+    export BLIPLINE_API_KEY=blip_…            # blipline keys create shop
+    export BLIPLINE_WEBHOOK_SECRET=whsec_…    # blipline keys webhook-secret shop
+    export SITE_URL=http://127.0.0.1:8001     # where the gateway reaches this site
+    flask --app flask_backend run --port 8001   # in this folder
+
+    curl localhost:8001/products -F picture=@cat.jpg
+    curl localhost:8001/products -F picture_url=https://example.com/cat.jpg
+    curl localhost:8001/products/<id>
+
+A gateway sends webhooks to public addresses alone. To try it on one machine, start the gateway
+with BLIPLINE_WEBHOOK_ALLOW=127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from flask import Flask, abort, request
+from flask.typing import ResponseReturnValue
+from standardwebhooks import Webhook, WebhookVerificationError
+from werkzeug.exceptions import HTTPException, ServiceUnavailable, UnprocessableEntity
+
+#: How often Blipline is asked, and for how many seconds is waited in between at most: our own
+#: user waits as well.
+TRIES, LONGEST_PAUSE_S = 4, 5.0
+
+Product = dict[str, Any]
+#: In place of a database.
+PRODUCTS: dict[str, Product] = {}
+
+app = Flask(__name__)
+#: One for all threads: it keeps connections open.
+blipline = httpx.Client(
+    base_url=os.environ["BLIPLINE_GATEWAY"],
+    headers={"Authorization": f"Bearer {os.environ['BLIPLINE_API_KEY']}"},
+    timeout=30,
+)
+webhook = Webhook(os.environ["BLIPLINE_WEBHOOK_SECRET"])
+
+
+@app.post("/products")
+def add() -> ResponseReturnValue:
+    if picture := request.files.get("picture"):
+        image = ask("POST", "/v1/images", content=picture.read())["image"]
+    else:
+        image = request.form.get("picture_url", "")
+        if not image.startswith(("https://", "http://")):
+            abort(422, "a product needs a picture, or a picture_url of the web")
+    product: Product = {"id": uuid4().hex, "status": "waiting", "description": None}
+    # Before it is submitted: the webhook may be faster than the answer to the submission.
+    PRODUCTS[product["id"]] = product
+    job = {
+        "task": "caption",
+        "image": image,
+        "webhook": os.environ["SITE_URL"] + "/webhooks/blipline",
+    }
+    try:
+        update(ask("PUT", f"/v1/jobs/{product['id']}", json=job))
+    except HTTPException:
+        del PRODUCTS[product["id"]]
+        raise
+    return product, 201
+
+
+@app.get("/products")
+def show_all() -> ResponseReturnValue:
+    return list(PRODUCTS.values())
+
+
+@app.get("/products/<product_id>")
+def show(product_id: str) -> ResponseReturnValue:
+    if (product := PRODUCTS.get(product_id)) is None:
+        abort(404, "no such product")
+    if product["status"] == "waiting":
+        # Asking as well as being told: a webhook may be late, or be lost for good.
+        update(ask("GET", f"/v1/jobs/{product_id}"))
+    return product
+
+
+@app.post("/webhooks/blipline")
+def told() -> ResponseReturnValue:
+    try:
+        event = webhook.verify(request.get_data(), dict(request.headers))
+    except (WebhookVerificationError, ValueError):  # ValueError: not even of a signature's form
+        abort(401, "that is not Blipline's signature")
+    update(event["data"])
+    return "", 204
+
+
+@app.errorhandler(HTTPException)
+def refuse(error: HTTPException) -> ResponseReturnValue:
+    response = error.get_response()
+    response.data = app.json.dumps({"detail": error.description})
+    response.content_type = "application/json"
+    return response
+
+
+def update(job: dict[str, Any]) -> None:
+    """Take over how a job ended. Told twice is no harm: the same webhook may come again."""
+    if job["status"] not in ("queued", "running") and (product := PRODUCTS.get(job["id"])):
+        product["status"] = job["status"]
+        product["description"] = (job["output"] or {}).get("text")
+
+
+def ask(method: str, path: str, **asked: Any) -> Any:
+    """Ask Blipline, a few times if it is busy or away.
+
+    A PUT under an id of our own may be repeated: it is one job, however often it arrives.
+    """
+    pause_s = 1.0
+    for _ in range(TRIES):
+        try:
+            answer = blipline.request(method, path, **asked)
+        except httpx.TransportError:
+            pause_s = 1.0
+        else:
+            if answer.status_code in (413, 422):  # what our user gave is wrong
+                raise UnprocessableEntity(answer.json()["detail"])
+            if answer.status_code not in (429, 502, 503, 504):
+                return answer.raise_for_status().json()
+            pause_s = float(answer.headers.get("Retry-After", 1))
+        if pause_s > LONGEST_PAUSE_S:
+            break
+        time.sleep(pause_s)
+    raise ServiceUnavailable("come back later", retry_after=round(pause_s))

@@ -1,0 +1,238 @@
+"""The page as Gradio builds it: what is where, and which button does what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+
+from ..errors import BliplineError
+from ..gateway.parts import Gateway
+from ..rows import Depth
+from . import choices, views
+from .batches import Batches
+from .questions import NO_DIALOGUE, Questions
+
+STYLE: Final = Path(__file__).with_name("style.css")
+#: Seconds between two looks at the queues by an open page.
+LOOK_S: Final = 5.0
+#: Seconds for which one look serves all open pages.
+FRESH_S: Final = 2.0
+
+_FONT: Final = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+_MONO: Final = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"]
+#: No fonts from elsewhere; the colors are those of style.css.
+PALETTE: Final = gr.themes.Base(
+    primary_hue="blue", neutral_hue="stone", font=_FONT, font_mono=_MONO, radius_size="lg"
+)
+#: What is heard of an event, and shown while it runs; the page is no interface for programs.
+_QUIET: Final[dict[str, Any]] = {"api_visibility": "private", "show_progress": "hidden"}
+_SHOWN: Final[dict[str, Any]] = {"api_visibility": "private", "show_progress": "minimal"}
+#: Files come as they were uploaded: nothing here decodes them.
+_RAW: Final[dict[str, Any]] = {**_SHOWN, "preprocess": False}
+
+
+def build(gateway: Gateway, delete_cache: tuple[int, int]) -> Any:
+    """The page; `delete_cache`: how often Gradio looks for old files, and how old they may be."""
+    questions, batches, queues = Questions(gateway), Batches(gateway), Queues(gateway)
+    with gr.Blocks(
+        title="Blipline", analytics_enabled=False, fill_width=True, delete_cache=delete_cache
+    ) as blocks:
+        # Sanitized, its link would open another tab. All that it shows is a name and numbers.
+        head = _html(views.header("", None, can_leave=False), elem_id="head", sanitize_html=False)
+        with gr.Row(elem_id="work"):
+            with gr.Column(scale=5, min_width=320, elem_id="left"):
+                with gr.Group(elem_id="one") as one:
+                    picture = gr.Image(
+                        type="filepath",
+                        image_mode=None,
+                        sources=["upload", "clipboard"],
+                        buttons=["fullscreen"],
+                        label="Picture",
+                        show_label=False,
+                        placeholder="Drop a picture here, paste one, or choose a file",
+                        height=340,
+                        elem_id="picture",
+                    )
+                    url = gr.Textbox(
+                        placeholder="or the address of one: https://…",
+                        label="Address of a picture",
+                        show_label=False,
+                        max_lines=1,
+                        elem_id="url",
+                    )
+                with gr.Group(visible=False, elem_id="several") as several:
+                    files = gr.File(
+                        file_count="multiple",
+                        file_types=["image"],
+                        label="Pictures",
+                        height=340,
+                        elem_id="files",
+                    )
+                with gr.Accordion("Options", open=False, elem_id="options"):
+                    options = choices.build()
+            with gr.Column(scale=7, min_width=320, elem_id="right"), gr.Tabs(elem_id="tabs"):
+                asked = [picture, url]
+                tabs = [
+                    _caption(questions, asked, options),
+                    _ask(questions, asked, options),
+                    _chat(questions, asked, options),
+                    _match(questions, asked),
+                ]
+                batch = _batch(batches, files, options)
+        for tab in tabs:
+            tab.select(lambda: _sides(single=True), None, [one, several], **_QUIET)
+        batch.select(lambda: _sides(single=False), None, [one, several], **_QUIET)
+        blocks.load(queues.header, None, head, **_QUIET)
+        gr.Timer(LOOK_S).tick(queues.header, None, head, **_QUIET)
+    return blocks
+
+
+class Queues:
+    """How much is open, asked for once however many pages want to know."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._depth: Depth | None = None
+        self._fresh_until = 0.0
+
+    async def header(self, request: gr.Request) -> str:
+        """The head of the page."""
+        return views.header(
+            request.username or "",
+            await self._look(),
+            can_leave=not self._gateway.settings.page_open_as,
+        )
+
+    async def _look(self) -> Depth | None:
+        if time.monotonic() >= self._fresh_until:
+            self._fresh_until = time.monotonic() + FRESH_S
+            try:
+                self._depth = await self._gateway.client.depth()
+            except BliplineError:
+                self._depth = None
+        return self._depth
+
+
+def _html(value: str = "", **named: Any) -> Any:
+    return gr.Markdown(value, latex_delimiters=[], container=False, **named)
+
+
+def _sides(*, single: bool) -> tuple[Any, Any]:
+    return gr.update(visible=single), gr.update(visible=not single)
+
+
+def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Any:
+    with gr.Tab("Caption", id="caption") as tab:
+        prompt = gr.Textbox(label="It begins with (may be empty)", elem_id="prompt", max_lines=1)
+        button = gr.Button("Caption", variant="primary", elem_id="do-caption")
+        answer = _html(elem_id="caption-answer")
+    gr.on(
+        [button.click, prompt.submit],
+        questions.caption,
+        [*asked, prompt, *options],
+        answer,
+        **_RAW,
+    )
+    return tab
+
+
+def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Any:
+    with gr.Tab("Ask", id="ask") as tab:
+        question = gr.Textbox(
+            label="Question",
+            placeholder="what color is the background?",
+            elem_id="question",
+            max_lines=1,
+        )
+        button = gr.Button("Ask", variant="primary", elem_id="do-ask")
+        answer = _html(elem_id="ask-answer")
+    gr.on(
+        [button.click, question.submit],
+        questions.ask,
+        [*asked, question, *options],
+        answer,
+        **_RAW,
+    )
+    return tab
+
+
+def _chat(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Any:
+    with gr.Tab("Chat", id="chat") as tab:
+        dialogue = gr.State(NO_DIALOGUE)
+        shown = _html(views.dialogue([]), elem_id="dialogue")
+        question = gr.Textbox(
+            label="Next question",
+            placeholder="how many shapes are there?",
+            elem_id="chat-question",
+            max_lines=1,
+        )
+        with gr.Row():
+            clear = gr.Button("Clear", elem_id="do-clear", min_width=80, scale=1)
+            button = gr.Button("Send", variant="primary", elem_id="do-chat", min_width=80, scale=3)
+    gr.on(
+        [button.click, question.submit],
+        questions.chat,
+        [*asked, question, dialogue, *options],
+        [shown, dialogue, question],
+        **_RAW,
+    )
+    # What was said of one picture says nothing of another.
+    gr.on(
+        [clear.click, asked[0].change],
+        lambda: (views.dialogue([]), NO_DIALOGUE),
+        None,
+        [shown, dialogue],
+        **_QUIET,
+    )
+    return tab
+
+
+def _match(questions: Questions, asked: list[Any]) -> Any:
+    with gr.Tab("Match", id="match") as tab:
+        texts = gr.Textbox(label="Texts, one a line", lines=4, max_lines=12, elem_id="texts")
+        button = gr.Button("Match", variant="primary", elem_id="do-match")
+        answer = _html(elem_id="match-answer")
+    button.click(questions.match, [*asked, texts], answer, **_RAW)
+    return tab
+
+
+def _batch(batches: Batches, files: gr.File, options: Sequence[Any]) -> Any:
+    with gr.Tab("Batch", id="batch") as tab:
+        running = gr.State(None)
+        with gr.Row():
+            task = gr.Radio(
+                [("Caption", "caption"), ("Question", "vqa")],
+                value="caption",
+                label="What is asked",
+                elem_id="batch-task",
+                min_width=180,
+            )
+            question = gr.Textbox(
+                label="Question, or how captions begin",
+                elem_id="batch-question",
+                max_lines=1,
+                min_width=180,
+            )
+        with gr.Row():
+            cancel = gr.Button("Cancel", visible=False, elem_id="do-cancel", min_width=80, scale=1)
+            button = gr.Button("Run", variant="primary", elem_id="do-batch", min_width=80, scale=3)
+        shown = _html(elem_id="batch-progress")
+        links = _html(elem_id="batch-downloads")
+        table = _html(elem_id="batch-results")
+    begun = button.click(
+        batches.run,
+        [files, task, question, *options],
+        [shown, table, links, running, button, cancel],
+        **{**_RAW, "show_progress": "hidden"},
+    )
+    begun.failure(_idle, None, [shown, button, cancel], **_QUIET)
+    cancel.click(batches.cancel, running, None, **_QUIET)
+    return tab
+
+
+def _idle() -> tuple[str, Any, Any]:
+    return "", gr.update(interactive=True), gr.update(visible=False)

@@ -1,0 +1,93 @@
+"""Signing in with an API key, and out."""
+
+from __future__ import annotations
+
+import secrets
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from ..gateway.problems import Problem
+from .document import ICON_LINK
+from .sessions import SESSION_S, Sessions
+
+COOKIE: Final = "blipline-page"
+_TEMPLATE: Final = Path(__file__).with_name("login.html")
+_STYLE: Final = Path(__file__).with_name("style.css")
+#: Bytes of the form.
+_MAX_FORM_BYTES: Final = 4096
+
+
+async def answer(request: Request, path: str, sessions: Sessions) -> Response:
+    """The form; what was filled in; the way out."""
+    if path == "/logout":
+        return _sign_out(request, sessions)
+    if request.method != "POST":
+        return _form(request)
+    try:
+        token = await sessions.open(await _key(request), shown(request)[1])
+    except Problem as problem:
+        if problem.code == "rate_limited":
+            return _form(request, "Too many wrong keys came from here: wait a minute.")
+        return _form(request, "This key is not known here, or was revoked.")
+    response = _redirect(request, "/")
+    response.set_cookie(
+        COOKIE,
+        token,
+        max_age=int(SESSION_S),
+        path=request.scope.get("root_path") or "/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+def shown(request: Request) -> tuple[str, str]:
+    """The token that a browser shows, and the address that it comes from."""
+    return request.cookies.get(COOKIE, ""), request.client.host if request.client else ""
+
+
+def _sign_out(request: Request, sessions: Sessions) -> Response:
+    # By a link, too: the cookie comes from our own page alone, so no other can sign anybody out.
+    response = _redirect(request, "/login")
+    sessions.close(shown(request)[0])
+    response.delete_cookie(COOKIE, path=request.scope.get("root_path") or "/")
+    return response
+
+
+async def _key(request: Request) -> str:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_FORM_BYTES:
+            return ""
+    return parse_qs(body.decode(errors="replace")).get("key", [""])[0].strip()
+
+
+def _redirect(request: Request, path: str) -> Response:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}{path}", 303)
+
+
+def _form(request: Request, problem: str = "") -> Response:
+    nonce = secrets.token_urlsafe(16)
+    html = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        style=_STYLE.read_text(encoding="utf-8"),
+        nonce=nonce,
+        icon=ICON_LINK,
+        action=f"{request.scope.get('root_path', '')}/login",
+        problem=f'<p class="bad" role="alert" id="problem">{escape(problem)}</p>'
+        if problem
+        else "",
+        invalid=' aria-invalid="true" aria-describedby="problem"' if problem else "",
+    )
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    )
+    return HTMLResponse(html, 401 if problem else 200, {"content-security-policy": policy})

@@ -1,0 +1,50 @@
+"""What the page's own requests may say of files.
+
+Gradio downloads what a request calls a file and gives a URL for, on the server, whether the page
+offers that or not. Here a file is one that the same person uploaded, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .holdings import Holdings
+
+
+class Forbidden(Exception):
+    """The request names what is not its sender's; the message says what."""
+
+
+def checked(body: bytes, name: str, holdings: Holdings) -> bytes:
+    """The request's JSON, with every file in it known to be `name`'s; raises Forbidden."""
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Forbidden("the request is not JSON") from None
+    if not isinstance(request, dict):
+        raise Forbidden("the request is not an object")
+    page = request.get("session_hash")
+    if not isinstance(page, str) or not holdings.may_use(page, name):
+        raise Forbidden("this page is somebody else's: reload it")
+    _check_files(request, name, holdings)
+    return json.dumps(request).encode()
+
+
+def _check_files(request: dict[str, Any], name: str, holdings: Holdings) -> None:
+    # Gradio finds files at any depth.
+    todo: list[Any] = [request]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, list):
+            todo += value
+        elif isinstance(value, dict):
+            todo += value.values()
+            if "path" in value and not _is_own(value["path"], name, holdings):
+                raise Forbidden("no such file was uploaded from here: upload it again")
+            # Where the browser shows it from; the server has no use for it.
+            value.pop("url", None)
+
+
+def _is_own(path: Any, name: str, holdings: Holdings) -> bool:
+    return isinstance(path, str) and holdings.may_read(path, name)

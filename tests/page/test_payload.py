@@ -1,0 +1,86 @@
+"""Which files and pages somebody's requests may name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from producer.page.holdings import Holdings
+from producer.page.payload import Forbidden, checked
+
+OWN = "/files/ab/own.png"
+META = {"_type": "gradio.FileData"}
+
+
+@pytest.fixture
+def holdings() -> Holdings:
+    """Acme has uploaded one file."""
+    holdings = Holdings()
+    holdings.uploaded(OWN, "acme")
+    return holdings
+
+
+def sent(holdings: Holdings, *data: Any, name: str = "acme", page: Any = "p1") -> Any:
+    body = json.dumps({"data": data, "fn_index": 0, "session_hash": page}).encode()
+    return json.loads(checked(body, name, holdings))["data"]
+
+
+def test_ones_own_file_passes_and_its_url_does_not(holdings: Holdings) -> None:
+    (file,) = sent(holdings, {"path": OWN, "url": "http://10.0.0.1/x", "meta": META})
+    assert file == {"path": OWN, "meta": META}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "http://127.0.0.1/x.png",
+        "https://example.com/x.png",
+        "/etc/passwd",
+        f"{OWN}/../own.png",
+        "data:image/png;base64,AA==",
+        "",
+        None,
+        1,
+        [OWN],
+    ],
+)
+@pytest.mark.parametrize("meta", [META, None])
+def test_nothing_else_is_a_file_here(holdings: Holdings, path: Any, meta: Any) -> None:
+    with pytest.raises(Forbidden):
+        sent(holdings, {"path": path, "meta": meta})
+
+
+def test_a_file_is_found_at_any_depth(holdings: Holdings) -> None:
+    with pytest.raises(Forbidden):
+        sent(holdings, [{"value": [{"a": {"path": "http://127.0.0.1/"}}]}])
+
+
+def test_a_file_is_only_that_of_who_uploaded_it(holdings: Holdings) -> None:
+    with pytest.raises(Forbidden):
+        sent(holdings, {"path": OWN, "meta": META}, name="other", page="p2")
+
+
+def test_two_people_may_upload_the_same(holdings: Holdings) -> None:
+    holdings.uploaded(OWN, "other")
+    assert holdings.may_read(OWN, "acme")
+    assert holdings.may_read(OWN, "other")
+
+
+def test_an_open_page_is_one_persons(holdings: Holdings) -> None:
+    assert sent(holdings, "text") == ["text"]
+    with pytest.raises(Forbidden):
+        sent(holdings, "text", name="other")
+
+
+@pytest.mark.parametrize("page", [None, 1, ["p1"]])
+def test_a_request_says_of_which_page_it_is(holdings: Holdings, page: Any) -> None:
+    with pytest.raises(Forbidden):
+        sent(holdings, page=page)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000])
+def test_what_is_no_request_is_refused(holdings: Holdings, body: bytes) -> None:
+    with pytest.raises(Forbidden):
+        checked(body, "acme", holdings)

@@ -1,0 +1,62 @@
+"""What the page shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.contract import ErrorCode, ItemError, Queue
+from producer.job import Match, Result
+from producer.page import views
+from producer.progress import Progress
+from producer.rows import Depth
+
+HOSTILE = '<script>alert(1)</script>\n\n# a & "b" \''
+
+EVERYTHING = {
+    "header": lambda: views.header(HOSTILE, None, can_leave=True),
+    "answer": lambda: views.answer(HOSTILE, 1.0),
+    "dialogue": lambda: views.dialogue([(HOSTILE, HOSTILE)], 1.0),
+    "bars": lambda: views.bars([Match(HOSTILE, 0.5, 0.5)], 1.0),
+    "results": lambda: views.results(
+        [
+            (HOSTILE, Result(0, HOSTILE, HOSTILE, None)),
+            (
+                HOSTILE,
+                Result(1, HOSTILE, None, ItemError(code=ErrorCode.INTERNAL, message=HOSTILE)),
+            ),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("view", EVERYTHING)
+def test_what_comes_from_outside_is_text_and_never_a_tag(view: str) -> None:
+    html = EVERYTHING[view]()
+    assert "<script" not in html
+    assert "script" in html
+
+
+@pytest.mark.parametrize("view", EVERYTHING)
+def test_a_view_is_one_line_so_that_markdown_leaves_it_as_it_is(view: str) -> None:
+    assert "\n" not in EVERYTHING[view]()
+
+
+def test_the_header_says_how_much_is_open_or_that_nobody_knows() -> None:
+    depth = Depth({Queue.INTERACTIVE: 3, Queue.BULK: 12_000}, running_jobs=2, blob_bytes=0)
+    facts = views.facts(depth)
+    assert "<dt>open interactive</dt><dd>3</dd>" in facts
+    assert "<dt>open bulk</dt><dd>12,000</dd>" in facts
+    assert "<dt>running jobs</dt><dd>2</dd>" in facts
+    assert "<dt>open bulk</dt><dd>-</dd>" in views.facts(None)
+
+
+def test_the_likeliest_text_comes_first() -> None:
+    bars = views.bars([Match("a cat", 0.1, 0), Match("a dog", 0.9, 0)], 0.5)
+    assert bars.index("a dog") < bars.index("a cat")
+
+
+def test_progress_tells_of_failed_items_and_the_time_left() -> None:
+    running = Progress(total=10, done=4, failed=1, submitted=True, cancelled=False, rate=2.0)
+    assert "Running: 4 of 10 · 1 failed · 3 s left" in views.progress(running, 2.0)
+    over = Progress(total=10, done=10, failed=0, submitted=True, cancelled=False)
+    assert "Done: 10 of 10" in views.progress(over, 2.0)
