@@ -27,6 +27,10 @@ COPY requirements.txt .
 RUN pip install --no-cache-dir --only-binary :all: --index-url "$TORCH_INDEX" \
     "$(grep '^torch==' requirements.txt)"
 RUN pip install --no-cache-dir --only-binary :all: -r requirements.txt
+# Where images lie in object stores; the build argument STORES=yes installs what reads them.
+ARG STORES=
+COPY requirements-stores.txt .
+RUN test -z "$STORES" || pip install --no-cache-dir --only-binary :all: -r requirements-stores.txt
 
 # Readable for every user, whatever the umask of the checkout.
 COPY --chmod=755 producer producer

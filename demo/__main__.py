@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -20,16 +21,28 @@ from rich.table import Table
 
 from config.settings import WorkerSettings
 from demo import contact_sheet
-from demo.stack import StackError, free_port, running_flower, running_redis, running_worker
+from demo.stack import (
+    StackError,
+    free_port,
+    running_flower,
+    running_gateway,
+    running_redis,
+    running_worker,
+)
 from demo.tour import QUESTIONS, Check, Tour, pictures, said, take
 from producer import BliplineError, Client
+from producer.api_keys import ApiKeys, id_of
 from producer.cli.progress import bar
 from producer.connection import connect, reaching
+from producer.keys import Keys
 
 SHEET: Final = Path(__file__).with_name("out") / "index.html"
 #: Where people expect them.
 REDIS_PORT: Final = 6379
 FLOWER_PORT: Final = 5555
+GATEWAY_PORT: Final = 8000
+#: Whose jobs those of the page are, and of the API key that is shown.
+NAME: Final = "demo"
 
 #: Notes on the way; what came out goes to stdout.
 notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -74,18 +87,37 @@ def run() -> int:
 
 
 def up() -> int:
-    """Keep Redis, a worker and Flower running until a signal ends them."""
+    """Keep Redis, a worker, the gateway and Flower running until a signal ends them."""
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(_port(REDIS_PORT)))
         flower = stack.enter_context(running_flower(redis_url, _port(FLOWER_PORT)))
+        opened = {"BLIPLINE_PAGE_OPEN_AS": NAME}
+        gateway = stack.enter_context(running_gateway(redis_url, _port(GATEWAY_PORT), opened))
+        key = stack.enter_context(_api_key(redis_url))
         worker = stack.enter_context(running_worker(redis_url))
+        picture = _shown(pictures()[0])
         notes.print(
-            f"\nRedis:  {redis_url}\nFlower: {flower}\n\nIn another shell:\n"
+            f"\nPage:   {gateway}/ui\nHTTP:   {gateway}\nRedis:  {redis_url}\nFlower: {flower}\n\n"
+            "In another shell:\n"
             f"  export BLIPLINE_REDIS_URL={redis_url}\n"
-            f"  .venv/bin/blipline caption {' '.join(map(_shown, pictures()[:1]))}\n\n"
+            f"  .venv/bin/blipline caption {picture}\n"
+            f"  export BLIPLINE_GATEWAY={gateway} BLIPLINE_API_KEY={key}\n"
+            f"  examples/curl.sh {picture}\n\n"
             "Ctrl-C ends everything.\n"
         )
         raise StackError(f"the worker ended with exit code {worker.process.wait()}", worker.process)
+
+
+@contextmanager
+def _api_key(redis_url: str) -> Iterator[str]:
+    """A key for as long as this runs."""
+    with reaching(redis_url), connect(redis_url) as connection:
+        keys = ApiKeys(connection, Keys(WorkerSettings.load().key_prefix))
+        key = keys.create(NAME)
+        try:
+            yield key
+        finally:
+            keys.revoke(id_of(key) or "")
 
 
 def _redis(port: int | None) -> AbstractContextManager[str]:

@@ -1,4 +1,4 @@
-"""The whole system on this machine: Redis, a worker and Flower, each a real process.
+"""The whole system on this machine: Redis, a worker, the gateway and Flower, each a real process.
 
 `make demo` and `make up` run it; tests and benchmarks start the parts that they need.
 """
@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,27 @@ def running_worker(
         with _running("the worker", command, environment, quiet=quiet) as process:
             _wait_until(ready.exists, process, "the worker")
             yield Worker(process, Path(run_dir))
+
+
+@contextmanager
+def running_gateway(
+    redis_url: str,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    command: Sequence[str] = ("-m", "producer.cli", "gateway"),
+) -> Iterator[str]:
+    """The gateway on the loopback interface; yields its address."""
+    port = port or free_port()
+    environment = {
+        **os.environ,
+        "BLIPLINE_REDIS_URL": redis_url,
+        "BLIPLINE_GATEWAY_PORT": str(port),
+        **(settings or {}),
+    }
+    address = f"http://127.0.0.1:{port}"
+    with _running("the gateway", [sys.executable, *command], environment) as process:
+        _wait_until(lambda: _serves(f"{address}/readyz"), process, "the gateway")
+        yield address
 
 
 @contextmanager

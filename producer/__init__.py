@@ -4,7 +4,7 @@ In a checkout of the project this package is `producer`; the wheel installs it a
 """
 
 from .aio import AsyncBatch, AsyncClient, AsyncJob
-from .batch import Batch, Progress
+from .batch import Batch
 from .client import Client
 from .contract import ErrorCode, ItemError, Options, Queue, State, Task
 from .dead import DeadItem, DeadLetter, DeadLetters
@@ -22,6 +22,7 @@ from .errors import (
     WaitTimeout,
 )
 from .job import Job, Match, Result
+from .progress import Progress
 from .rows import Depth
 from .settings import ClientSettings
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import copy
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from functools import partial, wraps
-from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from functools import wraps
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
 from .batch import LONGEST_PAUSE_S, Batch
 from .blobs import ImageSource
 from .client import Client
 from .contract import State
-from .errors import BliplineError, WaitTimeout
+from .errors import WaitTimeout
 from .feed import Feed, FeedStopped, Items
 from .job import Job, Look, Result, look_up_all, state_and_result
 from .patience import Patience
@@ -29,7 +29,7 @@ from .submission import ItemSource
 from .threads import Kind, Threads, was_closed
 from .watcher import Watcher
 
-#: Results of a batch that are handed over by its thread at once.
+#: Results of a batch that its thread hands over at once.
 PAGE_RESULTS: Final = 1024
 
 P = ParamSpec("P")
@@ -92,6 +92,7 @@ class AsyncBatch(_Handle[Batch]):
     """One submitted batch; see Batch."""
 
     progress = _awaited(Batch.progress)
+    page = _awaited(Batch.page)
     cancel = _awaited(Batch.cancel)
     retry_failed = _awaited(Batch.retry_failed)
     close = _awaited(Batch.close)
@@ -101,41 +102,22 @@ class AsyncBatch(_Handle[Batch]):
         self, timeout: float | None = None, *, cursor: int = 0, as_completed: bool = False
     ) -> AsyncIterator[Result]:
         """Every item's result, as Batch.results gives them; read as fast as they are used up."""
-        run = self._client._threads.run
-        # What there is now: a thread is not held while there is nothing.
-        now = partial(self._handle.results, 0, as_completed=as_completed)
-        ready, patience = now(cursor=cursor), Patience(timeout, LONGEST_PAUSE_S)
+        patience = Patience(timeout, LONGEST_PAUSE_S)
         while True:
-            page, more = await run("call", _page, ready)
-            for result in page:
-                cursor = result.cursor
+            page = await self.page(cursor, as_completed=as_completed, most=PAGE_RESULTS)
+            for result in page.results:
                 yield result
-            if more == "none":
+            cursor = page.cursor
+            if page.over:
                 return
-            if more == "later":
-                ready = now(cursor=cursor)
-            if page:
+            if page.results:
                 patience = Patience(timeout, LONGEST_PAUSE_S)
             elif (pause_s := patience.next_pause_s()) is not None:
                 await asyncio.sleep(pause_s)
             else:
+                # A thread is not held while there is nothing.
+                run = self._client._threads.run
                 raise WaitTimeout(await run("call", self._handle._waited, timeout))
-
-
-def _page(ready: Iterator[Result]) -> tuple[list[Result], Literal["now", "later", "none"]]:
-    """The next results of a batch, and when there are more."""
-    page: list[Result] = []
-    try:
-        for result in ready:
-            page.append(result)
-            if len(page) == PAGE_RESULTS:
-                return page, "now"
-    except BliplineError as error:
-        if not page and not isinstance(error, WaitTimeout):
-            raise
-        # What came before the error comes first; the next look meets it again.
-        return page, "later"
-    return page, "none"
 
 
 def _submits(

@@ -10,63 +10,32 @@ import redis
 
 from .again import ask_again
 from .connection import reaching
-from .contract import ErrorCode, State, Task
+from .contract import ErrorCode
 from .errors import InvalidInput, JobUnknown, WaitTimeout
 from .ids import chunk_id
 from .job import Result
 from .ledger import Ledger
 from .patience import Patience
+from .progress import Progress
 from .rows import Outcome
 
 #: Chunks whose results are read in one MGET.
 PAGE_CHUNKS: Final = 128
+#: Results that are read at once, unless a caller says otherwise.
+PAGE_RESULTS: Final = 4096
 #: Seconds between two looks at a batch at most.
 LONGEST_PAUSE_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Counts of items at one moment."""
+class Page:
+    """Results of a batch that are there at one moment, in order."""
 
-    total: int
-    done: int
-    failed: int
-    #: Whether everything has been submitted, so that `total` is final.
-    submitted: bool
-    cancelled: bool
-    #: Items a second, of late; None while it cannot be told, or there is nothing left to do.
-    rate: float | None = None
-    #: Seconds since anything was submitted.
-    silent_s: float = 0.0
-    #: What is asked of items that do not say it themselves.
-    task: Task = Task.CAPTION
-    #: What it was submitted with.
-    note: str = ""
-
-    @property
-    def finished(self) -> bool:
-        """Whether every item has its result."""
-        return self.submitted and self.done == self.total
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds that are left at this rate; None while that cannot be told."""
-        if self.finished:
-            return 0.0
-        if not self.rate or not self.submitted:
-            return None
-        return (self.total - self.done) / self.rate
-
-    @property
-    def state(self) -> State:
-        """The whole batch as one state; `failed` when any item failed."""
-        if self.finished and not self.failed:
-            return State.DONE
-        if self.cancelled:
-            return State.CANCELLED
-        if self.finished:
-            return State.FAILED
-        return State.RUNNING if self.done else State.QUEUED
+    results: list[Result]
+    #: Where they go on.
+    cursor: int
+    #: Whether that is the end: no more will come.
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +75,8 @@ class Batch:
         self._redis_url = redis_url
         self._ledger = ledger
         self._keys = ledger.keys
+        #: Items in a full chunk, once that is known.
+        self._size: int | None = None
 
     def __repr__(self) -> str:
         return f"Batch({self.id!r})"
@@ -119,20 +90,9 @@ class Batch:
             pipe.exists(self._keys.cancelled(self.id))
             pipe.time()
             fields, cancelled, (seconds, microseconds) = pipe.execute()
-        record = self._parse(fields)
-        now = seconds + microseconds / 1e6
-        counts = {name: int(fields[name.encode()]) for name in ("total", "done", "failed")}
-        silent_s = now - float(fields[b"heard_at"])
-        rate = None if counts["done"] == counts["total"] else _rate(fields, counts["done"], now)
-        return Progress(
-            **counts,
-            submitted=record.submitted,
-            cancelled=bool(cancelled),
-            rate=rate,
-            silent_s=silent_s,
-            task=Task(fields[b"task"].decode()),
-            note=fields.get(b"note", b"").decode(),
-        )
+        if not fields:
+            raise self._unknown()
+        return Progress.of(fields, bool(cancelled), seconds + microseconds / 1e6)
 
     def results(
         self, timeout: float | None = None, *, cursor: int = 0, as_completed: bool = False
@@ -149,30 +109,59 @@ class Batch:
         code `internal` that say so. Where a chunk has no stored result (it is no longer kept, or
         was cancelled before it began) the items have no `custom_id`; their `index` tells them.
         """
-        if cursor < 0:
-            raise InvalidInput(f"cursor={cursor}: must be 0 or more")
-        # In either order a chunk has places for as many items as a full one.
-        size = self._record().chunk_items
         patience = Patience(timeout, LONGEST_PAUSE_S)
-        while True:
-            look = self._look(cursor // size, as_completed)
-            went_on = False
-            ended = zip(look.numbers, self._outcomes(look), strict=True)
-            for place, (number, outcome) in enumerate(ended, start=cursor // size):
-                if outcome is not None:
-                    for offset in range(cursor % size, look.record.items_in(number)):
-                        cursor, went_on = place * size + offset + 1, True
-                        yield Result.of(number * size + offset, outcome.result(offset), cursor)
-                elif not as_completed:
-                    # It is being asked again.
-                    break
-                cursor = (place + 1) * size
-            if not look.numbers and self._over(look, cursor, as_completed):
-                return
-            if went_on:
+        while not (page := self.page(cursor, as_completed=as_completed)).over:
+            yield from page.results
+            cursor = page.cursor
+            if page.results:
                 patience = Patience(timeout, LONGEST_PAUSE_S)
             elif not patience.pause():
                 raise WaitTimeout(self._waited(timeout))
+
+    def page(
+        self, cursor: int = 0, *, as_completed: bool = False, most: int = PAGE_RESULTS
+    ) -> Page:
+        """The results that are there now, from a cursor on, `most` of them at most.
+
+        It never waits: for whoever reads at a pace of their own. The rest is as in `results`.
+        """
+        if cursor < 0:
+            raise InvalidInput(f"cursor={cursor}: must be 0 or more")
+        if most < 1:
+            raise InvalidInput(f"most={most}: must be 1 or more")
+        while True:
+            # In either order a chunk has places for as many items as a full one.
+            size = self._size or self._record().chunk_items
+            chunks = min(PAGE_CHUNKS, -(-(cursor % size + most) // size))
+            look = self._look(cursor // size, chunks, as_completed)
+            self._size = look.record.chunk_items
+            if self._size != size:
+                # It was deleted, and there is another one of this id.
+                continue
+            if not look.numbers:
+                return Page([], cursor, self._over(look, cursor, as_completed))
+            page = self._read(look, cursor, as_completed, most)
+            if page.results or page.cursor == cursor:
+                return page
+            cursor = page.cursor
+
+    def _read(self, look: _Look, cursor: int, as_completed: bool, most: int) -> Page:
+        """The results of these chunks, up to the first that is being asked again."""
+        size = look.record.chunk_items
+        results: list[Result] = []
+        ended = zip(look.numbers, self._outcomes(look), strict=True)
+        for place, (number, outcome) in enumerate(ended, start=cursor // size):
+            if outcome is not None:
+                for offset in range(cursor % size, look.record.items_in(number)):
+                    if len(results) == most:
+                        return Page(results, cursor)
+                    cursor = place * size + offset + 1
+                    said = outcome.result(offset)
+                    results.append(Result.of(number * size + offset, said, cursor))
+            elif not as_completed:
+                break
+            cursor = (place + 1) * size
+        return Page(results, cursor)
 
     def cancel(self) -> None:
         """What has not begun never runs, what runs stops; what has finished keeps its result."""
@@ -217,9 +206,9 @@ class Batch:
     def _failed_key(self) -> str:
         return self._keys.failed(self.id)
 
-    def _look(self, first: int, as_completed: bool) -> _Look:
+    def _look(self, first: int, chunks: int, as_completed: bool) -> _Look:
         """The batch as it stands, and the next chunks that have ended, from a place on."""
-        keys, last = self._keys, first + PAGE_CHUNKS
+        keys, last = self._keys, first + chunks
         with reaching(self._redis_url):
             # The record comes last: of every chunk that is listed it knows.
             pipe = self._redis.pipeline(transaction=False)
@@ -242,7 +231,7 @@ class Batch:
             return look.record.submitted and cursor >= look.record.total
         progress = self.progress()
         over = progress.finished or progress.cancelled
-        return over and not self._look(cursor // look.record.chunk_items, as_completed).numbers
+        return over and not self._look(cursor // look.record.chunk_items, 1, as_completed).numbers
 
     def _outcomes(self, look: _Look) -> list[Outcome | None]:
         """How these chunks ended; None for one that is being asked again.
@@ -295,12 +284,3 @@ class Batch:
         return _Record(
             int(fields[b"total"]), int(fields[b"chunk_items"]), fields[b"submitted"] == b"1"
         )
-
-
-def _rate(fields: dict[bytes, bytes], done: int, now: float) -> float | None:
-    """Items a second since the older of the two marks that the ledger keeps."""
-    if b"before_at" not in fields:
-        return None
-    seconds = now - float(fields[b"before_at"])
-    items = done - int(fields[b"before_done"])
-    return items / seconds if seconds > 0 and items > 0 else None

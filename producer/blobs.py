@@ -29,13 +29,18 @@ _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 _REFERENCE = re.compile(r"blob:|file:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
+def is_reference(image: str) -> bool:
+    """Whether `read` hands this on as it is, and touches no file of this machine."""
+    return _REFERENCE.match(image) is not None
+
+
 def read(image: ImageSource) -> str | bytes:
     """A reference as it is, or the bytes of a local image.
 
     Raises InvalidInput when there is no such file, it is empty or too large, or the value is no
     image at all. Whether the bytes can be decoded is for the worker to find out.
     """
-    if isinstance(image, str) and _REFERENCE.match(image):
+    if isinstance(image, str) and is_reference(image):
         return image
     data = _bytes_of(image)
     if not data:

@@ -110,6 +110,8 @@ class ErrorCode(StrEnum):
 CHUNK_ITEMS: Final = 32
 #: Items that one message may carry at most: a worker holds a whole chunk in memory.
 MAX_CHUNK_ITEMS: Final = 1024
+#: Characters of a reference to an image at most.
+MAX_REFERENCE_CHARS: Final = 8192
 #: Characters of a prompt or question at most. No model here holds as many tokens as that is words,
 #: and a tokenizer that is given a book would hold up everyone else's rows.
 MAX_TEXT_CHARS: Final = 20_000
@@ -192,7 +194,7 @@ class Item(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: Annotated[str, StringConstraints(max_length=8192)] = ""
+    image: Annotated[str, StringConstraints(max_length=MAX_REFERENCE_CHARS)] = ""
     #: What is asked of this item, where that is not what the message asks: so a caption and
     #: several questions about one image can stand side by side, and share its image features.
     task: Annotated[Task, BeforeValidator(_parse_task)] | None = None
@@ -233,6 +235,7 @@ class Options(BaseModel):
         le=10.0,
         allow_inf_nan=False,
         description="0 takes the likeliest token each time; from 0.01 on it samples.",
+        json_schema_extra={"anyOf": [{"const": 0}, {"minimum": 0.01}]},
     )
     top_k: int = Field(
         0,

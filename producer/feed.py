@@ -27,9 +27,13 @@ class FeedStopped(Exception):
 
 
 class Feed:
-    """Made on the event loop, used by one thread."""
+    """Made on the event loop, used by one thread.
 
-    def __init__(self) -> None:
+    `take_items` are asked for at once at most: with 1, none waits for the next one.
+    """
+
+    def __init__(self, take_items: int = TAKE_ITEMS) -> None:
+        self._take_items = take_items
         self._loop = asyncio.get_running_loop()
         self._asked: concurrent.futures.Future[Any] | None = None
         self._raised: Exception | None = None
@@ -84,7 +88,7 @@ class Feed:
         try:
             async for item in stream:
                 items.append(item)
-                if len(items) == TAKE_ITEMS or time.monotonic() >= until:
+                if len(items) == self._take_items or time.monotonic() >= until:
                     break
         except Exception as error:
             # What came before it is in the batch.

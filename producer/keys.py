@@ -64,6 +64,21 @@ class Keys:
         """Exists while nobody need sweep again."""
         return f"{self.prefix}blipline:sweeper"
 
+    @property
+    def api_keys(self) -> str:
+        """Hash: whose each API key of the gateway is, and the key's SHA-256, as JSON by its id."""
+        return f"{self.prefix}blipline:api-keys"
+
+    @property
+    def webhook_secrets(self) -> str:
+        """Hash: what webhooks are signed with, as JSON by the name that API keys stand for."""
+        return f"{self.prefix}blipline:webhook-secrets"
+
+    @property
+    def rates(self) -> str:
+        """Begins the counters of the gateway's requests."""
+        return f"{self.prefix}blipline:rates"
+
     # One for each queue.
 
     def queue(self, queue: Queue) -> str:

@@ -628,4 +628,13 @@ function operations.webhook_told(kind, id, event, pause_s, about)
   end
 end
 
+-- One had no turn yet; it comes again after `pause_s`, and that was no try.
+function operations.webhook_put_off(kind, id, event, pause_s)
+  claim_room()
+  local holder, member = holder_of(kind, id), kind .. ' ' .. id
+  if redis.call('HGET', holder, 'webhook_event') ~= event then return end
+  redis.call('HINCRBY', holder, 'webhook_tries', -1)
+  redis.call('ZADD', key('webhooks'), 'XX', now() + pause_s, member)
+end
+
 return operations[ARGV[2]](unpack(ARGV, 3))

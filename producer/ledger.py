@@ -233,6 +233,10 @@ class Ledger:
         pause_s = -1 if again_in_s is None else again_in_s
         self._call("webhook_told", told.kind, told.id, told.event, pause_s, about)
 
+    def webhook_put_off(self, one: Announcement, pause_s: float) -> None:
+        """Give one back that was not tried; it is due again in so many seconds."""
+        self._call("webhook_put_off", one.kind, one.id, one.event, pause_s)
+
 
 def _pages(task_ids: Sequence[str]) -> Iterable[Sequence[str]]:
     return (task_ids[at : at + PAGE_JOBS] for at in range(0, len(task_ids), PAGE_JOBS))

@@ -36,10 +36,11 @@ ANYONE: Final = "anyone"
 
 #: What to do while a queue is full.
 WhenFull = Literal["wait", "raise"]
-OnWait = Callable[[], None]
+#: Hears now and then, while there is no room, how many of the items are in by now; may raise.
+OnWait = Callable[[int], None]
 
 
-def pass_on() -> None:
+def pass_on(items: int) -> None:
     """Wait for room as long as it takes."""
 
 
@@ -141,7 +142,7 @@ class Publisher:
                 references.extend(blobs.upload(self._redis, self._ledger, images))
             return problem
 
-        self.with_room(store, when_full, on_wait)
+        self.with_room(store, when_full, lambda: on_wait(0))
         return references
 
     def _full(self, queue: Queue) -> str | None:
@@ -171,12 +172,12 @@ class Publisher:
             # Uploads wait for their jobs for a time only.
             with reaching(self._settings.redis_url):
                 self._ledger.touch([sha for row in left for sha in row.blobs])
-            on_wait()
+            on_wait(sum(row.items for row in rows) - sum(row.items for row in left))
 
         self.with_room(enter, when_full, wait)
 
     def with_room(
-        self, act: Callable[[], str | None], when_full: WhenFull, on_wait: OnWait = pass_on
+        self, act: Callable[[], str | None], when_full: WhenFull, on_wait: Callable[[], None]
     ) -> None:
         """Act until it finds room; `act` says why there is none.
 

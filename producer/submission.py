@@ -81,7 +81,7 @@ class Submission:
 
         It hears so also while this waits for room, and may raise to end it.
         """
-        self._on_wait, reported = lambda: on_submitted(self._total), 0
+        self._on_wait, reported = lambda items: on_submitted(self._total + items), 0
         record = self._begin()
         try:
             # What the caller's iterable and callback raise is the caller's, and comes as it is.
@@ -106,7 +106,7 @@ class Submission:
     def _begin(self) -> dict[str, str]:
         record: dict[str, str] = {}
         self._publisher.with_room(
-            lambda: record.update(self._open()), self._terms.when_full, self._on_wait
+            lambda: record.update(self._open()), self._terms.when_full, lambda: self._on_wait(0)
         )
         return record
 

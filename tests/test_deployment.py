@@ -21,8 +21,9 @@ import redis
 import yaml
 
 from config.settings import DEMO_MODEL, WorkerSettings
-from demo.stack import ROOT, free_port, running_flower, running_redis
+from demo.stack import ROOT, free_port, running_flower, running_gateway, running_redis
 from producer import contract
+from producer.gateway.settings import GatewaySettings
 from worker.supervisor import ENGINE_GRACE_S
 
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -33,6 +34,9 @@ WORKERS = ["worker", "worker-cpu"]
 #: Where a place inside the container is meant: the image says it.
 SET_BY_IMAGE = {"BLIPLINE_RUN_DIR", "BLIPLINE_READY_FILE"}
 SETTINGS = {f"BLIPLINE_{name.upper()}" for name in WorkerSettings.model_fields}
+GATEWAY_SETTINGS = {f"BLIPLINE_{name.upper()}" for name in GatewaySettings.model_fields}
+#: Not for the container: it listens to others, and each key has turns of its own.
+NOT_FOR_GATEWAY = {"BLIPLINE_PAGE_OPEN_AS", "BLIPLINE_SUBMITTER"}
 
 
 def variables(text: str) -> set[str]:
@@ -64,7 +68,7 @@ def default_of(value: str) -> str:
 
 def test_up_starts_the_gpu_worker_and_the_cpu_worker_is_a_profile() -> None:
     by_default = {name for name, service in SERVICES.items() if not service.get("profiles")}
-    assert {"redis", "worker", "flower"} <= by_default
+    assert {"redis", "worker", "gateway", "flower"} <= by_default
     assert SERVICES["worker-cpu"]["profiles"] == ["cpu"]
 
 
@@ -72,9 +76,9 @@ def test_only_the_gpu_worker_reserves_a_gpu_and_pulls_cuda() -> None:
     (device,) = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     assert "TORCH_INDEX" in SERVICES["worker"]["build"]["args"]
-    for name in ("worker-cpu", "flower"):
+    for name in ("worker-cpu", "gateway", "flower"):
         assert "deploy" not in SERVICES[name]
-        assert "args" not in SERVICES[name]["build"]
+        assert "TORCH_INDEX" not in SERVICES[name]["build"]["args"]
         assert SERVICES[name]["image"] != SERVICES["worker"]["image"]
     assert re.search(r"^ARG TORCH_INDEX=\S+/cpu$", DOCKERFILE, flags=re.MULTILINE)
 
@@ -85,7 +89,7 @@ def test_the_worker_can_be_scaled() -> None:
 
 
 def test_every_variable_is_a_setting_that_exists() -> None:
-    known = SETTINGS | variables(FLOWER_CONFIG.read_text())
+    known = SETTINGS | GATEWAY_SETTINGS | variables(FLOWER_CONFIG.read_text())
     assert variables(COMPOSE_TEXT) <= known
     assert variables(DOCKERFILE) <= known
 
@@ -95,6 +99,24 @@ def test_every_setting_reaches_the_worker(name: str) -> None:
     given = SERVICES[name]["environment"].keys()
     assert SETTINGS - given == SET_BY_IMAGE
     assert image_environment().keys() >= SET_BY_IMAGE
+
+
+def test_every_setting_reaches_the_gateway() -> None:
+    assert GATEWAY_SETTINGS - SERVICES["gateway"]["environment"].keys() == NOT_FOR_GATEWAY
+
+
+def test_the_gateway_runs_and_is_healthy_as_compose_has_it(redis_url: str) -> None:
+    service, port = SERVICES["gateway"], free_port()
+    given = {"BLIPLINE_REDIS_URL": redis_url, "BLIPLINE_GATEWAY_HOST": "0.0.0.0"}
+    python, *command = service["command"].split()
+    assert python == "python"
+    inside = str(service["environment"]["BLIPLINE_GATEWAY_PORT"])
+    _, *check = health_command("gateway")
+    check = [part.replace(f":{inside}/", f":{port}/") for part in check]
+    with running_gateway(redis_url, port, given, command):
+        assert subprocess.run([sys.executable, *check], check=False).returncode == 0
+    gone = subprocess.run([sys.executable, *check], check=False, stderr=subprocess.DEVNULL)
+    assert gone.returncode != 0
 
 
 def test_every_variable_for_flower_is_read_by_its_configuration() -> None:
@@ -175,7 +197,7 @@ def test_docker_waits_longer_than_the_supervisor_takes_to_stop(name: str) -> Non
     assert int(minutes[1]) * 60 > grace_s + ENGINE_GRACE_S
 
 
-@pytest.mark.parametrize("name", ["redis", "flower"])
+@pytest.mark.parametrize("name", ["redis", "gateway", "flower"])
 def test_ports_are_published_on_the_loopback_interface(name: str) -> None:
     (port,) = SERVICES[name]["ports"]
     assert default_of(port).startswith("127.0.0.1:")

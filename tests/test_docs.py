@@ -12,6 +12,7 @@ from config.settings import WorkerSettings
 from producer.cli.entry import blipline
 from producer.cli.exits import Exit
 from producer.contract import ErrorCode, Options, Task
+from producer.gateway.settings import GatewaySettings
 from worker.models import FAMILIES, PRECISIONS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +32,7 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str
     ]
 
 
-@pytest.mark.parametrize("name", WorkerSettings.model_fields)
+@pytest.mark.parametrize("name", WorkerSettings.model_fields | GatewaySettings.model_fields)
 def test_every_setting_stands_in_the_table(name: str) -> None:
     assert re.search(rf"^\| `{name.upper()}` \|", SETTINGS, re.MULTILINE)
 

@@ -22,11 +22,11 @@ from producer.contract import ErrorCode
 from producer.keys import Keys
 from producer.network import Guard, Resolve
 from producer.shown import shown
+from producer.turns import Turns
 from worker.files import Files
 from worker.hosts import Hosts, host_of
 from worker.refused import Refused
 from worker.stores import Stores, store_of
-from producer.turns import Turns
 
 #: URLs and objects fetched at once by one consumer.
 FETCH_THREADS: Final = 32

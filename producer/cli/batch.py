@@ -10,10 +10,10 @@ from ..batch import Batch
 from ..client import Client
 from ..contract import RESULT_TTL_S, Task
 from ..ids import new_id
+from ..lines import read_items
 from . import manage, options
 from .collect import Reading, collect
 from .exits import Exit, complain
-from .lines import read_items
 from .output import json_lines_to, print_line
 from .progress import bar
 

@@ -15,10 +15,10 @@ from ..client import Client
 from ..contract import ErrorCode
 from ..errors import InvalidInput
 from ..job import Job
+from ..lines import read_questions
 from . import options
 from .answers import TEXT, TIMEOUT_HELP, Asked, Form, answer, cancel, check_image, one_line, tell
 from .exits import Exit, complain
-from .lines import read_questions
 from .output import print_line
 
 _JSON_HELP = 'A JSON line for each question: {"image", "question", "status", "text" or "error"}.'

@@ -15,6 +15,8 @@ from .chat import chat
 from .compare import embed, match
 from .dead import dead
 from .exits import EXIT_HELP, Exit, report
+from .gateway import gateway
+from .keys import keys
 from .single import ask, caption
 
 
@@ -40,10 +42,12 @@ def blipline() -> None:
       blipline embed cat.jpg --json
       blipline batch submit items.jsonl --wait -o results.jsonl
       blipline dead list
+      blipline keys create acme
+      blipline gateway
     """
 
 
-for _command in (caption, ask, chat, match, embed, batch, dead):
+for _command in (caption, ask, chat, match, embed, batch, dead, keys, gateway):
     blipline.add_command(_command)
 
 

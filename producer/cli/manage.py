@@ -7,8 +7,9 @@ from typing import Final
 
 import click
 
-from ..batch import Batch, Progress
+from ..batch import Batch
 from ..client import Client
+from ..progress import Progress
 from . import options
 from .exits import Exit, complain
 from .output import print_json, print_line

@@ -24,6 +24,7 @@ from producer import (
     WaitTimeout,
     contract,
 )
+from producer.batch import Page
 from producer.keys import Keys
 from producer.ledger import Ledger
 
@@ -544,3 +545,58 @@ def test_what_the_callback_raises_while_there_is_no_room_is_the_callers(
             client.submit_batch(urls(2), on_submitted=gone)
     finally:
         connection.config_set("maxmemory", 0)
+
+
+def test_a_page_has_what_is_there_now_and_never_waits(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(7), chunk_items=3)
+    assert batch.page() == batch.page(as_completed=True) == Page([], 0)
+    for number in (2, 0, 1):
+        finish(f"{batch.id}:{number}", texts(number * 3, min(3, 7 - number * 3)))
+    for as_completed, order in ((False, [*range(7)]), (True, [6, *range(6)])):
+        for most in (1, 2, 3, 100):
+            seen, cursor, over = [], 0, False
+            while not over:
+                page = batch.page(cursor, as_completed=as_completed, most=most)
+                assert len(page.results) <= most
+                assert bool(page.results) is not page.over
+                seen += [result.index for result in page.results]
+                cursor, over = page.cursor, page.over
+            assert seen == order
+
+
+@pytest.mark.parametrize("as_completed", [False, True])
+def test_after_the_last_result_there_is_nothing_to_wait_for(
+    client: Client, finish: Finish, as_completed: bool
+) -> None:
+    batch = client.submit_batch(urls(5))
+    finish(f"{batch.id}:0", texts(0, 5))
+    last = list(batch.results(0, as_completed=as_completed))[-1]
+    assert list(batch.results(0, cursor=last.cursor, as_completed=as_completed)) == []
+
+
+def test_a_handle_outlives_its_batch(client: Client, finish: Finish) -> None:
+    batch = client.submit_batch(urls(7), batch_id="twice", chunk_items=3)
+    finish("twice:0", texts(0, 3))
+    assert len(batch.page().results) == 3
+    batch.delete()
+    client.submit_batch(urls(7), batch_id="twice", chunk_items=2)
+    finish("twice:0", texts(0, 2))
+    finish("twice:1", texts(2, 2))
+    assert [result.index for result in batch.page(1).results] == [1, 2, 3]
+
+
+def test_while_there_is_no_room_the_callback_hears_of_every_chunk(
+    redis_url: str, finish: Finish
+) -> None:
+    settings = ClientSettings(redis_url=redis_url, max_queued_bulk=4)
+    heard: list[int] = []
+
+    def hear(total: int) -> None:
+        if total not in heard:
+            heard.append(total)
+            # Room for one more chunk: the group of all of them is not in yet.
+            finish(f"slow:{len(heard) - 1}", texts(0, 2))
+
+    with Client(settings=settings) as client:
+        client.submit_batch(urls(12), batch_id="slow", chunk_items=2, on_submitted=hear)
+    assert heard == [4, 6, 8, 10, 12]

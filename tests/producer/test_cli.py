@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from demo.stack import ROOT, free_port
 from producer import Client, contract
 from producer.cli.entry import blipline, run
 from producer.cli.exits import Exit, report
-from producer.cli.lines import MAX_LINE_BYTES, read_items, read_questions
 from producer.contract import Item, Options, Task
 from producer.keys import Keys
 from producer.ledger import Ledger
@@ -438,52 +436,6 @@ def test_matches_and_embeddings_have_a_deadline_and_no_options(connection: redis
         assert run([*command, "--deadline-s", "60", "--timeout", "0"]) == Exit.NO_RESULT
         assert run([*command, "--top-k", "3"]) == Exit.USAGE
     assert [list(one["options"]) for one in queued(connection, "interactive")] == [["deadline"]] * 2
-
-
-# Lines
-
-
-def test_a_bad_line_gets_its_own_error_and_harms_no_neighbour() -> None:
-    lines = [b'{"image": "a"}', b"{", b"[]", b"\xff\xfe", b"", b'{"custom_id": "x", "image": "b"}']
-    first, *bad, last = read_items(io.BytesIO(b"\n".join(lines)))
-    assert first == {"custom_id": "1", "image": "a"}
-    assert last == {"custom_id": "x", "image": "b"}
-    assert [(item["custom_id"], item["error"]["message"].partition(":")[0]) for item in bad] == [
-        ("2", "line 2"),
-        ("3", "line 3"),
-        ("4", "line 4"),
-    ]
-    assert {item["error"]["code"] for item in bad} == {"option_invalid"}
-
-
-@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"image": ' + b"9" * 5000 + b"}", b"nul"])
-def test_no_line_is_bad_enough_to_stop_the_file(line: bytes) -> None:
-    bad, good = read_items(io.BytesIO(line + b'\n{"image": "a"}'))
-    assert "error" in bad
-    assert good["image"] == "a"
-
-
-def test_a_line_without_end_is_refused_without_being_held_in_memory() -> None:
-    long = b'{"image": "' + b"x" * (3 * MAX_LINE_BYTES) + b'"}\n'
-    bad, good = read_items(io.BytesIO(long + b'{"image": "a"}'))
-    assert "line 1: longer than" in bad["error"]["message"]
-    assert good == {"custom_id": "2", "image": "a"}
-
-
-def test_a_question_that_is_no_text_is_left_to_the_worker_to_refuse() -> None:
-    lines = b"\xef\xbb\xbfone?\n\n \xff?\n"
-    assert list(read_questions(io.BytesIO(lines))) == ["one?", "\udcff?"]
-
-
-def test_lines_are_read_as_a_stream() -> None:
-    numbers = count(1)
-
-    class Endless(io.RawIOBase):
-        def readline(self, size: int | None = -1, /) -> bytes:
-            return b'{"image": "%d"}\n' % next(numbers)
-
-    assert [item["image"] for item in islice(read_items(Endless()), 3)] == ["1", "2", "3"]  # type: ignore[arg-type]
-    assert next(numbers) == 4
 
 
 # Batches

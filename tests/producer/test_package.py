@@ -13,7 +13,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = {"torch", "transformers", "worker", "config", "demo", "numpy", "httpx", "celery", "kombu"}
+HEAVY = {"torch", "transformers", "worker", "config", "demo", "numpy", "celery", "kombu"}
+#: What the extras `gateway` and `page` install.
+EXTRA = {
+    "fastapi",
+    "gradio",
+    "httpcore",
+    "httptools",
+    "httpx",
+    "limits",
+    "prometheus_client",
+    "python_multipart",
+    "sse_starlette",
+    "standardwebhooks",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+}
+#: What needs them; nothing else imports these.
+OF_EXTRAS = {"gateway", "page", "network.py"}
 
 
 def imported(path: Path) -> set[str]:
@@ -29,8 +47,15 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "producer").rglob("*.py")), ids=lambda p: p.name)
 def test_the_client_imports_nothing_heavy_and_nothing_of_the_worker(path: Path) -> None:
-    assert not imported(path) & HEAVY
+    of_extra = path.relative_to(ROOT / "producer").parts[0] in OF_EXTRAS
+    assert not imported(path) & (HEAVY if of_extra else HEAVY | EXTRA)
     assert "producer" not in imported(path), "the wheel calls this package blipline"
+
+
+@pytest.mark.parametrize("module", ["producer", "producer.cli.entry"])
+def test_the_client_and_the_commands_start_without_what_the_extras_install(module: str) -> None:
+    program = f"import sys, {module}; found = {EXTRA} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("module", ["worker.supervisor", "worker.celery_app", "worker.chunks"])
@@ -56,6 +81,14 @@ def test_the_wheel_holds_one_package_under_a_unique_name(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.partition("/")[0] for name in archive.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"blipline"}
+
+
+def test_the_wheel_has_all_of_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name.removeprefix("blipline/") for name in archive.namelist()}
+    here = (ROOT / "producer").rglob("*")
+    files = (path for path in here if path.is_file() and "__pycache__" not in path.parts)
+    assert {str(path.relative_to(ROOT / "producer")) for path in files} <= held
 
 
 def test_the_wheel_works_beside_a_django_project_with_a_config_of_its_own(

@@ -6,20 +6,29 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
-from ..contract import ErrorCode, failure
-from ..errors import InvalidInput
+from pydantic_core import from_json
+
+from .contract import ErrorCode, failure
+from .errors import InvalidInput
 
 #: Bytes of one line at most: far above any question, far below what would fill the memory.
 MAX_LINE_BYTES: Final = 1024 * 1024
 
 
-def read_items(stream: BinaryIO) -> Iterator[dict[str, Any]]:
+class TooManyLines(InvalidInput):
+    """There are more than the reader wanted."""
+
+
+def read_items(stream: BinaryIO, max_lines: int | None = None) -> Iterator[dict[str, Any]]:
     """An item for each line that is not blank.
 
     A line that cannot be read becomes an item with an error that names the line: its neighbours
-    go on. A line without `custom_id` gets its line number, counted from 1.
+    go on. A line without `custom_id` gets its line number, counted from 1. Raises TooManyLines,
+    blank ones counted, after those that are allowed.
     """
     for number, line in enumerate(_lines(stream), start=1):
+        if max_lines is not None and number > max_lines:
+            raise TooManyLines(f"there are more than {max_lines:,} lines")
         try:
             if line.strip():
                 yield {"custom_id": str(number)} | _parse(line)
@@ -52,14 +61,22 @@ def _parse(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise InvalidInput(f"longer than {MAX_LINE_BYTES:,} bytes", ErrorCode.OPTION_INVALID)
     try:
+        # Four times as fast as the one that says what is wrong.
+        item = from_json(line)
+    except ValueError:
+        item = _parse_slowly(line)
+    if not isinstance(item, dict):
+        raise InvalidInput('not an object: {"image": "…", "question": "…"} is needed')
+    return {name: value for name, value in item.items() if value is not None}
+
+
+def _parse_slowly(line: bytes) -> Any:
+    try:
         # Some editors put a byte-order mark in front.
-        item = json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise InvalidInput("not valid UTF-8") from None
     except json.JSONDecodeError as error:
         raise InvalidInput(f"not JSON: {error.msg} (column {error.colno})") from None
     except (ValueError, RecursionError):
         raise InvalidInput("not JSON that can be read: a number or a nesting is too big") from None
-    if not isinstance(item, dict):
-        raise InvalidInput('not an object: {"image": "…", "question": "…"} is needed')
-    return {name: value for name, value in item.items() if value is not None}

@@ -1,0 +1,1 @@
+"""The gateway: Blipline over HTTP; it needs the extra `blipline[gateway]`."""

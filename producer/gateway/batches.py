@@ -1,0 +1,229 @@
+"""Batches: upload, look, read, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import StreamingResponse
+
+from ..aio import AsyncBatch
+from ..errors import InvalidInput, JobUnknown
+from ..progress import Progress
+from .access import OUTER_ID, Caller, CallerDependency
+from .bodies import BatchBody, batch_url
+from .notes import Noted
+from .openapi import answers, batch_body, problems
+from .parts import Gateway, GatewayDependency
+from .problems import Problem
+from .results import Reading, lines
+from .submitting import TURNS, submit
+from .terms import BatchTerms, Failures, Wanted
+from .uploads import Upload
+
+router = APIRouter(tags=["batches"])
+
+#: Seconds after which it is worth looking at an open batch again.
+LOOK_AGAIN_S: Final = 1
+
+_RESULTS_EXAMPLE: Final = (
+    '{"custom_id":"1","status":"ok","text":"a black cat","index":0,"cursor":1}\n'
+    '{"custom_id":"2","status":"error","error":{"code":"image_unreachable","message":"…"},'
+    '"index":1,"cursor":2}\n'
+)
+
+
+def _stream(about: str) -> dict[int | str, dict[str, Any]]:
+    content = {"application/jsonl": {"schema": {"type": "string"}, "example": _RESULTS_EXAMPLE}}
+    status = {
+        "description": "Where the batch stood when this was asked",
+        "schema": {"type": "string", "enum": ["queued", "running", "done", "failed", "cancelled"]},
+        "example": "running",
+    }
+    answer = {"description": about, "content": content, "headers": {"Blipline-Status": status}}
+    return {200: answer, **problems(404, 422)}
+
+
+BatchId = Annotated[
+    str,
+    Path(
+        alias="id",
+        description="1 to 64 letters, digits, `-`, `_` and `.`",
+        json_schema_extra={"pattern": f"^{OUTER_ID}$"},
+        examples=["photos"],
+    ),
+]
+_LOOKED_AT: Final = {**answers({200: "As it stands"}, BatchBody, "Retry-After"), **problems(404)}
+
+
+class RetriedBody(BaseModel):
+    """What is asked again."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": 3}]})
+
+    items: int
+
+
+@router.post(
+    "/v1/batches",
+    summary="Submit a batch",
+    status_code=202,
+    response_class=Response,
+    responses={
+        **answers({202: "All of it is in"}, BatchBody, "Location", "Retry-After"),
+        **problems(404, 409, 422),
+    },
+    openapi_extra={"requestBody": batch_body()},
+)
+async def create_batch(
+    request: Request,
+    terms: Annotated[BatchTerms, Query()],
+    caller: CallerDependency,
+    gateway: GatewayDependency,
+) -> Response:
+    """Submit any number of items; the body is read as fast as there is room for them.
+
+    An item that cannot be used ends as an error in its place. With an `id` of your own the upload
+    can be repeated if it broke off: nothing is submitted twice. Without one, what broke off is
+    deleted. Where there is no room for long, a 429 says under which `id` to repeat the upload.
+    """
+    upload = Upload(request, gateway.settings)
+    with TURNS.one_more(caller.name):
+        terms = terms.with_fields(await upload.fields())
+        outer_id = await submit(gateway, caller, terms, upload)
+    _, now, noted = await known(gateway, caller, outer_id)
+    return _answer(BatchBody.of(outer_id, noted, now), 202, {"Location": batch_url(outer_id)})
+
+
+@router.head("/v1/batches/{id}", include_in_schema=False)
+@router.get(
+    "/v1/batches/{id}",
+    summary="Look at a batch",
+    response_class=Response,
+    responses=_LOOKED_AT,
+)
+async def get_batch(
+    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+) -> Response:
+    """How many of its items have ended, how fast it goes, and how long it will take."""
+    _, now, noted = await known(gateway, caller, outer_id)
+    return _answer(BatchBody.of(outer_id, noted, now))
+
+
+@router.get(
+    "/v1/batches/{id}/results",
+    summary="Read the results of a batch",
+    response_class=StreamingResponse,
+    responses=_stream("A line for each result"),
+)
+async def get_results(
+    outer_id: BatchId,
+    wanted: Annotated[Wanted, Query()],
+    caller: CallerDependency,
+    gateway: GatewayDependency,
+) -> StreamingResponse:
+    """A line of JSON for each result, in the order of the items or in that in which they end.
+
+    What is there now, or with `wait` everything to the end of the batch. Each line has the
+    `cursor` to go on with after it, and the `index` of its item, from 0.
+    """
+    reading = Reading(wanted.cursor, wanted.limit, wanted.order == "completed", wait=wanted.wait)
+    return await _read(gateway, caller, outer_id, reading)
+
+
+@router.get(
+    "/v1/batches/{id}/errors",
+    summary="Read what failed of a batch",
+    response_class=StreamingResponse,
+    responses=_stream("A line for each item that failed"),
+)
+async def get_errors(
+    outer_id: BatchId,
+    wanted: Annotated[Failures, Query()],
+    caller: CallerDependency,
+    gateway: GatewayDependency,
+) -> StreamingResponse:
+    """The lines of `results` that have an error, in the order of the items."""
+    reading = Reading(wanted.cursor, wanted.limit, only_failed=True, wait=wanted.wait)
+    return await _read(gateway, caller, outer_id, reading)
+
+
+@router.post(
+    "/v1/batches/{id}/cancel",
+    summary="Cancel a batch",
+    response_class=Response,
+    responses=_LOOKED_AT,
+)
+async def cancel_batch(
+    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+) -> Response:
+    """What has not begun never runs; what has ended keeps its result."""
+    batch, now, noted = await known(gateway, caller, outer_id)
+    if not now.finished:
+        await batch.cancel()
+        now = await gateway.looks.progress(batch)
+    return _answer(BatchBody.of(outer_id, noted, now))
+
+
+@router.post(
+    "/v1/batches/{id}/retry",
+    summary="Ask again what failed",
+    responses={**answers({200: "It is asked again"}, RetriedBody), **problems(404)},
+)
+async def retry_batch(
+    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+) -> RetriedBody:
+    """Items that succeeded keep their results; a batch that was cancelled goes on."""
+    batch, _, _ = await known(gateway, caller, outer_id)
+    return RetriedBody(items=await batch.retry_failed())
+
+
+@router.delete(
+    "/v1/batches/{id}",
+    summary="Delete a batch",
+    status_code=204,
+    response_class=Response,
+    responses={204: {"description": "It is gone"}, **problems(404)},
+)
+async def delete_batch(
+    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+) -> Response:
+    """Its results are gone, and what has not begun never runs."""
+    batch, _, _ = await known(gateway, caller, outer_id)
+    await batch.delete()
+    return Response(status_code=204)
+
+
+async def known(
+    gateway: Gateway, caller: Caller, outer_id: str
+) -> tuple[AsyncBatch, Progress, Noted]:
+    """A batch of this caller's, as it stands; raises Problem where there is none."""
+    try:
+        batch = gateway.client.batch(caller.batch(outer_id))
+        now = await gateway.looks.progress(batch)
+    except (InvalidInput, JobUnknown):
+        raise _unknown(outer_id) from None
+    if (noted := Noted.decode(now.note)) is None:
+        raise _unknown(outer_id)
+    return batch, now, noted
+
+
+def _unknown(outer_id: str) -> Problem:
+    return Problem("not_found", f"There is no batch {outer_id!r:.100}, or it is no longer kept")
+
+
+async def _read(
+    gateway: Gateway, caller: Caller, outer_id: str, reading: Reading
+) -> StreamingResponse:
+    batch, now, _ = await known(gateway, caller, outer_id)
+    return StreamingResponse(
+        lines(batch, reading, gateway.stopping),
+        headers={"Blipline-Status": now.state.value},
+        media_type="application/jsonl",
+    )
+
+
+def _answer(body: BatchBody, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    more = {"Retry-After": str(LOOK_AGAIN_S)} if body.status in ("queued", "running") else {}
+    return Response(body.model_dump_json(), status, {**more, **(headers or {})}, "application/json")

@@ -1,0 +1,144 @@
+"""Whose an API key is, asked of Redis every few seconds, and not at all by those who guess."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+from collections import OrderedDict
+from typing import Final, Generic, TypeVar
+
+from ..api_keys import ApiKeys, digest, id_of
+from ..connection import reaching
+from ..threads import Threads
+from .problems import Problem
+
+#: Seconds after which a key is looked up again: so long a revoked one may still be let in.
+KNOWN_S: Final = 5.0
+#: Keys that are remembered at most, of those that let somebody in and of those that do not.
+KEPT_KEYS: Final = 4096
+#: Wrong keys that one address may try in a minute; then Redis is asked no more on its behalf.
+WRONG_KEYS: Final = 60
+WRONG_KEYS_S: Final = 60.0
+#: Addresses that are remembered at most.
+KEPT_ADDRESSES: Final = 4096
+
+Value = TypeVar("Value")
+
+
+class Keyring:
+    """Remembers keys by their SHA-256; for one event loop."""
+
+    def __init__(self, keys: ApiKeys, threads: Threads, redis_url: str) -> None:
+        self._keys = keys
+        self._threads = threads
+        self._redis_url = redis_url
+        #: The name, and until when that counts as known.
+        self._valid: Recent[tuple[str, float]] = Recent(KEPT_KEYS)
+        self._wrong: Recent[float] = Recent(KEPT_KEYS)
+        self._guesses: Recent[tuple[int, float]] = Recent(KEPT_ADDRESSES)
+        self._asking: dict[str, asyncio.Task[str | None]] = {}
+
+    async def name_of(self, key: str, address: str) -> str:
+        """The name that a key stands for. Raises Problem, or ConnectionFailed."""
+        kept = digest(key)
+        name, until = self._valid.get(kept) or ("", 0.0)
+        if until > time.monotonic():
+            return name
+        found = None
+        if id_of(key) is not None and (self._wrong.get(kept) or 0.0) <= time.monotonic():
+            # Whoever had a valid key is not locked out by others behind the same address.
+            if not name:
+                self._check_guesses(address)
+            found = await self._ask_once(key, kept)
+        if found is None:
+            self._count_guess(address)
+            raise Problem(
+                "unauthorized",
+                "This API key is not valid; `blipline keys list` names those that are",
+                headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            )
+        return found
+
+    async def _ask_once(self, key: str, kept: str) -> str | None:
+        """Any number of requests of one moment are one look."""
+        asking = self._asking.get(kept)
+        if asking is None:
+            asking = self._asking[kept] = asyncio.create_task(self._ask(key, kept))
+            asking.add_done_callback(lambda asked: self._answered(kept, asked))
+        # Whoever hangs up does not take the answer from the others.
+        return await asyncio.shield(asking)
+
+    def _answered(self, kept: str, asked: asyncio.Task[str | None]) -> None:
+        del self._asking[kept]
+        # If nobody waits any more, nobody misses what it raised.
+        if not asked.cancelled():
+            asked.exception()
+
+    async def _ask(self, key: str, kept: str) -> str | None:
+        with reaching(self._redis_url):
+            name = await self._threads.run("call", self._keys.verify, key)
+        until = time.monotonic() + KNOWN_S
+        if name is None:
+            self._valid.drop(kept)
+            self._wrong.put(kept, until)
+        else:
+            self._valid.put(kept, (name, until))
+        return name
+
+    def _check_guesses(self, address: str) -> None:
+        guesses, until = self._guesses.get(_network(address)) or (0, 0.0)
+        left_s = until - time.monotonic()
+        if guesses >= WRONG_KEYS and left_s > 0:
+            raise Problem(
+                "rate_limited",
+                "Too many wrong API keys came from this address",
+                headers={"Retry-After": str(int(left_s) + 1)},
+            )
+
+    def _count_guess(self, address: str) -> None:
+        now = time.monotonic()
+        guesses, until = self._guesses.get(_network(address)) or (0, 0.0)
+        if until <= now:
+            guesses, until = 0, now + WRONG_KEYS_S
+        self._guesses.put(_network(address), (guesses + 1, until))
+
+
+class Recent(Generic[Value]):
+    """The entries that were used last."""
+
+    def __init__(self, most: int) -> None:
+        self._entries: OrderedDict[str, Value] = OrderedDict()
+        self._most = most
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Value | None:
+        """What was put there; None where it is not, or no longer."""
+        value = self._entries.get(key)
+        if value is not None:
+            self._entries.move_to_end(key)
+        return value
+
+    def put(self, key: str, value: Value) -> None:
+        """Remember, at the cost of the one that was not used for the longest time."""
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._most:
+            self._entries.popitem(last=False)
+
+    def drop(self, key: str) -> None:
+        """Forget one."""
+        self._entries.pop(key, None)
+
+
+def _network(address: str) -> str:
+    """One subscriber has as many IPv6 addresses as it likes, in its /64."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 4:
+        return address
+    return str(ipaddress.ip_network((int(found), 64), strict=False))

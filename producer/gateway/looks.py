@@ -1,0 +1,46 @@
+"""Looks at batches: however many ask at one moment, Redis is asked once."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+
+from ..aio import AsyncBatch
+from ..errors import BliplineError
+from ..progress import Progress
+
+_Look = asyncio.Task[Progress | BliplineError]
+
+
+class Looks:
+    """For one event loop.
+
+    Who asks while a look is under way gets the next one: it may have begun before what they did.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[str, _Look] = {}
+        self._next: dict[str, _Look] = {}
+
+    async def progress(self, batch: AsyncBatch) -> Progress:
+        """As AsyncBatch.progress gives it."""
+        look = self._next.get(batch.id)
+        if look is None:
+            look = self._next[batch.id] = asyncio.create_task(self._look(batch))
+        # Whoever hangs up does not take it from the others.
+        found = await asyncio.shield(look)
+        if isinstance(found, BliplineError):
+            raise copy.copy(found) from found.__cause__
+        return found
+
+    async def _look(self, batch: AsyncBatch) -> Progress | BliplineError:
+        if (before := self._under_way.get(batch.id)) is not None:
+            await asyncio.wait([before])
+        self._under_way[batch.id] = look = self._next.pop(batch.id)
+        try:
+            return await batch.progress()
+        except BliplineError as error:
+            return error
+        finally:
+            if self._under_way.get(batch.id) is look:
+                del self._under_way[batch.id]

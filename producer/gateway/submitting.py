@@ -1,0 +1,140 @@
+"""An upload becomes a batch, and whatever ends it early leaves what the client was told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from starlette.requests import ClientDisconnect
+
+from ..aio import AsyncBatch
+from ..contract import Task
+from ..errors import BliplineError, QueueFull
+from ..ids import new_id
+from .access import Caller
+from .notes import Noted
+from .parts import Gateway
+from .problems import Problem, as_problem
+from .terms import BatchTerms
+from .uploads import Upload
+
+#: Uploads at once, of one name and all in all: each holds a thread, and there are 32.
+UPLOADS_EACH: Final = 8
+UPLOADS: Final = 28
+
+
+class Turns:
+    """Counts the uploads that are under way."""
+
+    def __init__(self) -> None:
+        self._under_way: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, name: str) -> Iterator[None]:
+        """Counts as one within the block; raises Problem where there are too many."""
+        if self._under_way[name] >= UPLOADS_EACH or self._under_way.total() >= UPLOADS:
+            raise _full("Too many uploads are under way: try again when one of them has ended")
+        self._under_way[name] += 1
+        try:
+            yield
+        finally:
+            self._under_way[name] -= 1
+
+
+#: Of this process.
+TURNS: Final = Turns()
+
+
+async def submit(gateway: Gateway, caller: Caller, terms: BatchTerms, upload: Upload) -> str:
+    """Submit everything; returns the id that the caller knows. Raises Problem, ClientDisconnect.
+
+    What breaks off under an id of the caller's own stays as far as it came, for the same upload to
+    go on with; without one it is deleted, unless there was no room, and the caller is told the id.
+    """
+    outer_id, task = terms.id or new_id(), Task.parse(terms.task)
+    batch = gateway.client.batch(caller.batch(outer_id))
+    room = _Room(gateway.settings.gateway_upload_wait_s)
+    try:
+        await gateway.client.submit_batch(
+            upload.items(),
+            task,
+            batch_id=batch.id,
+            submitter=caller.name,
+            note=Noted.now(task).encode(),
+            on_submitted=room.hear,
+            **terms.submission(),
+        )
+    except _NoRoom as error:
+        raise _full(
+            f"There was no room for more for {error.waited_s:g} s. {error.items:,} items are in "
+            f"batch {outer_id}, and go on; the same upload with id={outer_id} submits the rest"
+        ) from None
+    except Exception as error:
+        kept = await _keep_or_drop(batch, terms.id is not None, error)
+        if isinstance(error, ClientDisconnect):
+            raise
+        raise _told(error, batch.id, outer_id, kept) from None
+    except asyncio.CancelledError:
+        # The process is to end. The thread may still be at it.
+        upload.stop()
+        await _keep_or_drop(batch, terms.id is not None)
+        raise
+    finally:
+        upload.stop()
+    return outer_id
+
+
+async def _keep_or_drop(batch: AsyncBatch, is_own: bool, error: Exception | None = None) -> int:
+    """How many items stay in of a batch that was cut short; one that nobody knows is dropped."""
+    with suppress(BliplineError):
+        kept = (await batch.progress()).total if is_own else 0
+        # Bytes that begin wrong begin nothing.
+        if not is_own or (not kept and isinstance(error, Problem)):
+            await asyncio.shield(batch.delete())
+        return kept
+    return 0
+
+
+def _told(error: Exception, inner_id: str, outer_id: str, kept: int) -> Problem:
+    problem = as_problem(error)
+    # Nobody is told ids inside.
+    detail = str(problem.detail).replace(inner_id, outer_id).rstrip(".")
+    about = f"{kept:,} items are in batch {outer_id}" if kept else "Nothing of it is kept"
+    return Problem(problem.code, f"{detail}. {about}", headers=problem.headers)
+
+
+def _full(about: str) -> Problem:
+    return Problem("queue_full", about, headers={"Retry-After": f"{QueueFull.retry_after_s:.0f}"})
+
+
+class _NoRoom(Exception):
+    """There was none for too long."""
+
+    def __init__(self, items: int, waited_s: float) -> None:
+        super().__init__(items, waited_s)
+        self.items = items
+        self.waited_s = waited_s
+
+
+class _Room:
+    """Notices that a submission gets no further."""
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self._items = -1
+        #: When it was first heard that there is no room for more than these.
+        self._full_at: float | None = None
+
+    def hear(self, items: int) -> None:
+        """So many are in, as `on_submitted` says it: once when they are, then while it waits."""
+        now = time.monotonic()
+        if items != self._items:
+            self._items, self._full_at = items, None
+        elif self._full_at is None:
+            self._full_at = now
+        elif now - self._full_at >= self._longest_s:
+            raise _NoRoom(items, self._longest_s)

@@ -1,0 +1,78 @@
+"""How far a batch is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from .contract import State, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Counts of items at one moment."""
+
+    total: int
+    done: int
+    failed: int
+    #: Whether everything has been submitted, so that `total` is final.
+    submitted: bool
+    cancelled: bool
+    #: Items a second, of late; None while it cannot be told, or there is nothing left to do.
+    rate: float | None = None
+    #: Seconds since anything was submitted.
+    silent_s: float = 0.0
+    #: What is asked of items that do not say it themselves.
+    task: Task = Task.CAPTION
+    #: What it was submitted with.
+    note: str = ""
+
+    @classmethod
+    def of(cls, fields: dict[bytes, bytes], cancelled: bool, now: float) -> Self:
+        """Read a batch's record, as it stands at this time in Unix seconds."""
+        total, done, failed = (int(fields[name]) for name in (b"total", b"done", b"failed"))
+        return cls(
+            total,
+            done,
+            failed,
+            submitted=fields[b"submitted"] == b"1",
+            cancelled=cancelled,
+            rate=None if done == total else _rate(fields, done, now),
+            silent_s=now - float(fields[b"heard_at"]),
+            task=Task(fields[b"task"].decode()),
+            note=fields.get(b"note", b"").decode(),
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item has its result."""
+        return self.submitted and self.done == self.total
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that are left at this rate; None while that cannot be told."""
+        if self.finished:
+            return 0.0
+        if not self.rate or not self.submitted:
+            return None
+        return (self.total - self.done) / self.rate
+
+    @property
+    def state(self) -> State:
+        """The whole batch as one state; `failed` when any item failed."""
+        if self.finished and not self.failed:
+            return State.DONE
+        if self.cancelled:
+            return State.CANCELLED
+        if self.finished:
+            return State.FAILED
+        return State.RUNNING if self.done else State.QUEUED
+
+
+def _rate(fields: dict[bytes, bytes], done: int, now: float) -> float | None:
+    """Items a second since the older of the two marks that the ledger keeps."""
+    if b"before_at" not in fields:
+        return None
+    seconds = now - float(fields[b"before_at"])
+    items = done - int(fields[b"before_done"])
+    return items / seconds if seconds > 0 and items > 0 else None

@@ -1,0 +1,55 @@
+"""Values of the formats that the OpenAPI description names: hooks of schemathesis."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import schemathesis
+from hypothesis import strategies as st
+
+#: Nothing outside is reached, nor a name looked up.
+_HOSTS = st.sampled_from(["127.0.0.1:8080", "localhost", "[::1]"])
+_PATHS = st.from_regex(r"(/[a-z0-9.-]{1,8}){0,3}(\?[a-z=&%0-9]{0,9})?", fullmatch=True)
+
+
+def _url(scheme: str, host: str, path: str) -> str:
+    return f"{scheme}://{host}{path}"
+
+
+URLS = st.builds(_url, st.sampled_from(["http", "https"]), _HOSTS, _PATHS)
+REFERENCES = st.one_of(
+    URLS,
+    st.from_regex(r"blob:[0-9a-f]{64}", fullmatch=True),
+    st.sampled_from(["data:image/png;base64,eA==", "file:cat.jpg", "s3://bucket/cat.jpg"]),
+)
+ITEMS = st.one_of(
+    st.fixed_dictionaries({"image": REFERENCES}, optional={"custom_id": st.text(max_size=9)}),
+    st.fixed_dictionaries({"task": st.just("embed"), "text": st.text(max_size=9)}),
+    st.dictionaries(st.text(max_size=9), st.text(max_size=9) | st.integers(), max_size=3),
+)
+#: Some of them are lines that cannot be used: each ends as an error in its place.
+LINES = st.lists(ITEMS.map(json.dumps) | st.just("{"), min_size=1, max_size=5).map("\n".join)
+
+schemathesis.openapi.format("uri", URLS)
+schemathesis.openapi.format("image-reference", REFERENCES)
+schemathesis.openapi.format("jsonl", LINES)
+for kind in ("image/png", "image/jpeg"):
+    schemathesis.openapi.media_type(kind, st.binary(min_size=1, max_size=64))
+
+
+def as_bytes(value: object) -> bytes:
+    """What stands for lines; where it is to be wrong, it may be anything."""
+    return value if isinstance(value, bytes) else str(value).encode(errors="replace")
+
+
+@schemathesis.serializer("application/jsonl", "application/x-ndjson")
+def as_lines(_: object, value: object) -> bytes:
+    """Lines as they are."""
+    return as_bytes(value)
+
+
+@schemathesis.serializer("application/gzip")
+def as_gzip(_: object, value: object) -> bytes:
+    """Lines, compressed."""
+    return gzip.compress(as_bytes(value))

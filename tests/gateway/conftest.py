@@ -1,0 +1,194 @@
+"""A gateway as it runs: a process of its own on a free port, with keys for two names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+import redis
+from fastapi import FastAPI
+
+from demo.stack import ROOT, free_port, running_gateway
+from producer.api_keys import ApiKeys
+from producer.gateway.server import Server, address_of, listen
+from producer.gateway.settings import GatewaySettings
+from producer.keys import Keys
+
+#: Those who have keys.
+NAMES: Final = ("acme", "other")
+#: What the gateway of most tests is told: the page is another package's, and takes long to import.
+SETTINGS: Final = {"BLIPLINE_PAGE": "false", "BLIPLINE_GATEWAY_RATE": "0"}
+START_S: Final = 60.0
+
+
+@dataclass
+class Reached:
+    """A gateway, and HTTP clients of it."""
+
+    url: str
+    #: An API key of each name.
+    keys: Mapping[str, str]
+    _clients: ExitStack = field(default_factory=ExitStack)
+
+    def client(self, name: str | None = "acme") -> httpx.Client:
+        """A client with the key of a name; None: one without a key."""
+        return self._clients.enter_context(
+            httpx.Client(base_url=self.url, headers=self.headers(name), timeout=60)
+        )
+
+    def async_client(self, name: str | None = "acme") -> httpx.AsyncClient:
+        """The same for asyncio; use it with `async with`."""
+        return httpx.AsyncClient(base_url=self.url, headers=self.headers(name), timeout=60)
+
+    def headers(self, name: str | None) -> dict[str, str]:
+        return {} if name is None else {"Authorization": f"Bearer {self.keys[name]}"}
+
+    def close(self) -> None:
+        self._clients.close()
+
+
+@dataclass
+class Started(Reached):
+    """One that a test has for itself."""
+
+    process: subprocess.Popen[bytes] = None  # type: ignore[assignment]
+    log: Path = None  # type: ignore[assignment]
+
+    def output(self) -> str:
+        """All that it said so far, on stdout and stderr."""
+        return self.log.read_text()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Keys that outlive the flushing of the Redis that they were made in."""
+
+    of_names: Mapping[str, str]
+    dumps: Mapping[str, bytes]
+
+    def restore(self, redis_url: str) -> None:
+        with redis.Redis.from_url(redis_url) as connection:
+            for key, dump in self.dumps.items():
+                connection.restore(key, 0, dump, replace=True)
+
+
+@pytest.fixture(scope="session")
+def kept_keys(redis_server: str) -> _Kept:
+    with redis.Redis.from_url(redis_server) as connection:
+        keys = ApiKeys(connection)
+        made = {name: keys.create(name) for name in NAMES}
+        kept = (Keys().api_keys, Keys().webhook_secrets)
+        return _Kept(made, {key: connection.dump(key) for key in kept})
+
+
+# Not for the whole run: other packages' tests do not need it.
+@pytest.fixture(scope="package")
+def gateway_url(redis_server: str, kept_keys: _Kept) -> Iterator[str]:
+    with running_gateway(redis_server, settings=SETTINGS) as url:
+        yield url
+
+
+@pytest.fixture
+def gateway(gateway_url: str, kept_keys: _Kept, redis_url: str) -> Iterator[Reached]:
+    """The process that most tests share, on an empty Redis, without a rate limit and a page.
+
+    It remembers ids of earlier tests for a while: give jobs and batches ids of the test's own.
+    `finish(<id inside>, results)` ends jobs as a worker does: `acme.job.<id>`, and of a batch
+    `acme.batch.<id>:<chunk>`.
+    """
+    kept_keys.restore(redis_url)
+    reached = Reached(gateway_url, kept_keys.of_names)
+    yield reached
+    reached.close()
+
+
+#: Starts a gateway with settings of the test's own.
+Start = Callable[..., Started]
+
+
+@pytest.fixture
+def start_gateway(redis_url: str, kept_keys: _Kept, tmp_path: Path) -> Iterator[Start]:
+    """Starts gateways for one test alone: `start_gateway(BLIPLINE_GATEWAY_RATE="3")`."""
+    kept_keys.restore(redis_url)
+    with ExitStack() as stack:
+
+        def start(at: str = redis_url, **settings: str) -> Started:
+            log = tmp_path / f"gateway-{free_port()}.log"
+            return stack.enter_context(_started(at, kept_keys.of_names, settings, log))
+
+        yield start
+
+
+@pytest.fixture
+def served() -> Callable[[FastAPI], AbstractContextManager[str]]:
+    """Runs an app under the real server, in a thread, where a test needs to reach inside."""
+    return _served
+
+
+@contextmanager
+def _served(app: FastAPI) -> Iterator[str]:
+    """The real server, in a thread."""
+    ready = threading.Event()
+    listening = listen(GatewaySettings(gateway_port=0))
+    server = Server(app, ready.set)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        assert ready.wait(60)
+        yield address_of(listening)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _shared(redis_server: str) -> str:
+    """Another database of the same server."""
+    return redis_server.removesuffix("/0") + "/1"
+
+
+@contextmanager
+def _started(
+    redis_url: str, keys: Mapping[str, str], settings: Mapping[str, str], log: Path
+) -> Iterator[Started]:
+    given = {"BLIPLINE_REDIS_URL": redis_url, "BLIPLINE_GATEWAY_PORT": "0"}
+    environment = {**os.environ, **SETTINGS, **given, **settings}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "producer.cli", "gateway"],
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    started = None
+    try:
+        started = Started(_address(process, log), keys, process=process, log=log)
+        yield started
+    finally:
+        if started is not None:
+            started.close()
+        process.kill()
+        process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """What it printed when it took requests."""
+    deadline = time.monotonic() + START_S
+    while True:
+        for line in log.read_text().splitlines():
+            if line.startswith("gateway: "):
+                return line.removeprefix("gateway: ")
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, "the gateway does not come up"
+        time.sleep(0.02)

@@ -1,0 +1,270 @@
+"""Batches over HTTP: look, read, cancel, ask again, delete."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from demo.samples import IMAGES
+from demo.stack import running_worker
+from producer import Client, ConnectionFailed
+from producer.gateway.looks import Looks
+
+from .conftest import Reached, Start
+from .streams import CHUNK, JSONL, answers_of, body_of, events_of, lines_of
+
+Finish = Callable[[str, list[dict[str, Any]]], None]
+
+
+@pytest.fixture
+def http(gateway: Reached) -> httpx.Client:
+    return gateway.client()
+
+
+def submit(http: httpx.Client, batch: str, count: int, **terms: Any) -> None:
+    params = {"id": batch, **terms}
+    answer = http.post("/v1/batches", params=params, content=body_of(count), headers=JSONL)
+    assert answer.status_code == 202, answer.text
+
+
+def end(finish: Finish, batch: str, number: int, total: int) -> None:
+    finish(f"acme.batch.{batch}:{number}", answers_of(number, total))
+
+
+def test_a_batch_says_how_far_it_is(http: httpx.Client, finish: Finish) -> None:
+    submit(http, "far", 80, task="vqa")
+    answer = http.get("/v1/batches/far")
+    body = answer.json()
+    assert (body["status"], body["task"], body["submitted"]) == ("queued", "vqa", True)
+    assert body["request_counts"] == {"total": 80, "completed": 0, "failed": 0}
+    assert int(answer.headers["Retry-After"]) > 0
+    failed = [{"error": {"code": "image_invalid", "message": "no"}}]
+    finish("acme.batch.far:0", failed + answers_of(0, 80)[1:])
+    body = http.get("/v1/batches/far").json()
+    assert body["status"] == "running"
+    assert body["request_counts"] == {"total": 80, "completed": 31, "failed": 1}
+    end(finish, "far", 1, 80)
+    end(finish, "far", 2, 80)
+    body = http.get("/v1/batches/far").json()
+    assert (body["status"], body["left_s"]) == ("failed", 0.0)
+
+
+def test_results_come_in_order_from_a_cursor_on(http: httpx.Client, finish: Finish) -> None:
+    submit(http, "order", 80)
+    for number in (2, 0):
+        end(finish, "order", number, 80)
+
+    def read(**params: Any) -> list[dict[str, Any]]:
+        return lines_of(http.get("/v1/batches/order/results", params=params))
+
+    # Up to the first that is missing.
+    now = read()
+    assert [line["index"] for line in now] == [*range(32)]
+    assert now[5] == {
+        "custom_id": "5",
+        "status": "ok",
+        "text": "text 5",
+        "index": 5,
+        "cursor": 6,
+    }
+    ended = [line["index"] for line in read(order="completed")]
+    assert ended == [*range(64, 80), *range(32)]
+    assert read(order="completed", cursor=now[0]["cursor"], limit=3)[0]["index"] == 65
+    end(finish, "order", 1, 80)
+    assert [line["index"] for line in read(cursor=30, limit=7)] == [*range(30, 37)]
+    assert [line["index"] for line in read(wait="true")] == [*range(80)]
+    assert read(cursor=80) == []
+    assert http.get("/v1/batches/order/results").headers["Blipline-Status"] == "done"
+
+
+def test_errors_are_the_lines_that_failed(http: httpx.Client, finish: Finish) -> None:
+    submit(http, "failed", 64)
+    bad = {"error": {"code": "image_invalid", "message": "no"}}
+    for number in (0, 1):
+        answers = answers_of(number, 64)
+        answers[3] = {"custom_id": "bad", **bad}
+        finish(f"acme.batch.failed:{number}", answers)
+    both = lines_of(http.get("/v1/batches/failed/errors?wait=true"))
+    assert [(line["index"], line["error"]) for line in both] == [
+        (3, bad["error"]),
+        (35, bad["error"]),
+    ]
+    limited = lines_of(http.get("/v1/batches/failed/errors?limit=1"))
+    assert limited == both[:1]
+    after = lines_of(http.get(f"/v1/batches/failed/errors?cursor={limited[0]['cursor']}"))
+    assert after == both[1:]
+
+
+def test_a_stream_of_results_waits_for_the_rest(http: httpx.Client, finish: Finish) -> None:
+    submit(http, "waits", 96)
+    numbers = iter(range(3))
+    end(finish, "waits", next(numbers), 96)
+    seen = 0
+    with http.stream("GET", "/v1/batches/waits/results?wait=true") as answer:
+        for _ in answer.iter_lines():
+            seen += 1
+            # The next chunk ends when all of the one before it is here.
+            if seen % CHUNK == 0 and seen < 96:
+                end(finish, "waits", next(numbers), 96)
+    assert seen == 96
+
+
+@pytest.mark.parametrize("what", ["delete", "cancel"])
+def test_what_ends_meanwhile_ends_the_stream(http: httpx.Client, finish: Finish, what: str) -> None:
+    submit(http, what, 96)
+    end(finish, what, 0, 96)
+    with http.stream("GET", f"/v1/batches/{what}/results?wait=true") as answer:
+        lines = answer.iter_lines()
+        read = [next(lines) for _ in range(CHUNK)]
+        if what == "delete":
+            assert http.delete(f"/v1/batches/{what}").status_code == 204
+        else:
+            assert http.post(f"/v1/batches/{what}/cancel").json()["status"] == "cancelled"
+        read += lines
+    # Of a cancelled batch every item has an end; of a deleted one nothing is left.
+    assert len(read) == (CHUNK if what == "delete" else 96)
+
+
+def test_what_failed_is_asked_again(http: httpx.Client, finish: Finish, client: Client) -> None:
+    submit(http, "again", 3)
+    bad = {"error": {"code": "image_unreachable", "message": "down"}}
+    finish("acme.batch.again:0", [{"text": "a"}, bad, {"text": "c"}])
+    assert http.get("/v1/batches/again").json()["status"] == "failed"
+    answer = http.post("/v1/batches/again/retry")
+    assert (answer.status_code, answer.json()) == (200, {"items": 1})
+    assert http.get("/v1/batches/again").json()["status"] in ("queued", "running")
+    assert http.post("/v1/batches/again/cancel").status_code == 200
+    assert http.post("/v1/batches/again/retry").status_code == 200
+
+
+def test_what_is_deleted_is_gone(
+    http: httpx.Client, finish: Finish, connection: redis.Redis
+) -> None:
+    submit(http, "gone", 40)
+    end(finish, "gone", 0, 40)
+    assert http.delete("/v1/batches/gone").status_code == 204
+    for method, path in [
+        ("GET", ""),
+        ("GET", "/results"),
+        ("GET", "/errors"),
+        ("GET", "/events"),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+        ("DELETE", ""),
+    ]:
+        answer = http.request(method, f"/v1/batches/gone{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert http.get("/v1/queues").json()["queues"]["bulk"]["open_items"] == 0
+    # The id may be used anew.
+    submit(http, "gone", 1)
+
+
+def test_nobody_reaches_anothers_batch(gateway: Reached, http: httpx.Client) -> None:
+    submit(http, "mine", 1)
+    other = gateway.client("other")
+    for batch in ("mine", "acme.batch.mine", "..acme.batch.mine"):
+        for method, path in [("GET", ""), ("GET", "/results"), ("GET", "/events"), ("DELETE", "")]:
+            assert other.request(method, f"/v1/batches/{batch}{path}").status_code == 404
+    assert http.get("/v1/batches/mine").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "about"),
+    [
+        ("?colour=red", "colour"),
+        ("?task=paint", "task"),
+        ("?keep_s=0", "keep_s"),
+        ("?deadline_s=-1", "deadline_s"),
+        ("?webhook=ftp://x", "webhook"),
+        ("?max_new_tokens=many", "max_new_tokens"),
+        ("?deadline=1", "deadline"),
+        ("?id=a/b", "id"),
+    ],
+)
+def test_what_is_wrong_with_the_address_is_named(http: httpx.Client, path: str, about: str) -> None:
+    answer = http.post(f"/v1/batches{path}", content=body_of(1), headers=JSONL)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(about)
+
+
+def test_what_is_wrong_with_a_reading_is_named(http: httpx.Client) -> None:
+    submit(http, "read", 1)
+    for query in ("cursor=-1", "limit=0", "order=none", "wait=maybe", "page=2"):
+        answer = http.get(f"/v1/batches/read/results?{query}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
+        assert answer.json()["detail"].startswith(query.partition("=")[0])
+
+
+def test_looks_of_one_moment_are_one_and_none_is_too_old() -> None:
+    class Batch:
+        id = "one"
+
+        def __init__(self) -> None:
+            self.begun = 0
+            self.may_end = asyncio.Event()
+
+        async def progress(self) -> int:
+            self.begun += 1
+            mine = self.begun
+            await self.may_end.wait()
+            if mine == 3:
+                raise ConnectionFailed("away")
+            return mine
+
+    async def look() -> None:
+        looks: Any = Looks()
+        batch = Batch()
+
+        async def ask(count: int) -> list[asyncio.Task[int]]:
+            asked = [asyncio.create_task(looks.progress(batch)) for _ in range(count)]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            # Whoever hangs up does not take it from the others.
+            asked.pop().cancel()
+            return asked
+
+        first = await ask(50)
+        # One is under way: what was done since it began must be seen.
+        later = await ask(50) + await ask(50)
+        assert batch.begun == 1
+        batch.may_end.set()
+        assert {await one for one in first} == {1}
+        assert {await one for one in later} == {2}
+        failed = await asyncio.gather(*await ask(3), return_exceptions=True)
+        assert [type(one) for one in failed] == [ConnectionFailed] * 2
+        assert await looks.progress(batch) == 4
+        assert not looks._next
+        assert not looks._under_way
+
+    asyncio.run(look())
+
+
+def test_a_batch_of_pictures_from_upload_to_end(
+    start_gateway: Start, redis_url: str, client: Client
+) -> None:
+    pictures = sorted(IMAGES.glob("scene-*"))
+    assert pictures
+    http = start_gateway().client()
+    lines = []
+    for picture in pictures:
+        kind = {"Content-Type": "application/octet-stream"}
+        uploaded = http.post("/v1/images", content=picture.read_bytes(), headers=kind).json()
+        lines.append(f'{{"custom_id": "{picture.name}", "image": "{uploaded["image"]}"}}\n')
+    answer = http.post("/v1/batches?id=photos", content="".join(lines).encode(), headers=JSONL)
+    assert answer.status_code == 202, answer.text
+    with running_worker(redis_url), http.stream("GET", "/v1/batches/photos/events") as stream:
+        events = list(events_of(stream))
+    told = {event.data["custom_id"]: event.data["text"] for event in events if event.id}
+    assert events[-1].name == "end"
+    assert events[-1].data["status"] == "done"
+    read = lines_of(http.get("/v1/batches/photos/results"))
+    assert [line["custom_id"] for line in read] == [picture.name for picture in pictures]
+    assert {line["custom_id"]: line["text"] for line in read} == told
+    results = client.batch("acme.batch.photos").results(timeout=10)
+    assert {result.custom_id: result.text for result in results} == told
+    assert all(told.values())

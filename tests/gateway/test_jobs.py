@@ -1,0 +1,386 @@
+"""Jobs over HTTP: submitted, looked at, cancelled."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from producer import Client
+from producer.contract import Queue
+from producer.ids import new_id
+from producer.keys import Keys
+from producer.ledger import Ledger
+
+from .conftest import Reached, Start
+
+URL = "https://images.example.com/cat.jpg"
+CAPTION = {"task": "caption", "image": URL}
+Finish = Callable[[str, list[dict[str, Any]]], None]
+
+
+@pytest.fixture
+def http(gateway: Reached) -> httpx.Client:
+    return gateway.client()
+
+
+def finished_soon(connection: redis.Redis, finish: Finish, job_id: str, text: str) -> None:
+    """Ends a job as soon as it is there."""
+
+    def run() -> None:
+        while Ledger(connection).rows([job_id]) == [None]:
+            pass
+        finish(job_id, [{"text": text}])
+
+    threading.Thread(target=run).start()
+
+
+def test_a_job_is_submitted_looked_at_and_answered(http: httpx.Client, finish: Finish) -> None:
+    answer = http.post("/v1/jobs", json=CAPTION)
+    assert answer.status_code == 202
+    body = answer.json()
+    at = f"/v1/jobs/{body['id']}"
+    assert answer.headers["Location"] == at
+    assert answer.headers["Retry-After"] == "1"
+    assert body["urls"] == {"get": at, "cancel": at}
+    assert (body["object"], body["task"], body["status"]) == ("job", "caption", "queued")
+    assert http.get(at).json() == body
+    finish(f"acme.job.{body['id']}", [{"text": "a cat"}])
+    done = http.get(at)
+    assert "Retry-After" not in done.headers
+    assert done.json() == body | {"status": "done", "output": {"text": "a cat"}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "result", "output"),
+    [
+        ({"task": "vqa", "image": URL, "question": "what?"}, {"text": "a cat"}, {"text": "a cat"}),
+        (
+            {"task": "match", "image": URL, "texts": ["a cat"]},
+            {
+                "text": "a cat",
+                "matches": [{"text": "a cat", "probability": 0.9, "cosine": 0.4, "new": 1}],
+            },
+            {
+                "text": "a cat",
+                "matches": [{"text": "a cat", "probability": 0.9, "cosine": 0.4}],
+            },
+        ),
+        ({"task": "embed", "text": "a cat"}, {"embedding": [0.6, 0.8]}, {"embedding": [0.6, 0.8]}),
+    ],
+)
+def test_each_task_has_an_output_of_its_own(
+    http: httpx.Client,
+    finish: Finish,
+    asked: dict[str, Any],
+    result: dict[str, Any],
+    output: dict[str, Any],
+) -> None:
+    body = http.post("/v1/jobs", json=asked).json()
+    finish(f"acme.job.{body['id']}", [result])
+    assert http.get(body["urls"]["get"]).json()["output"] == output
+
+
+def test_what_is_asked_arrives_at_the_worker_as_it_was_said(
+    http: httpx.Client, connection: redis.Redis
+) -> None:
+    turn = {"question": "what is it?", "answer": "a cat"}
+    asked = {"task": "chat", "image": URL, "question": "which color?", "history": [turn]}
+    more = {"options": {"max_new_tokens": 5, "temperature": 1}, "deadline_s": 60}
+    job_id = http.post("/v1/jobs", json=asked | more).json()["id"]
+    (row,) = Ledger(connection).rows([f"acme.job.{job_id}"])
+    assert row is not None
+    said = json.loads(row.asked)
+    assert said["options"].pop("deadline") > 0
+    del asked["task"]
+    assert said == {
+        "task": "chat",
+        "items": [asked],
+        "options": {"max_new_tokens": 5, "temperature": 1.0},
+    }
+    assert row.submitter == "acme"
+
+
+def test_a_job_that_failed_is_answered_and_has_an_error(http: httpx.Client, finish: Finish) -> None:
+    body = http.post("/v1/jobs", json=CAPTION).json()
+    error = {"code": "image_unreachable", "message": "404"}
+    finish(f"acme.job.{body['id']}", [{"error": error}])
+    answer = http.get(body["urls"]["get"])
+    assert answer.status_code == 200
+    assert answer.json() == body | {"status": "failed", "error": error}
+
+
+def test_who_prefers_to_wait_has_the_answer_at_once(
+    http: httpx.Client, connection: redis.Redis, finish: Finish
+) -> None:
+    job_id = new_id()
+    finished_soon(connection, finish, f"acme.job.{job_id}", "a cat")
+    answer = http.put(f"/v1/jobs/{job_id}", json=CAPTION, headers={"Prefer": "wait=30"})
+    assert answer.status_code == 200
+    assert answer.headers["Preference-Applied"] == "wait=30"
+    assert answer.headers["Location"] == f"/v1/jobs/{job_id}"
+    assert answer.json()["output"] == {"text": "a cat"}
+
+
+def test_who_has_waited_long_enough_is_told_where_to_look(start_gateway: Start) -> None:
+    http = start_gateway(BLIPLINE_GATEWAY_MAX_WAIT_S="1").client()
+    answer = http.post("/v1/jobs", json=CAPTION, headers={"Prefer": "respond-async, wait=600"})
+    assert answer.status_code == 202
+    assert answer.headers["Preference-Applied"] == "wait=1"
+    looked = http.get(answer.headers["Location"], headers={"Prefer": "wait=0"})
+    assert looked.headers["Preference-Applied"] == "wait=0"
+
+
+@pytest.mark.parametrize("prefer", ["wait", "wait=", "wait=soon", "wait=-1", 'wait="', ",;=", "²"])
+def test_preferences_that_make_no_sense_are_ignored(http: httpx.Client, prefer: str) -> None:
+    answer = http.post("/v1/jobs", json=CAPTION, headers={"Prefer": prefer.encode()})
+    assert answer.status_code == 202
+    assert "Preference-Applied" not in answer.headers
+
+
+def test_the_same_request_under_the_same_id_is_one_job(
+    http: httpx.Client, client: Client, finish: Finish
+) -> None:
+    at = f"/v1/jobs/{new_id()}"
+    first = http.put(at, json=CAPTION | {"deadline_s": 60})
+    again = http.put(at, json=CAPTION | {"deadline_s": 50})
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json() == first.json()
+    assert client.depth().items[Queue.INTERACTIVE] == 1
+    finish(f"acme.job.{first.json()['id']}", [{"text": "a cat"}])
+    after = http.put(at, json=CAPTION)
+    assert after.status_code == 200
+    assert after.json()["output"] == {"text": "a cat"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"task": "vqa", "image": URL, "question": "what?"},
+        CAPTION | {"prompt": "a"},
+        CAPTION | {"options": {"seed": 1}},
+    ],
+)
+def test_something_else_under_the_same_id_is_refused(
+    http: httpx.Client, other: dict[str, Any]
+) -> None:
+    job_id = new_id()
+    http.put(f"/v1/jobs/{job_id}", json=CAPTION)
+    answer = http.put(f"/v1/jobs/{job_id}", json=other)
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "id_taken"
+    assert job_id in answer.json()["detail"]
+    # Ids inside are nobody's business.
+    assert "acme" not in answer.text
+
+
+def test_the_bytes_of_an_image_may_come_with_the_job(
+    http: httpx.Client, connection: redis.Redis
+) -> None:
+    data = b"the bytes of an image" * 50_000
+    image = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    body = http.post("/v1/jobs", json=CAPTION | {"image": image}).json()
+    (row,) = Ledger(connection).rows([f"acme.job.{body['id']}"])
+    assert row is not None
+    (sha,) = row.blobs
+    assert sha == hashlib.sha256(data).hexdigest()
+    assert connection.get(Keys().blob(sha)) == data
+
+
+def test_a_cancelled_job_stays_cancelled(http: httpx.Client) -> None:
+    body = http.post("/v1/jobs", json=CAPTION).json()
+    for _ in range(2):
+        answer = http.delete(body["urls"]["cancel"])
+        assert answer.status_code == 200
+        assert answer.json() == body | {"status": "cancelled"}
+    assert http.get(body["urls"]["get"]).json()["status"] == "cancelled"
+
+
+def test_a_job_that_has_ended_is_not_cancelled(http: httpx.Client, finish: Finish) -> None:
+    body = http.post("/v1/jobs", json=CAPTION).json()
+    finish(f"acme.job.{body['id']}", [{"text": "a cat"}])
+    assert http.delete(body["urls"]["cancel"]).json()["status"] == "done"
+
+
+def test_a_job_whose_answer_is_no_longer_kept_has_expired(
+    http: httpx.Client, connection: redis.Redis, finish: Finish
+) -> None:
+    body = http.post("/v1/jobs", json=CAPTION).json()
+    job_id = f"acme.job.{body['id']}"
+    finish(job_id, [{"text": "a cat"}])
+    connection.delete(Keys().result(job_id))
+    assert http.get(body["urls"]["get"]).json() == body | {"status": "expired"}
+
+
+def test_a_job_that_nobody_submitted_is_not_found(http: httpx.Client) -> None:
+    for method in ("GET", "HEAD", "DELETE"):
+        assert http.request(method, f"/v1/jobs/{new_id()}").status_code == 404
+
+
+def test_a_job_of_another_program_is_not_found(http: httpx.Client, client: Client) -> None:
+    client.submit({"image": URL}, job_id="acme.job.foreign")
+    assert http.get("/v1/jobs/foreign").status_code == 404
+
+
+def test_head_says_what_get_would(http: httpx.Client) -> None:
+    at = http.post("/v1/jobs", json=CAPTION).headers["Location"]
+    head, get = http.head(at), http.get(at)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("job_id", ["a b", "a:0", "ä", "x" * 65])
+def test_ids_of_ones_own_are_plain(http: httpx.Client, job_id: str) -> None:
+    answer = http.put(f"/v1/jobs/{job_id}", json=CAPTION)
+    assert answer.status_code == 422
+    assert "id" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "about"),
+    [
+        ({}, "task: is missing"),
+        ({"task": "ask", "image": URL}, "choose one of caption, vqa, chat, match, embed"),
+        ({"task": "caption"}, "image: is missing"),
+        (CAPTION | {"colour": "red"}, "colour: no such name"),
+        (CAPTION | {"question": "what?"}, "question: no such name"),
+        (CAPTION | {"options": {"deadline": 1e10}}, "options.deadline: no such name"),
+        (CAPTION | {"options": {"top_k": "1"}}, "options.top_k='1'"),
+        (CAPTION | {"options": {"temperature": 0.001}}, "at least 0.01"),
+        (CAPTION | {"deadline_s": 0}, "deadline_s=0"),
+        (CAPTION | {"deadline_s": 1e9}, "deadline_s=1000000000.0"),
+        ({"task": "vqa", "image": URL, "question": " "}, "question=' ': is empty"),
+        ({"task": "vqa", "image": URL, "question": "x" * 20_001}, "at most 20000 characters"),
+        ({"task": "match", "image": URL, "texts": []}, "texts=[]"),
+        ({"task": "match", "image": URL, "texts": ["x" * 1000] * 201}, "200,000"),
+        ({"task": "match", "image": URL, "texts": ["x"], "options": {}}, "options: no such name"),
+        ({"task": "embed"}, "give one of them"),
+        ({"task": "embed", "image": URL, "text": "a"}, "give one of them"),
+        ({"task": "embed", "text": "\n"}, "is empty"),
+        (CAPTION | {"image": "/etc/passwd"}, "is no reference"),
+        (CAPTION | {"image": "data:image/png;base64,%"}, "no base64"),
+        ([], "an object"),
+    ],
+)
+def test_what_is_wrong_with_a_job_is_named(http: httpx.Client, asked: Any, about: str) -> None:
+    answer = http.post("/v1/jobs", json=asked)
+    assert answer.status_code == 422
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert about in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"task": "caption", "image": "\xc3\x28"}',
+        b'{"task": "vqa", "image": "https://a/", "question": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"task": "caption", "image": "https://a/", "deadline_s": ' + b"9" * 5000 + b"}",
+        b'{"task": "caption", "image": "https://a/", "image": "https://b/"}',
+        b'{"task": "caption", "image": "https://a/", "options": {"seed": 1, "seed": 1}}',
+    ],
+    ids=range(10),
+)
+def test_what_is_no_json_is_a_problem_of_the_client(http: httpx.Client, body: bytes) -> None:
+    answer = http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400])
+def test_numbers_that_are_none_are_refused(http: httpx.Client, number: str) -> None:
+    body = f'{{"task": "caption", "image": "https://a/", "deadline_s": {number}}}'
+    answer = http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "deadline_s" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "½"])
+def test_a_body_of_another_type_is_refused(http: httpx.Client, kind: str | None) -> None:
+    headers = {} if kind is None else {"Content-Type": kind.encode()}
+    answer = http.post("/v1/jobs", content=b"{}", headers=headers)
+    assert answer.status_code == 415
+    assert "application/json" in answer.json()["detail"]
+
+
+def test_a_compressed_body_is_refused(http: httpx.Client) -> None:
+    answer = http.post("/v1/jobs", json=CAPTION, headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 415
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_is_too_large_is_refused(start_gateway: Start, chunked: bool) -> None:
+    http = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1").client()
+    body = json.dumps(CAPTION | {"prompt": "x" * 3 * 2**20}).encode()
+    content = iter([body]) if chunked else body
+    answer = http.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"prompt": "x" * 2**20},
+        {"x": [[]] * 2**19},
+        {"prompt": "data:" + "x" * 2**20, "x": "y" * 2**20},
+    ],
+    ids=range(3),
+)
+def test_a_job_is_small_beside_its_image(http: httpx.Client, extra: dict[str, Any]) -> None:
+    image = "data:image/png;base64," + "A" * 2**21
+    assert http.post("/v1/jobs", json=CAPTION | {"image": image}).status_code == 202
+    answer = http.post("/v1/jobs", json=CAPTION | {"image": image} | extra)
+    assert answer.status_code == 413
+    assert "beside" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://backend.example.com/",
+        "backend.example.com/hook",
+        "https://",
+        "https://user:secret@backend.example.com/",
+        "https://backend.example.com:99999/",
+        "https://backend.example.com:0/",
+        "https://[::1/",
+        "https://bäckend.example.com/",
+        "https://backend.example.com/a b",
+        "https://backend.example.com/\n",
+        "https://backend.example.com\\@evil.example.com/",
+        "https://backend.example.com/" + "x" * 2048,
+    ],
+)
+def test_a_webhook_that_cannot_be_sent_is_refused(http: httpx.Client, url: str) -> None:
+    answer = http.post("/v1/jobs", json=CAPTION | {"webhook": url})
+    assert answer.status_code == 422
+    assert "webhook" in answer.json()["detail"]
+    assert "secret" not in answer.text
+
+
+def test_the_end_of_a_job_is_to_be_told(http: httpx.Client, connection: redis.Redis) -> None:
+    hook = "https://backend.example.com/hook?for=7"
+    body = http.post("/v1/jobs", json=CAPTION | {"webhook": hook}).json()
+    assert connection.hget(Keys().note(f"acme.job.{body['id']}"), "webhook") == hook.encode()
+
+
+def test_a_queue_that_is_full_says_when_to_come_again(start_gateway: Start) -> None:
+    http = start_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1").client()
+    assert http.post("/v1/jobs", json=CAPTION).status_code == 202
+    answer = http.post("/v1/jobs", json=CAPTION)
+    assert answer.status_code == 429
+    assert answer.json()["code"] == "queue_full"
+    assert re.fullmatch("[1-9][0-9]*", answer.headers["Retry-After"])

@@ -1,0 +1,99 @@
+"""Problems: one table from codes to status, and nothing inner in what is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from fastapi import HTTPException
+
+from producer import contract, errors
+from producer.contract import ErrorCode
+from producer.errors import (
+    BliplineError,
+    ConnectionFailed,
+    IdTaken,
+    InvalidInput,
+    JobFailed,
+    QueueFull,
+)
+from producer.gateway.problems import _CODES, STATUS, Problem, as_problem, problem_response
+
+
+def kinds(root: type[BliplineError]) -> list[type[BliplineError]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in kinds(child))]
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_code_of_the_contract_has_a_status(code: ErrorCode) -> None:
+    status, title = STATUS[code]
+    assert 400 <= status < 600
+    assert title
+
+
+def test_every_error_of_a_producer_has_a_status() -> None:
+    found = kinds(BliplineError)
+    assert {InvalidInput, IdTaken, JobFailed, QueueFull} < set(found)
+    ours = [kind for kind in found if kind.__module__ == errors.__name__]
+    assert {kind.code for kind in ours} | {IdTaken("").code} <= set(STATUS)
+
+
+def test_a_bare_status_has_a_code_of_that_status() -> None:
+    assert all(STATUS[code][0] == status for status, code in _CODES.items())
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 405, 418, 451, 500, 502, 503])
+def test_any_bare_status_becomes_a_problem(status: int) -> None:
+    assert problem_response(as_problem(HTTPException(status))).status_code in (status, 400, 500)
+
+
+def test_a_problem_is_told_as_the_rfc_has_it() -> None:
+    response = problem_response(Problem("id_taken", "photo-7 is something else"))
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.status_code == 409
+    assert json.loads(bytes(response.body)) == {
+        "type": "urn:blipline:error:id_taken",
+        "title": "The id is that of something else",
+        "status": 409,
+        "detail": "photo-7 is something else",
+        "code": "id_taken",
+        "request_id": "",
+    }
+
+
+def test_a_detail_that_has_no_utf8_is_told_all_the_same() -> None:
+    json.loads(bytes(problem_response(Problem("not_found", "\ud800")).body))
+
+
+def test_where_redis_is_stands_in_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    problem = as_problem(ConnectionFailed("Redis at redis://:***@10.0.0.7:6379: refused"))
+    assert (problem.code, problem.status_code) == ("connection_failed", 503)
+    assert "10.0.0.7" not in str(problem)
+    assert problem.headers["Retry-After"] == "5"
+    assert "10.0.0.7" in caplog.text
+
+
+def test_a_full_queue_says_when_to_come_again() -> None:
+    error = QueueFull("Redis at redis://10.0.0.7 is full (its `maxmemory`)")
+    error.retry_after_s = 12.4
+    problem = as_problem(error)
+    assert (problem.status_code, problem.headers["Retry-After"]) == (429, "13")
+    assert "10.0.0.7" not in str(problem)
+
+
+def test_what_a_caller_did_wrong_is_told_in_the_words_of_the_client() -> None:
+    told = as_problem(InvalidInput("top_p=2: too much", contract.ErrorCode.OPTION_INVALID))
+    assert (told.status_code, told.code, told.detail) == (
+        422,
+        "option_invalid",
+        "top_p=2: too much",
+    )
+
+
+def test_a_bug_leaks_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    problem = as_problem(KeyError("hunter2"))
+    assert (problem.code, problem.status_code) == ("internal", 500)
+    assert "hunter2" not in str(problem)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "hunter2" in caplog.text

@@ -1,0 +1,55 @@
+"""Settings of the gateway: wrong ones are refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.errors import InvalidInput
+from producer.gateway.settings import GatewaySettings
+
+
+def test_the_defaults_let_nobody_in_from_outside() -> None:
+    settings = GatewaySettings.load()
+    assert settings.gateway_host == "127.0.0.1"
+    assert settings.cors_origins == ()
+    assert settings.page_open_as == ""
+    assert settings.gateway_rate > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "about"),
+    [
+        ("gateway_port", 65536, "65535"),
+        ("gateway_rate", -1, "0"),
+        ("gateway_max_image_mb", 65, "64"),
+        ("gateway_cors_origins", "https://a.example, https://b.example/", "b.example/"),
+        ("gateway_cors_origins", "null", "null"),
+        ("gateway_cors_origins", "javascript:alert", "javascript"),
+        ("webhook_allow", "10.0.0.0/33", "10.0.0.0/33"),
+        ("webhook_deny", "not a host", "not a host"),
+        ("webhook_tries", 0, "1"),
+        ("page_open_as", "Acme", "Acme"),
+        ("redis_url", "http://x", "redis://"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_its_name(name: str, value: object, about: str) -> None:
+    with pytest.raises(InvalidInput, match=f"BLIPLINE_{name.upper()}=") as refused:
+        GatewaySettings.load(**{name: value})
+    assert about in str(refused.value)
+
+
+def test_several_origins_stand_with_commas_between() -> None:
+    origins = "https://a.example, http://[::1]:3000,"
+    settings = GatewaySettings.load(gateway_cors_origins=origins)
+    assert settings.cors_origins == ("https://a.example", "http://[::1]:3000")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.0.1"])
+def test_a_page_without_a_key_is_for_this_machine(host: str) -> None:
+    assert GatewaySettings.load(gateway_host=host, page_open_as="demo").page_open_as == "demo"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "gateway"])
+def test_a_page_without_a_key_is_refused_where_others_reach_it(host: str) -> None:
+    with pytest.raises(InvalidInput, match="BLIPLINE_PAGE_OPEN_AS"):
+        GatewaySettings.load(gateway_host=host, page_open_as="demo")

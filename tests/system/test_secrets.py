@@ -1,0 +1,164 @@
+"""What must stay a secret stays one: nothing that people or machines look at shows it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from demo.stack import ROOT, free_port, running_redis
+from demo.tour import pictures
+from producer import Client
+from producer.api_keys import ApiKeys
+from producer.connection import connect
+from tests.faults.hosts import running_host
+
+PASSWORD: Final = "redis-password-0451"
+FLOWER_AUTH: Final = "ann:flower-password-0452"
+#: What addresses of images and webhooks carry.
+SIGNATURE: Final = "presigned-0453"
+URL_PASSWORD: Final = "url-password-0454"
+HOOK_TOKEN: Final = "hook-token-0455"
+#: A key that was never made, as somebody mistypes theirs.
+WRONG_KEY: Final = "blip_0123456789ab_" + "c0ffee" * 8
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 90
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+@contextmanager
+def running(name: str, logs: Path, settings: Mapping[str, str], *command: str) -> Iterator[None]:
+    """A process whose whole output is kept."""
+    with (logs / name).open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env={**os.environ, **settings},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def redis_with_password() -> Iterator[str]:
+    with running_redis() as url, connect(url) as connection:
+        connection.config_set("requirepass", PASSWORD)
+        yield url.replace("//", f"//:{PASSWORD}@")
+        connection.config_set("requirepass", "")
+
+
+def flower_tasks(port: int) -> str:
+    credentials = base64.b64encode(FLOWER_AUTH.encode()).decode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/tasks", headers={"Authorization": f"Basic {credentials}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return str(response.read().decode())
+
+
+def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -> None:
+    url, logs = redis_with_password, tmp_path
+    flower, gateway, figures = free_port(), free_port(), free_port()
+    settings = {
+        "BLIPLINE_REDIS_URL": url,
+        "BLIPLINE_RUN_DIR": str(tmp_path / "r"),
+        "BLIPLINE_FETCH_ALLOW": "127.0.0.0/8",
+        "BLIPLINE_WEBHOOK_ALLOW": "127.0.0.0/8",
+        "BLIPLINE_METRICS_PORT": str(figures),
+        "BLIPLINE_GATEWAY_PORT": str(gateway),
+        "BLIPLINE_FLOWER_PORT": str(flower),
+        "BLIPLINE_FLOWER_AUTH": FLOWER_AUTH,
+    }
+    config = ROOT / "config" / "flowerconfig.py"
+    command = ("celery", "-A", "worker.celery_app", "flower", f"--conf={config}")
+    with ExitStack() as stack, connect(url) as connection:
+        keys = ApiKeys(connection)
+        key = keys.create("acme")
+        secrets = [PASSWORD, FLOWER_AUTH, SIGNATURE, URL_PASSWORD, HOOK_TOKEN, WRONG_KEY, key]
+        secrets += [key.rpartition("_")[2], *keys.webhook_secrets("acme")]
+        stack.enter_context(running("flower", logs, settings, *command))
+        stack.enter_context(running("gateway", logs, settings, "producer.cli", "gateway"))
+        stack.enter_context(running("worker", logs, settings, "worker"))
+        picture = pictures()[0]
+        host = stack.enter_context(running_host({"a.png": picture.read_bytes()}))
+        at = f"http://127.0.0.1:{gateway}"
+        wait_until(lambda: answers(f"{at}/readyz"), "no gateway")
+        wait_until(lambda: answers(f"http://127.0.0.1:{flower}/healthcheck"), "no Flower")
+        wait_until((tmp_path / "r" / "ready").exists, "no worker")
+
+        shown: list[str] = []
+        with httpx.Client(base_url=at, timeout=60) as http:
+            http.headers["Authorization"] = f"Bearer {key}"
+
+            def job(image: str, **more: Any) -> dict[str, Any]:
+                asked = {"task": "caption", "image": image, **more}
+                answer = http.post("/v1/jobs", json=asked, headers={"Prefer": "wait=50"})
+                shown.append(answer.text)
+                told: dict[str, Any] = answer.json()
+                return told
+
+            hook = f"http://127.0.0.1:{host.server_port}/hook?token={HOOK_TOKEN}"
+            good = job(host.address("a.png", f"X-Amz-Signature={SIGNATURE}"), webhook=hook)
+            assert good["status"] == "done"
+            missing = job(host.address("b.png", f"X-Amz-Signature={SIGNATURE}"))
+            assert missing["error"]["code"] == "image_unreachable"
+            refused = job(f"http://user:{URL_PASSWORD}@127.0.0.1:{host.server_port}/a.png")
+            assert refused.get("status") in (422, "failed")
+            for headers in ({"Authorization": f"Bearer {WRONG_KEY}"}, {"Authorization": WRONG_KEY}):
+                answer = http.get(f"/v1/jobs/x?key={WRONG_KEY}", headers=headers)
+                assert answer.status_code == 401
+                shown.append(answer.text)
+            line = json.dumps({"image": host.address("c.png", SIGNATURE)})
+            answer = http.post("/v1/batches?id=photos", content=line)
+            assert answer.status_code == 202, answer.text
+            results = http.get("/v1/batches/photos/results?wait=true")
+            assert "image_unreachable" in results.text
+            shown += [results.text, http.get("/metrics").text, http.get("/readyz").text]
+        with Client(url) as client:
+            shown.append(repr(client.submit(str(picture)).result(timeout=60)))
+        wait_until(lambda: "127.0.0.1" in flower_tasks(flower), "Flower saw no task")
+        # The host answers the webhook with 501, which is tried again: one try is enough.
+        wait_until(lambda: "webhook" in (logs / "gateway").read_text(), "no webhook was tried")
+        shown += [flower_tasks(flower), httpx.get(f"http://127.0.0.1:{flower}/metrics").text]
+        shown.append(httpx.get(f"http://127.0.0.1:{figures}/metrics").text)
+        # The processes themselves, as anybody on the machine can list them.
+        shown += [path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline") if own(path)]
+    shown += [(logs / name).read_text() for name in ("worker", "gateway", "flower")]
+    for secret in secrets:
+        for text in shown:
+            at_place = text.find(secret)
+            assert at_place < 0, text[max(0, at_place - 200) : at_place + 100]
+
+
+def own(cmdline: Path) -> bool:
+    try:
+        return "worker" in cmdline.read_text() or "producer" in cmdline.read_text()
+    except OSError:
+        return False
