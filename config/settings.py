@@ -67,6 +67,12 @@ class WorkerSettings(ClientSettings):
     max_image_pixels: int = Field(
         64_000_000, ge=4096, description="Pixels of one image at most, known before it is decoded"
     )
+    image_memory_mb: int = Field(
+        0,
+        ge=0,
+        description="MiB of a consumer for images, half before and half while they are decoded; "
+        "0: 1024, or 128 for each core if that is more",
+    )
     jpeg_draft: int = Field(
         0,
         ge=0,

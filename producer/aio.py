@@ -8,12 +8,11 @@ all that are awaited.
 from __future__ import annotations
 
 import asyncio
-import copy
-from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
+from .attendant import OnEachLoop, told
 from .batch import LONGEST_PAUSE_S, Batch
 from .blobs import ImageSource
 from .client import Client
@@ -27,6 +26,7 @@ from .rows import Depth
 from .settings import ClientSettings
 from .submission import ItemSource
 from .threads import Kind, Threads, was_closed
+from .together import Call, Together, holds_up_nobody, submit_all
 from .watcher import Watcher
 
 #: Results of a batch that its thread hands over at once.
@@ -81,11 +81,8 @@ class AsyncJob(_Handle[Job[Value]]):
         return self._handle.value(await self._watch(timeout), timeout)
 
     async def _watch(self, timeout: float | None) -> Look:
-        found = await self._client._watch(self._handle, timeout)
-        if isinstance(found, Exception):
-            # Others may be told the same; what is raised has a traceback of its own.
-            raise copy.copy(found) from found.__cause__
-        return found
+        self._client._threads.check_open()
+        return told(await self._client._watchers.here().add(self._handle, timeout))
 
 
 class AsyncBatch(_Handle[Batch]):
@@ -127,8 +124,15 @@ def _submits(
 
     @wraps(method)
     async def call(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncJob[Value]:
-        kind: Kind = "submit" if kwargs.get("when_full") == "wait" else "call"
-        return AsyncJob(await self._threads.run(kind, method, self._client, *args, **kwargs), self)
+        if holds_up_nobody(args, kwargs):
+            self._threads.check_open()
+            job = told(
+                await self._together.here().add(lambda client: method(client, *args, **kwargs))
+            )
+        else:
+            kind: Kind = "submit" if kwargs.get("when_full") == "wait" else "call"
+            job = await self._threads.run(kind, method, self._client, *args, **kwargs)
+        return AsyncJob(job, self)
 
     return call
 
@@ -173,7 +177,8 @@ class AsyncClient:
     ) -> None:
         self._client = Client(redis_url, settings=settings)
         self._threads = Threads()
-        self._watchers: dict[AbstractEventLoop, Watcher] = {}
+        self._watchers = OnEachLoop(lambda: Watcher(self._look_up))
+        self._together = OnEachLoop(lambda: Together(self._submit_all))
         self._feeds: set[Feed] = set()
 
     async def __aenter__(self) -> Self:
@@ -221,18 +226,8 @@ class AsyncClient:
         """A handle on a batch, as Client.batch gives it."""
         return AsyncBatch(self._client.batch(batch_id), self)
 
-    def _watch(self, job: Job[Any], timeout: float | None) -> asyncio.Future[Look | Exception]:
-        """The look that ends the wait for a job, or what it raised."""
-        self._threads.check_open()
-        loop = asyncio.get_running_loop()
-        watcher = self._watchers.get(loop)
-        if watcher is None or not watcher.running:
-            # Those of other loops that have ended are let go.
-            others = list(self._watchers.items())
-            self._watchers = {one: its for one, its in others if its.running}
-            watcher = self._watchers[loop] = Watcher(self._look_up)
-            watcher.start()
-        return watcher.add(job, timeout)
-
     async def _look_up(self, jobs: list[Job[Any]]) -> list[Look | Exception]:
         return await self._threads.run("look", look_up_all, jobs)
+
+    async def _submit_all(self, calls: Sequence[Call]) -> list[Job[Any] | Exception]:
+        return await self._threads.run("call", submit_all, self._client, calls)

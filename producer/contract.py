@@ -125,6 +125,8 @@ MAX_TURNS: Final = 256
 RESULT_TTL_S: Final = 24 * 3600
 #: Seconds that a batch's results may be kept at most.
 MAX_KEEP_S: Final = 366 * 24 * 3600
+#: Seconds that a deadline may lie ahead at most; more counts as so many, where nobody refuses it.
+MAX_DEADLINE_S: Final = 366 * 24 * 3600.0
 #: Seconds a batch's own record outlives its results, so that `expired` can be told from `unknown`.
 TOMBSTONE_S: Final = 6 * 24 * 3600
 #: Seconds an uploaded image waits for the job that names it.

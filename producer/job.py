@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Generic, TypeVar
 
-import redis
-
 from .connection import reaching
 from .contract import ErrorCode, ItemError, State
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
+from .halves import by_halves
 from .ledger import Ledger
 from .patience import Patience
 from .rows import Outcome
@@ -22,9 +21,6 @@ Look = tuple[State, Outcome | None]
 
 #: Seconds between two looks at a job at most.
 LONGEST_PAUSE_S: Final = 0.1
-
-#: What redis-py raises when there is no use in asking for something else.
-_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +180,12 @@ def look_up_all(jobs: Sequence[Job[Any]]) -> list[Look | Exception]:
 
     An id that cannot be looked up, such as one whose key holds something else, harms no other.
     """
-    try:
-        with reaching(jobs[0]._redis_url):
-            return [*jobs[0]._ledger.look_up_all([job.id for job in jobs])]
-    except Exception as error:
-        if len(jobs) == 1 or isinstance(error.__cause__, _AWAY):
-            return [error] * len(jobs)
-    middle = len(jobs) // 2
-    return look_up_all(jobs[:middle]) + look_up_all(jobs[middle:])
+
+    def look_up(some: Sequence[Job[Any]]) -> list[Look]:
+        with reaching(some[0]._redis_url):
+            return some[0]._ledger.look_up_all([job.id for job in some])
+
+    return by_halves(look_up, jobs)
 
 
 def _ended_well(job_id: str, outcome: Outcome) -> Result:

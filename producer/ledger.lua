@@ -349,8 +349,10 @@ local function check_job(id, digest)
 end
 
 -- Enter a job. `known`: it was entered before; `differs`: as something else. Of a job that is no
--- chunk, a note is kept as long as a batch's record, where there is anything to note.
-function operations.enter(id, text, max_items, max_blob_bytes, batch, number, note, digest, webhook)
+-- chunk, a note is kept as long as a batch's record, where there is anything to note. Those who
+-- listen at `channel` are told of it, where there is an `event` to tell.
+function operations.enter(
+    id, text, max_items, max_blob_bytes, batch, number, note, digest, webhook, channel, event)
   local row = parse(text)
   local total, answer
   if batch ~= '' then
@@ -370,6 +372,8 @@ function operations.enter(id, text, max_items, max_blob_bytes, batch, number, no
     if webhook ~= '' then redis.call('HSET', key('note:' .. id), 'webhook', webhook) end
   end
   wait_in_lane(id, row)
+  -- The job is in, whatever forbids to tell of it.
+  if event ~= '' then redis.pcall('PUBLISH', channel, event) end
   return 'entered'
 end
 

@@ -21,7 +21,19 @@ from . import contract
 from .contract import ErrorCode, Queue, State
 from .ids import made_at, parse_chunk_id
 from .keys import Keys
-from .rows import NO_NOTE, Announcement, Begun, Bounds, Depth, Entry, Note, Outcome, Row
+from .message import event_channel
+from .rows import (
+    NO_NOTE,
+    Announcement,
+    Begun,
+    Bounds,
+    Depth,
+    Entry,
+    Note,
+    Outcome,
+    Posting,
+    Row,
+)
 
 #: Jobs that one call of the script deals with at most: it holds up everybody else.
 PAGE_JOBS: Final = 64
@@ -49,33 +61,54 @@ class Ledger:
         self._lease_s = lease_s
         self._script = client.register_script(_SCRIPT)
 
-    def _call(self, operation: str, *arguments: Any, pipe: Any = None) -> Any:
-        return self._script(args=[self.keys.prefix, operation, *arguments], client=pipe)
+        database = client.connection_pool.connection_kwargs.get("db") or 0
+        self._channel = event_channel(keys.prefix, database)
+
+    def _call(self, operation: str, *arguments: Any) -> Any:
+        return self._script(args=[self.keys.prefix, operation, *arguments])
 
     # What producers do.
 
-    def enter(
-        self, rows: Sequence[Row], bounds: Bounds, replicas: int = 0, note: Note = NO_NOTE
-    ) -> list[Entry]:
+    def enter(self, postings: Sequence[Posting], bounds: Bounds, replicas: int = 0) -> list[Entry]:
         """Enter jobs and queue them, each in one step, all in one round trip.
 
-        The note is kept of jobs that are no chunks; a batch has its own (see `open_batch`).
-        What was entered before is not entered again, so a call whose answer was lost can be
-        repeated. Raises redis.TimeoutError when fewer than `replicas` have it all in time.
+        Notes are kept of jobs that are no chunks; a batch has its own (see `open_batch`). What was
+        entered before is not entered again, so a call whose answer was lost can be repeated.
+        Raises redis.TimeoutError when fewer than `replicas` have it all in time.
         """
-        pipe = self._redis.pipeline(transaction=False)
-        for row in rows:
-            chunk = parse_chunk_id(row.id) or ("", "")
-            terms = (bounds.max_items, bounds.max_blob_bytes, *chunk)
-            noted = (note.text, note.digest, note.webhook)
-            self._call("enter", row.id, row.encode(), *terms, *noted, pipe=pipe)
-        if replicas:
-            # On this very connection: it speaks of what was written before.
-            pipe.wait(replicas, REPLICAS_WAIT_MS)
-        answers = pipe.execute()
+        calls = [self._entering(one, bounds) for one in postings]
+        try:
+            answers = self._send(calls, replicas)
+        except redis.exceptions.NoScriptError:
+            # Another server than before, or one that was started anew.
+            answers = self._send(calls, replicas, load=True)
         if replicas and (have := answers.pop()) < replicas:
             raise redis.TimeoutError(f"{have} of {replicas} replicas have it (BLIPLINE_REPLICAS)")
         return [Entry(answer) for answer in answers]
+
+    def _entering(self, posting: Posting, bounds: Bounds) -> tuple[Any, ...]:
+        row, note = posting.row, posting.note
+        terms = (bounds.max_items, bounds.max_blob_bytes, *(parse_chunk_id(row.id) or ("", "")))
+        noted = (note.text, note.digest, note.webhook)
+        told = (self._channel, posting.event)
+        return (self.keys.prefix, "enter", row.id, row.encode(), *terms, *noted, *told)
+
+    def _send(
+        self, calls: Sequence[tuple[Any, ...]], replicas: int, *, load: bool = False
+    ) -> list[Any]:
+        """Call the script so often in one round trip.
+
+        Not as `_call` does: redis-py asks, before each pipeline, whether the script is there.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        if load:
+            pipe.script_load(_SCRIPT)
+        for arguments in calls:
+            pipe.evalsha(self._script.sha, 0, *arguments)
+        if replicas:
+            # On this very connection: it speaks of what was written before.
+            pipe.wait(replicas, REPLICAS_WAIT_MS)
+        return pipe.execute()[int(load) :]
 
     def open_batch(
         self, batch_id: str, fields: dict[str, Any], keep_s: int, note: Note = NO_NOTE

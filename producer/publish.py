@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -15,11 +14,12 @@ from . import blobs, contract
 from .connection import is_out_of_memory, reaching
 from .contract import Queue, Task
 from .errors import IdTaken, JobUnknown, QueueFull
+from .halves import by_halves
 from .ids import parse_chunk_id
 from .ledger import Ledger
-from .message import event_channel, sent_event, task_message
+from .message import sent_event, task_message
 from .patience import Patience
-from .rows import NO_NOTE, Bounds, Entry, Note, Row
+from .rows import NO_NOTE, Bounds, Entry, Note, Posting, Row
 from .settings import ClientSettings
 from .shown import shown
 
@@ -33,6 +33,8 @@ LOOK_AT_MEMORY_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 0.5
 #: Whose turn a job takes that names no submitter.
 ANYONE: Final = "anyone"
+
+_NO_ROOM: Final = (Entry.FULL, Entry.BLOBS_FULL)
 
 #: What to do while a queue is full.
 WhenFull = Literal["wait", "raise"]
@@ -91,24 +93,44 @@ class Publisher:
         self._ledger = ledger
         self._settings = settings
         self._memory = _Memory(client)
-        self._database = client.connection_pool.connection_kwargs.get("db") or 0
         max_blob_bytes = settings.max_blob_mb << 20
         self._bounds = {
             Queue.INTERACTIVE: Bounds(settings.max_queued_interactive, max_blob_bytes),
             Queue.BULK: Bounds(settings.max_queued_bulk, max_blob_bytes),
         }
 
+    def posting(self, chunk: Chunk, submitter: str = "", note: Note = NO_NOTE) -> Posting:
+        """An interactive chunk as it is entered; Flower shows it from then on."""
+        row = chunk.row(Queue.INTERACTIVE, submitter or self._settings.submitter or ANYONE)
+        event = sent_event(chunk.id, chunk.task, Queue.INTERACTIVE, chunk.summary)
+        return Posting(row, note, event)
+
     def publish(
         self, chunk: Chunk, when_full: WhenFull, submitter: str = "", note: Note = NO_NOTE
     ) -> None:
-        """Publish one interactive chunk; Flower shows it from now on."""
-        row = chunk.row(Queue.INTERACTIVE, submitter or self._settings.submitter or ANYONE)
-        self._enter([row], Queue.INTERACTIVE, when_full, note=note)
-        channel = event_channel(self._ledger.keys.prefix, self._database)
-        with suppress(redis.RedisError):
-            # For monitors alone: the job is in.
-            event = sent_event(chunk.id, chunk.task, Queue.INTERACTIVE, chunk.summary)
-            self._redis.publish(channel, event)
+        """Publish one interactive chunk."""
+        self._enter([self.posting(chunk, submitter, note)], Queue.INTERACTIVE, when_full)
+
+    def publish_all(self, postings: Sequence[Posting]) -> list[Exception | None]:
+        """Publish interactive chunks in one round trip; what each raises, without a wait for room.
+
+        What is wrong with one harms no other.
+        """
+        return by_halves(self._refusals, postings) if postings else []
+
+    def _refusals(self, postings: Sequence[Posting]) -> list[Exception | None]:
+        queue, entries = Queue.INTERACTIVE, list[Entry]()
+
+        def enter() -> None:
+            bounds, replicas = self._bounds[queue], self._settings.replicas
+            entries.extend(self._ledger.enter(postings, bounds, replicas))
+
+        if (problem := self._no_room(enter)) is not None:
+            raise _full(problem)
+        return [
+            _full(self._why(entry, queue)) if entry in _NO_ROOM else _wrong(posting.row, entry)
+            for posting, entry in zip(postings, entries, strict=True)
+        ]
 
     def publish_many(
         self,
@@ -123,8 +145,8 @@ class Publisher:
         """
         batch_id, _ = parse_chunk_id(chunks[0].id) or (ANYONE, 0)
         submitter = submitter or self._settings.submitter or batch_id
-        rows = [one.row(Queue.BULK, submitter) for one in chunks]
-        self._enter(rows, Queue.BULK, when_full, on_wait)
+        postings = [Posting(one.row(Queue.BULK, submitter)) for one in chunks]
+        self._enter(postings, Queue.BULK, when_full, on_wait)
 
     def upload(
         self,
@@ -155,24 +177,23 @@ class Publisher:
 
     def _enter(
         self,
-        rows: list[Row],
+        postings: list[Posting],
         queue: Queue,
         when_full: WhenFull,
         on_wait: OnWait = pass_on,
-        note: Note = NO_NOTE,
     ) -> None:
-        left = rows
+        left = postings
 
         def enter() -> str | None:
             nonlocal left
-            left, problem = self._try(left, queue, note)
+            left, problem = self._try(left, queue)
             return problem
 
         def wait() -> None:
             # Uploads wait for their jobs for a time only.
             with reaching(self._settings.redis_url):
-                self._ledger.touch([sha for row in left for sha in row.blobs])
-            on_wait(sum(row.items for row in rows) - sum(row.items for row in left))
+                self._ledger.touch([sha for one in left for sha in one.row.blobs])
+            on_wait(sum(one.row.items for one in postings) - sum(one.row.items for one in left))
 
         self.with_room(enter, when_full, wait)
 
@@ -186,7 +207,7 @@ class Publisher:
         patience = Patience(None, LONGEST_PAUSE_S)
         while (problem := self._no_room(act)) is not None:
             if when_full == "raise":
-                raise QueueFull(f"{problem}: try again later")
+                raise _full(problem)
             on_wait()
             patience.pause()
 
@@ -194,14 +215,14 @@ class Publisher:
         with reaching(self._settings.redis_url):
             return self._memory.problem() or _when_room(act)
 
-    def _try(self, rows: list[Row], queue: Queue, note: Note) -> tuple[list[Row], str | None]:
-        """The rows that there is no room for, and why."""
-        answers = self._ledger.enter(rows, self._bounds[queue], self._settings.replicas, note)
-        for row, entry in zip(rows, answers, strict=True):
-            _raise_if_wrong(row, entry)
-        full = (Entry.FULL, Entry.BLOBS_FULL)
-        left = [row for row, entry in zip(rows, answers, strict=True) if entry in full]
-        why = next((entry for entry in answers if entry in full), None)
+    def _try(self, postings: list[Posting], queue: Queue) -> tuple[list[Posting], str | None]:
+        """Those that there is no room for, and why."""
+        answers = self._ledger.enter(postings, self._bounds[queue], self._settings.replicas)
+        for posting, entry in zip(postings, answers, strict=True):
+            if (wrong := _wrong(posting.row, entry)) is not None:
+                raise wrong
+        left = [one for one, entry in zip(postings, answers, strict=True) if entry in _NO_ROOM]
+        why = next((entry for entry in answers if entry in _NO_ROOM), None)
         return left, None if why is None else self._why(why, queue)
 
     def _why(self, entry: Entry, queue: Queue) -> str:
@@ -259,14 +280,18 @@ def differs(batch_id: str, number: int) -> IdTaken:
     )
 
 
-def _raise_if_wrong(row: Row, entry: Entry) -> None:
+def _wrong(row: Row, entry: Entry) -> Exception | None:
+    """Why a job is not in, where that has nothing to do with room."""
     chunk = parse_chunk_id(row.id)
-    if entry is Entry.DIFFERS and chunk is None:
-        raise IdTaken(
-            f"job_id={row.id!r}: another job was submitted with this id: choose another one"
-        )
     batch_id, number = chunk or (row.id, 0)
     if entry is Entry.DELETED:
-        raise JobUnknown(f"batch {batch_id} was deleted while it was being submitted")
-    if entry is Entry.DIFFERS:
-        raise differs(batch_id, number)
+        return JobUnknown(f"batch {batch_id} was deleted while it was being submitted")
+    if entry is not Entry.DIFFERS:
+        return None
+    if chunk is not None:
+        return differs(batch_id, number)
+    return IdTaken(f"job_id={row.id!r}: another job was submitted with this id: choose another one")
+
+
+def _full(problem: str) -> QueueFull:
+    return QueueFull(f"{problem}: try again later")

@@ -128,6 +128,16 @@ NO_NOTE: Final = Note()
 
 
 @dataclass(frozen=True, slots=True)
+class Posting:
+    """A job that is to be entered, and what goes with it."""
+
+    row: Row
+    note: Note = NO_NOTE
+    #: What monitors are told once it is in; '': nothing.
+    event: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Announcement:
     """An end that somebody wants to be told of."""
 

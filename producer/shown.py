@@ -21,7 +21,9 @@ def shown(reference: str) -> str:
     """
     # Readers of URLs drop outer spaces, and some drop tabs and line breaks anywhere.
     text = re.sub(r"[\t\r\n]", "", reference.strip())
-    text = "".join(one if one.isprintable() else "�" for one in text[: 8 * SHOWN_CHARS])
+    text = text[: 8 * SHOWN_CHARS]
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else "�" for one in text)
     found = _SCHEME.match(text)
     scheme = found.group().lower() if found else ""
     if scheme == "data:":

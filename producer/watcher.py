@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from .attendant import Attendant
 from .job import LONGEST_PAUSE_S, Job, Look, is_over
 from .ledger import PAGE_JOBS
 from .patience import Patience
@@ -25,7 +26,7 @@ class _Waiter:
     found: asyncio.Future[Look | Exception]
 
 
-class Watcher:
+class Watcher(Attendant[Look]):
     """Looks, in one task, for all jobs that are awaited on one event loop.
 
     Each waiter has the pace of a wait of its own, the newest the fastest; those that are due are
@@ -33,53 +34,27 @@ class Watcher:
     """
 
     def __init__(self, look_up: LookUp) -> None:
+        super().__init__()
         self._look_up = look_up
-        self._loop = asyncio.get_running_loop()
         #: A heap: when to look next, by the loop's clock; who came first; for whom.
         self._queue: list[tuple[float, int, _Waiter]] = []
         self._numbers = count()
         self._news = asyncio.Event()
-        self._unanswered: set[asyncio.Future[Look | Exception]] = set()
-        self._task: asyncio.Task[None] | None = None
 
     def add(self, job: Job[Any], timeout: float | None) -> asyncio.Future[Look | Exception]:
         """Look for a job until it is over, the time is up, or the future is cancelled."""
-        waiter = _Waiter(job, Patience(timeout, LONGEST_PAUSE_S), self._loop.create_future())
-        self._unanswered.add(waiter.found)
-        waiter.found.add_done_callback(self._unanswered.discard)
+        waiter = _Waiter(job, Patience(timeout, LONGEST_PAUSE_S), self._promise())
         self._put(waiter, 0.0)
         return waiter.found
 
-    def start(self) -> None:
-        """Look until nobody waits."""
-        self._task = self._loop.create_task(self._run())
-        # Also where the task is cancelled, even before its first step.
-        self._task.add_done_callback(lambda _: self._end(None))
-
-    @property
-    def running(self) -> bool:
-        """Whether it still looks; one that has ended does not begin again."""
-        return self._task is not None and not self._task.done()
-
-    async def _run(self) -> None:
-        try:
-            while self._queue:
-                await self._until_due()
-                began = self._loop.time()
-                if page := self._due(began):
-                    await self._look(page)
-                    # However many wait: looking takes half of the time at most.
-                    await asyncio.sleep(self._loop.time() - began)
-        except Exception as error:
-            self._end(error)
-
-    def _end(self, error: Exception | None) -> None:
-        """Answer whoever waits with an error; None cancels their waits."""
-        for found in [one for one in self._unanswered if not one.done()]:
-            if error is None:
-                found.cancel()
-            else:
-                found.set_result(error)
+    async def _attend(self) -> None:
+        while self._queue:
+            await self._until_due()
+            began = self._loop.time()
+            if page := self._due(began):
+                await self._look(page)
+                # However many wait: looking takes half of the time at most.
+                await asyncio.sleep(self._loop.time() - began)
 
     def _put(self, waiter: _Waiter, pause_s: float) -> None:
         due = self._loop.time() + pause_s

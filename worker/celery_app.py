@@ -36,6 +36,7 @@ from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, private_dir, socket_path
 from worker.fetch import Fetcher
 from worker.pictures import Pictures
+from worker.room import ROOM_BYTES
 from worker.tasks import register
 from worker.upkeep import Upkeep
 
@@ -68,6 +69,7 @@ class Consumer:
             stores=entries(settings.fetch_stores),
             per_host=settings.fetch_per_host,
             keys=Keys(settings.key_prefix),
+            room_bytes=self._room_bytes(),
         )
         self._keys = Keys(settings.key_prefix)
         self._upkeep: Upkeep | None = None
@@ -89,10 +91,19 @@ class Consumer:
         if not info.models:
             return NullAnswerer()
         pictures = Pictures(
-            self._fetcher, self._engine, info, settings.max_image_pixels, settings.jpeg_draft
+            self._fetcher,
+            self._engine,
+            info,
+            settings.max_image_pixels,
+            settings.jpeg_draft,
+            self._room_bytes(),
         )
         answers = AnswerCache(self._redis, settings.answer_cache_s, settings.jpeg_draft, self._keys)
         return Answerer(pictures, self._engine, answers)
+
+    def _room_bytes(self) -> int:
+        """Half of what images may take: encoded ones the one, decoded ones the other."""
+        return self._settings.image_memory_mb * (1 << 20) // 2 or ROOM_BYTES
 
     def close(self) -> None:
         """Let go of everything."""

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 from urllib.parse import unquote_to_bytes
 
 from producer.contract import ErrorCode
-from worker.hosts import bounded
+from worker.held import Held, gathered
 from worker.refused import Refused
 
 #: Bytes read at once.
@@ -23,7 +23,7 @@ class Files:
         self._root = None if root is None else os.path.realpath(root)
         self._max_bytes = max_bytes
 
-    def get(self, reference: str) -> bytes:
+    def get(self, reference: str, held: Held) -> bytes:
         """What is behind `file:<path>`; raises Refused, whose message leaves out the reference."""
         if self._root is None:
             about = "this worker reads no files; BLIPLINE_IMAGE_ROOT allows a directory"
@@ -31,13 +31,19 @@ class Files:
         path = _path(reference)
         try:
             with _opened(self._root, _parts(self._root, path)) as file:
-                return bounded(iter(lambda: file.read(PIECE_BYTES), b""), self._max_bytes)
+                return self._read(file, held)
         except FileNotFoundError:
             raise Refused(ErrorCode.IMAGE_UNREACHABLE, "no such file") from None
         except OSError as error:
             # Not the whole error: it names the root.
             about = f"cannot be read: {error.strerror}"
             raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
+
+    def _read(self, file: BinaryIO, held: Held) -> bytes:
+        """What it has now: one that grows is not followed."""
+        size = os.fstat(file.fileno()).st_size
+        pieces = (file.read(min(PIECE_BYTES, size - at)) for at in range(0, size, PIECE_BYTES))
+        return gathered(pieces, held, self._max_bytes, piece_bytes=PIECE_BYTES, expected_bytes=size)
 
 
 def _path(reference: str) -> str:

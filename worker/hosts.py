@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from socket import getaddrinfo
 from typing import Final
 
@@ -23,6 +22,7 @@ from producer.network import (
     guarded_client,
     retry_after_s,
 )
+from worker.held import Held, gathered
 from worker.refused import Refused
 
 MAX_REDIRECTS: Final = 5
@@ -33,6 +33,8 @@ MAX_TRIES: Final = 6
 #: Seconds, at most, before the second try; doubled with each try, up to the longest.
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 4.0
+#: Bytes that are read at once, at most.
+PIECE_BYTES: Final = 1 << 16
 #: Bytes of a redirect's body that are worth reading to use the connection again.
 DRAINED_BYTES: Final = 1 << 16
 
@@ -66,26 +68,30 @@ class Hosts:
         self._closed.set()
         self._http.close()
 
-    def get(self, url: str, deadline: float | None = None) -> bytes:
+    def get(self, url: str, held: Held) -> bytes:
         """What the host answers, in time: all tries together may take `timeout_s`.
 
-        The deadline is on the monotonic clock. Raises Refused; its message leaves out the URL.
+        It does not count what is spent waiting for room; the deadline counts all. Raises Crowded,
+        and Refused, whose message leaves out the URL.
         """
-        deadline = math.inf if deadline is None else deadline
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= held.deadline:
             about = "the deadline passed before the host was asked"
             raise Refused(ErrorCode.DEADLINE_EXCEEDED, about)
-        limit = time.monotonic() + self._timeout_s
+        began = time.monotonic()
         for tries in range(1, MAX_TRIES + 1):
             try:
-                return self._try(url, min(limit, deadline))
+                return self._try(url, began, held)
             except _Passing as error:
-                trouble = error
+                # Without its traceback, which still has what was read.
+                trouble = _Passing(str(error), error.asked_s)
             # What the host asks for, and full jitter: many are refused at the same moment.
             pause_s = trouble.asked_s + random.uniform(0.0, _longest_pause_s(tries))
-            self._check_time(tries, trouble, pause_s, limit, deadline)
+            self._check_time(tries, trouble, pause_s, self._limit(began, held), held.deadline)
             self._closed.wait(pause_s)
         raise AssertionError("the last try returns or raises")
+
+    def _limit(self, began: float, held: Held) -> float:
+        return began + self._timeout_s + held.waited_s
 
     def _check_time(
         self, tries: int, trouble: _Passing, pause_s: float, limit: float, deadline: float
@@ -101,8 +107,8 @@ class Hosts:
         if spent:
             raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
 
-    def _try(self, url: str, ends: float) -> bytes:
-        self._time_limit.ends = ends
+    def _try(self, url: str, began: float, held: Held) -> bytes:
+        ends = self._time_limit.ends = min(self._limit(began, held), held.deadline)
         # Half of what is left: a host that says nothing leaves time to ask it again, while one
         # that makes progress may go on until the end.
         silence_s = max(0.0, ends - time.monotonic()) / 2
@@ -111,8 +117,14 @@ class Hosts:
             response = self._open(self._http.build_request("GET", url, timeout=timeout))
             try:
                 _check_status(response)
-                self._check_headers(response)
-                return bounded(response.iter_raw(), self._max_bytes)
+                expected = self._expected_bytes(response)
+                return gathered(
+                    self._pieces(response, began, held),
+                    held,
+                    self._max_bytes,
+                    piece_bytes=PIECE_BYTES,
+                    expected_bytes=expected,
+                )
             finally:
                 response.close()
         except UrlBlocked as error:
@@ -131,15 +143,22 @@ class Hosts:
                 raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
             raise _Passing(str(error) or type(error).__name__) from None
 
-    def _check_headers(self, response: httpx.Response) -> None:
-        """Raises Refused for what need not be read, or should not."""
+    def _pieces(self, response: httpx.Response, began: float, held: Held) -> Iterator[bytes]:
+        pieces = response.iter_raw()
+        while True:
+            # Before each, room may have been waited for.
+            self._time_limit.ends = min(self._limit(began, held), held.deadline)
+            yield next(pieces, b"")
+
+    def _expected_bytes(self, response: httpx.Response) -> int | None:
+        """What the host announces; raises Refused for what need not be read, or should not."""
         if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             # A few bytes become gigabytes; images are compressed already.
             about = "the host compresses the image once more, though it was asked not to"
             raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
         announced = response.headers.get("Content-Length", "")
-        if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
-            raise too_large(self._max_bytes)
+        # What the network gives is cut off where that ends, or ends with an error before.
+        return int(announced[:20]) if announced.isdecimal() else None
 
     def _open(self, request: httpx.Request) -> httpx.Response:
         """The response, redirects followed."""
@@ -158,21 +177,6 @@ class _Passing(Exception):
     def __init__(self, message: str, asked_s: float = 0.0) -> None:
         super().__init__(message)
         self.asked_s = asked_s
-
-
-def bounded(pieces: Iterable[bytes], max_bytes: int) -> bytes:
-    """All in one; raises Refused as soon as it is too much."""
-    data = bytearray()
-    for piece in pieces:
-        data += piece
-        if len(data) > max_bytes:
-            raise too_large(max_bytes)
-    return bytes(data)
-
-
-def too_large(max_bytes: int) -> Refused:
-    """What every image with more bytes than this ends with."""
-    return Refused(ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes:,} bytes")
 
 
 def host_of(url: str) -> str:

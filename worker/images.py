@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from PIL import Image
@@ -19,15 +18,12 @@ from worker import directory
 from worker.headers import Header, check_size, read_header
 from worker.plugins import open_image
 from worker.refused import Refused
-from worker.room import Room
+from worker.room import CORES, ROOM_BYTES, Room
 
-_CORES: Final = os.cpu_count() or 1
 #: Images being decoded at once: more than the cores would only hold more memory.
-_decoding = threading.BoundedSemaphore(_CORES)
-#: Bytes for all images that are being decoded in this process: a photo of 12 megapixels for each
-#: core. An image that needs more by itself waits until it is alone.
-ROOM_BYTES: Final = max(512, 64 * _CORES) * 1024 * 1024
-_room = Room(ROOM_BYTES)
+_decoding = threading.BoundedSemaphore(CORES)
+#: For who says no other: an image that needs more by itself waits until it is alone.
+_ROOM: Final = Room(ROOM_BYTES)
 
 #: Pixels that are converted at once where that takes several copies.
 STRIP_PIXELS: Final = 1 << 19
@@ -57,6 +53,7 @@ class Decoder:
     resample: int
     max_pixels: int
     draft: int = 0
+    room: Room = field(default=_ROOM, compare=False)
 
     def decode(self, encoded: bytes) -> bytes:
         """RGB as uint8, rows of pixels, size * size * 3 bytes; raises Refused.
@@ -85,7 +82,7 @@ class Decoder:
             check_size(*image.size, self.max_pixels)
             if self.draft:
                 image.draft(None, (self.draft * self.size,) * 2)
-            with _room.of(_needed_bytes(image, header)), _decoding:
+            with self.room.of(_needed_bytes(image, header)), _decoding:
                 try:
                     return self._pixels(image)
                 finally:

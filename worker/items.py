@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from producer import contract
 from producer.contract import (
+    MAX_DEADLINE_S,
     MAX_TEXT_CHARS,
     MAX_TEXTS_CHARS,
     ErrorCode,
@@ -21,8 +22,6 @@ from producer.contract import (
 from worker.engine.request import GenerationOptions
 from worker.refused import Refused
 
-#: Seconds that a deadline may lie ahead: a year.
-LONGEST_S = 366 * 24 * 3600.0
 #: What an item of a task must have, and what it may have besides. Its image is told apart below.
 NEEDED = {
     Task.CAPTION: (),
@@ -95,7 +94,7 @@ def read_terms(options: Any, interactive: bool) -> Terms:
         if left_s <= 0:
             raise Refused(ErrorCode.DEADLINE_EXCEEDED, f"begun {-left_s:.1f} s after its deadline")
         # Whoever gave milliseconds waits for ever, and no longer than clocks can say.
-        deadline = time.monotonic() + min(left_s, LONGEST_S)
+        deadline = time.monotonic() + min(left_s, MAX_DEADLINE_S)
     return Terms(GenerationOptions(**generation), deadline, interactive)
 
 

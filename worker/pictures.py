@@ -14,6 +14,7 @@ from worker.engine.protocol import EngineInfo, ModelInfo
 from worker.fetch import Fetched, Fetcher
 from worker.images import Decoder
 from worker.refused import Refused
+from worker.room import ROOM_BYTES, Room
 
 
 class Wanted(NamedTuple):
@@ -41,12 +42,15 @@ class Pictures:
         info: EngineInfo,
         max_pixels: int,
         draft: int = 0,
+        room_bytes: int = ROOM_BYTES,
     ) -> None:
         self._fetcher = fetcher
         self._engine = engine
         self._info = info
+        # One room for all models: `room_bytes` are what decoding may take.
+        room = Room(room_bytes)
         self._decoders = {
-            model: Decoder(model.image_size, model.resample, max_pixels, draft)
+            model: Decoder(model.image_size, model.resample, max_pixels, draft, room)
             for model in info.models
         }
 
@@ -75,13 +79,14 @@ class Pictures:
             else:
                 missing.setdefault(one.reference, []).append(one)
         fetched = self._fetcher.fetch(list(missing), deadline)
-        for sharers, image in zip(missing.values(), fetched, strict=True):
-            yield from self._prepare(sharers, image)
+        for sharers in missing.values():
+            # Not kept in a variable: an image must be gone before the next is waited for.
+            yield from self._prepare(sharers, next(fetched))
 
     def again(self, wanted: Wanted, deadline: float | None = None) -> Picture | Refused:
         """With pixels, whatever the engine has."""
-        (fetched,) = self._fetcher.fetch([wanted.reference], deadline)
-        return next(picture for _, picture in self._prepare([wanted], fetched))
+        fetched = self._fetcher.fetch([wanted.reference], deadline)
+        return next(picture for _, picture in self._prepare([wanted], next(fetched)))
 
     def _held(self, wanted: Iterable[Wanted]) -> set[Wanted]:
         """Those whose features are at hand; only of blobs is the hash known without a look."""

@@ -7,20 +7,23 @@ read at all. fsspec and the packages of the stores are imported when the first i
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from config.stores import PACKAGES, REFERENCE, beginning
 from producer.contract import ErrorCode
-from worker.hosts import too_large
+from worker.held import Held, gathered
 from worker.refused import Refused
 
 #: Seconds to connect to a store.
 CONNECT_S: Final = 5.0
+#: Bytes that are read at once: more than most images have.
+PIECE_BYTES: Final = 4 << 20
+#: What that takes: a store's package joins what it has read.
+READING_BYTES: Final = 2 * PIECE_BYTES
 #: What the packages say, each in its own way, where there are no credentials, or wrong ones.
 _NO_CREDENTIALS: Final = re.compile(r"Credential|Unauthori[sz]ed|Forbidden|Authentication")
 
@@ -52,28 +55,24 @@ class Stores:
         with self._lock:
             self._systems.clear()
 
-    def get(self, reference: str, deadline: float | None = None) -> bytes:
-        """The object, in time; the deadline is on the monotonic clock.
+    def get(self, reference: str, held: Held) -> bytes:
+        """The object, in time, which does not count what is spent waiting for room.
 
-        Raises Refused; its message leaves out the reference, and whatever the store said: that may
-        hold the address that was asked, with a signature.
+        Raises Crowded, and Refused, whose message leaves out the reference, and whatever the store
+        said: that may hold the address that was asked, with a signature.
         """
         self._check_allowed(reference)
-        deadline = math.inf if deadline is None else deadline
-        left_s = min(self._timeout_s, deadline - time.monotonic())
-        if left_s <= 0:
+        if time.monotonic() >= held.deadline:
             about = "the deadline passed before the store was asked"
             raise Refused(ErrorCode.DEADLINE_EXCEEDED, about)
+        pieces = self._pieces(reference, held)
         try:
-            data = self._read(reference, left_s)
+            return gathered(pieces, held, self._max_bytes, piece_bytes=READING_BYTES)
         except TimeoutError:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= held.deadline:
                 raise Refused(ErrorCode.DEADLINE_EXCEEDED, "cut short by the deadline") from None
             about = f"not complete after {self._timeout_s:g} s"
             raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
-        if len(data) > self._max_bytes:
-            raise too_large(self._max_bytes)
-        return data
 
     def _check_allowed(self, reference: str) -> None:
         found = REFERENCE.fullmatch(reference)
@@ -85,11 +84,25 @@ class Stores:
             about = "a key has no empty part, and none that is . or .., and no ::"
             raise Refused(ErrorCode.IMAGE_BLOCKED, about)
 
-    def _read(self, reference: str, left_s: float) -> bytes:
+    def _pieces(self, reference: str, held: Held) -> Iterator[memoryview]:
+        limit = time.monotonic() + self._timeout_s - held.waited_s
+        piece = memoryview(b"")
+        read = 0
+        while not read or len(piece) == PIECE_BYTES:
+            # Each begins with the last byte of the one before: to ask behind the end is an error.
+            again = min(read, 1)
+            start = read - again
+            # One byte more than is allowed tells that it is too large, without the rest.
+            end = min(start + PIECE_BYTES, self._max_bytes + 1)
+            left_s = min(limit + held.waited_s, held.deadline) - time.monotonic()
+            piece = memoryview(self._read(reference, start, end, left_s))
+            read = start + len(piece)
+            yield piece[again:]
+
+    def _read(self, reference: str, start: int, end: int, left_s: float) -> bytes:
         kind, _, path = reference.partition("://")
         system = self._system(kind)
-        # One byte more than is allowed tells that it is too large, without the rest.
-        reading = system._cat_file(path, start=0, end=self._max_bytes + 1)
+        reading = system._cat_file(path, start=start, end=end)
         # fsspec's own way to wait looks at its time once a second, and leaves the rest running.
         future = asyncio.run_coroutine_threadsafe(_within(reading, left_s), system.loop)
         try:

@@ -59,7 +59,8 @@ _bearer = HTTPBearer(
 )
 
 
-def _caller_of(request: Request, _: Annotated[object, Security(_bearer)]) -> Caller:
+async def _caller_of(request: Request, _: Annotated[object, Security(_bearer)]) -> Caller:
+    # Asynchronous: FastAPI calls others in a thread.
     caller: Caller = request.state.caller
     return caller
 

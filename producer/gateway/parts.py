@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from ..aio import AsyncClient
 from ..api_keys import ApiKeys
 from .hubs import Hubs
+from .keyring import Keyring
 from .looks import Looks
 from .metrics import Metrics
 from .notes import Notes
@@ -25,6 +26,8 @@ class Gateway:
     client: AsyncClient
     #: Calls of it wait for Redis: make them in a thread.
     keys: ApiKeys
+    #: What it knows of them, for requests and for the page.
+    keyring: Keyring
     metrics: Metrics
     notes: Notes = field(default_factory=Notes)
     looks: Looks = field(default_factory=Looks)
@@ -33,11 +36,11 @@ class Gateway:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def gateway_of(request: Request) -> Gateway:
+async def gateway_of(request: Request) -> Gateway:
     """The parts of the gateway that answers a request."""
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
-#: For the routes.
+#: For the routes. Asynchronous, though nothing is awaited: FastAPI calls others in a thread.
 GatewayDependency = Annotated[Gateway, Depends(gateway_of)]

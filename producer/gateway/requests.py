@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from ..contract import (
-    MAX_KEEP_S,
+    MAX_DEADLINE_S,
     MAX_TEXT_CHARS,
     MAX_TEXTS,
     MAX_TEXTS_CHARS,
@@ -27,8 +27,6 @@ from ..contract import (
 
 #: Characters of a webhook's URL at most.
 MAX_WEBHOOK_CHARS: Final = 2048
-#: Seconds that a deadline may lie ahead.
-MAX_DEADLINE_S: Final = float(MAX_KEEP_S)
 #: Of the examples.
 _IMAGE: Final = "https://images.example.com/cat.jpg"
 

@@ -7,10 +7,10 @@ from typing import Any, Literal, Self
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..contract import MAX_KEEP_S, RESULT_TTL_S
+from ..contract import MAX_DEADLINE_S, MAX_KEEP_S, RESULT_TTL_S
 from .access import OUTER_ID
 from .problems import Problem
-from .requests import MAX_DEADLINE_S, JobOptions, WebhookUrl
+from .requests import JobOptions, WebhookUrl
 
 
 class BatchTerms(JobOptions):

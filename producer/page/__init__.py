@@ -10,20 +10,15 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..contract import MAX_BLOB_BYTES
-from ..threads import Threads
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from ..gateway.parts import Gateway
-
-Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 #: Where it is.
 PATH: Final = "/ui"
@@ -46,7 +41,6 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
     import gradio
     from starlette.routing import Mount, Route
 
-    from ..gateway.keyring import Keyring
     from .batches import download
     from .gate import Gate
     from .layout import PALETTE, STYLE, build
@@ -76,30 +70,13 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
     page = mounted.app
     page.router.routes.insert(0, Route("/results/{file}", download(gateway.client)))  # type: ignore[attr-defined]
 
-    threads, url = Threads(), gateway.settings.redis_url
-    keyring = Keyring(gateway.keys, threads, url)
     page.add_middleware(  # type: ignore[attr-defined]
         Gate,
-        sessions=Sessions(keyring.name_of),
+        sessions=Sessions(gateway.keyring.name_of),
         open_as=gateway.settings.page_open_as,
         files=files,
         stopping=gateway.stopping,
     )
-    app.router.lifespan_context = _closing(app.router.lifespan_context, threads)
-
-
-def _closing(lifespan: Lifespan, threads: Threads) -> Lifespan:
-    """The application's life, and at its end that of our threads."""
-
-    @asynccontextmanager
-    async def run(app: FastAPI) -> AsyncIterator[Any]:
-        async with lifespan(app) as state:
-            try:
-                yield state
-            finally:
-                await threads.close(then=lambda: None)
-
-    return run
 
 
 @cache

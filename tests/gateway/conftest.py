@@ -91,10 +91,20 @@ def kept_keys(redis_server: str) -> _Kept:
         return _Kept(made, {key: connection.dump(key) for key in kept})
 
 
+@pytest.fixture
+def redis_url(redis_server: str, request: pytest.FixtureRequest) -> str:
+    """An empty Redis. The gateway that tests share has one of its own: it sends all webhooks that
+    it finds, also those of tests that do so themselves."""
+    url = _shared(redis_server) if "gateway" in request.fixturenames else redis_server
+    with redis.Redis.from_url(url) as connection:
+        connection.flushdb()
+    return url
+
+
 # Not for the whole run: other packages' tests do not need it.
 @pytest.fixture(scope="package")
 def gateway_url(redis_server: str, kept_keys: _Kept) -> Iterator[str]:
-    with running_gateway(redis_server, settings=SETTINGS) as url:
+    with running_gateway(_shared(redis_server), settings=SETTINGS) as url:
         yield url
 
 

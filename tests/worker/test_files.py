@@ -11,6 +11,7 @@ import pytest
 
 from producer.contract import ErrorCode
 from worker.files import Files
+from worker.held import EncodedRoom
 from worker.refused import Refused
 
 BLOCKED = ErrorCode.IMAGE_BLOCKED
@@ -38,7 +39,7 @@ def code(root: Path) -> Callable[[str], ErrorCode]:
 
     def read(reference: str) -> ErrorCode:
         with pytest.raises(Refused) as raised:
-            Files(root, MAX_BYTES).get(reference)
+            Files(root, MAX_BYTES).get(reference, EncodedRoom(1 << 20).for_due())
         assert str(root) not in str(raised.value)
         return raised.value.code
 
@@ -62,18 +63,23 @@ def code(root: Path) -> Callable[[str], ErrorCode]:
 )
 def test_a_file_under_the_root_is_read(root: Path, reference: str) -> None:
     files = Files(root, MAX_BYTES)
-    assert files.get(reference.replace("{root}", str(root))) == b"an image"
+    assert (
+        files.get(reference.replace("{root}", str(root)), EncodedRoom(1 << 20).for_due())
+        == b"an image"
+    )
 
 
 def test_a_name_that_is_no_text_is_read(root: Path) -> None:
     Path(os.fsdecode(bytes(root) + b"/\xff.png")).write_bytes(b"an image")
-    assert Files(root, MAX_BYTES).get("file:%FF.png") == b"an image"
+    assert Files(root, MAX_BYTES).get("file:%FF.png", EncodedRoom(1 << 20).for_due()) == b"an image"
 
 
 def test_the_root_may_be_a_link(root: Path) -> None:
     link = root.parent / "link"
     link.symlink_to(root)
-    assert Files(link, MAX_BYTES).get("file:below/link") == b"an image"
+    assert (
+        Files(link, MAX_BYTES).get("file:below/link", EncodedRoom(1 << 20).for_due()) == b"an image"
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,7 +151,7 @@ def test_a_pipe_does_not_hang(root: Path, code: Callable[[str], ErrorCode]) -> N
 @pytest.mark.parametrize("name", ["zero", "tty", "random"])
 def test_a_device_is_not_read(name: str) -> None:
     with pytest.raises(Refused, match="no regular file"):
-        Files(Path("/dev"), MAX_BYTES).get(f"file:{name}")
+        Files(Path("/dev"), MAX_BYTES).get(f"file:{name}", EncodedRoom(1 << 20).for_due())
 
 
 def test_a_file_that_is_too_large_is_refused(root: Path, code: Callable[[str], ErrorCode]) -> None:
@@ -156,7 +162,7 @@ def test_a_file_that_is_too_large_is_refused(root: Path, code: Callable[[str], E
 
 def test_nobody_may_read_without_a_root() -> None:
     with pytest.raises(Refused, match="BLIPLINE_IMAGE_ROOT") as raised:
-        Files(None, MAX_BYTES).get("file:/etc/hostname")
+        Files(None, MAX_BYTES).get("file:/etc/hostname", EncodedRoom(1 << 20).for_due())
     assert raised.value.code is BLOCKED
 
 
@@ -184,7 +190,7 @@ def test_what_becomes_a_link_after_the_check_does_not_lead_out(root: Path) -> No
     for _ in range(3000):
         for reference in ("file:dir/secret", "file:dir.png"):
             try:
-                seen.add(files.get(reference))
+                seen.add(files.get(reference), EncodedRoom(1 << 20).for_due())
             except Refused as error:
                 seen.add(error.code.value.encode())
     stop.set()
