@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import redis
 
@@ -27,6 +27,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 #: Seconds for a process to come up: importing torch from a cold disk takes most of it.
 START_S: Final = 120.0
 STOP_S: Final = 30.0
+#: How the line begins that a gateway prints when it takes requests.
+_LISTENS: Final = "gateway: "
 
 
 class StackError(Exception):
@@ -45,6 +47,17 @@ class Worker:
     process: subprocess.Popen[bytes]
     #: Where its engine listens.
     run_dir: Path
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway."""
+
+    #: Where it is reached.
+    address: str
+    process: subprocess.Popen[bytes]
+    #: What it said so far, on stdout and stderr.
+    log: Path
 
 
 def free_port() -> int:
@@ -104,22 +117,38 @@ def running_worker(
 @contextmanager
 def running_gateway(
     redis_url: str,
-    port: int | None = None,
+    port: int = 0,
     settings: Mapping[str, str] | None = None,
     command: Sequence[str] = ("-m", "producer.cli", "gateway"),
 ) -> Iterator[str]:
-    """The gateway on the loopback interface; yields its address."""
-    port = port or free_port()
+    """The gateway on the loopback interface, ready; yields its address."""
+    with listening_gateway(redis_url, port, settings, command) as gateway:
+        ready = f"{gateway.address}/readyz"
+        _wait_until(lambda: _serves(ready), gateway.process, "the gateway")
+        yield gateway.address
+
+
+@contextmanager
+def listening_gateway(
+    redis_url: str,
+    port: int = 0,
+    settings: Mapping[str, str] | None = None,
+    command: Sequence[str] = ("-m", "producer.cli", "gateway"),
+) -> Iterator[Gateway]:
+    """The same as soon as it takes requests, whether or not its Redis answers; port 0: any."""
     environment = {
         **os.environ,
         "BLIPLINE_REDIS_URL": redis_url,
         "BLIPLINE_GATEWAY_PORT": str(port),
         **(settings or {}),
     }
-    address = f"http://127.0.0.1:{port}"
-    with _running("the gateway", [sys.executable, *command], environment) as process:
-        _wait_until(lambda: _serves(f"{address}/readyz"), process, "the gateway")
-        yield address
+    with (
+        tempfile.NamedTemporaryFile(prefix="blipline-gateway-") as log,
+        _running("the gateway", [sys.executable, *command], environment, log=log) as process,
+    ):
+        said = Path(log.name)
+        _wait_until(lambda: _address(said) is not None, process, "the gateway")
+        yield Gateway(_address(said) or "", process, said)
 
 
 @contextmanager
@@ -141,13 +170,18 @@ def running_flower(redis_url: str, port: int | None = None) -> Iterator[str]:
 
 @contextmanager
 def _running(
-    name: str, command: list[str], environment: Mapping[str, str], *, quiet: bool = True
+    name: str,
+    command: list[str],
+    environment: Mapping[str, str],
+    *,
+    quiet: bool = True,
+    log: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is told to end, and waited for, when the block is left.
 
-    Its output goes to stderr, or, when quiet, is shown only if it does not come up.
+    Its output goes to stderr, or, when quiet, into a file, which is shown if it does not come up.
     """
-    with tempfile.TemporaryFile() as log:
+    with log or tempfile.TemporaryFile() as log:
         output = log if quiet else None
         process = subprocess.Popen(
             command,
@@ -196,6 +230,14 @@ def _answers(client: redis.Redis) -> bool:
         return bool(client.ping())
     except redis.ConnectionError:
         return False
+
+
+def _address(log: Path) -> str | None:
+    """Where a gateway says that it listens; None where it has said nothing yet."""
+    for line in log.read_text(errors="replace").splitlines():
+        if line.startswith(_LISTENS):
+            return line.removeprefix(_LISTENS)
+    return None
 
 
 def _serves(url: str) -> bool:

@@ -7,7 +7,7 @@ import copy
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Answer = TypeVar("Answer")
 
@@ -57,7 +57,7 @@ class Attendant(ABC, Generic[Answer]):
                 found.set_result(error)
 
 
-Kind = TypeVar("Kind", bound=Attendant[object])
+Kind = TypeVar("Kind", bound=Attendant[Any])
 
 
 class OnEachLoop(Generic[Kind]):

@@ -28,6 +28,7 @@ task         an item has                      its result has
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -294,10 +295,17 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     sentences = []
     for problem in error.errors(include_url=False):
         name = ".".join(map(str, problem["loc"])) or model.__name__.lower()
-        if problem["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            sentences.append(f"{name}: no such name; there are {known}")
-        else:
-            about = problem["msg"].removeprefix("Value error, ").lower()
-            sentences.append(f"{name}={problem['input']!r:.200}: {about}")
+        known = ", ".join(model.model_fields)
+        more = f"; there are {known}" if problem["type"] == "extra_forbidden" else ""
+        sentences.append(sentence(name, problem) + more)
     return "; ".join(sentences)
+
+
+def sentence(name: str, error: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors says of what stands under a name."""
+    if error["type"] == "extra_forbidden":
+        return f"{name}: no such name"
+    if error["type"] == "missing":
+        return f"{name}: is missing"
+    about = str(error["msg"]).removeprefix("Value error, ").lower()
+    return f"{name}={error.get('input')!r:.100}: {about}"

@@ -27,19 +27,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from .guard import AddressBlocked, Guard, is_public
-
-__all__ = [
-    "AddressBlocked",
-    "Guard",
-    "HostUnknown",
-    "Resolve",
-    "TimeLimit",
-    "UrlBlocked",
-    "guarded_client",
-    "is_public",
-    "retry_after_s",
-]
+from .guard import AddressBlocked, Guard
 
 #: What a resolver says of names that do not exist; all else that it says may pass.
 _NO_SUCH_NAME: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
@@ -100,6 +88,14 @@ def guarded_client(
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": "blipline", **(headers or {})},
     )
+
+
+def host_of(url: str) -> str:
+    """The host that a URL names, for turns and logs; empty where it names none."""
+    try:
+        return httpx.URL(url).host.removesuffix(".")
+    except (httpx.InvalidURL, ValueError):
+        return ""
 
 
 def retry_after_s(value: str) -> float:

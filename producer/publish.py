@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -17,6 +16,7 @@ from .errors import IdTaken, JobUnknown, QueueFull
 from .halves import by_halves
 from .ids import parse_chunk_id
 from .ledger import Ledger
+from .memory import Memory
 from .message import sent_event, task_message
 from .patience import Patience
 from .rows import NO_NOTE, Bounds, Entry, Note, Posting, Row
@@ -25,10 +25,6 @@ from .shown import shown
 
 #: Messages sent to Redis in one round trip. Larger groups hardly publish faster.
 PIPELINE_MESSAGES: Final = 128
-#: Part of Redis's `maxmemory` from which on it takes no new work: what is open needs the rest.
-FULL_AT: Final = 0.9
-#: Seconds between two looks at how full Redis is.
-LOOK_AT_MEMORY_S: Final = 1.0
 #: Seconds between two tries at a queue that is full.
 LONGEST_PAUSE_S: Final = 0.5
 #: Whose turn a job takes that names no submitter.
@@ -92,7 +88,7 @@ class Publisher:
         self._redis = client
         self._ledger = ledger
         self._settings = settings
-        self._memory = _Memory(client)
+        self._memory = Memory(client)
         max_blob_bytes = settings.max_blob_mb << 20
         self._bounds = {
             Queue.INTERACTIVE: Bounds(settings.max_queued_interactive, max_blob_bytes),
@@ -116,7 +112,8 @@ class Publisher:
 
         What is wrong with one harms no other.
         """
-        return by_halves(self._refusals, postings) if postings else []
+        found = by_halves(self._refusals, postings)
+        return found
 
     def _refusals(self, postings: Sequence[Posting]) -> list[Exception | None]:
         queue, entries = Queue.INTERACTIVE, list[Entry]()
@@ -125,7 +122,7 @@ class Publisher:
             bounds, replicas = self._bounds[queue], self._settings.replicas
             entries.extend(self._ledger.enter(postings, bounds, replicas))
 
-        if (problem := self._no_room(enter)) is not None:
+        if postings and (problem := self._no_room(enter)) is not None:
             raise _full(problem)
         return [
             _full(self._why(entry, queue)) if entry in _NO_ROOM else _wrong(posting.row, entry)
@@ -233,34 +230,6 @@ class Publisher:
             )
         bound = self._bounds[queue].max_items
         return f"the queue {queue} holds {bound:,} items (BLIPLINE_MAX_QUEUED_{queue.upper()})"
-
-
-class _Memory:
-    """Notices in time that Redis has little memory left."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._redis = client
-        self._look_at = 0.0
-        self._problem: str | None = None
-
-    def problem(self) -> str | None:
-        """Why Redis should take no more, as of a moment ago."""
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_AT_MEMORY_S
-            self._problem = self._look()
-        return self._problem
-
-    def _look(self) -> str | None:
-        try:
-            memory: dict[str, Any] = self._redis.info("memory")
-        except redis.exceptions.NoPermissionError:
-            # Not every user may ask. Then it is full when it says so.
-            return None
-        used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
-        if not most or used < FULL_AT * most:
-            return None
-        return f"Redis holds {used >> 20:,} of {most >> 20:,} MiB (its `maxmemory`)"
 
 
 def _when_room(act: Callable[[], str | None]) -> str | None:

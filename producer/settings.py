@@ -91,12 +91,16 @@ class ClientSettings(BaseSettings):
 
 
 def _sentences(error: ValidationError) -> str:
-    prefix = ClientSettings.model_config["env_prefix"]
-    return "; ".join(
-        f"{prefix}{'.'.join(map(str, problem['loc'])).upper()}={_shown(problem['input'])!r}: "
-        f"{problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
-    )
+    return "; ".join(_sentence(problem) for problem in error.errors())
+
+
+def _sentence(problem: Any) -> str:
+    about = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        # It is about several settings: the input is all of them, passwords included.
+        return about
+    name = ClientSettings.model_config["env_prefix"] + ".".join(map(str, problem["loc"])).upper()
+    return f"{name}={_shown(problem['input'])!r}: {about}"
 
 
 def _shown(value: Any) -> Any:

@@ -21,6 +21,8 @@ PAGE_JOBS: Final = 64
 
 #: A call that submits one job by the client that it is given.
 Call = Callable[[Client], Job[Any]]
+#: One that waits to be made, and who waits for it.
+_Waiting = tuple[Call, asyncio.Future[Job[Any] | Exception]]
 #: Makes calls: what each returns or raises, in their order.
 SubmitAll = Callable[[Sequence[Call]], Awaitable[list[Job[Any] | Exception]]]
 
@@ -37,7 +39,7 @@ class Together(Attendant[Job[Any]]):
     def __init__(self, submit_all: SubmitAll) -> None:
         super().__init__()
         self._submit_all = submit_all
-        self._waiting: deque[tuple[Call, asyncio.Future[Job[Any] | Exception]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
 
     def add(self, call: Call) -> asyncio.Future[Job[Any] | Exception]:
         """The job, or what was raised. Cancelled before it is begun, it is not submitted."""
@@ -52,12 +54,13 @@ class Together(Attendant[Job[Any]]):
                 if not found.done():
                     found.set_result(answer)
 
-    def _next(self) -> list[tuple[Call, asyncio.Future[Job[Any] | Exception]]]:
-        page = []
+    def _next(self) -> list[_Waiting]:
+        page: list[_Waiting] = []
         while self._waiting and len(page) < PAGE_JOBS:
-            one = self._waiting.popleft()
-            if not one[1].done():
-                page.append(one)
+            call, found = self._waiting.popleft()
+            # Who gave up submits nothing.
+            if not found.done():
+                page.append((call, found))
         return page
 
 

@@ -53,8 +53,9 @@ class Watcher(Attendant[Look]):
             began = self._loop.time()
             if page := self._due(began):
                 await self._look(page)
-                # However many wait: looking takes half of the time at most.
-                await asyncio.sleep(self._loop.time() - began)
+                # However many wait, looking takes half of the time at most. But a Redis that stood
+                # still owes nobody as long a pause again.
+                await asyncio.sleep(min(self._loop.time() - began, LONGEST_PAUSE_S))
 
     def _put(self, waiter: _Waiter, pause_s: float) -> None:
         due = self._loop.time() + pause_s

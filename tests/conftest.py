@@ -21,6 +21,10 @@ from producer import Client
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Stores a chunk's results as a worker does.
+Finish = Callable[[str, list[dict[str, Any]]], None]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_from_outside() -> None:
     """What the developer's shell says of Blipline must not change what a test sees."""
@@ -58,7 +62,7 @@ def client(redis_url: str) -> Iterator[Client]:
 
 
 @pytest.fixture
-def finish(redis_url: str) -> Iterator[Callable[[str, list[dict[str, Any]]], None]]:
+def finish(redis_url: str) -> Iterator[Finish]:
     """Stores a chunk's results as a worker does: `finish(task_id, results)`."""
     app = Celery("tests", set_as_current=False)
     app.conf.update(celery_settings(WorkerSettings(redis_url=redis_url)))

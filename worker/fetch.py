@@ -4,7 +4,7 @@ stores, files under one root.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from functools import partial
@@ -17,14 +17,15 @@ import redis
 from config.stores import is_store
 from producer import contract
 from producer.contract import ErrorCode
+from producer.guard import Guard
 from producer.keys import Keys
-from producer.network import Guard, Resolve
+from producer.network import Resolve, host_of
 from producer.shown import shown
 from producer.turns import Turns
 from worker.blobs import Blobs
 from worker.files import Files
 from worker.held import Crowded, EncodedRoom, Fetched, Held
-from worker.hosts import Hosts, host_of
+from worker.hosts import Hosts
 from worker.line import Line
 from worker.refused import Refused
 from worker.room import ROOM_BYTES
@@ -74,7 +75,7 @@ class Fetcher:
         self._hosts.close()
         self._stores.close()
 
-    def fetch(self, references: Sequence[str], deadline: float | None = None) -> Iterator[Fetched]:
+    def fetch(self, references: Sequence[str], deadline: float | None = None) -> Generator[Fetched]:
         """The bytes behind each reference, in order: those from elsewhere side by side, blobs
         page by page. Who asks for the next one has used the last.
 
@@ -98,7 +99,7 @@ class Fetcher:
     def _begin(self, reference: str, held: Held) -> Future[Fetched | Crowded]:
         stored = is_store(reference)
         get = partial(self._stores.get if stored else self._hosts.get, reference, held)
-        host = store_of(reference) if stored else host_of(reference)
+        host = store_of(reference) if stored else host_of(reference) or reference
         return self._turns.submit(host, partial(_guarded, reference, get))
 
     def _near(self, reference: str, held: Held) -> Iterator[Fetched]:

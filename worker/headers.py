@@ -7,34 +7,21 @@ GIF of fifty bytes makes it fill four gigabytes. So a file is looked through her
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from producer.contract import ErrorCode
-from worker import directory
+from worker import tiff
+from worker.bounds import check_size, overdone
+from worker.gif import check_gif
+from worker.jpeg import check_jpeg
 from worker.refused import Refused
 
 #: Formats that are decoded; Pillow knows many more, each a door of its own. A JPEG with more
 #: pictures behind it (MPO) is taken for its first.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
-#: Pixels of one side: the table that resizing makes has 32 bytes for each.
-MAX_SIDE: Final = 1_000_000
-
-#: Bytes before the first picture of a GIF, and blocks there: Pillow joins comments one by one.
-GIF_BYTES: Final = 1 << 20
-GIF_BLOCKS: Final = 1 << 14
-#: Bytes before the pixels of a JPEG, among them what belongs to no segment, and segments.
-JPEG_BYTES: Final = 16 << 20
-JPEG_JUNK: Final = 1 << 16
-JPEG_SEGMENTS: Final = 1024
-#: Tables and Photoshop segments of a JPEG: each is taken apart in Python.
-JPEG_TABLES: Final = 64
-#: Pixels times scans of a JPEG: each scan goes over all pixels, even if it says nothing.
-JPEG_WORK: Final = 2_000_000_000
-#: Scans that any JPEG may have.
-JPEG_SCANS: Final = 24
 #: Chunks of a PNG, and those that are not pixels: each may unpack to a megabyte.
 PNG_CHUNKS: Final = 1 << 16
 PNG_OTHERS: Final = 1024
@@ -62,66 +49,8 @@ def read_header(data: bytes, max_pixels: int) -> Header:
     raise Refused(ErrorCode.IMAGE_INVALID, about)
 
 
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raises Refused for more than is decoded."""
-    if width * height > max_pixels:
-        raise Refused(
-            ErrorCode.IMAGE_TOO_LARGE,
-            f"the image has {width} x {height} pixels; at most {max_pixels:,} are decoded",
-        )
-    if max(width, height) > MAX_SIDE:
-        about = f"the image has {width} x {height} pixels; a side may have {MAX_SIDE:,}"
-        raise Refused(ErrorCode.IMAGE_TOO_LARGE, about)
-
-
-def _overdone(what: str) -> Refused:
-    return Refused(ErrorCode.IMAGE_INVALID, f"the file has more {what} than an image needs")
-
-
 def _jpeg(found: str, data: bytes, max_pixels: int) -> Header:
-    frames = tables = pixels = start = 0
-    progressive = False
-    for marker, at in _jpeg_segments(data):
-        start = at
-        if marker in _JPEG_FRAMES:
-            frames += 1
-            progressive |= marker in (0xC2, 0xC6, 0xCA, 0xCE)
-            height, width = struct.unpack_from(">HH", data.ljust(at + 9, b"\0"), at + 5)
-            check_size(width, height, max_pixels)
-            pixels = width * height
-        tables += marker in (0xDB, 0xED)
-        if frames > 1 or tables > JPEG_TABLES:
-            raise _overdone("tables")
-    scans = data.count(b"\xff\xda", start)
-    if scans > JPEG_SCANS and scans * pixels > JPEG_WORK:
-        raise _overdone("scans")
-    return Header(found, progressive or scans > 1)
-
-
-_JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xDE}
-#: Markers with no length after them.
-_JPEG_BARE: Final = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment before the pixels, as Pillow finds them."""
-    at, junk, segments = 2, 0, 0
-    while (place := data.find(b"\xff", at)) >= 0 and place + 1 < len(data):
-        junk += place - at
-        marker = data[place + 1]
-        at = place + 1
-        if marker in (0x00, 0xFF):
-            junk += 1
-        else:
-            segments += 1
-            at += 1
-            if marker not in _JPEG_BARE:
-                yield marker, place
-                at += max(2, int.from_bytes(data[at : at + 2], "big"))
-        if junk > JPEG_JUNK or segments > JPEG_SEGMENTS or at > JPEG_BYTES:
-            raise _overdone("segments")
-        if marker == 0xDA:
-            return
+    return Header(found, progressive=check_jpeg(data, max_pixels))
 
 
 def _png(found: str, data: bytes, max_pixels: int) -> Header:
@@ -137,7 +66,7 @@ def _png(found: str, data: bytes, max_pixels: int) -> Header:
         others += kind not in (b"IDAT", b"fdAT")
         animated |= kind == b"acTL"
         if chunks > PNG_CHUNKS or others > PNG_OTHERS:
-            raise _overdone("chunks")
+            raise overdone("chunks")
         if kind == b"IEND":
             break
         at += 12 + length
@@ -160,67 +89,19 @@ def _webp(found: str, data: bytes, max_pixels: int) -> Header:
     while at + 8 <= len(data):
         chunks += 1
         if chunks > WEBP_CHUNKS:
-            raise _overdone("chunks")
+            raise overdone("chunks")
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         at += 8 + length + length % 2
     return Header(found)
 
 
 def _gif(found: str, data: bytes, max_pixels: int) -> Header:
-    across, down = struct.unpack_from("<HH", data.ljust(10, b"\0"), 6)
-    check_size(across, down, max_pixels)
-    at = _gif_picture(data)
-    if at is not None:
-        # A picture may be larger than the screen: the screen grows.
-        x, y, width, height = struct.unpack_from("<HHHH", data.ljust(at + 8, b"\0"), at)
-        check_size(max(across, x + width), max(down, y + height), max_pixels)
+    check_gif(data, max_pixels)
     return Header(found)
 
 
-def _gif_picture(data: bytes) -> int | None:
-    """Where the first picture's place and size stand; found as Pillow finds it."""
-    flags = data[10] if len(data) > 10 else 0
-    at = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
-    start, blocks = at, 0
-    while at < len(data):
-        kind = data[at]
-        at += 1
-        if kind == 0x2C:
-            return at
-        if kind == 0x3B:
-            return None
-        if kind == 0x21:
-            at, passed = _gif_extension(data, at)
-            blocks += passed
-        if at - start > GIF_BYTES or blocks > GIF_BLOCKS:
-            raise _overdone("blocks before its first picture")
-    return None
-
-
-def _gif_extension(data: bytes, at: int) -> tuple[int, int]:
-    """Where it ends, and the blocks it has."""
-    label = data[at : at + 1]
-    at, blocks = at + 1, 1
-    first = at
-    at += 1 + _byte(data, at)
-    if label == b"\xfe" and at == first + 1:
-        return at, blocks
-    if label == b"\xff" and data[first + 1 : first + 12] == b"NETSCAPE2.0":
-        at += 1 + _byte(data, at)
-    while size := _byte(data, at):
-        at += 1 + size
-        blocks += 1
-        if blocks > GIF_BLOCKS:
-            break
-    return at + 1, blocks
-
-
-def _byte(data: bytes, at: int) -> int:
-    return data[at] if at < len(data) else 0
-
-
 def _tiff(found: str, data: bytes, max_pixels: int) -> Header:
-    directory.check_tiff(data, max_pixels)
+    tiff.check_tiff(data, max_pixels)
     return Header(found)
 
 
@@ -242,7 +123,7 @@ def _ppm(found: str, data: bytes, max_pixels: int) -> Header:
         else:
             inside = True
     if len(data) > PPM_HEADER:
-        raise _overdone("bytes in its header")
+        raise overdone("bytes in its header")
     return Header(found)
 
 
@@ -261,6 +142,6 @@ _CHECKS: Final[
     ("WEBP", lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _webp),
     ("GIF", lambda data: data[:6] in (b"GIF87a", b"GIF89a"), _gif),
     ("BMP", lambda data: data.startswith(b"BM"), _as_it_is),
-    ("TIFF", lambda data: data[:4] in directory.PREFIXES + directory.BIG_PREFIXES, _tiff),
+    ("TIFF", lambda data: data[:4] in tiff.PREFIXES + tiff.BIG_PREFIXES, _tiff),
     ("PPM", lambda data: data[:2] in _PPM_KINDS, _ppm),
 )

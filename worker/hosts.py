@@ -12,9 +12,8 @@ from typing import Final
 import httpx
 
 from producer.contract import ErrorCode
+from producer.guard import AddressBlocked, Guard
 from producer.network import (
-    AddressBlocked,
-    Guard,
     HostUnknown,
     Resolve,
     TimeLimit,
@@ -177,14 +176,6 @@ class _Passing(Exception):
     def __init__(self, message: str, asked_s: float = 0.0) -> None:
         super().__init__(message)
         self.asked_s = asked_s
-
-
-def host_of(url: str) -> str:
-    """Whose turn a URL takes: its host, or the URL itself if it names none."""
-    try:
-        return httpx.URL(url).host.removesuffix(".")
-    except (httpx.InvalidURL, ValueError):
-        return url
 
 
 def _check_status(response: httpx.Response) -> None:

@@ -14,9 +14,10 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from producer.contract import ErrorCode
-from worker import directory
-from worker.headers import Header, check_size, read_header
-from worker.plugins import open_image
+from worker import tiff
+from worker.bounds import check_size
+from worker.headers import Header, read_header
+from worker.pillow import open_image
 from worker.refused import Refused
 from worker.room import CORES, ROOM_BYTES, Room
 
@@ -131,7 +132,7 @@ def _orientation(info: Mapping[Any, Any]) -> int:
     if exif is None and (raw := info.get("Raw profile type exif")):
         # As ImageMagick writes it: three lines, then hexadecimal digits.
         exif = bytes.fromhex("".join(raw.split("\n")[3:]))
-    if (turned := directory.orientation(exif or b"")) != 1:
+    if (turned := tiff.orientation(exif or b"")) != 1:
         return turned
     text = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
     xmp = text.encode(errors="replace") if isinstance(text, str) else text

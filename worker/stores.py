@@ -94,15 +94,18 @@ class Stores:
             start = read - again
             # One byte more than is allowed tells that it is too large, without the rest.
             end = min(start + PIECE_BYTES, self._max_bytes + 1)
-            left_s = min(limit + held.waited_s, held.deadline) - time.monotonic()
-            piece = memoryview(self._read(reference, start, end, left_s))
+            ends = min(limit + held.waited_s, held.deadline)
+            piece = memoryview(self._read(reference, start, end, ends))
             read = start + len(piece)
             yield piece[again:]
 
-    def _read(self, reference: str, start: int, end: int, left_s: float) -> bytes:
+    def _read(self, reference: str, start: int, end: int, ends: float) -> bytes:
+        """A part of the object, by a moment on the monotonic clock."""
         kind, _, path = reference.partition("://")
         system = self._system(kind)
         reading = system._cat_file(path, start=start, end=end)
+        # Only now: the first of a kind waits for its package.
+        left_s = ends - time.monotonic()
         # fsspec's own way to wait looks at its time once a second, and leaves the rest running.
         future = asyncio.run_coroutine_threadsafe(_within(reading, left_s), system.loop)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from importlib.util import find_spec
 
 import click
 
@@ -58,7 +59,12 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
     settings = GatewaySettings.load(gateway_host=host, gateway_port=port, redis_url=redis_url)
     listening = listen(settings)
     log_to_stderr()
-    server = Server(create_app(settings), lambda: print_line(f"gateway: {address_of(listening)}"))
+    app = create_app(settings)
+    if settings.page and find_spec("gradio") is not None:
+        from ..page import mount
+
+        mount(app, app.state.gateway)
+    server = Server(app, lambda: print_line(f"gateway: {address_of(listening)}"))
     # uvicorn answers what was asked, then sends itself the signal again: that is the end, and no
     # error.
     signal.signal(signal.SIGTERM, lambda *_: None)

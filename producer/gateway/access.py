@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..api_keys import id_of
-from ..errors import InvalidInput
+from .caller import Caller
 from .keyring import Keyring
 from .problems import Problem
 from .rates import Rates
@@ -20,49 +17,16 @@ from .rates import Rates
 #: What needs a key.
 GUARDED: Final = "/v1"
 
-#: Ids that callers choose, or are given.
-OUTER_ID: Final = r"[A-Za-z0-9._-]{1,64}"
-_OUTER_ID: Final = re.compile(OUTER_ID)
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whose request it is. Ids inside begin with the name, so nobody can reach another's."""
-
-    name: str
-    key_id: str
-
-    def job(self, outer_id: str) -> str:
-        """The id inside of a job of this caller; raises InvalidInput."""
-        return self._inner("job", outer_id)
-
-    def batch(self, outer_id: str) -> str:
-        """The id inside of a batch of this caller; raises InvalidInput."""
-        return self._inner("batch", outer_id)
-
-    def outer(self, inner_id: str) -> str:
-        """The id that the caller knows of what has this id inside."""
-        return inner_id.split(".", 2)[2]
-
-    def _inner(self, kind: str, outer_id: str) -> str:
-        if not _OUTER_ID.fullmatch(outer_id):
-            raise InvalidInput(f"id={outer_id!r:.100}: 1 to 64 letters, digits, '-', '_' or '.'")
-        return f"{self.name}.{kind}.{outer_id}"
-
-
-#: Only says in the OpenAPI description what the middleware has seen to: it comes before anything
-#: of the request's body is read.
-_bearer = HTTPBearer(
-    auto_error=False,
-    scheme_name="key",
-    description="A key that `blipline keys create NAME` printed",
-)
-
-
-async def _caller_of(request: Request, _: Annotated[object, Security(_bearer)]) -> Caller:
-    # Asynchronous: FastAPI calls others in a thread.
+def caller_of(request: Request) -> Caller:
+    """Who sent a request that needs a key; the middleware has seen to it."""
     caller: Caller = request.state.caller
     return caller
+
+
+async def _caller_of(request: Request) -> Caller:
+    # FastAPI calls in a thread what is not asynchronous.
+    return caller_of(request)
 
 
 #: For the routes.
@@ -109,7 +73,8 @@ class Access:
                 "rate_limited",
                 f"This API key may make {allowance.limit:,} requests a minute: "
                 f"try again in {wait_s} s",
-                headers={"Retry-After": str(wait_s), **allowance.headers},
+                retry_after_s=wait_s,
+                headers=allowance.headers,
             )
         return allowance.headers
 

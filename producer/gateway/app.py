@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -15,16 +14,20 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ..aio import AsyncClient
 from ..api_keys import ApiKeys
+from ..client import Client
 from ..connection import connect
 from ..keys import Keys
 from ..ledger import Ledger
 from ..threads import Threads
-from . import batches, events, health, images, jobs, methods, openapi, queues
+from . import batches, events, health, images, jobs, openapi, queues
 from .access import Access
-from .bounds import Bounds
+from .bounds import BodyBounds
+from .calls import Calls
 from .ends import Ends
-from .headers import Answers
+from .headers import AnswerHeaders
+from .hubs import Hubs
 from .keyring import Keyring
+from .looks import Looks
 from .metrics import Metrics
 from .parts import Gateway
 from .problems import Problems, add_handlers
@@ -55,21 +58,19 @@ _CORS_READ: Final = (
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """A gateway to one Redis; it connects at the first request."""
+    """A gateway to one Redis, without the page; it connects at the first request."""
     connection = connect(settings.redis_url)
     api_keys = ApiKeys(connection, Keys(settings.key_prefix))
     threads = Threads()
-    keyring = Keyring(api_keys, threads, settings.redis_url)
-    gateway = Gateway(settings, AsyncClient(settings=settings), api_keys, keyring, Metrics())
+    calls = Calls(threads, settings.redis_url)
+    gateway = _gateway(settings, Keyring(api_keys, calls))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        sender = _sender(gateway, connection)
-        sender.start()
         try:
-            yield
+            async with _webhooks(gateway, connection, api_keys):
+                yield
         finally:
-            await asyncio.to_thread(sender.stop)
             await gateway.client.close()
             await threads.close(then=connection.close)
 
@@ -83,26 +84,28 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         redoc_url=None,
     )
     app.state.gateway = gateway
-    _add_layers(app, gateway, connection, threads)
+    _add_layers(app, gateway, connection, calls)
     # As its own, the busiest first: FastAPI looks twice for the route of a router that is included.
     for routes in (jobs, batches, events, images, queues, health):
         app.router.routes.extend(routes.router.routes)
     openapi.describe(app)
-    methods.tell_allowed(app)
-    if settings.page and importlib.util.find_spec("gradio") is not None:
-        from ..page import mount
-
-        mount(app, gateway)
     return app
 
 
-def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, threads: Threads) -> None:
+def _gateway(settings: GatewaySettings, keyring: Keyring) -> Gateway:
+    looks, stopping = Looks(), asyncio.Event()
+    hubs = Hubs(looks, stopping)
+    client = AsyncClient(settings=settings)
+    return Gateway(settings, client, keyring, Metrics(), looks, hubs, stopping)
+
+
+def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: Calls) -> None:
     """From the innermost to the outermost."""
     settings = gateway.settings
     add_handlers(app)
-    app.add_middleware(Bounds, settings=settings)
+    app.add_middleware(BodyBounds, settings=settings)
     keys, per_minute = Keys(settings.key_prefix), settings.gateway_rate
-    rates = Rates(connection, keys, per_minute, threads, settings.redis_url)
+    rates = Rates(connection, keys, per_minute, calls)
     app.add_middleware(Access, keyring=gateway.keyring, rates=rates if per_minute else None)
     app.add_middleware(Problems)
     if settings.cors_origins:
@@ -113,20 +116,30 @@ def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, threads
             allow_headers=_CORS_SENT,
             expose_headers=_CORS_READ,
         )
-    app.add_middleware(Answers, metrics=gateway.metrics)
+    app.add_middleware(AnswerHeaders, metrics=gateway.metrics)
 
 
-def _sender(gateway: Gateway, connection: redis.Redis) -> Sender:
+@asynccontextmanager
+async def _webhooks(
+    gateway: Gateway, connection: redis.Redis, api_keys: ApiKeys
+) -> AsyncIterator[None]:
+    """They are sent within the block."""
     settings = gateway.settings
     ledger = Ledger(connection, Keys(settings.key_prefix), blob_ttl_s=settings.blob_ttl_s)
-    return Sender(
-        ledger,
-        Receivers(settings.webhook_guard(), connections=THREADS),
-        Ends(connection, ledger, settings.redis_url).read,
-        gateway.keys.webhook_secrets,
-        tries=settings.webhook_tries,
-        count=lambda outcome: gateway.metrics.webhooks.labels(outcome).inc(),
-    )
+    with Client(settings=settings) as client:
+        sender = Sender(
+            ledger,
+            Receivers(settings.webhook_guard(), connections=THREADS),
+            Ends(client).read,
+            api_keys.webhook_secrets,
+            tries=settings.webhook_tries,
+            count=lambda outcome: gateway.metrics.webhooks.labels(outcome).inc(),
+        )
+        sender.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(sender.stop)
 
 
 def _version() -> str:

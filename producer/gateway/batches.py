@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
-from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from ..aio import AsyncBatch
 from ..errors import InvalidInput, JobUnknown
 from ..progress import Progress
-from .access import OUTER_ID, Caller, CallerDependency
-from .bodies import BatchBody, batch_url
+from .access import CallerDependency
+from .bodies import LOOK_AGAIN_S, BatchBody, BatchStatus, RetriedBody, batch_url
+from .caller import Caller, path_id
 from .notes import Noted
 from .openapi import answers, batch_body, problems
 from .parts import Gateway, GatewayDependency
 from .problems import Problem
 from .results import Reading, lines
-from .submitting import TURNS, submit
+from .submitting import submit
 from .terms import BatchTerms, Failures, Wanted
 from .uploads import Upload
 
 router = APIRouter(tags=["batches"])
-
-#: Seconds after which it is worth looking at an open batch again.
-LOOK_AGAIN_S: Final = 1
 
 _RESULTS_EXAMPLE: Final = (
     '{"custom_id":"1","status":"ok","text":"a black cat","index":0,"cursor":1}\n'
@@ -38,31 +35,15 @@ def _stream(about: str) -> dict[int | str, dict[str, Any]]:
     content = {"application/jsonl": {"schema": {"type": "string"}, "example": _RESULTS_EXAMPLE}}
     status = {
         "description": "Where the batch stood when this was asked",
-        "schema": {"type": "string", "enum": ["queued", "running", "done", "failed", "cancelled"]},
+        "schema": {"type": "string", "enum": list(get_args(BatchStatus))},
         "example": "running",
     }
     answer = {"description": about, "content": content, "headers": {"Blipline-Status": status}}
     return {200: answer, **problems(404, 422)}
 
 
-BatchId = Annotated[
-    str,
-    Path(
-        alias="id",
-        description="1 to 64 letters, digits, `-`, `_` and `.`",
-        json_schema_extra={"pattern": f"^{OUTER_ID}$"},
-        examples=["photos"],
-    ),
-]
+BatchId = Annotated[str, path_id("photos")]
 _LOOKED_AT: Final = {**answers({200: "As it stands"}, BatchBody, "Retry-After"), **problems(404)}
-
-
-class RetriedBody(BaseModel):
-    """What is asked again."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"items": 3}]})
-
-    items: int
 
 
 @router.post(
@@ -89,7 +70,7 @@ async def create_batch(
     deleted. Where there is no room for long, a 429 says under which `id` to repeat the upload.
     """
     upload = Upload(request, gateway.settings)
-    with TURNS.one_more(caller.name):
+    with gateway.upload_slots.one_more(caller.name):
         terms = terms.with_fields(await upload.fields())
         outer_id = await submit(gateway, caller, terms, upload)
     _, now, noted = await known(gateway, caller, outer_id)
@@ -225,5 +206,5 @@ async def _read(
 
 
 def _answer(body: BatchBody, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    more = {"Retry-After": str(LOOK_AGAIN_S)} if body.status in ("queued", "running") else {}
+    more = {} if body.ended else {"Retry-After": str(LOOK_AGAIN_S)}
     return Response(body.model_dump_json(), status, {**more, **(headers or {})}, "application/json")

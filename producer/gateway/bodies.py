@@ -11,14 +11,16 @@ from ..job import Result
 from ..progress import Progress
 from ..rows import Depth
 from ..settings import ClientSettings
+from .fields import example
 from .notes import Noted
+
+#: Where a batch stands.
+BatchStatus = Literal["queued", "running", "done", "failed", "cancelled"]
+#: Seconds after which it is worth looking again at what has not ended.
+LOOK_AGAIN_S: Final = 1
 
 #: Of the examples.
 _ID: Final = "01999f7e-0000-7000-8000-000000000000"
-
-
-def _example(**fields: Any) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class MatchAnswer(BaseModel):
@@ -68,7 +70,7 @@ class JobUrls(BaseModel):
 class JobBody(BaseModel):
     """A job as it stands."""
 
-    model_config = _example(
+    model_config = example(
         id=_ID,
         object="job",
         task="vqa",
@@ -82,7 +84,7 @@ class JobBody(BaseModel):
     id: str
     object: Literal["job"] = "job"
     task: str
-    status: Literal["queued", "running", "done", "failed", "cancelled", "expired"] = Field(
+    status: Literal[BatchStatus, "expired"] = Field(
         description="`expired`: it has ended, and its answer is no longer kept."
     )
     created_at: float = Field(description="Unix seconds.")
@@ -111,7 +113,11 @@ class JobBody(BaseModel):
     @property
     def ended(self) -> bool:
         """Whether looking again would change nothing."""
-        return self.status not in ("queued", "running")
+        return _has_ended(self.status)
+
+
+def _has_ended(status: str) -> bool:
+    return status not in ("queued", "running")
 
 
 def _output(said: dict[str, Any]) -> TextOutput | MatchOutput | EmbedOutput | None:
@@ -156,7 +162,7 @@ class BatchUrls(BaseModel):
 class BatchBody(BaseModel):
     """A batch as it stands."""
 
-    model_config = _example(
+    model_config = example(
         id="photos",
         object="batch",
         task="caption",
@@ -178,9 +184,7 @@ class BatchBody(BaseModel):
     id: str
     object: Literal["batch"] = "batch"
     task: str
-    status: Literal["queued", "running", "done", "failed", "cancelled"] = Field(
-        description="`failed`: every item has ended, and some failed."
-    )
+    status: BatchStatus = Field(description="`failed`: every item has ended, and some failed.")
     created_at: float = Field(description="Unix seconds.")
     request_counts: RequestCounts
     submitted: bool = Field(description="Whether all of it is in.")
@@ -207,11 +211,24 @@ class BatchBody(BaseModel):
             urls=BatchUrls(get=at, **more),
         )
 
+    @property
+    def ended(self) -> bool:
+        """Whether looking again would change nothing, unless it is asked again."""
+        return _has_ended(self.status)
+
+
+class RetriedBody(BaseModel):
+    """What is asked again."""
+
+    model_config = example(items=3)
+
+    items: int
+
 
 class ImageBody(BaseModel):
     """An image that was uploaded."""
 
-    model_config = _example(image=f"blob:{'0a' * 32}", bytes=48213, expires_in_s=3600)
+    model_config = example(image=f"blob:{'0a' * 32}", bytes=48213, expires_in_s=3600)
 
     image: str = Field(description="What jobs and batches name it by.")
     bytes: int
@@ -230,7 +247,7 @@ class QueueBody(BaseModel):
 class QueuesBody(BaseModel):
     """How much is open, of all callers together."""
 
-    model_config = _example(
+    model_config = example(
         queues={
             "interactive": {"open_items": 3, "max_items": 10000},
             "bulk": {"open_items": 19952, "max_items": 10000000},
@@ -266,11 +283,11 @@ class QueuesBody(BaseModel):
 class ProblemBody(BaseModel):
     """Why a request was not answered (RFC 9457)."""
 
-    model_config = _example(
+    model_config = example(
         type="urn:blipline:error:option_invalid",
         title="The request is wrong",
         status=422,
-        detail="caption.image: is missing",
+        detail="image: is missing",
         code="option_invalid",
         request_id=_ID,
     )

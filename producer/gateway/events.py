@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Response
@@ -22,7 +22,7 @@ from .batches import BatchId, known
 from .bodies import BatchBody
 from .hubs import EventPage, Hub, counts_of
 from .notes import Noted
-from .openapi import EVENT, problems
+from .openapi import problems
 from .parts import Gateway, GatewayDependency
 from .problems import Problem
 from .terms import Listening
@@ -37,16 +37,25 @@ SEND_S: Final = 60.0
 TRY_AGAIN_S: Final = 1.0
 
 _CURSOR: Final = re.compile(r"[0-9]{1,15}")
+_EVENT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["result", "progress", "end"]},
+        "id": {"type": "string", "description": "Of a result: its cursor."},
+        "data": {"type": "string", "description": "JSON."},
+    },
+}
 _EXAMPLE: Final = (
+    'event: progress\ndata: {"id":"photos","object":"batch","status":"running", …}\n\n'
     'event: result\nid: 1\ndata: {"custom_id":"1","status":"ok","text":"a cat","index":0,'
     '"cursor":1}\n\n'
-    'event: progress\ndata: {"id":"photos","object":"batch","status":"running", …}\n\n'
     'event: end\ndata: {"id":"photos","object":"batch","status":"done", …}\n\n'
 )
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The events, until the batch has ended",
-        "content": {"text/event-stream": {"schema": EVENT, "example": _EXAMPLE}},
+        "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
     }
 }
 
@@ -109,8 +118,7 @@ class _Events:
     async def run(self, cursor: int, with_results: bool) -> AsyncIterator[bytes]:
         """Events from a cursor on, until the batch has ended or the process is to end."""
         gateway = self._gateway
-        joined = gateway.hubs.join(self._batch, gateway.looks, gateway.stopping)
-        async with joined as hub:
+        async with gateway.hubs.join(self._batch) as hub:
             with gateway.metrics.streams.track_inprogress():
                 try:
                     async for event in self._listen(hub, cursor, with_results):

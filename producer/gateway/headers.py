@@ -28,7 +28,7 @@ DEFAULTS: Final = {
 HUNG_UP: Final = 499
 
 
-class Answers:
+class AnswerHeaders:
     """The outermost layer (pure ASGI): no answer gets past it without them."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,8 +13,11 @@ from ..aio import AsyncBatch
 from ..errors import BliplineError, JobUnknown
 from ..job import Result
 from ..progress import Progress
+from ..recent import Recent
 from .looks import Looks
-from .results import encoded, is_set_within, line_of
+from .once import Once
+from .results import encoded, line_of
+from .stopping import is_set_within
 
 #: Seconds between two looks at a batch: while it changes, and at most.
 SHORTEST_PAUSE_S: Final = 0.25
@@ -56,8 +58,9 @@ class Hub:
         self.version = 0
         self.listeners = 0
         self._news = asyncio.Event()
-        self._pages: OrderedDict[int, tuple[int, EventPage]] = OrderedDict()
-        self._reads: dict[tuple[int, int], asyncio.Task[EventPage]] = {}
+        #: By their cursor; with the version that they were read at.
+        self._pages: Recent[int, tuple[int, EventPage]] = Recent(KEPT_PAGES)
+        self._reads: Once[tuple[int, int], EventPage] = Once()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -72,9 +75,9 @@ class Hub:
 
     def stop(self) -> None:
         """Nobody listens any more."""
-        for task in (self._task, *self._reads.values()):
-            if task is not None:
-                task.cancel()
+        self._reads.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     async def changed(self, seen: int) -> None:
         """Wait for another version than the one that was seen, or for the end of the looks."""
@@ -88,33 +91,19 @@ class Hub:
     async def page(self, cursor: int) -> EventPage:
         """The results after a cursor, no older than the version of now. Raises as Batch.page."""
         version = self.version
-        kept, page = self._pages.get(cursor, (-1, None))
+        kept, page = self._pages.get(cursor) or (-1, None)
         # What has ended stays as it is; that there is nothing more holds for one version.
         if page is not None and (page.events or kept == version):
             return page
         key = (cursor, version)
-        read = self._reads.get(key)
-        if read is None:
-            read = self._reads[key] = asyncio.create_task(self._read(*key))
-            read.add_done_callback(partial(self._end_read, key))
-        # Whoever hangs up does not take it from the others.
-        return await asyncio.shield(read)
+        return await self._reads.get(key, partial(self._read, *key))
 
     async def _read(self, cursor: int, version: int) -> EventPage:
         found = await self._batch.page(cursor, as_completed=True, most=PAGE_RESULTS)
         events = await encoded(_as_events, found.results) if found.results else b""
         page = EventPage(events, found.cursor, found.over)
-        self._pages[cursor] = version, page
-        self._pages.move_to_end(cursor)
-        if len(self._pages) > KEPT_PAGES:
-            self._pages.popitem(last=False)
+        self._pages.put(cursor, (version, page))
         return page
-
-    def _end_read(self, key: tuple[int, int], read: asyncio.Task[EventPage]) -> None:
-        del self._reads[key]
-        if not read.cancelled():
-            # Nobody may be left to hear of it.
-            read.exception()
 
     async def _run(self) -> None:
         pause_s, shown = SHORTEST_PAUSE_S, None
@@ -146,17 +135,17 @@ class Hub:
 class Hubs:
     """A hub for each batch that somebody listens to."""
 
-    def __init__(self) -> None:
+    def __init__(self, looks: Looks, stopping: asyncio.Event) -> None:
+        self._looks = looks
+        self._stopping = stopping
         self._hubs: dict[str, Hub] = {}
 
     @asynccontextmanager
-    async def join(
-        self, batch: AsyncBatch, looks: Looks, stopping: asyncio.Event
-    ) -> AsyncIterator[Hub]:
+    async def join(self, batch: AsyncBatch) -> AsyncIterator[Hub]:
         """The batch's hub; when the last one leaves it, it stops."""
         hub = self._hubs.get(batch.id)
         if hub is None:
-            hub = self._hubs[batch.id] = Hub(batch, looks, stopping)
+            hub = self._hubs[batch.id] = Hub(batch, self._looks, self._stopping)
             hub.start()
         hub.listeners += 1
         try:

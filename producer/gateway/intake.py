@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class Intake:
-    """Counts the bytes of all bodies that are held."""
+    """Counts the bytes of all bodies that one process holds."""
 
     def __init__(self, max_held_bytes: int = MAX_HELD_BYTES, read_s: float = READ_S) -> None:
         self.held_bytes = 0
@@ -31,57 +31,38 @@ class Intake:
         self._read_s = read_s
 
     @asynccontextmanager
-    async def whole(
-        self, chunks: AsyncIterator[bytes], too_large: Callable[[int], Problem | None]
-    ) -> AsyncIterator[bytes]:
-        """The body, which counts as held within the block.
+    async def whole(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The body, which counts as held within the block; raises Problem.
 
-        `too_large` says of a number of bytes what is wrong with it. Raises Problem.
+        How large a single one may be is seen to before (bounds.py).
         """
         parts: list[bytes] = []
         try:
-            await self._collect(chunks, too_large, parts)
+            await self._collect(chunks, parts)
             # Not twice.
             parts[:] = [b"".join(parts)]
             yield parts[0]
         finally:
             self.held_bytes -= sum(map(len, parts))
 
-    async def _collect(
-        self,
-        chunks: AsyncIterator[bytes],
-        too_large: Callable[[int], Problem | None],
-        parts: list[bytes],
-    ) -> None:
-        taken = 0
+    async def _collect(self, chunks: AsyncIterator[bytes], parts: list[bytes]) -> None:
         try:
             async with asyncio.timeout(self._read_s):
                 async for chunk in chunks:
                     parts.append(chunk)
-                    taken += len(chunk)
                     self.held_bytes += len(chunk)
-                    self._check(too_large(taken))
+                    self._check_held()
         except TimeoutError:
             about = f"The body has not come within {self._read_s:g} s"
             raise Problem("request_timeout", about) from None
 
-    def _check(self, problem: Problem | None) -> None:
-        if problem is not None:
-            raise problem
+    def _check_held(self) -> None:
         if self.held_bytes > self._max_held_bytes:
             raise Problem(
                 "unavailable",
                 "Too many large bodies come in at this moment: try again",
-                headers={"Retry-After": "1"},
+                retry_after_s=1,
             )
-
-
-#: Of this process.
-INTAKE: Final = Intake()
-
-
-def any_size(_: int) -> None:
-    """For bodies whose size others see to."""
 
 
 def check_identity(headers: Headers) -> None:

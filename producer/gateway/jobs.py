@@ -1,12 +1,16 @@
-"""Single jobs: submit, look, cancel."""
+"""Single jobs: submit, look, cancel.
+
+Nearly all requests are of these routes. They ask for what they need themselves: FastAPI, asked to
+provide it as dependencies, would take a quarter of the time of a submission.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from ..aio import AsyncJob
 from ..contract import State
@@ -14,20 +18,19 @@ from ..errors import IdTaken, InvalidInput
 from ..ids import new_id
 from ..job import Result
 from . import prefer, references
-from .access import OUTER_ID, Caller, CallerDependency
-from .bodies import JobBody, job_url
-from .intake import INTAKE, any_size, check_identity, media_type, work
+from .access import caller_of
+from .bodies import LOOK_AGAIN_S, JobBody, job_url
+from .caller import Caller, path_id
+from .intake import check_identity, media_type, work
 from .notes import Noted
 from .openapi import answers, job_body, problems
 from .parsing import parse_job
-from .parts import Gateway, GatewayDependency
+from .parts import Gateway, gateway_of
 from .problems import Problem
 from .requests import Asked
+from .stopping import unless
 
 router = APIRouter(tags=["jobs"])
-
-#: Seconds after which it is worth looking at an open job again.
-LOOK_AGAIN_S: Final = 1
 
 _WAIT: Final[dict[str, Any]] = {
     "name": "Prefer",
@@ -46,29 +49,23 @@ _SUBMITTED: Final = answers(
 _LOOKED_AT: Final = answers({200: "As it stands"}, JobBody, "Retry-After", "Preference-Applied")
 
 
-async def _read_job(request: Request) -> AsyncIterator[Asked]:
+@asynccontextmanager
+async def _asked(request: Request) -> AsyncIterator[Asked]:
+    """What is asked, whose body counts as held within the block; raises Problem.
+
+    FastAPI is not given the body: it would guess where nothing is to be guessed.
+    """
     check_identity(request.headers)
     kind = media_type(request.headers)
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(
             "unsupported_media_type", f"Content-Type {kind!r:.100}: application/json is needed"
         )
-    # Its size has been seen to, as that of every body.
-    async with INTAKE.whole(request.stream(), any_size) as body:
+    async with gateway_of(request).intake.whole(request.stream()) as body:
         yield await work(len(body), parse_job, body)
 
 
-#: What is asked. FastAPI is not given the body: it would guess where nothing is to be guessed.
-AskedDependency = Annotated[Asked, Depends(_read_job)]
-JobId = Annotated[
-    str,
-    Path(
-        alias="id",
-        description="1 to 64 letters, digits, `-`, `_` and `.`",
-        json_schema_extra={"pattern": f"^{OUTER_ID}$"},
-        examples=["photo-7"],
-    ),
-]
+JobId = Annotated[str, path_id("photo-7")]
 
 
 @router.post(
@@ -79,16 +76,14 @@ JobId = Annotated[
     responses={**_SUBMITTED, **problems(422)},
     openapi_extra=_SUBMITTING,
 )
-async def create_job(
-    request: Request, asked: AskedDependency, caller: CallerDependency, gateway: GatewayDependency
-) -> Response:
+async def create_job(request: Request) -> Response:
     """Ask something about an image.
 
     With `Prefer: wait=N` the answer comes at once if there is one within N seconds. A job that
     failed is answered with 200 and has an `error`: HTTP statuses are about the request.
     """
-    outer_id, noted = new_id(), Noted.now(asked.asks)
-    job = await _submit(gateway, caller, outer_id, noted, asked)
+    gateway, outer_id = gateway_of(request), new_id()
+    job, noted = await _submit(request, outer_id)
     gateway.notes.put(job.id, noted)
     waited = _wait_s(request, gateway)
     # It is new: without a wait there is nothing to look at yet.
@@ -104,19 +99,13 @@ async def create_job(
     responses={**_SUBMITTED, **problems(409, 422)},
     openapi_extra=_SUBMITTING,
 )
-async def put_job(
-    outer_id: JobId,
-    request: Request,
-    asked: AskedDependency,
-    caller: CallerDependency,
-    gateway: GatewayDependency,
-) -> Response:
+async def put_job(outer_id: JobId, request: Request) -> Response:
     """Idempotent: the same again is the same job, as it stands then; something else is a 409.
 
     So a request whose answer was lost can be repeated.
     """
-    mine = Noted.now(asked.asks)
-    job = await _submit(gateway, caller, outer_id, mine, asked)
+    gateway = gateway_of(request)
+    job, mine = await _submit(request, outer_id)
     # The first request's stays.
     noted = await gateway.notes.of(job) or mine
     waited = _wait_s(request, gateway)
@@ -131,11 +120,10 @@ async def put_job(
     responses={**_LOOKED_AT, **problems(404)},
     openapi_extra={"parameters": [_WAIT]},
 )
-async def get_job(
-    outer_id: JobId, request: Request, caller: CallerDependency, gateway: GatewayDependency
-) -> Response:
+async def get_job(outer_id: JobId, request: Request) -> Response:
     """Where it stands, and its answer once there is one; that is kept for a day."""
-    job, noted = await _known(gateway, caller, outer_id)
+    gateway = gateway_of(request)
+    job, noted = await _known(gateway, caller_of(request), outer_id)
     waited = _wait_s(request, gateway)
     return _looked_at(JobBody.of(outer_id, noted, *await _look(job, waited, gateway)), waited)
 
@@ -146,11 +134,9 @@ async def get_job(
     response_class=Response,
     responses={**_LOOKED_AT, **problems(404)},
 )
-async def cancel_job(
-    outer_id: JobId, caller: CallerDependency, gateway: GatewayDependency
-) -> Response:
+async def cancel_job(outer_id: JobId, request: Request) -> Response:
     """Say that nobody wants the answer; a job that has ended stays as it is."""
-    job, noted = await _known(gateway, caller, outer_id)
+    job, noted = await _known(gateway_of(request), caller_of(request), outer_id)
     body = JobBody.of(outer_id, noted, *await job.look())
     if not body.ended:
         await job.cancel()
@@ -158,13 +144,21 @@ async def cancel_job(
     return _looked_at(body, None)
 
 
-async def _submit(
+async def _submit(request: Request, outer_id: str) -> tuple[AsyncJob[Any], Noted]:
+    """Submit what a request asks, which is held no longer than that."""
+    gateway, caller = gateway_of(request), caller_of(request)
+    async with _asked(request) as asked:
+        noted = Noted.now(asked.contract_task)
+        return await _enter(gateway, caller, outer_id, noted, asked), noted
+
+
+async def _enter(
     gateway: Gateway, caller: Caller, outer_id: str, noted: Noted, asked: Asked
 ) -> AsyncJob[Any]:
     item = asked.item()
     if (image := item.get("image")) is not None:
-        most = gateway.settings.gateway_max_image_mb * 2**20
-        item["image"] = await work(len(image), references.resolve, image, most)
+        max_bytes = gateway.settings.max_image_bytes
+        item["image"] = await work(len(image), references.resolve, image, max_bytes)
     try:
         return await gateway.client.submit(
             item,
@@ -187,14 +181,7 @@ async def _look(
     """Where it stands; who waits is told at once when this process is to end."""
     if not wait_s:
         return await job.look()
-    looking = asyncio.create_task(job.look(wait_s))
-    ending = asyncio.create_task(gateway.stopping.wait())
-    try:
-        await asyncio.wait((looking, ending), return_when=asyncio.FIRST_COMPLETED)
-        return await (looking if looking.done() else job.look())
-    finally:
-        looking.cancel()
-        ending.cancel()
+    return await unless(gateway.stopping, job.look(wait_s)) or await job.look()
 
 
 async def _known(gateway: Gateway, caller: Caller, outer_id: str) -> tuple[AsyncJob[Any], Noted]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import time
-from collections import OrderedDict
-from typing import Final, Generic, TypeVar
+from functools import partial
+from typing import Final
 
 from ..api_keys import ApiKeys, digest, id_of
-from ..connection import reaching
-from ..threads import Threads
+from ..recent import Recent
+from .calls import Calls
+from .once import Once
 from .problems import Problem
 
 #: Seconds after which a key is looked up again: so long a revoked one may still be let in.
@@ -23,21 +23,18 @@ WRONG_KEYS_S: Final = 60.0
 #: Addresses that are remembered at most.
 KEPT_ADDRESSES: Final = 4096
 
-Value = TypeVar("Value")
-
 
 class Keyring:
     """Remembers keys by their SHA-256; for one event loop."""
 
-    def __init__(self, keys: ApiKeys, threads: Threads, redis_url: str) -> None:
+    def __init__(self, keys: ApiKeys, calls: Calls) -> None:
         self._keys = keys
-        self._threads = threads
-        self._redis_url = redis_url
+        self._calls = calls
         #: The name, and until when that counts as known.
-        self._valid: Recent[tuple[str, float]] = Recent(KEPT_KEYS)
-        self._wrong: Recent[float] = Recent(KEPT_KEYS)
-        self._guesses: Recent[tuple[int, float]] = Recent(KEPT_ADDRESSES)
-        self._asking: dict[str, asyncio.Task[str | None]] = {}
+        self._valid: Recent[str, tuple[str, float]] = Recent(KEPT_KEYS)
+        self._wrong: Recent[str, float] = Recent(KEPT_KEYS)
+        self._guesses: Recent[str, tuple[int, float]] = Recent(KEPT_ADDRESSES)
+        self._looks: Once[str, str | None] = Once()
 
     async def name_of(self, key: str, address: str) -> str:
         """The name that a key stands for. Raises Problem, or ConnectionFailed."""
@@ -50,7 +47,7 @@ class Keyring:
             # Whoever had a valid key is not locked out by others behind the same address.
             if not name:
                 self._check_guesses(address)
-            found = await self._ask_once(key, kept)
+            found = await self._looks.get(kept, partial(self._ask, key, kept))
         if found is None:
             self._count_guess(address)
             raise Problem(
@@ -60,24 +57,8 @@ class Keyring:
             )
         return found
 
-    async def _ask_once(self, key: str, kept: str) -> str | None:
-        """Any number of requests of one moment are one look."""
-        asking = self._asking.get(kept)
-        if asking is None:
-            asking = self._asking[kept] = asyncio.create_task(self._ask(key, kept))
-            asking.add_done_callback(lambda asked: self._answered(kept, asked))
-        # Whoever hangs up does not take the answer from the others.
-        return await asyncio.shield(asking)
-
-    def _answered(self, kept: str, asked: asyncio.Task[str | None]) -> None:
-        del self._asking[kept]
-        # If nobody waits any more, nobody misses what it raised.
-        if not asked.cancelled():
-            asked.exception()
-
     async def _ask(self, key: str, kept: str) -> str | None:
-        with reaching(self._redis_url):
-            name = await self._threads.run("call", self._keys.verify, key)
+        name = await self._calls.run(self._keys.verify, key)
         until = time.monotonic() + KNOWN_S
         if name is None:
             self._valid.drop(kept)
@@ -93,7 +74,7 @@ class Keyring:
             raise Problem(
                 "rate_limited",
                 "Too many wrong API keys came from this address",
-                headers={"Retry-After": str(int(left_s) + 1)},
+                retry_after_s=left_s,
             )
 
     def _count_guess(self, address: str) -> None:
@@ -102,35 +83,6 @@ class Keyring:
         if until <= now:
             guesses, until = 0, now + WRONG_KEYS_S
         self._guesses.put(_network(address), (guesses + 1, until))
-
-
-class Recent(Generic[Value]):
-    """The entries that were used last."""
-
-    def __init__(self, most: int) -> None:
-        self._entries: OrderedDict[str, Value] = OrderedDict()
-        self._most = most
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: str) -> Value | None:
-        """What was put there; None where it is not, or no longer."""
-        value = self._entries.get(key)
-        if value is not None:
-            self._entries.move_to_end(key)
-        return value
-
-    def put(self, key: str, value: Value) -> None:
-        """Remember, at the cost of the one that was not used for the longest time."""
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._most:
-            self._entries.popitem(last=False)
-
-    def drop(self, key: str) -> None:
-        """Forget one."""
-        self._entries.pop(key, None)
 
 
 def _network(address: str) -> str:

@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final
 
+from ..address import without_password
+
 LOGGER: Final = logging.getLogger("blipline.gateway")
 ACCESS: Final = logging.getLogger("blipline.gateway.access")
 
@@ -20,8 +22,10 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _SECRETS: Final = (
     (re.compile(r"(blip_[0-9a-f]{12}_)[0-9a-f]+"), r"\1***"),
     (re.compile(r"whsec_[A-Za-z0-9+/=]+"), "whsec_***"),
-    (re.compile(r"(://[^:@/\s]*):[^\s]*@"), r"\1:***@"),
 )
+
+#: Up to the last @, as a password may hold anything, and then to the quote that ends a string.
+_URL: Final = re.compile(r'\w{0,20}://(?:\S*@)?[^\s"]*')
 
 
 class JsonLines(logging.Formatter):
@@ -53,4 +57,4 @@ def without_secrets(text: str) -> str:
     """A text as it may be read by everybody who reads logs."""
     for pattern, shown in _SECRETS:
         text = pattern.sub(shown, text)
-    return text
+    return _URL.sub(lambda found: without_password(found[0]), text)

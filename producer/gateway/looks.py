@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 
 from ..aio import AsyncBatch
+from ..attendant import told
 from ..errors import BliplineError
 from ..progress import Progress
 
-_Look = asyncio.Task[Progress | BliplineError]
+_Look = asyncio.Task[Progress | Exception]
 
 
 class Looks:
@@ -28,12 +28,9 @@ class Looks:
         if look is None:
             look = self._next[batch.id] = asyncio.create_task(self._look(batch))
         # Whoever hangs up does not take it from the others.
-        found = await asyncio.shield(look)
-        if isinstance(found, BliplineError):
-            raise copy.copy(found) from found.__cause__
-        return found
+        return told(await asyncio.shield(look))
 
-    async def _look(self, batch: AsyncBatch) -> Progress | BliplineError:
+    async def _look(self, batch: AsyncBatch) -> Progress | Exception:
         if (before := self._under_way.get(batch.id)) is not None:
             await asyncio.wait([before])
         self._under_way[batch.id] = look = self._next.pop(batch.id)

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from ..aio import AsyncJob
 from ..contract import Task
-from .keyring import Recent
+from ..recent import Recent
 
 #: Jobs whose notes are remembered.
 KEPT_NOTES: Final = 65_536
@@ -48,7 +48,7 @@ class Notes:
     """Remembers notes, which do not change: a job that is looked at again costs one look."""
 
     def __init__(self, kept: int = KEPT_NOTES) -> None:
-        self._recent: Recent[tuple[Noted, float]] = Recent(kept)
+        self._recent: Recent[str, tuple[Noted, float]] = Recent(kept)
 
     def put(self, job_id: str, noted: Noted) -> None:
         """Remember the note of a job that was submitted just now."""

@@ -12,27 +12,12 @@ from pydantic import BaseModel
 from . import parsing
 from .access import is_guarded
 from .bodies import BatchBody, ImageBody, JobBody, ProblemBody, QueuesBody
-from .problems import MEDIA_TYPE, STATUS
+from .problems import EXAMPLES, MEDIA_TYPE, STATUS
 from .requests import KINDS
+from .uploads import LINES
 
-BYTES: Final = "application/octet-stream"
 _REF: Final = "#/components/schemas/{model}"
 
-#: What a problem of each status is called in the examples.
-_CODES: Final = {
-    400: "bad_request",
-    401: "unauthorized",
-    404: "not_found",
-    408: "request_timeout",
-    409: "id_taken",
-    410: "expired",
-    413: "body_too_large",
-    415: "unsupported_media_type",
-    422: "option_invalid",
-    429: "queue_full",
-    500: "internal",
-    503: "connection_failed",
-}
 #: What every route that needs a key may answer.
 _GUARDED: Final = (401, 429, 500, 503)
 #: What every route that reads a body may answer.
@@ -72,14 +57,6 @@ _OF_STATUS: Final[Mapping[str, tuple[str, ...]]] = {
     "503": ("Retry-After",),
 }
 
-#: What a body of lines may be called.
-LINES: Final = (
-    "application/jsonl",
-    "application/x-ndjson",
-    "text/plain",
-    "application/gzip",
-    BYTES,
-)
 _LINES: Final = (
     '{"custom_id": "1", "image": "https://images.example.com/cat.jpg"}\n'
     '{"custom_id": "2", "image": "https://images.example.com/dog.jpg", "task": "vqa", '
@@ -88,20 +65,18 @@ _LINES: Final = (
 
 _SCHEMA_OF_LINES: Final = {"type": "string", "format": "jsonl", "minLength": 1}
 
-#: One event of a stream.
-EVENT: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"enum": ["result", "progress", "end"]},
-        "id": {"type": "string", "description": "Of a result: its cursor."},
-        "data": {"type": "string", "description": "JSON."},
-    },
-}
-
 _EXAMPLES: Final = {
     model.__name__: model.model_json_schema()["examples"][0]
     for model in (JobBody, BatchBody, ImageBody, QueuesBody, ProblemBody)
+}
+
+#: By it the middleware tells who calls.
+_SCHEMES: Final = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key that `blipline keys create NAME` printed",
+    }
 }
 
 _TAGS: Final = [
@@ -168,6 +143,19 @@ def batch_body() -> dict[str, Any]:
     }
 
 
+def image_body() -> dict[str, Any]:
+    """The `requestBody` of an image: its bytes."""
+    data = {"type": "string", "format": "binary", "minLength": 1}
+    form = {"type": "object", "required": ["file"], "properties": {"file": data}}
+    types = ("image/jpeg", "image/png", "application/octet-stream")
+    content: dict[str, Any] = {kind: {"schema": data} for kind in types}
+    return {
+        "required": True,
+        "description": "The bytes of an image file, of any type image/….",
+        "content": {**content, "multipart/form-data": {"schema": form}},
+    }
+
+
 def describe(app: FastAPI) -> None:
     """Let the description of an app, all of whose routes are there, be complete."""
     found = app.openapi
@@ -184,6 +172,7 @@ def describe(app: FastAPI) -> None:
 def _complete(schema: dict[str, Any]) -> None:
     schema["tags"] = _TAGS
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    schema["components"]["securitySchemes"] = _SCHEMES
     schemas |= parsing.schemas(_REF) | {"ProblemBody": ProblemBody.model_json_schema()}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
@@ -205,6 +194,8 @@ def _complete_operation(
 ) -> None:
     more: tuple[int, ...] = _GUARDED if guarded else (500,)
     more += _READING if "requestBody" in operation else ()
+    if guarded:
+        operation["security"] = [{name: []} for name in _SCHEMES]
     given = operation["responses"]
     if "HTTPValidationError" in str(given.get("422", "")):
         # FastAPI's own, which nobody is given here.
@@ -224,7 +215,7 @@ def _complete_operation(
 
 
 def _problem(status: int) -> dict[str, Any]:
-    code = _CODES[status]
+    code = EXAMPLES[status]
     title = STATUS[code][1]
     example = {
         "type": f"urn:blipline:error:{code}",

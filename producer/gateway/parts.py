@@ -9,13 +9,14 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from ..aio import AsyncClient
-from ..api_keys import ApiKeys
 from .hubs import Hubs
+from .intake import Intake
 from .keyring import Keyring
 from .looks import Looks
 from .metrics import Metrics
 from .notes import Notes
 from .settings import GatewaySettings
+from .slots import UploadSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +25,28 @@ class Gateway:
 
     settings: GatewaySettings
     client: AsyncClient
-    #: Calls of it wait for Redis: make them in a thread.
-    keys: ApiKeys
-    #: What it knows of them, for requests and for the page.
+    #: Who calls: for requests, and for the page.
     keyring: Keyring
     metrics: Metrics
-    notes: Notes = field(default_factory=Notes)
-    looks: Looks = field(default_factory=Looks)
-    hubs: Hubs = field(default_factory=Hubs)
+    looks: Looks
+    hubs: Hubs
     #: Set when the process is told to end: what is open without an end in sight ends now.
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event
+    notes: Notes = field(default_factory=Notes)
+    intake: Intake = field(default_factory=Intake)
+    upload_slots: UploadSlots = field(default_factory=UploadSlots)
 
 
-async def gateway_of(request: Request) -> Gateway:
+def gateway_of(request: Request) -> Gateway:
     """The parts of the gateway that answers a request."""
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
-#: For the routes. Asynchronous, though nothing is awaited: FastAPI calls others in a thread.
-GatewayDependency = Annotated[Gateway, Depends(gateway_of)]
+async def _gateway_of(request: Request) -> Gateway:
+    # FastAPI calls in a thread what is not asynchronous.
+    return gateway_of(request)
+
+
+#: For the routes.
+GatewayDependency = Annotated[Gateway, Depends(_gateway_of)]

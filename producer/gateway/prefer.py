@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-#: A preference, its value, and parameters, which none of ours has.
+#: Characters of a header from which on it is ignored: nobody has so much to prefer.
+MAX_CHARS: Final = 256
+#: A preference, its value, and parameters, which none of ours has. Possessive (`*+`), so that no
+#: header is read in more ways than one.
 _PREFERENCE: Final = re.compile(
-    r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s,;"]*)\s*)?(?:;[^,]*)?\Z'
+    r"\s*+([!#$%&'*+.^_`|~0-9A-Za-z-]++)\s*+"
+    r'(?:=\s*+("(?:[^"\\]|\\.)*+"|[^\s,;"]*+)\s*+)?(?:;[^,]*+)?\Z'
 )
-#: Commas within quotes separate nothing.
-_PARTS: Final = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,])+')
+#: Commas within quotes separate nothing; quotes that nobody closed go on to the end.
+_PARTS: Final = re.compile(r'(?:"(?:[^"\\]|\\.?)*+(?:"|\Z)|[^",])++')
 
 
 def wait_s(headers: Iterable[str], most_s: int) -> int | None:
@@ -30,7 +34,7 @@ def wait_s(headers: Iterable[str], most_s: int) -> int | None:
 
 def _preferences(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
     for header in headers:
-        for part in _PARTS.findall(header):
+        for part in _PARTS.findall(header) if len(header) <= MAX_CHARS else ():
             found = _PREFERENCE.match(part)
             if found:
                 yield found[1].lower(), (found[2] or "").strip('"')

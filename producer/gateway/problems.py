@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..contract import ErrorCode
+from ..contract import ErrorCode, sentence
 from ..errors import BliplineError, ConnectionFailed, QueueFull
 from .logs import LOGGER, request_id
 
@@ -66,7 +66,7 @@ STATUS: Final[Mapping[str, tuple[int, str]]] = {
 }
 
 #: What a bare HTTP status is called.
-_CODES: Final = {
+CODES: Final[Mapping[int, str]] = {
     400: "bad_request",
     401: "unauthorized",
     403: "forbidden",
@@ -81,13 +81,32 @@ _CODES: Final = {
     503: "unavailable",
 }
 
+#: What a problem of each status is called in the examples of the description.
+EXAMPLES: Final[Mapping[int, str]] = {
+    **CODES,
+    409: "id_taken",
+    410: "expired",
+    422: "option_invalid",
+    429: "queue_full",
+    500: "internal",
+    503: "connection_failed",
+}
+
 
 class Problem(HTTPException):
     """Raised where a request cannot be answered; `code` is one of STATUS."""
 
-    def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         status, _ = STATUS[code]
-        super().__init__(status, detail, dict(headers or {}))
+        more = {} if retry_after_s is None else {"Retry-After": f"{max(1, ceil(retry_after_s))}"}
+        super().__init__(status, detail, {**more, **(headers or {})})
         self.code = str(code)
 
     def __str__(self) -> str:
@@ -127,10 +146,8 @@ def as_problem(error: Exception) -> Problem:
         LOGGER.warning("%s", error)
         return away()
     if isinstance(error, QueueFull):
-        headers = {"Retry-After": str(max(1, ceil(error.retry_after_s)))}
-        return Problem(
-            "queue_full", "There is no room for more now: try again later", headers=headers
-        )
+        about = "There is no room for more now: try again later"
+        return Problem("queue_full", about, retry_after_s=error.retry_after_s)
     if isinstance(error, BliplineError) and error.code in STATUS:
         return Problem(error.code, str(error))
     LOGGER.error("this is a bug", exc_info=error)
@@ -142,14 +159,14 @@ def away() -> Problem:
     return Problem(
         "connection_failed",
         "The queue cannot be reached now: try again in a moment",
-        headers={"Retry-After": str(AWAY_RETRY_S)},
+        retry_after_s=AWAY_RETRY_S,
     )
 
 
 def ending() -> Problem:
     """The process has been told to end."""
     about = "This process is about to end: try again"
-    return Problem("unavailable", about, headers={"Retry-After": "1"})
+    return Problem("unavailable", about, retry_after_s=1)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -158,8 +175,15 @@ def add_handlers(app: FastAPI) -> None:
     async def tell(_: Request, error: Exception) -> Response:
         return problem_response(as_problem(error))
 
+    async def tell_allowed(request: Request, error: Exception) -> Response:
+        assert isinstance(error, StarletteHTTPException)
+        if methods := _methods_of(app, getattr(request.scope.get("route"), "path", "")):
+            error.headers = {**(error.headers or {}), "Allow": ", ".join(sorted(methods))}
+        return problem_response(as_problem(error))
+
     for kind in (StarletteHTTPException, RequestValidationError, BliplineError):
         app.add_exception_handler(kind, tell)
+    app.add_exception_handler(405, tell_allowed)
 
 
 class Problems:
@@ -198,19 +222,20 @@ def sentences(problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for problem in problems:
         # Where it was: the body, the path, the query. The names within speak for themselves.
         name = ".".join(map(str, problem["loc"][1:])) or str(problem["loc"][0])
-        about = str(problem["msg"]).removeprefix("Value error, ").lower()
-        if problem["type"] == "extra_forbidden":
-            yield f"{name}: no such name"
-        elif problem["type"] == "missing":
-            yield f"{name}: is missing"
-        elif problem["type"] == "json_invalid":
+        if problem["type"] == "json_invalid":
             yield f"the body is no JSON: {problem['ctx']['error']} at character {name}"
         else:
-            yield f"{name}={problem.get('input')!r:.100}: {about}"
+            yield sentence(name, problem)
+
+
+def _methods_of(app: FastAPI, template: str) -> set[str]:
+    """What can be done with a path: each method of it is a route that knows of no other."""
+    same = [route for route in app.router.routes if getattr(route, "path", None) == template]
+    return {method for route in same for method in getattr(route, "methods", None) or ()}
 
 
 def _of_status(error: StarletteHTTPException) -> Problem:
-    code = _CODES.get(error.status_code, "internal" if error.status_code >= 500 else "bad_request")
+    code = CODES.get(error.status_code, "internal" if error.status_code >= 500 else "bad_request")
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:
         detail = STATUS[code][1]

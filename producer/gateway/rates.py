@@ -15,10 +15,9 @@ from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from ..connection import reaching
 from ..errors import QueueFull
 from ..keys import Keys
-from ..threads import Threads
+from .calls import Calls
 
 #: Seconds for which a refusal is repeated without asking Redis, at most.
 REFUSED_S: Final = 1.0
@@ -57,12 +56,9 @@ class Rates:
     over a failover are as everywhere (producer/connection.py).
     """
 
-    def __init__(
-        self, client: redis.Redis, keys: Keys, per_minute: int, threads: Threads, redis_url: str
-    ) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, per_minute: int, calls: Calls) -> None:
         self.per_minute = per_minute
-        self._threads = threads
-        self._redis_url = redis_url
+        self._calls = calls
         self._item = RateLimitItemPerMinute(per_minute)
         # The URL is not used where there is a pool.
         storage = RedisStorage(
@@ -94,8 +90,7 @@ class Rates:
         while waiting := self._waiting[key_id]:
             self._waiting[key_id] = []
             try:
-                with reaching(self._redis_url):
-                    allowances = await self._threads.run("call", self._take, key_id, len(waiting))
+                allowances = await self._calls.run(self._take, key_id, len(waiting))
             except QueueFull:
                 # Nothing can be written: not to count is better than to hold up who reads.
                 allowances = [Allowance(True, self.per_minute, 0, 0.0)] * len(waiting)

@@ -10,7 +10,8 @@ from typing import Final
 
 import httpx
 
-from ..network import AddressBlocked, Guard, HostUnknown, TimeLimit, guarded_client, retry_after_s
+from ..guard import AddressBlocked, Guard
+from ..network import HostUnknown, TimeLimit, guarded_client, retry_after_s
 from .webhooks import Message
 
 #: Seconds for a request and its answer, all in all.
@@ -100,14 +101,6 @@ def read(status: int, retry_after: str = "") -> Answer:
         return Answer(Verdict.AGAIN, f"{status}: redirects are not followed")
     asked_s = retry_after_s(retry_after) if status in _BUSY else 0.0
     return Answer(Verdict.AGAIN, str(status), asked_s)
-
-
-def host_of(url: str) -> str:
-    """What logs say of a URL, and whose turn it takes."""
-    try:
-        return httpx.URL(url).host or "no host"
-    except (httpx.InvalidURL, ValueError):
-        return "no host"
 
 
 def _drain(response: httpx.Response) -> None:

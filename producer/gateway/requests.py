@@ -4,81 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..contract import (
-    MAX_DEADLINE_S,
-    MAX_TEXT_CHARS,
-    MAX_TEXTS,
-    MAX_TEXTS_CHARS,
-    MAX_TURNS,
-    Options,
-    Task,
-)
+from ..contract import MAX_TEXTS, MAX_TEXTS_CHARS, MAX_TURNS, Options, Task
+from .fields import AnyText, Deadline, Image, Text, Webhook, example
 
-#: Characters of a webhook's URL at most.
-MAX_WEBHOOK_CHARS: Final = 2048
 #: Of the examples.
 _IMAGE: Final = "https://images.example.com/cat.jpg"
-
-
-def check_webhook(url: str) -> str:
-    """Whether webhooks can be sent there at all; where the host leads is checked at each sending.
-
-    Raises ValueError.
-    """
-    remedy = "must be http://host/… or https://host/… in ASCII, without a user or a password"
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ValueError(remedy)
-    parts = urlsplit(url)
-    # What is no port raises ValueError, too.
-    right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    if not right or "@" in parts.netloc:
-        raise ValueError(remedy)
-    return url
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty: say something about the image")
-    return text
-
-
-WebhookUrl = Annotated[
-    str,
-    Field(max_length=MAX_WEBHOOK_CHARS, json_schema_extra={"format": "uri"}),
-    AfterValidator(check_webhook),
-]
-#: Something that is said or asked.
-Text = Annotated[
-    str,
-    Field(min_length=1, max_length=MAX_TEXT_CHARS, json_schema_extra={"pattern": r"\S"}),
-    AfterValidator(_not_blank),
-]
-AnyText = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
-Image = Annotated[
-    str,
-    Field(
-        min_length=1,
-        json_schema_extra={"format": "image-reference"},
-        description="`https://…`, `blob:<sha256>` (the answer of `POST /v1/images`), "
-        "`data:image/png;base64,…`, `file:<path>` below the worker's image root, or `s3://…` and "
-        "the like where the worker has them. Never a path.",
-    ),
-]
-
-
-def _example(**fields: Any) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class _Strict(BaseModel):
@@ -118,18 +51,11 @@ class Asked(_Strict):
     """What every task has."""
 
     task: str
-    deadline_s: float | None = Field(
-        None,
-        gt=0,
-        le=MAX_DEADLINE_S,
-        description="Seconds after which nobody wants the answer.",
-    )
-    webhook: WebhookUrl | None = Field(
-        None, description="URL that is told when the job has ended, by a signed POST."
-    )
+    deadline_s: Deadline = None
+    webhook: Webhook = None
 
     @property
-    def asks(self) -> Task:
+    def contract_task(self) -> Task:
         """The task as the contract names it."""
         return Task.parse(self.task)
 
@@ -147,7 +73,7 @@ class Asked(_Strict):
 class CaptionRequest(Asked):
     """Describe an image."""
 
-    model_config = _example(task="caption", image=_IMAGE, prompt="a photo of")
+    model_config = example(task="caption", image=_IMAGE, prompt="a photo of")
 
     task: Literal["caption"]
     image: Image
@@ -158,7 +84,7 @@ class CaptionRequest(Asked):
 class VqaRequest(Asked):
     """Ask a question about an image."""
 
-    model_config = _example(
+    model_config = example(
         task="vqa", image=_IMAGE, question="what color is it?", options={"max_new_tokens": 5}
     )
 
@@ -171,7 +97,7 @@ class VqaRequest(Asked):
 class ChatRequest(Asked):
     """Ask on in a dialogue."""
 
-    model_config = _example(
+    model_config = example(
         task="chat",
         image=_IMAGE,
         question="what color is it?",
@@ -192,7 +118,7 @@ class ChatRequest(Asked):
 class MatchRequest(Asked):
     """Compare an image with texts."""
 
-    model_config = _example(task="match", image=_IMAGE, texts=["a cat", "a dog"])
+    model_config = example(task="match", image=_IMAGE, texts=["a cat", "a dog"])
 
     task: Literal["match"]
     image: Image

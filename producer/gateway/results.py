@@ -8,14 +8,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from starlette.requests import ClientDisconnect
+
 from ..aio import PAGE_RESULTS, AsyncBatch
 from ..batch import LONGEST_PAUSE_S
-from ..errors import JobUnknown
+from ..errors import BliplineError
 from ..job import Result
 from ..patience import Patience
+from .logs import LOGGER
+from .stopping import is_set_within
 
 #: Results that are written down on the event loop: a thread would take longer.
 FEW_RESULTS: Final = 32
+#: Bytes of lines that are sent at once, about: so much of an answer is held for a slow reader. An
+#: embedding has some 5 KB, a caption 100 bytes.
+PAGE_BYTES: Final = 256 * 1024
 
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -39,28 +46,36 @@ class Reading:
 async def lines(
     batch: AsyncBatch, reading: Reading, stopping: asyncio.Event
 ) -> AsyncIterator[bytes]:
-    """A line for each result; ends early where the batch is deleted, or the process is to end."""
+    """A line for each result.
+
+    Raises ClientDisconnect, which breaks the connection off, where the batch is deleted, Redis goes
+    away, or the process is to end: an answer that ends as it should must be all of it.
+    """
     cursor, left = reading.cursor, reading.limit
-    patience = Patience(None, LONGEST_PAUSE_S)
+    patience, fitting = Patience(None, LONGEST_PAUSE_S), FEW_RESULTS
     while left is None or left > 0:
-        most = PAGE_RESULTS
+        most = fitting
         if left is not None and not reading.only_failed:
             most = min(most, left)
         try:
             page = await batch.page(cursor, as_completed=reading.as_completed, most=most)
-        except JobUnknown:
-            return
+        except BliplineError as error:
+            raise _cut_short(str(error)) from None
         cursor = page.cursor
         wanted = [one for one in page.results if not (reading.only_failed and one.ok)][:left]
         if wanted:
             left = None if left is None else left - len(wanted)
-            yield await encoded(_as_lines, wanted)
+            text = await encoded(_as_lines, wanted)
+            fitting = _fitting(len(text) / len(wanted))
+            yield text
         if page.over:
             return
         if page.results:
             patience = Patience(None, LONGEST_PAUSE_S)
-        elif not reading.wait or await is_set_within(stopping, patience.next_pause_s() or 0.0):
+        elif not reading.wait:
             return
+        elif await is_set_within(stopping, patience.next_pause_s() or 0.0):
+            raise _cut_short("this process is to end")
 
 
 def line_of(result: Result) -> str:
@@ -75,14 +90,16 @@ async def encoded(encode: Callable[[Sequence[Result]], Encoded], page: list[Resu
     return await asyncio.to_thread(encode, page)
 
 
+def _fitting(line_bytes: float) -> int:
+    """How many results to send at once, where their lines are so long: whole chunks, mostly."""
+    chunks = int(PAGE_BYTES / line_bytes) // FEW_RESULTS
+    return min(max(1, chunks) * FEW_RESULTS, PAGE_RESULTS)
+
+
+def _cut_short(why: str) -> ClientDisconnect:
+    LOGGER.warning("results were broken off: %s", why)
+    return ClientDisconnect()
+
+
 def _as_lines(page: Sequence[Result]) -> bytes:
     return "".join(f"{line_of(result)}\n" for result in page).encode()
-
-
-async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event for so long at most."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False

@@ -21,9 +21,11 @@ import redis
 
 from ..errors import BliplineError
 from ..ledger import Ledger
+from ..network import host_of
 from ..rows import Announcement
 from ..turns import Turns
-from .receivers import Answer, Receivers, Verdict, host_of
+from .caller import owner_of
+from .receivers import Answer, Receivers, Verdict
 from .shares import Share, Shares
 from .webhooks import message
 
@@ -176,7 +178,7 @@ class Sender:
 
     def _answer_to(self, one: Announcement) -> Answer | None:
         """What the receiver says; None where there is nothing to tell any more."""
-        secrets = self._secrets(_name_of(one))
+        secrets = self._secrets(owner_of(one.id, one.kind))
         if not secrets:
             return Answer(Verdict.NEVER, "its id belongs to no API key, so nothing signs it")
         data = self._read(one)
@@ -223,10 +225,4 @@ class Sender:
 
 
 def _share_of(one: Announcement) -> Share:
-    return host_of(one.url), _name_of(one)
-
-
-def _name_of(one: Announcement) -> str:
-    """The API key's name that an id inside begins with; empty where it has none."""
-    name, _, rest = one.id.partition(".")
-    return name if rest.startswith(f"{one.kind}.") else ""
+    return host_of(one.url) or "no host", owner_of(one.id, one.kind)

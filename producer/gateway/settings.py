@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ..api_keys import check_name
 from ..guard import Guard, entries
 from ..settings import ClientSettings
+
+#: Where the page is.
+PAGE: Final = "/ui"
 
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 
@@ -53,6 +56,16 @@ class GatewaySettings(ClientSettings):
     def cors_origins(self) -> tuple[str, ...]:
         """Origins of pages that may call it."""
         return entries(self.gateway_cors_origins)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Bytes of one upload of a batch at most."""
+        return self.gateway_max_body_mb << 20
+
+    @property
+    def max_image_bytes(self) -> int:
+        """Bytes of one image at most."""
+        return self.gateway_max_image_mb << 20
 
     def webhook_guard(self) -> Guard:
         """Which hosts webhooks may go to."""

@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Final
+from contextlib import suppress
 
 from starlette.requests import ClientDisconnect
 
 from ..aio import AsyncBatch
 from ..contract import Task
-from ..errors import BliplineError, QueueFull
+from ..errors import BliplineError
 from ..ids import new_id
-from .access import Caller
+from .caller import Caller
 from .notes import Noted
 from .parts import Gateway
 from .problems import Problem, as_problem
+from .slots import no_room
 from .terms import BatchTerms
 from .uploads import Upload
-
-#: Uploads at once, of one name and all in all: each holds a thread, and there are 32.
-UPLOADS_EACH: Final = 8
-UPLOADS: Final = 28
-
-
-class Turns:
-    """Counts the uploads that are under way."""
-
-    def __init__(self) -> None:
-        self._under_way: Counter[str] = Counter()
-
-    @contextmanager
-    def one_more(self, name: str) -> Iterator[None]:
-        """Counts as one within the block; raises Problem where there are too many."""
-        if self._under_way[name] >= UPLOADS_EACH or self._under_way.total() >= UPLOADS:
-            raise _full("Too many uploads are under way: try again when one of them has ended")
-        self._under_way[name] += 1
-        try:
-            yield
-        finally:
-            self._under_way[name] -= 1
-
-
-#: Of this process.
-TURNS: Final = Turns()
 
 
 async def submit(gateway: Gateway, caller: Caller, terms: BatchTerms, upload: Upload) -> str:
@@ -69,7 +41,7 @@ async def submit(gateway: Gateway, caller: Caller, terms: BatchTerms, upload: Up
             **terms.submission(),
         )
     except _NoRoom as error:
-        raise _full(
+        raise no_room(
             f"There was no room for more for {error.waited_s:g} s. {error.items:,} items are in "
             f"batch {outer_id}, and go on; the same upload with id={outer_id} submits the rest"
         ) from None
@@ -105,10 +77,6 @@ def _told(error: Exception, inner_id: str, outer_id: str, kept: int) -> Problem:
     detail = str(problem.detail).replace(inner_id, outer_id).rstrip(".")
     about = f"{kept:,} items are in batch {outer_id}" if kept else "Nothing of it is kept"
     return Problem(problem.code, f"{detail}. {about}", headers=problem.headers)
-
-
-def _full(about: str) -> Problem:
-    return Problem("queue_full", about, headers={"Retry-After": f"{QueueFull.retry_after_s:.0f}"})
 
 
 class _NoRoom(Exception):

@@ -7,10 +7,11 @@ from typing import Any, Literal, Self
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..contract import MAX_DEADLINE_S, MAX_KEEP_S, RESULT_TTL_S
-from .access import OUTER_ID
+from ..contract import MAX_KEEP_S, RESULT_TTL_S
+from .caller import OUTER_ID
+from .fields import Deadline, Webhook
 from .problems import Problem
-from .requests import JobOptions, WebhookUrl
+from .requests import JobOptions
 
 
 class BatchTerms(JobOptions):
@@ -30,15 +31,8 @@ class BatchTerms(JobOptions):
     keep_s: int = Field(
         RESULT_TTL_S, ge=1, le=MAX_KEEP_S, description="Seconds that results are kept."
     )
-    deadline_s: float | None = Field(
-        None,
-        gt=0,
-        le=MAX_DEADLINE_S,
-        description="Seconds after which nobody wants what has no answer by then.",
-    )
-    webhook: WebhookUrl | None = Field(
-        None, description="URL that is told when the batch has ended, by a signed POST."
-    )
+    deadline_s: Deadline = None
+    webhook: Webhook = None
 
     def with_fields(self, fields: dict[str, str]) -> Self:
         """These and what a form says; raises RequestValidationError or Problem."""
@@ -63,11 +57,11 @@ class BatchTerms(JobOptions):
         }
 
 
-class _Strict(BaseModel):
+class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class Failures(_Strict):
+class Failures(_Query):
     """Which failures are wanted."""
 
     cursor: int = Field(0, ge=0, le=2**53, description="Go on after the line that has it.")
@@ -85,7 +79,7 @@ class Wanted(Failures):
     )
 
 
-class Listening(_Strict):
+class Listening(_Query):
     """Which events are wanted."""
 
     cursor: int = Field(

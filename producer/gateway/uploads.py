@@ -19,7 +19,6 @@ from ..feed import Feed
 from ..lines import TooManyLines, read_items
 from .forms import Form
 from .intake import media_type
-from .openapi import LINES
 from .problems import Problem
 from .references import resolve_item
 from .settings import GatewaySettings
@@ -27,6 +26,14 @@ from .settings import GatewaySettings
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+#: What a body of lines may be called.
+LINES: Final = (
+    "application/jsonl",
+    "application/x-ndjson",
+    "text/plain",
+    "application/gzip",
+    "application/octet-stream",
+)
 #: What has a file of lines in it.
 FORM: Final = "multipart/form-data"
 #: What says nothing of a body: no type, and the one that curl sends where it is told none.
@@ -74,7 +81,7 @@ class Upload:
 
     def items(self) -> Iterator[dict[str, Any]]:
         """An item for each line, for a thread; one that cannot be used is an item with an error."""
-        is_empty, max_image_bytes = True, self._settings.gateway_max_image_mb << 20
+        is_empty, max_image_bytes = True, self._settings.max_image_bytes
         lines = io.BufferedReader(_Stream(self._data()), BUFFER_BYTES)
         try:
             for item in read_items(lines, self._settings.gateway_max_items):
@@ -90,7 +97,7 @@ class Upload:
         data = cast(Iterator[bytes], self._feed.items(self._pieces))
         if self._form is not None:
             data = self._form.file(data)
-        max_bytes = self._settings.gateway_max_body_mb << 20
+        max_bytes = self._settings.max_body_bytes
         if self._is_gzip:
             data = inflated(data, max_bytes)
         # Whatever its name or its type says: a compressed file.

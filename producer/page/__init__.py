@@ -11,17 +11,16 @@ import os
 import shutil
 import tempfile
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..contract import MAX_BLOB_BYTES
+from ..gateway.settings import PAGE
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from ..gateway.parts import Gateway
 
-#: Where it is.
-PATH: Final = "/ui"
 #: Seconds that an uploaded file lies in Gradio's directory at most, and how often that is looked
 #: after. The jobs have their own copy in Redis.
 KEEP_FILES_S: Final = 3600
@@ -38,21 +37,39 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
     """
     files = _prepare()
     # Not before: Gradio reads the environment when it is imported.
-    import gradio
-    from starlette.routing import Mount, Route
+    from starlette.routing import Route
 
     from .batches import download
     from .gate import Gate
-    from .layout import PALETTE, STYLE, build
+    from .layout import build
     from .sessions import Sessions
 
-    blocks = build(gateway, (TIDY_S, KEEP_FILES_S))
+    page = _below(app, build(gateway, (TIDY_S, KEEP_FILES_S)), Gate.NAME)
+    page.router.routes.insert(0, Route("/results/{file}", download(gateway.client)))
+    page.add_middleware(
+        Gate,
+        sessions=Sessions(gateway.keyring.name_of),
+        open_as=gateway.settings.page_open_as,
+        files=files,
+        stopping=gateway.stopping,
+    )
+
+
+def _below(app: FastAPI, blocks: Any, name: str) -> Any:
+    """Gradio's own application, mounted in ours; `name`: where the scope says whose request it is.
+
+    It does nothing that the page does not need.
+    """
+    import gradio
+
+    from .layout import PALETTE, STYLE
+
     blocks.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=AT_ONCE)
     gradio.mount_gradio_app(
         app,
         blocks,
-        PATH,
-        auth_dependency=lambda request: request.scope.get(Gate.NAME),
+        PAGE,
+        auth_dependency=lambda request: request.scope.get(name),
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -65,18 +82,7 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
         theme=PALETTE,
         css_paths=[STYLE],
     )
-    mounted = app.routes[-1]
-    assert isinstance(mounted, Mount)
-    page = mounted.app
-    page.router.routes.insert(0, Route("/results/{file}", download(gateway.client)))  # type: ignore[attr-defined]
-
-    page.add_middleware(  # type: ignore[attr-defined]
-        Gate,
-        sessions=Sessions(gateway.keyring.name_of),
-        open_as=gateway.settings.page_open_as,
-        files=files,
-        stopping=gateway.stopping,
-    )
+    return app.routes[-1].app  # type: ignore[attr-defined]
 
 
 @cache

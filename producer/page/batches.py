@@ -16,15 +16,17 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from ..aio import AsyncBatch, AsyncClient
 from ..contract import Task
 from ..errors import BliplineError, WaitTimeout
-from ..gateway.access import Caller
+from ..gateway.caller import OUTER_ID, Caller, outer_of
 from ..gateway.notes import Noted
 from ..gateway.parts import Gateway
 from ..ids import new_id
 from ..job import Result
 from ..progress import Progress
-from . import choices, pictures, tables, views
+from . import pictures, tables, views
 from .gate import Gate
-from .sayings import problem, told
+from .options import DEADLINE, chosen
+from .questions import question_in
+from .sayings import problem, shown_as_error
 
 #: Pictures of one batch of the page; the gateway and the shell take any number.
 MAX_PICTURES: Final = 500
@@ -33,7 +35,7 @@ PAUSE_S: Final = 0.25
 #: Seconds without any further result after which the page no longer watches.
 SILENT_S: Final = 60.0
 
-_FILE: Final = re.compile(r"([A-Za-z0-9._-]{1,64})\.(jsonl|csv)")
+_FILE: Final = re.compile(rf"({OUTER_ID})\.(jsonl|csv)")
 _MEDIA: Final = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
 
 #: Progress, table, links, the batch's id for `cancel`, and whether it runs.
@@ -55,7 +57,7 @@ class Batches:
         fields = _fields(task, question)
         yield (views.submitting(len(uploads)), "", "", None, *_buttons(running=False, busy=True))
         rows = shown = ""
-        with told():
+        with shown_as_error():
             outer, batch = await self._submit(name, uploads, Task.parse(task), fields, options)
             try:
                 async for counts in _watched(batch):
@@ -72,7 +74,7 @@ class Batches:
     async def cancel(self, request: gr.Request, outer: str | None) -> None:
         """Say that the rest is no longer wanted."""
         if outer:
-            with told():
+            with shown_as_error():
                 await self._batch(request.username or "", outer).cancel()
 
     async def _submit(
@@ -84,12 +86,12 @@ class Batches:
         options: Sequence[Any],
     ) -> tuple[str, AsyncBatch]:
         outer = new_id()
-        wanted = choices.chosen(options)
-        deadline_s = wanted.pop(choices.DEADLINE, None)
+        wanted = chosen(options)
+        deadline_s = wanted.pop(DEADLINE, None)
         batch = await self._gateway.client.submit_batch(
             _items(uploads, fields),
             task,
-            batch_id=Caller(name, "page").batch(outer),
+            batch_id=Caller(name).batch(outer),
             submitter=name,
             note=Noted.now(task).encode(),
             # Few enough for progress to be seen, and for workers to share.
@@ -101,7 +103,7 @@ class Batches:
         return outer, batch
 
     def _batch(self, name: str, outer: str) -> AsyncBatch:
-        return self._gateway.client.batch(Caller(name, "page").batch(outer))
+        return self._gateway.client.batch(Caller(name).batch(outer))
 
 
 def download(client: AsyncClient) -> Callable[[Request], Awaitable[Response]]:
@@ -112,7 +114,7 @@ def download(client: AsyncClient) -> Callable[[Request], Awaitable[Response]]:
         if found is None:
             return PlainTextResponse("no such file", 404)
         outer, kind = found.groups()
-        batch = client.batch(Caller(request.scope[Gate.NAME], "page").batch(outer))
+        batch = client.batch(Caller(request.scope[Gate.NAME]).batch(outer))
         try:
             await batch.progress()
         except BliplineError:
@@ -138,9 +140,7 @@ def _needed(uploads: Any) -> list[Any]:
 
 def _fields(task: str, question: str) -> dict[str, str]:
     if task == Task.VQA.short:
-        if not question.strip():
-            raise problem("Write a question first.")
-        return {"question": question.strip()}
+        return {"question": question_in(question)}
     return {"prompt": question} if question.strip() else {}
 
 
@@ -168,7 +168,7 @@ async def _watched(batch: AsyncBatch) -> AsyncIterator[Progress]:
             begun = "finished anything more of it" if done else "begun it"
             raise WaitTimeout(
                 f"No worker has {begun} after {SILENT_S:g} s. It stays in the queue, under the id "
-                f"{batch.id.split('.', 2)[2]}."
+                f"{outer_of(batch.id)}."
             )
         await asyncio.sleep(PAUSE_S)
 

@@ -33,16 +33,11 @@ ICON_LINK: Final = f'<link rel="icon" href="data:image/svg+xml,{_ICON}">'
 
 
 def protected(send: Send) -> Send:
-    """Adds the headers that every answer has; a policy that is there already stays."""
+    """Adds the policy under which Gradio works, unless there is one that says more."""
 
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers.setdefault("content-security-policy", POLICY)
-            headers.setdefault("cache-control", "no-store")
-            headers["x-content-type-options"] = "nosniff"
-            headers["x-frame-options"] = "DENY"
-            headers["referrer-policy"] = "no-referrer"
+            MutableHeaders(scope=message).setdefault("content-security-policy", POLICY)
         await send(message)
 
     return add
@@ -66,8 +61,6 @@ def rewritten(app: ASGIApp) -> ASGIApp:
     """The page itself: its scripts are named by a nonce, so no other runs."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        # Compressed, it could not be rewritten.
-        kept = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
         body = bytearray()
         start: Message = {}
 
@@ -81,9 +74,15 @@ def rewritten(app: ASGIApp) -> ASGIApp:
                 await send(start)
                 await send({"type": "http.response.body", "body": whole})
 
-        await app({**scope, "headers": kept}, receive, collect)
+        await app(uncompressed(scope), receive, collect)
 
     return answer
+
+
+def uncompressed(scope: Scope) -> Scope:
+    """The same request, whose answer can be read on its way."""
+    kept = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
+    return {**scope, "headers": kept}
 
 
 def _finish(start: Message, html: bytes) -> bytes:

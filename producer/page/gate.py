@@ -21,9 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import ConnectionFailed
 from . import disk, document, login
 from .holdings import Holdings
-from .payload import Forbidden, checked
+from .payload import Forbidden, body_of, checked
 from .sessions import Sessions
-from .streams import ending
+from .streams import until_stopped
 
 _API: Final = "/gradio_api"
 _FILE: Final = f"{_API}/file="
@@ -56,7 +56,7 @@ class Gate:
         stopping: asyncio.Event,
     ) -> None:
         self._app = app
-        self._streams = ending(app, stopping)
+        self._streams = until_stopped(app, stopping)
         self._sessions = sessions
         self._open_as = open_as
         self._files = files
@@ -111,13 +111,11 @@ class Gate:
         return self._app if path in _GET or path.startswith("/results/") else _NOT_FOUND
 
     async def _checked(self, name: str, request: Request) -> Answer:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                return _refused(413, "the request is too large")
+        body = await body_of(request, MAX_BODY_BYTES)
+        if body is None:
+            return _refused(413, "the request is too large")
         try:
-            allowed = checked(bytes(body), name, self._holdings)
+            allowed = checked(body, name, self._holdings)
         except Forbidden as error:
             return _refused(403, str(error))
         return _with_body(self._app, allowed)
@@ -139,7 +137,7 @@ class Gate:
                         self._uploaded(bytes(body), name)
                 await send(message)
 
-            await self._app(_uncompressed(scope), receive, note)
+            await self._app(document.uncompressed(scope), receive, note)
 
         return upload
 
@@ -184,10 +182,3 @@ def _with_body(app: ASGIApp, body: bytes) -> Answer:
         await app(scope, replay, send)
 
     return answer
-
-
-def _uncompressed(scope: Scope) -> Scope:
-    return {
-        **scope,
-        "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"],
-    }

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import gradio as gr
 
-from ..errors import BliplineError
 from ..gateway.parts import Gateway
-from ..rows import Depth
-from . import choices, views
+from . import views
 from .batches import Batches
+from .options import option_fields
 from .questions import NO_DIALOGUE, Questions
+from .queues import Queues
 
 STYLE: Final = Path(__file__).with_name("style.css")
 #: Seconds between two looks at the queues by an open page.
 LOOK_S: Final = 5.0
-#: Seconds for which one look serves all open pages.
-FRESH_S: Final = 2.0
 
 _FONT: Final = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO: Final = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"]
@@ -35,9 +32,19 @@ _SHOWN: Final[dict[str, Any]] = {"api_visibility": "private", "show_progress": "
 _RAW: Final[dict[str, Any]] = {**_SHOWN, "preprocess": False}
 
 
+class Pictures(NamedTuple):
+    """What is asked about: one picture, or several for a batch; one of the groups is shown."""
+
+    one: gr.Group
+    picture: gr.Image
+    url: gr.Textbox
+    several: gr.Group
+    files: gr.File
+
+
 def build(gateway: Gateway, delete_cache: tuple[int, int]) -> Any:
     """The page; `delete_cache`: how often Gradio looks for old files, and how old they may be."""
-    questions, batches, queues = Questions(gateway), Batches(gateway), Queues(gateway)
+    queues = Queues(gateway)
     with gr.Blocks(
         title="Blipline", analytics_enabled=False, fill_width=True, delete_cache=delete_cache
     ) as blocks:
@@ -45,76 +52,61 @@ def build(gateway: Gateway, delete_cache: tuple[int, int]) -> Any:
         head = _html(views.header("", None, can_leave=False), elem_id="head", sanitize_html=False)
         with gr.Row(elem_id="work"):
             with gr.Column(scale=5, min_width=320, elem_id="left"):
-                with gr.Group(elem_id="one") as one:
-                    picture = gr.Image(
-                        type="filepath",
-                        image_mode=None,
-                        sources=["upload", "clipboard"],
-                        buttons=["fullscreen"],
-                        label="Picture",
-                        show_label=False,
-                        placeholder="Drop a picture here, paste one, or choose a file",
-                        height=340,
-                        elem_id="picture",
-                    )
-                    url = gr.Textbox(
-                        placeholder="or the address of one: https://…",
-                        label="Address of a picture",
-                        show_label=False,
-                        max_lines=1,
-                        elem_id="url",
-                    )
-                with gr.Group(visible=False, elem_id="several") as several:
-                    files = gr.File(
-                        file_count="multiple",
-                        file_types=["image"],
-                        label="Pictures",
-                        height=340,
-                        elem_id="files",
-                    )
+                pictures = _pictures()
                 with gr.Accordion("Options", open=False, elem_id="options"):
-                    options = choices.build()
-            with gr.Column(scale=7, min_width=320, elem_id="right"), gr.Tabs(elem_id="tabs"):
-                asked = [picture, url]
-                tabs = [
-                    _caption(questions, asked, options),
-                    _ask(questions, asked, options),
-                    _chat(questions, asked, options),
-                    _match(questions, asked),
-                ]
-                batch = _batch(batches, files, options)
-        for tab in tabs:
-            tab.select(lambda: _sides(single=True), None, [one, several], **_QUIET)
-        batch.select(lambda: _sides(single=False), None, [one, several], **_QUIET)
+                    options = option_fields()
+            with gr.Column(scale=7, min_width=320, elem_id="right"):
+                _tabs(gateway, pictures, options)
         blocks.load(queues.header, None, head, **_QUIET)
         gr.Timer(LOOK_S).tick(queues.header, None, head, **_QUIET)
     return blocks
 
 
-class Queues:
-    """How much is open, asked for once however many pages want to know."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._depth: Depth | None = None
-        self._fresh_until = 0.0
-
-    async def header(self, request: gr.Request) -> str:
-        """The head of the page."""
-        return views.header(
-            request.username or "",
-            await self._look(),
-            can_leave=not self._gateway.settings.page_open_as,
+def _pictures() -> Pictures:
+    with gr.Group(elem_id="one") as one:
+        picture = gr.Image(
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            buttons=["fullscreen"],
+            label="Picture",
+            show_label=False,
+            placeholder="Drop a picture here, paste one, or choose a file",
+            height=340,
+            elem_id="picture",
         )
+        url = gr.Textbox(
+            placeholder="or the address of one: https://…",
+            label="Address of a picture",
+            show_label=False,
+            max_lines=1,
+            elem_id="url",
+        )
+    with gr.Group(visible=False, elem_id="several") as several:
+        files = gr.File(
+            file_count="multiple",
+            file_types=["image"],
+            label="Pictures",
+            height=340,
+            elem_id="files",
+        )
+    return Pictures(one, picture, url, several, files)
 
-    async def _look(self) -> Depth | None:
-        if time.monotonic() >= self._fresh_until:
-            self._fresh_until = time.monotonic() + FRESH_S
-            try:
-                self._depth = await self._gateway.client.depth()
-            except BliplineError:
-                self._depth = None
-        return self._depth
+
+def _tabs(gateway: Gateway, pictures: Pictures, options: Sequence[Any]) -> None:
+    questions, asked = Questions(gateway), [pictures.picture, pictures.url]
+    with gr.Tabs(elem_id="tabs"):
+        single = [
+            _caption(questions, asked, options),
+            _ask(questions, asked, options),
+            _chat(questions, asked, options),
+            _match(questions, asked),
+        ]
+        batch = _batch(Batches(gateway), pictures.files, options)
+    sides = [pictures.one, pictures.several]
+    for tab in single:
+        tab.select(lambda: _sides(single=True), None, sides, **_QUIET)
+    batch.select(lambda: _sides(single=False), None, sides, **_QUIET)
 
 
 def _html(value: str = "", **named: Any) -> Any:

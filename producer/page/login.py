@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ..gateway.problems import Problem
 from .document import ICON_LINK
+from .payload import body_of
 from .sessions import SESSION_S, Sessions
 
 COOKIE: Final = "blipline-page"
@@ -62,11 +63,7 @@ def _sign_out(request: Request, sessions: Sessions) -> Response:
 
 
 async def _key(request: Request) -> str:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_FORM_BYTES:
-            return ""
+    body = await body_of(request, _MAX_FORM_BYTES) or b""
     return parse_qs(body.decode(errors="replace")).get("key", [""])[0].strip()
 
 

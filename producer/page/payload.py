@@ -1,4 +1,4 @@
-"""What the page's own requests may say of files.
+"""What the page's own requests say, and what they may say of files.
 
 Gradio downloads what a request calls a file and gives a URL for, on the server, whether the page
 offers that or not. Here a file is one that the same person uploaded, and nothing else.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from typing import Any
+
+from starlette.requests import Request
 
 from .holdings import Holdings
 
@@ -29,6 +31,16 @@ def checked(body: bytes, name: str, holdings: Holdings) -> bytes:
         raise Forbidden("this page is somebody else's: reload it")
     _check_files(request, name, holdings)
     return json.dumps(request).encode()
+
+
+async def body_of(request: Request, max_bytes: int) -> bytes | None:
+    """The whole body of a request; None where it is larger."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > max_bytes:
+            return None
+    return bytes(body)
 
 
 def _check_files(request: dict[str, Any], name: str, holdings: Holdings) -> None:

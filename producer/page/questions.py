@@ -10,13 +10,14 @@ from typing import Any, Final
 import gradio as gr
 
 from ..contract import State, Task
-from ..gateway.access import Caller
+from ..gateway.caller import Caller
 from ..gateway.notes import Noted
 from ..gateway.parts import Gateway
 from ..ids import new_id
 from ..job import Result
-from . import choices, pictures, views
-from .sayings import as_sentence, problem, told
+from . import pictures, views
+from .options import DEADLINE, chosen
+from .sayings import as_sentence, problem, shown_as_error
 
 #: Seconds that the page waits for an answer at most, where no deadline is given.
 WAIT_S: Final = 60.0
@@ -46,7 +47,7 @@ class Questions:
         self, request: gr.Request, picture: Any, url: str, question: str, *options: Any
     ) -> str:
         """The answer, with its statistics."""
-        item = {"question": _needed(question)}
+        item = {"question": question_in(question)}
         result, seconds = await self._ask(request, Task.VQA, picture, url, item, options)
         return views.answer(result.text or "", seconds)
 
@@ -64,7 +65,7 @@ class Questions:
         # Another picture begins another dialogue.
         turns = dialogue[1] if dialogue[0] == about else []
         history = [{"question": asked, "answer": reply} for asked, reply in turns]
-        item = {"question": _needed(question), "history": history}
+        item = {"question": question_in(question), "history": history}
         result, seconds = await self._ask(request, Task.CHAT, picture, url, item, options)
         turns = [*turns, (question.strip(), result.text or "")]
         return views.dialogue(turns, seconds), (about, turns), ""
@@ -87,8 +88,8 @@ class Questions:
         options: Sequence[Any] = (),
     ) -> tuple[Result, float]:
         began = time.monotonic()
-        with told():
-            wanted = choices.chosen(options) if options else {}
+        with shown_as_error():
+            wanted = chosen(options) if options else {}
             source = await asyncio.to_thread(pictures.source, picture, url)
             result = await self._answer(request.username or "", task, source, item, wanted)
         return result, time.monotonic() - began
@@ -105,12 +106,12 @@ class Questions:
         job = await client.submit(
             {"image": await client.upload(source), **item},
             task,
-            job_id=Caller(name, "page").job(new_id()),
+            job_id=Caller(name).job(new_id()),
             submitter=name,
             note=Noted.now(task).encode(),
             **options,
         )
-        deadline_s = options.get(choices.DEADLINE)
+        deadline_s = options.get(DEADLINE)
         wait_s = WAIT_S if deadline_s is None else min(WAIT_S, deadline_s)
         try:
             state, result = await job.look(wait_s + GRACE_S)
@@ -126,10 +127,11 @@ class Questions:
         return result
 
 
-def _needed(question: str) -> str:
-    if not question.strip():
+def question_in(field: str) -> str:
+    """The question that was typed; raises gr.Error where there is none."""
+    if not field.strip():
         raise problem("Write a question first.")
-    return question.strip()
+    return field.strip()
 
 
 def _waited(state: State, wait_s: float) -> str:

@@ -17,13 +17,13 @@ from ..errors import (
     JobFailed,
     QueueFull,
 )
-from . import choices
+from .options import labelled
 
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def shown_as_error() -> Iterator[None]:
     """What goes wrong inside is shown on the page; what nobody expected goes to the log."""
     try:
         yield
@@ -57,5 +57,5 @@ def sentence(error: BliplineError) -> str:
 
 def as_sentence(message: str) -> str:
     """A message with a capital letter and a full stop, in the words of the page."""
-    message = choices.labelled(message)
+    message = labelled(message)
     return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?")) else ".")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from ..gateway.problems import Problem
+from ..recent import Recent
 
 #: Seconds after which one must sign in again.
 SESSION_S: Final = 12 * 3600.0
@@ -32,15 +32,13 @@ class Sessions:
     def __init__(self, name_of: NameOf, clock: Callable[[], float] = time.monotonic) -> None:
         self._name_of = name_of
         self._clock = clock
-        self._open: OrderedDict[str, _Session] = OrderedDict()
+        self._open: Recent[str, _Session] = Recent(MAX_SESSIONS)
 
     async def open(self, key: str, address: str) -> str:
         """A token for whoever shows a good key; raises Problem for a bad one."""
         await self._name_of(key, address)
         token = secrets.token_urlsafe(32)
-        self._open[token] = _Session(key, self._clock() + SESSION_S)
-        while len(self._open) > MAX_SESSIONS:
-            self._open.popitem(last=False)
+        self._open.put(token, _Session(key, self._clock() + SESSION_S))
         return token
 
     async def name(self, token: str, address: str) -> str | None:
@@ -49,7 +47,6 @@ class Sessions:
         if session is None or self._clock() >= session.ends_at:
             self.close(token)
             return None
-        self._open.move_to_end(token)
         try:
             return await self._name_of(session.key, address)
         except Problem:
@@ -58,4 +55,4 @@ class Sessions:
 
     def close(self, token: str) -> None:
         """Sign out."""
-        self._open.pop(token, None)
+        self._open.drop(token)

@@ -6,8 +6,10 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..gateway.stopping import unless
 
-def ending(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:
+
+def until_stopped(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:
     """The same, told that its client is gone once `stopping` is set."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,14 +31,6 @@ def ending(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:
 
 def _until(stopping: asyncio.Event, receive: Receive) -> Receive:
     async def first() -> Message:
-        waits = [asyncio.ensure_future(receive()), asyncio.ensure_future(stopping.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if stopping.is_set():
-                return {"type": "http.disconnect"}
-            return await waits[0]  # type: ignore[return-value]
-        finally:
-            for wait in waits:
-                wait.cancel()
+        return await unless(stopping, receive()) or {"type": "http.disconnect"}
 
     return first

@@ -6,15 +6,19 @@ strings. One line that begins with the tag of a block is HTML and nothing else t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape as escape_lines
+from typing import Final
 from urllib.parse import quote
 
 from ..contract import Queue
 from ..job import Match, Result
 from ..progress import Progress
 from ..rows import Depth
-from . import stats
+
+#: Letters and digits, also with an apostrophe or a hyphen inside: ``don't`` is one word.
+_WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
 
 def header(name: str, depth: Depth | None, *, can_leave: bool) -> str:
@@ -41,7 +45,7 @@ def answer(text: str, seconds: float) -> str:
     """A text, with what can be counted of it and the time that it took."""
     return (
         f'<article class="answer"><p class="said">{escape(text) or "(no text)"}</p>'
-        f'<p class="about"><span>{stats.sentence(text)}</span><span>{_time(seconds)}</span></p>'
+        f'<p class="about"><span>{statistics(text)}</span><span>{_time(seconds)}</span></p>'
         "</article>"
     )
 
@@ -58,9 +62,7 @@ def dialogue(turns: Iterable[tuple[str, str]], seconds: float | None = None) -> 
     about = ""
     if seconds is not None:
         last = turns[-1][1]
-        about = (
-            f'<p class="about"><span>{stats.sentence(last)}</span><span>{_time(seconds)}</span></p>'
-        )
+        about = f'<p class="about"><span>{statistics(last)}</span><span>{_time(seconds)}</span></p>'
     return f'<div class="dialogue" role="log" aria-live="polite">{said}{about}</div>'
 
 
@@ -121,13 +123,23 @@ def results(rows: Iterable[tuple[str, Result]]) -> str:
     )
 
 
+def statistics(text: str) -> str:
+    """``41 characters · 9 words``."""
+    return f"{_counted(len(text), 'character')} · {_counted(words(text), 'word')}"
+
+
+def words(text: str) -> int:
+    """Runs of letters and digits. Text without spaces between words is one for each run."""
+    return len(_WORD.findall(text))
+
+
 def _row(path: str, result: Result) -> str:
     name = escape(result.custom_id or "")
     if result.error is None:
         text = result.text or ""
         said = (
             f'<p class="said">{escape(text)}</p>'
-            f'<p class="about"><span>{name}</span><span>{stats.sentence(text)}</span></p>'
+            f'<p class="about"><span>{name}</span><span>{statistics(text)}</span></p>'
         )
     else:
         code = escape(result.error.code.value)

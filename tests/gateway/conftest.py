@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,17 +15,22 @@ import pytest
 import redis
 from fastapi import FastAPI
 
-from demo.stack import ROOT, free_port, running_gateway
+from demo.stack import listening_gateway, running_gateway
 from producer.api_keys import ApiKeys
 from producer.gateway.server import Server, address_of, listen
 from producer.gateway.settings import GatewaySettings
 from producer.keys import Keys
 
+from .samples import bearer
+from .sending import end_job, ledger, outcomes, start_sender
+
+#: Fixtures of the tests about webhooks.
+__all__ = ["end_job", "ledger", "outcomes", "start_sender"]
+
 #: Those who have keys.
 NAMES: Final = ("acme", "other")
 #: What the gateway of most tests is told: the page is another package's, and takes long to import.
 SETTINGS: Final = {"BLIPLINE_PAGE": "false", "BLIPLINE_GATEWAY_RATE": "0"}
-START_S: Final = 60.0
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Reached:
         return httpx.AsyncClient(base_url=self.url, headers=self.headers(name), timeout=60)
 
     def headers(self, name: str | None) -> dict[str, str]:
-        return {} if name is None else {"Authorization": f"Bearer {self.keys[name]}"}
+        return {} if name is None else bearer(self.keys[name])
 
     def close(self) -> None:
         self._clients.close()
@@ -122,25 +124,34 @@ def gateway(gateway_url: str, kept_keys: _Kept, redis_url: str) -> Iterator[Reac
     reached.close()
 
 
+@pytest.fixture
+def http(gateway: Reached) -> httpx.Client:
+    """A client of it, as acme."""
+    return gateway.client()
+
+
 #: Starts a gateway with settings of the test's own.
 Start = Callable[..., Started]
 
 
 @pytest.fixture
-def start_gateway(redis_url: str, kept_keys: _Kept, tmp_path: Path) -> Iterator[Start]:
+def start_gateway(redis_url: str, kept_keys: _Kept) -> Iterator[Start]:
     """Starts gateways for one test alone: `start_gateway(BLIPLINE_GATEWAY_RATE="3")`."""
     kept_keys.restore(redis_url)
     with ExitStack() as stack:
 
         def start(at: str = redis_url, **settings: str) -> Started:
-            log = tmp_path / f"gateway-{free_port()}.log"
-            return stack.enter_context(_started(at, kept_keys.of_names, settings, log))
+            return stack.enter_context(_started(at, kept_keys.of_names, settings))
 
         yield start
 
 
+#: Runs an app and yields its address.
+Serve = Callable[[FastAPI], AbstractContextManager[str]]
+
+
 @pytest.fixture
-def served() -> Callable[[FastAPI], AbstractContextManager[str]]:
+def served() -> Serve:
     """Runs an app under the real server, in a thread, where a test needs to reach inside."""
     return _served
 
@@ -168,37 +179,13 @@ def _shared(redis_server: str) -> str:
 
 @contextmanager
 def _started(
-    redis_url: str, keys: Mapping[str, str], settings: Mapping[str, str], log: Path
+    redis_url: str, keys: Mapping[str, str], settings: Mapping[str, str]
 ) -> Iterator[Started]:
-    given = {"BLIPLINE_REDIS_URL": redis_url, "BLIPLINE_GATEWAY_PORT": "0"}
-    environment = {**os.environ, **SETTINGS, **given, **settings}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "producer.cli", "gateway"],
-            cwd=ROOT,
-            env=environment,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    started = None
-    try:
-        started = Started(_address(process, log), keys, process=process, log=log)
-        yield started
-    finally:
-        if started is not None:
+    with listening_gateway(redis_url, settings={**SETTINGS, **settings}) as gateway:
+        started = Started(gateway.address, keys, process=gateway.process, log=gateway.log)
+        try:
+            yield started
+        finally:
             started.close()
-        process.kill()
-        process.wait()
-
-
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """What it printed when it took requests."""
-    deadline = time.monotonic() + START_S
-    while True:
-        for line in log.read_text().splitlines():
-            if line.startswith("gateway: "):
-                return line.removeprefix("gateway: ")
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, "the gateway does not come up"
-        time.sleep(0.02)
+            # What it has not answered yet, nobody waits for.
+            gateway.process.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ def say(request: BaseHTTPRequestHandler, status: int, **headers: str) -> None:
 def saying(status: int, **headers: str) -> Answering:
     """The same for `answers`."""
     return lambda request: say(request, status, **headers)
+
+
+def silence(request: BaseHTTPRequestHandler) -> None:
+    """No answer for a long time."""
+    time.sleep(30)
 
 
 @contextmanager

@@ -23,13 +23,13 @@ import redis
 from demo.stack import ROOT, free_port
 from producer.api_keys import ApiKeys
 from producer.gateway.app import create_app
-from producer.gateway.protocol import HeadLimits
 from producer.gateway.settings import GatewaySettings
 from tests.redis_servers import Server
 
+from .conftest import Reached, Serve, Start
+from .samples import CAPTION, JSONL, URL
+
 PROGRAM = [sys.executable, "-m", "producer.cli", "gateway"]
-IMAGE = "https://images.example.com/cat.jpg"
-ASKED = {"task": "caption", "image": IMAGE}
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -123,6 +123,10 @@ def test_without_its_extra_it_says_what_to_install() -> None:
     assert ended.stderr.count("\n") == 1
 
 
+def test_the_page_can_be_left_out(gateway: Reached) -> None:
+    assert gateway.client(None).get("/ui/login").status_code == 404
+
+
 def test_options_win_over_the_environment() -> None:
     ended = run("--host", "192.0.2.1", BLIPLINE_GATEWAY_HOST="127.0.0.1")
     assert (ended.returncode, "192.0.2.1" in ended.stderr) == (2, True)
@@ -132,7 +136,7 @@ def test_options_win_over_the_environment() -> None:
 
 
 def test_it_outlives_redis_and_says_so_meanwhile(
-    start_gateway: Any, server: Server, key: str
+    start_gateway: Start, server: Server, key: str
 ) -> None:
     own = start_gateway(url_of(server), BLIPLINE_GATEWAY_RATE="1000")
     mine = httpx.Client(base_url=own.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
@@ -143,7 +147,7 @@ def test_it_outlives_redis_and_says_so_meanwhile(
             answer = mine.get(path)
             assert (answer.status_code, answer.json()["code"]) == (503, "connection_failed")
             assert int(answer.headers["Retry-After"]) > 0
-        assert mine.post("/v1/jobs", json=ASKED).status_code == 503
+        assert mine.post("/v1/jobs", json=CAPTION).status_code == 503
         assert mine.get("/healthz").status_code == 200
         assert mine.get("/metrics").status_code == 200
         server.start()
@@ -156,7 +160,7 @@ def test_it_outlives_redis_and_says_so_meanwhile(
     assert "Traceback" not in own.output()
 
 
-def test_it_starts_without_redis_and_is_not_ready(start_gateway: Any) -> None:
+def test_it_starts_without_redis_and_is_not_ready(start_gateway: Start) -> None:
     own = start_gateway(f"redis://127.0.0.1:{free_port()}/0")
     with httpx.Client(base_url=own.url, timeout=60) as client:
         assert client.get("/healthz").status_code == 200
@@ -167,7 +171,7 @@ def test_it_starts_without_redis_and_is_not_ready(start_gateway: Any) -> None:
 
 
 def test_no_secret_is_told_whatever_goes_wrong(
-    start_gateway: Any, server: Server, key: str
+    start_gateway: Start, server: Server, key: str
 ) -> None:
     own = start_gateway(url_of(server), BLIPLINE_GATEWAY_RATE="40")
     with server.connect() as connection:
@@ -189,7 +193,7 @@ def test_no_secret_is_told_whatever_goes_wrong(
     server.kill()
     for path in ("/v1/queues", "/readyz", "/metrics", "/v1/jobs/x"):
         ask("GET", path)
-    ask("POST", "/v1/jobs", json=ASKED)
+    ask("POST", "/v1/jobs", json=CAPTION)
     with Path(f"/proc/{own.process.pid}/cmdline").open("rb") as line:
         told.append(line.read().decode())
     own.process.send_signal(signal.SIGTERM)
@@ -209,9 +213,9 @@ def everything_wrong(ask: Any, key: str) -> None:
     ask("GET", "/v1/queues", headers={"Cookie": key, "Referer": key, "User-Agent": key})
     ask("POST", "/v1/jobs", content=b"{")
     ask("POST", "/v1/jobs", content=b'"x' * 100, headers={"Authorization": f"Bearer {key}"})
-    ask("POST", "/v1/jobs", json={**ASKED, "image": "redis://:s3cret-of-nobody@x"})
-    ask("POST", "/v1/jobs", json={**ASKED, "nonsense": 1})
-    ask("PUT", "/v1/jobs/a%20b", json=ASKED)
+    ask("POST", "/v1/jobs", json={**CAPTION, "image": "redis://:s3cret-of-nobody@x"})
+    ask("POST", "/v1/jobs", json={**CAPTION, "nonsense": 1})
+    ask("PUT", "/v1/jobs/a%20b", json=CAPTION)
     ask("POST", "/v1/batches?task=caption", content=b"not json\n")
     ask("DELETE", "/v1/batches/nothing")
     ask("TRACE", "/v1/queues")
@@ -220,96 +224,10 @@ def everything_wrong(ask: Any, key: str) -> None:
 # The server
 
 
-def talk(url: str, *said: bytes) -> bytes:
-    """What a raw connection is answered, until it is closed."""
-    where = httpx.URL(url)
-    answer = b""
-    with socket.create_connection((where.host, where.port or 80), timeout=60) as connection:
-        for part in said:
-            try:
-                connection.sendall(part)
-            except OSError:
-                break
-        try:
-            while part := connection.recv(65536):
-                answer += part
-        except ConnectionResetError:
-            pass
-    return answer
-
-
-def test_a_head_without_end_is_cut_off(gateway: Any) -> None:
-    line = b"X-Padding: " + b"x" * 1000 + b"\r\n"
-    answer = talk(gateway.url, b"GET /healthz HTTP/1.1\r\nHost: x\r\n", *[line] * 100_000)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
-    assert gateway.client().get("/healthz").status_code == 200
-
-
-@pytest.mark.parametrize(
-    "said", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"], ids=["nothing", "half a head"]
-)
-def test_who_never_gets_to_the_point_is_cut_off(
-    served: Any, redis_url: str, said: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(HeadLimits, "head_s", 0.3)
-    app = create_app(GatewaySettings(redis_url=redis_url, page=False))
-    with served(app) as url:
-        assert talk(url, said) == b""
-        assert httpx.get(f"{url}/healthz").status_code == 200
-
-
-def test_a_connection_may_be_used_again_after_a_pause(
-    served: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(HeadLimits, "head_s", 0.3)
-    app = create_app(GatewaySettings(redis_url=redis_url, page=False))
-    with served(app) as url, httpx.Client(base_url=url) as client:
-        for _ in range(2):
-            assert client.get("/healthz").status_code == 200
-            (before,) = client._transport._pool.connections  # type: ignore[attr-defined]
-            time.sleep(0.6)
-        assert not before.is_closed()
-
-
-@pytest.mark.parametrize(
-    "said", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
-)
-def test_what_is_not_http_is_refused_and_harms_nobody(gateway: Any, said: bytes) -> None:
-    assert talk(gateway.url, said).startswith(b"HTTP/1.1 400 ")
-    assert gateway.client().get("/healthz").status_code == 200
-
-
-def test_a_body_that_says_it_is_too_large_is_refused_at_once(start_gateway: Any) -> None:
-    own = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1", BLIPLINE_GATEWAY_MAX_BODY_MB="1")
-    for path in ("/v1/jobs", "/v1/images", "/v1/batches"):
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            f"Content-Type: application/octet-stream\r\nContent-Length: {2**30}\r\n"
-            f"Authorization: Bearer {own.keys['acme']}\r\n\r\n"
-        )
-        answer = talk(own.url, head.encode())
-        assert answer.startswith(b"HTTP/1.1 413 ")
-        assert b'"body_too_large"' in answer
-
-
-def test_a_body_that_grows_too_large_is_cut_off(start_gateway: Any) -> None:
-    own = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1")
-
-    def body() -> Iterator[bytes]:
-        yield b'{"task": "caption", "image": "'
-        for _ in range(4):
-            yield b"x" * 2**20
-
-    answer = own.client().post(
-        "/v1/jobs", content=body(), headers={"Content-Type": "application/json"}
-    )
-    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
-
-
 def test_forwarded_addresses_are_believed_only_where_it_was_told_to(
-    start_gateway: Any, connection: redis.Redis
+    start_gateway: Start, connection: redis.Redis
 ) -> None:
-    def refusals(own: Any) -> set[int]:
+    def refusals(own: Reached) -> set[int]:
         with httpx.Client(base_url=own.url) as client:
             return {
                 client.get(
@@ -329,12 +247,12 @@ def test_forwarded_addresses_are_believed_only_where_it_was_told_to(
 # Ending
 
 
-def test_sigterm_answers_who_waits_with_what_there_is(start_gateway: Any) -> None:
+def test_sigterm_answers_who_waits_with_what_there_is(start_gateway: Start) -> None:
     own = start_gateway()
     put, get = own.client(), own.client()
     path, wait = "/v1/jobs/ends-with-it", {"Prefer": "wait=60"}
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(put.put, path, json=ASKED, headers=wait)
+        waiting = pool.submit(put.put, path, json=CAPTION, headers=wait)
         # Once there is the job, its submission is being answered.
         wait_for_status(get, path, 200)
         own.process.send_signal(signal.SIGTERM)
@@ -345,10 +263,10 @@ def test_sigterm_answers_who_waits_with_what_there_is(start_gateway: Any) -> Non
 
 
 def test_what_does_not_end_in_time_is_told_so(
-    served: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("producer.gateway.server.GRACE_S", 0)
-    app, begun = create_app(GatewaySettings(redis_url=redis_url, page=False)), threading.Event()
+    app, begun = create_app(GatewaySettings(redis_url=redis_url)), threading.Event()
 
     async def never() -> None:
         begun.set()
@@ -364,19 +282,18 @@ def test_what_does_not_end_in_time_is_told_so(
     assert "Traceback" not in caplog.text
 
 
-def test_ctrl_c_ends_it_without_a_traceback(start_gateway: Any) -> None:
+def test_ctrl_c_ends_it_without_a_traceback(start_gateway: Start) -> None:
     own = start_gateway()
     own.process.send_signal(signal.SIGINT)
     assert own.process.wait(60) == 130
     assert "Traceback" not in own.output()
 
 
-def test_sigterm_ends_streams_that_have_no_end(start_gateway: Any) -> None:
+def test_sigterm_ends_streams_that_have_no_end(start_gateway: Start) -> None:
     own = start_gateway()
     client = own.client()
-    lines = "".join(json.dumps({"image": IMAGE, "custom_id": str(n)}) + "\n" for n in range(3))
-    jsonl = {"Content-Type": "application/jsonl"}
-    sent = client.post("/v1/batches?id=streamed", content=lines.encode(), headers=jsonl)
+    lines = "".join(json.dumps({"image": URL, "custom_id": str(n)}) + "\n" for n in range(3))
+    sent = client.post("/v1/batches?id=streamed", content=lines.encode(), headers=JSONL)
     assert sent.status_code == 202
     with client.stream("GET", "/v1/batches/streamed/events") as answer:
         assert answer.status_code == 200

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -12,18 +10,11 @@ import redis
 
 from demo.samples import IMAGES
 from demo.stack import running_worker
-from producer import Client, ConnectionFailed
-from producer.gateway.looks import Looks
+from producer import Client
+from tests.conftest import Finish
 
-from .conftest import Reached, Start
-from .streams import CHUNK, JSONL, answers_of, body_of, events_of, lines_of
-
-Finish = Callable[[str, list[dict[str, Any]]], None]
-
-
-@pytest.fixture
-def http(gateway: Reached) -> httpx.Client:
-    return gateway.client()
+from .conftest import Start
+from .samples import CHUNK, JSONL, answers_of, body_of, events_of, lines_of
 
 
 def submit(http: httpx.Client, batch: str, count: int, **terms: Any) -> None:
@@ -114,20 +105,31 @@ def test_a_stream_of_results_waits_for_the_rest(http: httpx.Client, finish: Fini
     assert seen == 96
 
 
-@pytest.mark.parametrize("what", ["delete", "cancel"])
-def test_what_ends_meanwhile_ends_the_stream(http: httpx.Client, finish: Finish, what: str) -> None:
-    submit(http, what, 96)
-    end(finish, what, 0, 96)
-    with http.stream("GET", f"/v1/batches/{what}/results?wait=true") as answer:
+def test_of_what_is_cancelled_meanwhile_every_item_has_an_end(
+    http: httpx.Client, finish: Finish
+) -> None:
+    submit(http, "cancel", 96)
+    end(finish, "cancel", 0, 96)
+    with http.stream("GET", "/v1/batches/cancel/results?wait=true") as answer:
         lines = answer.iter_lines()
         read = [next(lines) for _ in range(CHUNK)]
-        if what == "delete":
-            assert http.delete(f"/v1/batches/{what}").status_code == 204
-        else:
-            assert http.post(f"/v1/batches/{what}/cancel").json()["status"] == "cancelled"
+        assert http.post("/v1/batches/cancel/cancel").json()["status"] == "cancelled"
         read += lines
-    # Of a cancelled batch every item has an end; of a deleted one nothing is left.
-    assert len(read) == (CHUNK if what == "delete" else 96)
+    assert len(read) == 96
+
+
+def test_results_of_what_is_deleted_meanwhile_do_not_look_complete(
+    http: httpx.Client, finish: Finish
+) -> None:
+    submit(http, "delete", 96)
+    end(finish, "delete", 0, 96)
+    with http.stream("GET", "/v1/batches/delete/results?wait=true") as answer:
+        lines = answer.iter_lines()
+        for _ in range(CHUNK):
+            next(lines)
+        assert http.delete("/v1/batches/delete").status_code == 204
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(lines)
 
 
 def test_what_failed_is_asked_again(http: httpx.Client, finish: Finish, client: Client) -> None:
@@ -164,15 +166,6 @@ def test_what_is_deleted_is_gone(
     submit(http, "gone", 1)
 
 
-def test_nobody_reaches_anothers_batch(gateway: Reached, http: httpx.Client) -> None:
-    submit(http, "mine", 1)
-    other = gateway.client("other")
-    for batch in ("mine", "acme.batch.mine", "..acme.batch.mine"):
-        for method, path in [("GET", ""), ("GET", "/results"), ("GET", "/events"), ("DELETE", "")]:
-            assert other.request(method, f"/v1/batches/{batch}{path}").status_code == 404
-    assert http.get("/v1/batches/mine").status_code == 200
-
-
 @pytest.mark.parametrize(
     ("path", "about"),
     [
@@ -198,50 +191,6 @@ def test_what_is_wrong_with_a_reading_is_named(http: httpx.Client) -> None:
         answer = http.get(f"/v1/batches/read/results?{query}")
         assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
         assert answer.json()["detail"].startswith(query.partition("=")[0])
-
-
-def test_looks_of_one_moment_are_one_and_none_is_too_old() -> None:
-    class Batch:
-        id = "one"
-
-        def __init__(self) -> None:
-            self.begun = 0
-            self.may_end = asyncio.Event()
-
-        async def progress(self) -> int:
-            self.begun += 1
-            mine = self.begun
-            await self.may_end.wait()
-            if mine == 3:
-                raise ConnectionFailed("away")
-            return mine
-
-    async def look() -> None:
-        looks: Any = Looks()
-        batch = Batch()
-
-        async def ask(count: int) -> list[asyncio.Task[int]]:
-            asked = [asyncio.create_task(looks.progress(batch)) for _ in range(count)]
-            for _ in range(5):
-                await asyncio.sleep(0)
-            # Whoever hangs up does not take it from the others.
-            asked.pop().cancel()
-            return asked
-
-        first = await ask(50)
-        # One is under way: what was done since it began must be seen.
-        later = await ask(50) + await ask(50)
-        assert batch.begun == 1
-        batch.may_end.set()
-        assert {await one for one in first} == {1}
-        assert {await one for one in later} == {2}
-        failed = await asyncio.gather(*await ask(3), return_exceptions=True)
-        assert [type(one) for one in failed] == [ConnectionFailed] * 2
-        assert await looks.progress(batch) == 4
-        assert not looks._next
-        assert not looks._under_way
-
-    asyncio.run(look())
 
 
 def test_a_batch_of_pictures_from_upload_to_end(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import pytest
 import redis
 
+from tests.conftest import Finish
+
 from .conftest import Reached, Start
-from .streams import (
+from .samples import (
     CHUNK,
     JSONL,
     Event,
@@ -22,8 +23,6 @@ from .streams import (
     events_of,
     resident_mb,
 )
-
-Finish = Callable[[str, list[dict[str, Any]]], None]
 
 
 def submit(http: httpx.Client, batch: str, count: int) -> None:
@@ -228,9 +227,12 @@ def test_streams_end_with_the_process(start_gateway: Start, finish: Finish) -> N
         read = [next(lines) for _ in range(CHUNK)]
         gateway.process.send_signal(signal.SIGTERM)
         seen += events
-        read += lines
+        with pytest.raises(httpx.RemoteProtocolError):
+            read += lines
     # It has not ended, and nobody says so: the client goes on elsewhere.
     assert (indexes(seen), len(read)) == ([*range(CHUNK)], CHUNK)
+    assert "Traceback" not in gateway.output()
+    assert "results were broken off: this process is to end" in gateway.output()
     assert "end" not in [event.name for event in seen]
     assert gateway.process.wait(30) == 0
 

@@ -21,7 +21,9 @@ from producer.gateway.headers import DEFAULTS
 from producer.gateway.logs import JsonLines
 from producer.gateway.settings import GatewaySettings
 
-IMAGE = "https://images.example.com/cat.jpg"
+from .conftest import Reached, Serve, Start
+from .samples import URL
+
 JSON = {"Content-Type": "application/json"}
 
 #: Requests whose answers are as different as they get: method, path, more, status.
@@ -32,7 +34,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/metrics", {}, 200),
     ("GET", "/openapi.json", {}, 200),
     ("GET", "/v1/queues", {}, 200),
-    ("POST", "/v1/jobs", {"json": {"task": "caption", "image": IMAGE}}, 202),
+    ("POST", "/v1/jobs", {"json": {"task": "caption", "image": URL}}, 202),
     ("POST", "/v1/jobs", {"content": b"{", "headers": JSON}, 400),
     ("POST", "/v1/jobs", {"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415),
     ("GET", "/v1/jobs/there-is-none", {}, 404),
@@ -45,6 +47,13 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int]] = [
     ("OPTIONS", "/healthz", {}, 405),
     ("GET", "/%ff%00", {}, 404),
 ]
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+#: The paths of all routes.
+TEMPLATES = sorted(
+    {getattr(route, "path", "") for route in create_app(GatewaySettings()).router.routes}
+)
 
 
 def check(answer: httpx.Response) -> None:
@@ -62,26 +71,31 @@ def check(answer: httpx.Response) -> None:
 
 @pytest.mark.parametrize(("method", "path", "more", "status"), REQUESTS)
 def test_every_answer_has_all_headers(
-    gateway: Any, method: str, path: str, more: dict[str, Any], status: int
+    gateway: Reached, method: str, path: str, more: dict[str, Any], status: int
 ) -> None:
     answer = gateway.client().request(method, path, **more)
     assert answer.status_code == status
     check(answer)
 
 
-def test_what_may_be_done_is_said_where_something_else_was_tried(gateway: Any) -> None:
-    answer = gateway.client().delete("/healthz")
-    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD"}
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_what_may_be_done_is_said_where_something_else_was_tried(
+    gateway: Reached, template: str
+) -> None:
+    client, path = gateway.client(), template.format(id="there-is-none")
+    allowed = client.patch(path).headers["Allow"].split(", ")
+    tried = {method for method in METHODS if client.request(method, path).status_code != 405}
+    assert tried == set(allowed)
 
 
 @pytest.mark.parametrize("given", ["abc", "A.b-c_9", "0" * 64])
-def test_a_request_id_of_the_callers_own_is_kept(gateway: Any, given: str) -> None:
+def test_a_request_id_of_the_callers_own_is_kept(gateway: Reached, given: str) -> None:
     answer = gateway.client().get("/nothing", headers={"X-Request-Id": given})
     assert answer.headers["X-Request-Id"] == given == answer.json()["request_id"]
 
 
 @pytest.mark.parametrize("given", ["", "a b", "0" * 65, 'a"b', "<x>", "a\tb", "é".encode()])
-def test_one_that_could_do_harm_in_a_log_is_replaced(gateway: Any, given: Any) -> None:
+def test_one_that_could_do_harm_in_a_log_is_replaced(gateway: Reached, given: Any) -> None:
     raw = given if isinstance(given, bytes) else given.encode()
     answer = gateway.client().get("/nothing", headers={b"X-Request-Id": raw})
     assert len(answer.headers["X-Request-Id"]) == 36
@@ -116,7 +130,7 @@ async def broken_layer(scope: Any, receive: Any, send: Any) -> None:
 
 def an_app(redis_url: str, **settings: Any) -> FastAPI:
     """An app with routes that behave badly."""
-    app = create_app(GatewaySettings(redis_url=redis_url, page=False, **settings))
+    app = create_app(GatewaySettings(redis_url=redis_url, **settings))
     for endpoint in (crash, lose_redis, framed, break_off):
         app.add_api_route(f"/{endpoint.__name__}/{{name}}", endpoint, response_model=None)
     app.mount("/broken_layer", broken_layer)
@@ -167,7 +181,7 @@ def test_a_page_may_have_a_policy_of_its_own(redis_url: str) -> None:
 
 
 def test_an_answer_that_has_begun_breaks_off_and_no_other_follows(
-    redis_url: str, served: Any, caplog: pytest.LogCaptureFixture
+    redis_url: str, served: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served(an_app(redis_url)) as url, httpx.stream("GET", f"{url}/break_off/x") as answer:
         assert answer.status_code == 200
@@ -192,7 +206,7 @@ def test_the_log_has_the_route_and_not_what_was_asked(
     assert line["ms"] >= 0
 
 
-def test_the_log_says_whose_request_it_was_and_under_which_id(start_gateway: Any) -> None:
+def test_the_log_says_whose_request_it_was_and_under_which_id(start_gateway: Start) -> None:
     own = start_gateway()
     own.client().get("/v1/jobs/swordfish?token=swordfish", headers={"X-Request-Id": "mine"})
     # It is written when the answer has been sent.
@@ -211,6 +225,9 @@ def test_the_log_says_whose_request_it_was_and_under_which_id(start_gateway: Any
         ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw==", "whsec_***"),
         ("redis://:p@ss:w@host/0", "redis://:***@host/0"),
         ("https://user:p/w@host/x", "https://user:***@host/x"),
+        ("redis://password@host", "redis://***@host"),
+        ('redis://u:p"w@host/0', "redis://u:***@host/0"),
+        ("sentinel://a,b/0?sentinel_password=pw", "sentinel://a,b/0?sentinel_password=***"),
         ("no secret: https://host/x", "no secret: https://host/x"),
     ],
 )
@@ -242,7 +259,7 @@ def test_a_page_that_may_call_can_read_errors_too(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://app.example", "https://evil.example"])
-def test_a_preflight_needs_no_key_and_has_all_headers(start_gateway: Any, origin: str) -> None:
+def test_a_preflight_needs_no_key_and_has_all_headers(start_gateway: Start, origin: str) -> None:
     own = start_gateway(BLIPLINE_GATEWAY_CORS_ORIGINS="https://app.example")
     asked = {
         "Origin": origin,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from producer import Client
+
+from .conftest import Reached
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -21,13 +21,13 @@ def figure(text: str, name: str, **labels: str) -> float:
     return samples(text).get((name, frozenset(labels.items())), 0.0)
 
 
-def test_health_and_readiness_need_no_key(gateway: Any) -> None:
+def test_health_and_readiness_need_no_key(gateway: Reached) -> None:
     for path in ("/healthz", "/readyz"):
         answer = gateway.client(None).get(path)
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-def test_requests_are_counted_by_the_routes_template(gateway: Any) -> None:
+def test_requests_are_counted_by_the_routes_template(gateway: Reached) -> None:
     client = gateway.client()
     labels = {"method": "GET", "route": "/v1/jobs/{id}", "status": "404"}
     name = "blipline_gateway_requests_total"
@@ -41,7 +41,7 @@ def test_requests_are_counted_by_the_routes_template(gateway: Any) -> None:
     assert figure(text, seconds, method="GET", route="/v1/jobs/{id}") >= 3
 
 
-def test_paths_that_do_not_exist_are_one_figure(gateway: Any) -> None:
+def test_paths_that_do_not_exist_are_one_figure(gateway: Reached) -> None:
     client = gateway.client()
     for number in range(20):
         client.get(f"/made-up-{number}")
@@ -51,7 +51,7 @@ def test_paths_that_do_not_exist_are_one_figure(gateway: Any) -> None:
     assert figure(text, "blipline_gateway_requests_total", method="GET", route="none", status="404")
 
 
-def test_open_items_are_told_by_their_queue(gateway: Any, client: Client) -> None:
+def test_open_items_are_told_by_their_queue(gateway: Reached, client: Client) -> None:
     client.submit({"image": "https://images.example.com/cat.jpg"})
     client.submit_batch([{"image": "https://images.example.com/cat.jpg"}] * 40)
     text = gateway.client(None).get("/metrics").text
@@ -59,7 +59,7 @@ def test_open_items_are_told_by_their_queue(gateway: Any, client: Client) -> Non
     assert figure(text, "blipline_open_items", queue="bulk") == 40
 
 
-def test_figures_name_no_key(gateway: Any) -> None:
+def test_figures_name_no_key(gateway: Reached) -> None:
     gateway.client().get("/v1/queues")
     text = gateway.client(None).get("/metrics").text
     assert "acme" not in text

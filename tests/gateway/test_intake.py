@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from producer.gateway.intake import Intake, any_size
+from producer.gateway.intake import Intake
 from producer.gateway.problems import Problem
 
 
@@ -21,13 +21,9 @@ async def endless() -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
-def too_large(size: int) -> Problem | None:
-    return Problem("body_too_large", "") if size > 10 else None
-
-
 async def status_of(intake: Intake, body: AsyncIterator[bytes]) -> int:
     with pytest.raises(Problem) as caught:
-        async with intake.whole(body, too_large):
+        async with intake.whole(body):
             pass
     assert intake.held_bytes == 0
     return caught.value.status_code
@@ -36,18 +32,9 @@ async def status_of(intake: Intake, body: AsyncIterator[bytes]) -> int:
 def test_a_body_counts_as_held_while_it_is_used() -> None:
     async def run() -> None:
         intake = Intake()
-        async with intake.whole(chunks(3, 0, 4), any_size) as body:
+        async with intake.whole(chunks(3, 0, 4)) as body:
             assert (body, intake.held_bytes) == (b"x" * 7, 7)
         assert intake.held_bytes == 0
-
-    asyncio.run(run())
-
-
-def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
-    async def run() -> None:
-        rest = chunks(6, 6, 6)
-        assert await status_of(Intake(), rest) == 413
-        assert await anext(rest) == b"x" * 6
 
     asyncio.run(run())
 
@@ -55,14 +42,14 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
 def test_all_bodies_together_have_a_bound() -> None:
     async def run() -> None:
         intake = Intake(max_held_bytes=10)
-        async with intake.whole(chunks(6), any_size):
+        async with intake.whole(chunks(6)):
             with pytest.raises(Problem) as caught:
-                async with intake.whole(chunks(3, 3), any_size):
+                async with intake.whole(chunks(3, 3)):
                     pass
             assert caught.value.status_code == 503
             assert caught.value.headers == {"Retry-After": "1"}
             assert intake.held_bytes == 6
-            async with intake.whole(chunks(4), any_size):
+            async with intake.whole(chunks(4)):
                 pass
 
     asyncio.run(run())
@@ -76,7 +63,7 @@ def test_an_error_of_who_uses_a_body_comes_as_it_is() -> None:
     async def run() -> None:
         intake = Intake()
         with pytest.raises(TimeoutError):
-            async with intake.whole(chunks(1), any_size):
+            async with intake.whole(chunks(1)):
                 raise TimeoutError
         assert intake.held_bytes == 0
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from producer.ids import new_id
+from tests.conftest import Finish
 
 from .conftest import Reached
-
-Finish = Callable[[str, list[dict[str, Any]]], None]
-
-CAPTION = {"task": "caption", "image": "https://images.example.com/cat.jpg"}
+from .samples import CAPTION
 
 #: Everything that can be done to a job or a batch that is there.
 TRIES = [

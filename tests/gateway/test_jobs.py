@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -19,17 +18,10 @@ from producer.contract import Queue
 from producer.ids import new_id
 from producer.keys import Keys
 from producer.ledger import Ledger
+from tests.conftest import Finish
 
-from .conftest import Reached, Start
-
-URL = "https://images.example.com/cat.jpg"
-CAPTION = {"task": "caption", "image": URL}
-Finish = Callable[[str, list[dict[str, Any]]], None]
-
-
-@pytest.fixture
-def http(gateway: Reached) -> httpx.Client:
-    return gateway.client()
+from .conftest import Start
+from .samples import CAPTION, URL
 
 
 def finished_soon(connection: redis.Redis, finish: Finish, job_id: str, text: str) -> None:

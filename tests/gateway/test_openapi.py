@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,17 +24,16 @@ from producer.gateway.problems import STATUS
 from producer.gateway.settings import GatewaySettings
 from producer.keys import Keys
 from producer.ledger import Ledger
+from tests.conftest import Finish
 
 from .conftest import Reached, Start
-
-Finish = Callable[[str, list[dict[str, Any]]], None]
 
 GUIDE: Final = (ROOT / "docs" / "http.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    return create_app(GatewaySettings(page=False)).openapi()
+    return create_app(GatewaySettings()).openapi()
 
 
 def operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -94,7 +93,9 @@ def test_the_guide_names_every_route(schema: dict[str, Any]) -> None:
         assert f"`{name}`" in GUIDE, name
     for name in re.findall(r"`((?:GET|PUT|POST|DELETE) /[^`]*)`", GUIDE):
         method, path = name.split()
-        assert method.lower() in schema["paths"].get(path, {}), name
+        # The description does not describe itself.
+        known = {**schema["paths"], "/openapi.json": {"get": {}}}
+        assert method.lower() in known.get(path, {}), name
 
 
 def test_the_guide_has_every_code_with_its_status() -> None:

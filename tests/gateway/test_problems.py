@@ -18,7 +18,7 @@ from producer.errors import (
     JobFailed,
     QueueFull,
 )
-from producer.gateway.problems import _CODES, STATUS, Problem, as_problem, problem_response
+from producer.gateway.problems import CODES, EXAMPLES, STATUS, Problem, as_problem, problem_response
 
 
 def kinds(root: type[BliplineError]) -> list[type[BliplineError]]:
@@ -40,7 +40,8 @@ def test_every_error_of_a_producer_has_a_status() -> None:
 
 
 def test_a_bare_status_has_a_code_of_that_status() -> None:
-    assert all(STATUS[code][0] == status for status, code in _CODES.items())
+    assert all(STATUS[code][0] == status for status, code in CODES.items())
+    assert all(STATUS[code][0] == status for status, code in EXAMPLES.items())
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405, 418, 451, 500, 502, 503])

@@ -1,4 +1,4 @@
-"""Counting requests over connections of ours: prefix, Sentinel, TLS, a Redis that is away."""
+"""How often a key may ask, counted over all gateways, and over any connection of ours."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ import pytest
 import redis
 
 from demo.stack import free_port, running_redis
+from producer.api_keys import ApiKeys
 from producer.connection import connect
 from producer.errors import ConnectionFailed
+from producer.gateway.calls import Calls
 from producer.gateway.rates import Allowance, Rates
 from producer.keys import Keys
 from producer.threads import Threads
 from tests.redis_servers import running_sentinels
 from tests.tls import running_tls
 
+from .conftest import Start
+from .samples import bearer
+
+#: A path that needs a key and touches Redis.
+GUARDED = "/v1/queues"
+
 
 @asynccontextmanager
 async def rates(url: str, per_minute: int = 3) -> AsyncIterator[Rates]:
     client, threads = connect(url), Threads()
     try:
-        yield Rates(client, Keys(), per_minute, threads, url)
+        yield Rates(client, Keys(), per_minute, Calls(threads, url))
     finally:
         await threads.close(then=client.close)
 
@@ -93,3 +101,58 @@ def test_it_says_when_there_is_more(more_s: float, after_s: int, reset: str) -> 
     allowance = Allowance(False, 600, 0, more_s)
     assert allowance.retry_after_s == after_s
     assert allowance.headers["RateLimit"] == f'"minute";r=0;{reset}'
+
+
+def test_a_rate_is_kept_to_and_says_when_to_come_again(start_gateway: Start) -> None:
+    client = start_gateway(BLIPLINE_GATEWAY_RATE="3").client()
+    answers = [client.get(GUARDED) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert answers[0].headers["RateLimit-Policy"] == '"minute";q=3;w=60'
+    assert answers[0].headers["RateLimit"].startswith('"minute";r=2;t=')
+    for answer in answers[3:]:
+        assert answer.json()["code"] == "rate_limited"
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        assert answer.headers["RateLimit"].startswith('"minute";r=0;t=')
+
+
+def test_a_rate_is_counted_over_all_gateways(start_gateway: Start) -> None:
+    one, two = (start_gateway(BLIPLINE_GATEWAY_RATE="4").client() for _ in range(2))
+    seen = [client.get(GUARDED).status_code for client in (one, two, one, two, one, two)]
+    assert seen == [200, 200, 200, 200, 429, 429]
+
+
+def test_each_key_has_a_rate_of_its_own_and_health_has_none(
+    start_gateway: Start, connection: redis.Redis
+) -> None:
+    own = start_gateway(BLIPLINE_GATEWAY_RATE="1")
+    second = ApiKeys(connection).create("acme")
+    assert own.client("acme").get(GUARDED).status_code == 200
+    assert own.client("acme").get(GUARDED).status_code == 429
+    assert own.client("other").get(GUARDED).status_code == 200
+    assert own.client(None).get(GUARDED, headers=bearer(second)).status_code == 200
+    assert {own.client(None).get("/healthz").status_code for _ in range(5)} == {200}
+
+
+def test_requests_of_one_moment_are_counted_one_by_one(start_gateway: Start) -> None:
+    own = start_gateway(BLIPLINE_GATEWAY_RATE="10")
+
+    async def many() -> list[int]:
+        async with own.async_client() as client:
+            answers = await asyncio.gather(*(client.get(GUARDED) for _ in range(40)))
+        return sorted(answer.status_code for answer in answers)
+
+    assert asyncio.run(many()) == [200] * 10 + [429] * 30
+
+
+def test_counters_have_the_prefix_of_the_deployment(
+    start_gateway: Start, connection: redis.Redis
+) -> None:
+    key = ApiKeys(connection, Keys("ours:")).create("acme")
+    before = set(connection.scan_iter())
+    own = start_gateway(BLIPLINE_GATEWAY_RATE="5", BLIPLINE_KEY_PREFIX="ours:")
+    assert own.client(None).get(GUARDED, headers=bearer(key)).status_code == 200
+    assert own.client("acme").get(GUARDED).status_code == 401
+    new = set(connection.scan_iter()) - before
+    assert any(b"rates" in name for name in new)
+    assert all(name.startswith(b"ours:") for name in new)
+    assert all(0 < int(connection.ttl(name)) <= 120 for name in new if b"rates" in name)

@@ -53,3 +53,11 @@ def test_a_page_without_a_key_is_for_this_machine(host: str) -> None:
 def test_a_page_without_a_key_is_refused_where_others_reach_it(host: str) -> None:
     with pytest.raises(InvalidInput, match="BLIPLINE_PAGE_OPEN_AS"):
         GatewaySettings.load(gateway_host=host, page_open_as="demo")
+
+
+def test_what_is_wrong_with_several_settings_tells_no_password() -> None:
+    with pytest.raises(InvalidInput, match="BLIPLINE_PAGE_OPEN_AS") as refused:
+        GatewaySettings.load(
+            redis_url="redis://user:hunter2@10.0.0.5", gateway_host="0.0.0.0", page_open_as="demo"
+        )
+    assert "hunter2" not in str(refused.value)

@@ -14,20 +14,18 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import redis
 
 from producer import Client
 from producer.gateway.problems import Problem
-from producer.gateway.submitting import UPLOADS_EACH, Turns
+from producer.gateway.slots import UPLOADS_EACH, UploadSlots
 from producer.gateway.uploads import PIECE_BYTES, inflated, patient
 from producer.keys import Keys
+from tests.conftest import Finish
 
 from .conftest import Reached, Start
-from .streams import JSONL, URL, answers_of, body_of, resident_mb
-
-Finish = Callable[[str, list[dict[str, Any]]], None]
+from .samples import JSONL, URL, answers_of, body_of, resident_mb
 
 FORM = {"Content-Type": "multipart/form-data; boundary=xx"}
 PART = b'--xx\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
@@ -298,20 +296,20 @@ def test_without_room_it_says_under_which_id_to_go_on(
     assert (answer.status_code, answer.json()["request_counts"]["total"]) == (202, 90)
 
 
-def test_one_name_cannot_take_all_turns() -> None:
-    turns = Turns()
-    mine = [turns.one_more("acme") for _ in range(UPLOADS_EACH)]
-    for turn in mine:
-        turn.__enter__()
-    with pytest.raises(Problem) as refusal, turns.one_more("acme"):
+def test_one_name_cannot_take_all_slots() -> None:
+    slots = UploadSlots()
+    mine = [slots.one_more("acme") for _ in range(UPLOADS_EACH)]
+    for slot in mine:
+        slot.__enter__()
+    with pytest.raises(Problem) as refusal, slots.one_more("acme"):
         pass
     assert (refusal.value.code, "Retry-After" in (refusal.value.headers or {})) == (
         "queue_full",
         True,
     )
-    with turns.one_more("other"):
+    with slots.one_more("other"):
         mine[0].__exit__(None, None, None)
-    with turns.one_more("acme"):
+    with slots.one_more("acme"):
         pass
 
 
@@ -345,8 +343,3 @@ def test_whoever_says_nothing_is_not_waited_for() -> None:
     with pytest.raises(Problem) as refusal:
         asyncio.run(read())
     assert refusal.value.code == "request_timeout"
-
-
-def test_nobody_uploads_without_a_key(gateway: Reached) -> None:
-    answer = httpx.post(f"{gateway.url}/v1/batches", content=body_of(1), headers=JSONL)
-    assert answer.status_code == 401

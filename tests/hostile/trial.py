@@ -22,7 +22,7 @@ from tests.hostile.corpus import corpus
 from tests.hostile.specimen import ANSWERED
 from worker.headers import read_header
 from worker.images import Decoder, _needed_bytes
-from worker.plugins import open_image
+from worker.pillow import open_image
 from worker.refused import Refused
 
 #: As by default.

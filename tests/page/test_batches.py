@@ -12,7 +12,7 @@ import pytest
 from producer import AsyncClient
 from producer.page import batches
 from producer.page.batches import Batches
-from producer.page.choices import FIELDS
+from producer.page.options import FIELDS
 from tests.page.visitor import IMAGES
 
 OPTIONS = [value for _, value, _ in FIELDS.values()]

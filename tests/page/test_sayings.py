@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 from producer.errors import ConnectionFailed, InvalidInput, JobFailed, QueueFull
-from producer.page.sayings import problem, sentence, told
+from producer.page.sayings import problem, sentence, shown_as_error
 
 SECRET = "redis://:hunter2@10.0.0.1/0"
 
@@ -22,14 +22,14 @@ SECRET = "redis://:hunter2@10.0.0.1/0"
     ],
 )
 def test_an_error_is_a_sentence(error: Exception, said: str) -> None:
-    with pytest.raises(gr.Error) as raised, told():
+    with pytest.raises(gr.Error) as raised, shown_as_error():
         raise error
     assert raised.value.message == said
     assert not raised.value.print_exception
 
 
 def test_what_nobody_expected_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(gr.Error) as raised, told():
+    with pytest.raises(gr.Error) as raised, shown_as_error():
         raise RuntimeError(SECRET)
     assert "hunter2" not in raised.value.message
     assert "log" in raised.value.message

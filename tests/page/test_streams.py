@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 
-from producer.page.streams import ending
+from producer.page.streams import until_stopped
 
 
 def test_a_stream_ends_when_the_gateway_does() -> None:
@@ -29,7 +29,7 @@ def test_a_stream_ends_when_the_gateway_does() -> None:
                 stopping.set()
 
         scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
-        await ending(StreamingResponse(endless()), stopping)(scope, receive, send)
+        await until_stopped(StreamingResponse(endless()), stopping)(scope, receive, send)
         return sent
 
     sent = asyncio.run(run())

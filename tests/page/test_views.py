@@ -60,3 +60,26 @@ def test_progress_tells_of_failed_items_and_the_time_left() -> None:
     assert "Running: 4 of 10 · 1 failed · 3 s left" in views.progress(running, 2.0)
     over = Progress(total=10, done=10, failed=0, submitted=True, cancelled=False)
     assert "Done: 10 of 10" in views.progress(over, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", 0),
+        ("a red circle", 3),
+        ("  a   red\ncircle. ", 3),
+        ("don't look, it's well-known", 4),
+        ("it\u2019s 3.5 km", 4),
+        ("— … !", 0),
+        ("ein roter Kreis über Größe", 5),
+    ],
+)
+def test_words_are_runs_of_letters_and_digits(text: str, words: int) -> None:
+    assert views.words(text) == words
+
+
+def test_a_sentence_counts_characters_and_words_in_the_right_number() -> None:
+    assert views.statistics("a red circle") == "12 characters · 3 words"
+    assert views.statistics("a") == "1 character · 1 word"
+    assert views.statistics("") == "0 characters · 0 words"
+    assert views.statistics("ab " * 600) == "1,800 characters · 600 words"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -15,7 +16,15 @@ import redis
 from celery import Celery
 
 from demo.stack import running_redis
-from producer import Client, ClientSettings, ConnectionFailed, Queue, QueueFull, contract
+from producer import (
+    AsyncClient,
+    Client,
+    ClientSettings,
+    ConnectionFailed,
+    Queue,
+    QueueFull,
+    contract,
+)
 from producer.contract import Task
 from producer.keys import Keys
 from producer.ledger import Ledger
@@ -233,6 +242,83 @@ def test_a_job_that_no_replica_has_does_not_count_as_submitted(
                 time.sleep(0.05)
             monkeypatch.setattr("producer.ledger.REPLICAS_WAIT_MS", 20_000)
             assert client.caption(url).status() == "queued"
+
+
+def test_a_server_that_does_not_hold_the_script_is_given_it(
+    redis_url: str, connection: redis.Redis
+) -> None:
+    async def scenario() -> None:
+        async with AsyncClient(redis_url) as client:
+            for _ in range(2):
+                # As after a restart, or at the server that a failover leads to.
+                connection.script_flush()
+                await asyncio.gather(*(client.submit("https://x/1.jpg") for _ in range(3)))
+
+    asyncio.run(scenario())
+    with Client(redis_url) as client:
+        connection.script_flush()
+        client.caption("https://x/1.jpg")
+        connection.script_flush()
+        client.submit_batch(urls(6), chunk_items=2)
+        assert client.depth().items == {Queue.INTERACTIVE: 7, Queue.BULK: 6}
+
+
+def test_a_server_that_lost_the_script_still_says_what_replicas_have(
+    redis_url: str, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.ledger.REPLICAS_WAIT_MS", 50)
+    with Client(settings=ClientSettings(redis_url=redis_url, replicas=1)) as client:
+        connection.script_flush()
+        with pytest.raises(ConnectionFailed, match="0 of 1 replicas have it"):
+            client.caption("https://x/1.jpg")
+
+
+def test_a_lone_job_is_one_round_trip(client: Client, connection: redis.Redis) -> None:
+    def commands() -> dict[str, int]:
+        stats = connection.info("commandstats")
+        return {name: int(figures["calls"]) for name, figures in stats.items()}
+
+    client.caption("https://x/1.jpg")
+    before = commands()
+    client.caption("https://x/1.jpg")
+    after = commands()
+    asked = {name for name in after if after[name] != before.get(name)}
+    assert after["cmdstat_evalsha"] == before["cmdstat_evalsha"] + 1
+    # What the script itself does counts as well.
+    assert not asked & {"cmdstat_script", "cmdstat_script|exists", "cmdstat_eval"}
+    assert after["cmdstat_publish"] == before["cmdstat_publish"] + 1
+
+
+def test_monitors_are_told_once_of_each_job_that_is_entered(
+    redis_url: str, connection: redis.Redis
+) -> None:
+    settings = ClientSettings(redis_url=redis_url, key_prefix="a:", max_queued_interactive=1)
+    with connection.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe(event_channel("a:", 0))
+        listener.get_message(timeout=5)
+        with Client(settings=settings) as client:
+            for _ in range(2):
+                client.submit("https://x/1.jpg", job_id="mine")
+            with pytest.raises(QueueFull):
+                client.submit("https://x/1.jpg", job_id="another")
+        heard = listener.get_message(timeout=5)
+        assert heard is not None
+        event = json.loads(base64.b64decode(json.loads(heard["data"])["body"]))
+        assert (event["type"], event["uuid"]) == ("task-sent", "mine")
+        assert listener.get_message(timeout=0.2) is None
+
+
+def test_a_user_who_may_not_tell_monitors_submits_all_the_same(connection: redis.Redis) -> None:
+    connection.acl_setuser(
+        "mute", True, passwords="+secret", keys="*", categories=["+@all"], commands=["-publish"]
+    )
+    try:
+        options = connection.connection_pool.connection_kwargs
+        url = f"redis://mute:secret@127.0.0.1:{options['port']}/0"
+        with Client(url) as client:
+            assert client.caption("https://x/1.jpg").status() == "queued"
+    finally:
+        connection.acl_deluser("mute")
 
 
 def test_images_take_no_more_than_they_are_bound_to(

@@ -19,6 +19,11 @@ UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE
 MAX_BYTES = 1000
 
 
+def read(files: Files, reference: str) -> bytes:
+    """With room enough."""
+    return files.get(reference, EncodedRoom(1 << 20).for_due())
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A directory with an image, and a secret beside it."""
@@ -37,13 +42,13 @@ def root(tmp_path: Path) -> Path:
 def code(root: Path) -> Callable[[str], ErrorCode]:
     """The code that a reference ends with."""
 
-    def read(reference: str) -> ErrorCode:
+    def code(reference: str) -> ErrorCode:
         with pytest.raises(Refused) as raised:
-            Files(root, MAX_BYTES).get(reference, EncodedRoom(1 << 20).for_due())
+            read(Files(root, MAX_BYTES), reference)
         assert str(root) not in str(raised.value)
         return raised.value.code
 
-    return read
+    return code
 
 
 @pytest.mark.parametrize(
@@ -63,23 +68,18 @@ def code(root: Path) -> Callable[[str], ErrorCode]:
 )
 def test_a_file_under_the_root_is_read(root: Path, reference: str) -> None:
     files = Files(root, MAX_BYTES)
-    assert (
-        files.get(reference.replace("{root}", str(root)), EncodedRoom(1 << 20).for_due())
-        == b"an image"
-    )
+    assert read(files, reference.replace("{root}", str(root))) == b"an image"
 
 
 def test_a_name_that_is_no_text_is_read(root: Path) -> None:
     Path(os.fsdecode(bytes(root) + b"/\xff.png")).write_bytes(b"an image")
-    assert Files(root, MAX_BYTES).get("file:%FF.png", EncodedRoom(1 << 20).for_due()) == b"an image"
+    assert read(Files(root, MAX_BYTES), "file:%FF.png") == b"an image"
 
 
 def test_the_root_may_be_a_link(root: Path) -> None:
     link = root.parent / "link"
     link.symlink_to(root)
-    assert (
-        Files(link, MAX_BYTES).get("file:below/link", EncodedRoom(1 << 20).for_due()) == b"an image"
-    )
+    assert read(Files(link, MAX_BYTES), "file:below/link") == b"an image"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_pipe_does_not_hang(root: Path, code: Callable[[str], ErrorCode]) -> N
 @pytest.mark.parametrize("name", ["zero", "tty", "random"])
 def test_a_device_is_not_read(name: str) -> None:
     with pytest.raises(Refused, match="no regular file"):
-        Files(Path("/dev"), MAX_BYTES).get(f"file:{name}", EncodedRoom(1 << 20).for_due())
+        read(Files(Path("/dev"), MAX_BYTES), f"file:{name}")
 
 
 def test_a_file_that_is_too_large_is_refused(root: Path, code: Callable[[str], ErrorCode]) -> None:
@@ -162,7 +162,7 @@ def test_a_file_that_is_too_large_is_refused(root: Path, code: Callable[[str], E
 
 def test_nobody_may_read_without_a_root() -> None:
     with pytest.raises(Refused, match="BLIPLINE_IMAGE_ROOT") as raised:
-        Files(None, MAX_BYTES).get("file:/etc/hostname", EncodedRoom(1 << 20).for_due())
+        read(Files(None, MAX_BYTES), "file:/etc/hostname")
     assert raised.value.code is BLOCKED
 
 
@@ -190,7 +190,7 @@ def test_what_becomes_a_link_after_the_check_does_not_lead_out(root: Path) -> No
     for _ in range(3000):
         for reference in ("file:dir/secret", "file:dir.png"):
             try:
-                seen.add(files.get(reference), EncodedRoom(1 << 20).for_due())
+                seen.add(read(files, reference))
             except Refused as error:
                 seen.add(error.code.value.encode())
     stop.set()

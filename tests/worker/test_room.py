@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -90,5 +91,26 @@ def test_an_error_inside_gives_the_room_back() -> None:
         stack.enter_context(pytest.raises(ValueError, match="no image"))
         with room.of(100):
             raise ValueError("no image")
+    with room.of(100):
+        pass
+
+
+def test_who_waits_until_a_moment_leaves_then_and_lets_others_in() -> None:
+    room = Room(100)
+    with room.of(90):
+        with pytest.raises(TimeoutError):
+            room.take(20, until=time.monotonic() + 0.05)
+        assert waiting(room) == 0
+        with room.of(10):
+            pass
+
+
+def test_who_does_not_wait_gets_what_is_free_or_nothing() -> None:
+    room = Room(100)
+    assert not room.take_now(101)
+    assert room.take_now(60)
+    assert not room.take_now(41)
+    assert room.take_now(40)
+    room.give(100)
     with room.of(100):
         pass

@@ -19,6 +19,7 @@ from producer.contract import ErrorCode
 from producer.guard import Guard
 from worker.fetch import Fetched, Fetcher
 from worker.refused import Refused
+from worker.stores import PIECE_BYTES
 
 BLOCKED = ErrorCode.IMAGE_BLOCKED
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE
@@ -32,6 +33,9 @@ OBJECTS = {
     "images/empty": b"",
     "images/full": bytes(MAX_BYTES),
     "images/huge": bytes(MAX_BYTES + 1),
+    "images/a-piece": bytes(range(256)) * (PIECE_BYTES // 256),
+    "images/two-pieces": bytes(range(256)) * (PIECE_BYTES // 128),
+    "images/pieces-and-more": bytes(range(251)) * (PIECE_BYTES // 100),
     "secret/a.png": b"secret",
     "images-of-others/a.png": b"secret",
 }
@@ -85,13 +89,18 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @contextmanager
 def fetching(
-    connection: redis.Redis, stores: Sequence[str] = ("s3://bucket/",), timeout_s: float = 20.0
+    connection: redis.Redis,
+    stores: Sequence[str] = ("s3://bucket/",),
+    timeout_s: float = 20.0,
+    max_bytes: int = MAX_BYTES,
+    room_bytes: int = 1 << 24,
 ) -> Iterator[Fetcher]:
     fetcher = Fetcher(
         connection,
         image_root=None,
-        max_bytes=MAX_BYTES,
         timeout_s=timeout_s,
+        max_bytes=max_bytes,
+        room_bytes=room_bytes,
         guard=Guard(),
         stores=stores,
     )
@@ -130,6 +139,20 @@ def test_many_objects_are_read_in_order(connection: redis.Redis, s3: str) -> Non
         OBJECTS["images/a.png"],
         OBJECTS["images/b@2x.png"],
     ] * 50
+
+
+@pytest.mark.parametrize("room_mb", [1, 64])
+def test_large_objects_are_read_piece_by_piece(
+    connection: redis.Redis, s3: str, room_mb: int
+) -> None:
+    keys = ["images/a-piece", "images/two-pieces", "images/pieces-and-more", "images/a.png"] * 2
+    with fetching(connection, max_bytes=3 * PIECE_BYTES, room_bytes=room_mb << 20) as fetcher:
+        found = fetcher.fetch([f"s3://bucket/{key}" for key in keys])
+        assert [one == OBJECTS[key] for key, one in zip(keys, found, strict=True)] == [True] * 8
+    with fetching(connection, max_bytes=2 * PIECE_BYTES) as fetcher:
+        found = fetcher.fetch([f"s3://bucket/{key}" for key in keys[1:3]])
+        assert next(found) == OBJECTS[keys[1]]
+        assert_refused(next(found), ErrorCode.IMAGE_TOO_LARGE, "more than")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What tests of batches share: items, bodies, and a reader of server-sent events."""
+"""What tests of the gateway ask, and readers of what they are answered."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 
 URL = "https://images.example.com/cat.jpg"
+#: A job.
+CAPTION = {"task": "caption", "image": URL}
 JSONL = {"Content-Type": "application/jsonl"}
 #: Items in a chunk.
 CHUNK = 32
@@ -63,3 +65,8 @@ def resident_mb(pid: int, *, most: bool = False) -> float:
     with open(f"/proc/{pid}/status") as status:
         (found,) = re.findall(r"VmHWM:\s*(\d+)" if most else r"VmRSS:\s*(\d+)", status.read())
     return int(found) / 1024
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header that shows a key."""
+    return {"Authorization": f"Bearer {key}"}

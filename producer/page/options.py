@@ -28,7 +28,7 @@ _WHOLE: Final = frozenset({"seed"})
 _NAMED: Final = re.compile(rf"\b({'|'.join(FIELDS)})=")
 
 
-def build() -> list[gr.components.Component]:
+def option_fields() -> list[gr.components.Component]:
     """A field for each of FIELDS, in that order, at the contract's defaults."""
     fields: list[gr.components.Component] = []
     turns = iter(FIELDS)
