@@ -51,13 +51,13 @@ class _Handle(Generic[Sync]):
 
 
 def _awaited(
-    method: Callable[Concatenate[Sync, P], R],
+    method: Callable[Concatenate[Sync, P], R], kind: Kind = "call"
 ) -> Callable[Concatenate[_Handle[Sync], P], Coroutine[Any, Any, R]]:
     """A method of a handle, awaitable."""
 
     @wraps(method)
     async def call(self: _Handle[Sync], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._client._threads.run("call", method, self._handle, *args, **kwargs)
+        return await self._client._threads.run(kind, method, self._handle, *args, **kwargs)
 
     return call
 
@@ -91,9 +91,9 @@ class AsyncBatch(_Handle[Batch]):
     progress = _awaited(Batch.progress)
     page = _awaited(Batch.page)
     cancel = _awaited(Batch.cancel)
-    retry_failed = _awaited(Batch.retry_failed)
+    retry_failed = _awaited(Batch.retry_failed, "long")
     close = _awaited(Batch.close)
-    delete = _awaited(Batch.delete)
+    delete = _awaited(Batch.delete, "long")
 
     async def results(
         self, timeout: float | None = None, *, cursor: int = 0, as_completed: bool = False

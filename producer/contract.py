@@ -113,6 +113,8 @@ CHUNK_ITEMS: Final = 32
 MAX_CHUNK_ITEMS: Final = 1024
 #: Characters of a reference to an image at most.
 MAX_REFERENCE_CHARS: Final = 8192
+#: Characters of a `custom_id` at most: it lies in Redis with the item, and again with its result.
+MAX_CUSTOM_ID_CHARS: Final = 512
 #: Characters of a prompt or question at most. No model here holds as many tokens as that is words,
 #: and a tokenizer that is given a book would hold up everyone else's rows.
 MAX_TEXT_CHARS: Final = 20_000
@@ -212,7 +214,7 @@ class Item(BaseModel):
     #: Embed: a text, in place of an image.
     text: str | None = None
     #: Comes back with the result.
-    custom_id: str | None = None
+    custom_id: Annotated[str, StringConstraints(max_length=MAX_CUSTOM_ID_CHARS)] | None = None
     #: Set by a producer that found the item unusable while submitting: the item keeps its place
     #: in the batch, and the worker hands the error back.
     error: ItemError | None = None

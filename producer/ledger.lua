@@ -230,8 +230,9 @@ local function announce(kind, id)
 end
 
 local function announce_batch(batch)
-  local fields = redis.call('HMGET', key('batch:' .. batch), 'submitted', 'done', 'total')
-  if fields[1] == '1' and fields[2] == fields[3] then announce('batch', batch) end
+  local fields = redis.call('HMGET', key('batch:' .. batch), 'submitted', 'done', 'total', 'cut')
+  -- What broke off is not complete: its end comes once the same items were submitted again.
+  if fields[1] == '1' and not fields[4] and fields[2] == fields[3] then announce('batch', batch) end
 end
 
 local function close_chunk(batch, number, items, failed)
@@ -282,13 +283,20 @@ local operations = {}
 
 -- What producers do.
 
--- A batch's record, entered if there is none: its fields.
-function operations.batch(id, keep_s, record_s, task, chunk_items, options, note, webhook)
+-- Whether all of a batch was said to be in.
+local function is_whole(record)
+  local fields = redis.call('HMGET', record, 'submitted', 'cut')
+  return fields[1] == '1' and not fields[2]
+end
+
+-- A batch's record, entered if there is none: its fields. `pass` tells the submission that is under
+-- way from others of the same batch.
+function operations.batch(id, keep_s, record_s, task, chunk_items, options, note, webhook, pass)
   local record = key('batch:' .. id)
   if redis.call('EXISTS', record) == 0 then
     redis.call('HSET', record, 'task', task, 'chunk_items', chunk_items, 'options', options,
       'keep_s', keep_s, 'record_s', record_s, 'total', 0, 'done', 0, 'failed', 0, 'left', 0,
-      'submitted', 0, 'heard_at', now())
+      'submitted', 0, 'heard_at', now(), 'pass', pass)
     if note ~= '' then redis.call('HSET', record, 'note', note) end
     if webhook ~= '' then redis.call('HSET', record, 'webhook', webhook) end
     redis.call('EXPIRE', record, record_s)
@@ -297,21 +305,39 @@ function operations.batch(id, keep_s, record_s, task, chunk_items, options, note
   return redis.call('HGETALL', record)
 end
 
--- All of a batch is in; where it was cut short, the same items may still be submitted again.
--- Returns its items, or -1 where there is no such batch any more.
-function operations.submitted(id, cut)
+-- The same items are submitted once more: from now on this pass alone may say that it was cut short.
+function operations.go_on(id, pass)
+  claim_room()
+  local record = key('batch:' .. id)
+  if redis.call('EXISTS', record) == 0 or is_whole(record) then return end
+  redis.call('HDEL', record, 'cut')
+  redis.call('HSET', record, 'submitted', 0, 'pass', pass)
+end
+
+-- All of a batch is in. Returns its items, or -1 where there is no such batch any more.
+function operations.submitted(id)
   claim_room()
   local record = key('batch:' .. id)
   local total = redis.call('HGET', record, 'total')
   if not total then return -1 end
-  redis.call('HSET', record, 'submitted', 1)
-  if cut == '1' then
-    redis.call('HSET', record, 'cut', 1)
-  else
-    redis.call('HDEL', record, 'cut')
+  if not is_whole(record) then
+    redis.call('HDEL', record, 'cut', 'pass')
+    redis.call('HSET', record, 'submitted', 1)
     announce_batch(id)
   end
   return tonumber(total)
+end
+
+-- A pass over a batch was cut short; the same items may still be submitted again. Nothing where all
+-- is in, or where another pass has begun since.
+function operations.cut(id, pass)
+  claim_room()
+  local record = key('batch:' .. id)
+  if redis.call('EXISTS', record) == 0 or is_whole(record) then return end
+  local under_way = redis.call('HGET', record, 'pass')
+  if under_way and under_way ~= pass then return end
+  redis.call('HDEL', record, 'pass')
+  redis.call('HSET', record, 'submitted', 1, 'cut', 1)
 end
 
 -- Whether a chunk is in already, or cannot be: an answer, or nothing and the batch's items with it.

@@ -111,22 +111,39 @@ class Ledger:
         return pipe.execute()[int(load) :]
 
     def open_batch(
-        self, batch_id: str, fields: dict[str, Any], keep_s: int, note: Note = NO_NOTE
+        self,
+        batch_id: str,
+        fields: dict[str, Any],
+        keep_s: int,
+        note: Note = NO_NOTE,
+        pass_id: str = "",
     ) -> dict[str, str]:
-        """Enter a batch's record if there is none; returns the one that is there."""
+        """Enter a batch's record if there is none; returns the one that is there.
+
+        `pass_id` tells this pass over its items from others: where it is not the record's `pass`,
+        this one goes on with what another one began (see `go_on`).
+        """
         terms = (keep_s, keep_s + contract.TOMBSTONE_S)
         wanted = (fields["task"], fields["chunk_items"], fields["options"])
-        answer = self._call("batch", batch_id, *terms, *wanted, note.text, note.webhook)
+        answer = self._call("batch", batch_id, *terms, *wanted, note.text, note.webhook, pass_id)
         words = [word.decode() for word in answer]
         return dict(zip(words[::2], words[1::2], strict=True))
 
-    def submitted(self, batch_id: str, *, cut: bool = False) -> int | None:
-        """Say that all of a batch is in; returns its items, None where it is gone.
+    def go_on(self, batch_id: str, pass_id: str) -> None:
+        """Say that a batch's items are submitted once more; those that are in already are known."""
+        self._call("go_on", batch_id, pass_id)
 
-        One that was cut short may still be gone on with.
-        """
-        total = int(self._call("submitted", batch_id, int(cut)))
+    def submitted(self, batch_id: str) -> int | None:
+        """Say that all of a batch is in; returns its items, None where it is gone."""
+        total = int(self._call("submitted", batch_id))
         return None if total < 0 else total
+
+    def cut(self, batch_id: str, pass_id: str) -> None:
+        """Say that a pass was cut short: until another one goes on, the batch is what is in.
+
+        Nothing happens where all of it is in, or where another pass has begun since.
+        """
+        self._call("cut", batch_id, pass_id)
 
     def again(self, row: Row, seen: Row) -> bool:
         """Ask an ended job again; False where it is open, or is not what was seen any more."""

@@ -15,7 +15,7 @@ class Progress:
     total: int
     done: int
     failed: int
-    #: Whether everything has been submitted, so that `total` is final.
+    #: Whether nothing more is being submitted, so that `total` is final.
     submitted: bool
     cancelled: bool
     #: Items a second, of late; None while it cannot be told, or there is nothing left to do.
@@ -26,6 +26,9 @@ class Progress:
     task: Task = Task.CAPTION
     #: What it was submitted with.
     note: str = ""
+    #: Whether its submission broke off: `total` is what is in, unless the same items are submitted
+    #: again.
+    cut: bool = False
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes], cancelled: bool, now: float) -> Self:
@@ -41,6 +44,7 @@ class Progress:
             silent_s=now - float(fields[b"heard_at"]),
             task=Task(fields[b"task"].decode()),
             note=fields.get(b"note", b"").decode(),
+            cut=b"cut" in fields,
         )
 
     @property

@@ -15,9 +15,9 @@ import redis
 from . import blobs, contract
 from .blobs import ImageSource
 from .connection import reaching
-from .contract import ErrorCode, Item, ItemError, Queue, Task
+from .contract import MAX_CUSTOM_ID_CHARS, ErrorCode, Item, ItemError, Queue, Task
 from .errors import IdTaken, InvalidInput, JobUnknown
-from .ids import chunk_id
+from .ids import chunk_id, new_id
 from .ledger import Ledger
 from .publish import (
     PIPELINE_MESSAGES,
@@ -71,6 +71,8 @@ class Submission:
         self._publisher = publisher
         self._url = url
         self._on_wait: OnWait = pass_on
+        #: Tells this pass from others over the same batch.
+        self._id = new_id()
         #: Items that are in.
         self._total = 0
         #: Bitmap of the chunks that had ended when this began.
@@ -84,6 +86,9 @@ class Submission:
         self._on_wait, reported = lambda items: on_submitted(self._total + items), 0
         record = self._begin()
         try:
+            if record.get("pass") != self._id:
+                with reaching(self._url):
+                    self._ledger.go_on(self._terms.batch_id, self._id)
             # What the caller's iterable and callback raise is the caller's, and comes as it is.
             for group in _grouped(self._chunks(items, record)):
                 self._publisher.publish_many(
@@ -95,10 +100,9 @@ class Submission:
             with reaching(self._url):
                 self._close()
         except BaseException:
-            if record["submitted"] == "0" or "cut" in record:
-                # Cut short, the batch is what is in: who waits for it must not wait for ever.
-                with suppress(redis.RedisError):
-                    self._ledger.submitted(self._terms.batch_id, cut=True)
+            # Cut short, the batch is what is in: who waits for it must not wait for ever.
+            with suppress(redis.RedisError):
+                self._ledger.cut(self._terms.batch_id, self._id)
             raise
         if reported != self._total:
             on_submitted(self._total)
@@ -117,7 +121,7 @@ class Submission:
             "chunk_items": str(terms.chunk_items),
             "options": json.dumps(terms.options, sort_keys=True),
         }
-        record = self._ledger.open_batch(terms.batch_id, wanted, terms.keep_s, terms.note)
+        record = self._ledger.open_batch(terms.batch_id, wanted, terms.keep_s, terms.note, self._id)
         for name, value in wanted.items():
             if _timeless(record[name]) != _timeless(value):
                 raise IdTaken(
@@ -228,8 +232,11 @@ def prepare(source: ItemSource) -> dict[str, Any]:
 def _problem(name: str, value: Any) -> str | None:
     """What is wrong with a field; what could not be written in a message must not stop others."""
     if name not in _STRUCTURED:
-        right = value is None or isinstance(value, str)
-        return None if right else f"a string is needed, not {type(value).__name__}"
+        if value is not None and not isinstance(value, str):
+            return f"a string is needed, not {type(value).__name__}"
+        if name == "custom_id" and value is not None and len(value) > MAX_CUSTOM_ID_CHARS:
+            return f"has {len(value):,} characters; it may have {MAX_CUSTOM_ID_CHARS}"
+        return None
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -244,5 +251,5 @@ def _failed(
 ) -> dict[str, Any]:
     error = ItemError(code=code, message=message)
     custom_id = item.get("custom_id")
-    known = {} if custom_id is None else {"custom_id": str(custom_id)}
+    known = {} if custom_id is None else {"custom_id": str(custom_id)[:MAX_CUSTOM_ID_CHARS]}
     return {**known, "error": error.model_dump(mode="json")}

@@ -16,12 +16,12 @@ from .errors import ConnectionFailed
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
-#: What a call may have to wait for: an answer of Redis alone; also room in a queue, or items; or
-#: it is a look at what is awaited.
-Kind = Literal["call", "submit", "look"]
+#: What a call may have to wait for: an answer of Redis alone; a great many of them, as it walks a
+#: whole batch; also room in a queue, or items; or it is a look at what is awaited.
+Kind = Literal["call", "long", "submit", "look"]
 
 #: Threads for each kind, at most: none of them holds up another.
-THREADS: Final[dict[Kind, int]] = {"call": 8, "submit": 32, "look": 1}
+THREADS: Final[dict[Kind, int]] = {"call": 8, "long": 2, "submit": 32, "look": 1}
 
 #: Seconds that closing waits for calls. A submission may wait for room, or for items, for as long
 #: as it likes.

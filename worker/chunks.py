@@ -201,7 +201,7 @@ def _kept(item: Any) -> Result | None:
 def _named(items: list[Any], results: list[Result]) -> list[Result]:
     """Results with the custom ids of their items."""
     return [
-        {"custom_id": item["custom_id"], **result}
+        {"custom_id": item["custom_id"][: contract.MAX_CUSTOM_ID_CHARS], **result}
         if isinstance(item, dict) and isinstance(item.get("custom_id"), str)
         else result
         for item, result in zip(items, results, strict=True)

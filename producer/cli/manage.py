@@ -47,7 +47,7 @@ def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> 
         counts = {"total": now.total, "done": now.done, "failed": now.failed}
         about = {"batch": batch_id, "state": now.state.value}
         pace = {"rate": now.rate, "left_s": now.left_s}
-        print_json(about | counts | {"submitted": now.submitted} | pace)
+        print_json(about | counts | {"submitted": now.submitted and not now.cut} | pace)
     else:
         print_line(f"{now.state.value}: {_told(now)}")
     return Exit.SOME_FAILED if watch and (now.failed or not now.finished) else Exit.OK
@@ -140,12 +140,18 @@ def _watch(one: Batch) -> Progress:
     return now
 
 
+def _coming(now: Progress) -> str:
+    if now.cut:
+        return "its submission broke off"
+    silent = now.silent_s >= SILENCE_S
+    about = f", though nothing has come for {_span(now.silent_s)}" if silent else ""
+    return f"still being submitted{about}"
+
+
 def _told(now: Progress) -> str:
     """`1,234 of 10,000 done, 3 failed; 412 items/s, 21 s left`"""
     counts = f"{now.done:,} of {now.total:,} done, {now.failed:,} failed"
-    more = "" if now.submitted else "; still being submitted"
-    if more and now.silent_s >= SILENCE_S:
-        more += f", though nothing has come for {_span(now.silent_s)}"
+    more = f"; {_coming(now)}" if now.cut or not now.submitted else ""
     if now.rate is None or now.cancelled:
         return counts + more
     rate = f"{now.rate:,.0f}" if now.rate >= 10 else f"{now.rate:.2g}"

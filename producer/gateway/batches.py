@@ -8,17 +8,18 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from ..aio import AsyncBatch
-from ..errors import InvalidInput, JobUnknown
+from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..progress import Progress
 from .access import CallerDependency
 from .bodies import LOOK_AGAIN_S, BatchBody, BatchStatus, RetriedBody, batch_url
 from .caller import Caller, path_id
+from .logs import LOGGER
 from .notes import Noted
 from .openapi import answers, batch_body, problems
 from .parts import Gateway, GatewayDependency
 from .problems import Problem
 from .results import Reading, lines
-from .submitting import submit
+from .submitting import Submitted, submit
 from .terms import BatchTerms, Failures, Wanted
 from .uploads import Upload
 
@@ -72,9 +73,9 @@ async def create_batch(
     upload = Upload(request, gateway.settings)
     with gateway.upload_slots.one_more(caller.name):
         terms = terms.with_fields(await upload.fields())
-        outer_id = await submit(gateway, caller, terms, upload)
-    _, now, noted = await known(gateway, caller, outer_id)
-    return _answer(BatchBody.of(outer_id, noted, now), 202, {"Location": batch_url(outer_id)})
+        submitted = await submit(gateway, caller, terms, upload)
+    body = await _body_of(gateway, caller, submitted)
+    return _answer(body, 202, {"Location": batch_url(submitted.id)})
 
 
 @router.head("/v1/batches/{id}", include_in_schema=False)
@@ -155,9 +156,12 @@ async def cancel_batch(
 async def retry_batch(
     outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
 ) -> RetriedBody:
-    """Items that succeeded keep their results; a batch that was cancelled goes on."""
+    """Items that succeeded keep their results; a batch that was cancelled goes on.
+
+    Who asks for it while it is being done gets the same answer.
+    """
     batch, _, _ = await known(gateway, caller, outer_id)
-    return RetriedBody(items=await batch.retry_failed())
+    return RetriedBody(items=await gateway.retries.get(batch.id, batch.retry_failed))
 
 
 @router.delete(
@@ -188,6 +192,17 @@ async def known(
     if (noted := Noted.decode(now.note)) is None:
         raise _unknown(outer_id)
     return batch, now, noted
+
+
+async def _body_of(gateway: Gateway, caller: Caller, submitted: Submitted) -> BatchBody:
+    """A batch that is in; whatever becomes of Redis, its caller must hear its id."""
+    try:
+        _, now, noted = await known(gateway, caller, submitted.id)
+    except ConnectionFailed as error:
+        LOGGER.warning("%s", error)
+        total, noted = submitted.items, submitted.noted
+        now = Progress(total, 0, 0, submitted=True, cancelled=False, task=noted.task)
+    return BatchBody.of(submitted.id, noted, now)
 
 
 def _unknown(outer_id: str) -> Problem:

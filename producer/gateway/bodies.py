@@ -187,7 +187,7 @@ class BatchBody(BaseModel):
     status: BatchStatus = Field(description="`failed`: every item has ended, and some failed.")
     created_at: float = Field(description="Unix seconds.")
     request_counts: RequestCounts
-    submitted: bool = Field(description="Whether all of it is in.")
+    submitted: bool = Field(description="Whether all of it is in, and it did not break off.")
     rate: float | None = Field(description="Items a second, of late; null while it cannot be told.")
     left_s: float | None = Field(description="Seconds that are left at this rate.")
     urls: BatchUrls
@@ -205,7 +205,7 @@ class BatchBody(BaseModel):
             request_counts=RequestCounts(
                 total=now.total, completed=now.done - now.failed, failed=now.failed
             ),
-            submitted=now.submitted,
+            submitted=now.submitted and not now.cut,
             rate=None if now.rate is None else round(now.rate, 1),
             left_s=None if now.left_s is None else round(now.left_s, 1),
             urls=BatchUrls(get=at, **more),

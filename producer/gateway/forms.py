@@ -12,8 +12,10 @@ from .problems import Problem
 
 #: The part that is the upload.
 FILE: Final = "file"
-#: Bytes of all the fields that come before it at most.
+#: Bytes of all the fields that come before it at most, and of all parts' headers.
 MAX_FIELDS_BYTES: Final = 64 * 1024
+#: Parts at most.
+MAX_PARTS: Final = 32
 
 
 class Form:
@@ -42,7 +44,7 @@ class Form:
             raise _wrong(str(error)) from None
         #: What came before the file, by name.
         self.fields: dict[str, str] = {}
-        self._fields_bytes = 0
+        self._fields_bytes = self._parts = 0
         self._found_file = self._ended = False
         self._name = ""
         self._header = (b"", b"")
@@ -91,14 +93,19 @@ class Form:
 
     def _begin_part(self) -> None:
         self._name, self._value = "", bytearray()
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise Problem("body_too_large", f"The form has more than {MAX_PARTS} parts")
 
     def _add_to_header_name(self, data: bytes, start: int, end: int) -> None:
         name, value = self._header
         self._header = (name + data[start:end], value)
+        self._count(end - start)
 
     def _add_to_header_value(self, data: bytes, start: int, end: int) -> None:
         name, value = self._header
         self._header = (name, value + data[start:end])
+        self._count(end - start)
 
     def _end_header(self) -> None:
         (name, value), self._header = self._header, (b"", b"")
@@ -122,10 +129,7 @@ class Form:
             self._data.append(data[start:end])
         else:
             self._value += data[start:end]
-            self._fields_bytes += end - start
-            if self._fields_bytes > MAX_FIELDS_BYTES:
-                about = f"The fields of the form have more than {MAX_FIELDS_BYTES:,} bytes"
-                raise Problem("body_too_large", about)
+            self._count(end - start)
 
     def _end_part(self) -> None:
         if not self._found_file:
@@ -133,6 +137,12 @@ class Form:
 
     def _end(self) -> None:
         self._ended = True
+
+    def _count(self, more_bytes: int) -> None:
+        self._fields_bytes += more_bytes
+        if self._fields_bytes > MAX_FIELDS_BYTES:
+            about = f"The fields of the form have more than {MAX_FIELDS_BYTES:,} bytes"
+            raise Problem("body_too_large", about)
 
 
 def _wrong(why: str) -> Problem:

@@ -157,9 +157,9 @@ class Hubs:
                 hub.stop()
 
 
-def counts_of(now: Progress) -> tuple[int, int, int, bool, bool]:
+def counts_of(now: Progress) -> tuple[int, int, int, bool, bool, bool]:
     """What of a batch's progress is news; the rest changes all the time."""
-    return now.total, now.done, now.failed, now.submitted, now.cancelled
+    return now.total, now.done, now.failed, now.submitted, now.cut, now.cancelled
 
 
 def _as_events(page: Sequence[Result]) -> bytes:

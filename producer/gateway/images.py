@@ -27,7 +27,7 @@ router = APIRouter(tags=["images"])
     openapi_extra={"requestBody": image_body()},
 )
 async def upload_image(
-    request: Request, _: CallerDependency, gateway: GatewayDependency
+    request: Request, caller: CallerDependency, gateway: GatewayDependency
 ) -> Response:
     """Keeps the bytes under their SHA-256 until a job names them, for an hour at most.
 
@@ -36,7 +36,7 @@ async def upload_image(
     check_identity(request.headers)
     form = _form(request.headers)
     max_bytes = gateway.settings.max_image_bytes
-    async with gateway.intake.whole(request.stream()) as body:
+    async with gateway.intake.whole(caller.name, request.stream()) as body:
         data = body if form is None else await work(len(body), form.whole_file, body)
         if len(data) > max_bytes:
             about = f"The image has more than {max_bytes:,} bytes (BLIPLINE_GATEWAY_MAX_IMAGE_MB)"

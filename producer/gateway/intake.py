@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, ParamSpec, TypeVar
@@ -11,10 +12,14 @@ from starlette.datastructures import Headers
 
 from .problems import Problem
 
-#: Bytes of bodies that this process holds at once at most.
+#: Bytes of bodies that this process holds at once at most; of one name, half as many.
 MAX_HELD_BYTES: Final = 256 * 2**20
+#: Bytes of a body that is let in whatever those of others hold.
+SMALL_BYTES: Final = 2**20
 #: Seconds for a whole body to come in.
 READ_S: Final = 300.0
+#: Seconds without anything of a body after which it is given up: it holds memory, or a thread.
+SILENT_S: Final = 60.0
 #: Bytes from which on work on a body would hold up everybody else.
 LARGE_BYTES: Final = 2**18
 
@@ -23,46 +28,80 @@ R = TypeVar("R")
 
 
 class Intake:
-    """Counts the bytes of all bodies that one process holds."""
+    """Counts the bytes of all bodies that one process holds, and whose they are."""
 
-    def __init__(self, max_held_bytes: int = MAX_HELD_BYTES, read_s: float = READ_S) -> None:
-        self.held_bytes = 0
+    def __init__(
+        self,
+        max_held_bytes: int = MAX_HELD_BYTES,
+        small_bytes: int = SMALL_BYTES,
+        read_s: float = READ_S,
+        silent_s: float = SILENT_S,
+    ) -> None:
+        self._held: Counter[str] = Counter()
         self._max_held_bytes = max_held_bytes
+        self._small_bytes = small_bytes
         self._read_s = read_s
+        self._silent_s = silent_s
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all names."""
+        return self._held.total()
 
     @asynccontextmanager
-    async def whole(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The body, which counts as held within the block; raises Problem.
+    async def whole(self, name: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """A name's body, which counts as held within the block; raises Problem.
 
         How large a single one may be is seen to before (bounds.py).
         """
         parts: list[bytes] = []
         try:
-            await self._collect(chunks, parts)
+            await self._collect(name, chunks, parts)
             # Not twice.
             parts[:] = [b"".join(parts)]
             yield parts[0]
         finally:
-            self.held_bytes -= sum(map(len, parts))
+            self._held[name] -= sum(map(len, parts))
+            if not self._held[name]:
+                del self._held[name]
 
-    async def _collect(self, chunks: AsyncIterator[bytes], parts: list[bytes]) -> None:
+    async def _collect(self, name: str, chunks: AsyncIterator[bytes], parts: list[bytes]) -> None:
+        size = 0
         try:
             async with asyncio.timeout(self._read_s):
-                async for chunk in chunks:
+                async for chunk in patient(chunks, self._silent_s):
                     parts.append(chunk)
-                    self.held_bytes += len(chunk)
-                    self._check_held()
+                    size += len(chunk)
+                    self._held[name] += len(chunk)
+                    self._check_held(name, size)
         except TimeoutError:
             about = f"The body has not come within {self._read_s:g} s"
             raise Problem("request_timeout", about) from None
 
-    def _check_held(self) -> None:
-        if self.held_bytes > self._max_held_bytes:
+    def _check_held(self, name: str, size: int) -> None:
+        is_full = size > self._small_bytes and self.held_bytes > self._max_held_bytes
+        # However small they are: others could not send any.
+        if is_full or self._held[name] > self._max_held_bytes // 2:
             raise Problem(
                 "unavailable",
                 "Too many large bodies come in at this moment: try again",
                 retry_after_s=1,
             )
+
+
+async def patient(pieces: AsyncIterator[bytes], longest_s: float) -> AsyncIterator[bytes]:
+    """The same, or a Problem once nothing came for so long: it holds up others."""
+    while True:
+        try:
+            async with asyncio.timeout(longest_s):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            about = f"Nothing more of the body came within {longest_s:g} s"
+            raise Problem("request_timeout", about) from None
+        if piece:
+            yield piece
 
 
 def check_identity(headers: Headers) -> None:

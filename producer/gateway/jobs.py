@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 
 from ..aio import AsyncJob
 from ..contract import State
-from ..errors import IdTaken, InvalidInput
+from ..errors import ConnectionFailed, IdTaken, InvalidInput
 from ..ids import new_id
 from ..job import Result
 from . import prefer, references
@@ -22,6 +22,7 @@ from .access import caller_of
 from .bodies import LOOK_AGAIN_S, JobBody, job_url
 from .caller import Caller, path_id
 from .intake import check_identity, media_type, work
+from .logs import LOGGER
 from .notes import Noted
 from .openapi import answers, job_body, problems
 from .parsing import parse_job
@@ -61,9 +62,13 @@ async def _asked(request: Request) -> AsyncIterator[Asked]:
         raise Problem(
             "unsupported_media_type", f"Content-Type {kind!r:.100}: application/json is needed"
         )
-    async with gateway_of(request).intake.whole(request.stream()) as body:
+    intake, name = gateway_of(request).intake, caller_of(request).name
+    async with intake.whole(name, request.stream()) as body:
         yield await work(len(body), parse_job, body)
 
+
+#: How a job stands that was just submitted.
+_NEW: Final = (State.QUEUED, None)
 
 JobId = Annotated[str, path_id("photo-7")]
 
@@ -87,7 +92,7 @@ async def create_job(request: Request) -> Response:
     gateway.notes.put(job.id, noted)
     waited = _wait_s(request, gateway)
     # It is new: without a wait there is nothing to look at yet.
-    look = (State.QUEUED, None) if waited is None else await _look(job, waited, gateway)
+    look = _NEW if waited is None else await _look_at_new(job, waited, gateway)
     return _submitted(JobBody.of(outer_id, noted, *look), waited)
 
 
@@ -173,6 +178,17 @@ async def _enter(
     except IdTaken:
         about = f"id={outer_id!r}: something else was asked under this id: choose another one"
         raise Problem("id_taken", about) from None
+
+
+async def _look_at_new(
+    job: AsyncJob[Any], wait_s: int, gateway: Gateway
+) -> tuple[State, Result | None]:
+    """Where it stands. Whatever becomes of Redis, the job is in, and its caller must hear so."""
+    try:
+        return await _look(job, wait_s, gateway)
+    except ConnectionFailed as error:
+        LOGGER.warning("%s", error)
+        return _NEW
 
 
 async def _look(

@@ -15,6 +15,7 @@ from .keyring import Keyring
 from .looks import Looks
 from .metrics import Metrics
 from .notes import Notes
+from .once import Once
 from .settings import GatewaySettings
 from .slots import UploadSlots
 
@@ -35,6 +36,8 @@ class Gateway:
     notes: Notes = field(default_factory=Notes)
     intake: Intake = field(default_factory=Intake)
     upload_slots: UploadSlots = field(default_factory=UploadSlots)
+    #: Of whole batches, by their id inside; how many items were asked again.
+    retries: Once[str, int] = field(default_factory=Once)
 
 
 def gateway_of(request: Request) -> Gateway:

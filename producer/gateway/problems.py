@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from math import ceil
 from typing import Any, Final
@@ -23,6 +23,8 @@ from .logs import LOGGER, request_id
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+#: Things wrong with one request that are named; the others are counted.
+MAX_TOLD: Final = 10
 #: Seconds after which it is worth trying again when Redis was away.
 AWAY_RETRY_S: Final = 5
 
@@ -140,7 +142,7 @@ def as_problem(error: Exception) -> Problem:
     if isinstance(error, StarletteHTTPException):
         return _of_status(error)
     if isinstance(error, RequestValidationError):
-        return Problem("option_invalid", "; ".join(sentences(error.errors())))
+        return Problem("option_invalid", told(error.errors()))
     if isinstance(error, ConnectionFailed):
         # Its message names servers: it is for the log.
         LOGGER.warning("%s", error)
@@ -217,15 +219,20 @@ class Problems:
                 await problem_response(problem)(scope, receive, send)
 
 
-def sentences(problems: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A sentence for each thing wrong with a request."""
-    for problem in problems:
-        # Where it was: the body, the path, the query. The names within speak for themselves.
-        name = ".".join(map(str, problem["loc"][1:])) or str(problem["loc"][0])
-        if problem["type"] == "json_invalid":
-            yield f"the body is no JSON: {problem['ctx']['error']} at character {name}"
-        else:
-            yield sentence(name, problem)
+def told(problems: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence for each thing wrong with a request; of very many, for the first of them."""
+    sentences = [_sentence(problem) for problem in problems[:MAX_TOLD]]
+    if (left := len(problems) - MAX_TOLD) > 0:
+        sentences.append(f"and {left:,} more")
+    return "; ".join(sentences)
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    # Where it was: the body, the path, the query. The names within speak for themselves.
+    name = ".".join(map(str, problem["loc"][1:])) or str(problem["loc"][0])
+    if problem["type"] == "json_invalid":
+        return f"the body is no JSON: {problem['ctx']['error']} at character {name}"
+    return sentence(f"{name:.100}", problem)
 
 
 def _methods_of(app: FastAPI, template: str) -> set[str]:

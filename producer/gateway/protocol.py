@@ -1,14 +1,14 @@
-"""What the server's HTTP protocol leaves open: how long, and how large, a request's head may be, and
-how long an answer may wait for its reader."""
+"""What the server's HTTP protocol leaves open: how large what comes before and after a body may be,
+and how long connections may take."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from .upgrades import NoUpgrades
 
-#: Bytes of a head at most, and what of the body came with its end.
+#: Bytes of a head at most, and of whatever else comes without a byte of a body.
 MAX_HEAD_BYTES: Final = 64 * 1024
 
 _TOO_LARGE: Final = (
@@ -17,7 +17,7 @@ _TOO_LARGE: Final = (
 )
 
 
-class HeadLimits(HttpToolsProtocol):
+class HeadLimits(NoUpgrades):
     """Ends connections that never get to the point; uvicorn alone waits, and keeps all they say.
 
     So it does with one who asks and takes nothing of the answer.
@@ -28,13 +28,19 @@ class HeadLimits(HttpToolsProtocol):
     #: Seconds for a client to take what it has been sent, where that is too much to lie ready.
     send_s = 60.0
 
+    #: Seconds for the rest of a request that was answered before it was read.
+    rest_s = 5.0
+
     _waiting: asyncio.TimerHandle | None = None
-    _head_bytes = 0
+    #: Bytes since the last that were of use: the end of a head, or a part of a body.
+    _idle_bytes = 0
+    #: Whether there is more to come of a request whose head was read.
+    _is_open = False
     _untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._wait(self.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -42,25 +48,47 @@ class HeadLimits(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._idle_bytes += len(data)
         super().data_received(data)
-        if self._waiting is None or self.transport.is_closing():
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self.transport.write(_TOO_LARGE)
+        if self._idle_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self._is_answered() and not self._is_open:
+                self.transport.write(_TOO_LARGE)
             self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._await_head()
+        self._is_open = False
+        self._wait(self.head_s)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What comes after the body comes too late: the request has been judged by its head.
+        if not self._is_open:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
+        self._idle_bytes, self._is_open = 0, True
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._idle_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._is_open = False
+        super().on_message_complete()
+        if self._waiting is not None:
+            # For the rest; what uvicorn itself began to wait for when it had answered, is lost.
+            self._wait(self.timeout_keep_alive)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_open and self._is_answered():
+            self._wait(self.rest_s)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        # Closing it would first wait for all to be taken.
+        # Closing would wait for all to be taken first.
         self._untaken = self.loop.call_later(self.send_s, self.transport.abort)
 
     def resume_writing(self) -> None:
@@ -72,10 +100,12 @@ class HeadLimits(HttpToolsProtocol):
             self._untaken.cancel()
             self._untaken = None
 
-    def _await_head(self) -> None:
-        if self._waiting is None:
-            self._head_bytes = 0
-            self._waiting = self.loop.call_later(self.head_s, self.transport.close)
+    def _is_answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._waiting = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:

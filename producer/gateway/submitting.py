@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect
 
@@ -21,14 +22,25 @@ from .terms import BatchTerms
 from .uploads import Upload
 
 
-async def submit(gateway: Gateway, caller: Caller, terms: BatchTerms, upload: Upload) -> str:
-    """Submit everything; returns the id that the caller knows. Raises Problem, ClientDisconnect.
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A batch, all of which is in."""
+
+    #: As the caller knows it.
+    id: str
+    noted: Noted
+    items: int
+
+
+async def submit(gateway: Gateway, caller: Caller, terms: BatchTerms, upload: Upload) -> Submitted:
+    """Submit everything. Raises Problem, ClientDisconnect.
 
     What breaks off under an id of the caller's own stays as far as it came, for the same upload to
     go on with; without one it is deleted, unless there was no room, and the caller is told the id.
     """
     outer_id, task = terms.id or new_id(), Task.parse(terms.task)
     batch = gateway.client.batch(caller.batch(outer_id))
+    noted = Noted.now(task)
     room = _Room(gateway.settings.gateway_upload_wait_s)
     try:
         await gateway.client.submit_batch(
@@ -36,7 +48,7 @@ async def submit(gateway: Gateway, caller: Caller, terms: BatchTerms, upload: Up
             task,
             batch_id=batch.id,
             submitter=caller.name,
-            note=Noted.now(task).encode(),
+            note=noted.encode(),
             on_submitted=room.hear,
             **terms.submission(),
         )
@@ -57,7 +69,7 @@ async def submit(gateway: Gateway, caller: Caller, terms: BatchTerms, upload: Up
         raise
     finally:
         upload.stop()
-    return outer_id
+    return Submitted(outer_id, noted, room.items)
 
 
 async def _keep_or_drop(batch: AsyncBatch, is_own: bool, error: Exception | None = None) -> int:
@@ -93,15 +105,16 @@ class _Room:
 
     def __init__(self, longest_s: float) -> None:
         self._longest_s = longest_s
-        self._items = -1
+        #: How many are in.
+        self.items = 0
         #: When it was first heard that there is no room for more than these.
         self._full_at: float | None = None
 
     def hear(self, items: int) -> None:
         """So many are in, as `on_submitted` says it: once when they are, then while it waits."""
         now = time.monotonic()
-        if items != self._items:
-            self._items, self._full_at = items, None
+        if items != self.items:
+            self.items, self._full_at = items, None
         elif self._full_at is None:
             self._full_at = now
         elif now - self._full_at >= self._longest_s:

@@ -6,10 +6,9 @@ inflating and parsing are done in the thread that submits.
 
 from __future__ import annotations
 
-import asyncio
 import io
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -18,7 +17,7 @@ from starlette.requests import Request
 from ..feed import Feed
 from ..lines import TooManyLines, read_items
 from .forms import Form
-from .intake import media_type
+from .intake import SILENT_S, media_type, patient
 from .problems import Problem
 from .references import resolve_item
 from .settings import GatewaySettings
@@ -38,8 +37,6 @@ LINES: Final = (
 FORM: Final = "multipart/form-data"
 #: What says nothing of a body: no type, and the one that curl sends where it is told none.
 UNSAID: Final = ("", "application/x-www-form-urlencoded")
-#: Seconds without anything of the body after which it is given up: it holds a thread.
-SILENT_S: Final = 60.0
 #: Bytes that are inflated at once at most.
 PIECE_BYTES: Final = 256 * 1024
 #: Bytes from which lines are cut; more of them make it no faster.
@@ -115,21 +112,6 @@ def _is_gzip(encoding: str) -> bool:
         f"Content-Encoding {encoding!r:.40}: send it as it is, or as gzip",
         headers={"Accept-Encoding": "gzip"},
     )
-
-
-async def patient(pieces: AsyncIterator[bytes], longest_s: float) -> AsyncIterator[bytes]:
-    """The same, or a Problem once nothing came for so long: it holds up others."""
-    while True:
-        try:
-            async with asyncio.timeout(longest_s):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            about = f"Nothing more of the body came within {longest_s:g} s"
-            raise Problem("request_timeout", about) from None
-        if piece:
-            yield piece
 
 
 def inflated(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 #: after. The jobs have their own copy in Redis.
 KEEP_FILES_S: Final = 3600
 TIDY_S: Final = 60
-#: Requests that wait for a turn, and that are served at once. They wait for Redis, so many can.
+#: Pressed buttons of everybody that wait for their answer, and others that wait for their turn.
+#: They wait for Redis, so many can.
+AT_ONCE: Final = 512
 MAX_WAITING: Final = 512
-AT_ONCE: Final = 64
 
 
 def mount(app: FastAPI, gateway: Gateway) -> None:
@@ -37,20 +38,33 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
     """
     files = _prepare()
     # Not before: Gradio reads the environment when it is imported.
+    from starlette.responses import RedirectResponse
     from starlette.routing import Route
 
     from .batches import download
+    from .disk import Room
     from .gate import Gate
+    from .inputs import inputs_of
     from .layout import build
+    from .leaving import Leaving
     from .sessions import Sessions
 
-    page = _below(app, build(gateway, (TIDY_S, KEEP_FILES_S)), Gate.NAME)
+    leaving = Leaving()
+    blocks = build(gateway, leaving, (TIDY_S, KEEP_FILES_S))
+    page = _below(app, blocks, Gate.NAME)
+    # Relative: in front of the gateway may stand what gives it another name and path.
+    for path in ("/", PAGE):
+        home = RedirectResponse(f"{PAGE.removeprefix('/')}/")
+        app.router.routes.insert(0, Route(path, lambda _, home=home: home, include_in_schema=False))
     page.router.routes.insert(0, Route("/results/{file}", download(gateway.client)))
     page.add_middleware(
         Gate,
         sessions=Sessions(gateway.keyring.name_of),
         open_as=gateway.settings.page_open_as,
-        files=files,
+        room=Room(files, KEEP_FILES_S),
+        inputs=inputs_of(blocks),
+        waiting=lambda name: _waiting(blocks, name),
+        leaving=leaving,
         stopping=gateway.stopping,
     )
 
@@ -64,6 +78,8 @@ def _below(app: FastAPI, blocks: Any, name: str) -> Any:
 
     from .layout import PALETTE, STYLE
 
+    # Gradio's own default is 40, for everybody together.
+    blocks.max_threads = AT_ONCE
     blocks.queue(api_open=False, max_size=MAX_WAITING, default_concurrency_limit=AT_ONCE)
     gradio.mount_gradio_app(
         app,
@@ -83,6 +99,11 @@ def _below(app: FastAPI, blocks: Any, name: str) -> Any:
         css_paths=[STYLE],
     )
     return app.routes[-1].app  # type: ignore[attr-defined]
+
+
+def _waiting(blocks: Any, name: str) -> int:
+    """How many buttons somebody has pressed whose answers are not there yet."""
+    return sum(event.username == name for event in blocks._queue.event_ids_to_events.values())
 
 
 @cache

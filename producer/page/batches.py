@@ -63,7 +63,8 @@ class Batches:
                 async for counts in _watched(batch):
                     shown = views.progress(counts, time.monotonic() - began)
                     if not (counts.finished or counts.cancelled):
-                        yield (shown, "", "", outer, *_buttons(running=True))
+                        links = views.downloads(outer)
+                        yield (shown, "", links, outer, *_buttons(running=True))
                 paths = [upload["path"] for upload in uploads]
                 rows = views.results(zip(paths, await _results(batch), strict=True))
             except WaitTimeout as error:
@@ -141,7 +142,7 @@ def _needed(uploads: Any) -> list[Any]:
 def _fields(task: str, question: str) -> dict[str, str]:
     if task == Task.VQA.short:
         return {"question": question_in(question)}
-    return {"prompt": question} if question.strip() else {}
+    return {"prompt": question} if question and question.strip() else {}
 
 
 def _items(uploads: Sequence[Any], fields: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -7,38 +7,45 @@ program. Here exist those that the page uses; everything else is not found.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConnectionFailed
-from . import disk, document, login
+from . import document, login
+from .disk import Room
 from .holdings import Holdings
+from .inputs import Inputs
+from .leaving import Leaving
 from .payload import Forbidden, body_of, checked
+from .refusals import NOT_FOUND, refused, signed_out
 from .sessions import Sessions
 from .streams import until_stopped
+from .uploads import Uploads
 
 _API: Final = "/gradio_api"
 _FILE: Final = f"{_API}/file="
 _HEARTBEAT: Final = f"{_API}/heartbeat/"
 #: What holds nothing of anybody.
 _PUBLIC: Final = ("/assets/", "/static/", "/theme.css", "/favicon.ico")
-_GET: Final = frozenset(
-    f"{_API}/{name}" for name in ("info", "startup-events", "app_id", "upload_progress")
-)
-_POST: Final = frozenset(f"{_API}/{name}" for name in ("queue/join", "cancel"))
+#: Which gateway this is. A page that lost its own asks for it, and loads itself anew.
+_WHICH: Final = f"{_API}/app_id"
+_JOIN: Final = f"{_API}/queue/join"
+#: What waits for nothing, and stands in no queue.
+_RUN: Final = f"{_API}/run/"
+_CANCEL: Final = f"{_API}/cancel"
+_GET: Final = frozenset(f"{_API}/{name}" for name in ("info", "startup-events", "upload_progress"))
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 #: Bytes of one request that is no upload.
 MAX_BODY_BYTES: Final = 2**20
-
-Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
+#: Buttons that one name may have pressed without an answer yet.
+MAX_WAITING: Final = 32
 
 
 class Gate:
@@ -52,15 +59,24 @@ class Gate:
         app: ASGIApp,
         sessions: Sessions,
         open_as: str,
-        files: str,
+        room: Room,
+        inputs: Inputs,
+        waiting: Callable[[str], int],
+        leaving: Leaving,
         stopping: asyncio.Event,
     ) -> None:
+        """`waiting`: how many buttons a name has pressed without an answer yet."""
         self._app = app
         self._streams = until_stopped(app, stopping)
         self._sessions = sessions
         self._open_as = open_as
-        self._files = files
+        self._inputs = inputs
+        self._waiting = waiting
+        #: By name: those on their way to where `waiting` counts them.
+        self._joining: Counter[str] = Counter()
+        self._leaving = leaving
         self._holdings = Holdings()
+        self._uploads = Uploads(app, room, self._holdings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the application."""
@@ -68,95 +84,83 @@ class Gate:
             try:
                 answer = await self._answer(Request(scope, receive))
             except ConnectionFailed:
-                answer = _refused(503, "the queue cannot be reached now: try again later")
+                answer = refused(503, "the queue cannot be reached now: try again later")
             await answer(scope, receive, document.protected(send))
         elif scope["type"] == "lifespan":
             await self._app(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request) -> ASGIApp:
         path = request.scope["path"].removeprefix(request.scope.get("root_path", "")) or "/"
         reading = request.method in ("GET", "HEAD")
         if not reading and not _same_origin(request):
-            return _refused(403, "this request comes from another site")
+            return refused(403, "this request comes from another site")
         if self._open_as and request.url.hostname not in _LOOPBACK:
             # Another site's name may have been made to lead here.
-            return _refused(403, "the page is open to this machine alone: use http://127.0.0.1")
+            return refused(403, "the page is open to this machine alone: use http://127.0.0.1")
         if reading and path.startswith(_PUBLIC):
             return document.cached(self._app) if path.startswith("/assets/") else self._app
-        if path in ("/login", "/logout"):
+        if reading and path == _WHICH:
+            return self._app
+        if path == "/login" or (path == "/logout" and not reading):
             return await login.answer(request, path, self._sessions)
         name = self._open_as or await self._sessions.name(*login.shown(request))
         if name is None:
             home = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
-            return home if path == "/" else _refused(401, "sign in: reload the page")
+            return home if path == "/" else signed_out()
         request.scope[self.NAME] = name
         return await self._of(name, path, request)
 
-    async def _of(self, name: str, path: str, request: Request) -> Answer:
+    async def _of(self, name: str, path: str, request: Request) -> ASGIApp:
         """The answer to somebody who is known."""
         if request.method == "POST":
             if path == f"{_API}/upload":
-                return await self._upload(name, request)
-            return await self._checked(name, request) if path in _POST else _NOT_FOUND
+                return await self._uploads.answer(name, request)
+            if path in (_JOIN, _CANCEL) or path.startswith(_RUN):
+                return await self._checked(name, path, request)
         if request.method not in ("GET", "HEAD"):
-            return _NOT_FOUND
+            return NOT_FOUND
         if path == "/":
             return document.rewritten(self._app)
         if path.startswith(_FILE):
-            own = self._holdings.may_read(unquote(path.removeprefix(_FILE)), name)
-            return self._app if own else _NOT_FOUND
-        if path == f"{_API}/queue/data" or path.startswith(_HEARTBEAT):
-            page = request.query_params.get("session_hash", path.removeprefix(_HEARTBEAT))
-            return self._streams if self._holdings.may_use(page, name) else _NOT_FOUND
-        return self._app if path in _GET or path.startswith("/results/") else _NOT_FOUND
+            own = self._holdings.may_read(path.removeprefix(_FILE), name)
+            return self._app if own else NOT_FOUND
+        if path.startswith(_HEARTBEAT):
+            page = path.removeprefix(_HEARTBEAT)
+            return self._streams if self._holdings.may_use(page, name) else NOT_FOUND
+        if path == f"{_API}/queue/data":
+            # The last, as Gradio reads it.
+            page = request.query_params.get("session_hash", "")
+            own = self._holdings.may_use(page, name)
+            return self._leaving.watched(self._streams, page) if own else NOT_FOUND
+        return self._app if path in _GET or path.startswith("/results/") else NOT_FOUND
 
-    async def _checked(self, name: str, request: Request) -> Answer:
+    async def _checked(self, name: str, path: str, request: Request) -> ASGIApp:
         body = await body_of(request, MAX_BODY_BYTES)
         if body is None:
-            return _refused(413, "the request is too large")
+            return refused(413, "the request is too large")
         try:
-            allowed = checked(body, name, self._holdings)
+            inputs = None if path == _CANCEL else self._inputs
+            allowed = _with_body(self._app, checked(body, name, self._holdings, inputs))
         except Forbidden as error:
-            return _refused(403, str(error))
-        return _with_body(self._app, allowed)
+            return refused(403, str(error))
+        if path != _JOIN:
+            return allowed
+        if self._waiting(name) + self._joining[name] >= MAX_WAITING:
+            return refused(429, f"{MAX_WAITING} of your questions are not answered yet: wait")
+        return self._counted(name, allowed)
 
-    async def _upload(self, name: str, request: Request) -> Answer:
-        length = request.headers.get("content-length", "")
-        if not length.isdecimal() or "transfer-encoding" in request.headers:
-            return _refused(411, "an upload must say how long it is")
-        if (reason := await run_in_threadpool(disk.no_room, self._files, int(length))) is not None:
-            return _refused(413, reason)
+    def _counted(self, name: str, app: ASGIApp) -> ASGIApp:
+        # At once, so that the next to ask knows of it.
+        self._joining[name] += 1
 
-        async def upload(scope: Scope, receive: Receive, send: Send) -> None:
-            body = bytearray()
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._joining[name] -= 1
+                self._joining += Counter()
 
-            async def note(message: Message) -> None:
-                if message["type"] == "http.response.body":
-                    body.extend(message.get("body", b""))
-                    if not message.get("more_body"):
-                        self._uploaded(bytes(body), name)
-                await send(message)
-
-            await self._app(document.uncompressed(scope), receive, note)
-
-        return upload
-
-    def _uploaded(self, body: bytes, name: str) -> None:
-        try:
-            paths = json.loads(body)
-        except ValueError:
-            # It says why nothing was uploaded.
-            return
-        if isinstance(paths, list):
-            for path in paths:
-                self._holdings.uploaded(path, name)
-
-
-def _refused(status: int, reason: str) -> Response:
-    return PlainTextResponse(reason, status)
-
-
-_NOT_FOUND: Final = _refused(404, "there is no such thing here")
+        return answer
 
 
 def _same_origin(request: Request) -> bool:
@@ -165,10 +169,13 @@ def _same_origin(request: Request) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:
+        return False
 
 
-def _with_body(app: ASGIApp, body: bytes) -> Answer:
+def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:
     """Hand a request on with another body."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ import gradio as gr
 from ..gateway.parts import Gateway
 from . import views
 from .batches import Batches
+from .leaving import Leaving
 from .options import option_fields
 from .questions import NO_DIALOGUE, Questions
 from .queues import Queues
@@ -25,8 +26,13 @@ _MONO: Final = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"]
 PALETTE: Final = gr.themes.Base(
     primary_hue="blue", neutral_hue="stone", font=_FONT, font_mono=_MONO, radius_size="lg"
 )
-#: What is heard of an event, and shown while it runs; the page is no interface for programs.
-_QUIET: Final[dict[str, Any]] = {"api_visibility": "private", "show_progress": "hidden"}
+#: What is heard of an event, and shown while it runs; the page is no interface for programs. What
+#: is quiet is done in a moment, and waits in no queue.
+_QUIET: Final[dict[str, Any]] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "queue": False,
+}
 _SHOWN: Final[dict[str, Any]] = {"api_visibility": "private", "show_progress": "minimal"}
 #: Files come as they were uploaded: nothing here decodes them.
 _RAW: Final[dict[str, Any]] = {**_SHOWN, "preprocess": False}
@@ -42,7 +48,15 @@ class Pictures(NamedTuple):
     files: gr.File
 
 
-def build(gateway: Gateway, delete_cache: tuple[int, int]) -> Any:
+class Asking(NamedTuple):
+    """A tab about one picture: where its answer stands, and what its button begins."""
+
+    tab: Any
+    answer: Any
+    begun: Any
+
+
+def build(gateway: Gateway, leaving: Leaving, delete_cache: tuple[int, int]) -> Any:
     """The page; `delete_cache`: how often Gradio looks for old files, and how old they may be."""
     queues = Queues(gateway)
     with gr.Blocks(
@@ -56,7 +70,7 @@ def build(gateway: Gateway, delete_cache: tuple[int, int]) -> Any:
                 with gr.Accordion("Options", open=False, elem_id="options"):
                     options = option_fields()
             with gr.Column(scale=7, min_width=320, elem_id="right"):
-                _tabs(gateway, pictures, options)
+                _tabs(gateway, leaving, pictures, options)
         blocks.load(queues.header, None, head, **_QUIET)
         gr.Timer(LOOK_S).tick(queues.header, None, head, **_QUIET)
     return blocks
@@ -93,20 +107,35 @@ def _pictures() -> Pictures:
     return Pictures(one, picture, url, several, files)
 
 
-def _tabs(gateway: Gateway, pictures: Pictures, options: Sequence[Any]) -> None:
-    questions, asked = Questions(gateway), [pictures.picture, pictures.url]
+def _tabs(gateway: Gateway, leaving: Leaving, pictures: Pictures, options: Sequence[Any]) -> None:
+    questions, asked = Questions(gateway, leaving), [pictures.picture, pictures.url]
+    dialogue = gr.State(NO_DIALOGUE)
     with gr.Tabs(elem_id="tabs"):
-        single = [
-            _caption(questions, asked, options),
-            _ask(questions, asked, options),
-            _chat(questions, asked, options),
-            _match(questions, asked),
-        ]
+        single = [_caption(questions, asked, options), _ask(questions, asked, options)]
+        chat = _chat(questions, asked, dialogue, options)
+        single.append(_match(questions, asked))
         batch = _batch(Batches(gateway), pictures.files, options)
+    _forget(single, chat, dialogue, asked)
     sides = [pictures.one, pictures.several]
-    for tab in single:
-        tab.select(lambda: _sides(single=True), None, sides, **_QUIET)
+    for asking in (*single, chat):
+        asking.tab.select(lambda: _sides(single=True), None, sides, **_QUIET)
     batch.select(lambda: _sides(single=False), None, sides, **_QUIET)
+
+
+def _forget(single: Sequence[Asking], chat: Asking, dialogue: Any, asked: Sequence[Any]) -> None:
+    """What was said of one picture says nothing of another; nor does what was asked before."""
+    for asking in single:
+        asking.begun.failure(lambda: "", None, asking.answer, **_QUIET)
+    gr.on(
+        [field.change for field in asked],
+        lambda: ("", "", "", views.dialogue([]), NO_DIALOGUE),
+        None,
+        [*(asking.answer for asking in single), chat.answer, dialogue],
+        cancels=[asking.begun for asking in (*single, chat)],
+        # Of an address that is typed, the last letter is what counts.
+        trigger_mode="always_last",
+        **_QUIET,
+    )
 
 
 def _html(value: str = "", **named: Any) -> Any:
@@ -117,22 +146,22 @@ def _sides(*, single: bool) -> tuple[Any, Any]:
     return gr.update(visible=single), gr.update(visible=not single)
 
 
-def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Any:
+def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Asking:
     with gr.Tab("Caption", id="caption") as tab:
         prompt = gr.Textbox(label="It begins with (may be empty)", elem_id="prompt", max_lines=1)
         button = gr.Button("Caption", variant="primary", elem_id="do-caption")
         answer = _html(elem_id="caption-answer")
-    gr.on(
+    begun = gr.on(
         [button.click, prompt.submit],
         questions.caption,
         [*asked, prompt, *options],
         answer,
         **_RAW,
     )
-    return tab
+    return Asking(tab, answer, begun)
 
 
-def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Any:
+def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Asking:
     with gr.Tab("Ask", id="ask") as tab:
         question = gr.Textbox(
             label="Question",
@@ -142,19 +171,18 @@ def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Any:
         )
         button = gr.Button("Ask", variant="primary", elem_id="do-ask")
         answer = _html(elem_id="ask-answer")
-    gr.on(
+    begun = gr.on(
         [button.click, question.submit],
         questions.ask,
         [*asked, question, *options],
         answer,
         **_RAW,
     )
-    return tab
+    return Asking(tab, answer, begun)
 
 
-def _chat(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Any:
+def _chat(questions: Questions, asked: list[Any], dialogue: Any, options: Sequence[Any]) -> Asking:
     with gr.Tab("Chat", id="chat") as tab:
-        dialogue = gr.State(NO_DIALOGUE)
         shown = _html(views.dialogue([]), elem_id="dialogue")
         question = gr.Textbox(
             label="Next question",
@@ -165,31 +193,24 @@ def _chat(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Any
         with gr.Row():
             clear = gr.Button("Clear", elem_id="do-clear", min_width=80, scale=1)
             button = gr.Button("Send", variant="primary", elem_id="do-chat", min_width=80, scale=3)
-    gr.on(
+    begun = gr.on(
         [button.click, question.submit],
         questions.chat,
         [*asked, question, dialogue, *options],
         [shown, dialogue, question],
         **_RAW,
     )
-    # What was said of one picture says nothing of another.
-    gr.on(
-        [clear.click, asked[0].change],
-        lambda: (views.dialogue([]), NO_DIALOGUE),
-        None,
-        [shown, dialogue],
-        **_QUIET,
-    )
-    return tab
+    clear.click(lambda: (views.dialogue([]), NO_DIALOGUE), None, [shown, dialogue], **_QUIET)
+    return Asking(tab, shown, begun)
 
 
-def _match(questions: Questions, asked: list[Any]) -> Any:
+def _match(questions: Questions, asked: list[Any]) -> Asking:
     with gr.Tab("Match", id="match") as tab:
         texts = gr.Textbox(label="Texts, one a line", lines=4, max_lines=12, elem_id="texts")
         button = gr.Button("Match", variant="primary", elem_id="do-match")
         answer = _html(elem_id="match-answer")
-    button.click(questions.match, [*asked, texts], answer, **_RAW)
-    return tab
+    begun = button.click(questions.match, [*asked, texts], answer, **_RAW)
+    return Asking(tab, answer, begun)
 
 
 def _batch(batches: Batches, files: gr.File, options: Sequence[Any]) -> Any:

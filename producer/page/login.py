@@ -32,9 +32,7 @@ async def answer(request: Request, path: str, sessions: Sessions) -> Response:
         return _form(request)
     try:
         token = await sessions.open(await _key(request), shown(request)[1])
-    except Problem as problem:
-        if problem.code == "rate_limited":
-            return _form(request, "Too many wrong keys came from here: wait a minute.")
+    except Problem:
         return _form(request, "This key is not known here, or was revoked.")
     response = _redirect(request, "/")
     response.set_cookie(
@@ -55,7 +53,6 @@ def shown(request: Request) -> tuple[str, str]:
 
 
 def _sign_out(request: Request, sessions: Sessions) -> Response:
-    # By a link, too: the cookie comes from our own page alone, so no other can sign anybody out.
     response = _redirect(request, "/login")
     sessions.close(shown(request)[0])
     response.delete_cookie(COOKIE, path=request.scope.get("root_path") or "/")

@@ -7,19 +7,26 @@ offers that or not. Here a file is one that the same person uploaded, and nothin
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 
 from .holdings import Holdings
+from .inputs import Inputs
+
+#: What a request of the page says; what else Gradio would hear is dropped.
+_SAID: Final = ("data", "event_data", "event_id", "fn_index", "session_hash", "trigger_id")
 
 
 class Forbidden(Exception):
     """The request names what is not its sender's; the message says what."""
 
 
-def checked(body: bytes, name: str, holdings: Holdings) -> bytes:
-    """The request's JSON, with every file in it known to be `name`'s; raises Forbidden."""
+def checked(body: bytes, name: str, holdings: Holdings, inputs: Inputs | None = None) -> bytes:
+    """The request's JSON, with every file in it known to be `name`'s; raises Forbidden.
+
+    `inputs`: what the buttons send, where it says which was pressed.
+    """
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
@@ -29,8 +36,10 @@ def checked(body: bytes, name: str, holdings: Holdings) -> bytes:
     page = request.get("session_hash")
     if not isinstance(page, str) or not holdings.may_use(page, name):
         raise Forbidden("this page is somebody else's: reload it")
+    if inputs is not None:
+        _check_data(request, inputs)
     _check_files(request, name, holdings)
-    return json.dumps(request).encode()
+    return json.dumps({word: request[word] for word in _SAID if word in request}).encode()
 
 
 async def body_of(request: Request, max_bytes: int) -> bytes | None:
@@ -41,6 +50,16 @@ async def body_of(request: Request, max_bytes: int) -> bytes | None:
         if len(body) > max_bytes:
             return None
     return bytes(body)
+
+
+def _check_data(request: dict[str, Any], inputs: Inputs) -> None:
+    pressed, data = request.get("fn_index"), request.get("data")
+    # True is 1 to a mapping.
+    fits = inputs.get(pressed) if type(pressed) is int else None
+    if fits is None or not isinstance(data, list) or len(data) != len(fits):
+        raise Forbidden("the page has no such button: reload it")
+    if not all(fit(value) for fit, value in zip(fits, data, strict=True)):
+        raise Forbidden("a field of the page holds no such value: reload it")
 
 
 def _check_files(request: dict[str, Any], name: str, holdings: Holdings) -> None:

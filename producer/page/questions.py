@@ -9,13 +9,15 @@ from typing import Any, Final
 
 import gradio as gr
 
-from ..contract import State, Task
+from ..contract import MAX_TEXTS, State, Task
 from ..gateway.caller import Caller
 from ..gateway.notes import Noted
 from ..gateway.parts import Gateway
+from ..gateway.stopping import unless
 from ..ids import new_id
 from ..job import Result
 from . import pictures, views
+from .leaving import Leaving
 from .options import DEADLINE, chosen
 from .sayings import as_sentence, problem, shown_as_error
 
@@ -23,6 +25,8 @@ from .sayings import as_sentence, problem, shown_as_error
 WAIT_S: Final = 60.0
 #: Seconds beyond a deadline in which the worker says that it has passed.
 GRACE_S: Final = 2.0
+#: Pictures that are read into memory at once.
+MAX_READ: Final = 8
 
 #: The picture that is spoken of, and the questions and their answers, oldest first.
 Dialogue = tuple[str, list[tuple[str, str]]]
@@ -32,14 +36,16 @@ NO_DIALOGUE: Final[Dialogue] = ("", [])
 class Questions:
     """What the buttons about one picture do; each ends in time, or raises gr.Error."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, leaving: Leaving) -> None:
         self._gateway = gateway
+        self._leaving = leaving
+        self._reading = asyncio.Semaphore(MAX_READ)
 
     async def caption(
         self, request: gr.Request, picture: Any, url: str, prompt: str, *options: Any
     ) -> str:
         """The caption, with its statistics."""
-        item = {"prompt": prompt} if prompt.strip() else {}
+        item = {"prompt": prompt} if prompt and prompt.strip() else {}
         result, seconds = await self._ask(request, Task.CAPTION, picture, url, item, options)
         return views.answer(result.text or "", seconds)
 
@@ -61,7 +67,7 @@ class Questions:
         *options: Any,
     ) -> tuple[str, Dialogue, str]:
         """The dialogue and its view with the new answer, and an empty field for what is next."""
-        about = url.strip() or str(picture and picture["path"])
+        about = (url or "").strip() or str(picture and picture["path"])
         # Another picture begins another dialogue.
         turns = dialogue[1] if dialogue[0] == about else []
         history = [{"question": asked, "answer": reply} for asked, reply in turns]
@@ -72,9 +78,11 @@ class Questions:
 
     async def match(self, request: gr.Request, picture: Any, url: str, texts: str) -> str:
         """Bars of probability, the likeliest text first."""
-        lines = [line.strip() for line in texts.splitlines() if line.strip()]
+        lines = [line.strip() for line in (texts or "").splitlines() if line.strip()]
         if not lines:
             raise problem("Write one text a line to compare the picture with.")
+        if len(lines) > MAX_TEXTS:
+            raise problem(f"At most {MAX_TEXTS} texts can be compared at once, not {len(lines):,}.")
         result, seconds = await self._ask(request, Task.MATCH, picture, url, {"texts": lines})
         return views.bars(result.matches or [], seconds)
 
@@ -90,21 +98,26 @@ class Questions:
         began = time.monotonic()
         with shown_as_error():
             wanted = chosen(options) if options else {}
-            source = await asyncio.to_thread(pictures.source, picture, url)
-            result = await self._answer(request.username or "", task, source, item, wanted)
+            item = {"image": await self._image(picture, url), **item}
+            with self._leaving.of(request.session_hash or "") as left:
+                result = await self._answer(request.username or "", task, item, wanted, left)
         return result, time.monotonic() - began
+
+    async def _image(self, picture: Any, url: str) -> str:
+        async with self._reading:
+            source = await asyncio.to_thread(pictures.source, picture, url)
+            return await self._gateway.client.upload(source)
 
     async def _answer(
         self,
         name: str,
         task: Task,
-        source: Any,
         item: dict[str, Any],
         options: dict[str, Any],
+        left: asyncio.Event,
     ) -> Result:
-        client = self._gateway.client
-        job = await client.submit(
-            {"image": await client.upload(source), **item},
+        job = await self._gateway.client.submit(
+            item,
             task,
             job_id=Caller(name).job(new_id()),
             submitter=name,
@@ -114,11 +127,15 @@ class Questions:
         deadline_s = options.get(DEADLINE)
         wait_s = WAIT_S if deadline_s is None else min(WAIT_S, deadline_s)
         try:
-            state, result = await job.look(wait_s + GRACE_S)
+            look = await unless(left, job.look(wait_s + GRACE_S))
         except asyncio.CancelledError:
-            # Who asked has left the page.
+            # Another picture was chosen.
             await asyncio.shield(job.cancel())
             raise
+        if look is None:
+            await job.cancel()
+            raise problem("The page was left before the answer came.")
+        state, result = look
         if result is None:
             await job.cancel()
             raise problem(_waited(state, wait_s))
@@ -129,7 +146,7 @@ class Questions:
 
 def question_in(field: str) -> str:
     """The question that was typed; raises gr.Error where there is none."""
-    if not field.strip():
+    if not field or not field.strip():
         raise problem("Write a question first.")
     return field.strip()
 

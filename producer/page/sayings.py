@@ -58,4 +58,6 @@ def sentence(error: BliplineError) -> str:
 def as_sentence(message: str) -> str:
     """A message with a capital letter and a full stop, in the words of the page."""
     message = labelled(message)
-    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?")) else ".")
+    if "://" not in message.partition(" ")[0]:
+        message = message[:1].upper() + message[1:]
+    return message + ("" if message.endswith((".", "?")) else ".")

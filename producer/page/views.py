@@ -16,6 +16,7 @@ from ..contract import Queue
 from ..job import Match, Result
 from ..progress import Progress
 from ..rows import Depth
+from .sayings import as_sentence
 
 #: Letters and digits, also with an apostrophe or a hyphen inside: ``don't`` is one word.
 _WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
@@ -23,7 +24,7 @@ _WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
 def header(name: str, depth: Depth | None, *, can_leave: bool) -> str:
     """The title, how much is open in the queues, and who is signed in."""
-    leave = f'<a href="logout" target="_self">{escape(name)}: sign out</a>'
+    leave = f'<form method="post" action="logout"><button>{escape(name)}: sign out</button></form>'
     return (
         '<header class="head"><div><h1>Blipline</h1>'
         f"<p>Captions, answers and dialogues, through the queue.</p></div>{facts(depth)}"
@@ -111,7 +112,7 @@ def downloads(batch: str) -> str:
         f'<a class="file" href="results/{batch}.{kind}" download>{kind.upper()}</a>'
         for kind in ("jsonl", "csv")
     )
-    return f'<p class="downloads"><span>Download</span>{links}</p>'
+    return f'<p class="downloads"><span>Batch {escape(batch)}: download</span>{links}</p>'
 
 
 def results(rows: Iterable[tuple[str, Result]]) -> str:
@@ -144,7 +145,7 @@ def _row(path: str, result: Result) -> str:
     else:
         code = escape(result.error.code.value)
         said = (
-            f'<p class="bad">{escape(result.error.message)}</p>'
+            f'<p class="bad">{escape(as_sentence(result.error.message))}</p>'
             f'<p class="about"><span>{name}</span><span>{code}</span></p>'
         )
     picture = f'<img src="gradio_api/file={quote(path)}" alt="" loading="lazy">'

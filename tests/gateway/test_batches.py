@@ -11,10 +11,12 @@ import redis
 from demo.samples import IMAGES
 from demo.stack import running_worker
 from producer import Client
+from producer.contract import Task
+from producer.gateway.notes import Noted
 from tests.conftest import Finish
 
 from .conftest import Start
-from .samples import CHUNK, JSONL, answers_of, body_of, events_of, lines_of
+from .samples import CHUNK, JSONL, URL, answers_of, body_of, events_of, lines_of
 
 
 def submit(http: httpx.Client, batch: str, count: int, **terms: Any) -> None:
@@ -217,3 +219,19 @@ def test_a_batch_of_pictures_from_upload_to_end(
     results = client.batch("acme.batch.photos").results(timeout=10)
     assert {result.custom_id: result.text for result in results} == told
     assert all(told.values())
+
+
+def test_a_batch_whose_submission_broke_off_is_not_all_in(
+    http: httpx.Client, client: Client, finish: Finish
+) -> None:
+    def break_off(items: int) -> None:
+        raise OSError("the line is dead")
+
+    how = {"batch_id": "acme.batch.broken", "note": Noted.now(Task.CAPTION).encode()}
+    with pytest.raises(OSError, match="the line is dead"):
+        client.submit_batch([URL], on_submitted=break_off, **how)
+    finish("acme.batch.broken:0", [{"text": "a cat"}])
+    said = http.get("/v1/batches/broken").json()
+    assert (said["status"], said["submitted"]) == ("done", False)
+    client.submit_batch([URL], **how)
+    assert http.get("/v1/batches/broken").json()["submitted"]

@@ -23,7 +23,7 @@ async def endless() -> AsyncIterator[bytes]:
 
 async def status_of(intake: Intake, body: AsyncIterator[bytes]) -> int:
     with pytest.raises(Problem) as caught:
-        async with intake.whole(body):
+        async with intake.whole("acme", body):
             pass
     assert intake.held_bytes == 0
     return caught.value.status_code
@@ -32,7 +32,7 @@ async def status_of(intake: Intake, body: AsyncIterator[bytes]) -> int:
 def test_a_body_counts_as_held_while_it_is_used() -> None:
     async def run() -> None:
         intake = Intake()
-        async with intake.whole(chunks(3, 0, 4)) as body:
+        async with intake.whole("acme", chunks(3, 0, 4)) as body:
             assert (body, intake.held_bytes) == (b"x" * 7, 7)
         assert intake.held_bytes == 0
 
@@ -41,29 +41,58 @@ def test_a_body_counts_as_held_while_it_is_used() -> None:
 
 def test_all_bodies_together_have_a_bound() -> None:
     async def run() -> None:
-        intake = Intake(max_held_bytes=10)
-        async with intake.whole(chunks(6)):
+        intake = Intake(max_held_bytes=20, small_bytes=2)
+        async with intake.whole("acme", chunks(8)), intake.whole("other", chunks(8)):
             with pytest.raises(Problem) as caught:
-                async with intake.whole(chunks(3, 3)):
+                async with intake.whole("third", chunks(3, 3)):
                     pass
             assert caught.value.status_code == 503
             assert caught.value.headers == {"Retry-After": "1"}
-            assert intake.held_bytes == 6
-            async with intake.whole(chunks(4)):
+            assert intake.held_bytes == 16
+            async with intake.whole("third", chunks(4)):
                 pass
 
     asyncio.run(run())
 
 
-def test_a_body_that_does_not_come_is_given_up() -> None:
-    assert asyncio.run(status_of(Intake(read_s=0.01), endless())) == 408
+def test_a_name_has_half_and_takes_nothing_from_others() -> None:
+    async def run() -> None:
+        intake = Intake(max_held_bytes=20, small_bytes=2)
+        async with intake.whole("acme", chunks(5, 5)):
+            for sizes in ((1,), (3,)):
+                with pytest.raises(Problem) as caught:
+                    async with intake.whole("acme", chunks(*sizes)):
+                        pass
+                assert caught.value.status_code == 503
+            async with intake.whole("other", chunks(10)):
+                pass
+
+    asyncio.run(run())
+
+
+def test_what_is_small_is_let_in_whatever_others_hold() -> None:
+    async def run() -> None:
+        intake = Intake(max_held_bytes=20, small_bytes=2)
+        async with (
+            intake.whole("acme", chunks(10)),
+            intake.whole("other", chunks(10)),
+            intake.whole("third", chunks(1, 1)) as body,
+        ):
+            assert body == b"xx"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("limit", [{"read_s": 0.01}, {"silent_s": 0.01}])
+def test_a_body_that_does_not_come_is_given_up(limit: dict[str, float]) -> None:
+    assert asyncio.run(status_of(Intake(**limit), endless())) == 408  # type: ignore[arg-type]
 
 
 def test_an_error_of_who_uses_a_body_comes_as_it_is() -> None:
     async def run() -> None:
         intake = Intake()
         with pytest.raises(TimeoutError):
-            async with intake.whole(chunks(1)):
+            async with intake.whole("acme", chunks(1)):
                 raise TimeoutError
         assert intake.held_bytes == 0
 

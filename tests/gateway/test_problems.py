@@ -7,6 +7,7 @@ import logging
 
 import pytest
 from fastapi import HTTPException
+from fastapi.exceptions import RequestValidationError
 
 from producer import contract, errors
 from producer.contract import ErrorCode
@@ -98,3 +99,17 @@ def test_a_bug_leaks_nothing_and_is_logged(caplog: pytest.LogCaptureFixture) -> 
     assert "hunter2" not in str(problem)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "hunter2" in caplog.text
+
+
+def test_of_very_much_that_is_wrong_a_part_is_named() -> None:
+    names = [{"type": "missing", "loc": ("body", f"n{place}")} for place in range(1012)]
+    detail = as_problem(RequestValidationError(names)).detail
+    assert detail.startswith("n0: is missing; n1: is missing; ")
+    assert detail.endswith("n9: is missing; and 1,002 more")
+    few = as_problem(RequestValidationError(names[:10])).detail
+    assert few.endswith("n9: is missing")
+
+
+def test_long_names_are_cut() -> None:
+    found = [{"type": "extra_forbidden", "loc": ("body", "x" * 9999)}]
+    assert as_problem(RequestValidationError(found)).detail == f"{'x' * 100}: no such name"

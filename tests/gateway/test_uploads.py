@@ -18,9 +18,10 @@ import pytest
 import redis
 
 from producer import Client
+from producer.gateway.intake import patient
 from producer.gateway.problems import Problem
 from producer.gateway.slots import UPLOADS_EACH, UploadSlots
-from producer.gateway.uploads import PIECE_BYTES, inflated, patient
+from producer.gateway.uploads import PIECE_BYTES, inflated
 from producer.keys import Keys
 from tests.conftest import Finish
 
@@ -109,6 +110,8 @@ def test_lines_come_in_many_ways(
         (422, form((b"file", body_of(3)), (b"file", body_of(3))), FORM, "file"),
         (422, form((b"task", b"vqa"), (b"task", b"vqa"), (b"file", body_of(3))), FORM, "twice"),
         (413, form((b"webhook", b"x" * 70_000), (b"file", body_of(3))), FORM, "fields"),
+        (413, form(*((b"%03000d" % n, b"") for n in range(30)), (b"file", b"")), FORM, "fields"),
+        (413, form(*((b"%d" % n, b"") for n in range(40)), (b"file", body_of(3))), FORM, "parts"),
     ],
 )
 def test_a_body_that_cannot_be_used_leaves_nothing(

@@ -15,7 +15,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
-from producer import Client
+from producer import Client, State
 from tests.page.visitor import IMAGES, PATIENCE_MS, Served, Visitor
 
 CAPTION = "a orange star above a yellow circle on a brown background"
@@ -51,7 +51,7 @@ def test_a_wrong_key_opens_nothing_and_the_right_one_the_page(visitor: Visitor) 
     page.press("#key", "Enter")
     page.wait_for_selector("#do-caption")
     assert visitor.errors == []
-    page.get_by_role("link", name="acme: sign out").click()
+    page.get_by_role("button", name="acme: sign out").click()
     page.wait_for_selector("#key")
     # Gradio complains where a page is left while it listens.
     visitor.errors.clear()
@@ -304,6 +304,58 @@ def test_a_batch_can_be_cancelled(browser: Browser, idle: Served) -> None:
     expect(page.locator("#do-cancel")).to_be_hidden()
     visitor.close()
     assert visitor.errors == []
+
+
+def test_an_answer_is_seen_to_be_waited_for_and_another_picture_ends_the_wait(
+    browser: Browser, idle: Served
+) -> None:
+    visitor = Visitor(browser, idle)
+    page = visitor.sign_in()
+    visitor.choose()
+    page.click("#do-caption")
+    waiting = page.locator("#caption-answer .progress-text")
+    expect(waiting).to_be_in_viewport()
+    with redis.Redis.from_url(idle.redis_url, decode_responses=True) as connection:
+        before = {*connection.scan_iter("*:acme.job.*", count=1000)}
+    visitor.choose("scene-03.webp")
+    expect(waiting).to_be_hidden()
+    with Client(idle.redis_url) as client:
+        ids = [key.rpartition(":")[2] for key in before]
+        # Pytest's time limit ends what takes for ever.
+        while State.QUEUED in [client.job(job_id).status() for job_id in ids]:
+            page.wait_for_timeout(50)
+    visitor.close()
+    assert visitor.errors == []
+
+
+def test_an_answer_does_not_outlive_its_picture(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    answer = page.locator("#caption-answer .said")
+    visitor.choose()
+    page.click("#do-caption")
+    expect(answer).to_be_visible()
+    visitor.choose("scene-03.webp")
+    expect(answer).to_have_count(0)
+    page.click("#do-caption")
+    expect(answer).to_be_visible()
+    page.fill("#url input, #url textarea", "http://example.com/a.png")
+    expect(answer).to_have_count(0)
+    page.fill("#url input, #url textarea", "")
+    page.click("#do-caption")
+    expect(answer).to_be_visible()
+    page.get_by_role("button", name="Options").click()
+    page.fill("#seed input, #seed textarea", "many")
+    page.click("#do-caption")
+    visitor.complaint()
+    expect(answer).to_have_count(0)
+
+
+def test_whose_session_ended_comes_to_the_form(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    visitor.context.clear_cookies()
+    page.wait_for_selector("#key")
+    # Chromium itself notes that an answer was 401.
+    visitor.errors.clear()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

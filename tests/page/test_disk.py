@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
 
 import pytest
+from starlette.types import Message
 
 from producer.page import disk
 
@@ -28,9 +30,65 @@ def test_what_was_forgotten_goes_and_the_rest_is_counted(tmp_path: Path) -> None
     assert not old.exists()
 
 
-def test_an_upload_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> disk.Room:
+    """For a thousand bytes, of which one name may have 250."""
     monkeypatch.setattr(disk, "MAX_HELD_BYTES", 1000)
-    a_file(tmp_path / "a" / "a.png", 600)
-    assert disk.no_room(str(tmp_path), 400) is None
-    assert "no room" in (disk.no_room(str(tmp_path), 401) or "")
-    assert "fewer files" in (disk.no_room(str(tmp_path), disk.MAX_UPLOAD_BYTES + 1) or "")
+    return disk.Room(str(tmp_path), 3600)
+
+
+async def nothing() -> Message:
+    """Of an upload that sends nothing."""
+    raise AssertionError
+
+
+async def upload(room: disk.Room, name: str, size: int) -> None:
+    """One that comes whole."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * size}
+
+    async with room.held(name, size, receive) as counted:
+        await counted()
+
+
+def test_an_upload_must_fit(tmp_path: Path, room: disk.Room) -> None:
+    async def run() -> None:
+        a_file(tmp_path / "a" / "a.png", 800)
+        async with room.held("acme", 200, nothing):
+            pass
+        with pytest.raises(disk.NoRoom, match="no room"):
+            async with room.held("acme", 201, nothing):
+                pass
+        with pytest.raises(disk.NoRoom, match="fewer files"):
+            async with room.held("acme", disk.MAX_UPLOAD_BYTES + 1, nothing):
+                pass
+
+    asyncio.run(run())
+
+
+def test_what_is_on_its_way_has_its_room(tmp_path: Path, room: disk.Room) -> None:
+    async def run() -> None:
+        a_file(tmp_path / "a" / "a.png", 600)
+        async with room.held("acme", 200, nothing):
+            with pytest.raises(disk.NoRoom, match="no room"):
+                async with room.held("other", 201, nothing):
+                    pass
+            async with room.held("other", 200, nothing):
+                pass
+
+    asyncio.run(run())
+
+
+def test_one_name_has_a_quarter_of_it(room: disk.Room) -> None:
+    async def run() -> None:
+        await upload(room, "acme", 200)
+        async with room.held("acme", 50, nothing):
+            with pytest.raises(disk.NoRoom, match="your pictures"):
+                async with room.held("acme", 1, nothing):
+                    pass
+            await upload(room, "other", 250)
+        # Of what did not come there is nothing to be kept.
+        await upload(room, "acme", 50)
+
+    asyncio.run(run())

@@ -8,14 +8,16 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
 from producer import Client
+from producer.page.disk import Room
 from producer.page.gate import MAX_BODY_BYTES, Gate
+from producer.page.leaving import Leaving
 from producer.page.sessions import Sessions
 from tests.page.visitor import IMAGES, Served
 
@@ -42,16 +44,22 @@ def enter(idle: Served) -> Iterator[Enter]:
 
 
 def upload(client: httpx.Client, name: str = "scene-02.jpg") -> str:
-    """The path that a picture was uploaded to."""
-    answer = client.post("gradio_api/upload", files={"files": (name, (IMAGES / name).read_bytes())})
+    """The path that a picture of this name was uploaded to."""
+    picture = (IMAGES / "scene-02.jpg").read_bytes()
+    answer = client.post("gradio_api/upload", files={"files": (name, picture)})
     (path,) = answer.json()
     return str(path)
 
 
-def join(client: httpx.Client, data: Any, page: str) -> httpx.Response:
-    """Press a button of the page, with any data."""
-    body = {"data": data, "fn_index": 0, "session_hash": page}
+def join(client: httpx.Client, data: Any, page: str, pressed: Any = 0) -> httpx.Response:
+    """Press a button of the page, that for a caption if no other is named, with any data."""
+    body = {"data": data, "fn_index": pressed, "session_hash": page}
     return client.post("gradio_api/queue/join", json=body)
+
+
+def asked(picture: Any = None, url: Any = "") -> list[Any]:
+    """What the button for a caption sends."""
+    return [picture, url, "", 20, 1, 0, 1, 0, 1, None, None]
 
 
 @pytest.fixture
@@ -74,10 +82,15 @@ def test_nobody_gets_in_without_a_key(idle: Served) -> None:
     with httpx.Client(base_url=f"{idle.url}/") as client:
         home = client.get("")
         assert (home.status_code, home.headers["location"]) == (303, "/ui/login")
+        # A page that lost its gateway asks so whether there is one again.
+        assert client.get("gradio_api/app_id").status_code == 200
         for path in ("config", "gradio_api/info", "results/x.csv", "gradio_api/heartbeat/x"):
             assert client.get(path).status_code == 401, path
         for path in ("gradio_api/queue/join", "gradio_api/upload", "gradio_api/cancel"):
-            assert client.post(path, json={}).status_code == 401, path
+            refusal = client.post(path, json={})
+            assert refusal.status_code == 401, path
+            # On this very word Gradio's scripts load the page anew.
+            assert refusal.json()["error"] == "Connection errored out. "
         client.cookies.set("blipline-page", "guessed")
         assert client.get("gradio_api/info").status_code == 401
 
@@ -120,7 +133,6 @@ def test_what_the_page_does_not_use_does_not_exist(enter: Enter, path: str) -> N
         "gradio_api/undo-vibe-edit/",
         "gradio_api/component_server",
         "gradio_api/process_recording",
-        "gradio_api/run/predict",
         "gradio_api/api/predict",
         "gradio_api/call/caption",
         "gradio_api/call/v2/caption",
@@ -142,13 +154,12 @@ def test_gradio_never_fetches_what_a_request_names(
             {"path": url, "meta": META},
             {"path": url, "url": url, "meta": META},
             {"path": url},
-            {"value": [{"deep": {"path": url, "meta": META}}]},
             {"path": f"{own}/../../{url}", "meta": META},
         ]
     ):
-        assert join(client, [file], f"page{place}").status_code == 403
+        assert join(client, asked(file), f"page{place}").status_code == 403
     # The file is one's own, and so it may be asked about; where its URL leads is not looked at.
-    answer = join(client, [{"path": own, "url": url, "meta": META}, "", ""], "page")
+    answer = join(client, asked({"path": own, "url": url, "meta": META}), "page")
     assert answer.status_code == 200
     for path in (f"gradio_api/file={url}", f"gradio_api/proxy={url}"):
         assert client.get(path).status_code == 404
@@ -160,10 +171,15 @@ def test_nobody_reads_anybody_elses_files_pages_and_batches(idle: Served, enter:
     path = upload(acme)
     assert acme.get(f"gradio_api/file={path}").status_code == 200
     assert other.get(f"gradio_api/file={path}").status_code == 404
-    assert join(other, [{"path": path, "meta": META}], "others").status_code == 403
-    assert join(acme, [], "acmes").status_code == 200
-    assert join(other, [], "acmes").status_code == 403
-    for stream in ("gradio_api/heartbeat/acmes", "gradio_api/queue/data?session_hash=acmes"):
+    assert join(other, asked({"path": path, "meta": META}), "others").status_code == 403
+    assert join(acme, asked(), "acmes").status_code == 200
+    assert join(other, asked(), "acmes").status_code == 403
+    for stream in (
+        "gradio_api/heartbeat/acmes",
+        "gradio_api/heartbeat/acmes?session_hash=others",
+        "gradio_api/queue/data?session_hash=acmes",
+        "gradio_api/queue/data?session_hash=others&session_hash=acmes",
+    ):
         assert other.get(stream).status_code == 404
     with Client(idle.redis_url) as client:
         client.submit_batch([], batch_id="acme.batch.x").progress()
@@ -179,12 +195,67 @@ def test_nobody_reads_anybody_elses_files_pages_and_batches(idle: Served, enter:
         {"sec-fetch-site": "same-site"},
         {"origin": "https://example.com"},
         {"origin": "null"},
+        {"origin": "http://["},
     ],
 )
 def test_other_sites_cannot_press_buttons(enter: Enter, headers: dict[str, str]) -> None:
     client = enter("acme")
-    for path in ("gradio_api/queue/join", "gradio_api/upload", "login"):
-        assert client.post(path, headers=headers).status_code == 403
+    for path in ("gradio_api/queue/join", "gradio_api/upload", "login", "logout"):
+        refusal = client.post(path, headers=headers)
+        assert refusal.status_code == 403
+        assert "another site" in refusal.json()["detail"]
+
+
+def test_nobody_is_signed_out_by_a_link(enter: Enter) -> None:
+    client = enter("acme")
+    assert client.get("logout").status_code == 404
+    assert client.get("gradio_api/info").status_code == 200
+    assert client.post("logout").headers["location"] == "/ui/login"
+    assert client.get("gradio_api/info").status_code == 401
+
+
+@pytest.mark.parametrize("name", ["100%.jpg", "50%25.jpg", 'a "b" c.jpg', "größe #1?.jpg"])
+def test_a_picture_of_any_name_is_shown(enter: Enter, name: str) -> None:
+    client = enter("acme")
+    path = upload(client, name)
+    assert client.get(f"gradio_api/file={quote(path)}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"fn_index": 999},
+        {"fn_index": None},
+        {"fn_index": True},
+        {"fn_index": "0"},
+        {"data": []},
+        {"data": None},
+        {"data": asked(picture="a string")},
+        {"data": asked(picture={})},
+        {"data": asked(url=1)},
+    ],
+)
+def test_what_no_button_sends_is_refused(enter: Enter, body: dict[str, Any]) -> None:
+    client = enter("acme")
+    whole = {"data": asked(), "fn_index": 0, "session_hash": "page", **body}
+    for path in ("gradio_api/queue/join", "gradio_api/run/predict"):
+        assert client.post(path, json=whole).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["", '; filename=".."'])
+def test_an_upload_without_a_name_is_refused_in_words(enter: Enter, name: str) -> None:
+    part = f'--b\r\nContent-Disposition: form-data; name="files"{name}\r\n\r\nx\r\n--b--\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    refusal = enter("acme").post("gradio_api/upload", content=part, headers=headers)
+    assert refusal.status_code == 400
+    assert "name" in refusal.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/ui"])
+def test_the_gateway_leads_to_the_page_wherever_it_stands(idle: Served, path: str) -> None:
+    answer = httpx.get(f"{idle.address}{path}")
+    assert answer.is_redirect
+    assert answer.headers["location"] == "ui/"
 
 
 def test_the_page_runs_its_own_scripts_alone_and_stands_in_no_frame(enter: Enter) -> None:
@@ -236,7 +307,16 @@ def test_an_open_page_is_open_under_the_names_of_this_machine_alone(
 
     async def ask() -> int:
         app = PlainTextResponse("the page")
-        gate = Gate(app, Sessions(name_of), "dev", str(tmp_path), asyncio.Event())
+        gate = Gate(
+            app,
+            Sessions(name_of),
+            "dev",
+            Room(str(tmp_path), 1),
+            inputs={},
+            waiting=lambda _: 0,
+            leaving=Leaving(),
+            stopping=asyncio.Event(),
+        )
         transport = httpx.ASGITransport(gate)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:8000") as client:
             return (await client.get("/gradio_api/info")).status_code

@@ -19,6 +19,7 @@ SECRET = "redis://:hunter2@10.0.0.1/0"
         (JobFailed("image_invalid", "not an image"), "Not an image."),
         (InvalidInput("num_beams=99: too many"), "Beams = 99: too many."),
         (InvalidInput("Is it so?"), "Is it so?"),
+        (JobFailed("image_blocked", "https://a.b/c is not"), "https://a.b/c is not."),
     ],
 )
 def test_an_error_is_a_sentence(error: Exception, said: str) -> None:

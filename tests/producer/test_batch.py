@@ -245,6 +245,16 @@ def test_an_unusable_item_keeps_its_place_and_spares_its_neighbours(
     assert connection.llen("bulk") == 1
 
 
+def test_a_custom_id_has_a_bound(client: Client, connection: redis.Redis) -> None:
+    items = [{"image": "https://x/1.jpg", "custom_id": "n" * length} for length in (512, 513)]
+    client.submit_batch(items, batch_id="ids")
+    (asked,) = rows(connection, "ids:0")
+    fine, long = asked["items"]
+    assert fine["custom_id"] == long["custom_id"] == "n" * 512
+    assert long["error"]["code"] == "option_invalid"
+    assert "has 513 characters; it may have 512" in long["error"]["message"]
+
+
 def test_results_hold_matches_and_vectors(client: Client, finish: Finish) -> None:
     items = [{"image": "https://x/1.jpg", "texts": ["a cat"]}, {"task": "embed", "text": "a cat"}]
     batch = client.submit_batch(items, "match")

@@ -113,6 +113,15 @@ def test_one_bad_item_never_harms_its_neighbours(
     assert results[7]["custom_id"] == "h"
 
 
+def test_of_a_custom_id_that_is_too_long_the_beginning_comes_back(
+    running: Start, blob: str
+) -> None:
+    with running() as runner:
+        results = caption(runner, [{"image": blob, "custom_id": "n" * 513}])
+    assert codes(results) == ["option_invalid"]
+    assert results[0]["custom_id"] == "n" * 512
+
+
 @pytest.mark.parametrize("items", [None, [], {}, "x", [{}] * 1025])
 def test_a_message_without_a_list_of_items_gets_one_error(running: Start, items: Any) -> None:
     with running() as runner:

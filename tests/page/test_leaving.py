@@ -1,0 +1,67 @@
+"""Buttons whose answers are waited for: how many there may be, and what becomes of those left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import redis
+
+from producer import Client, State
+from producer.page.gate import MAX_WAITING
+from tests.page.visitor import Served, serving
+
+URL = "https://example.com/a.png"
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Served]:
+    """A system where nobody answers."""
+    with serving(worker=False) as served:
+        yield served
+
+
+@contextmanager
+def signed_in(served: Served, name: str) -> Iterator[httpx.Client]:
+    """A client whose paths are those below the page."""
+    with httpx.Client(base_url=f"{served.url}/", timeout=30) as client:
+        client.post("login", data={"key": served.keys[name]})
+        yield client
+
+
+def join(client: httpx.Client, page: str) -> int:
+    """Ask for a caption; returns the status."""
+    data = [None, URL, "", 20, 1, 0, 1, 0, 1, None, None]
+    body = {"data": data, "fn_index": 0, "session_hash": page}
+    return client.post("gradio_api/queue/join", json=body).status_code
+
+
+def submitted(served: Served) -> list[str]:
+    """The ids of the jobs of `acme`."""
+    with redis.Redis.from_url(served.redis_url, decode_responses=True) as connection:
+        return [key.rpartition(":")[2] for key in connection.scan_iter("*:acme.job.*", count=1000)]
+
+
+def test_who_leaves_the_page_no_longer_waits(slow: Served) -> None:
+    with signed_in(slow, "acme") as visitor, Client(slow.redis_url) as client:
+        assert join(visitor, "left") == 200
+        with visitor.stream("GET", "gradio_api/queue/data?session_hash=left") as answers:
+            for line in answers.iter_lines():
+                if "process_starts" in line:
+                    break
+            # Pytest's time limit ends what takes for ever.
+            while not (jobs := submitted(slow)):
+                time.sleep(0.05)
+        while client.job(jobs[0]).status() is not State.CANCELLED:
+            time.sleep(0.05)
+
+
+def test_one_name_does_not_shut_the_page_for_the_others(slow: Served) -> None:
+    with signed_in(slow, "acme") as acme, signed_in(slow, "other") as other:
+        statuses = [join(acme, f"page{n % 7}") for n in range(MAX_WAITING + 9)]
+        assert statuses.count(429) >= 9
+        assert set(statuses) == {200, 429}
+        assert join(other, "others") == 200
