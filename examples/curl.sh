@@ -7,6 +7,9 @@
 set -euo pipefail
 
 [ $# -gt 0 ] || { echo "usage: ./curl.sh PICTURE..." >&2; exit 2; }
+for picture in "$@"; do
+    [ -r "$picture" ] || { echo "$picture: no such file, or none that can be read" >&2; exit 2; }
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

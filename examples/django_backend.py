@@ -57,12 +57,18 @@ class Product(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     status = models.CharField(max_length=16, default="waiting")
     description = models.TextField(default="")
+    error = models.TextField(default="")
 
     class Meta:
         app_label = "shop"
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": str(self.id), "status": self.status, "description": self.description or None}
+        return {
+            "id": str(self.id),
+            "status": self.status,
+            "description": self.description or None,
+            "error": self.error or None,
+        }
 
 
 # blipline.py
@@ -114,8 +120,11 @@ def ask(method: str, path: str, **asked: Any) -> Any:
 def update(job: dict[str, Any]) -> None:
     """Take over how a job ended. Told twice is no harm: the same webhook may come again."""
     if job["status"] not in ("queued", "running"):
-        text = (job["output"] or {}).get("text") or ""
-        Product.objects.filter(id=job["id"]).update(status=job["status"], description=text)
+        Product.objects.filter(id=job["id"]).update(
+            status=job["status"],
+            description=(job["output"] or {}).get("text") or "",
+            error=(job["error"] or {}).get("message") or "",
+        )
 
 
 # views.py

@@ -67,7 +67,12 @@ async def add(
         image = picture_url
     else:
         raise HTTPException(422, "a product needs a picture, or a picture_url of the web")
-    product: Product = {"id": uuid4().hex, "status": "waiting", "description": None}
+    product: Product = {
+        "id": uuid4().hex,
+        "status": "waiting",
+        "description": None,
+        "error": None,
+    }
     # Before it is submitted: the webhook may be faster than the answer to the submission.
     PRODUCTS[product["id"]] = product
     webhook = os.environ["SITE_URL"] + "/webhooks/blipline"
@@ -109,6 +114,7 @@ def update(job: dict[str, Any]) -> None:
     if job["status"] not in ("queued", "running") and (product := PRODUCTS.get(job["id"])):
         product["status"] = job["status"]
         product["description"] = (job["output"] or {}).get("text")
+        product["error"] = (job["error"] or {}).get("message")
 
 
 async def ask(blipline: httpx.AsyncClient, method: str, path: str, **request: Any) -> Any:

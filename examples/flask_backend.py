@@ -54,7 +54,12 @@ def add() -> ResponseReturnValue:
         image = request.form.get("picture_url", "")
         if not image.startswith(("https://", "http://")):
             abort(422, "a product needs a picture, or a picture_url of the web")
-    product: Product = {"id": uuid4().hex, "status": "waiting", "description": None}
+    product: Product = {
+        "id": uuid4().hex,
+        "status": "waiting",
+        "description": None,
+        "error": None,
+    }
     # Before it is submitted: the webhook may be faster than the answer to the submission.
     PRODUCTS[product["id"]] = product
     job = {
@@ -108,6 +113,7 @@ def update(job: dict[str, Any]) -> None:
     if job["status"] not in ("queued", "running") and (product := PRODUCTS.get(job["id"])):
         product["status"] = job["status"]
         product["description"] = (job["output"] or {}).get("text")
+        product["error"] = (job["error"] or {}).get("message")
 
 
 def ask(method: str, path: str, **asked: Any) -> Any:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import RedirectResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConnectionFailed
@@ -40,6 +40,8 @@ _JOIN: Final = f"{_API}/queue/join"
 #: What waits for nothing, and stands in no queue.
 _RUN: Final = f"{_API}/run/"
 _CANCEL: Final = f"{_API}/cancel"
+#: What Gradio's browser side says after that; its server does nothing for it.
+_RESET: Final = f"{_API}/reset"
 _GET: Final = frozenset(f"{_API}/{name}" for name in ("info", "startup-events", "upload_progress"))
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 #: Bytes of one request that is no upload.
@@ -117,6 +119,8 @@ class Gate:
                 return await self._uploads.answer(name, request)
             if path in (_JOIN, _CANCEL) or path.startswith(_RUN):
                 return await self._checked(name, path, request)
+            if path == _RESET:
+                return JSONResponse({"success": True})
         if request.method not in ("GET", "HEAD"):
             return NOT_FOUND
         if path == "/":

@@ -67,7 +67,10 @@ def build(gateway: Gateway, leaving: Leaving, delete_cache: tuple[int, int]) -> 
         with gr.Row(elem_id="work"):
             with gr.Column(scale=5, min_width=320, elem_id="left"):
                 pictures = _pictures()
-                with gr.Accordion("Options", open=False, elem_id="options"):
+                with gr.Column(elem_id="options"):
+                    # No gr.Accordion: it builds its fields anew just after it was opened, and
+                    # what was typed by then is gone.
+                    _html("<details><summary>Options</summary></details>")
                     options = option_fields()
             with gr.Column(scale=7, min_width=320, elem_id="right"):
                 _tabs(gateway, leaving, pictures, options)
@@ -96,7 +99,7 @@ def _pictures() -> Pictures:
             max_lines=1,
             elem_id="url",
         )
-    with gr.Group(visible=False, elem_id="several") as several:
+    with gr.Group(visible="hidden", elem_id="several") as several:
         files = gr.File(
             file_count="multiple",
             file_types=["image"],
@@ -142,12 +145,18 @@ def _html(value: str = "", **named: Any) -> Any:
     return gr.Markdown(value, latex_delimiters=[], container=False, **named)
 
 
-def _sides(*, single: bool) -> tuple[Any, Any]:
-    return gr.update(visible=single), gr.update(visible=not single)
+def _tab(name: str) -> Any:
+    """Built with the page, or Gradio builds it after it was turned to, and what is typed at once
+    is lost."""
+    return gr.Tab(name, id=name.lower(), render_children=True)
+
+
+def _sides(*, single: bool) -> tuple[Any, ...]:
+    return tuple(gr.update(visible=True if shown else "hidden") for shown in (single, not single))
 
 
 def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Asking:
-    with gr.Tab("Caption", id="caption") as tab:
+    with _tab("Caption") as tab:
         prompt = gr.Textbox(label="It begins with (may be empty)", elem_id="prompt", max_lines=1)
         button = gr.Button("Caption", variant="primary", elem_id="do-caption")
         answer = _html(elem_id="caption-answer")
@@ -162,7 +171,7 @@ def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> 
 
 
 def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Asking:
-    with gr.Tab("Ask", id="ask") as tab:
+    with _tab("Ask") as tab:
         question = gr.Textbox(
             label="Question",
             placeholder="what color is the background?",
@@ -182,7 +191,7 @@ def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Aski
 
 
 def _chat(questions: Questions, asked: list[Any], dialogue: Any, options: Sequence[Any]) -> Asking:
-    with gr.Tab("Chat", id="chat") as tab:
+    with _tab("Chat") as tab:
         shown = _html(views.dialogue([]), elem_id="dialogue")
         question = gr.Textbox(
             label="Next question",
@@ -205,7 +214,7 @@ def _chat(questions: Questions, asked: list[Any], dialogue: Any, options: Sequen
 
 
 def _match(questions: Questions, asked: list[Any]) -> Asking:
-    with gr.Tab("Match", id="match") as tab:
+    with _tab("Match") as tab:
         texts = gr.Textbox(label="Texts, one a line", lines=4, max_lines=12, elem_id="texts")
         button = gr.Button("Match", variant="primary", elem_id="do-match")
         answer = _html(elem_id="match-answer")
@@ -214,7 +223,7 @@ def _match(questions: Questions, asked: list[Any]) -> Asking:
 
 
 def _batch(batches: Batches, files: gr.File, options: Sequence[Any]) -> Any:
-    with gr.Tab("Batch", id="batch") as tab:
+    with _tab("Batch") as tab:
         running = gr.State(None)
         with gr.Row():
             task = gr.Radio(

@@ -91,7 +91,7 @@ def build_network(tokenizer: GPT2Tokenizer) -> Blip2ForConditionalGeneration:
     return network.eval()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
     """Small matrices on a busy machine: a second thread only waits."""
     threads = torch.get_num_threads()
@@ -100,7 +100,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint as a directory, as `save_pretrained` writes it."""
     path = tmp_path_factory.mktemp("checkpoint")
@@ -111,7 +111,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model(checkpoint: Path) -> Generator:
     loaded = as_generator(load(str(checkpoint), precision="fp32", device="cpu"))
     assert loaded is not None

@@ -53,7 +53,7 @@ class Stack:
         }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     """Redis, a worker and a gateway that may reach this machine's own servers."""
     with (
@@ -69,7 +69,7 @@ def stack() -> Iterator[Stack]:
         yield Stack(url, front, key, keys.webhook_secrets("shop")[0])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pictures() -> Iterator[str]:
     """The sample pictures on a web server."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(IMAGES)))

@@ -90,6 +90,7 @@ def test_a_picture_that_cannot_be_had_is_a_product_without_a_description(
     added = site.post("/products", data={"picture_url": f"{pictures}/none.png"})
     product = until_described(lambda: as_stored(site, added.json()["id"]))
     assert (product["status"], product["description"]) == ("failed", None)
+    assert "404" in product["error"]
 
 
 def test_a_busy_gateway_is_asked_again_when_it_says_so(site: Site, stack: Stack) -> None:
@@ -139,7 +140,7 @@ def headers(secret: str, body: str, at: datetime) -> dict[str, str]:
 def test_only_the_gateways_signature_counts(site: Site, stack: Stack) -> None:
     added = site.post("/products", files={"picture": (IMAGES / PICTURE).read_bytes()})
     product = until_described(lambda: as_stored(site, added.json()["id"]))
-    forged = {"id": product["id"], "status": "done", "output": {"text": "a forgery"}}
+    forged = {"id": product["id"], "status": "done", "output": {"text": "a forgery"}, "error": None}
     body = json.dumps({"type": "job.completed", "data": forged})
     now, stranger = datetime.now(UTC), f"whsec_{base64.b64encode(b'x' * 32).decode()}"
     good = headers(stack.webhook_secret, body, now)

@@ -44,6 +44,19 @@ def test_curl_alone_does_it_all(stack: Stack, tmp_path: Path) -> None:
     assert stack.key not in said
 
 
+def test_curl_says_which_picture_is_missing_before_it_sends_any(
+    stack: Stack, tmp_path: Path
+) -> None:
+    stack.front.seen.clear()
+    command = [str(EXAMPLES / "curl.sh"), str(IMAGES / PICTURES[0]), "none.png"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=stack.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("none.png: no such file")
+    assert stack.front.seen == []
+
+
 def test_a_busy_gateway_is_asked_again_by_curl(stack: Stack, tmp_path: Path) -> None:
     stack.front.refuse("POST", 1, retry_after_s=1)
     said = output(stack, tmp_path, str(EXAMPLES / "curl.sh"), str(IMAGES / PICTURES[0]))

@@ -25,6 +25,13 @@ def idle() -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Served]:
+    """A system that no worker serves, with room for all that is asked."""
+    with serving(worker=False) as served:
+        yield served
+
+
 # No longer than a file of tests: Playwright's loop runs for as long as it is open, and asyncio.run
 # refuses to work meanwhile.
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def _caption(visitor: Visitor) -> None:
     visitor.choose("scene-10.jpg")
     visitor.page.click("#do-caption")
     visitor.page.locator("#caption-answer .said").wait_for()
-    visitor.page.get_by_role("button", name="Options").click()
+    visitor.page.get_by_text("Options").click()
     visitor.page.locator("#seed").wait_for()
 
 

@@ -7,21 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
-import pytest
 import redis
 
 from producer import Client, State
 from producer.page.gate import MAX_WAITING
-from tests.page.visitor import Served, serving
+from tests.page.visitor import Served
 
 URL = "https://example.com/a.png"
-
-
-@pytest.fixture(scope="module")
-def slow() -> Iterator[Served]:
-    """A system where nobody answers."""
-    with serving(worker=False) as served:
-        yield served
 
 
 @contextmanager

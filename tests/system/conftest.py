@@ -18,7 +18,7 @@ class Stack:
     redis_url: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     """One Redis and one worker for all tests that do not harm them."""
     with running_redis() as url, running_worker(url):
