@@ -21,7 +21,7 @@ from tests.system import reference
 #: How kombu notes that it holds a message.
 NOTE = b"HSET\r\n$7\r\nunacked\r\n"
 #: Seconds within which a job is found again, and those in which it would have been by far.
-FOUND_S, NEVER_S = 60.0, 3.0 * (VISIBILITY_TIMEOUT_S + LEASE_S)
+FOUND_S, NEVER_S = 60.0, 1.5 * (VISIBILITY_TIMEOUT_S + LEASE_S)
 
 
 @pytest.fixture(scope="module")

@@ -167,5 +167,5 @@ def test_a_fork_in_the_middle_of_what_other_threads_do(
     client: Client, restless: None, answering: None
 ) -> None:
     with used_by_threads(client):
-        for _ in range(200):
+        for _ in range(80):
             assert exit_code(forked(lambda: use(client, jobs=1))) == RIGHT
