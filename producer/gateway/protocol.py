@@ -17,7 +17,7 @@ _TOO_LARGE: Final = (
 )
 
 
-class HeadLimits(NoUpgrades):
+class BoundedProtocol(NoUpgrades):
     """Ends connections that never get to the point; uvicorn alone waits, and keeps all they say.
 
     So it does with one who asks and takes nothing of the answer.

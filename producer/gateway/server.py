@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from ..errors import InvalidInput
 from .parts import Gateway
-from .protocol import HeadLimits
+from .protocol import BoundedProtocol
 from .settings import GatewaySettings
 
 #: Seconds that a connection is kept without a request. Longer than load balancers keep theirs,
@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=HeadLimits,
+                http=BoundedProtocol,
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -23,7 +23,7 @@ from .disk import Room
 from .holdings import Holdings
 from .inputs import Inputs
 from .leaving import Leaving
-from .payload import Forbidden, body_of, checked
+from .payload import Forbidden, TooSlow, body_of, checked
 from .refusals import NOT_FOUND, refused, signed_out
 from .sessions import Sessions
 from .streams import until_stopped
@@ -87,6 +87,8 @@ class Gate:
                 answer = await self._answer(Request(scope, receive))
             except ConnectionFailed:
                 answer = refused(503, "the queue cannot be reached now: try again later")
+            except TooSlow as error:
+                answer = refused(408, str(error))
             await answer(scope, receive, document.protected(send))
         elif scope["type"] == "lifespan":
             await self._app(scope, receive, send)

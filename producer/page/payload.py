@@ -6,6 +6,7 @@ offers that or not. Here a file is one that the same person uploaded, and nothin
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Final
 
@@ -16,6 +17,14 @@ from .inputs import Inputs
 
 #: What a request of the page says; what else Gradio would hear is dropped.
 _SAID: Final = ("data", "event_data", "event_id", "fn_index", "session_hash", "trigger_id")
+
+
+#: Seconds for the body of a request that is no upload: a moment's worth of bytes.
+BODY_S = 30.0
+
+
+class TooSlow(Exception):
+    """The body of a request takes too long to come; the message says so."""
 
 
 class Forbidden(Exception):
@@ -43,12 +52,16 @@ def checked(body: bytes, name: str, holdings: Holdings, inputs: Inputs | None = 
 
 
 async def body_of(request: Request, max_bytes: int) -> bytes | None:
-    """The whole body of a request; None where it is larger."""
+    """The whole body of a request; None where it is larger. Raises TooSlow."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > max_bytes:
-            return None
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > max_bytes:
+                    return None
+    except TimeoutError:
+        raise TooSlow(f"the request did not come within {BODY_S:g} s: try again") from None
     return bytes(body)
 
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from producer.gateway.app import create_app
-from producer.gateway.protocol import HeadLimits
+from producer.gateway.protocol import BoundedProtocol
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Reached, Serve
@@ -37,7 +37,7 @@ def test_a_head_without_end_is_cut_off(gateway: Reached) -> None:
 def test_who_never_gets_to_the_point_is_cut_off(
     served: Serve, redis_url: str, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeadLimits, "head_s", 0.3)
+    monkeypatch.setattr(BoundedProtocol, "head_s", 0.3)
     app = create_app(GatewaySettings(redis_url=redis_url))
     with served(app) as url:
         assert talk(url, said) == b""
@@ -47,7 +47,7 @@ def test_who_never_gets_to_the_point_is_cut_off(
 def test_a_connection_may_be_used_again_after_a_pause(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeadLimits, "head_s", 0.3)
+    monkeypatch.setattr(BoundedProtocol, "head_s", 0.3)
     app = create_app(GatewaySettings(redis_url=redis_url))
     with served(app) as url, httpx.Client(base_url=url) as client:
         for _ in range(2):
@@ -60,7 +60,7 @@ def test_a_connection_may_be_used_again_after_a_pause(
 def test_who_takes_nothing_of_an_answer_is_cut_off(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeadLimits, "send_s", 0.3)
+    monkeypatch.setattr(BoundedProtocol, "send_s", 0.3)
     app = create_app(GatewaySettings(redis_url=redis_url))
 
     ended = threading.Event()
@@ -175,7 +175,7 @@ def test_headers_that_come_after_the_body_count_for_nothing(gateway: Reached) ->
 def test_who_never_ends_a_request_that_was_answered_is_cut_off(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeadLimits, "rest_s", 0.3)
+    monkeypatch.setattr(BoundedProtocol, "rest_s", 0.3)
     app = create_app(GatewaySettings(redis_url=redis_url))
     with served(app) as url:
         asked = b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s1\r\nx\r\n" % CHUNKED
@@ -185,7 +185,7 @@ def test_who_never_ends_a_request_that_was_answered_is_cut_off(
 def test_who_ends_it_then_goes_on(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeadLimits, "rest_s", 0.3)
+    monkeypatch.setattr(BoundedProtocol, "rest_s", 0.3)
     app = create_app(GatewaySettings(redis_url=redis_url))
     with served(app) as url:
         where = httpx.URL(url)

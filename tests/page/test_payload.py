@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import deque
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
+from producer.page import payload
 from producer.page.holdings import Holdings
-from producer.page.payload import Forbidden, checked
+from producer.page.payload import Forbidden, TooSlow, body_of, checked
 
 OWN = "/files/ab/own.png"
 META = {"_type": "gradio.FileData"}
@@ -84,3 +89,24 @@ def test_a_request_says_of_which_page_it_is(holdings: Holdings, page: Any) -> No
 def test_what_is_no_request_is_refused(holdings: Holdings, body: bytes) -> None:
     with pytest.raises(Forbidden):
         checked(body, "acme", holdings)
+
+
+def coming(*parts: bytes, ends: bool) -> Request:
+    """A request whose body comes in parts; the rest of it never does, unless it ends."""
+    left = deque(parts)
+
+    async def receive() -> Message:
+        if not left and not ends:
+            await asyncio.Event().wait()
+        body = left.popleft() if left else b""
+        return {"type": "http.request", "body": body, "more_body": bool(left) or not ends}
+
+    return Request({"type": "http", "method": "POST"}, receive)
+
+
+def test_a_body_is_read_up_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asyncio.run(body_of(coming(b"ab", b"cd", ends=True), 4)) == b"abcd"
+    assert asyncio.run(body_of(coming(b"ab", b"cde", ends=True), 4)) is None
+    monkeypatch.setattr(payload, "BODY_S", 0.05)
+    with pytest.raises(TooSlow, match="did not come within"):
+        asyncio.run(body_of(coming(b"ab", ends=False), 4))
