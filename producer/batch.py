@@ -152,12 +152,14 @@ class Batch:
         ended = zip(look.numbers, self._outcomes(look), strict=True)
         for place, (number, outcome) in enumerate(ended, start=cursor // size):
             if outcome is not None:
-                for offset in range(cursor % size, look.record.items_in(number)):
-                    if len(results) == most:
-                        return Page(results, cursor)
-                    cursor = place * size + offset + 1
-                    said = outcome.result(offset)
-                    results.append(Result.of(number * size + offset, said, cursor))
+                first, ends = cursor % size, look.record.items_in(number)
+                last = min(ends, first + most - len(results))
+                results += [
+                    Result.of(number * size + at, outcome.result(at), place * size + at + 1)
+                    for at in range(first, last)
+                ]
+                if last < ends:
+                    return Page(results, place * size + last)
             elif not as_completed:
                 break
             cursor = (place + 1) * size

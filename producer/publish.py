@@ -112,8 +112,7 @@ class Publisher:
 
         What is wrong with one harms no other.
         """
-        found = by_halves(self._refusals, postings)
-        return found
+        return by_halves(self._refusals, postings)
 
     def _refusals(self, postings: Sequence[Posting]) -> list[Exception | None]:
         queue, entries = Queue.INTERACTIVE, list[Entry]()
