@@ -21,7 +21,8 @@ import redis
 
 from demo.stack import ROOT, free_port, running_gateway, running_redis, running_worker
 from producer.api_keys import ApiKeys
-from tests.examples.front import Files, Front, serving
+from tests.examples.front import Files, Front
+from tests.serving import serving
 
 EXAMPLES: Final = ROOT / "examples"
 IMAGES: Final = ROOT / "demo" / "images"

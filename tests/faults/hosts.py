@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 from typing import Any, Final
 
+from tests.serving import serving
+
 #: Seconds before an answer begins, and between two pieces of one, at most. The sum stays far
 #: below the worker's FETCH_TIMEOUT_S: slow is no reason to fail.
 LATE_S: Final = 2.0
@@ -85,13 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running_host(pictures: Mapping[str, bytes], seed: int = 0) -> Iterator[Host]:
     """A host of these pictures."""
-    host = Host(pictures, seed)
-    thread = threading.Thread(target=host.serve_forever, name="host", daemon=True)
-    thread.start()
-    try:
-        yield host
-    finally:
-        host.stopping.set()
-        host.shutdown()
-        thread.join()
-        host.server_close()
+    with serving(Host(pictures, seed)) as host:
+        try:
+            yield host
+        finally:
+            host.stopping.set()

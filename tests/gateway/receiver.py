@@ -13,6 +13,8 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from tests.serving import serving
+
 
 @dataclass(frozen=True)
 class Received:
@@ -116,11 +118,5 @@ def silence(request: BaseHTTPRequestHandler) -> None:
 @contextmanager
 def receiving(*answers: Answering | int) -> Iterator[Receiver]:
     """A receiver that runs."""
-    with Receiver(*answers) as receiver:
-        thread = threading.Thread(target=receiver.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            receiver.shutdown()
-            thread.join()
+    with serving(Receiver(*answers)) as receiver:
+        yield receiver

@@ -19,6 +19,7 @@ from producer.contract import ErrorCode
 from producer.guard import Guard
 from producer.keys import Keys
 from producer.network import retry_after_s
+from tests.serving import serving
 from worker.blobs import BLOB_PAGE
 from worker.fetch import FETCH_THREADS, Fetched, Fetcher
 from worker.hosts import MAX_TRIES
@@ -106,14 +107,9 @@ class Server(ThreadingHTTPServer):
 def host() -> Iterator[str]:
     Host.asked.clear()
     Host.stop.clear()
-    server = Server(("127.0.0.1", 0), Host)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    Host.stop.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Server(("127.0.0.1", 0), Host)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
+        Host.stop.set()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from demo.stack import ROOT
 from producer.contract import ErrorCode
 from producer.guard import Guard
 from producer.keys import Keys
+from tests.serving import serving
 from worker.fetch import Fetcher
 from worker.refused import Refused
 
@@ -66,13 +67,8 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture
 def host() -> Iterator[str]:
     Host.asked.clear()
-    server = Server(("127.0.0.1", 0), Host)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Server(("127.0.0.1", 0), Host)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def hoarded(redis_url: str, chunks: list[list[str]], room_bytes: int) -> dict[str, Any]:

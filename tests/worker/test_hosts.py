@@ -20,6 +20,7 @@ import redis
 
 from producer.contract import ErrorCode
 from producer.guard import Guard
+from tests.serving import serving
 from worker.fetch import FETCH_THREADS, PER_HOST, Fetched, Fetcher
 from worker.refused import Refused
 
@@ -106,14 +107,9 @@ class Server(socketserver.ThreadingTCPServer):
 def host() -> Iterator[str]:
     Host.asked.clear()
     Host.go_on.clear()
-    server = Server(("127.0.0.1", 0), Host)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    Host.go_on.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Server(("127.0.0.1", 0), Host)) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        Host.go_on.set()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ other addresses of this machine.
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import redis
 
 from producer.contract import ErrorCode
 from producer.guard import Guard
+from tests.serving import serving
 from tests.worker.canary import BODY, Canary, running_canary
 from worker.fetch import Fetched, Fetcher
 from worker.refused import Refused
@@ -242,13 +242,8 @@ class Names:
 @pytest.fixture(scope="module")
 def host_port() -> Iterator[int]:
     """The port of the allowed host."""
-    server = ThreadingHTTPServer(("127.0.0.2", 0), Redirector)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.2", 0), Redirector)) as server:
+        yield server.server_port
 
 
 @pytest.fixture(scope="module")
