@@ -150,7 +150,8 @@ class Cluster:
         """CONFIG SET, as soon as Redis answers."""
 
         def done() -> bool:
-            with suppress(redis.ConnectionError, redis.TimeoutError), self.connect() as client:
+            # While it loads its file it refuses in words that differ between its versions.
+            with suppress(redis.RedisError), self.connect() as client:
                 return bool(client.config_set(name, value))
             return False
 
