@@ -113,6 +113,10 @@ CHUNK_ITEMS: Final = 32
 MAX_CHUNK_ITEMS: Final = 1024
 #: Characters of a reference to an image at most.
 MAX_REFERENCE_CHARS: Final = 8192
+#: Things wrong with one object that are named, the others being counted; and those that are looked
+#: at, as pydantic takes a second to tell of a hundred thousand.
+MAX_TOLD: Final = 10
+MAX_PROBLEMS: Final = 1000
 #: Characters of a `custom_id` at most: it lies in Redis with the item, and again with its result.
 MAX_CUSTOM_ID_CHARS: Final = 512
 #: Characters of a prompt or question at most. No model here holds as many tokens as that is words,
@@ -293,13 +297,18 @@ def failure(code: ErrorCode | str, message: str) -> dict[str, Any]:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """A sentence for each thing wrong, naming it and the remedy."""
+    """A sentence for each thing wrong, naming it and the remedy; of very many, for the first."""
+    known = ", ".join(model.model_fields)
+    if (count := error.error_count()) > MAX_PROBLEMS:
+        return f"{count:,} things are wrong; there are {known}"
+    problems = error.errors(include_url=False)
     sentences = []
-    for problem in error.errors(include_url=False):
+    for problem in problems[:MAX_TOLD]:
         name = ".".join(map(str, problem["loc"])) or model.__name__.lower()
-        known = ", ".join(model.model_fields)
         more = f"; there are {known}" if problem["type"] == "extra_forbidden" else ""
-        sentences.append(sentence(name, problem) + more)
+        sentences.append(sentence(f"{name:.100}", problem) + more)
+    if (left := count - MAX_TOLD) > 0:
+        sentences.append(f"and {left:,} more")
     return "; ".join(sentences)
 
 

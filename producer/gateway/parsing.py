@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
-from ..contract import Task
+from ..contract import MAX_PROBLEMS, Task
 from ..shown import shown
 from .problems import Problem
 from .requests import Asked, JobRequest
@@ -62,6 +62,8 @@ def _refuse_twins(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _wrong(error: ValidationError) -> Exception:
+    if (count := error.error_count()) > MAX_PROBLEMS:
+        return Problem("option_invalid", f"{count:,} things are wrong with the job")
     found = error.errors(include_url=False)
     if found[0]["type"] == "json_invalid":
         return Problem("bad_request", f"The body is not JSON: {found[0]['ctx']['error']}")

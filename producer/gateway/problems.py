@@ -17,14 +17,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..contract import ErrorCode, sentence
+from ..contract import MAX_TOLD, ErrorCode, sentence
 from ..errors import BliplineError, ConnectionFailed, QueueFull
 from .logs import LOGGER, request_id
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-#: Things wrong with one request that are named; the others are counted.
-MAX_TOLD: Final = 10
 #: Seconds after which it is worth trying again when Redis was away.
 AWAY_RETRY_S: Final = 5
 

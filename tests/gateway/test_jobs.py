@@ -244,6 +244,8 @@ def test_ids_of_ones_own_are_plain(http: httpx.Client, job_id: str) -> None:
         ({"task": "caption"}, "image: is missing"),
         (CAPTION | {"colour": "red"}, "colour: no such name"),
         (CAPTION | {"question": "what?"}, "question: no such name"),
+        (CAPTION | {f"n{n}": 0 for n in range(11)}, "n9: no such name; and 1 more"),
+        (CAPTION | {f"n{n}": 0 for n in range(50_000)}, "50,000 things are wrong"),
         (CAPTION | {"options": {"deadline": 1e10}}, "options.deadline: no such name"),
         (CAPTION | {"options": {"top_k": "1"}}, "options.top_k='1'"),
         (CAPTION | {"options": {"temperature": 0.001}}, "at least 0.01"),
