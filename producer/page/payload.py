@@ -17,8 +17,6 @@ from .inputs import Inputs
 
 #: What a request of the page says; what else Gradio would hear is dropped.
 _SAID: Final = ("data", "event_data", "event_id", "fn_index", "session_hash", "trigger_id")
-
-
 #: Seconds for the body of a request that is no upload: a moment's worth of bytes.
 BODY_S = 30.0
 
