@@ -36,6 +36,7 @@ from .publish import Chunk, Publisher, WhenFull
 from .rows import NO_NOTE, Depth, Note
 from .settings import ClientSettings
 from .submission import ItemSource, Submission, Terms, prepare
+from .wrong import describe
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -353,7 +354,7 @@ def _options(given: dict[str, Any], deadline_s: float | None) -> dict[str, Any]:
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
-        raise InvalidInput(contract.describe(error, Options)) from None
+        raise InvalidInput(describe(error, Options)) from None
     checked = options.model_dump(exclude_defaults=True)
     if deadline_s is not None:
         if deadline_s <= 0:

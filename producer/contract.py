@@ -28,7 +28,6 @@ task         an item has                      its result has
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -39,7 +38,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
 )
 
 
@@ -113,10 +111,6 @@ CHUNK_ITEMS: Final = 32
 MAX_CHUNK_ITEMS: Final = 1024
 #: Characters of a reference to an image at most.
 MAX_REFERENCE_CHARS: Final = 8192
-#: Things wrong with one object that are named, the others being counted; and those that are looked
-#: at, as pydantic takes a second to tell of a hundred thousand.
-MAX_TOLD: Final = 10
-MAX_PROBLEMS: Final = 1000
 #: Characters of a `custom_id` at most: it lies in Redis with the item, and again with its result.
 MAX_CUSTOM_ID_CHARS: Final = 512
 #: Characters of a prompt or question at most. No model here holds as many tokens as that is words,
@@ -294,29 +288,3 @@ class Options(BaseModel):
 def failure(code: ErrorCode | str, message: str) -> dict[str, Any]:
     """The result of an item that failed."""
     return {"error": {"code": str(code), "message": message}}
-
-
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """A sentence for each thing wrong, naming it and the remedy; of very many, for the first."""
-    known = ", ".join(model.model_fields)
-    if (count := error.error_count()) > MAX_PROBLEMS:
-        return f"{count:,} things are wrong; there are {known}"
-    problems = error.errors(include_url=False)
-    sentences = []
-    for problem in problems[:MAX_TOLD]:
-        name = ".".join(map(str, problem["loc"])) or model.__name__.lower()
-        more = f"; there are {known}" if problem["type"] == "extra_forbidden" else ""
-        sentences.append(sentence(f"{name:.100}", problem) + more)
-    if (left := count - MAX_TOLD) > 0:
-        sentences.append(f"and {left:,} more")
-    return "; ".join(sentences)
-
-
-def sentence(name: str, error: Mapping[str, Any]) -> str:
-    """What one of pydantic's errors says of what stands under a name."""
-    if error["type"] == "extra_forbidden":
-        return f"{name}: no such name"
-    if error["type"] == "missing":
-        return f"{name}: is missing"
-    about = str(error["msg"]).removeprefix("Value error, ").lower()
-    return f"{name}={error.get('input')!r:.100}: {about}"

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from producer import contract
 from producer.contract import (
     MAX_DEADLINE_S,
     MAX_TEXT_CHARS,
@@ -19,6 +18,7 @@ from producer.contract import (
     Options,
     Task,
 )
+from producer.wrong import describe
 from worker.engine.request import GenerationOptions
 from worker.refused import Refused
 
@@ -85,7 +85,7 @@ def read_terms(options: Any, interactive: bool) -> Terms:
     try:
         checked = Options.model_validate(options or {})
     except ValidationError as error:
-        raise Refused(ErrorCode.OPTION_INVALID, contract.describe(error, Options)) from None
+        raise Refused(ErrorCode.OPTION_INVALID, describe(error, Options)) from None
     generation = checked.model_dump()
     deadline = generation.pop("deadline")
     if deadline is not None:
@@ -103,7 +103,7 @@ def check_item(task: Task, source: Any) -> Row:
     try:
         item = Item.model_validate(source)
     except ValidationError as error:
-        raise Refused(ErrorCode.OPTION_INVALID, contract.describe(error, Item)) from None
+        raise Refused(ErrorCode.OPTION_INVALID, describe(error, Item)) from None
     if item.error is not None:
         raise Refused(item.error.code, item.error.message)
     wanted = item.task or task

@@ -9,8 +9,9 @@ from typing import Any, Final
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
-from ..contract import MAX_PROBLEMS, Task
+from ..contract import Task
 from ..shown import shown
+from ..wrong import MAX_PROBLEMS
 from .problems import Problem
 from .requests import Asked, JobRequest
 

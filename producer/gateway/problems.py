@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
 from typing import Any, Final
@@ -17,8 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..contract import MAX_TOLD, ErrorCode, sentence
+from ..contract import ErrorCode
 from ..errors import BliplineError, ConnectionFailed, QueueFull
+from ..wrong import listed, sentence
 from .logs import LOGGER, request_id
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -140,7 +141,8 @@ def as_problem(error: Exception) -> Problem:
     if isinstance(error, StarletteHTTPException):
         return _of_status(error)
     if isinstance(error, RequestValidationError):
-        return Problem("option_invalid", told(error.errors()))
+        found = error.errors()
+        return Problem("option_invalid", listed(map(_sentence, found), len(found)))
     if isinstance(error, ConnectionFailed):
         # Its message names servers: it is for the log.
         LOGGER.warning("%s", error)
@@ -217,20 +219,12 @@ class Problems:
                 await problem_response(problem)(scope, receive, send)
 
 
-def told(problems: Sequence[Mapping[str, Any]]) -> str:
-    """A sentence for each thing wrong with a request; of very many, for the first of them."""
-    sentences = [_sentence(problem) for problem in problems[:MAX_TOLD]]
-    if (left := len(problems) - MAX_TOLD) > 0:
-        sentences.append(f"and {left:,} more")
-    return "; ".join(sentences)
-
-
 def _sentence(problem: Mapping[str, Any]) -> str:
     # Where it was: the body, the path, the query. The names within speak for themselves.
     name = ".".join(map(str, problem["loc"][1:])) or str(problem["loc"][0])
     if problem["type"] == "json_invalid":
         return f"the body is no JSON: {problem['ctx']['error']} at character {name}"
-    return sentence(f"{name:.100}", problem)
+    return sentence(name, problem)
 
 
 def _methods_of(app: FastAPI, template: str) -> set[str]:
