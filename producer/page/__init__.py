@@ -46,11 +46,11 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
     from .gate import Gate
     from .inputs import inputs_of
     from .layout import build
-    from .leaving import Leaving
+    from .places import Places
     from .sessions import Sessions
 
-    leaving = Leaving()
-    blocks = build(gateway, leaving, (TIDY_S, KEEP_FILES_S))
+    places = Places()
+    blocks = build(gateway, places, (TIDY_S, KEEP_FILES_S))
     page = _below(app, blocks, Gate.NAME)
     # Relative: in front of the gateway may stand what gives it another name and path.
     for path in ("/", PAGE):
@@ -64,7 +64,7 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
         room=Room(files, KEEP_FILES_S),
         inputs=inputs_of(blocks),
         waiting=lambda name: _waiting(blocks, name),
-        leaving=leaving,
+        places=places,
         stopping=gateway.stopping,
     )
 

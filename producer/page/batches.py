@@ -39,7 +39,7 @@ _FILE: Final = re.compile(rf"({OUTER_ID})\.(jsonl|csv)")
 _MEDIA: Final = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
 
 #: Progress, table, links, the batch's id for `cancel`, and whether it runs.
-Shown = tuple[str, str, str, str | None, Any, Any]
+Shown = tuple[Any, Any, Any, Any, Any, Any]
 
 
 class Batches:
@@ -56,21 +56,14 @@ class Batches:
         uploads = _needed(uploads)
         fields = _fields(task, question)
         yield (views.submitting(len(uploads)), "", "", None, *_buttons(running=False, busy=True))
-        rows = shown = ""
-        with shown_as_error():
-            outer, batch = await self._submit(name, uploads, Task.parse(task), fields, options)
-            try:
-                async for counts in _watched(batch):
-                    shown = views.progress(counts, time.monotonic() - began)
-                    if not (counts.finished or counts.cancelled):
-                        links = views.downloads(outer)
-                        yield (shown, "", links, outer, *_buttons(running=True))
-                paths = [upload["path"] for upload in uploads]
-                rows = views.results(zip(paths, await _results(batch), strict=True))
-            except WaitTimeout as error:
-                # What there is can be fetched, and more of it later.
-                gr.Warning(escape(str(error)))
-        yield (shown, rows, views.downloads(outer), outer, *_buttons(running=False))
+        try:
+            with shown_as_error():
+                batch = await self._submit(name, uploads, Task.parse(task), fields, options)
+                async for shown in _followed(batch, uploads, began):
+                    yield shown
+        except gr.Error:
+            yield ("", gr.skip(), gr.skip(), gr.skip(), *_buttons(running=False))
+            raise
 
     async def cancel(self, request: gr.Request, outer: str | None) -> None:
         """Say that the rest is no longer wanted."""
@@ -85,14 +78,13 @@ class Batches:
         task: Task,
         fields: dict[str, str],
         options: Sequence[Any],
-    ) -> tuple[str, AsyncBatch]:
-        outer = new_id()
+    ) -> AsyncBatch:
         wanted = chosen(options)
         deadline_s = wanted.pop(DEADLINE, None)
-        batch = await self._gateway.client.submit_batch(
+        return await self._gateway.client.submit_batch(
             _items(uploads, fields),
             task,
-            batch_id=Caller(name).batch(outer),
+            batch_id=Caller(name).batch(new_id()),
             submitter=name,
             note=Noted.now(task).encode(),
             # Few enough for progress to be seen, and for workers to share.
@@ -101,7 +93,6 @@ class Batches:
             when_full="raise",
             **wanted,
         )
-        return outer, batch
 
     def _batch(self, name: str, outer: str) -> AsyncBatch:
         return self._gateway.client.batch(Caller(name).batch(outer))
@@ -153,6 +144,24 @@ def _items(uploads: Sequence[Any], fields: dict[str, str]) -> Iterator[dict[str,
             yield {"image": pictures.read(pictures.path_of(upload)), **known}
         except BliplineError as error:
             yield {"error": {"code": error.code, "message": str(error)}, **known}
+
+
+async def _followed(batch: AsyncBatch, uploads: list[Any], began: float) -> AsyncIterator[Shown]:
+    """How far it is, until it is over or nothing happens any more; then what there is of it."""
+    outer = outer_of(batch.id)
+    links = views.downloads(outer)
+    rows = shown = ""
+    try:
+        async for counts in _watched(batch):
+            shown = views.progress(counts, time.monotonic() - began)
+            if not (counts.finished or counts.cancelled):
+                yield (shown, "", links, outer, *_buttons(running=True))
+        paths = [upload["path"] for upload in uploads]
+        rows = views.results(zip(paths, await _results(batch), strict=True))
+    except WaitTimeout as error:
+        # What there is can be fetched, and more of it later.
+        gr.Warning(escape(str(error)))
+    yield (shown, rows, links, outer, *_buttons(running=False))
 
 
 async def _watched(batch: AsyncBatch) -> AsyncIterator[Progress]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -30,6 +31,8 @@ _ICON: Final = quote(
     'fill="#fff"/><path d="M20 13l7 12H13z" fill="#ffd21f"/></svg>'
 )
 ICON_LINK: Final = f'<link rel="icon" href="data:image/svg+xml,{_ICON}">'
+
+_SCRIPT: Final = Path(__file__).with_name("beside.js").read_text(encoding="utf-8")
 
 
 def protected(send: Send) -> Send:
@@ -87,7 +90,8 @@ def uncompressed(scope: Scope) -> Scope:
 
 def _finish(start: Message, html: bytes) -> bytes:
     nonce = secrets.token_urlsafe(16)
-    html = _FOREIGN.sub(b"", html).replace(b"</head>", f"{ICON_LINK}</head>".encode(), 1)
+    head = f"{ICON_LINK}<script>{_SCRIPT}</script></head>"
+    html = _FOREIGN.sub(b"", html).replace(b"</head>", head.encode(), 1)
     html = html.replace(b"<script", f'<script nonce="{nonce}"'.encode())
     headers = MutableHeaders(scope=start)
     headers["content-length"] = str(len(html))

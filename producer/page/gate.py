@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConnectionFailed
@@ -22,8 +22,8 @@ from . import document, login
 from .disk import Room
 from .holdings import Holdings
 from .inputs import Inputs
-from .leaving import Leaving
 from .payload import Forbidden, TooSlow, body_of, checked
+from .places import Places
 from .refusals import NOT_FOUND, refused, signed_out
 from .sessions import Sessions
 from .streams import until_stopped
@@ -39,9 +39,6 @@ _WHICH: Final = f"{_API}/app_id"
 _JOIN: Final = f"{_API}/queue/join"
 #: What waits for nothing, and stands in no queue.
 _RUN: Final = f"{_API}/run/"
-_CANCEL: Final = f"{_API}/cancel"
-#: What Gradio's browser side says after that; its server does nothing for it.
-_RESET: Final = f"{_API}/reset"
 _GET: Final = frozenset(f"{_API}/{name}" for name in ("info", "startup-events", "upload_progress"))
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 #: Bytes of one request that is no upload.
@@ -64,7 +61,7 @@ class Gate:
         room: Room,
         inputs: Inputs,
         waiting: Callable[[str], int],
-        leaving: Leaving,
+        places: Places,
         stopping: asyncio.Event,
     ) -> None:
         """`waiting`: how many buttons a name has pressed without an answer yet."""
@@ -76,7 +73,7 @@ class Gate:
         self._waiting = waiting
         #: By name: those on their way to where `waiting` counts them.
         self._joining: Counter[str] = Counter()
-        self._leaving = leaving
+        self._places = places
         self._holdings = Holdings()
         self._uploads = Uploads(app, room, self._holdings)
 
@@ -119,10 +116,8 @@ class Gate:
         if request.method == "POST":
             if path == f"{_API}/upload":
                 return await self._uploads.answer(name, request)
-            if path in (_JOIN, _CANCEL) or path.startswith(_RUN):
+            if path == _JOIN or path.startswith(_RUN):
                 return await self._checked(name, path, request)
-            if path == _RESET:
-                return JSONResponse({"success": True})
         if request.method not in ("GET", "HEAD"):
             return NOT_FOUND
         if path == "/":
@@ -137,7 +132,7 @@ class Gate:
             # The last, as Gradio reads it.
             page = request.query_params.get("session_hash", "")
             own = self._holdings.may_use(page, name)
-            return self._leaving.watched(self._streams, page) if own else NOT_FOUND
+            return self._places.watched(self._streams, page) if own else NOT_FOUND
         return self._app if path in _GET or path.startswith("/results/") else NOT_FOUND
 
     async def _checked(self, name: str, path: str, request: Request) -> ASGIApp:
@@ -145,8 +140,7 @@ class Gate:
         if body is None:
             return refused(413, "the request is too large")
         try:
-            inputs = None if path == _CANCEL else self._inputs
-            allowed = _with_body(self._app, checked(body, name, self._holdings, inputs))
+            allowed = _with_body(self._app, checked(body, name, self._holdings, self._inputs))
         except Forbidden as error:
             return refused(403, str(error))
         if path != _JOIN:

@@ -11,8 +11,8 @@ import gradio as gr
 from ..gateway.parts import Gateway
 from . import views
 from .batches import Batches
-from .leaving import Leaving
 from .options import option_fields
+from .places import Places
 from .questions import NO_DIALOGUE, Questions
 from .queues import Queues
 
@@ -26,37 +26,27 @@ _MONO: Final = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"]
 PALETTE: Final = gr.themes.Base(
     primary_hue="blue", neutral_hue="stone", font=_FONT, font_mono=_MONO, radius_size="lg"
 )
-#: What is heard of an event, and shown while it runs; the page is no interface for programs. What
-#: is quiet is done in a moment, and waits in no queue.
-_QUIET: Final[dict[str, Any]] = {
+#: The page is no interface for programs; the views themselves say what is waited for; and files
+#: come as they were uploaded: nothing here decodes them.
+_ASKED: Final[dict[str, Any]] = {
     "api_visibility": "private",
     "show_progress": "hidden",
-    "queue": False,
+    "preprocess": False,
 }
-_SHOWN: Final[dict[str, Any]] = {"api_visibility": "private", "show_progress": "minimal"}
-#: Files come as they were uploaded: nothing here decodes them.
-_RAW: Final[dict[str, Any]] = {**_SHOWN, "preprocess": False}
+#: Done in a moment, so it stands in no queue.
+_QUIET: Final[dict[str, Any]] = {**_ASKED, "queue": False}
 
 
 class Pictures(NamedTuple):
-    """What is asked about: one picture, or several for a batch; one of the groups is shown."""
+    """What is asked about: one picture, or several for a batch; style.css shows what the tab
+    asks for."""
 
-    one: gr.Group
     picture: gr.Image
     url: gr.Textbox
-    several: gr.Group
     files: gr.File
 
 
-class Asking(NamedTuple):
-    """A tab about one picture: where its answer stands, and what its button begins."""
-
-    tab: Any
-    answer: Any
-    begun: Any
-
-
-def build(gateway: Gateway, leaving: Leaving, delete_cache: tuple[int, int]) -> Any:
+def build(gateway: Gateway, places: Places, delete_cache: tuple[int, int]) -> Any:
     """The page; `delete_cache`: how often Gradio looks for old files, and how old they may be."""
     queues = Queues(gateway)
     with gr.Blocks(
@@ -73,14 +63,14 @@ def build(gateway: Gateway, leaving: Leaving, delete_cache: tuple[int, int]) -> 
                     _html("<details><summary>Options</summary></details>")
                     options = option_fields()
             with gr.Column(scale=7, min_width=320, elem_id="right"):
-                _tabs(gateway, leaving, pictures, options)
+                _tabs(gateway, places, pictures, options)
         blocks.load(queues.header, None, head, **_QUIET)
         gr.Timer(LOOK_S).tick(queues.header, None, head, **_QUIET)
     return blocks
 
 
 def _pictures() -> Pictures:
-    with gr.Group(elem_id="one") as one:
+    with gr.Group(elem_id="one"):
         picture = gr.Image(
             type="filepath",
             image_mode=None,
@@ -99,7 +89,7 @@ def _pictures() -> Pictures:
             max_lines=1,
             elem_id="url",
         )
-    with gr.Group(visible="hidden", elem_id="several") as several:
+    with gr.Group(elem_id="several"):
         files = gr.File(
             file_count="multiple",
             file_types=["image"],
@@ -107,38 +97,21 @@ def _pictures() -> Pictures:
             height=340,
             elem_id="files",
         )
-    return Pictures(one, picture, url, several, files)
+    return Pictures(picture, url, files)
 
 
-def _tabs(gateway: Gateway, leaving: Leaving, pictures: Pictures, options: Sequence[Any]) -> None:
-    questions, asked = Questions(gateway, leaving), [pictures.picture, pictures.url]
-    dialogue = gr.State(NO_DIALOGUE)
+def _tabs(gateway: Gateway, places: Places, pictures: Pictures, options: Sequence[Any]) -> None:
+    questions = Questions(gateway, places)
+    asked: list[Any] = [pictures.picture, pictures.url]
     with gr.Tabs(elem_id="tabs"):
-        single = [_caption(questions, asked, options), _ask(questions, asked, options)]
-        chat = _chat(questions, asked, dialogue, options)
-        single.append(_match(questions, asked))
-        batch = _batch(Batches(gateway), pictures.files, options)
-    _forget(single, chat, dialogue, asked)
-    sides = [pictures.one, pictures.several]
-    for asking in (*single, chat):
-        asking.tab.select(lambda: _sides(single=True), None, sides, **_QUIET)
-    batch.select(lambda: _sides(single=False), None, sides, **_QUIET)
-
-
-def _forget(single: Sequence[Asking], chat: Asking, dialogue: Any, asked: Sequence[Any]) -> None:
-    """What was said of one picture says nothing of another; nor does what was asked before."""
-    for asking in single:
-        asking.begun.failure(lambda: "", None, asking.answer, **_QUIET)
-    gr.on(
-        [field.change for field in asked],
-        lambda: ("", "", "", views.dialogue([]), NO_DIALOGUE),
-        None,
-        [*(asking.answer for asking in single), chat.answer, dialogue],
-        cancels=[asking.begun for asking in (*single, chat)],
-        # Of an address that is typed, the last letter is what counts.
-        trigger_mode="always_last",
-        **_QUIET,
-    )
+        _caption(questions, asked, options)
+        _ask(questions, asked, options)
+        _chat(questions, asked, options)
+        _match(questions, asked)
+        _batch(Batches(gateway), pictures.files, options)
+    # Of an address that is typed, the last letter is what counts.
+    changes = [field.change for field in asked]
+    gr.on(changes, questions.turn, asked, None, trigger_mode="always_last", **_QUIET)
 
 
 def _html(value: str = "", **named: Any) -> Any:
@@ -151,27 +124,16 @@ def _tab(name: str) -> Any:
     return gr.Tab(name, id=name.lower(), render_children=True)
 
 
-def _sides(*, single: bool) -> tuple[Any, ...]:
-    return tuple(gr.update(visible=True if shown else "hidden") for shown in (single, not single))
-
-
-def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Asking:
-    with _tab("Caption") as tab:
+def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> None:
+    with _tab("Caption"):
         prompt = gr.Textbox(label="It begins with (may be empty)", elem_id="prompt", max_lines=1)
         button = gr.Button("Caption", variant="primary", elem_id="do-caption")
         answer = _html(elem_id="caption-answer")
-    begun = gr.on(
-        [button.click, prompt.submit],
-        questions.caption,
-        [*asked, prompt, *options],
-        answer,
-        **_RAW,
-    )
-    return Asking(tab, answer, begun)
+    _begin([button.click, prompt.submit], questions.caption, [*asked, prompt, *options], answer)
 
 
-def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Asking:
-    with _tab("Ask") as tab:
+def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> None:
+    with _tab("Ask"):
         question = gr.Textbox(
             label="Question",
             placeholder="what color is the background?",
@@ -180,18 +142,12 @@ def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Aski
         )
         button = gr.Button("Ask", variant="primary", elem_id="do-ask")
         answer = _html(elem_id="ask-answer")
-    begun = gr.on(
-        [button.click, question.submit],
-        questions.ask,
-        [*asked, question, *options],
-        answer,
-        **_RAW,
-    )
-    return Asking(tab, answer, begun)
+    _begin([button.click, question.submit], questions.ask, [*asked, question, *options], answer)
 
 
-def _chat(questions: Questions, asked: list[Any], dialogue: Any, options: Sequence[Any]) -> Asking:
-    with _tab("Chat") as tab:
+def _chat(questions: Questions, asked: list[Any], options: Sequence[Any]) -> None:
+    with _tab("Chat"):
+        dialogue = gr.State(NO_DIALOGUE)
         shown = _html(views.dialogue([]), elem_id="dialogue")
         question = gr.Textbox(
             label="Next question",
@@ -202,28 +158,30 @@ def _chat(questions: Questions, asked: list[Any], dialogue: Any, options: Sequen
         with gr.Row():
             clear = gr.Button("Clear", elem_id="do-clear", min_width=80, scale=1)
             button = gr.Button("Send", variant="primary", elem_id="do-chat", min_width=80, scale=3)
-    begun = gr.on(
+    _begin(
         [button.click, question.submit],
         questions.chat,
         [*asked, question, dialogue, *options],
         [shown, dialogue, question],
-        **_RAW,
     )
-    clear.click(lambda: (views.dialogue([]), NO_DIALOGUE), None, [shown, dialogue], **_QUIET)
-    return Asking(tab, shown, begun)
+    clear.click(questions.clear, None, [shown, dialogue], **_QUIET)
 
 
-def _match(questions: Questions, asked: list[Any]) -> Asking:
-    with _tab("Match") as tab:
+def _match(questions: Questions, asked: list[Any]) -> None:
+    with _tab("Match"):
         texts = gr.Textbox(label="Texts, one a line", lines=4, max_lines=12, elem_id="texts")
         button = gr.Button("Match", variant="primary", elem_id="do-match")
         answer = _html(elem_id="match-answer")
-    begun = button.click(questions.match, [*asked, texts], answer, **_RAW)
-    return Asking(tab, answer, begun)
+    _begin([button.click], questions.match, [*asked, texts], answer)
 
 
-def _batch(batches: Batches, files: gr.File, options: Sequence[Any]) -> Any:
-    with _tab("Batch") as tab:
+def _begin(events: Sequence[Any], function: Any, inputs: Sequence[Any], answer: Any) -> None:
+    # Gradio would overlook whoever presses again before the browser knows that the last is over.
+    gr.on(events, function, inputs, answer, trigger_mode="multiple", **_ASKED)
+
+
+def _batch(batches: Batches, files: gr.File, options: Sequence[Any]) -> None:
+    with _tab("Batch"):
         running = gr.State(None)
         with gr.Row():
             task = gr.Radio(
@@ -245,16 +203,10 @@ def _batch(batches: Batches, files: gr.File, options: Sequence[Any]) -> Any:
         shown = _html(elem_id="batch-progress")
         links = _html(elem_id="batch-downloads")
         table = _html(elem_id="batch-results")
-    begun = button.click(
+    button.click(
         batches.run,
         [files, task, question, *options],
         [shown, table, links, running, button, cancel],
-        **{**_RAW, "show_progress": "hidden"},
+        **_ASKED,
     )
-    begun.failure(_idle, None, [shown, button, cancel], **_QUIET)
     cancel.click(batches.cancel, running, None, **_QUIET)
-    return tab
-
-
-def _idle() -> tuple[str, Any, Any]:
-    return "", gr.update(interactive=True), gr.update(visible=False)

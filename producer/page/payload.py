@@ -16,7 +16,7 @@ from .holdings import Holdings
 from .inputs import Inputs
 
 #: What a request of the page says; what else Gradio would hear is dropped.
-_SAID: Final = ("data", "event_data", "event_id", "fn_index", "session_hash", "trigger_id")
+_SAID: Final = ("data", "event_data", "fn_index", "session_hash", "trigger_id")
 #: Seconds for the body of a request that is no upload: a moment's worth of bytes.
 BODY_S = 30.0
 
@@ -29,11 +29,8 @@ class Forbidden(Exception):
     """The request names what is not its sender's; the message says what."""
 
 
-def checked(body: bytes, name: str, holdings: Holdings, inputs: Inputs | None = None) -> bytes:
-    """The request's JSON, with every file in it known to be `name`'s; raises Forbidden.
-
-    `inputs`: what the buttons send, where it says which was pressed.
-    """
+def checked(body: bytes, name: str, holdings: Holdings, inputs: Inputs) -> bytes:
+    """The request's JSON, with every file in it known to be `name`'s; raises Forbidden."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
@@ -43,8 +40,7 @@ def checked(body: bytes, name: str, holdings: Holdings, inputs: Inputs | None = 
     page = request.get("session_hash")
     if not isinstance(page, str) or not holdings.may_use(page, name):
         raise Forbidden("this page is somebody else's: reload it")
-    if inputs is not None:
-        _check_data(request, inputs)
+    _check_data(request, inputs)
     _check_files(request, name, holdings)
     return json.dumps({word: request[word] for word in _SAID if word in request}).encode()
 

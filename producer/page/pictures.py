@@ -21,6 +21,11 @@ def reference(url: str) -> str:
     return url
 
 
+def which(upload: Any, url: str | None) -> str:
+    """Says of two choices whether they are the same picture: the URL where there is one."""
+    return (url or "").strip() or str(path_of(upload) if upload else "")
+
+
 def path_of(upload: Any) -> Path:
     """Where an uploaded file lies."""
     return Path(upload["path"])

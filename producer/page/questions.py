@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import gradio as gr
@@ -17,8 +18,8 @@ from ..gateway.stopping import unless
 from ..ids import new_id
 from ..job import Result
 from . import pictures, views
-from .leaving import Leaving
 from .options import DEADLINE, chosen
+from .places import Places
 from .sayings import as_sentence, problem, shown_as_error
 
 #: Seconds that the page waits for an answer at most, where no deadline is given.
@@ -33,29 +34,56 @@ Dialogue = tuple[str, list[tuple[str, str]]]
 NO_DIALOGUE: Final[Dialogue] = ("", [])
 
 
-class Questions:
-    """What the buttons about one picture do; each ends in time, or raises gr.Error."""
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What stands where an answer will be; a tuple begins with that."""
 
-    def __init__(self, gateway: Gateway, leaving: Leaving) -> None:
+    answered: Callable[[Result, float], Any]
+    waiting: Any = views.WAITING
+    #: After an error.
+    failed: Any = ""
+    #: Where it is no longer wanted.
+    over: Any = ""
+    #: While another picture is chosen.
+    otherwise: str = ""
+
+    def beside(self, about: str, shown: Any) -> Any:
+        """One of them, as what is said of a picture."""
+        if isinstance(shown, tuple):
+            return self.beside(about, shown[0]), *shown[1:]
+        return views.beside(about, shown, self.otherwise)
+
+
+TEXT: Final = Views(lambda result, seconds: views.answer(result.text or "", seconds))
+MATCHES: Final = Views(lambda result, seconds: views.bars(result.matches or [], seconds))
+
+
+class Questions:
+    """What the buttons about one picture do; each ends in time, or raises gr.Error.
+
+    One event both waits and answers: what two say may reach the browser in either order.
+    """
+
+    def __init__(self, gateway: Gateway, places: Places) -> None:
         self._gateway = gateway
-        self._leaving = leaving
+        self._places = places
         self._reading = asyncio.Semaphore(MAX_READ)
 
     async def caption(
         self, request: gr.Request, picture: Any, url: str, prompt: str, *options: Any
-    ) -> str:
+    ) -> AsyncIterator[str]:
         """The caption, with its statistics."""
         item = {"prompt": prompt} if prompt and prompt.strip() else {}
-        result, seconds = await self._ask(request, Task.CAPTION, picture, url, item, options)
-        return views.answer(result.text or "", seconds)
+        async for shown in self._ask(request, Task.CAPTION, picture, url, item, options):
+            yield shown
 
     async def ask(
         self, request: gr.Request, picture: Any, url: str, question: str, *options: Any
-    ) -> str:
+    ) -> AsyncIterator[str]:
         """The answer, with its statistics."""
         item = {"question": question_in(question)}
-        result, seconds = await self._ask(request, Task.VQA, picture, url, item, options)
-        return views.answer(result.text or "", seconds)
+        async for shown in self._ask(request, Task.VQA, picture, url, item, options):
+            yield shown
 
     async def chat(
         self,
@@ -65,26 +93,51 @@ class Questions:
         question: str,
         dialogue: Dialogue,
         *options: Any,
-    ) -> tuple[str, Dialogue, str]:
-        """The dialogue and its view with the new answer, and an empty field for what is next."""
-        about = (url or "").strip() or str(picture and picture["path"])
+    ) -> AsyncIterator[tuple[Any, Any, Any]]:
+        """The dialogue's view, the dialogue, and an empty field for what is asked next."""
+        about = pictures.which(picture, url)
         # Another picture begins another dialogue.
         turns = dialogue[1] if dialogue[0] == about else []
         history = [{"question": asked, "answer": reply} for asked, reply in turns]
-        item = {"question": question_in(question), "history": history}
-        result, seconds = await self._ask(request, Task.CHAT, picture, url, item, options)
-        turns = [*turns, (question.strip(), result.text or "")]
-        return views.dialogue(turns, seconds), (about, turns), ""
+        question = question_in(question)
 
-    async def match(self, request: gr.Request, picture: Any, url: str, texts: str) -> str:
+        def answered(result: Result, seconds: float) -> tuple[Any, Any, Any]:
+            longer = [*turns, (question, result.text or "")]
+            return views.dialogue(longer, seconds), (about, longer), gr.skip()
+
+        shown = Views(
+            answered,
+            waiting=(views.dialogue(turns, asked=question), gr.skip(), ""),
+            failed=(views.dialogue(turns), gr.skip(), question),
+            over=(views.dialogue(turns), gr.skip(), gr.skip()),
+            otherwise=views.dialogue([]),
+        )
+        item = {"question": question, "history": history}
+        async for view in self._ask(request, Task.CHAT, picture, url, item, options, shown):
+            yield view
+
+    async def clear(self, request: gr.Request) -> tuple[str, Dialogue]:
+        """An empty dialogue."""
+        self._places.replace(request.session_hash or "", Task.CHAT)
+        return views.dialogue([]), NO_DIALOGUE
+
+    async def turn(self, request: gr.Request, picture: Any, url: str) -> None:
+        """Another picture is chosen: what was asked about others is no longer waited for."""
+        self._places.turn(request.session_hash or "", pictures.which(picture, url))
+
+    async def match(
+        self, request: gr.Request, picture: Any, url: str, texts: str
+    ) -> AsyncIterator[str]:
         """Bars of probability, the likeliest text first."""
         lines = [line.strip() for line in (texts or "").splitlines() if line.strip()]
         if not lines:
             raise problem("Write one text a line to compare the picture with.")
         if len(lines) > MAX_TEXTS:
             raise problem(f"At most {MAX_TEXTS} texts can be compared at once, not {len(lines):,}.")
-        result, seconds = await self._ask(request, Task.MATCH, picture, url, {"texts": lines})
-        return views.bars(result.matches or [], seconds)
+        async for shown in self._ask(
+            request, Task.MATCH, picture, url, {"texts": lines}, shown=MATCHES
+        ):
+            yield shown
 
     async def _ask(
         self,
@@ -94,14 +147,29 @@ class Questions:
         url: str,
         item: dict[str, Any],
         options: Sequence[Any] = (),
-    ) -> tuple[Result, float]:
+        shown: Views = TEXT,
+    ) -> AsyncIterator[Any]:
+        """What is shown, in turn; no answer where it is no longer wanted."""
         began = time.monotonic()
-        with shown_as_error():
-            wanted = chosen(options) if options else {}
-            item = {"image": await self._image(picture, url), **item}
-            with self._leaving.of(request.session_hash or "") as left:
-                result = await self._answer(request.username or "", task, item, wanted, left)
-        return result, time.monotonic() - began
+        about = pictures.which(picture, url)
+        asked = self._places.ask(request.session_hash or "", task, about)
+        yield shown.beside(about, shown.waiting)
+        try:
+            with shown_as_error():
+                wanted = chosen(options) if options else {}
+                item = {"image": await self._image(picture, url), **item}
+                result = await self._answer(request.username or "", task, item, wanted, asked.over)
+        except gr.Error:
+            if not asked.over.is_set():
+                yield shown.beside(about, shown.failed)
+                raise
+            result = None
+        if result is not None:
+            yield shown.beside(about, shown.answered(result, time.monotonic() - began))
+        elif not asked.replaced:
+            yield shown.beside(about, shown.over)
+        # What is said last Gradio says once more, when something else may stand there.
+        yield _unchanged(shown.over)
 
     async def _image(self, picture: Any, url: str) -> str:
         async with self._reading:
@@ -114,8 +182,8 @@ class Questions:
         task: Task,
         item: dict[str, Any],
         options: dict[str, Any],
-        left: asyncio.Event,
-    ) -> Result:
+        over: asyncio.Event,
+    ) -> Result | None:
         job = await self._gateway.client.submit(
             item,
             task,
@@ -126,15 +194,10 @@ class Questions:
         )
         deadline_s = options.get(DEADLINE)
         wait_s = WAIT_S if deadline_s is None else min(WAIT_S, deadline_s)
-        try:
-            look = await unless(left, job.look(wait_s + GRACE_S))
-        except asyncio.CancelledError:
-            # Another picture was chosen.
-            await asyncio.shield(job.cancel())
-            raise
-        if look is None:
+        look = await unless(over, job.look(wait_s + GRACE_S))
+        if look is None or over.is_set():
             await job.cancel()
-            raise problem("The page was left before the answer came.")
+            return None
         state, result = look
         if result is None:
             await job.cancel()
@@ -142,6 +205,10 @@ class Questions:
         if result.error is not None:
             raise problem(as_sentence(result.error.message))
         return result
+
+
+def _unchanged(shown: Any) -> Any:
+    return tuple(map(_unchanged, shown)) if isinstance(shown, tuple) else gr.skip()
 
 
 def question_in(field: str) -> str:

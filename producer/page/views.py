@@ -18,6 +18,9 @@ from ..progress import Progress
 from ..rows import Depth
 from .sayings import as_sentence
 
+#: An answer that has not come yet.
+WAITING: Final = '<p class="waiting" role="status">Waiting for the answer</p>'
+
 #: Letters and digits, also with an apostrophe or a hyphen inside: ``don't`` is one word.
 _WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
@@ -51,17 +54,25 @@ def answer(text: str, seconds: float) -> str:
     )
 
 
-def dialogue(turns: Iterable[tuple[str, str]], seconds: float | None = None) -> str:
-    """Questions and answers, oldest first, and what can be counted of the last answer."""
-    turns = list(turns)
-    said = "".join(
-        f'<p class="asked">{escape(question)}</p><p class="replied">{escape(reply)}</p>'
-        for question, reply in turns
-    )
-    if not turns:
+def beside(about: str, html: str, otherwise: str = "") -> str:
+    """What is said of a picture, which beside.js shows while that is chosen; else the other."""
+    return f'<blockquote class="beside" cite="{escape(about)}">{html}</blockquote>{otherwise}'
+
+
+def dialogue(
+    turns: Sequence[tuple[str, str]], seconds: float | None = None, asked: str | None = None
+) -> str:
+    """Questions and answers, oldest first; what can be counted of the last answer, or what is
+    asked now."""
+    if not turns and asked is None:
         return '<div class="dialogue empty">Ask something about the picture.</div>'
+    said = "".join(
+        f'{_asked(question)}<p class="replied">{escape(reply)}</p>' for question, reply in turns
+    )
     about = ""
-    if seconds is not None:
+    if asked is not None:
+        about = f"{_asked(asked)}{WAITING}"
+    elif seconds is not None:
         last = turns[-1][1]
         about = f'<p class="about"><span>{statistics(last)}</span><span>{_time(seconds)}</span></p>'
     return f'<div class="dialogue" role="log" aria-live="polite">{said}{about}</div>'
@@ -132,6 +143,10 @@ def statistics(text: str) -> str:
 def words(text: str) -> int:
     """Runs of letters and digits. Text without spaces between words is one for each run."""
     return len(_WORD.findall(text))
+
+
+def _asked(question: str) -> str:
+    return f'<p class="asked">{escape(question)}</p>'
 
 
 def _row(path: str, result: Result) -> str:

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from producer import Client
 from producer.page.disk import Room
 from producer.page.gate import MAX_BODY_BYTES, Gate
-from producer.page.leaving import Leaving
+from producer.page.places import Places
 from producer.page.sessions import Sessions
 from tests.page.visitor import IMAGES, Served
 
@@ -314,7 +314,7 @@ def test_an_open_page_is_open_under_the_names_of_this_machine_alone(
             Room(str(tmp_path), 1),
             inputs={},
             waiting=lambda _: 0,
-            leaving=Leaving(),
+            places=Places(),
             stopping=asyncio.Event(),
         )
         transport = httpx.ASGITransport(gate)

@@ -15,7 +15,9 @@ HOSTILE = '<script>alert(1)</script>\n\n# a & "b" \''
 EVERYTHING = {
     "header": lambda: views.header(HOSTILE, None, can_leave=True),
     "answer": lambda: views.answer(HOSTILE, 1.0),
+    "beside": lambda: views.beside(f'" onclick="{HOSTILE}', views.WAITING),
     "dialogue": lambda: views.dialogue([(HOSTILE, HOSTILE)], 1.0),
+    "question": lambda: views.dialogue([], asked=HOSTILE),
     "bars": lambda: views.bars([Match(HOSTILE, 0.5, 0.5)], 1.0),
     "results": lambda: views.results(
         [
