@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from producer import Batch, Client
-from tests.faults.cluster import LEASE_S, VISIBILITY_TIMEOUT_S, Cluster, running_cluster
+from tests.faults.cluster import Cluster, running_cluster
 from tests.faults.orders import Scene, draw_scenes
 from tests.faults.processes import holds, send
 from tests.system import reference
 
 #: How kombu notes that it holds a message.
 NOTE = b"HSET\r\n$7\r\nunacked\r\n"
+LEASE_S, VISIBILITY_TIMEOUT_S = 1, 4
 #: Seconds within which a job is found again, and those in which it would have been by far.
 FOUND_S, NEVER_S = 60.0, 1.5 * (VISIBILITY_TIMEOUT_S + LEASE_S)
 
@@ -31,6 +32,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 @contextmanager
 def one_worker(**settings: str) -> Iterator[Cluster]:
+    settings = {
+        "BLIPLINE_LEASE_S": str(LEASE_S),
+        "BLIPLINE_VISIBILITY_TIMEOUT_S": str(VISIBILITY_TIMEOUT_S),
+        **settings,
+    }
     with (
         tempfile.TemporaryDirectory(prefix="blipline-faults-") as directory,
         running_cluster(Path(directory), workers=1, settings=settings) as cluster,
