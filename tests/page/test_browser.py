@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 
 import pytest
-import redis
 from playwright.sync_api import Browser, Page, expect
 
 from producer import Client, State
@@ -66,8 +65,7 @@ def test_a_picture_is_captioned_and_the_text_counted(visitor: Visitor) -> None:
     assert said(page, "#caption-answer") == CAPTION
     expect(page.locator("#caption-answer .about")).to_contain_text("57 characters · 11 words")
     expect(page.locator("#caption-answer .about span").last).to_contain_text(" s")
-    with redis.Redis.from_url(visitor.served.redis_url) as connection:
-        assert [*connection.scan_iter("*acme.job.*", count=1000)]
+    assert visitor.served.jobs("acme")
 
 
 #: A function of a picture's bytes, as base64.
@@ -314,15 +312,14 @@ def test_an_answer_is_seen_to_be_waited_for_and_another_picture_ends_the_wait(
     visitor = Visitor(browser, slow)
     page = visitor.sign_in()
     visitor.choose()
-    page.click("#do-caption")
+    job_id = job_pressed(visitor)
     waiting = page.locator("#caption-answer .waiting")
     expect(waiting).to_be_in_viewport()
-    before = jobs_of("acme", slow)
     visitor.choose("scene-03.webp")
     expect(waiting).to_be_hidden()
     with Client(slow.redis_url) as client:
         # Pytest's time limit ends what takes for ever.
-        while State.QUEUED in [client.job(job_id).status() for job_id in before]:
+        while client.job(job_id).status() is not State.CANCELLED:
             page.wait_for_timeout(50)
     visitor.close()
     assert visitor.errors == []
@@ -357,19 +354,11 @@ def test_who_presses_again_is_answered_last(browser: Browser, slow: Served) -> N
     page = visitor.sign_in()
     visitor.choose()
     with Client(slow.redis_url) as client:
-
-        def pressed(times: int) -> set[str]:
-            """Ids of the jobs; pytest's time limit ends what takes for ever."""
-            while len(ids := jobs_of("acme", slow)) < times:
-                page.wait_for_timeout(50)
-            return ids
-
-        page.click("#do-caption")
-        first = pressed(len(before := jobs_of("acme", slow)) + 1) - before
+        first = job_pressed(visitor)
         page.fill("#prompt input, #prompt textarea", "a orange")
-        page.click("#do-caption")
-        (last,) = pressed(len(before | first) + 1) - before - first
-        while client.job(*first).status() is not State.CANCELLED:
+        last = job_pressed(visitor)
+        # Pytest's time limit ends what takes for ever.
+        while client.job(first).status() is not State.CANCELLED:
             page.wait_for_timeout(50)
         assert client.job(last).status() is State.QUEUED
     expect(page.locator("#caption-answer .waiting")).to_be_visible()
@@ -377,11 +366,15 @@ def test_who_presses_again_is_answered_last(browser: Browser, slow: Served) -> N
     assert visitor.errors == []
 
 
-def jobs_of(name: str, served: Served) -> set[str]:
-    """The ids of somebody's jobs."""
-    with redis.Redis.from_url(served.redis_url, decode_responses=True) as connection:
-        keys = connection.scan_iter(f"*:{name}.job.*", count=1000)
-        return {key.rpartition(":")[2] for key in keys}
+def job_pressed(visitor: Visitor) -> str:
+    """Ask for a caption; returns the id of its job."""
+    known = visitor.served.jobs("acme")
+    visitor.page.click("#do-caption")
+    # Pytest's time limit ends what takes for ever.
+    while not (new := visitor.served.jobs("acme") - known):
+        visitor.page.wait_for_timeout(50)
+    (job_id,) = new
+    return job_id
 
 
 def test_an_answer_does_not_outlive_its_picture(visitor: Visitor) -> None:

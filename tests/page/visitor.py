@@ -47,6 +47,12 @@ class Served:
         """Of the page."""
         return f"{self.address}/ui"
 
+    def jobs(self, name: str) -> set[str]:
+        """The ids of somebody's jobs."""
+        with redis.Redis.from_url(self.redis_url, decode_responses=True) as connection:
+            keys = connection.scan_iter(f"*:{name}.job.*", count=1000)
+            return {key.rpartition(":")[2] for key in keys}
+
 
 @contextmanager
 def serving(*, worker: bool, settings: Mapping[str, str] | None = None) -> Iterator[Served]:
