@@ -9,8 +9,8 @@ import redis
 from benchmarks.server import Phase, read, table
 from benchmarks.timing import note, timed
 from producer.contract import CHUNK_ITEMS
-from producer.keys import Keys
-from worker.answers import AnswerCache
+from producer.ledger.keys import Keys
+from worker.consumer.result_cache import AnswerCache
 
 #: As long as a caption.
 ANSWER = {"text": "two dogs run along a beach with a ball in the sun"}

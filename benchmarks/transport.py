@@ -18,9 +18,9 @@ from benchmarks.producing import in_process, submit_bytes
 from benchmarks.server import Phase, read, table
 from benchmarks.timing import note
 from producer.contract import BLOB_SCHEME
-from producer.guard import Guard
-from producer.keys import Keys
-from worker.fetch import Fetcher
+from producer.ledger.keys import Keys
+from producer.net.address_policy import Guard
+from worker.images.fetcher import Fetcher
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from config.stores import beginning
-from producer.guard import Guard, entries
+from producer.net.address_policy import Guard, entries
 from producer.settings import ClientSettings
 
 _DEMO = Path(__file__).resolve().parent.parent / "demo"

@@ -31,10 +31,10 @@ from demo.stack import (
 )
 from demo.tour import QUESTIONS, Check, Tour, pictures, said, take
 from producer import BliplineError, Client
-from producer.api_keys import ApiKeys, id_of
 from producer.cli.progress import bar
-from producer.connection import connect, reaching
-from producer.keys import Keys
+from producer.connection.connect import connect, reaching
+from producer.gateway.api_keys import ApiKeys, id_of
+from producer.ledger.keys import Keys
 
 SHEET: Final = Path(__file__).with_name("out") / "index.html"
 #: Where people expect them.

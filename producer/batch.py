@@ -8,16 +8,16 @@ from typing import Any, Final
 
 import redis
 
-from .again import ask_again
-from .connection import reaching
+from .connection.connect import reaching
 from .contract import ErrorCode
 from .errors import InvalidInput, JobUnknown, WaitTimeout
-from .ids import chunk_id
 from .job import Result
-from .ledger import Ledger
-from .patience import Patience
+from .ledger.ids import chunk_id
+from .ledger.ledger import Ledger
+from .ledger.records import Outcome
+from .ledger.requeue import ask_again
+from .polling import Patience
 from .progress import Progress
-from .rows import Outcome
 
 #: Chunks whose results are read in one MGET.
 PAGE_CHUNKS: Final = 128

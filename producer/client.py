@@ -11,10 +11,9 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from . import blobs, contract
+from . import contract
 from .batch import Batch
-from .blobs import ImageSource
-from .connection import connect, reaching
+from .connection.connect import connect, reaching
 from .contract import (
     CHUNK_ITEMS,
     MAX_CHUNK_ITEMS,
@@ -26,17 +25,19 @@ from .contract import (
     Queue,
     Task,
 )
-from .dead import DeadLetters
+from .dead_letters import DeadLetters
 from .errors import InvalidInput
-from .ids import new_id
 from .job import Job, Match
-from .keys import Keys
-from .ledger import Ledger
-from .publish import Chunk, Publisher, WhenFull
-from .rows import NO_NOTE, Depth, Note
+from .ledger import blobs
+from .ledger.blobs import ImageSource
+from .ledger.ids import new_id
+from .ledger.keys import Keys
+from .ledger.ledger import Ledger
+from .ledger.publisher import Chunk, Publisher, WhenFull
+from .ledger.records import NO_NOTE, Depth, Note
+from .ledger.submission import ItemSource, Submission, Terms, prepare
 from .settings import ClientSettings
-from .submission import ItemSource, Submission, Terms, prepare
-from .wrong import describe
+from .validation import describe
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from .connection import reaching
+from .connection.connect import reaching
 from .contract import ErrorCode, ItemError, State
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
-from .halves import by_halves
-from .ledger import Ledger
-from .patience import Patience
-from .rows import Outcome
+from .ledger.isolation import by_halves
+from .ledger.ledger import Ledger
+from .ledger.records import Outcome
+from .polling import Patience
 
 Value = TypeVar("Value")
 

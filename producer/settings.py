@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import contract
-from .address import Address, without_password
+from .connection.url import Address, without_password
 from .errors import InvalidInput
 
 

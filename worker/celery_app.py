@@ -22,23 +22,23 @@ from celery.platforms import SecurityWarning
 
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
-from producer.connection import connect
+from producer.connection.connect import connect
 from producer.errors import InvalidInput
-from producer.guard import entries
-from producer.keys import Keys
-from producer.ledger import Ledger
-from worker import child
-from worker.answering import Answerer, Answering, NullAnswerer
-from worker.answers import AnswerCache
-from worker.child import READY_FILE
-from worker.chunks import ChunkRunner
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
+from producer.net.address_policy import entries
+from worker import lifeline
+from worker.consumer.chunks import ChunkRunner
+from worker.consumer.maintenance import Upkeep
+from worker.consumer.pipeline import Answerer, Answering, NullAnswerer
+from worker.consumer.result_cache import AnswerCache
+from worker.consumer.tasks import register
 from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, private_dir, socket_path
-from worker.fetch import Fetcher
-from worker.pictures import Pictures
-from worker.room import ROOM_BYTES
-from worker.tasks import register
-from worker.upkeep import Upkeep
+from worker.images.fetcher import Fetcher
+from worker.images.loader import Pictures
+from worker.images.memory_budget import ROOM_BYTES
+from worker.lifeline import READY_FILE
 
 #: Seconds that an engine started by a consumer outlives its last consumer.
 LINGER_S: Final = 30.0
@@ -145,7 +145,7 @@ def _settings() -> WorkerSettings:
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 settings = _settings()
-app = Celery("blipline", events="worker.events:ThreadSafeEvents")
+app = Celery("blipline", events="worker.consumer.events:ThreadSafeEvents")
 app.conf.update(celery_settings(settings))
 register(app, lambda: _runner)
 
@@ -156,7 +156,7 @@ _runner: ChunkRunner
 @signals.worker_init.connect
 def _begin(**_: Any) -> None:
     global _consumer, _runner
-    child.when_orphaned(_end_as_orphan)
+    lifeline.when_orphaned(_end_as_orphan)
     _consumer = Consumer(settings, supervised=READY_FILE in os.environ)
     try:
         _runner = _consumer.start()
@@ -181,12 +181,12 @@ def _announce(**_: Any) -> None:
         r"(?s).*worker_cancel_long_running_tasks_on_connection_loss",
         CPendingDeprecationWarning,
     )
-    child.announce()
+    lifeline.announce()
 
 
 @signals.worker_shutting_down.connect
 def _withdraw(**_: Any) -> None:
-    child.withdraw()
+    lifeline.withdraw()
 
 
 @signals.worker_shutdown.connect

@@ -9,11 +9,11 @@ import click
 from ..batch import Batch
 from ..client import Client
 from ..contract import RESULT_TTL_S, Task
-from ..ids import new_id
-from ..lines import read_items
-from . import manage, options
-from .collect import Reading, collect
-from .exits import Exit, complain
+from ..jsonl import read_items
+from ..ledger.ids import new_id
+from . import batch_admin, options
+from .batch_results import Reading, collect
+from .exit_codes import Exit, complain
 from .output import json_lines_to, print_line
 from .progress import bar
 
@@ -167,7 +167,13 @@ def results(
         return collect(client.batch(batch_id), reading, write)
 
 
-for _command in (manage.status, manage.cancel, manage.retry, manage.close, manage.delete):
+for _command in (
+    batch_admin.status,
+    batch_admin.cancel,
+    batch_admin.retry,
+    batch_admin.close,
+    batch_admin.delete,
+):
     batch.add_command(_command)
 
 

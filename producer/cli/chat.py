@@ -10,16 +10,26 @@ from typing import Any, Final
 
 import click
 
-from .. import blobs
 from ..client import Client
 from ..contract import ErrorCode
 from ..errors import InvalidInput
 from ..job import Job
-from ..lines import read_questions
+from ..jsonl import read_questions
+from ..ledger import blobs
 from . import options
-from .answers import TEXT, TIMEOUT_HELP, Asked, Form, answer, cancel, check_image, one_line, tell
-from .exits import Exit, complain
+from .exit_codes import Exit, complain
 from .output import print_line
+from .single_jobs import (
+    TEXT,
+    TIMEOUT_HELP,
+    Asked,
+    Form,
+    answer,
+    cancel,
+    check_image,
+    one_line,
+    tell,
+)
 
 _JSON_HELP = 'A JSON line for each question: {"image", "question", "status", "text" or "error"}.'
 _TURN_HELP = "What was said before, oldest first; repeat it for each turn."

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import click
 
-from ..api_keys import ApiKeys, id_of, no_secret, shown_id
-from ..connection import connect, reaching
+from ..connection.connect import connect, reaching
 from ..errors import InvalidInput
-from ..keys import Keys
+from ..gateway.api_keys import ApiKeys, id_of, no_secret, shown_id
+from ..ledger.keys import Keys
 from ..settings import ClientSettings
 from . import options
-from .exits import Exit, complain
+from .exit_codes import Exit, complain
 from .output import print_json, print_line
 
 

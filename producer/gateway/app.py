@@ -12,29 +12,27 @@ import redis
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from ..aio import AsyncClient
-from ..api_keys import ApiKeys
+from ..aio.client import AsyncClient
+from ..aio.thread_pools import Threads
 from ..client import Client
-from ..connection import connect
-from ..keys import Keys
-from ..ledger import Ledger
-from ..threads import Threads
-from . import batches, events, health, images, jobs, openapi, queues
-from .access import Access
-from .bounds import BodyBounds
-from .calls import Calls
-from .ends import Ends
-from .headers import AnswerHeaders
-from .hubs import Hubs
-from .keyring import Keyring
-from .looks import Looks
+from ..connection.connect import connect
+from ..ledger.keys import Keys
+from ..ledger.ledger import Ledger
+from ..webhooks.receiver import Receivers
+from ..webhooks.sender import THREADS, Sender
+from . import batches, events, images, jobs, openapi, status
+from .api_keys import ApiKeys
+from .auth import Access
+from .broadcast import Hubs, Looks
+from .key_cache import Keyring
 from .metrics import Metrics
-from .parts import Gateway
+from .middleware import AnswerHeaders, BodyBounds
 from .problems import Problems, add_handlers
-from .rates import Rates
-from .receivers import Receivers
-from .sender import THREADS, Sender
+from .rate_limit import Rates
+from .redis_calls import Calls
 from .settings import GatewaySettings
+from .state import Gateway
+from .webhook_body import Ends
 
 #: What scripts of other origins may do, send and read, where they may call at all.
 _CORS_METHODS: Final = ("GET", "POST", "PUT", "DELETE")
@@ -86,7 +84,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.state.gateway = gateway
     _add_layers(app, gateway, connection, calls)
     # As its own, the busiest first: FastAPI looks twice for the route of a router that is included.
-    for routes in (jobs, batches, events, images, queues, health):
+    for routes in (jobs, batches, events, images, status, status):
         app.router.routes.extend(routes.router.routes)
     openapi.describe(app)
     return app

@@ -7,20 +7,20 @@ from typing import Annotated, Any, Final, get_args
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from ..aio import AsyncBatch
+from ..aio.client import AsyncBatch
 from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..progress import Progress
-from .access import CallerDependency
-from .bodies import LOOK_AGAIN_S, BatchBody, BatchStatus, RetriedBody, batch_url
-from .caller import Caller, path_id
+from .auth import CallerDependency
+from .batch_upload import Submitted, submit
 from .logs import LOGGER
-from .notes import Noted
+from .metadata import Noted
 from .openapi import answers, batch_body, problems
-from .parts import Gateway, GatewayDependency
 from .problems import Problem
+from .queries import BatchTerms, Failures, Wanted
+from .responses import LOOK_AGAIN_S, BatchBody, BatchStatus, RetriedBody, batch_url
 from .results import Reading, lines
-from .submitting import Submitted, submit
-from .terms import BatchTerms, Failures, Wanted
+from .state import Gateway, GatewayDependency
+from .tenants import Caller, path_id
 from .uploads import Upload
 
 router = APIRouter(tags=["batches"])

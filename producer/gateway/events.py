@@ -14,18 +14,18 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ..aio import AsyncBatch
+from ..aio.client import AsyncBatch
 from ..errors import ConnectionFailed, JobUnknown
 from ..progress import Progress
-from .access import CallerDependency
+from .auth import CallerDependency
 from .batches import BatchId, known
-from .bodies import BatchBody
-from .hubs import EventPage, Hub, counts_of
-from .notes import Noted
+from .broadcast import EventPage, Hub, counts_of
+from .metadata import Noted
 from .openapi import problems
-from .parts import Gateway, GatewayDependency
 from .problems import Problem
-from .terms import Listening
+from .queries import Listening
+from .responses import BatchBody
+from .state import Gateway, GatewayDependency
 
 router = APIRouter(tags=["batches"])
 

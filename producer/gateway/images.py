@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
 from ..contract import UPLOAD_TTL_S, ErrorCode
-from .access import CallerDependency
-from .bodies import ImageBody
-from .forms import Form
-from .intake import check_identity, media_type, work
+from .auth import CallerDependency
+from .multipart import Form
 from .openapi import answers, image_body, problems
-from .parts import GatewayDependency
 from .problems import Problem
+from .request_body import check_identity, media_type, work
+from .responses import ImageBody
+from .state import GatewayDependency
 from .uploads import UNSAID
 
 router = APIRouter(tags=["images"])

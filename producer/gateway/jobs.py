@@ -12,24 +12,23 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from ..aio import AsyncJob
+from ..aio.client import AsyncJob
 from ..contract import State
 from ..errors import ConnectionFailed, IdTaken, InvalidInput
-from ..ids import new_id
 from ..job import Result
-from . import prefer, references
-from .access import caller_of
-from .bodies import LOOK_AGAIN_S, JobBody, job_url
-from .caller import Caller, path_id
-from .intake import check_identity, media_type, work
+from ..ledger.ids import new_id
+from . import image_refs, prefer
+from .auth import caller_of
 from .logs import LOGGER
-from .notes import Noted
+from .metadata import Noted
 from .openapi import answers, job_body, problems
-from .parsing import parse_job
-from .parts import Gateway, gateway_of
 from .problems import Problem
+from .request_body import check_identity, media_type, parse_job, work
 from .requests import Asked
-from .stopping import unless
+from .responses import LOOK_AGAIN_S, JobBody, job_url
+from .shutdown import unless
+from .state import Gateway, gateway_of
+from .tenants import Caller, path_id
 
 router = APIRouter(tags=["jobs"])
 
@@ -163,7 +162,7 @@ async def _enter(
     item = asked.item()
     if (image := item.get("image")) is not None:
         max_bytes = gateway.settings.max_image_bytes
-        item["image"] = await work(len(image), references.resolve, image, max_bytes)
+        item["image"] = await work(len(image), image_refs.resolve, image, max_bytes)
     try:
         return await gateway.client.submit(
             item,

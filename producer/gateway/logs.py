@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final
 
-from ..address import without_password
+from ..connection.url import without_password
 
 LOGGER: Final = logging.getLogger("blipline.gateway")
 ACCESS: Final = logging.getLogger("blipline.gateway.access")

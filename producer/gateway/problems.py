@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..contract import ErrorCode
 from ..errors import BliplineError, ConnectionFailed, QueueFull
-from ..wrong import listed, sentence
+from ..validation import listed, sentence
 from .logs import LOGGER, request_id
 
 MEDIA_TYPE: Final = "application/problem+json"

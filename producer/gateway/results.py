@@ -10,13 +10,13 @@ from typing import Final, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from ..aio import PAGE_RESULTS, AsyncBatch
+from ..aio.client import PAGE_RESULTS, AsyncBatch
 from ..batch import LONGEST_PAUSE_S
 from ..errors import BliplineError
 from ..job import Result
-from ..patience import Patience
+from ..polling import Patience
 from .logs import LOGGER
-from .stopping import is_set_within
+from .shutdown import is_set_within
 
 #: Results that are written down on the event loop: a thread would take longer.
 FEW_RESULTS: Final = 32

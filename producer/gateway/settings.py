@@ -8,9 +8,9 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ..api_keys import check_name
-from ..guard import Guard, entries
+from ..net.address_policy import Guard, entries
 from ..settings import ClientSettings
+from .api_keys import check_name
 
 #: Where the page is.
 PAGE: Final = "/ui"

@@ -14,16 +14,22 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from starlette.requests import Request
 
-from ..feed import Feed
-from ..lines import TooManyLines, read_items
-from .forms import Form
-from .intake import SILENT_S, media_type, patient
+from ..aio.bridge import Feed
+from ..jsonl import TooManyLines, read_items
+from .image_refs import resolve_item
+from .multipart import Form
 from .problems import Problem
-from .references import resolve_item
+from .request_body import SILENT_S, media_type, patient
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+from collections import Counter
+from contextlib import contextmanager
+
+from ..errors import QueueFull
 
 #: What a body of lines may be called.
 LINES: Final = (
@@ -184,3 +190,31 @@ class _Stream(io.RawIOBase):
         target[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
+
+
+#: Uploads at once, of one name and all in all: each holds a thread, and there are 32.
+UPLOADS_EACH: Final = 8
+UPLOADS: Final = 28
+
+
+class UploadSlots:
+    """Counts the uploads of one process."""
+
+    def __init__(self) -> None:
+        self._under_way: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, name: str) -> Iterator[None]:
+        """Counts as one within the block; raises Problem where there are too many."""
+        if self._under_way[name] >= UPLOADS_EACH or self._under_way.total() >= UPLOADS:
+            raise no_room("Too many uploads are under way: try again when one of them has ended")
+        self._under_way[name] += 1
+        try:
+            yield
+        finally:
+            self._under_way[name] -= 1
+
+
+def no_room(about: str) -> Problem:
+    """An upload that cannot begin, or go on, for now."""
+    return Problem("queue_full", about, retry_after_s=QueueFull.retry_after_s)

@@ -19,7 +19,7 @@ from ..gateway.settings import PAGE
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ..gateway.parts import Gateway
+    from ..gateway.state import Gateway
 
 #: Seconds that an uploaded file lies in Gradio's directory at most, and how often that is looked
 #: after. The jobs have their own copy in Redis.
@@ -41,13 +41,13 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
     from starlette.responses import RedirectResponse
     from starlette.routing import Route
 
+    from .access import Gate
     from .batches import download
-    from .disk import Room
-    from .gate import Gate
-    from .inputs import inputs_of
     from .layout import build
-    from .places import Places
+    from .pending import Places
+    from .request_filter import inputs_of
     from .sessions import Sessions
+    from .upload_quota import Room
 
     places = Places()
     blocks = build(gateway, places, (TIDY_S, KEEP_FILES_S))

@@ -13,20 +13,20 @@ import gradio as gr
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from ..aio import AsyncBatch, AsyncClient
+from ..aio.client import AsyncBatch, AsyncClient
 from ..contract import Task
 from ..errors import BliplineError, WaitTimeout
-from ..gateway.caller import OUTER_ID, Caller, outer_of
-from ..gateway.notes import Noted
-from ..gateway.parts import Gateway
-from ..ids import new_id
+from ..gateway.metadata import Noted
+from ..gateway.state import Gateway
+from ..gateway.tenants import OUTER_ID, Caller, outer_of
 from ..job import Result
+from ..ledger.ids import new_id
 from ..progress import Progress
-from . import pictures, tables, views
-from .gate import Gate
+from . import export, images, views
+from .access import Gate
+from .ask import question_in
+from .messages import problem, shown_as_error
 from .options import DEADLINE, chosen
-from .questions import question_in
-from .sayings import problem, shown_as_error
 
 #: Pictures of one batch of the page; the gateway and the shell take any number.
 MAX_PICTURES: Final = 500
@@ -111,7 +111,7 @@ def download(client: AsyncClient) -> Callable[[Request], Awaitable[Response]]:
             await batch.progress()
         except BliplineError:
             return PlainTextResponse("there is no such batch, or no longer", 404)
-        write = tables.jsonl if kind == "jsonl" else tables.table
+        write = export.jsonl if kind == "jsonl" else export.table
         return StreamingResponse(
             write(_now(batch)),
             media_type=_MEDIA[kind],
@@ -139,9 +139,9 @@ def _fields(task: str, question: str) -> dict[str, str]:
 def _items(uploads: Sequence[Any], fields: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Items, each picture read when its turn comes; this runs in a thread of the client."""
     for upload in uploads:
-        known = {"custom_id": pictures.name_of(upload), **fields}
+        known = {"custom_id": images.name_of(upload), **fields}
         try:
-            yield {"image": pictures.read(pictures.path_of(upload)), **known}
+            yield {"image": images.read(images.path_of(upload)), **known}
         except BliplineError as error:
             yield {"error": {"code": error.code, "message": str(error)}, **known}
 

@@ -8,13 +8,13 @@ from typing import Any, Final, NamedTuple
 
 import gradio as gr
 
-from ..gateway.parts import Gateway
+from ..gateway.state import Gateway
 from . import views
+from .ask import NO_DIALOGUE, Questions
 from .batches import Batches
+from .header import Queues
 from .options import option_fields
-from .places import Places
-from .questions import NO_DIALOGUE, Questions
-from .queues import Queues
+from .pending import Places
 
 STYLE: Final = Path(__file__).with_name("style.css")
 #: Seconds between two looks at the queues by an open page.

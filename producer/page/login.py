@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ..gateway.problems import Problem
-from .document import ICON_LINK
-from .payload import body_of
+from .html import ICON_LINK
+from .request_filter import body_of
 from .sessions import SESSION_S, Sessions
 
 COOKIE: Final = "blipline-page"

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ..gateway.lru import Recent
 from ..gateway.problems import Problem
-from ..recent import Recent
 
 #: Seconds after which one must sign in again.
 SESSION_S: Final = 12 * 3600.0

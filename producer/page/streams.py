@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..gateway.stopping import unless
+from ..gateway.shutdown import unless
 
 
 def until_stopped(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:

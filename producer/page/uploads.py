@@ -8,10 +8,10 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import document
-from .disk import NoRoom, Room
-from .holdings import Holdings
-from .refusals import refused
+from . import html
+from .ownership import Holdings
+from .responses import refused
+from .upload_quota import NoRoom, Room
 
 #: What Gradio makes of a form that holds no files, or files without a name.
 _MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
@@ -53,7 +53,7 @@ class Uploads:
             await send(message)
 
         try:
-            await self._app(document.uncompressed(scope), receive, note)
+            await self._app(html.uncompressed(scope), receive, note)
         except _MALFORMED:
             if begun:
                 raise

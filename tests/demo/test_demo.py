@@ -24,7 +24,7 @@ from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
 from demo.tour import QUESTIONS, Check, Told, Tour, pictures, recolored, said
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
-from producer.ledger import Ledger
+from producer.ledger.ledger import Ledger
 
 Finish = Callable[[str, list[dict[str, Any]]], None]
 

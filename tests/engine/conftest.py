@@ -17,7 +17,8 @@ from transformers import (
     GPT2Tokenizer,
 )
 
-from worker.models import Generator, as_generator, load
+from worker.engine.model import Generator, as_generator
+from worker.models.registry import load
 
 IMAGE_SIZE = 16
 QUERIES = 4

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.models import bare as module
-from worker.models.bare import bare, side_by_side
+from worker.models import fused as module
+from worker.models.fused import bare, side_by_side
 
 
 class Doubling(nn.Linear):

@@ -19,11 +19,13 @@ from tests.engine.blip_checkpoints import (
     save_vqa,
 )
 from tests.engine.ties import assert_equal_but_for_ties
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.errors import PromptTooLong
+from worker.engine.model import Prompt
 from worker.engine.request import Answer, GenerationOptions, Request
 from worker.engine.selfcheck import check
 from worker.engine.warmup import warm_up
-from worker.models import Prompt, PromptTooLong, load
+from worker.models.registry import load
 
 ROWS = 240
 IMAGES = 12

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, Blip2Processor, BlipImageProcessorPil
 
+from worker.engine.errors import LoadError, PromptTooLong
+from worker.engine.model import Generator
 from worker.engine.request import GenerationOptions, Request
-from worker.models import Generator, LoadError, PromptTooLong, automatic, load
 from worker.models.checkpoint import read_config
 from worker.models.pixels import pixel_table
+from worker.models.registry import automatic, load
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.models import PromptTooLong
+from worker.engine.errors import PromptTooLong
 from worker.models.dialogue import with_history
 
 TEMPLATE = "Q: {question} A:"

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.errors import LoadError
+from worker.engine.model import Generator, Prompt
 from worker.engine.request import IMAGE_NEEDED, Answer, GenerationOptions, Request
 from worker.engine.warmup import warm_up
-from worker.models import Generator, LoadError, Prompt
 
 
 class Meddled:

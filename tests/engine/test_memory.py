@@ -18,10 +18,12 @@ from transformers import (
 )
 
 from config.settings import DEMO_MODEL
-from worker.models import LoadError, as_generator, load
+from worker.engine.device import free_bytes
+from worker.engine.errors import LoadError
+from worker.engine.model import as_generator
 from worker.models.checkpoint import read_config, read_weights
-from worker.models.device import free_bytes
 from worker.models.memory import IMAGES, estimate
+from worker.models.registry import load
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GB = 10**9

@@ -20,9 +20,9 @@ from transformers import (
 )
 
 from tests.engine.ties import assert_equal_but_for_ties
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.model import Generator
 from worker.engine.request import Answer, GenerationOptions, Request
-from worker.models import Generator
 
 ROWS = 240
 IMAGES = 10

@@ -15,14 +15,16 @@ from transformers import Blip2ForConditionalGeneration
 from config.settings import DEMO_MODEL
 from demo.evaluate import held_out
 from tests.engine.tiny_networks import FAMILIES, OPT, T5, blip2
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.errors import LoadError
+from worker.engine.model import as_generator
 from worker.engine.request import Request
-from worker.models import PRECISIONS, LoadError, as_generator, load
 from worker.models.checkpoint import check_fits, read_weights
 from worker.models.int8 import LARGE, Int8Linear, quantize
 from worker.models.memory import estimate_plan
+from worker.models.memory_shapes import skeleton
 from worker.models.precision import check_available, half_type, make_plan
-from worker.models.shapes import skeleton
+from worker.models.registry import PRECISIONS, load
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -24,7 +24,8 @@ from transformers import (
     BlipProcessor,
 )
 
-from worker.models import PromptTooLong, load
+from worker.engine.errors import PromptTooLong
+from worker.models.registry import load
 
 IMAGE_SIZE = 16
 POSITIONS = 32

@@ -36,11 +36,13 @@ from tests.engine.t5_checkpoints import (
 from tests.engine.test_blip import some_beams
 from tests.engine.test_parity import picture, serve
 from tests.engine.ties import assert_equal_but_for_ties
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.errors import PromptTooLong
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.selfcheck import check
 from worker.engine.warmup import warm_up
-from worker.models import Prompt, PromptTooLong, load
+from worker.models.registry import load
 from worker.models.t5 import without_control_tokens
 
 ROWS = 220

@@ -18,7 +18,7 @@ from transformers import (
     InstructBlipVisionModel,
 )
 
-from worker.models import dense
+from worker.models import onednn
 from worker.models.qformer import QFormer
 from worker.models.vision import TILE, VisionTower
 
@@ -86,7 +86,7 @@ def test_a_tower_equals_the_vision_model(family: str, count: int) -> None:
 @pytest.mark.parametrize("packed", [True, False])
 @torch.inference_mode()
 def test_weights_of_any_size_give_the_same(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dense, "MAX_PACKED", 2**20 if packed else 0)
+    monkeypatch.setattr(onednn, "MAX_PACKED", 2**20 if packed else 0)
     network, pixels = vision_model("blip-2"), images(4)
     torch.testing.assert_close(
         VisionTower(network)(pixels),

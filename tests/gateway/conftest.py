@@ -16,10 +16,10 @@ import redis
 from fastapi import FastAPI
 
 from demo.stack import listening_gateway, running_gateway
-from producer.api_keys import ApiKeys
+from producer.gateway.api_keys import ApiKeys
 from producer.gateway.server import Server, address_of, listen
 from producer.gateway.settings import GatewaySettings
-from producer.keys import Keys
+from producer.ledger.keys import Keys
 
 from .samples import bearer
 from .sending import end_job, ledger, outcomes, start_sender

@@ -13,13 +13,13 @@ import redis
 
 from producer import Client
 from producer.contract import Task
-from producer.gateway.ends import Ends
-from producer.gateway.notes import Noted
-from producer.gateway.receivers import Receivers
-from producer.gateway.sender import Sender
-from producer.guard import Guard
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.gateway.metadata import Noted
+from producer.gateway.webhook_body import Ends
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
+from producer.net.address_policy import Guard
+from producer.webhooks.receiver import Receivers
+from producer.webhooks.sender import Sender
 from tests.conftest import Finish
 from tests.redis_servers import wait_until
 

@@ -7,7 +7,7 @@ import socket
 import httpx
 import pytest
 
-from producer.gateway.access import is_guarded
+from producer.gateway.auth import is_guarded
 
 from .conftest import Reached
 

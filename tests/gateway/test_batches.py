@@ -12,7 +12,7 @@ from demo.samples import IMAGES
 from demo.stack import running_worker
 from producer import Client
 from producer.contract import Task
-from producer.gateway.notes import Noted
+from producer.gateway.metadata import Noted
 from tests.conftest import Finish
 
 from .conftest import Start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.errors import InvalidInput
-from producer.gateway.caller import Caller, outer_of, owner_of
+from producer.gateway.tenants import Caller, outer_of, owner_of
 
 
 @pytest.mark.parametrize("name", ["a", "acme", "a-b", "0" * 32])

@@ -11,8 +11,8 @@ import redis
 
 from producer import Client
 from producer.contract import Task
-from producer.gateway.notes import Noted
-from producer.keys import Keys
+from producer.gateway.metadata import Noted
+from producer.ledger.keys import Keys
 from tests.conftest import Finish
 
 from .receiver import receiving

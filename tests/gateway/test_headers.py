@@ -17,8 +17,8 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 
 from producer.errors import ConnectionFailed
 from producer.gateway.app import create_app
-from producer.gateway.headers import DEFAULTS
 from producer.gateway.logs import JsonLines
+from producer.gateway.middleware import DEFAULTS
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Reached, Serve, Start

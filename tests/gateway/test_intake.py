@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from producer.gateway.intake import Intake
 from producer.gateway.problems import Problem
+from producer.gateway.request_body import Intake
 
 
 async def chunks(*sizes: int) -> AsyncIterator[bytes]:

@@ -15,9 +15,9 @@ import redis
 
 from producer import Client
 from producer.contract import Queue
-from producer.ids import new_id
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.ids import new_id
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
 from .conftest import Start

@@ -11,11 +11,11 @@ import httpx
 import pytest
 import redis
 
-from producer.api_keys import ApiKeys, id_of
-from producer.gateway.calls import Calls
-from producer.gateway.keyring import UNKNOWN_KEYS, Keyring
+from producer.aio.thread_pools import Threads
+from producer.gateway.api_keys import ApiKeys, id_of
+from producer.gateway.key_cache import UNKNOWN_KEYS, Keyring
 from producer.gateway.problems import Problem
-from producer.threads import Threads
+from producer.gateway.redis_calls import Calls
 
 from .conftest import Reached, Start
 from .samples import bearer

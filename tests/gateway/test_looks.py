@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from producer import ConnectionFailed
-from producer.gateway.looks import Looks
+from producer.gateway.broadcast import Looks
 
 
 def test_looks_of_one_moment_are_one_and_none_is_too_old() -> None:

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from producer.aio import AsyncJob
+from producer.aio.client import AsyncJob
 from producer.contract import Task
-from producer.gateway.notes import Noted, Notes
+from producer.gateway.metadata import Noted, Notes
 
 
 class FakeJob:

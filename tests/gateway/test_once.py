@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from producer.aio.batching import Once
 from producer.errors import ConnectionFailed
-from producer.gateway.once import Once
 
 
 def test_what_many_want_at_one_moment_is_made_once() -> None:

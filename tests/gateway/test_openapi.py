@@ -22,8 +22,8 @@ from demo.stack import ROOT
 from producer.gateway.app import create_app
 from producer.gateway.problems import STATUS
 from producer.gateway.settings import GatewaySettings
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
 from .conftest import Reached, Start

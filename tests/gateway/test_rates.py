@@ -12,13 +12,13 @@ import pytest
 import redis
 
 from demo.stack import free_port, running_redis
-from producer.api_keys import ApiKeys
-from producer.connection import connect
+from producer.aio.thread_pools import Threads
+from producer.connection.connect import connect
 from producer.errors import ConnectionFailed
-from producer.gateway.calls import Calls
-from producer.gateway.rates import Allowance, Rates
-from producer.keys import Keys
-from producer.threads import Threads
+from producer.gateway.api_keys import ApiKeys
+from producer.gateway.rate_limit import Allowance, Rates
+from producer.gateway.redis_calls import Calls
+from producer.ledger.keys import Keys
 from tests.redis_servers import running_sentinels
 from tests.tls import running_tls
 

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from demo.stack import free_port
-from producer.gateway.receivers import Verdict, read
-from producer.guard import Guard
+from producer.net.address_policy import Guard
+from producer.webhooks.receiver import Verdict, read
 
 from .receiver import Answering, receiving, saying, silence
 from .sending import (

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from producer import InvalidInput, blobs
-from producer.gateway.references import resolve, resolve_item
+from producer import InvalidInput
+from producer.gateway.image_refs import resolve, resolve_item
+from producer.ledger import blobs
 
 SHA = "0a" * 32
 LIMIT = 1000

@@ -13,7 +13,7 @@ from producer import Client
 from producer import batch as batches
 from producer.contract import Task
 from producer.gateway.app import create_app
-from producer.gateway.notes import Noted
+from producer.gateway.metadata import Noted
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Serve, _Kept

@@ -17,11 +17,11 @@ import redis
 
 from demo.stack import ROOT
 from producer import Client
-from producer.gateway.receivers import Receivers
-from producer.gateway.sender import Sender
-from producer.keys import Keys
-from producer.ledger import Ledger
-from producer.rows import Announcement
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
+from producer.ledger.records import Announcement
+from producer.webhooks.receiver import Receivers
+from producer.webhooks.sender import Sender
 from tests.conftest import Finish
 from tests.redis_servers import wait_until
 

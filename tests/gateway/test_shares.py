@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.gateway.shares import HELD, HELD_EACH_HOST, HELD_EACH_NAME, Shares
+from producer.webhooks.quotas import HELD, HELD_EACH_HOST, HELD_EACH_NAME, Shares
 
 
 def test_a_host_and_a_name_have_a_share_of_what_is_held() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from producer.errors import ConnectionFailed
-from producer.gateway.stopping import is_set_within, unless
+from producer.gateway.shutdown import is_set_within, unless
 
 
 def test_what_comes_before_the_event_is_given() -> None:

@@ -18,11 +18,10 @@ import pytest
 import redis
 
 from producer import Client
-from producer.gateway.intake import patient
 from producer.gateway.problems import Problem
-from producer.gateway.slots import UPLOADS_EACH, UploadSlots
-from producer.gateway.uploads import PIECE_BYTES, inflated
-from producer.keys import Keys
+from producer.gateway.request_body import patient
+from producer.gateway.uploads import PIECE_BYTES, UPLOADS_EACH, UploadSlots, inflated
+from producer.ledger.keys import Keys
 from tests.conftest import Finish
 
 from .conftest import Reached, Start

@@ -13,10 +13,10 @@ import pytest
 import redis
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from producer.api_keys import ApiKeys
-from producer.gateway.webhooks import message, message_id
-from producer.keys import Keys
-from producer.rows import Announcement
+from producer.gateway.api_keys import ApiKeys
+from producer.ledger.keys import Keys
+from producer.ledger.records import Announcement
+from producer.webhooks.payload import message, message_id
 from tests.conftest import Finish
 
 from .conftest import Start

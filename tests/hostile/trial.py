@@ -20,10 +20,10 @@ from PIL import Image
 
 from tests.hostile.corpus import corpus
 from tests.hostile.specimen import ANSWERED
-from worker.headers import read_header
-from worker.images import Decoder, _needed_bytes
-from worker.pillow import open_image
-from worker.refused import Refused
+from worker.errors import Refused
+from worker.images.decoder import Decoder, _needed_bytes
+from worker.images.inspection import read_header
+from worker.images.pillow import open_image
 
 #: As by default.
 MAX_PIXELS: Final = 64_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from producer.page import disk
+from producer.page import upload_quota
 
 
 def a_file(path: Path, size: int, age_s: float = 0.0) -> Path:
@@ -24,17 +24,17 @@ def a_file(path: Path, size: int, age_s: float = 0.0) -> Path:
 
 def test_what_was_forgotten_goes_and_the_rest_is_counted(tmp_path: Path) -> None:
     fresh = a_file(tmp_path / "a" / "fresh.png", 100)
-    old = a_file(tmp_path / "b" / "old.png", 1000, disk.FORGOTTEN_S + 60)
-    assert disk.tidy(str(tmp_path)) == 100
+    old = a_file(tmp_path / "b" / "old.png", 1000, upload_quota.FORGOTTEN_S + 60)
+    assert upload_quota.tidy(str(tmp_path)) == 100
     assert fresh.exists()
     assert not old.exists()
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> disk.Room:
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> upload_quota.Room:
     """For a thousand bytes, of which one name may have 250."""
-    monkeypatch.setattr(disk, "MAX_HELD_BYTES", 1000)
-    return disk.Room(str(tmp_path), 3600)
+    monkeypatch.setattr(upload_quota, "MAX_HELD_BYTES", 1000)
+    return upload_quota.Room(str(tmp_path), 3600)
 
 
 async def nothing() -> Message:
@@ -42,7 +42,7 @@ async def nothing() -> Message:
     raise AssertionError
 
 
-async def upload(room: disk.Room, name: str, size: int) -> None:
+async def upload(room: upload_quota.Room, name: str, size: int) -> None:
     """One that comes whole."""
 
     async def receive() -> Message:
@@ -52,26 +52,26 @@ async def upload(room: disk.Room, name: str, size: int) -> None:
         await counted()
 
 
-def test_an_upload_must_fit(tmp_path: Path, room: disk.Room) -> None:
+def test_an_upload_must_fit(tmp_path: Path, room: upload_quota.Room) -> None:
     async def run() -> None:
         a_file(tmp_path / "a" / "a.png", 800)
         async with room.held("acme", 200, nothing):
             pass
-        with pytest.raises(disk.NoRoom, match="no room"):
+        with pytest.raises(upload_quota.NoRoom, match="no room"):
             async with room.held("acme", 201, nothing):
                 pass
-        with pytest.raises(disk.NoRoom, match="fewer files"):
-            async with room.held("acme", disk.MAX_UPLOAD_BYTES + 1, nothing):
+        with pytest.raises(upload_quota.NoRoom, match="fewer files"):
+            async with room.held("acme", upload_quota.MAX_UPLOAD_BYTES + 1, nothing):
                 pass
 
     asyncio.run(run())
 
 
-def test_what_is_on_its_way_has_its_room(tmp_path: Path, room: disk.Room) -> None:
+def test_what_is_on_its_way_has_its_room(tmp_path: Path, room: upload_quota.Room) -> None:
     async def run() -> None:
         a_file(tmp_path / "a" / "a.png", 600)
         async with room.held("acme", 200, nothing):
-            with pytest.raises(disk.NoRoom, match="no room"):
+            with pytest.raises(upload_quota.NoRoom, match="no room"):
                 async with room.held("other", 201, nothing):
                     pass
             async with room.held("other", 200, nothing):
@@ -80,11 +80,11 @@ def test_what_is_on_its_way_has_its_room(tmp_path: Path, room: disk.Room) -> Non
     asyncio.run(run())
 
 
-def test_one_name_has_a_quarter_of_it(room: disk.Room) -> None:
+def test_one_name_has_a_quarter_of_it(room: upload_quota.Room) -> None:
     async def run() -> None:
         await upload(room, "acme", 200)
         async with room.held("acme", 50, nothing):
-            with pytest.raises(disk.NoRoom, match="your pictures"):
+            with pytest.raises(upload_quota.NoRoom, match="your pictures"):
                 async with room.held("acme", 1, nothing):
                     pass
             await upload(room, "other", 250)

@@ -15,10 +15,10 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from producer import Client
-from producer.page.disk import Room
-from producer.page.gate import MAX_BODY_BYTES, Gate
-from producer.page.places import Places
+from producer.page.access import MAX_BODY_BYTES, Gate
+from producer.page.pending import Places
 from producer.page.sessions import Sessions
+from producer.page.upload_quota import Room
 from tests.page.visitor import IMAGES, Served
 
 META = {"_type": "gradio.FileData"}

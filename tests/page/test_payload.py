@@ -11,9 +11,9 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from producer.page import payload
-from producer.page.holdings import Holdings
-from producer.page.payload import Forbidden, TooSlow, body_of, checked
+from producer.page import request_filter
+from producer.page.ownership import Holdings
+from producer.page.request_filter import Forbidden, TooSlow, body_of, checked
 
 OWN = "/files/ab/own.png"
 META = {"_type": "gradio.FileData"}
@@ -108,6 +108,6 @@ def coming(*parts: bytes, ends: bool) -> Request:
 def test_a_body_is_read_up_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(body_of(coming(b"ab", b"cd", ends=True), 4)) == b"abcd"
     assert asyncio.run(body_of(coming(b"ab", b"cde", ends=True), 4)) is None
-    monkeypatch.setattr(payload, "BODY_S", 0.05)
+    monkeypatch.setattr(request_filter, "BODY_S", 0.05)
     with pytest.raises(TooSlow, match="did not come within"):
         asyncio.run(body_of(coming(b"ab", ends=False), 4))

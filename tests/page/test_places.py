@@ -11,9 +11,9 @@ import pytest
 
 from producer import Client, State
 from producer.contract import Task
-from producer.page import places as places_module
-from producer.page.gate import MAX_WAITING
-from producer.page.places import Places
+from producer.page import pending as places_module
+from producer.page.access import MAX_WAITING
+from producer.page.pending import Places
 from tests.page.visitor import Served
 
 URL = "https://example.com/a.png"

@@ -13,9 +13,9 @@ import pytest
 from producer import AsyncClient, State
 from producer.contract import Task
 from producer.page import views
+from producer.page.ask import NO_DIALOGUE, Questions
 from producer.page.options import FIELDS
-from producer.page.places import Places
-from producer.page.questions import NO_DIALOGUE, Questions
+from producer.page.pending import Places
 
 URL = "https://example.com/a.png"
 OPTIONS = [value for _, value, _ in FIELDS.values()]

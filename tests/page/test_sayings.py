@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 from producer.errors import ConnectionFailed, InvalidInput, JobFailed, QueueFull
-from producer.page.sayings import problem, sentence, shown_as_error
+from producer.page.messages import problem, sentence, shown_as_error
 
 SECRET = "redis://:hunter2@10.0.0.1/0"
 

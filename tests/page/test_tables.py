@@ -12,7 +12,7 @@ import pytest
 
 from producer.contract import ErrorCode, ItemError
 from producer.job import Result
-from producer.page import tables
+from producer.page import export
 
 
 def a_result(text: str | None = None, *, name: str = "a.png", error: str = "") -> Result:
@@ -26,7 +26,7 @@ def as_csv(results: Sequence[Result]) -> list[list[str]]:
             yield result
 
     async def whole() -> str:
-        return "".join([line async for line in tables.table(stream())])
+        return "".join([line async for line in export.table(stream())])
 
     return list(csv.reader(io.StringIO(asyncio.run(whole()), newline="")))
 
@@ -55,6 +55,6 @@ def test_no_cell_of_csv_is_a_formula(cell: str) -> None:
 
 
 def test_jsonl_is_the_results_file_of_the_cli() -> None:
-    line = tables.jsonl_line(a_result("=größer"))
+    line = export.jsonl_line(a_result("=größer"))
     assert line.endswith("\n")
     assert json.loads(line) == {"custom_id": "a.png", "status": "ok", "text": "=größer"}

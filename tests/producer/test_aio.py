@@ -34,7 +34,7 @@ from producer import (
     WaitTimeout,
     contract,
 )
-from producer.ledger import Ledger
+from producer.ledger.ledger import Ledger
 
 URL = "https://images.example.com/cat.jpg"
 STRANGER = "01890000-0000-7000-8000-0000000000zz"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from producer.api_keys import SECRET_OVERLAP_S, ApiKeys, id_of
 from producer.errors import InvalidInput
-from producer.keys import Keys
+from producer.gateway.api_keys import SECRET_OVERLAP_S, ApiKeys, id_of
+from producer.ledger.keys import Keys
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from producer import (
     contract,
 )
 from producer.batch import Page
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 
 KEYS = Keys()
 Finish = Callable[[str, list[dict[str, Any]]], None]

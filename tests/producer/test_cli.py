@@ -20,11 +20,11 @@ import redis
 
 from demo.stack import ROOT, free_port
 from producer import Client, contract
-from producer.cli.entry import blipline, run
-from producer.cli.exits import Exit, report
+from producer.cli.app import blipline, run
+from producer.cli.exit_codes import Exit, report
 from producer.contract import Item, Options, Task
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 
 URL = "https://images.example.com/cat.jpg"
 PROGRAM = [sys.executable, "-m", "producer.cli"]

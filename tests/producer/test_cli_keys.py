@@ -7,8 +7,8 @@ import json
 import pytest
 import redis
 
-from producer.api_keys import ApiKeys, id_of
-from producer.cli.entry import run
+from producer.cli.app import run
+from producer.gateway.api_keys import ApiKeys, id_of
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,8 @@ from producer import (
     contract,
 )
 from producer.contract import Item
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 
 KEYS = Keys()
 URL = "https://images.example.com/cat.jpg"

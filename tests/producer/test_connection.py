@@ -13,8 +13,8 @@ import redis
 
 from demo.stack import free_port, running_redis
 from producer import Client, ConnectionFailed, InvalidInput
-from producer.address import Address, without_password
-from producer.connection import connect, reaching
+from producer.connection.connect import connect, reaching
+from producer.connection.url import Address, without_password
 from producer.settings import ClientSettings
 from tests.redis_servers import running_sentinels, wait_until
 

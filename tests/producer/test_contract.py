@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from producer import contract
 from producer.contract import ErrorCode, Item, Options, Task
-from producer.ids import chunk_id, parse_chunk_id
-from producer.wrong import MAX_PROBLEMS, MAX_TOLD, describe
+from producer.ledger.ids import chunk_id, parse_chunk_id
+from producer.validation import MAX_PROBLEMS, MAX_TOLD, describe
 
 
 @pytest.mark.parametrize("name", ["vqa", "blipline.vqa"])

@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from producer import Client, ClientSettings, DeadLetter, JobUnknown, State, contract
-from producer.cli.entry import run
-from producer.cli.exits import Exit
-from producer.dead import PAGE_LETTERS
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.cli.app import run
+from producer.cli.exit_codes import Exit
+from producer.dead_letters import PAGE_LETTERS
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 
 Finish = Callable[[str, list[dict[str, Any]]], None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.guard import AddressBlocked, Guard, entries, is_public
+from producer.net.address_policy import AddressBlocked, Guard, entries, is_public
 
 
 @pytest.mark.parametrize(

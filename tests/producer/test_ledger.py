@@ -26,9 +26,9 @@ from producer import (
     contract,
 )
 from producer.contract import Task
-from producer.keys import Keys
-from producer.ledger import Ledger
-from producer.message import event_channel, sent_event, task_message
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
+from producer.ledger.message import event_channel, sent_event, task_message
 
 KEYS = Keys()
 #: Seconds; a test that lets a lease run out has one of no length.
@@ -229,7 +229,7 @@ def test_a_queue_takes_no_more_than_it_is_bound_to(
 def test_a_job_that_no_replica_has_does_not_count_as_submitted(
     redis_url: str, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.ledger.REPLICAS_WAIT_MS", 50)
+    monkeypatch.setattr("producer.ledger.ledger.REPLICAS_WAIT_MS", 50)
     url = "https://x/1.jpg"
     with Client(settings=ClientSettings(redis_url=redis_url, replicas=1)) as client:
         with pytest.raises(ConnectionFailed, match="0 of 1 replicas have it"):
@@ -240,7 +240,7 @@ def test_a_job_that_no_replica_has_does_not_count_as_submitted(
             while connection.info("replication").get("slave0", {}).get("state") != "online":
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            monkeypatch.setattr("producer.ledger.REPLICAS_WAIT_MS", 20_000)
+            monkeypatch.setattr("producer.ledger.ledger.REPLICAS_WAIT_MS", 20_000)
             assert client.caption(url).status() == "queued"
 
 
@@ -266,7 +266,7 @@ def test_a_server_that_does_not_hold_the_script_is_given_it(
 def test_a_server_that_lost_the_script_still_says_what_replicas_have(
     redis_url: str, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("producer.ledger.REPLICAS_WAIT_MS", 50)
+    monkeypatch.setattr("producer.ledger.ledger.REPLICAS_WAIT_MS", 50)
     with Client(settings=ClientSettings(redis_url=redis_url, replicas=1)) as client:
         connection.script_flush()
         with pytest.raises(ConnectionFailed, match="0 of 1 replicas have it"):
@@ -544,7 +544,7 @@ def test_a_consumer_that_lives_takes_back_what_was_given_up_in_an_outage(
 
 
 def test_the_script_and_the_contract_say_the_same() -> None:
-    script = resources.files("producer").joinpath("ledger.lua").read_text()
+    script = resources.files("producer.ledger").joinpath("ledger.lua").read_text()
     assert f"local UPLOAD_TTL_S = {contract.UPLOAD_TTL_S}\n" in script
 
 

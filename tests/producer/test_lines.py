@@ -7,7 +7,7 @@ from itertools import count, islice
 
 import pytest
 
-from producer.lines import MAX_LINE_BYTES, TooManyLines, read_items, read_questions
+from producer.jsonl import MAX_LINE_BYTES, TooManyLines, read_items, read_questions
 
 
 def test_a_bad_line_gets_its_own_error_and_harms_no_neighbour() -> None:

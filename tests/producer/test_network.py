@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.network import host_of
+from producer.net.http_client import host_of
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.recent import Recent
+from producer.gateway.lru import Recent
 
 
 def test_what_is_remembered_is_bounded() -> None:

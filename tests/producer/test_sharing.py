@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from producer import Client
-from producer.ledger import Ledger
+from producer.ledger.ledger import Ledger
 
 Finish = Callable[[str, list[dict[str, Any]]], None]
 

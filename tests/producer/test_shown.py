@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.shown import SHOWN_CHARS, shown
+from producer.net.redact import SHOWN_CHARS, shown
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import redis
 
 from producer import Client, IdTaken, InvalidInput, JobUnknown, State
 from producer.contract import Queue
-from producer.keys import Keys
-from producer.ledger import Ledger
-from producer.rows import Announcement
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
+from producer.ledger.records import Announcement
 
 URL = "https://images.example.com/cat.jpg"
 HOOK = "https://backend.example.com/hook"

@@ -20,12 +20,12 @@ from producer import (
     QueueFull,
     State,
 )
-from producer.attendant import Attendant
+from producer.aio.batching import Attendant
+from producer.aio.submit_batcher import PAGE_JOBS, holds_up_nobody
 from producer.contract import Queue
-from producer.halves import by_halves
-from producer.keys import Keys
-from producer.publish import Publisher
-from producer.together import PAGE_JOBS, holds_up_nobody
+from producer.ledger.isolation import by_halves
+from producer.ledger.keys import Keys
+from producer.ledger.publisher import Publisher
 
 URL = "https://images.example.com/cat.jpg"
 

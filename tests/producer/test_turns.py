@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, wait
 
 import pytest
 
-from producer.turns import Turns
+from producer.net.host_limiter import Turns
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from producer import Client, State
+from producer.aio.poller import Watcher
 from producer.job import Job, Look
-from producer.watcher import Watcher
 
 
 @pytest.mark.timeout(20)

@@ -13,7 +13,7 @@ from tests.hostile.corpus import corpus
 from tests.hostile.host import PATHS, running_host
 from tests.hostile.specimen import ANSWERED, encoded
 from tests.system.test_bad_input import scene_picture
-from worker.room import ROOM_BYTES
+from worker.images.memory_budget import ROOM_BYTES
 
 #: The largest file of the corpus has less.
 MAX_IMAGE_BYTES = 8 << 20

@@ -18,9 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from worker.engine.process import EngineServer
 from worker.engine.protocol import EngineInfo, ModelInfo
 from worker.engine.request import Answer, Request
+from worker.engine.server import EngineServer
 from worker.engine.watchdog import Watchdog
 
 

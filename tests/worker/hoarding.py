@@ -13,10 +13,10 @@ from pathlib import Path
 
 import redis
 
-import worker.pillow  # noqa: F401 - as in a consumer, what is free goes back at once
-from producer.guard import Guard
-from worker.fetch import Fetcher
-from worker.refused import Refused
+import worker.images.pillow  # noqa: F401 - as in a consumer, what is free goes back at once
+from producer.net.address_policy import Guard
+from worker.errors import Refused
+from worker.images.fetcher import Fetcher
 
 
 def main() -> None:

@@ -18,19 +18,20 @@ import pytest
 import redis
 from PIL import Image
 
-from producer import Client, blobs, contract
+from producer import Client, contract
 from producer.contract import Task
-from producer.guard import Guard
-from producer.keys import Keys
-from producer.ledger import Ledger
-from producer.rows import Begun
-from worker.answering import Answerer, NullAnswerer
-from worker.answers import AnswerCache
-from worker.chunks import ChunkRunner
+from producer.ledger import blobs
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
+from producer.ledger.records import Begun
+from producer.net.address_policy import Guard
+from worker.consumer.chunks import ChunkRunner
+from worker.consumer.maintenance import Upkeep
+from worker.consumer.pipeline import Answerer, NullAnswerer
+from worker.consumer.result_cache import AnswerCache
 from worker.engine.client import EngineClient
-from worker.fetch import Fetcher
-from worker.pictures import Pictures
-from worker.upkeep import Upkeep
+from worker.images.fetcher import Fetcher
+from worker.images.loader import Pictures
 
 ECHO = Path(__file__).with_name("echo_engine.py")
 KEYS = Keys()

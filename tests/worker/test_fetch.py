@@ -16,14 +16,14 @@ import pytest
 import redis
 
 from producer.contract import ErrorCode
-from producer.guard import Guard
-from producer.keys import Keys
-from producer.network import retry_after_s
+from producer.ledger.keys import Keys
+from producer.net.address_policy import Guard
+from producer.net.http_client import retry_after_s
 from tests.serving import serving
-from worker.blobs import BLOB_PAGE
-from worker.fetch import FETCH_THREADS, Fetched, Fetcher
-from worker.hosts import MAX_TRIES
-from worker.refused import Refused
+from worker.errors import Refused
+from worker.images.blobs import BLOB_PAGE
+from worker.images.fetcher import FETCH_THREADS, Fetched, Fetcher
+from worker.images.http import MAX_TRIES
 
 NO_PREFIX = Keys()
 LOOPBACK = Guard(allow=["127.0.0.0/8", "::1"])

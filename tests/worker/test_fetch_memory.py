@@ -20,11 +20,11 @@ import redis
 
 from demo.stack import ROOT
 from producer.contract import ErrorCode
-from producer.guard import Guard
-from producer.keys import Keys
+from producer.ledger.keys import Keys
+from producer.net.address_policy import Guard
 from tests.serving import serving
-from worker.fetch import Fetcher
-from worker.refused import Refused
+from worker.errors import Refused
+from worker.images.fetcher import Fetcher
 
 MB = 1 << 20
 #: What a process grows by beside its images: threads, connections, Python's own.

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from producer.contract import ErrorCode
-from worker.files import Files
-from worker.held import EncodedRoom
-from worker.refused import Refused
+from worker.errors import Refused
+from worker.images.files import Files
+from worker.images.image_budget import EncodedRoom
 
 BLOCKED = ErrorCode.IMAGE_BLOCKED
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE

@@ -15,7 +15,7 @@ from PIL import Image
 from demo.stack import ROOT
 from tests.hostile.corpus import corpus
 from tests.hostile.specimen import encoded
-from worker.room import ROOM_BYTES
+from worker.images.memory_budget import ROOM_BYTES
 
 #: Seconds for all of it; far more than it takes: a file that never ends is what is looked for.
 TOO_LONG_S = 90

@@ -19,10 +19,10 @@ import pytest
 import redis
 
 from producer.contract import ErrorCode
-from producer.guard import Guard
+from producer.net.address_policy import Guard
 from tests.serving import serving
-from worker.fetch import FETCH_THREADS, PER_HOST, Fetched, Fetcher
-from worker.refused import Refused
+from worker.errors import Refused
+from worker.images.fetcher import FETCH_THREADS, PER_HOST, Fetched, Fetcher
 
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE
 TOO_LARGE = ErrorCode.IMAGE_TOO_LARGE

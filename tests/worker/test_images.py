@@ -12,8 +12,8 @@ from transformers import BlipImageProcessorPil
 
 from producer.contract import ErrorCode
 from tests.hostile.specimen import tiff
-from worker.images import Decoder
-from worker.refused import Refused
+from worker.errors import Refused
+from worker.images.decoder import Decoder
 
 SIZE = 32
 DECODER = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=4_000_000)
@@ -106,7 +106,7 @@ def test_a_large_image_is_converted_in_strips_with_the_same_result(
         for one in files
     ]
     whole = [pixels(data).copy() for data in encodings]
-    monkeypatch.setattr("worker.images.STRIP_PIXELS", 700)
+    monkeypatch.setattr("worker.images.decoder.STRIP_PIXELS", 700)
     for data, expected in zip(encodings, whole, strict=True):
         np.testing.assert_array_equal(pixels(data), expected)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from producer.contract import ErrorCode, Task
-from worker.items import check_item, read_terms
-from worker.refused import Refused
+from worker.consumer.validation import check_item, read_terms
+from worker.errors import Refused
 
 IMAGE = "https://x/y.png"
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from worker.engine import metrics
-from worker.engine.figures import Figures
+from worker.engine.stats import Figures
 
 
 def free_port() -> int:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from worker.room import MAX_PASSES, Room
+from worker.images.memory_budget import MAX_PASSES, Room
 
 WAIT_S = 30
 

@@ -19,11 +19,11 @@ import pytest
 import redis
 
 from producer.contract import ErrorCode
-from producer.guard import Guard
+from producer.net.address_policy import Guard
 from tests.serving import serving
 from tests.worker.canary import BODY, Canary, running_canary
-from worker.fetch import Fetched, Fetcher
-from worker.refused import Refused
+from worker.errors import Refused
+from worker.images.fetcher import Fetched, Fetcher
 
 BLOCKED = ErrorCode.IMAGE_BLOCKED
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE

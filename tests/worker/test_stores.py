@@ -16,10 +16,10 @@ import redis
 from config.stores import PACKAGES, beginning, is_store
 from demo.stack import free_port
 from producer.contract import ErrorCode
-from producer.guard import Guard
-from worker.fetch import Fetched, Fetcher
-from worker.refused import Refused
-from worker.stores import PIECE_BYTES
+from producer.net.address_policy import Guard
+from worker.errors import Refused
+from worker.images.fetcher import Fetched, Fetcher
+from worker.images.stores import PIECE_BYTES
 
 BLOCKED = ErrorCode.IMAGE_BLOCKED
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE

@@ -5,8 +5,8 @@ What is left is the queue, which can so be measured for more consumers than ther
 
 from __future__ import annotations
 
-from worker.engine.figures import Figures
 from worker.engine.request import Answer, Request
+from worker.engine.stats import Figures
 
 
 class NullEngine:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from worker.engine.halving import Failure
+from worker.engine.model import Prompt
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
-from worker.models import Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models import VQA_TEMPLATE, Prompt
 from worker.models.dialogue import ask, with_history
-from worker.models.opened import Opened, Parts
 from worker.models.opt import OptLanguage
 from worker.models.qformer import QFormer
+from worker.models.registry import VQA_TEMPLATE
 from worker.models.t5 import T5Language
+from worker.models.vision_model import Opened, Parts
 
 
 class Language(Protocol):

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 from transformers import Blip2ForImageTextRetrieval
 
-from worker.models.opened import Opened, Parts
-from worker.models.texts import Texts
+from worker.models.text_inputs import Texts
+from worker.models.vision_model import Opened, Parts
 
 
 class Blip2Retrieval(Opened):

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import BlipForImageTextRetrieval
 
-from worker.models.opened import Opened, Parts
-from worker.models.texts import Texts
+from worker.models.text_inputs import Texts
+from worker.models.vision_model import Opened, Parts
 
 
 class BlipRetrieval(Opened):

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import BlipForQuestionAnswering
 
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models import Prompt
 from worker.models.blip_text import BlipTextDecoder
-from worker.models.opened import Opened, Parts
-from worker.models.texts import Texts
+from worker.models.text_inputs import Texts
+from worker.models.vision_model import Opened, Parts
 
 
 class BlipVqa(Opened):

@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 from transformers import InstructBlipForConditionalGeneration
 
+from worker.engine.errors import PromptTooLong
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models import VQA_TEMPLATE, Prompt, PromptTooLong
 from worker.models.blip2 import Blip2
 from worker.models.checkpoint import fingerprint, read_weights
-from worker.models.opened import Opened, Parts, read_tokenizer
 from worker.models.pixels import read_processor
-from worker.models.texts import Texts
+from worker.models.registry import VQA_TEMPLATE
+from worker.models.text_inputs import Texts
+from worker.models.vision_model import Opened, Parts, read_tokenizer
 
 #: What is asked for a caption without a prompt: the instruction of the authors' own COCO and NoCaps
 #: runs (LAVIS, lavis/projects/instructblip/caption_coco_flant5xl_eval_test.yaml).

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.models.attention import attend, split_heads
-from worker.models.dense import Dense, is_exact_gelu, suits
+from worker.models.onednn import Dense, is_exact_gelu, suits
 
 #: Images that go through all layers together. Fewer pay more for each call; of more, a layer's
 #: states leave the cache, and the C library gives their memory back and fetches it again.
