@@ -20,9 +20,9 @@ from producer.gateway.api_keys import ApiKeys
 from producer.gateway.server import Server, address_of, listen
 from producer.gateway.settings import GatewaySettings
 from producer.ledger.keys import Keys
+from tests.webhooks.sending import end_job, ledger, outcomes, start_sender
 
 from .samples import bearer
-from .sending import end_job, ledger, outcomes, start_sender
 
 #: Fixtures of the tests about webhooks.
 __all__ = ["end_job", "ledger", "outcomes", "start_sender"]

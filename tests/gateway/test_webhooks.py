@@ -18,16 +18,16 @@ from producer.ledger.keys import Keys
 from producer.ledger.records import Announcement
 from producer.webhooks.payload import message, message_id
 from tests.conftest import Finish
-
-from .conftest import Start
-from .receiver import receiving, silence
-from .samples import URL
-from .sending import (
+from tests.webhooks.receiver import receiving, silence
+from tests.webhooks.sending import (
     OLD_SECRET,
     SECRET,
     wait_until_over,
     wait_until_told,
 )
+
+from .conftest import Start
+from .samples import URL
 
 END: Final = Announcement("job", "acme.job.x", "https://h.example/hook", 1, 0, "")
 

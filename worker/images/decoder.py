@@ -100,7 +100,7 @@ class Decoder:
 
 
 def _needed_bytes(image: ImageFile, header: Header) -> int:
-    """What decoding takes at its peak; measured in tests/worker/test_hostile_images.py."""
+    """What decoding takes at its peak; measured in tests/images/test_hostile_images.py."""
     stored = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}.get(image.mode, 4)
     # As it is stored, and once more as RGB or turned.
     each = stored + 4

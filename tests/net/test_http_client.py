@@ -1,4 +1,4 @@
-"""HTTP to hosts that somebody else named; the rest of it is in tests/worker/test_fetch.py."""
+"""HTTP to hosts that somebody else named; the rest of it is in tests/images/test_fetcher.py."""
 
 from __future__ import annotations
 

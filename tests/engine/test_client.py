@@ -18,7 +18,7 @@ from worker.engine.client import MAX_DEATHS, EngineClient
 from worker.engine.protocol import private_dir, socket_path
 from worker.engine.request import Request
 
-ECHO = Path(__file__).with_name("echo_engine.py")
+ECHO = Path(__file__).parents[1] / "echo_engine.py"
 
 
 @pytest.fixture

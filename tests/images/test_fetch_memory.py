@@ -80,7 +80,7 @@ def hoarded(redis_url: str, chunks: list[list[str]], room_bytes: int) -> dict[st
         "max_bytes": 64 * MB,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.worker.hoarding"],
+        [sys.executable, "-m", "tests.images.hoarding"],
         input=json.dumps(asked),
         cwd=ROOT,
         capture_output=True,

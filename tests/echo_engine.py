@@ -1,6 +1,6 @@
 """An engine process with the real socket around a loop that only echoes.
 
-    python tests/worker/echo_engine.py SOCKET [--hold | --mortal | --hangs | --writes]
+    python tests/echo_engine.py SOCKET [--hold | --mortal | --hangs | --writes]
 
 It answers each row with its text; with --hold it keeps rows until they are cancelled, with --mortal
 the row `deadly` kills it, with --hangs no step ends, with --writes it has no model that compares.
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from worker.engine.protocol import EngineInfo, ModelInfo
 from worker.engine.request import Answer, Request

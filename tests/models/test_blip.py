@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BlipForConditionalGeneration, BlipForQuestionAnswering
 
-from tests.engine.blip_checkpoints import (
+from tests.models.blip_checkpoints import (
     IMAGE_SIZE,
     POSITIONS,
     Reference,
@@ -18,7 +18,7 @@ from tests.engine.blip_checkpoints import (
     save_caption,
     save_vqa,
 )
-from tests.engine.ties import assert_equal_but_for_ties
+from tests.models.ties import assert_equal_but_for_ties
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt

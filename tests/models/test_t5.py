@@ -24,8 +24,8 @@ from transformers import (
     InstructBlipProcessor,
 )
 
-from tests.engine import test_parity as parity
-from tests.engine.t5_checkpoints import (
+from tests.models import test_parity as parity
+from tests.models.t5_checkpoints import (
     QUERIES,
     QUESTION_POSITIONS,
     READ_TOKENS,
@@ -33,9 +33,9 @@ from tests.engine.t5_checkpoints import (
     save_blip2,
     save_instructblip,
 )
-from tests.engine.test_blip import some_beams
-from tests.engine.test_parity import picture, serve
-from tests.engine.ties import assert_equal_but_for_ties
+from tests.models.test_blip import some_beams
+from tests.models.test_parity import picture, serve
+from tests.models.ties import assert_equal_but_for_ties
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt

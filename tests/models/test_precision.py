@@ -14,7 +14,7 @@ from transformers import Blip2ForConditionalGeneration
 
 from config.settings import DEMO_MODEL
 from demo.evaluate import held_out
-from tests.engine.tiny_networks import FAMILIES, OPT, T5, blip2
+from tests.models.tiny_networks import FAMILIES, OPT, T5, blip2
 from worker.engine.engine import Engine
 from worker.engine.errors import LoadError
 from worker.engine.model import as_generator

@@ -14,16 +14,16 @@ from producer.contract import Task
 from producer.gateway.metadata import Noted
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
-
-from .receiver import receiving
-from .samples import URL
-from .sending import (
+from tests.webhooks.receiver import receiving
+from tests.webhooks.sending import (
     SECRET,
     EndJob,
     StartSender,
     told,
     wait_until_over,
 )
+
+from .samples import URL
 
 
 @pytest.mark.parametrize(

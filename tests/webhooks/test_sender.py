@@ -23,10 +23,10 @@ from producer.ledger.records import Announcement
 from producer.webhooks.receiver import Receivers
 from producer.webhooks.sender import Sender
 from tests.conftest import Finish
+from tests.gateway.samples import URL
 from tests.redis_servers import wait_until
 
 from .receiver import receiving, saying, silence
-from .samples import URL
 from .sending import (
     LOOPBACK,
     OLD_SECRET,

@@ -21,9 +21,8 @@ from producer.net.address_policy import Guard
 from producer.webhooks.receiver import Receivers
 from producer.webhooks.sender import Sender
 from tests.conftest import Finish
+from tests.gateway.samples import URL
 from tests.redis_servers import wait_until
-
-from .samples import URL
 
 SECRET: Final = "whsec_" + base64.b64encode(b"a secret of 32 bytes, no less..!").decode()
 OLD_SECRET: Final = "whsec_" + base64.b64encode(b"the one that it has replaced...!").decode()

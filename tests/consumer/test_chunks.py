@@ -33,7 +33,7 @@ from worker.engine.client import EngineClient
 from worker.images.fetcher import Fetcher
 from worker.images.loader import Pictures
 
-ECHO = Path(__file__).with_name("echo_engine.py")
+ECHO = Path(__file__).parents[1] / "echo_engine.py"
 KEYS = Keys()
 Start = Callable[..., AbstractContextManager[ChunkRunner]]
 

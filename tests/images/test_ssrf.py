@@ -20,8 +20,8 @@ import redis
 
 from producer.contract import ErrorCode
 from producer.net.address_policy import Guard
+from tests.images.canary import BODY, Canary, running_canary
 from tests.serving import serving
-from tests.worker.canary import BODY, Canary, running_canary
 from worker.errors import Refused
 from worker.images.fetcher import Fetched, Fetcher
 

@@ -19,7 +19,7 @@ from transformers import (
     BlipImageProcessorPil,
 )
 
-from tests.engine.ties import assert_equal_but_for_ties
+from tests.models.ties import assert_equal_but_for_ties
 from worker.engine.engine import Engine
 from worker.engine.model import Generator
 from worker.engine.request import Answer, GenerationOptions, Request
