@@ -32,7 +32,7 @@ from demo.stack import (
 from demo.tour import QUESTIONS, Check, Tour, pictures, said, take
 from producer import BliplineError, Client
 from producer.cli.progress import bar
-from producer.connection.connect import connect, reaching
+from producer.connection.connect import connect, redis_errors
 from producer.gateway.api_keys import ApiKeys, id_of
 from producer.ledger.keys import Keys
 
@@ -111,7 +111,7 @@ def up() -> int:
 @contextmanager
 def _api_key(redis_url: str) -> Iterator[str]:
     """A key for as long as this runs."""
-    with reaching(redis_url), connect(redis_url) as connection:
+    with redis_errors(redis_url), connect(redis_url) as connection:
         keys = ApiKeys(connection, Keys(WorkerSettings.load().key_prefix))
         key = keys.create(NAME)
         try:
@@ -125,7 +125,7 @@ def _redis(port: int | None) -> AbstractContextManager[str]:
     if not given:
         return running_redis(port)
     # Said now, rather than after the time that a worker is given to start.
-    with reaching(given), connect(given) as connection:
+    with redis_errors(given), connect(given) as connection:
         connection.ping()
     return nullcontext(given)
 

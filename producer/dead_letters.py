@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import redis
 
-from .connection.connect import reaching
+from .connection.connect import redis_errors
 from .contract import DEAD_CODES, ErrorCode
 from .errors import JobUnknown
 from .ledger.ids import parse_chunk_id
 from .ledger.ledger import Ledger
-from .ledger.records import Outcome, Row
+from .ledger.records import ChunkResult, JobRecord
 from .ledger.requeue import ask_again
 
 #: Letters that are read in one round trip: each may be a job of 1,024 items.
@@ -113,13 +113,13 @@ class DeadLetters:
         Raises JobUnknown, before anything is taken off, where there is no letter of an id.
         """
         known = None if job_ids is None else self._known(job_ids)
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             if known is None:
                 return int(self._redis.zremrangebyrank(self._key, 0, -1))
             return int(self._redis.zrem(self._key, *known)) if known else 0
 
     def _ask_again(self, job_ids: Sequence[str]) -> int:
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             return ask_again(self._ledger, job_ids, _died)
 
     def _known(self, job_ids: str | Iterable[str]) -> list[str]:
@@ -132,7 +132,7 @@ class DeadLetters:
         """When these jobs became dead letters; raises JobUnknown where one is none."""
         if not job_ids:
             return []
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             found: list[float | None] = self._redis.zmscore(self._key, [*job_ids])
         for job_id, at in zip(job_ids, found, strict=True):
             if at is None:
@@ -144,7 +144,7 @@ class DeadLetters:
         before, met = math.inf, set[str]()
         while True:
             # Those that share the time of the last one may have been met, and may be gone since.
-            with reaching(self._redis_url):
+            with redis_errors(self._redis_url):
                 found: Any = self._redis.zrevrangebyscore(
                     self._key,
                     before,
@@ -168,8 +168,8 @@ class DeadLetters:
         """The letters of a page, in its order, without those that are no longer kept."""
         ids = list(page)
         chunks = [parse_chunk_id(job_id) for job_id in ids]
-        with reaching(self._redis_url):
-            rows, outcomes = self._ledger.rows(ids), self._ledger.outcomes(ids)
+        with redis_errors(self._redis_url):
+            rows, outcomes = self._ledger.records(ids), self._ledger.chunk_results(ids)
             pipe = self._redis.pipeline(transaction=False)
             for chunk in chunks:
                 pipe.hget(self._ledger.keys.batch(chunk[0] if chunk else ""), "chunk_items")
@@ -186,8 +186,10 @@ class DeadLetters:
                     yield letter
 
 
-def _letter(row: Row, outcome: Outcome, at: float, batch: str | None, first: int) -> DeadLetter:
-    asked = json.loads(row.asked)
+def _letter(
+    row: JobRecord, outcome: ChunkResult, at: float, batch: str | None, first: int
+) -> DeadLetter:
+    asked = json.loads(row.payload)
     died = []
     for place, item in enumerate(asked["items"]):
         result = outcome.result(place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class Patience:
+class PollSchedule:
     """Paces the looks of a poller, and ends them.
 
     A pause is an eighth of the time waited so far, within bounds: a poller hears of a result at
@@ -17,7 +17,7 @@ class Patience:
         self._deadline = None if timeout is None else self._began + timeout
         self._longest_pause_s = longest_pause_s
 
-    def next_pause_s(self) -> float | None:
+    def next_delay_s(self) -> float | None:
         """Seconds until the next look; None when the time is up."""
         now = time.monotonic()
         pause_s = min(max((now - self._began) / 8, 0.001), self._longest_pause_s)
@@ -27,7 +27,7 @@ class Patience:
 
     def pause(self) -> bool:
         """Sleep until the next look; False, at once, when the time is up."""
-        pause_s = self.next_pause_s()
+        pause_s = self.next_delay_s()
         if pause_s is None:
             return False
         time.sleep(pause_s)

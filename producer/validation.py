@@ -14,7 +14,7 @@ MAX_TOLD: Final = 10
 MAX_PROBLEMS: Final = 1000
 
 
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
+def format_errors(error: ValidationError, model: type[BaseModel]) -> str:
     """A sentence for each thing wrong with an object of this model."""
     known = ", ".join(model.model_fields)
     if (count := error.error_count()) > MAX_PROBLEMS:
@@ -23,12 +23,12 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     def about(problem: Mapping[str, Any]) -> str:
         name = ".".join(map(str, problem["loc"])) or model.__name__.lower()
         more = f"; there are {known}" if problem["type"] == "extra_forbidden" else ""
-        return sentence(name, problem) + more
+        return format_error(name, problem) + more
 
-    return listed(map(about, error.errors(include_url=False)), count)
+    return join_errors(map(about, error.errors(include_url=False)), count)
 
 
-def listed(sentences: Iterable[str], count: int) -> str:
+def join_errors(sentences: Iterable[str], count: int) -> str:
     """So many sentences in a row; of very many, the first."""
     told = [*islice(sentences, MAX_TOLD)]
     if count > MAX_TOLD:
@@ -36,7 +36,7 @@ def listed(sentences: Iterable[str], count: int) -> str:
     return "; ".join(told)
 
 
-def sentence(name: str, error: Mapping[str, Any]) -> str:
+def format_error(name: str, error: Mapping[str, Any]) -> str:
     """What one of pydantic's errors says of what stands under a name."""
     if error["type"] == "extra_forbidden":
         return f"{name:.100}: no such name"

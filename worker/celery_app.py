@@ -26,18 +26,18 @@ from producer.connection.connect import connect
 from producer.errors import InvalidInput
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
-from producer.net.address_policy import entries
+from producer.net.address_policy import split_list
 from worker import lifeline
 from worker.consumer.chunks import ChunkRunner
-from worker.consumer.maintenance import Upkeep
-from worker.consumer.pipeline import Answerer, Answering, NullAnswerer
-from worker.consumer.result_cache import AnswerCache
+from worker.consumer.maintenance import Maintenance
+from worker.consumer.pipeline import ItemHandler, ItemPipeline, NullPipeline
+from worker.consumer.result_cache import ResultCache
 from worker.consumer.tasks import register
 from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, private_dir, socket_path
 from worker.images.fetcher import Fetcher
-from worker.images.loader import Pictures
-from worker.images.memory_budget import ROOM_BYTES
+from worker.images.loader import ImageLoader
+from worker.images.memory_budget import BUDGET_BYTES
 from worker.lifeline import READY_FILE
 
 #: Seconds that an engine started by a consumer outlives its last consumer.
@@ -66,13 +66,13 @@ class Consumer:
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
             guard=settings.fetch_guard(),
-            stores=entries(settings.fetch_stores),
+            stores=split_list(settings.fetch_stores),
             per_host=settings.fetch_per_host,
             keys=Keys(settings.key_prefix),
             room_bytes=self._room_bytes(),
         )
         self._keys = Keys(settings.key_prefix)
-        self._upkeep: Upkeep | None = None
+        self._upkeep: Maintenance | None = None
 
     def start(self) -> ChunkRunner:
         """Wait for the engine, then be ready to run chunks."""
@@ -82,15 +82,15 @@ class Consumer:
             log.info("engine %d runs %s (%s)", info.pid, model.name, model.revision)
         ledger = Ledger(self._redis, self._keys, lease_s=self._settings.lease_s)
         runner = ChunkRunner(ledger, self._answering(info))
-        self._upkeep = Upkeep(ledger, runner, self._settings.sweep_s)
+        self._upkeep = Maintenance(ledger, runner, self._settings.sweep_s)
         self._upkeep.start()
         return runner
 
-    def _answering(self, info: EngineInfo) -> Answering:
+    def _answering(self, info: EngineInfo) -> ItemHandler:
         settings = self._settings
         if not info.models:
-            return NullAnswerer()
-        pictures = Pictures(
+            return NullPipeline()
+        pictures = ImageLoader(
             self._fetcher,
             self._engine,
             info,
@@ -98,12 +98,12 @@ class Consumer:
             settings.jpeg_draft,
             self._room_bytes(),
         )
-        answers = AnswerCache(self._redis, settings.answer_cache_s, settings.jpeg_draft, self._keys)
-        return Answerer(pictures, self._engine, answers)
+        answers = ResultCache(self._redis, settings.answer_cache_s, settings.jpeg_draft, self._keys)
+        return ItemPipeline(pictures, self._engine, answers)
 
     def _room_bytes(self) -> int:
         """Half of what images may take: encoded ones the one, decoded ones the other."""
-        return self._settings.image_memory_mb * (1 << 20) // 2 or ROOM_BYTES
+        return self._settings.image_memory_mb * (1 << 20) // 2 or BUDGET_BYTES
 
     def close(self) -> None:
         """Let go of everything."""

@@ -11,7 +11,7 @@ from producer.contract import ErrorCode
 Result = dict[str, Any]
 
 
-class Refused(Exception):
+class ItemRejected(Exception):
     """What was asked cannot be done; `code` is one of the contract's, the message for the user."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:

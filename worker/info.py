@@ -86,7 +86,7 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
     return {
         "model": model,
         "family": family_name(family),
-        "tasks": sorted(getattr(module, family.kind).tasks),
+        "tasks": sorted(getattr(module, family.class_name).tasks),
         "image_size": int(config.vision_config.image_size),
         "parameters": estimates[0].parameters,
         "device": place.name,

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 Answer = TypeVar("Answer")
 
 
-class Attendant(ABC, Generic[Answer]):
+class Batcher(ABC, Generic[Answer]):
     """Leaves nobody without an answer, whatever ends it. For one event loop."""
 
     def __init__(self) -> None:
@@ -32,10 +32,10 @@ class Attendant(ABC, Generic[Answer]):
         return self._task is not None and not self._task.done()
 
     @abstractmethod
-    async def _attend(self) -> None:
+    async def process(self) -> None:
         """Answer until nobody waits; what it raises is everybody's answer."""
 
-    def _promise(self) -> asyncio.Future[Answer | Exception]:
+    def new_future(self) -> asyncio.Future[Answer | Exception]:
         """For one who waits; cancelling it is giving up."""
         found: asyncio.Future[Answer | Exception] = self._loop.create_future()
         self._unanswered.add(found)
@@ -44,7 +44,7 @@ class Attendant(ABC, Generic[Answer]):
 
     async def _run(self) -> None:
         try:
-            await self._attend()
+            await self.process()
         except Exception as error:
             self._end(error)
 
@@ -57,10 +57,10 @@ class Attendant(ABC, Generic[Answer]):
                 found.set_result(error)
 
 
-Kind = TypeVar("Kind", bound=Attendant[Any])
+Kind = TypeVar("Kind", bound=Batcher[Any])
 
 
-class OnEachLoop(Generic[Kind]):
+class PerLoop(Generic[Kind]):
     """One attendant for each event loop, for as long as somebody waits there."""
 
     def __init__(self, make: Callable[[], Kind]) -> None:
@@ -80,7 +80,7 @@ class OnEachLoop(Generic[Kind]):
         return found
 
 
-def told(answer: Answer | Exception) -> Answer:
+def unwrap(answer: Answer | Exception) -> Answer:
     """What one who waited is given; raises where that is an exception."""
     if isinstance(answer, Exception):
         # Others may be told the same; what is raised has a traceback of its own.
@@ -92,7 +92,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class Once(Generic[Key, Value]):
+class SingleFlight(Generic[Key, Value]):
     """One task for all who want the same while it is under way; for one event loop."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Once(Generic[Key, Value]):
             task = self._under_way[key] = asyncio.create_task(_outcome(make))
             task.add_done_callback(lambda _: self._under_way.pop(key))
         # Whoever hangs up does not take it from the others.
-        return told(await asyncio.shield(task))
+        return unwrap(await asyncio.shield(task))
 
     def cancel(self) -> None:
         """Nobody wants any of it any more."""

@@ -22,11 +22,11 @@ Items = Iterable[ItemSource] | AsyncIterable[ItemSource]
 Answer = TypeVar("Answer")
 
 
-class FeedStopped(Exception):
+class BridgeClosed(Exception):
     """Nobody wants the submission any more."""
 
 
-class Feed:
+class LoopBridge:
     """Made on the event loop, used by one thread.
 
     `take_items` are asked for at once at most: with 1, none waits for the next one.
@@ -50,7 +50,7 @@ class Feed:
         groups = self._groups(source) if isinstance(source, AsyncIterable) else (source,)
         for item in chain.from_iterable(groups):
             if self._stopped:
-                raise FeedStopped
+                raise BridgeClosed
             yield item
 
     def on_loop(self, callback: Callable[[int], None]) -> Callable[[int], None]:
@@ -76,7 +76,7 @@ class Feed:
             return asked.result()
         except concurrent.futures.CancelledError:
             if self._stopped:
-                raise FeedStopped from None
+                raise BridgeClosed from None
             raise
 
     async def _take(self, stream: AsyncIterator[ItemSource]) -> list[ItemSource]:

@@ -16,18 +16,18 @@ from ..batch import LONGEST_PAUSE_S, Batch
 from ..client import Client
 from ..contract import State
 from ..errors import WaitTimeout
-from ..job import Job, Look, Result, look_up_all, state_and_result
+from ..job import Job, JobSnapshot, Result, snapshot_all, state_and_result
 from ..ledger.blobs import ImageSource
 from ..ledger.publisher import WhenFull
 from ..ledger.records import Depth
 from ..ledger.submission import ItemSource
-from ..polling import Patience
+from ..polling import PollSchedule
 from ..settings import ClientSettings
-from .batching import OnEachLoop, told
-from .bridge import Feed, FeedStopped, Items
-from .poller import Watcher
-from .submit_batcher import Call, Together, holds_up_nobody, submit_all
-from .thread_pools import Kind, Threads, was_closed
+from .batching import PerLoop, unwrap
+from .bridge import BridgeClosed, Items, LoopBridge
+from .poller import JobPoller
+from .submit_batcher import Call, SubmitBatcher, is_nonblocking, submit_all
+from .thread_pools import Kind, ThreadPools, was_closed
 
 #: Results of a batch that its thread hands over at once.
 PAGE_RESULTS: Final = 1024
@@ -80,9 +80,9 @@ class AsyncJob(_Handle[Job[Value]]):
         """Wait for the answer as Job.result does. Cancelling the wait leaves the job as it is."""
         return self._handle.value(await self._watch(timeout), timeout)
 
-    async def _watch(self, timeout: float | None) -> Look:
+    async def _watch(self, timeout: float | None) -> JobSnapshot:
         self._client._threads.check_open()
-        return told(await self._client._watchers.here().add(self._handle, timeout))
+        return unwrap(await self._client._watchers.here().add(self._handle, timeout))
 
 
 class AsyncBatch(_Handle[Batch]):
@@ -99,7 +99,7 @@ class AsyncBatch(_Handle[Batch]):
         self, timeout: float | None = None, *, cursor: int = 0, as_completed: bool = False
     ) -> AsyncIterator[Result]:
         """Every item's result, as Batch.results gives them; read as fast as they are used up."""
-        patience = Patience(timeout, LONGEST_PAUSE_S)
+        patience = PollSchedule(timeout, LONGEST_PAUSE_S)
         while True:
             page = await self.page(cursor, as_completed=as_completed, most=PAGE_RESULTS)
             for result in page.results:
@@ -108,8 +108,8 @@ class AsyncBatch(_Handle[Batch]):
             if page.over:
                 return
             if page.results:
-                patience = Patience(timeout, LONGEST_PAUSE_S)
-            elif (pause_s := patience.next_pause_s()) is not None:
+                patience = PollSchedule(timeout, LONGEST_PAUSE_S)
+            elif (pause_s := patience.next_delay_s()) is not None:
                 await asyncio.sleep(pause_s)
             else:
                 # A thread is not held while there is nothing.
@@ -124,9 +124,9 @@ def _submits(
 
     @wraps(method)
     async def call(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncJob[Value]:
-        if holds_up_nobody(args, kwargs):
+        if is_nonblocking(args, kwargs):
             self._threads.check_open()
-            job = told(
+            job = unwrap(
                 await self._together.here().add(lambda client: method(client, *args, **kwargs))
             )
         else:
@@ -146,14 +146,14 @@ def _submits_batch(
     async def call(
         self: AsyncClient, items: Items, /, *args: P.args, **kwargs: P.kwargs
     ) -> AsyncBatch:
-        feed = Feed()
+        feed = LoopBridge()
         if callable(callback := kwargs.get("on_submitted")):
             kwargs["on_submitted"] = feed.on_loop(callback)
         self._feeds.add(feed)
         try:
             stream = feed.items(items)
             batch = await self._threads.run("submit", method, self._client, stream, *args, **kwargs)
-        except FeedStopped:
+        except BridgeClosed:
             raise was_closed() from None
         finally:
             # Who is cancelled here leaves the thread behind: it stops, and the batch is what is in.
@@ -176,10 +176,10 @@ class AsyncClient:
         self, redis_url: str | None = None, *, settings: ClientSettings | None = None
     ) -> None:
         self._client = Client(redis_url, settings=settings)
-        self._threads = Threads()
-        self._watchers = OnEachLoop(lambda: Watcher(self._look_up))
-        self._together = OnEachLoop(lambda: Together(self._submit_all))
-        self._feeds: set[Feed] = set()
+        self._threads = ThreadPools()
+        self._watchers = PerLoop(lambda: JobPoller(self._look_up))
+        self._together = PerLoop(lambda: SubmitBatcher(self._submit_all))
+        self._feeds: set[LoopBridge] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -226,8 +226,8 @@ class AsyncClient:
         """A handle on a batch, as Client.batch gives it."""
         return AsyncBatch(self._client.batch(batch_id), self)
 
-    async def _look_up(self, jobs: list[Job[Any]]) -> list[Look | Exception]:
-        return await self._threads.run("look", look_up_all, jobs)
+    async def _look_up(self, jobs: list[Job[Any]]) -> list[JobSnapshot | Exception]:
+        return await self._threads.run("look", snapshot_all, jobs)
 
     async def _submit_all(self, calls: Sequence[Call]) -> list[Job[Any] | Exception]:
         return await self._threads.run("call", submit_all, self._client, calls)

@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from ..job import LONGEST_PAUSE_S, Job, Look, is_over
+from ..job import LONGEST_PAUSE_S, Job, JobSnapshot, is_over
 from ..ledger.ledger import PAGE_JOBS
-from ..polling import Patience
-from .batching import Attendant
+from ..polling import PollSchedule
+from .batching import Batcher
 
 #: Looks jobs up: the looks in the order of the jobs, an exception where there can be none.
-LookUp = Callable[[list[Job[Any]]], Awaitable[list[Look | Exception]]]
+LookUp = Callable[[list[Job[Any]]], Awaitable[list[JobSnapshot | Exception]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
     job: Job[Any]
-    patience: Patience
+    patience: PollSchedule
     #: The look that ended the wait, or what it raised.
-    found: asyncio.Future[Look | Exception]
+    found: asyncio.Future[JobSnapshot | Exception]
 
 
-class Watcher(Attendant[Look]):
+class JobPoller(Batcher[JobSnapshot]):
     """Looks, in one task, for all jobs that are awaited on one event loop.
 
     Each waiter has the pace of a wait of its own, the newest the fastest; those that are due are
@@ -41,13 +41,13 @@ class Watcher(Attendant[Look]):
         self._numbers = count()
         self._news = asyncio.Event()
 
-    def add(self, job: Job[Any], timeout: float | None) -> asyncio.Future[Look | Exception]:
+    def add(self, job: Job[Any], timeout: float | None) -> asyncio.Future[JobSnapshot | Exception]:
         """Look for a job until it is over, the time is up, or the future is cancelled."""
-        waiter = _Waiter(job, Patience(timeout, LONGEST_PAUSE_S), self._promise())
+        waiter = _Waiter(job, PollSchedule(timeout, LONGEST_PAUSE_S), self.new_future())
         self._put(waiter, 0.0)
         return waiter.found
 
-    async def _attend(self) -> None:
+    async def process(self) -> None:
         while self._queue:
             await self._until_due()
             began = self._loop.time()
@@ -87,11 +87,11 @@ class Watcher(Attendant[Look]):
         for waiter in page:
             self._settle(waiter, found[waiter.job.id])
 
-    def _settle(self, waiter: _Waiter, look: Look | Exception) -> None:
+    def _settle(self, waiter: _Waiter, look: JobSnapshot | Exception) -> None:
         if waiter.found.done():
             return
         over = isinstance(look, Exception) or is_over(look)
-        pause_s = None if over else waiter.patience.next_pause_s()
+        pause_s = None if over else waiter.patience.next_delay_s()
         if pause_s is None:
             waiter.found.set_result(look)
         else:

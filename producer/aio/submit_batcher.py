@@ -13,8 +13,8 @@ from ..contract import Task
 from ..job import Job
 from ..ledger import blobs
 from ..ledger.publisher import Chunk, Publisher, WhenFull
-from ..ledger.records import NO_NOTE, Note, Posting
-from .batching import Attendant
+from ..ledger.records import NO_METADATA, JobMetadata, NewJob
+from .batching import Batcher
 
 #: Jobs that are submitted at once at most: those who come next wait for them.
 PAGE_JOBS: Final = 64
@@ -30,7 +30,7 @@ SubmitAll = Callable[[Sequence[Call]], Awaitable[list[Job[Any] | Exception]]]
 _PLAIN: Final = {str, int, float, bool, type(None), list, tuple, dict, Task}
 
 
-class Together(Attendant[Job[Any]]):
+class SubmitBatcher(Batcher[Job[Any]]):
     """Submits, in one task, what is submitted on one event loop.
 
     While some are under way, the next ones gather: the more of them there are, the less each costs.
@@ -43,11 +43,11 @@ class Together(Attendant[Job[Any]]):
 
     def add(self, call: Call) -> asyncio.Future[Job[Any] | Exception]:
         """The job, or what was raised. Cancelled before it is begun, it is not submitted."""
-        found = self._promise()
+        found = self.new_future()
         self._waiting.append((call, found))
         return found
 
-    async def _attend(self) -> None:
+    async def process(self) -> None:
         while page := self._next():
             answers = await self._submit_all([call for call, _ in page])
             for (_, found), answer in zip(page, answers, strict=True):
@@ -64,7 +64,7 @@ class Together(Attendant[Job[Any]]):
         return page
 
 
-def holds_up_nobody(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def is_nonblocking(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a call of a client's method that submits a job waits for one answer of Redis alone.
 
     Not where it waits for room, or where its image is to be read here and uploaded.
@@ -94,11 +94,15 @@ class _Gathered:
 
     def __init__(self, publisher: Publisher) -> None:
         self.upload = publisher.upload
-        self.postings: list[Posting] = []
+        self.postings: list[NewJob] = []
         self._publisher = publisher
 
     def publish(
-        self, chunk: Chunk, when_full: WhenFull, submitter: str = "", note: Note = NO_NOTE
+        self,
+        chunk: Chunk,
+        when_full: WhenFull,
+        submitter: str = "",
+        note: JobMetadata = NO_METADATA,
     ) -> None:
         self.postings.append(self._publisher.posting(chunk, submitter, note))
 

@@ -28,7 +28,7 @@ THREADS: Final[dict[Kind, int]] = {"call": 8, "long": 2, "submit": 32, "look": 1
 CLOSE_S: Final = 5.0
 
 
-class Threads:
+class ThreadPools:
     """Neither what else a program runs in threads holds these up, nor they that."""
 
     def __init__(self) -> None:

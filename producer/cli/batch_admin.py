@@ -11,7 +11,7 @@ from ..batch import Batch
 from ..client import Client
 from ..progress import Progress
 from . import options
-from .exit_codes import Exit, complain
+from .exit_codes import Exit, warn
 from .output import print_json, print_line
 from .progress import live
 
@@ -71,7 +71,7 @@ def cancel(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
         now = one.progress()
     if as_json:
         print_json({"batch": batch_id, "state": now.state.value})
-    complain(f"batch {batch_id} is cancelled; {now.done:,} of {now.total:,} items were done")
+    warn(f"batch {batch_id} is cancelled; {now.done:,} of {now.total:,} items were done")
     return Exit.OK
 
 
@@ -112,7 +112,7 @@ def close(batch_id: str, redis_url: str | None) -> Exit:
         one = client.batch(batch_id)
         one.close()
         now = one.progress()
-    complain(f"batch {batch_id} is closed; it has {now.total:,} items")
+    warn(f"batch {batch_id} is closed; it has {now.total:,} items")
     return Exit.OK
 
 
@@ -127,7 +127,7 @@ def delete(batch_id: str, redis_url: str | None) -> Exit:
     """
     with Client(redis_url) as client:
         client.batch(batch_id).delete()
-    complain(f"batch {batch_id} is deleted")
+    warn(f"batch {batch_id} is deleted")
     return Exit.OK
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 from ..batch import Batch
 from ..errors import WaitTimeout
-from .exit_codes import Exit, complain
+from .exit_codes import Exit, warn
 from .output import WriteJson, print_json
 from .progress import bar
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class BatchReading:
     """How results are read."""
 
     timeout_s: float | None
@@ -26,7 +26,7 @@ class Reading:
         return f"blipline batch results {batch_id}{order}{place}"
 
 
-def collect(one: Batch, reading: Reading, write: WriteJson) -> Exit:
+def collect(one: Batch, reading: BatchReading, write: WriteJson) -> Exit:
     """Write every result; whatever ends the wait says how to go on."""
     read = failed = 0
     # Of a file there is all or nothing.
@@ -43,21 +43,21 @@ def collect(one: Batch, reading: Reading, write: WriteJson) -> Exit:
                     reading = replace(reading, cursor=result.cursor)
                 on_done(result.cursor)
     except KeyboardInterrupt:
-        complain(f"the batch goes on. Its results: {reading.command(one.id)}")
+        warn(f"the batch goes on. Its results: {reading.command(one.id)}")
         raise
     except WaitTimeout as error:
         raise WaitTimeout(f"{error}. Its results: {reading.command(one.id)}") from None
     if failed:
-        complain(f"{failed:,} of {read:,} items failed")
+        warn(f"{failed:,} of {read:,} items failed")
     return Exit.SOME_FAILED if failed or _cut_short(one, reading) else Exit.OK
 
 
-def _cut_short(one: Batch, reading: Reading) -> bool:
+def _cut_short(one: Batch, reading: BatchReading) -> bool:
     """Whether items have no result that could have been read."""
     if not reading.as_completed:
         return False
     now = one.progress()
     if now.finished:
         return False
-    complain(f"the batch is cancelled; {now.done:,} of {now.total:,} items had ended")
+    warn(f"the batch is cancelled; {now.done:,} of {now.total:,} items had ended")
     return True

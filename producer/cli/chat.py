@@ -17,18 +17,18 @@ from ..job import Job
 from ..jsonl import read_questions
 from ..ledger import blobs
 from . import options
-from .exit_codes import Exit, complain
+from .exit_codes import Exit, warn
 from .output import print_line
 from .single_jobs import (
     TEXT,
     TIMEOUT_HELP,
-    Asked,
-    Form,
+    OutputFormat,
+    SubmittedJob,
     answer,
     cancel,
     check_image,
     one_line,
-    tell,
+    wait_and_print,
 )
 
 _JSON_HELP = 'A JSON line for each question: {"image", "question", "status", "text" or "error"}.'
@@ -54,7 +54,7 @@ class Dialogue:
     """Questions about one image, each asked in the light of those before it."""
 
     submit: Callable[[str, Sequence[Turn]], Job[str]]
-    form: Form[str]
+    form: OutputFormat[str]
     timeout_s: float
     as_json: bool
     turns: list[Turn] = field(default_factory=list)
@@ -73,7 +73,9 @@ class Dialogue:
         """Print the answer and remember it; returns the code of an error."""
         job = self.submit(question, self.turns)
         try:
-            ended = tell(Asked(question, job), self.form, self.timeout_s, True, self.as_json)
+            ended = wait_and_print(
+                SubmittedJob(question, job), self.form, self.timeout_s, True, self.as_json
+            )
         except BaseException:
             cancel([job])
             raise
@@ -153,7 +155,7 @@ def _converse(
     return Dialogue(ask, _by_lines(form), timeout_s, as_json, turns).ask_all(questions)
 
 
-def _by_lines(form: Form[str]) -> Form[str]:
+def _by_lines(form: OutputFormat[str]) -> OutputFormat[str]:
     """The n-th line is that of the n-th question, whatever the model says."""
     return replace(
         form,
@@ -164,7 +166,7 @@ def _by_lines(form: Form[str]) -> Form[str]:
 
 def _typed(image: str) -> Iterator[str]:
     """What a person asks; the prompts go where the answers do not, unless that is the terminal."""
-    complain(f"ask about {image}; Ctrl-D ends")
+    warn(f"ask about {image}; Ctrl-D ends")
     shown = sys.stdout.isatty()
     if shown:
         with suppress(ImportError):

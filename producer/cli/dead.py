@@ -12,7 +12,7 @@ import click
 from ..client import Client
 from ..dead_letters import DeadItem, DeadLetter
 from . import options
-from .exit_codes import Exit, complain
+from .exit_codes import Exit, warn
 from .output import print_json, print_line
 from .single_jobs import one_line
 
@@ -58,7 +58,7 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
             else:
                 print_line("\t".join(_columns(letter)))
     if none:
-        complain("no dead letters")
+        warn("no dead letters")
     return Exit.OK
 
 

@@ -54,7 +54,7 @@ Exit codes:
 def report(error: BaseException) -> Exit:
     """Tell the user what went wrong, in a sentence, and say which code that is."""
     if isinstance(error, BliplineError):
-        complain(str(error))
+        warn(str(error))
         return _code_of(error)
     if isinstance(error, click.ClickException):
         error.show()
@@ -64,12 +64,12 @@ def report(error: BaseException) -> Exit:
     if isinstance(error, ReaderGone):
         return Exit.NO_READER
     if isinstance(error, OSError):
-        complain(str(error))
+        warn(str(error))
         return Exit.USAGE
     return _report_bug(error)
 
 
-def complain(message: str) -> None:
+def warn(message: str) -> None:
     """A line on stderr that names the program, as its neighbours in a pipeline do."""
     click.echo(f"blipline: {message}", err=True)
 
@@ -87,7 +87,7 @@ def _code_of(error: BliplineError) -> Exit:
 def _report_bug(error: BaseException) -> Exit:
     if os.environ.get("BLIPLINE_DEBUG") == "1":
         traceback.print_exception(error)
-    complain(
+    warn(
         f"this is a bug ({type(error).__name__}: {error}). Please report it with what the same "
         "command prints under BLIPLINE_DEBUG=1"
     )

@@ -13,7 +13,7 @@ from ..job import Job, Match
 from . import options
 from .exit_codes import Exit
 from .output import print_json, print_line
-from .single_jobs import TIMEOUT_HELP, Form, answer, check_image, one_line
+from .single_jobs import TIMEOUT_HELP, OutputFormat, answer, check_image, one_line
 
 
 def _show_matches(image: str, matches: list[Match], alone: bool) -> None:
@@ -25,12 +25,12 @@ def _show_vector(subject: str, vector: list[float], alone: bool) -> None:
     print_json(vector)
 
 
-MATCHES: Final[Form[list[Match]]] = Form(
+MATCHES: Final[OutputFormat[list[Match]]] = OutputFormat(
     fields=lambda matches: {"matches": [asdict(match) for match in matches]}, show=_show_matches
 )
 
 
-VECTORS: Final[Form[list[float]]] = Form(
+VECTORS: Final[OutputFormat[list[float]]] = OutputFormat(
     fields=lambda vector: {"embedding": vector},
     show=_show_vector,
     # The n-th line stays that of the n-th image.

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from ..contract import ErrorCode, failure
 from ..errors import BliplineError, InvalidInput, JobError, WaitTimeout
 from ..job import Job
-from .exit_codes import Exit, complain
+from .exit_codes import Exit, warn
 from .output import print_json, print_line
 from .progress import bar
 
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Form(Generic[Value]):
+class OutputFormat(Generic[Value]):
     """How answers of one kind are printed."""
 
     #: What a line of JSON says of the answer.
@@ -36,7 +36,7 @@ class Form(Generic[Value]):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[Value]):
+class SubmittedJob(Generic[Value]):
     """What was asked about and the job it became, or why it did not."""
 
     subject: str
@@ -45,7 +45,7 @@ class Asked(Generic[Value]):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended(Generic[Value]):
+class JobOutcome(Generic[Value]):
     """An answer, or an error as in a results file."""
 
     value: Value | None = None
@@ -63,7 +63,7 @@ def show_text(image: str, text: str, alone: bool) -> None:
 
 
 #: Of captions and answers.
-TEXT: Final[Form[str]] = Form(fields=lambda text: {"text": text}, show=show_text)
+TEXT: Final[OutputFormat[str]] = OutputFormat(fields=lambda text: {"text": text}, show=show_text)
 
 
 def one_line(text: str) -> str:
@@ -74,18 +74,18 @@ def one_line(text: str) -> str:
 def answer(
     subjects: Sequence[str],
     submit: Callable[[str], Job[Value]],
-    form: Form[Value],
+    form: OutputFormat[Value],
     timeout_s: float,
     as_json: bool,
 ) -> Exit:
     """Submit everything, then print the answers in order."""
-    asked: list[Asked[Value]] = []
+    asked: list[SubmittedJob[Value]] = []
     failed = 0
     try:
         with bar("answering", len(subjects), prints=True) as on_done:
             asked.extend(ask(subject, submit) for subject in subjects)
             for done, one in enumerate(asked, start=1):
-                failed += not tell(one, form, timeout_s, len(subjects) == 1, as_json).ok
+                failed += not wait_and_print(one, form, timeout_s, len(subjects) == 1, as_json).ok
                 on_done(done)
     except BaseException:
         # Nobody will fetch these answers. Jobs that have ended stay as they are.
@@ -110,23 +110,27 @@ def check_image(image: str, command: str | None = None) -> None:
         raise InvalidInput(remedy, ErrorCode.IMAGE_UNREACHABLE)
 
 
-def ask(subject: str, submit: Callable[[str], Job[Value]]) -> Asked[Value]:
+def ask(subject: str, submit: Callable[[str], Job[Value]]) -> SubmittedJob[Value]:
     """Submit one; what is wrong for every image alike is raised."""
     try:
-        return Asked(subject, submit(subject))
+        return SubmittedJob(subject, submit(subject))
     except InvalidInput as error:
         if error.code == ErrorCode.OPTION_INVALID:
             raise
-        return Asked(subject, refusal=error)
+        return SubmittedJob(subject, refusal=error)
 
 
-def tell(
-    one: Asked[Value], form: Form[Value], timeout_s: float, alone: bool, as_json: bool
-) -> Ended[Value]:
+def wait_and_print(
+    one: SubmittedJob[Value],
+    form: OutputFormat[Value],
+    timeout_s: float,
+    alone: bool,
+    as_json: bool,
+) -> JobOutcome[Value]:
     """Wait for an answer and print it, or tell why there is none."""
     ended = _outcome(one, timeout_s)
     if ended.error is not None:
-        complain(f"{one.subject}: {ended.error['message']} ({ended.error['code']})")
+        warn(f"{one.subject}: {ended.error['message']} ({ended.error['code']})")
     if as_json:
         said = {"error": ended.error} if ended.value is None else form.fields(ended.value)
         status = {"status": "ok" if ended.ok else "error"}
@@ -138,14 +142,14 @@ def tell(
     return ended
 
 
-def _outcome(one: Asked[Value], timeout_s: float) -> Ended[Value]:
+def _outcome(one: SubmittedJob[Value], timeout_s: float) -> JobOutcome[Value]:
     if one.job is None:
         assert one.refusal is not None
-        return Ended(error=_error(one.refusal.code, str(one.refusal)))
+        return JobOutcome(error=_error(one.refusal.code, str(one.refusal)))
     try:
-        return Ended(one.job.result(timeout_s))
+        return JobOutcome(one.job.result(timeout_s))
     except JobError as error:
-        return Ended(error=_error(error.code, getattr(error, "message", str(error))))
+        return JobOutcome(error=_error(error.code, getattr(error, "message", str(error))))
     except WaitTimeout:
         raise WaitTimeout(
             f"{one.subject}: no answer after {timeout_s:g} s; it was {one.job.status().value}, and "

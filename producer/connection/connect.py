@@ -15,7 +15,7 @@ from redis.retry import Retry
 from ..errors import ConnectionFailed, QueueFull
 from .fork_safety import make_fork_safe
 from .sentinel import Sentinels
-from .url import Address, without_password
+from .url import Address, redact_password
 
 #: A peer that vanished without a word is noticed within these bounds, not when TCP gives up.
 SOCKET_OPTIONS: Final[dict[str, Any]] = {
@@ -35,7 +35,7 @@ _SENTINEL_TIMEOUT_S: Final = 2
 def connect(url: str, *, patient: bool = False) -> redis.Redis:
     """A pooled client; connects at the first command. Thread-safe, and safe after fork.
 
-    `url` is what producer/address.py describes. Behind sentinels each new connection asks them
+    `url` is what producer/connection/url.py describes. Behind sentinels each new connection asks them
     which server is the master.
 
     A patient one, for workers, outlasts an outage or a failover of some ten minutes; its commands
@@ -49,7 +49,9 @@ def connect(url: str, *, patient: bool = False) -> redis.Redis:
         "db": address.database,
         "username": address.username,
         "password": address.password,
-        "retry": _Retry(ExponentialWithJitterBackoff(base=0.05, cap=2.0), 300 if patient else 2),
+        "retry": TransientRetry(
+            ExponentialWithJitterBackoff(base=0.05, cap=2.0), 300 if patient else 2
+        ),
     }
     if address.master is None:
         ((host, port),) = address.hosts
@@ -84,14 +86,14 @@ def sentinel_options(address: Address) -> dict[str, Any]:
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[None]:
+def redis_errors(url: str) -> Iterator[None]:
     """Turn what redis-py raises into ConnectionFailed, or into QueueFull where Redis is full."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
         if isinstance(error, ConnectionFailed):
             raise
-        where = without_password(url)
+        where = redact_password(url)
         if is_out_of_memory(error):
             raise QueueFull(f"Redis at {where} is full (its `maxmemory`)") from error
         raise ConnectionFailed(f"Redis at {where}: {error}. {_remedy(error)}") from error
@@ -113,7 +115,7 @@ def _remedy(error: BaseException) -> str:
     return "Is it running, and is BLIPLINE_REDIS_URL right?"
 
 
-class _Retry(Retry):
+class TransientRetry(Retry):
     """Also gets over a failover, and does not repeat a wrong password."""
 
     def __init__(self, backoff: ExponentialWithJitterBackoff, retries: int) -> None:
@@ -127,21 +129,21 @@ class _Retry(Retry):
         is_retryable: Callable[[Exception], bool] | None = None,
         with_failure_count: bool = False,
     ) -> Any:
-        def passes(error: Exception) -> bool:
-            return _passes(error) and (is_retryable is None or is_retryable(error))
+        def may_retry(error: Exception) -> bool:
+            return is_retryable_error(error) and (is_retryable is None or is_retryable(error))
 
-        return super().call_with_retry(do, fail, passes, with_failure_count)
+        return super().call_with_retry(do, fail, may_retry, with_failure_count)
 
 
-def passes(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether Redis is in trouble that may pass: away, full, loading, busy, or no master."""
     if not isinstance(error, redis.ResponseError):
         return isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
     busy = any(code in str(error) for code in ("MISCONF", "LOADING", "BUSY "))
-    return busy or is_out_of_memory(error) or _passes(error)
+    return busy or is_out_of_memory(error) or is_retryable_error(error)
 
 
-def _passes(error: Exception) -> bool:
+def is_retryable_error(error: Exception) -> bool:
     """Whether to try again, over a new connection, may help."""
     if isinstance(error, redis.ResponseError):
         # redis-py takes the code off an error that it has a class for.

@@ -92,7 +92,7 @@ class Address:
         )
 
 
-def without_password(url: str) -> str:
+def redact_password(url: str) -> str:
     """The URL as it may appear in messages and logs, be it well-formed or not."""
     url = re.sub(r"(password=)[^&#]*", r"\1***", url, flags=re.IGNORECASE)
     # Up to the last @: a password that was not quoted may hold any of the separators.

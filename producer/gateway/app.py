@@ -13,26 +13,26 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from ..aio.client import AsyncClient
-from ..aio.thread_pools import Threads
+from ..aio.thread_pools import ThreadPools
 from ..client import Client
 from ..connection.connect import connect
 from ..ledger.keys import Keys
 from ..ledger.ledger import Ledger
-from ..webhooks.receiver import Receivers
-from ..webhooks.sender import THREADS, Sender
+from ..webhooks.receiver import WebhookClient
+from ..webhooks.sender import THREADS, WebhookSender
 from . import batches, events, images, jobs, openapi, status
 from .api_keys import ApiKeys
 from .auth import Access
-from .broadcast import Hubs, Looks
-from .key_cache import Keyring
+from .broadcast import BatchBroadcaster, ProgressReader
+from .key_cache import KeyCache
 from .metrics import Metrics
 from .middleware import AnswerHeaders, BodyBounds
 from .problems import Problems, add_handlers
-from .rate_limit import Rates
-from .redis_calls import Calls
+from .rate_limit import RateLimiter
+from .redis_calls import RedisCalls
 from .settings import GatewaySettings
 from .state import Gateway
-from .webhook_body import Ends
+from .webhook_body import WebhookBodies
 
 #: What scripts of other origins may do, send and read, where they may call at all.
 _CORS_METHODS: Final = ("GET", "POST", "PUT", "DELETE")
@@ -59,9 +59,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     """A gateway to one Redis, without the page; it connects at the first request."""
     connection = connect(settings.redis_url)
     api_keys = ApiKeys(connection, Keys(settings.key_prefix))
-    threads = Threads()
-    calls = Calls(threads, settings.redis_url)
-    gateway = _gateway(settings, Keyring(api_keys, calls))
+    threads = ThreadPools()
+    calls = RedisCalls(threads, settings.redis_url)
+    gateway = _gateway(settings, KeyCache(api_keys, calls))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,20 +90,20 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     return app
 
 
-def _gateway(settings: GatewaySettings, keyring: Keyring) -> Gateway:
-    looks, stopping = Looks(), asyncio.Event()
-    hubs = Hubs(looks, stopping)
+def _gateway(settings: GatewaySettings, keyring: KeyCache) -> Gateway:
+    looks, stopping = ProgressReader(), asyncio.Event()
+    hubs = BatchBroadcaster(looks, stopping)
     client = AsyncClient(settings=settings)
     return Gateway(settings, client, keyring, Metrics(), looks, hubs, stopping)
 
 
-def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: Calls) -> None:
+def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: RedisCalls) -> None:
     """From the innermost to the outermost."""
     settings = gateway.settings
     add_handlers(app)
     app.add_middleware(BodyBounds, settings=settings)
     keys, per_minute = Keys(settings.key_prefix), settings.gateway_rate
-    rates = Rates(connection, keys, per_minute, calls)
+    rates = RateLimiter(connection, keys, per_minute, calls)
     app.add_middleware(Access, keyring=gateway.keyring, rates=rates if per_minute else None)
     app.add_middleware(Problems)
     if settings.cors_origins:
@@ -125,10 +125,10 @@ async def _webhooks(
     settings = gateway.settings
     ledger = Ledger(connection, Keys(settings.key_prefix), blob_ttl_s=settings.blob_ttl_s)
     with Client(settings=settings) as client:
-        sender = Sender(
+        sender = WebhookSender(
             ledger,
-            Receivers(settings.webhook_guard(), connections=THREADS),
-            Ends(client).read,
+            WebhookClient(settings.webhook_guard(), connections=THREADS),
+            WebhookBodies(client).read,
             api_keys.webhook_secrets,
             tries=settings.webhook_tries,
             count=lambda outcome: gateway.metrics.webhooks.labels(outcome).inc(),

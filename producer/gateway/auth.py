@@ -9,28 +9,28 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .api_keys import id_of
-from .key_cache import Keyring
+from .key_cache import KeyCache
 from .problems import Problem
-from .rate_limit import Rates
-from .tenants import Caller
+from .rate_limit import RateLimiter
+from .tenants import Tenant
 
 #: What needs a key.
 GUARDED: Final = "/v1"
 
 
-def caller_of(request: Request) -> Caller:
+def caller_of(request: Request) -> Tenant:
     """Who sent a request that needs a key; the middleware has seen to it."""
-    caller: Caller = request.state.caller
+    caller: Tenant = request.state.caller
     return caller
 
 
-async def _caller_of(request: Request) -> Caller:
+async def _caller_of(request: Request) -> Tenant:
     # FastAPI calls in a thread what is not asynchronous.
     return caller_of(request)
 
 
 #: For the routes.
-CallerDependency = Annotated[Caller, Depends(_caller_of)]
+CallerDependency = Annotated[Tenant, Depends(_caller_of)]
 
 
 class Access:
@@ -39,7 +39,7 @@ class Access:
     Not a dependency of the routes: it comes before the body is read, and no route can forget it.
     """
 
-    def __init__(self, app: ASGIApp, keyring: Keyring, rates: Rates | None) -> None:
+    def __init__(self, app: ASGIApp, keyring: KeyCache, rates: RateLimiter | None) -> None:
         self._app = app
         self._keyring = keyring
         self._rates = rates
@@ -50,7 +50,7 @@ class Access:
             return
         key = _key_in(Headers(scope=scope))
         name = await self._keyring.name_of(key, (scope.get("client") or ("", 0))[0])
-        caller = Caller(name, id_of(key) or "")
+        caller = Tenant(name, id_of(key) or "")
         scope.setdefault("state", {})["caller"] = caller
         limits = await self._count(caller)
 
@@ -62,7 +62,7 @@ class Access:
 
         await self._app(scope, receive, send_on)
 
-    async def _count(self, caller: Caller) -> dict[str, str]:
+    async def _count(self, caller: Tenant) -> dict[str, str]:
         """The headers that say what is left."""
         if self._rates is None:
             return {}

@@ -13,11 +13,11 @@ from ..aio.client import AsyncBatch
 from ..contract import Task
 from ..errors import BliplineError
 from ..ledger.ids import new_id
-from .metadata import Noted
+from .metadata import RequestMetadata
 from .problems import Problem, as_problem
 from .queries import BatchTerms
 from .state import Gateway
-from .tenants import Caller
+from .tenants import Tenant
 from .uploads import Upload, no_room
 
 
@@ -27,19 +27,19 @@ class Submitted:
 
     #: As the caller knows it.
     id: str
-    noted: Noted
+    noted: RequestMetadata
     items: int
 
 
-async def submit(gateway: Gateway, caller: Caller, terms: BatchTerms, upload: Upload) -> Submitted:
+async def submit(gateway: Gateway, caller: Tenant, terms: BatchTerms, upload: Upload) -> Submitted:
     """Submit everything. Raises Problem, ClientDisconnect.
 
     What breaks off under an id of the caller's own stays as far as it came, for the same upload to
     go on with; without one it is deleted, unless there was no room, and the caller is told the id.
     """
     outer_id, task = terms.id or new_id(), Task.parse(terms.task)
-    batch = gateway.client.batch(caller.batch(outer_id))
-    noted = Noted.now(task)
+    batch = gateway.client.batch(caller.batch_id(outer_id))
+    noted = RequestMetadata.now(task)
     room = _Room(gateway.settings.gateway_upload_wait_s)
     try:
         await gateway.client.submit_batch(

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from ..aio.batching import Once, told
+from ..aio.batching import SingleFlight, unwrap
 from ..aio.client import AsyncBatch
 from ..errors import BliplineError, JobUnknown
 from ..job import Result
 from ..progress import Progress
-from .lru import Recent
+from .lru import LRUCache
 from .results import encoded, line_of
 from .shutdown import is_set_within
 
@@ -38,14 +38,14 @@ class EventPage:
     over: bool
 
 
-class Hub:
+class BatchBroadcast:
     """Looks at one batch for all who listen to it; for one event loop.
 
     Streams take what they want when they want it, so a slow one holds up nobody, and nothing is
     kept for it.
     """
 
-    def __init__(self, batch: AsyncBatch, looks: Looks, stopping: asyncio.Event) -> None:
+    def __init__(self, batch: AsyncBatch, looks: ProgressReader, stopping: asyncio.Event) -> None:
         self._batch = batch
         self._looks = looks
         self._stopping = stopping
@@ -58,8 +58,8 @@ class Hub:
         self.listeners = 0
         self._news = asyncio.Event()
         #: By their cursor; with the version that they were read at.
-        self._pages: Recent[int, tuple[int, EventPage]] = Recent(KEPT_PAGES)
-        self._reads: Once[tuple[int, int], EventPage] = Once()
+        self._pages: LRUCache[int, tuple[int, EventPage]] = LRUCache(KEPT_PAGES)
+        self._reads: SingleFlight[tuple[int, int], EventPage] = SingleFlight()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -131,20 +131,20 @@ class Hub:
         self._news = asyncio.Event()
 
 
-class Hubs:
+class BatchBroadcaster:
     """A hub for each batch that somebody listens to."""
 
-    def __init__(self, looks: Looks, stopping: asyncio.Event) -> None:
+    def __init__(self, looks: ProgressReader, stopping: asyncio.Event) -> None:
         self._looks = looks
         self._stopping = stopping
-        self._hubs: dict[str, Hub] = {}
+        self._hubs: dict[str, BatchBroadcast] = {}
 
     @asynccontextmanager
-    async def join(self, batch: AsyncBatch) -> AsyncIterator[Hub]:
+    async def join(self, batch: AsyncBatch) -> AsyncIterator[BatchBroadcast]:
         """The batch's hub; when the last one leaves it, it stops."""
         hub = self._hubs.get(batch.id)
         if hub is None:
-            hub = self._hubs[batch.id] = Hub(batch, self._looks, self._stopping)
+            hub = self._hubs[batch.id] = BatchBroadcast(batch, self._looks, self._stopping)
             hub.start()
         hub.listeners += 1
         try:
@@ -170,7 +170,7 @@ def _as_events(page: Sequence[Result]) -> bytes:
 _Look = asyncio.Task[Progress | Exception]
 
 
-class Looks:
+class ProgressReader:
     """For one event loop.
 
     Who asks while a look is under way gets the next one: it may have begun before what they did.
@@ -186,7 +186,7 @@ class Looks:
         if look is None:
             look = self._next[batch.id] = asyncio.create_task(self._look(batch))
         # Whoever hangs up does not take it from the others.
-        return told(await asyncio.shield(look))
+        return unwrap(await asyncio.shield(look))
 
     async def _look(self, batch: AsyncBatch) -> Progress | Exception:
         if (before := self._under_way.get(batch.id)) is not None:

@@ -19,11 +19,11 @@ from ..errors import ConnectionFailed, JobUnknown
 from ..progress import Progress
 from .auth import CallerDependency
 from .batches import BatchId, known
-from .broadcast import EventPage, Hub, counts_of
-from .metadata import Noted
+from .broadcast import BatchBroadcast, EventPage, counts_of
+from .metadata import RequestMetadata
 from .openapi import problems
 from .problems import Problem
-from .queries import Listening
+from .queries import EventsQuery
 from .responses import BatchBody
 from .state import Gateway, GatewayDependency
 
@@ -81,7 +81,7 @@ class Stream(EventSourceResponse):
 )
 async def listen(
     outer_id: BatchId,
-    listening: Annotated[Listening, Query()],
+    listening: Annotated[EventsQuery, Query()],
     caller: CallerDependency,
     gateway: GatewayDependency,
     last_event_id: Annotated[
@@ -109,7 +109,9 @@ async def listen(
 class _Events:
     """What one stream says."""
 
-    def __init__(self, gateway: Gateway, batch: AsyncBatch, outer_id: str, noted: Noted) -> None:
+    def __init__(
+        self, gateway: Gateway, batch: AsyncBatch, outer_id: str, noted: RequestMetadata
+    ) -> None:
         self._gateway = gateway
         self._batch = batch
         self._id = outer_id
@@ -126,7 +128,9 @@ class _Events:
                 except JobUnknown:
                     yield self._deleted()
 
-    async def _listen(self, hub: Hub, cursor: int, with_results: bool) -> AsyncIterator[bytes]:
+    async def _listen(
+        self, hub: BatchBroadcast, cursor: int, with_results: bool
+    ) -> AsyncIterator[bytes]:
         seen, shown = 0, None
         while True:
             await hub.changed(seen)
@@ -145,7 +149,7 @@ class _Events:
                 yield self._about("end", now)
                 return
 
-    async def _page(self, hub: Hub, cursor: int) -> EventPage:
+    async def _page(self, hub: BatchBroadcast, cursor: int) -> EventPage:
         while True:
             try:
                 return await hub.page(cursor)

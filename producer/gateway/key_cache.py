@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
-from ..aio.batching import Once
+from ..aio.batching import SingleFlight
 from .api_keys import ApiKeys, digest, id_of
-from .lru import Recent
+from .lru import LRUCache
 from .problems import Problem
-from .redis_calls import Calls
+from .redis_calls import RedisCalls
 
 #: Seconds after which a key is looked up again: so long a revoked one may still be let in.
 KNOWN_S: Final = 5.0
@@ -32,19 +32,19 @@ KEPT_ADDRESSES: Final = 4096
 _Read = Callable[[str, str], Awaitable[str | None]]
 
 
-class Keyring:
+class KeyCache:
     """Remembers keys by their SHA-256; for one event loop."""
 
-    def __init__(self, keys: ApiKeys, calls: Calls) -> None:
+    def __init__(self, keys: ApiKeys, calls: RedisCalls) -> None:
         self._keys = keys
         self._calls = calls
         #: The name, and until when that counts as known.
-        self._valid: Recent[str, tuple[str, float]] = Recent(KEPT_KEYS)
-        self._wrong: Recent[str, float] = Recent(KEPT_KEYS)
-        self._unknown: Recent[str, tuple[int, float]] = Recent(KEPT_ADDRESSES)
-        self._looks: Once[str, str | None] = Once()
+        self._valid: LRUCache[str, tuple[str, float]] = LRUCache(KEPT_KEYS)
+        self._wrong: LRUCache[str, float] = LRUCache(KEPT_KEYS)
+        self._unknown: LRUCache[str, tuple[int, float]] = LRUCache(KEPT_ADDRESSES)
+        self._looks: SingleFlight[str, str | None] = SingleFlight()
         #: Names by the SHA-256 of keys.
-        self._all: Once[None, Mapping[str, str]] = Once()
+        self._all: SingleFlight[None, Mapping[str, str]] = SingleFlight()
 
     async def name_of(self, key: str, address: str) -> str:
         """The name that a key stands for. Raises Problem, or ConnectionFailed."""

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from ..aio.client import AsyncJob
 from ..contract import Task
-from .lru import Recent
+from .lru import LRUCache
 
 #: Jobs whose notes are remembered.
 KEPT_NOTES: Final = 65_536
@@ -18,7 +18,7 @@ KNOWN_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class RequestMetadata:
     """What an answer says that the ledger itself does not know."""
 
     task: Task
@@ -44,21 +44,21 @@ class Noted:
             return None
 
 
-class Notes:
+class MetadataCache:
     """Remembers notes, which do not change: a job that is looked at again costs one look."""
 
     def __init__(self, kept: int = KEPT_NOTES) -> None:
-        self._recent: Recent[str, tuple[Noted, float]] = Recent(kept)
+        self._recent: LRUCache[str, tuple[RequestMetadata, float]] = LRUCache(kept)
 
-    def put(self, job_id: str, noted: Noted) -> None:
+    def put(self, job_id: str, noted: RequestMetadata) -> None:
         """Remember the note of a job that was submitted just now."""
         self._recent.put(job_id, (noted, time.monotonic() + KNOWN_S))
 
-    async def of(self, job: AsyncJob[object]) -> Noted | None:
+    async def of(self, job: AsyncJob[object]) -> RequestMetadata | None:
         """The note of a job; None where there is no such job. Raises ConnectionFailed."""
         noted, until = self._recent.get(job.id) or (None, 0.0)
         if noted is None or until <= time.monotonic():
-            noted = Noted.decode(await job.note())
+            noted = RequestMetadata.decode(await job.note())
             if noted is not None:
                 self.put(job.id, noted)
         return noted

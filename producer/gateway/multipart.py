@@ -18,7 +18,7 @@ MAX_FIELDS_BYTES: Final = 64 * 1024
 MAX_PARTS: Final = 32
 
 
-class Form:
+class MultipartForm:
     """Fields first, then the file, then nothing more; what is wrong is a Problem."""
 
     def __init__(self, content_type: str) -> None:

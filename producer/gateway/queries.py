@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..contract import MAX_KEEP_S, RESULT_TTL_S
 from .problems import Problem
 from .requests import Deadline, JobOptions, Webhook
-from .tenants import OUTER_ID
+from .tenants import PUBLIC_ID
 
 
 class BatchTerms(JobOptions):
@@ -23,7 +23,7 @@ class BatchTerms(JobOptions):
     )
     id: str | None = Field(
         None,
-        pattern=f"^{OUTER_ID}$",
+        pattern=f"^{PUBLIC_ID}$",
         description="An id of your own: the same upload can be repeated, and goes on where one "
         "broke off.",
     )
@@ -60,7 +60,7 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class Failures(_Query):
+class ErrorsQuery(_Query):
     """Which failures are wanted."""
 
     cursor: int = Field(0, ge=0, le=2**53, description="Go on after the line that has it.")
@@ -68,7 +68,7 @@ class Failures(_Query):
     wait: bool = Field(False, description="Wait for those that are not in yet, to the end.")
 
 
-class Wanted(Failures):
+class ResultsQuery(ErrorsQuery):
     """Which results are wanted."""
 
     order: Literal["submitted", "completed"] = Field(
@@ -78,7 +78,7 @@ class Wanted(Failures):
     )
 
 
-class Listening(_Query):
+class EventsQuery(_Query):
     """Which events are wanted."""
 
     cursor: int = Field(

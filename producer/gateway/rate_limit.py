@@ -17,14 +17,14 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from ..errors import QueueFull
 from ..ledger.keys import Keys
-from .redis_calls import Calls
+from .redis_calls import RedisCalls
 
 #: Seconds for which a refusal is repeated without asking Redis, at most.
 REFUSED_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RateDecision:
     """What a key may do."""
 
     granted: bool
@@ -49,14 +49,14 @@ class Allowance:
         return max(1, ceil(self.more_s))
 
 
-class Rates:
+class RateLimiter:
     """A window that slides: two counters a key, whatever the limit.
 
     The library opens connections in its own way; it takes ours, so Sentinel, TLS and what gets
     over a failover are as everywhere (producer/connection.py).
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, per_minute: int, calls: Calls) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, per_minute: int, calls: RedisCalls) -> None:
         self.per_minute = per_minute
         self._calls = calls
         self._item = RateLimitItemPerMinute(per_minute)
@@ -65,17 +65,17 @@ class Rates:
             "redis://", connection_pool=client.connection_pool, key_prefix=keys.rates
         )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
-        self._refused: dict[str, tuple[float, Allowance]] = {}
+        self._refused: dict[str, tuple[float, RateDecision]] = {}
         #: Requests to be counted, by their key; those of one moment are counted together.
-        self._waiting: dict[str, list[asyncio.Future[Allowance]]] = {}
+        self._waiting: dict[str, list[asyncio.Future[RateDecision]]] = {}
         self._counting: set[asyncio.Task[None]] = set()
 
-    async def take(self, key_id: str) -> Allowance:
+    async def take(self, key_id: str) -> RateDecision:
         """Count a request, if there is room for it. Raises ConnectionFailed."""
         until, refusal = self._refused.get(key_id, (0.0, None))
         if refusal is not None and until > time.monotonic():
             return refusal
-        future: asyncio.Future[Allowance] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[RateDecision] = asyncio.get_running_loop().create_future()
         if key_id in self._waiting:
             self._waiting[key_id].append(future)
         else:
@@ -93,7 +93,7 @@ class Rates:
                 allowances = await self._calls.run(self._take, key_id, len(waiting))
             except QueueFull:
                 # Nothing can be written: not to count is better than to hold up who reads.
-                allowances = [Allowance(True, self.per_minute, 0, 0.0)] * len(waiting)
+                allowances = [RateDecision(True, self.per_minute, 0, 0.0)] * len(waiting)
             except Exception as error:
                 for future in waiting:
                     if not future.done():
@@ -106,19 +106,19 @@ class Rates:
                     future.set_result(allowance)
         del self._waiting[key_id]
 
-    def _remember(self, key_id: str, last: Allowance) -> None:
+    def _remember(self, key_id: str, last: RateDecision) -> None:
         self._refused.pop(key_id, None)
         if not last.granted:
             until = time.monotonic() + min(last.more_s, REFUSED_S)
             self._refused[key_id] = (until, last)
 
-    def _take(self, key_id: str, requests: int) -> list[Allowance]:
+    def _take(self, key_id: str, requests: int) -> list[RateDecision]:
         granted = requests
         if not self._limiter.hit(self._item, key_id, cost=requests):
             singly = (self._limiter.hit(self._item, key_id) for _ in range(requests))
             granted = 0 if requests == 1 else sum(takewhile(bool, singly))
         stats = self._limiter.get_window_stats(self._item, key_id)
         more_s = stats.reset_time - time.time()
-        yes = Allowance(True, self.per_minute, stats.remaining, more_s)
-        no = Allowance(False, self.per_minute, 0, more_s)
+        yes = RateDecision(True, self.per_minute, stats.remaining, more_s)
+        no = RateDecision(False, self.per_minute, 0, more_s)
         return [yes] * granted + [no] * (requests - granted)

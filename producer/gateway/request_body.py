@@ -15,10 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 
 from ..contract import Task
-from ..net.redact import shown
+from ..net.redact import redact_url
 from ..validation import MAX_PROBLEMS
 from .problems import Problem
-from .requests import Asked, JobRequest
+from .requests import JobRequest, JobRequestBase
 
 #: Bytes of bodies that this process holds at once at most; of one name, half as many.
 MAX_HELD_BYTES: Final = 256 * 2**20
@@ -35,7 +35,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Intake:
+class BodyReader:
     """Counts the bytes of all bodies that one process holds, and whose they are."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Intake:
         size = 0
         try:
             async with asyncio.timeout(self._read_s):
-                async for chunk in patient(chunks, self._silent_s):
+                async for chunk in with_idle_timeout(chunks, self._silent_s):
                     parts.append(chunk)
                     size += len(chunk)
                     self._held[name] += len(chunk)
@@ -97,7 +97,7 @@ class Intake:
             )
 
 
-async def patient(pieces: AsyncIterator[bytes], longest_s: float) -> AsyncIterator[bytes]:
+async def with_idle_timeout(pieces: AsyncIterator[bytes], longest_s: float) -> AsyncIterator[bytes]:
     """The same, or a Problem once nothing came for so long: it holds up others."""
     while True:
         try:
@@ -126,7 +126,7 @@ def media_type(headers: Headers) -> str:
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def work(size: int, act: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+async def run_if_large(size: int, act: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Call it, in a thread where so many bytes would take long."""
     if size < LARGE_BYTES:
         return act(*args, **kwargs)
@@ -137,13 +137,13 @@ async def work(size: int, act: Callable[P, R], /, *args: P.args, **kwargs: P.kwa
 MAX_ASIDE_BYTES: Final = 2**20
 
 _DATA_URL: Final = re.compile(rb'"data:[^"]*"', re.IGNORECASE)
-_JOB: Final[TypeAdapter[Asked]] = TypeAdapter(JobRequest)
+_JOB: Final[TypeAdapter[JobRequestBase]] = TypeAdapter(JobRequest)
 #: Where URLs stand, which often carry a secret.
 _SECRETIVE: Final = ("image", "webhook")
 _TASKS: Final = ", ".join(task.short for task in Task)
 
 
-def parse_job(body: bytes) -> Asked:
+def parse_job(body: bytes) -> JobRequestBase:
     """Read a job; raises Problem where it is no JSON, RequestValidationError where it is no job."""
     _check_size(body)
     try:
@@ -200,5 +200,5 @@ def _located(found: dict[str, Any]) -> dict[str, Any]:
     # The first step into the body is the name of the task.
     found["loc"] = ("body", *found["loc"][1:])
     if isinstance(given, str) and found["loc"][-1] in _SECRETIVE:
-        found["input"] = shown(given)
+        found["input"] = redact_url(given)
     return found

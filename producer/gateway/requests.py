@@ -122,7 +122,7 @@ class TurnBody(_Strict):
     answer: AnyText
 
 
-class Asked(_Strict):
+class JobRequestBase(_Strict):
     """What every task has."""
 
     task: str
@@ -145,7 +145,7 @@ class Asked(_Strict):
         return {} if options is None else options.model_dump(exclude_defaults=True)
 
 
-class CaptionRequest(Asked):
+class CaptionRequest(JobRequestBase):
     """Describe an image."""
 
     model_config = example(task="caption", image=_IMAGE, prompt="a photo of")
@@ -156,7 +156,7 @@ class CaptionRequest(Asked):
     options: JobOptions = _DEFAULTS
 
 
-class VqaRequest(Asked):
+class VqaRequest(JobRequestBase):
     """Ask a question about an image."""
 
     model_config = example(
@@ -169,7 +169,7 @@ class VqaRequest(Asked):
     options: JobOptions = _DEFAULTS
 
 
-class ChatRequest(Asked):
+class ChatRequest(JobRequestBase):
     """Ask on in a dialogue."""
 
     model_config = example(
@@ -190,7 +190,7 @@ class ChatRequest(Asked):
     options: JobOptions = _DEFAULTS
 
 
-class MatchRequest(Asked):
+class MatchRequest(JobRequestBase):
     """Compare an image with texts."""
 
     model_config = example(task="match", image=_IMAGE, texts=["a cat", "a dog"])
@@ -213,7 +213,7 @@ class MatchRequest(Asked):
         return self
 
 
-class EmbedRequest(Asked):
+class EmbedRequest(JobRequestBase):
     """The unit vector of an image or of a text: give one of them."""
 
     model_config = ConfigDict(
@@ -244,7 +244,7 @@ class EmbedRequest(Asked):
 
 
 #: By the name of the task.
-KINDS: Final[Mapping[str, type[Asked]]] = {
+KINDS: Final[Mapping[str, type[JobRequestBase]]] = {
     "caption": CaptionRequest,
     "vqa": VqaRequest,
     "chat": ChatRequest,

@@ -11,7 +11,7 @@ from ..job import Result
 from ..ledger.records import Depth
 from ..progress import Progress
 from ..settings import ClientSettings
-from .metadata import Noted
+from .metadata import RequestMetadata
 from .requests import example
 
 #: Where a batch stands.
@@ -93,12 +93,12 @@ class JobBody(BaseModel):
     urls: JobUrls
 
     @classmethod
-    def of(cls, outer_id: str, noted: Noted, state: State, result: Result | None) -> Self:
+    def of(cls, outer_id: str, noted: RequestMetadata, state: State, result: Result | None) -> Self:
         """A job under the id that its caller knows, from a look at it."""
         # There is a note, so there was a job: its result is no longer kept.
         status = State.EXPIRED if state is State.UNKNOWN else state
         at = job_url(outer_id)
-        said: dict[str, Any] = {} if result is None else result.said()
+        said: dict[str, Any] = {} if result is None else result.output()
         error = said.pop("error", None)
         return cls(
             id=outer_id,
@@ -193,7 +193,7 @@ class BatchBody(BaseModel):
     urls: BatchUrls
 
     @classmethod
-    def of(cls, outer_id: str, noted: Noted, now: Progress) -> Self:
+    def of(cls, outer_id: str, noted: RequestMetadata, now: Progress) -> Self:
         """A batch under the id that its caller knows."""
         at = batch_url(outer_id)
         more = {name: f"{at}/{name}" for name in ("results", "errors", "events", "cancel")}

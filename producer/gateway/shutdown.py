@@ -18,7 +18,7 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
         return False
 
 
-async def unless(event: asyncio.Event, wait: Awaitable[Found]) -> Found | None:
+async def wait_unless(event: asyncio.Event, wait: Awaitable[Found]) -> Found | None:
     """What comes of a wait; None where the event came first, and the wait was given up."""
     waiting, happening = asyncio.ensure_future(wait), asyncio.create_task(event.wait())
     try:

@@ -8,13 +8,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ..aio.batching import Once
+from ..aio.batching import SingleFlight
 from ..aio.client import AsyncClient
-from .broadcast import Hubs, Looks
-from .key_cache import Keyring
-from .metadata import Notes
+from .broadcast import BatchBroadcaster, ProgressReader
+from .key_cache import KeyCache
+from .metadata import MetadataCache
 from .metrics import Metrics
-from .request_body import Intake
+from .request_body import BodyReader
 from .settings import GatewaySettings
 from .uploads import UploadSlots
 
@@ -26,17 +26,17 @@ class Gateway:
     settings: GatewaySettings
     client: AsyncClient
     #: Who calls: for requests, and for the page.
-    keyring: Keyring
+    keyring: KeyCache
     metrics: Metrics
-    looks: Looks
-    hubs: Hubs
+    looks: ProgressReader
+    hubs: BatchBroadcaster
     #: Set when the process is told to end: what is open without an end in sight ends now.
     stopping: asyncio.Event
-    notes: Notes = field(default_factory=Notes)
-    intake: Intake = field(default_factory=Intake)
+    notes: MetadataCache = field(default_factory=MetadataCache)
+    intake: BodyReader = field(default_factory=BodyReader)
     upload_slots: UploadSlots = field(default_factory=UploadSlots)
     #: Of whole batches, by their id inside; how many items were asked again.
-    retries: Once[str, int] = field(default_factory=Once)
+    retries: SingleFlight[str, int] = field(default_factory=SingleFlight)
 
 
 def gateway_of(request: Request) -> Gateway:

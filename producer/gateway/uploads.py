@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from starlette.requests import Request
 
-from ..aio.bridge import Feed
+from ..aio.bridge import LoopBridge
 from ..jsonl import TooManyLines, read_items
 from .image_refs import resolve_item
-from .multipart import Form
+from .multipart import MultipartForm
 from .problems import Problem
-from .request_body import SILENT_S, media_type, patient
+from .request_body import SILENT_S, media_type, with_idle_timeout
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -58,18 +58,18 @@ class Upload:
         self._settings = settings
         kind = media_type(request.headers)
         self._is_gzip = _is_gzip(request.headers.get("content-encoding", ""))
-        self._form: Form | None = None
+        self._form: MultipartForm | None = None
         if kind == FORM and not self._is_gzip:
-            self._form = Form(request.headers["content-type"])
+            self._form = MultipartForm(request.headers["content-type"])
         elif kind not in LINES and kind not in UNSAID:
             raise Problem(
                 "unsupported_media_type",
                 f"Content-Type {kind!r:.100}: choose one of {', '.join(LINES)}, or {FORM}, whose "
                 "file may be compressed, but not the form",
             )
-        self._pieces = patient(request.stream(), SILENT_S)
+        self._pieces = with_idle_timeout(request.stream(), SILENT_S)
         # Of pieces, each of which holds many lines.
-        self._feed = Feed(take_items=1)
+        self._feed = LoopBridge(take_items=1)
 
     async def fields(self) -> dict[str, str]:
         """What a form says before its file begins."""

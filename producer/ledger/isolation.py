@@ -14,7 +14,7 @@ Answer = TypeVar("Answer")
 _AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
-def by_halves(
+def isolate_failures(
     ask: Callable[[Sequence[Thing]], list[Answer]], things: Sequence[Thing]
 ) -> list[Answer | Exception]:
     """What `ask` says of all of them, or what it raises for each that it cannot be asked for.
@@ -27,4 +27,4 @@ def by_halves(
         if len(things) < 2 or isinstance(error.__cause__, _AWAY):
             return [error] * len(things)
     middle = len(things) // 2
-    return by_halves(ask, things[:middle]) + by_halves(ask, things[middle:])
+    return isolate_failures(ask, things[:middle]) + isolate_failures(ask, things[middle:])

@@ -22,7 +22,18 @@ from ..contract import ErrorCode, Queue, State
 from .ids import made_at, parse_chunk_id
 from .keys import Keys
 from .message import event_channel
-from .records import NO_NOTE, Announcement, Begun, Bounds, Depth, Entry, Note, Outcome, Posting, Row
+from .records import (
+    NO_METADATA,
+    ChunkResult,
+    Claim,
+    Depth,
+    EnqueueStatus,
+    JobMetadata,
+    JobRecord,
+    NewJob,
+    QueueLimits,
+    WebhookEvent,
+)
 
 #: Jobs that one call of the script deals with at most: it holds up everybody else.
 PAGE_JOBS: Final = 64
@@ -58,7 +69,9 @@ class Ledger:
 
     # What producers do.
 
-    def enter(self, postings: Sequence[Posting], bounds: Bounds, replicas: int = 0) -> list[Entry]:
+    def enqueue(
+        self, postings: Sequence[NewJob], bounds: QueueLimits, replicas: int = 0
+    ) -> list[EnqueueStatus]:
         """Enter jobs and queue them, each in one step, all in one round trip.
 
         Notes are kept of jobs that are no chunks; a batch has its own (see `open_batch`). What was
@@ -73,10 +86,10 @@ class Ledger:
             answers = self._send(calls, replicas, load=True)
         if replicas and (have := answers.pop()) < replicas:
             raise redis.TimeoutError(f"{have} of {replicas} replicas have it (BLIPLINE_REPLICAS)")
-        return [Entry(answer) for answer in answers]
+        return [EnqueueStatus(answer) for answer in answers]
 
-    def _entering(self, posting: Posting, bounds: Bounds) -> tuple[Any, ...]:
-        row, note = posting.row, posting.note
+    def _entering(self, posting: NewJob, bounds: QueueLimits) -> tuple[Any, ...]:
+        row, note = posting.record, posting.metadata
         terms = (bounds.max_items, bounds.max_blob_bytes, *(parse_chunk_id(row.id) or ("", "")))
         noted = (note.text, note.digest, note.webhook)
         told = (self._channel, posting.event)
@@ -104,7 +117,7 @@ class Ledger:
         batch_id: str,
         fields: dict[str, Any],
         keep_s: int,
-        note: Note = NO_NOTE,
+        note: JobMetadata = NO_METADATA,
         pass_id: str = "",
     ) -> dict[str, str]:
         """Enter a batch's record if there is none; returns the one that is there.
@@ -118,27 +131,27 @@ class Ledger:
         words = [word.decode() for word in answer]
         return dict(zip(words[::2], words[1::2], strict=True))
 
-    def go_on(self, batch_id: str, pass_id: str) -> None:
+    def resume_batch(self, batch_id: str, pass_id: str) -> None:
         """Say that a batch's items are submitted once more; those that are in already are known."""
         self._call("go_on", batch_id, pass_id)
 
-    def submitted(self, batch_id: str) -> int | None:
+    def seal_batch(self, batch_id: str) -> int | None:
         """Say that all of a batch is in; returns its items, None where it is gone."""
         total = int(self._call("submitted", batch_id))
         return None if total < 0 else total
 
-    def cut(self, batch_id: str, pass_id: str) -> None:
+    def interrupt_batch(self, batch_id: str, pass_id: str) -> None:
         """Say that a pass was cut short: until another one goes on, the batch is what is in.
 
         Nothing happens where all of it is in, or where another pass has begun since.
         """
         self._call("cut", batch_id, pass_id)
 
-    def again(self, row: Row, seen: Row) -> bool:
+    def requeue(self, row: JobRecord, seen: JobRecord) -> bool:
         """Ask an ended job again; False where it is open, or is not what was seen any more."""
-        return bool(self._call("again", row.id, row.encode(), seen.entry))
+        return bool(self._call("again", row.id, row.encode(), seen.generation))
 
-    def forget(self, task_ids: Sequence[str]) -> None:
+    def delete_jobs(self, task_ids: Sequence[str]) -> None:
         """Drop all that is known of jobs, whether they have ended or not."""
         for page in _pages(task_ids):
             self._call("forget", self._blob_ttl_s, *page)
@@ -147,11 +160,11 @@ class Ledger:
         """Mark a job, or every chunk of a batch, as no longer wanted."""
         self._call("cancel", job_or_batch_id, contract.RESULT_TTL_S + contract.TOMBSTONE_S)
 
-    def look_up(self, task_id: str) -> tuple[State, Outcome | None]:
+    def snapshot(self, task_id: str) -> tuple[State, ChunkResult | None]:
         """What is known of a job, and how it ended if it did."""
-        return self.look_up_all([task_id])[0]
+        return self.snapshot_all([task_id])[0]
 
-    def look_up_all(self, task_ids: Sequence[str]) -> list[tuple[State, Outcome | None]]:
+    def snapshot_all(self, task_ids: Sequence[str]) -> list[tuple[State, ChunkResult | None]]:
         """What is known of jobs, in one round trip."""
         if not task_ids:
             return []
@@ -165,20 +178,20 @@ class Ledger:
         answers = zip(task_ids, *pipe.execute(), strict=True)
         return [_state(*answer) for answer in answers]
 
-    def rows(self, task_ids: Sequence[str]) -> list[Row | None]:
+    def records(self, task_ids: Sequence[str]) -> list[JobRecord | None]:
         """Rows that are kept: of open jobs, and for a time of those that failed."""
         found = self._redis.mget([self.keys.row(task_id) for task_id in task_ids])
         return [
-            None if text is None else Row.decode(task_id, text)
+            None if text is None else JobRecord.decode(task_id, text)
             for task_id, text in zip(task_ids, found, strict=True)
         ]
 
-    def outcomes(self, task_ids: Sequence[str]) -> list[Outcome | None]:
+    def chunk_results(self, task_ids: Sequence[str]) -> list[ChunkResult | None]:
         """How jobs ended; None for those without a stored result."""
         stored = self._redis.mget([self.keys.result(task_id) for task_id in task_ids])
-        return [None if one is None else Outcome.decode(one) for one in stored]
+        return [None if one is None else ChunkResult.decode(one) for one in stored]
 
-    def note(self, task_id: str) -> str | None:
+    def metadata(self, task_id: str) -> str | None:
         """What a job was submitted with; None where nothing was noted, or is kept no longer."""
         found: Any = self._redis.hget(self.keys.note(task_id), "note")
         return None if found is None else found.decode()
@@ -205,48 +218,54 @@ class Ledger:
 
     # What consumers do.
 
-    def begin(self, task_id: str, entry: str = "") -> Begun:
+    def claim(self, task_id: str, generation: str = "") -> Claim:
         """Note that a job is begun, if it is to be run here and now.
 
-        `entry` is what its message says of the row that it belongs to; other programs' have none.
+        `generation` is what its message says of the row that it belongs to; other programs' have none.
         """
-        what, *more = self._call("begin", task_id, entry, secrets.token_hex(6), self._lease_s)
+        what, *more = self._call("begin", task_id, generation, secrets.token_hex(6), self._lease_s)
         if what == b"done":
-            return Begun(outcome=Outcome.decode(more[0]))
+            return Claim(outcome=ChunkResult.decode(more[0]))
         if what != b"run":
-            return Begun()
+            return Claim()
         cancelled, attempts, suspects, asked = more
-        return Begun(
+        return Claim(
             run=True,
             cancelled=bool(cancelled),
             attempts=attempts,
             suspects={int(place): deaths for place, deaths in json.loads(suspects).items()},
-            asked=json.loads(asked) if asked else None,
+            payload=json.loads(asked) if asked else None,
         )
 
-    def beat(self, task_ids: Iterable[str]) -> set[str]:
+    def heartbeat(self, task_ids: Iterable[str]) -> set[str]:
         """A sign of life for jobs that are being run; returns those that somebody has cancelled."""
         cancelled: set[str] = set()
         for page in _pages(list(task_ids)):
             cancelled.update(name.decode() for name in self._call("beat", *page))
         return cancelled
 
-    def suspect(self, task_id: str, suspects: dict[int, int]) -> None:
+    def mark_suspect(self, task_id: str, suspects: dict[int, int]) -> None:
         """Note which item is tried now: should this consumer die, the next one knows of which."""
         self._call("suspect", task_id, json.dumps(suspects))
 
     def finish(
-        self, task_id: str, stored: str, failed_items: int, *, entry: str = "", dead: bool = False
+        self,
+        task_id: str,
+        stored: str,
+        failed_items: int,
+        *,
+        generation: str = "",
+        dead: bool = False,
     ) -> None:
         """Store a job's result, tell those who wait for it, and close its row, all at once.
 
         The first result of a job stays: a chunk that was delivered twice counts once. A result for
-        another `entry` of the job is dropped. -1 failed items are all of them; `dead` puts the job
+        another `generation` of the job is dropped. -1 failed items are all of them; `dead` puts the job
         among the dead letters.
         """
         record_s = contract.RESULT_TTL_S + contract.TOMBSTONE_S
         terms = (contract.RESULT_TTL_S, record_s, failed_items, int(dead), self._blob_ttl_s)
-        self._call("finish", task_id, entry, stored, *terms)
+        self._call("finish", task_id, generation, stored, *terms)
 
     def sweep(self, pause_s: float) -> int:
         """Push lost jobs again; returns their number.
@@ -257,22 +276,22 @@ class Ledger:
 
     # What those do who send webhooks.
 
-    def webhooks_due(self, most: int, lease_s: float) -> list[Announcement]:
+    def claim_due_webhooks(self, most: int, lease_s: float) -> list[WebhookEvent]:
         """Ends of jobs and batches to tell of now; nobody else is given them for so long."""
         return [
-            Announcement(kind, task_id, url, int(event), int(tries), note)
+            WebhookEvent(kind, task_id, url, int(event), int(tries), note)
             for kind, task_id, url, event, tries, note in (
                 (word.decode() for word in words)
                 for words in self._call("webhooks_due", most, lease_s)
             )
         ]
 
-    def webhook_told(self, told: Announcement, about: str, again_in_s: float | None) -> None:
+    def settle_webhook(self, told: WebhookEvent, about: str, again_in_s: float | None) -> None:
         """Note how telling went; it is due again in so many seconds, or, None, never."""
         pause_s = -1 if again_in_s is None else again_in_s
         self._call("webhook_told", told.kind, told.id, told.event, pause_s, about)
 
-    def webhook_put_off(self, one: Announcement, pause_s: float) -> None:
+    def defer_webhook(self, one: WebhookEvent, pause_s: float) -> None:
         """Give one back that was not tried; it is due again in so many seconds."""
         self._call("webhook_put_off", one.kind, one.id, one.event, pause_s)
 
@@ -283,9 +302,9 @@ def _pages(task_ids: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def _state(
     task_id: str, opened: Any, begun: Any, cancelled: Any, stored: Any
-) -> tuple[State, Outcome | None]:
+) -> tuple[State, ChunkResult | None]:
     if stored is not None:
-        outcome = Outcome.decode(stored)
+        outcome = ChunkResult.decode(stored)
         return _ended_as(outcome.result(0)), outcome
     if cancelled:
         return State.CANCELLED, None

@@ -10,18 +10,18 @@ from typing import Any, Final, Literal
 import redis
 
 from .. import contract
-from ..connection.connect import is_out_of_memory, reaching
+from ..connection.connect import is_out_of_memory, redis_errors
 from ..contract import Queue, Task
 from ..errors import IdTaken, JobUnknown, QueueFull
-from ..net.redact import shown
-from ..polling import Patience
+from ..net.redact import redact_url
+from ..polling import PollSchedule
 from ..settings import ClientSettings
 from . import blobs
 from .ids import parse_chunk_id
-from .isolation import by_halves
+from .isolation import isolate_failures
 from .ledger import Ledger
 from .message import sent_event, task_message
-from .records import NO_NOTE, Bounds, Entry, Note, Posting, Row
+from .records import NO_METADATA, EnqueueStatus, JobMetadata, JobRecord, NewJob, QueueLimits
 from .redis_memory import Memory
 
 #: Messages sent to Redis in one round trip. Larger groups hardly publish faster.
@@ -31,7 +31,7 @@ LONGEST_PAUSE_S: Final = 0.5
 #: Whose turn a job takes that names no submitter.
 ANYONE: Final = "anyone"
 
-_NO_ROOM: Final = (Entry.FULL, Entry.BLOBS_FULL)
+_NO_ROOM: Final = (EnqueueStatus.FULL, EnqueueStatus.BLOBS_FULL)
 
 #: What to do while a queue is full.
 WhenFull = Literal["wait", "raise"]
@@ -62,16 +62,16 @@ class Chunk:
         # A batch may hold anything; what is wrong with it the worker says.
         about = next((one for one in asked if isinstance(one, str) and one), "")
         # A hash means nothing to a person, and a long URL fills the column.
-        image = shown(str(first.get("image", "")))
+        image = redact_url(str(first.get("image", "")))
         image = image if len(image) <= 72 else f"{image[:69]}…"
         more = f" (+{len(self.items) - 1} more)" if len(self.items) > 1 else ""
         return f"{image} {about[:120]!r}{more}".lstrip() if about else f"{image}{more}"
 
-    def row(self, queue: Queue, submitter: str) -> Row:
+    def row(self, queue: Queue, submitter: str) -> JobRecord:
         """This chunk as the ledger holds it."""
         asked = {"task": self.task.short, "items": self.items, "options": self.options}
         images = dict.fromkeys(str(item.get("image", "")) for item in self.items)
-        return Row(
+        return JobRecord(
             self.id,
             queue.value,
             submitter,
@@ -92,40 +92,44 @@ class Publisher:
         self._memory = Memory(client)
         max_blob_bytes = settings.max_blob_mb << 20
         self._bounds = {
-            Queue.INTERACTIVE: Bounds(settings.max_queued_interactive, max_blob_bytes),
-            Queue.BULK: Bounds(settings.max_queued_bulk, max_blob_bytes),
+            Queue.INTERACTIVE: QueueLimits(settings.max_queued_interactive, max_blob_bytes),
+            Queue.BULK: QueueLimits(settings.max_queued_bulk, max_blob_bytes),
         }
 
-    def posting(self, chunk: Chunk, submitter: str = "", note: Note = NO_NOTE) -> Posting:
+    def posting(self, chunk: Chunk, submitter: str = "", note: JobMetadata = NO_METADATA) -> NewJob:
         """An interactive chunk as it is entered; Flower shows it from then on."""
         row = chunk.row(Queue.INTERACTIVE, submitter or self._settings.submitter or ANYONE)
         event = sent_event(chunk.id, chunk.task, Queue.INTERACTIVE, chunk.summary)
-        return Posting(row, note, event)
+        return NewJob(row, note, event)
 
     def publish(
-        self, chunk: Chunk, when_full: WhenFull, submitter: str = "", note: Note = NO_NOTE
+        self,
+        chunk: Chunk,
+        when_full: WhenFull,
+        submitter: str = "",
+        note: JobMetadata = NO_METADATA,
     ) -> None:
         """Publish one interactive chunk."""
         self._enter([self.posting(chunk, submitter, note)], Queue.INTERACTIVE, when_full)
 
-    def publish_all(self, postings: Sequence[Posting]) -> list[Exception | None]:
+    def publish_all(self, postings: Sequence[NewJob]) -> list[Exception | None]:
         """Publish interactive chunks in one round trip; what each raises, without a wait for room.
 
         What is wrong with one harms no other.
         """
-        return by_halves(self._refusals, postings)
+        return isolate_failures(self._refusals, postings)
 
-    def _refusals(self, postings: Sequence[Posting]) -> list[Exception | None]:
-        queue, entries = Queue.INTERACTIVE, list[Entry]()
+    def _refusals(self, postings: Sequence[NewJob]) -> list[Exception | None]:
+        queue, entries = Queue.INTERACTIVE, list[EnqueueStatus]()
 
         def enter() -> None:
             bounds, replicas = self._bounds[queue], self._settings.replicas
-            entries.extend(self._ledger.enter(postings, bounds, replicas))
+            entries.extend(self._ledger.enqueue(postings, bounds, replicas))
 
         if postings and (problem := self._no_room(enter)) is not None:
             raise _full(problem)
         return [
-            _full(self._why(entry, queue)) if entry in _NO_ROOM else _wrong(posting.row, entry)
+            _full(self._why(entry, queue)) if entry in _NO_ROOM else _wrong(posting.record, entry)
             for posting, entry in zip(postings, entries, strict=True)
         ]
 
@@ -142,7 +146,7 @@ class Publisher:
         """
         batch_id, _ = parse_chunk_id(chunks[0].id) or (ANYONE, 0)
         submitter = submitter or self._settings.submitter or batch_id
-        postings = [Posting(one.row(Queue.BULK, submitter)) for one in chunks]
+        postings = [NewJob(one.row(Queue.BULK, submitter)) for one in chunks]
         self._enter(postings, Queue.BULK, when_full, on_wait)
 
     def upload(
@@ -167,14 +171,14 @@ class Publisher:
     def _full(self, queue: Queue) -> str | None:
         depth, bounds = self._ledger.depth(), self._bounds[queue]
         if 0 < bounds.max_items <= depth.items[queue]:
-            return self._why(Entry.FULL, queue)
+            return self._why(EnqueueStatus.FULL, queue)
         if 0 < bounds.max_blob_bytes <= depth.blob_bytes:
-            return self._why(Entry.BLOBS_FULL, queue)
+            return self._why(EnqueueStatus.BLOBS_FULL, queue)
         return None
 
     def _enter(
         self,
-        postings: list[Posting],
+        postings: list[NewJob],
         queue: Queue,
         when_full: WhenFull,
         on_wait: OnWait = pass_on,
@@ -188,9 +192,11 @@ class Publisher:
 
         def wait() -> None:
             # Uploads wait for their jobs for a time only.
-            with reaching(self._settings.redis_url):
-                self._ledger.touch([sha for one in left for sha in one.row.blobs])
-            on_wait(sum(one.row.items for one in postings) - sum(one.row.items for one in left))
+            with redis_errors(self._settings.redis_url):
+                self._ledger.touch([sha for one in left for sha in one.record.blobs])
+            on_wait(
+                sum(one.record.items for one in postings) - sum(one.record.items for one in left)
+            )
 
         self.with_room(enter, when_full, wait)
 
@@ -201,7 +207,7 @@ class Publisher:
 
         `on_wait` is called now and then meanwhile, and may raise. Raises QueueFull as asked.
         """
-        patience = Patience(None, LONGEST_PAUSE_S)
+        patience = PollSchedule(None, LONGEST_PAUSE_S)
         while (problem := self._no_room(act)) is not None:
             if when_full == "raise":
                 raise _full(problem)
@@ -209,21 +215,21 @@ class Publisher:
             patience.pause()
 
     def _no_room(self, act: Callable[[], str | None]) -> str | None:
-        with reaching(self._settings.redis_url):
+        with redis_errors(self._settings.redis_url):
             return self._memory.problem() or _when_room(act)
 
-    def _try(self, postings: list[Posting], queue: Queue) -> tuple[list[Posting], str | None]:
+    def _try(self, postings: list[NewJob], queue: Queue) -> tuple[list[NewJob], str | None]:
         """Those that there is no room for, and why."""
-        answers = self._ledger.enter(postings, self._bounds[queue], self._settings.replicas)
+        answers = self._ledger.enqueue(postings, self._bounds[queue], self._settings.replicas)
         for posting, entry in zip(postings, answers, strict=True):
-            if (wrong := _wrong(posting.row, entry)) is not None:
+            if (wrong := _wrong(posting.record, entry)) is not None:
                 raise wrong
         left = [one for one, entry in zip(postings, answers, strict=True) if entry in _NO_ROOM]
         why = next((entry for entry in answers if entry in _NO_ROOM), None)
         return left, None if why is None else self._why(why, queue)
 
-    def _why(self, entry: Entry, queue: Queue) -> str:
-        if entry is Entry.BLOBS_FULL:
+    def _why(self, entry: EnqueueStatus, queue: Queue) -> str:
+        if entry is EnqueueStatus.BLOBS_FULL:
             return (
                 f"the images that open jobs name have {self._settings.max_blob_mb:,} MiB "
                 "(BLIPLINE_MAX_BLOB_MB)"
@@ -249,13 +255,13 @@ def differs(batch_id: str, number: int) -> IdTaken:
     )
 
 
-def _wrong(row: Row, entry: Entry) -> Exception | None:
+def _wrong(row: JobRecord, entry: EnqueueStatus) -> Exception | None:
     """Why a job is not in, where that has nothing to do with room."""
     chunk = parse_chunk_id(row.id)
     batch_id, number = chunk or (row.id, 0)
-    if entry is Entry.DELETED:
+    if entry is EnqueueStatus.DELETED:
         return JobUnknown(f"batch {batch_id} was deleted while it was being submitted")
-    if entry is not Entry.DIFFERS:
+    if entry is not EnqueueStatus.DIFFERS:
         return None
     if chunk is not None:
         return differs(batch_id, number)

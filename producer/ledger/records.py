@@ -12,19 +12,19 @@ from ..contract import ErrorCode, Queue
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ChunkResult:
     """A finished chunk: one result for each item, or one error for all of them."""
 
     results: list[dict[str, Any]] | None = None
     error: dict[str, Any] | None = None
 
     @classmethod
-    def failed(cls, code: ErrorCode, message: str) -> Outcome:
+    def failed(cls, code: ErrorCode, message: str) -> ChunkResult:
         """All items of the chunk failed for the same reason."""
         return cls(error=contract.failure(code, message))
 
     @classmethod
-    def decode(cls, stored: bytes | str) -> Outcome:
+    def decode(cls, stored: bytes | str) -> ChunkResult:
         """Read what Celery's result backend wrote."""
         meta = json.loads(stored)
         result = meta["result"]
@@ -44,7 +44,7 @@ class Outcome:
         return self.results[index]
 
 
-class Entry(Enum):
+class EnqueueStatus(Enum):
     """What became of a job that was to be entered."""
 
     ENTERED = b"entered"
@@ -72,7 +72,7 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class QueueLimits:
     """How much may be open; 0 is no bound."""
 
     max_items: int = 0
@@ -80,7 +80,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JobRecord:
     """A job as the ledger holds it; ledger.lua has the form."""
 
     id: str
@@ -92,19 +92,19 @@ class Row:
     blobs: tuple[str, ...]
     message: str
     #: JSON of what is asked.
-    asked: str
+    payload: str
 
     @property
-    def entry(self) -> str:
+    def generation(self) -> str:
         """Tells this time that the job was entered from others under the same id."""
         return str(json.loads(self.message)["headers"]["entry"])
 
     def encode(self) -> str:
         head = " ".join([str(self.items), self.queue, self.submitter, *self.blobs])
-        return f"{head}\n{self.message}\n{self.asked}"
+        return f"{head}\n{self.message}\n{self.payload}"
 
     @classmethod
-    def decode(cls, task_id: str, text: bytes | str) -> Row:
+    def decode(cls, task_id: str, text: bytes | str) -> JobRecord:
         text = text.decode() if isinstance(text, bytes) else text
         head, message, asked = text.split("\n", 2)
         items, queue, submitter, *blobs = head.split(" ")
@@ -112,7 +112,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class JobMetadata:
     """What is kept with a job or a batch for whoever submitted it."""
 
     #: Comes back as it is.
@@ -124,21 +124,21 @@ class Note:
 
 
 #: What most jobs have.
-NO_NOTE: Final = Note()
+NO_METADATA: Final = JobMetadata()
 
 
 @dataclass(frozen=True, slots=True)
-class Posting:
+class NewJob:
     """A job that is to be entered, and what goes with it."""
 
-    row: Row
-    note: Note = NO_NOTE
+    record: JobRecord
+    metadata: JobMetadata = NO_METADATA
     #: What monitors are told once it is in; '': nothing.
     event: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
+class WebhookEvent:
     """An end that somebody wants to be told of."""
 
     #: ``job`` or ``batch``.
@@ -154,11 +154,11 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Claim:
     """What a consumer is to do about a message that it was handed."""
 
     #: Its stored result: to be handed back.
-    outcome: Outcome | None = None
+    outcome: ChunkResult | None = None
     #: Whether it is to be run; if it is not, and there is no outcome, others see to it.
     run: bool = False
     cancelled: bool = False
@@ -167,4 +167,4 @@ class Begun:
     #: How often a consumer died while it had this item alone, by the item's place.
     suspects: dict[int, int] = field(default_factory=dict)
     #: What is asked, where the ledger says it: task, items, options.
-    asked: dict[str, Any] | None = None
+    payload: dict[str, Any] | None = None

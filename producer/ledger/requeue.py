@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..contract import Queue, Task
 from .ledger import Ledger
 from .publisher import Chunk
-from .records import Outcome, Row
+from .records import ChunkResult, JobRecord
 
 #: Jobs whose rows and results are read in one round trip.
 PAGE_JOBS: Final = 128
@@ -26,14 +26,14 @@ def ask_again(ledger: Ledger, task_ids: Iterable[str], unwanted: Unwanted) -> in
     """
     ids, asked = iter(task_ids), 0
     while page := list(islice(ids, PAGE_JOBS)):
-        for row, outcome in zip(ledger.rows(page), ledger.outcomes(page), strict=True):
+        for row, outcome in zip(ledger.records(page), ledger.chunk_results(page), strict=True):
             if row is not None and outcome is not None:
                 asked += _ask_again(ledger, row, outcome, unwanted)
     return asked
 
 
-def _ask_again(ledger: Ledger, row: Row, outcome: Outcome, unwanted: Unwanted) -> int:
-    asked = json.loads(row.asked)
+def _ask_again(ledger: Ledger, row: JobRecord, outcome: ChunkResult, unwanted: Unwanted) -> int:
+    asked = json.loads(row.payload)
     results = [outcome.result(place) for place in range(len(asked["items"]))]
     again = [unwanted(result) for result in results]
     if not any(again):
@@ -46,7 +46,7 @@ def _ask_again(ledger: Ledger, row: Row, outcome: Outcome, unwanted: Unwanted) -
     asked["options"].pop("deadline", None)
     chunk = Chunk(row.id, Task.parse(asked["task"]), asked["items"], asked["options"])
     fresh = chunk.row(Queue(row.queue), row.submitter)
-    return sum(again) if ledger.again(fresh, row) else 0
+    return sum(again) if ledger.requeue(fresh, row) else 0
 
 
 def _only_asked(item: Any) -> Any:

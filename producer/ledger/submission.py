@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 
 from .. import contract
-from ..connection.connect import reaching
+from ..connection.connect import redis_errors
 from ..contract import MAX_CUSTOM_ID_CHARS, ErrorCode, Item, ItemError, Queue, Task
 from ..errors import IdTaken, InvalidInput, JobUnknown
 from . import blobs
@@ -21,7 +21,7 @@ from .blobs import ImageSource
 from .ids import chunk_id, new_id
 from .ledger import Ledger
 from .publisher import PIPELINE_MESSAGES, Chunk, OnWait, Publisher, WhenFull, differs, pass_on
-from .records import NO_NOTE, Note
+from .records import NO_METADATA, JobMetadata
 
 #: Seconds that a chunk may wait for others to be published with it. A full group of URLs is ready
 #: in about this time; local images, which are read and uploaded, take longer.
@@ -37,7 +37,7 @@ ItemSource = ImageSource | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BatchOptions:
     """What holds for all of a batch."""
 
     batch_id: str
@@ -49,14 +49,19 @@ class Terms:
     when_full: WhenFull
     #: Whose turn it takes; '': its own.
     submitter: str = ""
-    note: Note = NO_NOTE
+    note: JobMetadata = NO_METADATA
 
 
 class Submission:
     """One pass over the items of one batch; a second pass goes on where the first broke off."""
 
     def __init__(
-        self, terms: Terms, client: redis.Redis, ledger: Ledger, publisher: Publisher, url: str
+        self,
+        terms: BatchOptions,
+        client: redis.Redis,
+        ledger: Ledger,
+        publisher: Publisher,
+        url: str,
     ) -> None:
         self._terms = terms
         self._redis = client
@@ -80,8 +85,8 @@ class Submission:
         record = self._begin()
         try:
             if record.get("pass") != self._id:
-                with reaching(self._url):
-                    self._ledger.go_on(self._terms.batch_id, self._id)
+                with redis_errors(self._url):
+                    self._ledger.resume_batch(self._terms.batch_id, self._id)
             # What the caller's iterable and callback raise is the caller's, and comes as it is.
             for group in _grouped(self._chunks(items, record)):
                 self._publisher.publish_many(
@@ -90,12 +95,12 @@ class Submission:
                 self._total += sum(len(chunk.items) for chunk in group)
                 reported = self._total
                 on_submitted(reported)
-            with reaching(self._url):
+            with redis_errors(self._url):
                 self._close()
         except BaseException:
             # Cut short, the batch is what is in: who waits for it must not wait for ever.
             with suppress(redis.RedisError):
-                self._ledger.cut(self._terms.batch_id, self._id)
+                self._ledger.interrupt_batch(self._terms.batch_id, self._id)
             raise
         if reported != self._total:
             on_submitted(self._total)
@@ -127,7 +132,7 @@ class Submission:
         return record
 
     def _close(self) -> None:
-        known = self._ledger.submitted(self._terms.batch_id)
+        known = self._ledger.seal_batch(self._terms.batch_id)
         if known is None:
             raise JobUnknown(f"batch {self._terms.batch_id} was deleted while it was submitted")
         if known > self._total:

@@ -43,7 +43,7 @@ class AddressBlocked(Exception):
     """Never to be connected to; the message names the host, but not its inner address."""
 
 
-class Guard:
+class AddressPolicy:
     """Which hosts may be connected to; immutable.
 
     An entry is a name (`images.example.com`), a domain (`.example.com`: itself and all below it),
@@ -57,9 +57,9 @@ class Guard:
     def __init__(
         self, allow: Sequence[str] = (), deny: Sequence[str] = (), only: Sequence[str] = ()
     ) -> None:
-        self._allow = _Places(allow)
-        self._deny = _Places(deny)
-        self._only = _Places(only)
+        self._allow = HostList(allow)
+        self._deny = HostList(deny)
+        self._only = HostList(only)
 
     def check_name(self, host: str) -> None:
         """Raises AddressBlocked if no address would make this host allowed; looks nothing up."""
@@ -71,7 +71,7 @@ class Guard:
     def check(self, host: str, address: str) -> None:
         """Raises AddressBlocked unless this address, which the host resolved to, is allowed."""
         self.check_name(host)
-        faces = _faces(address)
+        faces = embedded_addresses(address)
         if any(self._deny.holds(face) for face in faces):
             raise AddressBlocked(f"{host} is denied by the settings, by its address")
         if self._only and not (self._only.names(host) or all(map(self._only.holds, faces))):
@@ -81,7 +81,7 @@ class Guard:
             raise AddressBlocked(f"{host} is at an address that is not public")
 
 
-def entries(text: str) -> tuple[str, ...]:
+def split_list(text: str) -> tuple[str, ...]:
     """The entries of a setting: `10.0.0.0/8, images.example.com`."""
     return tuple(one.strip() for one in text.split(",") if one.strip())
 
@@ -89,10 +89,10 @@ def entries(text: str) -> tuple[str, ...]:
 def is_public(address: str) -> bool:
     """Whether this IP address belongs to the public Internet, and hides no other in itself."""
     # One with a zone is known in one network alone.
-    return "%" not in address and all(_is_global(face) for face in _faces(address))
+    return "%" not in address and all(_is_global(face) for face in embedded_addresses(address))
 
 
-class _Places:
+class HostList:
     """Entries of one list."""
 
     def __init__(self, given: Iterable[str]) -> None:
@@ -134,7 +134,7 @@ def _plain(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
-def _faces(address: str) -> list[_Address]:
+def embedded_addresses(address: str) -> list[_Address]:
     """The address and the IPv4 address that it leads to, if it holds one."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, IPv4Address):

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class HostLimiter(Generic[T]):
     """Runs work, of one host `each` pieces at once at most; thread-safe.
 
     What waits for its host holds no thread; other hosts' work overtakes it.

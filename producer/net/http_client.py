@@ -27,7 +27,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from .address_policy import AddressBlocked, Guard
+from .address_policy import AddressBlocked, AddressPolicy
 
 #: What a resolver says of names that do not exist; all else that it says may pass.
 _NO_SUCH_NAME: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
@@ -46,7 +46,7 @@ class HostUnknown(Exception):
     """The host does not exist or cannot prove that it is the one; asking again is no use."""
 
 
-class TimeLimit(threading.local):
+class RequestDeadline(threading.local):
     """When the request of this very thread ends: a request is sent and read by one thread."""
 
     #: On the monotonic clock.
@@ -63,10 +63,10 @@ class TimeLimit(threading.local):
 
 
 def guarded_client(
-    guard: Guard,
+    guard: AddressPolicy,
     *,
     connections: int,
-    limit: TimeLimit,
+    limit: RequestDeadline,
     headers: Mapping[str, str] | None = None,
     resolve: Resolve = socket.getaddrinfo,
     verify: ssl.SSLContext | bool = True,
@@ -115,7 +115,11 @@ class _Transport(httpx.HTTPTransport):
     """Looks at every URL before it is asked for, redirects included."""
 
     def __init__(
-        self, guard: Guard, network: _Network, connections: int, verify: ssl.SSLContext | bool
+        self,
+        guard: AddressPolicy,
+        network: _Network,
+        connections: int,
+        verify: ssl.SSLContext | bool,
     ) -> None:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         super().__init__(verify=verify, limits=limits)
@@ -157,7 +161,7 @@ def _is_ipv6(host: str) -> bool:
 class _Network(httpcore.SyncBackend):
     """Connects to the very addresses that were checked, and keeps to the thread's time limit."""
 
-    def __init__(self, guard: Guard, limit: TimeLimit, resolve: Resolve) -> None:
+    def __init__(self, guard: AddressPolicy, limit: RequestDeadline, resolve: Resolve) -> None:
         self._guard = guard
         self._limit = limit
         self._resolve = resolve
@@ -205,7 +209,7 @@ class _Network(httpcore.SyncBackend):
 class _LimitedStream(httpcore.NetworkStream):
     """A host that drips a byte a second passes every single read, but not their sum."""
 
-    def __init__(self, stream: httpcore.NetworkStream, limit: TimeLimit) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, limit: RequestDeadline) -> None:
         self._stream = stream
         self._limit = limit
 

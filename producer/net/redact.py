@@ -6,14 +6,14 @@ import re
 from typing import Final
 
 #: Characters of a reference that a message or a log line holds at most.
-SHOWN_CHARS: Final = 200
+MAX_REDACTED_CHARS: Final = 200
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 #: A host and its port. Anything else may be a name and a password, cut off by a `?` within it.
 _HOST: Final = re.compile(r"(\[[^]]*\]|[^:\[\]]*)(:[0-9]*)?")
 
 
-def shown(reference: str) -> str:
+def redact_url(reference: str) -> str:
     """Scheme, host and path; `?…` stands for query and fragment, `data:…` for data.
 
     Never raises, and shows no password and nothing after `?` or `#`, also where the reference is no
@@ -21,7 +21,7 @@ def shown(reference: str) -> str:
     """
     # Readers of URLs drop outer spaces, and some drop tabs and line breaks anywhere.
     text = re.sub(r"[\t\r\n]", "", reference.strip())
-    text = text[: 8 * SHOWN_CHARS]
+    text = text[: 8 * MAX_REDACTED_CHARS]
     if not text.isprintable():
         text = "".join(one if one.isprintable() else "�" for one in text)
     found = _SCHEME.match(text)
@@ -30,7 +30,7 @@ def shown(reference: str) -> str:
         return "data:…"
     place, *hidden = re.split(r"[?#]", text[len(scheme) :], maxsplit=1)
     whole = _without_user(scheme, place) + ("?…" if hidden else "")
-    return whole if len(whole) <= SHOWN_CHARS else whole[: SHOWN_CHARS - 1] + "…"
+    return whole if len(whole) <= MAX_REDACTED_CHARS else whole[: MAX_REDACTED_CHARS - 1] + "…"
 
 
 def _without_user(scheme: str, place: str) -> str:

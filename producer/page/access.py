@@ -19,13 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConnectionFailed
 from . import html, login
-from .ownership import Holdings
-from .pending import Places
+from .ownership import Ownership
+from .pending import PendingAnswers
 from .request_filter import Forbidden, Inputs, TooSlow, body_of, checked
 from .responses import NOT_FOUND, refused, signed_out
 from .sessions import Sessions
 from .streams import until_stopped
-from .upload_quota import Room
+from .upload_quota import UploadQuota
 from .uploads import Uploads
 
 _API: Final = "/gradio_api"
@@ -46,7 +46,7 @@ MAX_BODY_BYTES: Final = 2**20
 MAX_WAITING: Final = 32
 
 
-class Gate:
+class AccessGate:
     """Lets through, with whose request it is in the scope, or answers itself."""
 
     #: Where the scope has the name.
@@ -57,10 +57,10 @@ class Gate:
         app: ASGIApp,
         sessions: Sessions,
         open_as: str,
-        room: Room,
+        room: UploadQuota,
         inputs: Inputs,
         waiting: Callable[[str], int],
-        places: Places,
+        places: PendingAnswers,
         stopping: asyncio.Event,
     ) -> None:
         """`waiting`: how many buttons a name has pressed without an answer yet."""
@@ -73,7 +73,7 @@ class Gate:
         #: By name: those on their way to where `waiting` counts them.
         self._joining: Counter[str] = Counter()
         self._places = places
-        self._holdings = Holdings()
+        self._holdings = Ownership()
         self._uploads = Uploads(app, room, self._holdings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +103,7 @@ class Gate:
             return self._app
         if path == "/login" or (path == "/logout" and not reading):
             return await login.answer(request, path, self._sessions)
-        name = self._open_as or await self._sessions.name(*login.shown(request))
+        name = self._open_as or await self._sessions.name(*login.render_login(request))
         if name is None:
             home = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
             return home if path == "/" else signed_out()

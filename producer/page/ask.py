@@ -11,16 +11,16 @@ from typing import Any, Final
 import gradio as gr
 
 from ..contract import MAX_TEXTS, State, Task
-from ..gateway.metadata import Noted
-from ..gateway.shutdown import unless
+from ..gateway.metadata import RequestMetadata
+from ..gateway.shutdown import wait_unless
 from ..gateway.state import Gateway
-from ..gateway.tenants import Caller
+from ..gateway.tenants import Tenant
 from ..job import Result
 from ..ledger.ids import new_id
 from . import images, views
 from .messages import as_sentence, problem, shown_as_error
 from .options import DEADLINE, chosen
-from .pending import Places
+from .pending import PendingAnswers
 
 #: Seconds that the page waits for an answer at most, where no deadline is given.
 WAIT_S: Final = 60.0
@@ -58,13 +58,13 @@ TEXT: Final = Views(lambda result, seconds: views.answer(result.text or "", seco
 MATCHES: Final = Views(lambda result, seconds: views.bars(result.matches or [], seconds))
 
 
-class Questions:
+class AskHandlers:
     """What the buttons about one picture do; each ends in time, or raises gr.Error.
 
     One event both waits and answers: what two say may reach the browser in either order.
     """
 
-    def __init__(self, gateway: Gateway, places: Places) -> None:
+    def __init__(self, gateway: Gateway, places: PendingAnswers) -> None:
         self._gateway = gateway
         self._places = places
         self._reading = asyncio.Semaphore(MAX_READ)
@@ -187,14 +187,14 @@ class Questions:
         job = await self._gateway.client.submit(
             item,
             task,
-            job_id=Caller(name).job(new_id()),
+            job_id=Tenant(name).job_id(new_id()),
             submitter=name,
-            note=Noted.now(task).encode(),
+            note=RequestMetadata.now(task).encode(),
             **options,
         )
         deadline_s = options.get(DEADLINE)
         wait_s = WAIT_S if deadline_s is None else min(WAIT_S, deadline_s)
-        look = await unless(over, job.look(wait_s + GRACE_S))
+        look = await wait_unless(over, job.look(wait_s + GRACE_S))
         if look is None or over.is_set():
             await job.cancel()
             return None

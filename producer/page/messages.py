@@ -30,7 +30,7 @@ def shown_as_error() -> Iterator[None]:
     except gr.Error:
         raise
     except BliplineError as error:
-        raise problem(sentence(error)) from None
+        raise problem(capitalize(error)) from None
     except Exception:
         _log.exception("the page: unexpected error")
         raise problem("Something went wrong here. The log of the gateway says what.") from None
@@ -41,7 +41,7 @@ def problem(message: str) -> gr.Error:
     return gr.Error(escape(message), print_exception=False)
 
 
-def sentence(error: BliplineError) -> str:
+def capitalize(error: BliplineError) -> str:
     """What to say of an error of the client."""
     if isinstance(error, QueueFull):
         return "There is no room in the queue now: try again later."

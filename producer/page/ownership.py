@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ..gateway.lru import Recent
+from ..gateway.lru import LRUCache
 
 #: Things that are remembered at most; who comes back to one that was forgotten uploads it again.
 MAX_HELD: Final = 100_000
 
 
-class Holdings:
+class Ownership:
     """Files may be several people's, as their path tells what is in them; a page has one owner."""
 
     def __init__(self) -> None:
-        self._files: Recent[tuple[str, str], Literal[True]] = Recent(MAX_HELD)
-        self._pages: Recent[str, str] = Recent(MAX_HELD)
+        self._files: LRUCache[tuple[str, str], Literal[True]] = LRUCache(MAX_HELD)
+        self._pages: LRUCache[str, str] = LRUCache(MAX_HELD)
 
     def uploaded(self, path: str, name: str) -> None:
         """Somebody uploaded the file that lies at this path."""

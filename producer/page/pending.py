@@ -9,14 +9,14 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..contract import Task
-from ..gateway.lru import Recent
+from ..gateway.lru import LRUCache
 
 #: Pages that are remembered; the one that asked nothing for the longest time gives way.
 MAX_PAGES: Final = 10_000
 
 
 @dataclass(slots=True)
-class Asked:
+class PendingAnswer:
     """What is asked in a place."""
 
     #: The picture.
@@ -27,7 +27,7 @@ class Asked:
     replaced: bool = False
 
 
-class Places:
+class PendingAnswers:
     """Each page has one place for each task; for one event loop.
 
     An answer is wanted until something else is asked in its place, another picture is chosen, or
@@ -35,12 +35,12 @@ class Places:
     """
 
     def __init__(self) -> None:
-        self._pages: Recent[str, dict[Task, Asked]] = Recent(MAX_PAGES)
+        self._pages: LRUCache[str, dict[Task, PendingAnswer]] = LRUCache(MAX_PAGES)
 
-    def ask(self, page: str, place: Task, about: str) -> Asked:
+    def ask(self, page: str, place: Task, about: str) -> PendingAnswer:
         """Something is asked about a picture."""
         self.replace(page, place)
-        asked = Asked(about)
+        asked = PendingAnswer(about)
         places = self._pages.get(page) or {}
         places[place] = asked
         self._pages.put(page, places)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import gradio as gr
 from starlette.requests import Request
 
-from .ownership import Holdings
+from .ownership import Ownership
 
 #: What a request of the page says; what else Gradio would hear is dropped.
 _SAID: Final = ("data", "event_data", "fn_index", "session_hash", "trigger_id")
@@ -30,7 +30,7 @@ class Forbidden(Exception):
     """The request names what is not its sender's; the message says what."""
 
 
-def checked(body: bytes, name: str, holdings: Holdings, inputs: Inputs) -> bytes:
+def checked(body: bytes, name: str, holdings: Ownership, inputs: Inputs) -> bytes:
     """The request's JSON, with every file in it known to be `name`'s; raises Forbidden."""
     try:
         request = json.loads(body)
@@ -70,7 +70,7 @@ def _check_data(request: dict[str, Any], inputs: Inputs) -> None:
         raise Forbidden("a field of the page holds no such value: reload it")
 
 
-def _check_files(request: dict[str, Any], name: str, holdings: Holdings) -> None:
+def _check_files(request: dict[str, Any], name: str, holdings: Ownership) -> None:
     # Gradio finds files at any depth.
     todo: list[Any] = [request]
     while todo:
@@ -85,7 +85,7 @@ def _check_files(request: dict[str, Any], name: str, holdings: Holdings) -> None
             value.pop("url", None)
 
 
-def _is_own(path: Any, name: str, holdings: Holdings) -> bool:
+def _is_own(path: Any, name: str, holdings: Ownership) -> bool:
     return isinstance(path, str) and holdings.may_read(path, name)
 
 

@@ -27,7 +27,7 @@ class NoRoom(Exception):
     """An upload that cannot be taken; the message says why."""
 
 
-class Room:
+class UploadQuota:
     """What uploads take, and what those that run have yet to take; for one event loop."""
 
     def __init__(self, directory: str, keep_s: float) -> None:

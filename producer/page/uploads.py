@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import html
-from .ownership import Holdings
+from .ownership import Ownership
 from .responses import refused
-from .upload_quota import NoRoom, Room
+from .upload_quota import NoRoom, UploadQuota
 
 #: What Gradio makes of a form that holds no files, or files without a name.
 _MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
@@ -20,7 +20,7 @@ _MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
 class Uploads:
     """Hands uploads on to Gradio, and notes who sent what."""
 
-    def __init__(self, app: ASGIApp, room: Room, holdings: Holdings) -> None:
+    def __init__(self, app: ASGIApp, room: UploadQuota, holdings: Ownership) -> None:
         self._app = app
         self._room = room
         self._holdings = holdings

@@ -12,7 +12,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
-from ..ledger.records import Announcement
+from ..ledger.records import WebhookEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Message:
 
 
 def message(
-    told: Announcement, data: Mapping[str, Any], secrets: Sequence[str], at: datetime
+    told: WebhookEvent, data: Mapping[str, Any], secrets: Sequence[str], at: datetime
 ) -> Message:
     """What is sent at this moment, in UTC; each of the secrets signs it, so one can be replaced."""
     body = json.dumps(
@@ -47,7 +47,7 @@ def message(
     return Message(body, headers)
 
 
-def message_id(told: Announcement) -> str:
+def message_id(told: WebhookEvent) -> str:
     """The same at each try to tell of one end; another for each other end.
 
     The note says when it was submitted: of what was deleted the id may be used again.

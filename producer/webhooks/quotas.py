@@ -20,7 +20,7 @@ LONGEST_PUT_OFF_S: Final = 60.0
 Share = tuple[str, str]
 
 
-class Shares:
+class DeliveryQuotas:
     """How much is held, of each host and each name; thread-safe."""
 
     def __init__(self) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 
 import httpx
 
-from ..net.address_policy import AddressBlocked, Guard
-from ..net.http_client import HostUnknown, TimeLimit, guarded_client, retry_after_s
+from ..net.address_policy import AddressBlocked, AddressPolicy
+from ..net.http_client import HostUnknown, RequestDeadline, guarded_client, retry_after_s
 from .payload import Message
 
 #: Seconds for a request and its answer, all in all.
@@ -28,15 +28,15 @@ class Verdict(Enum):
     """What an answer means for the end that was told of."""
 
     #: The receiver has it.
-    TOLD = "told"
+    DELIVERED = "told"
     #: It may have it later.
-    AGAIN = "again"
+    RETRY = "again"
     #: It never will, or does not want it.
-    NEVER = "never"
+    GIVE_UP = "never"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Delivery:
     """How one try went."""
 
     verdict: Verdict
@@ -46,39 +46,39 @@ class Answer:
     asked_s: float = 0.0
 
 
-class Receivers:
+class WebhookClient:
     """Sends to any URL that the guard allows; thread-safe."""
 
-    def __init__(self, guard: Guard, connections: int, send_s: float = SEND_S) -> None:
+    def __init__(self, guard: AddressPolicy, connections: int, send_s: float = SEND_S) -> None:
         self.send_s = send_s
-        self._limit = TimeLimit()
+        self._limit = RequestDeadline()
         self._http = guarded_client(guard, connections=connections, limit=self._limit)
 
     def close(self) -> None:
         """Drop the connections."""
         self._http.close()
 
-    def tell(self, url: str, message: Message) -> Answer:
+    def send(self, url: str, message: Message) -> Delivery:
         """Send it, and wait for the answer for so long at most; raises nothing."""
         self._limit.ends = time.monotonic() + self.send_s
         try:
             return self._tell(url, message)
         except AddressBlocked as error:
-            return Answer(Verdict.NEVER, f"blocked: {error}")
+            return Delivery(Verdict.GIVE_UP, f"blocked: {error}")
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError):
             # Not what they say: it may be a part of the URL.
-            return Answer(Verdict.NEVER, "not a URL that can be asked")
+            return Delivery(Verdict.GIVE_UP, "not a URL that can be asked")
         except HostUnknown as error:
-            return Answer(Verdict.AGAIN, str(error))
+            return Delivery(Verdict.RETRY, str(error))
         except httpx.TimeoutException:
-            return Answer(Verdict.AGAIN, f"no answer within {self.send_s:g} s")
+            return Delivery(Verdict.RETRY, f"no answer within {self.send_s:g} s")
         except httpx.ConnectError as error:
-            return Answer(Verdict.AGAIN, f"no connection: {error!s:.100}")
+            return Delivery(Verdict.RETRY, f"no connection: {error!s:.100}")
         except httpx.RequestError as error:
             # A redirect to no URL at all, say; its message would hold what the receiver said.
-            return Answer(Verdict.AGAIN, f"no answer that can be read: {type(error).__name__}")
+            return Delivery(Verdict.RETRY, f"no answer that can be read: {type(error).__name__}")
 
-    def _tell(self, url: str, message: Message) -> Answer:
+    def _tell(self, url: str, message: Message) -> Delivery:
         timeout = httpx.Timeout(self.send_s, connect=min(self.send_s, CONNECT_S))
         request = self._http.build_request(
             "POST", url, content=message.body, headers=message.headers, timeout=timeout
@@ -91,16 +91,16 @@ class Receivers:
         return read(response.status_code, response.headers.get("Retry-After", ""))
 
 
-def read(status: int, retry_after: str = "") -> Answer:
+def read(status: int, retry_after: str = "") -> Delivery:
     """What a status means, and the Retry-After header that came with it."""
     if 200 <= status < 300:
-        return Answer(Verdict.TOLD, str(status))
+        return Delivery(Verdict.DELIVERED, str(status))
     if status == 410:
-        return Answer(Verdict.NEVER, "410: gone")
+        return Delivery(Verdict.GIVE_UP, "410: gone")
     if 300 <= status < 400:
-        return Answer(Verdict.AGAIN, f"{status}: redirects are not followed")
+        return Delivery(Verdict.RETRY, f"{status}: redirects are not followed")
     asked_s = retry_after_s(retry_after) if status in _BUSY else 0.0
-    return Answer(Verdict.AGAIN, str(status), asked_s)
+    return Delivery(Verdict.RETRY, str(status), asked_s)
 
 
 def _drain(response: httpx.Response) -> None:

@@ -20,14 +20,14 @@ from typing import Any, Final, Literal
 import redis
 
 from ..errors import BliplineError
-from ..gateway.tenants import owner_of
+from ..gateway.tenants import tenant_of
 from ..ledger.ledger import Ledger
-from ..ledger.records import Announcement
-from ..net.host_limiter import Turns
+from ..ledger.records import WebhookEvent
+from ..net.host_limiter import HostLimiter
 from ..net.http_client import host_of
 from .payload import message
-from .quotas import Share, Shares
-from .receiver import Answer, Receivers, Verdict
+from .quotas import DeliveryQuotas, Share
+from .receiver import Delivery, Verdict, WebhookClient
 
 #: Webhooks that are sent at once, and of those the ones to one host.
 THREADS: Final = 16
@@ -49,10 +49,10 @@ BUSY_S: Final = 0.1
 STOP_S: Final = 5.0
 
 #: What metrics count.
-Outcome = Literal["sent", "failed", "given_up"]
+DeliveryOutcome = Literal["sent", "failed", "given_up"]
 
 #: What GET says of a job or batch now; None where it is not at an end, or is gone.
-Read = Callable[[Announcement], Mapping[str, Any] | None]
+Read = Callable[[WebhookEvent], Mapping[str, Any] | None]
 
 #: There is nothing to tell of.
 _NOTHING: Final = "it is open again, or gone"
@@ -62,7 +62,7 @@ log = logging.getLogger("blipline.gateway.webhooks")
 _TROUBLE: Final = (redis.RedisError, BliplineError, OSError)
 
 
-class Sender:
+class WebhookSender:
     """Tells of ends between `start` and `stop`.
 
     `secrets` are those of a name, the newest first; `tries` is how often one end is told of at
@@ -72,7 +72,7 @@ class Sender:
     def __init__(
         self,
         ledger: Ledger,
-        receivers: Receivers,
+        receivers: WebhookClient,
         read: Read,
         secrets: Callable[[str], Sequence[str]],
         *,
@@ -80,7 +80,7 @@ class Sender:
         pauses_s: Sequence[float] = PAUSES_S,
         lease_s: float = LEASE_S,
         idle_s: float = IDLE_S,
-        count: Callable[[Outcome], None] = lambda outcome: None,
+        count: Callable[[DeliveryOutcome], None] = lambda outcome: None,
     ) -> None:
         self._ledger = ledger
         self._receivers = receivers
@@ -91,8 +91,8 @@ class Sender:
         self._lease_s = lease_s
         self._idle_s = idle_s
         self._count = count
-        self._turns: Turns[None] = Turns(THREADS, THREADS_EACH, "webhook")
-        self._shares = Shares()
+        self._turns: HostLimiter[None] = HostLimiter(THREADS, THREADS_EACH, "webhook")
+        self._shares = DeliveryQuotas()
         self._stopping = threading.Event()
         self._away = False
         self._loop = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -127,28 +127,28 @@ class Sender:
         if not room:
             return BUSY_S
         until = time.monotonic() + self._lease_s
-        due = self._ledger.webhooks_due(room, self._lease_s)
+        due = self._ledger.claim_due_webhooks(room, self._lease_s)
         for one in due:
             share = _share_of(one)
             put_off_s = self._shares.take(share)
             if put_off_s is None:
                 self._begin(one, share, until)
             else:
-                self._ledger.webhook_put_off(one, put_off_s)
+                self._ledger.defer_webhook(one, put_off_s)
         if len(due) == room:
             return 0.0
         return min(self._idle_s, BUSY_S) if self._shares.held else self._idle_s
 
-    def _begin(self, one: Announcement, share: Share, until: float) -> None:
+    def _begin(self, one: WebhookEvent, share: Share, until: float) -> None:
         host, _ = share
         told = self._turns.submit(host, partial(self._tell, one, host, until))
         told.add_done_callback(partial(self._end, one, share))
 
-    def _end(self, one: Announcement, share: Share, told: Future[None]) -> None:
+    def _end(self, one: WebhookEvent, share: Share, told: Future[None]) -> None:
         """It was told, or never had a turn."""
         try:
             if told.cancelled():
-                self._ledger.webhook_put_off(one, 0)
+                self._ledger.defer_webhook(one, 0)
             elif (error := told.exception()) is not None:
                 self._say_away(error)
         except _TROUBLE as error:
@@ -157,10 +157,10 @@ class Sender:
         finally:
             self._shares.give_back(share)
 
-    def _tell(self, one: Announcement, host: str, until: float) -> None:
+    def _tell(self, one: WebhookEvent, host: str, until: float) -> None:
         if time.monotonic() > until - LEFT * self._receivers.send_s:
             # It waited for its turn for too long: others may soon take it.
-            self._ledger.webhook_put_off(one, 0)
+            self._ledger.defer_webhook(one, 0)
             return
         try:
             answer = self._answer_to(one)
@@ -169,28 +169,28 @@ class Sender:
         except Exception as error:
             # It counts as a try: it must not be tried for ever.
             log.error("webhook of %s: this is a bug", one.id, exc_info=error)
-            answer = Answer(Verdict.AGAIN, "a bug of the gateway")
+            answer = Delivery(Verdict.RETRY, "a bug of the gateway")
         if answer is None:
             log.info("webhook of %s: %s", one.id, _NOTHING)
-            self._ledger.webhook_told(one, _NOTHING, None)
+            self._ledger.settle_webhook(one, _NOTHING, None)
         else:
             self._note(one, host, answer)
 
-    def _answer_to(self, one: Announcement) -> Answer | None:
+    def _answer_to(self, one: WebhookEvent) -> Delivery | None:
         """What the receiver says; None where there is nothing to tell any more."""
-        secrets = self._secrets(owner_of(one.id, one.kind))
+        secrets = self._secrets(tenant_of(one.id, one.kind))
         if not secrets:
-            return Answer(Verdict.NEVER, "its id belongs to no API key, so nothing signs it")
+            return Delivery(Verdict.GIVE_UP, "its id belongs to no API key, so nothing signs it")
         data = self._read(one)
         if data is None:
             return None
-        return self._receivers.tell(one.url, message(one, data, secrets, datetime.now(UTC)))
+        return self._receivers.send(one.url, message(one, data, secrets, datetime.now(UTC)))
 
-    def _note(self, one: Announcement, host: str, answer: Answer) -> None:
+    def _note(self, one: WebhookEvent, host: str, answer: Delivery) -> None:
         again_in_s = self._again_in_s(one, answer)
         tries = f"try {one.tries + 1}"
-        if answer.verdict is Verdict.TOLD:
-            outcome: Outcome = "sent"
+        if answer.verdict is Verdict.DELIVERED:
+            outcome: DeliveryOutcome = "sent"
             log.info("webhook of %s to %s: %s (%s)", one.id, host, answer.about, tries)
         elif again_in_s is None:
             outcome = "given_up"
@@ -200,11 +200,11 @@ class Sender:
             about = f"{answer.about} ({tries}, again in {again_in_s:.0f} s)"
             log.warning("webhook of %s to %s failed: %s", one.id, host, about)
         self._count(outcome)
-        self._ledger.webhook_told(one, answer.about, again_in_s)
+        self._ledger.settle_webhook(one, answer.about, again_in_s)
 
-    def _again_in_s(self, one: Announcement, answer: Answer) -> float | None:
+    def _again_in_s(self, one: WebhookEvent, answer: Delivery) -> float | None:
         """Seconds until the next try; None where there is none."""
-        if answer.verdict is not Verdict.AGAIN or one.tries + 1 >= self._tries:
+        if answer.verdict is not Verdict.RETRY or one.tries + 1 >= self._tries:
             return None
         pause_s = self._pauses_s[min(one.tries, len(self._pauses_s) - 1)]
         asked_s = min(answer.asked_s, LONGEST_ASKED_S)
@@ -224,5 +224,5 @@ class Sender:
             log.warning("webhooks wait until Redis answers again: %s", type(error).__name__)
 
 
-def _share_of(one: Announcement) -> Share:
-    return host_of(one.url) or "no host", owner_of(one.id, one.kind)
+def _share_of(one: WebhookEvent) -> Share:
+    return host_of(one.url) or "no host", tenant_of(one.id, one.kind)

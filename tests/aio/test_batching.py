@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from producer.aio.batching import Once
+from producer.aio.batching import SingleFlight
 from producer.errors import ConnectionFailed
 
 
@@ -19,7 +19,7 @@ def test_what_many_want_at_one_moment_is_made_once() -> None:
         return len(made)
 
     async def run() -> None:
-        once: Once[str, int] = Once()
+        once: SingleFlight[str, int] = SingleFlight()
         assert await asyncio.gather(*(once.get("a", make) for _ in range(5))) == [1] * 5
         # It is over: the next one wants it anew.
         assert await once.get("a", make) == 2
@@ -37,7 +37,7 @@ def test_all_are_told_what_went_wrong_and_the_next_tries_again() -> None:
         raise ConnectionFailed("away")
 
     async def run() -> None:
-        once: Once[str, int] = Once()
+        once: SingleFlight[str, int] = SingleFlight()
         found = await asyncio.gather(
             *(once.get("a", fail) for _ in range(3)), return_exceptions=True
         )
@@ -52,7 +52,7 @@ def test_all_are_told_what_went_wrong_and_the_next_tries_again() -> None:
 
 def test_who_gives_up_takes_it_from_nobody() -> None:
     async def run() -> None:
-        once: Once[str, str] = Once()
+        once: SingleFlight[str, str] = SingleFlight()
         open_it = asyncio.Event()
 
         async def make() -> str:
@@ -71,7 +71,7 @@ def test_who_gives_up_takes_it_from_nobody() -> None:
 
 def test_once_nobody_wants_it_any_more_it_is_not_made() -> None:
     async def run() -> None:
-        once: Once[str, str] = Once()
+        once: SingleFlight[str, str] = SingleFlight()
 
         async def never() -> str:
             await asyncio.Event().wait()

@@ -101,9 +101,9 @@ def test_each_method_gives_its_answer(either: Any, finish: Finish, connection: r
         ):
             job = await got(call)
             assert await got(job.status()) is State.QUEUED
-            (row,) = Ledger(connection).rows([job.id])
+            (row,) = Ledger(connection).records([job.id])
             assert row is not None
-            tasks.append(json.loads(row.asked)["task"])
+            tasks.append(json.loads(row.payload)["task"])
             finish(job.id, [result])
             assert await got(job.result(timeout=5)) == value
             assert await got(either.job(job.id).status()) is State.DONE

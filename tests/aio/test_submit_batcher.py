@@ -20,10 +20,10 @@ from producer import (
     QueueFull,
     State,
 )
-from producer.aio.batching import Attendant
-from producer.aio.submit_batcher import PAGE_JOBS, holds_up_nobody
+from producer.aio.batching import Batcher
+from producer.aio.submit_batcher import PAGE_JOBS, is_nonblocking
 from producer.contract import Queue
-from producer.ledger.isolation import by_halves
+from producer.ledger.isolation import isolate_failures
 from producer.ledger.keys import Keys
 from producer.ledger.publisher import Publisher
 
@@ -263,7 +263,7 @@ class Lazy(dict[str, Any]):
 def test_only_what_holds_up_nobody_goes_together(
     args: tuple[Any, ...], kwargs: dict[str, Any], together: bool
 ) -> None:
-    assert holds_up_nobody(args, kwargs) is together
+    assert is_nonblocking(args, kwargs) is together
 
 
 def test_halves_find_those_that_are_wrong_and_ask_for_nothing_in_vain() -> None:
@@ -275,10 +275,10 @@ def test_halves_find_those_that_are_wrong_and_ask_for_nothing_in_vain() -> None:
             raise ValueError(3)
         return [thing * 2 for thing in things]
 
-    answers = by_halves(ask_for, range(4))
+    answers = isolate_failures(ask_for, range(4))
     assert [str(answer) for answer in answers] == ["0", "2", "4", "3"]
     assert asked == [[0, 1, 2, 3], [0, 1], [2, 3], [2], [3]]
-    assert by_halves(ask_for, ()) == []
+    assert isolate_failures(ask_for, ()) == []
 
 
 def test_halves_do_not_go_on_asking_a_redis_that_is_away() -> None:
@@ -288,22 +288,22 @@ def test_halves_do_not_go_on_asking_a_redis_that_is_away() -> None:
         asked.append(things)
         raise ConnectionFailed("away") from redis.ConnectionError("away")
 
-    assert len(by_halves(ask_for, range(9))) == 9
+    assert len(isolate_failures(ask_for, range(9))) == 9
     assert len(asked) == 1
 
 
-class Silent(Attendant[str]):
+class Silent(Batcher[str]):
     """Never comes to an answer."""
 
     def add(self) -> asyncio.Future[str | Exception]:
-        return self._promise()
+        return self.new_future()
 
-    async def _attend(self) -> None:
+    async def process(self) -> None:
         await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_nobody_is_left_waiting_by_an_attendant_that_is_cancelled(begun: bool) -> None:
+def test_nobody_is_left_waiting_by_anprocessant_that_is_cancelled(begun: bool) -> None:
     async def scenario() -> None:
         others = asyncio.all_tasks()
         silent = Silent()

@@ -72,9 +72,9 @@ def workers(connection: redis.Redis, finish: Finish) -> Iterator[None]:
         while not over.is_set():
             taken = connection.brpop(["interactive", "bulk"], timeout=0.05)
             if taken is not None:
-                begun = ledger.begin(id_of(taken[1]))
-                assert begun.asked is not None
-                results = [item.get("result") or answered(item) for item in begun.asked["items"]]
+                begun = ledger.claim(id_of(taken[1]))
+                assert begun.payload is not None
+                results = [item.get("result") or answered(item) for item in begun.payload["items"]]
                 finish(id_of(taken[1]), results)
 
     thread = threading.Thread(target=work)
@@ -95,8 +95,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path)
 def queued(connection: redis.Redis, queue: str = "bulk") -> list[dict[str, Any]]:
     """What every message that waits asks, oldest first."""
     ids = [id_of(raw) for raw in reversed(connection.lrange(queue, 0, -1))]
-    rows = Ledger(connection).rows(ids) if ids else []
-    return [json.loads(row.asked) for row in rows if row is not None]
+    rows = Ledger(connection).records(ids) if ids else []
+    return [json.loads(row.payload) for row in rows if row is not None]
 
 
 def write_lines(*items: Any) -> str:
@@ -847,7 +847,7 @@ def test_retry_goes_on_with_a_batch_that_was_cancelled(
     assert capsys.readouterr().out == "32\n"
     # Then both are to be run
     for number in (1, 2):
-        begun = Ledger(connection).begin(f"{batch_id}:{number}")
+        begun = Ledger(connection).claim(f"{batch_id}:{number}")
         assert (begun.run, begun.cancelled) == (True, False)
         finish(f"{batch_id}:{number}", texts(32 * number, 32 * number + 32))
     assert run(["batch", "results", batch_id]) == Exit.OK

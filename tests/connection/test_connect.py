@@ -13,8 +13,8 @@ import redis
 
 from demo.stack import free_port, running_redis
 from producer import Client, ConnectionFailed, InvalidInput
-from producer.connection.connect import connect, reaching
-from producer.connection.url import Address, without_password
+from producer.connection.connect import connect, redis_errors
+from producer.connection.url import Address, redact_password
 from producer.settings import ClientSettings
 from tests.redis_servers import running_sentinels, wait_until
 
@@ -133,7 +133,7 @@ def test_a_wrong_url_is_refused_in_a_sentence(url: str, about: str) -> None:
     ],
 )
 def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+    assert redact_password(url) == shown
 
 
 def test_a_password_in_a_wrong_url_is_not_shown_either() -> None:
@@ -158,7 +158,7 @@ def test_a_wrong_prefix_is_refused_in_a_sentence(prefix: str) -> None:
 
 def test_nobody_there_is_said_with_the_remedy() -> None:
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
-    with pytest.raises(ConnectionFailed) as raised, reaching(url), connect(url) as client:
+    with pytest.raises(ConnectionFailed) as raised, redis_errors(url), connect(url) as client:
         client.ping()
     assert "127.0.0.1" in str(raised.value)
     assert "Is it running" in str(raised.value)
@@ -179,7 +179,7 @@ def test_a_wrong_password_is_said_and_not_tried_again(redis_url: str) -> None:
     # A patient one would take ten minutes over a server that is away.
     with (
         pytest.raises(ConnectionFailed, match="password"),
-        reaching(url),
+        redis_errors(url),
         connect(url, patient=True) as client,
     ):
         client.ping()

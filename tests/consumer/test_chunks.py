@@ -23,15 +23,15 @@ from producer.contract import Task
 from producer.ledger import blobs
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
-from producer.ledger.records import Begun
-from producer.net.address_policy import Guard
+from producer.ledger.records import Claim
+from producer.net.address_policy import AddressPolicy
 from worker.consumer.chunks import ChunkRunner
-from worker.consumer.maintenance import Upkeep
-from worker.consumer.pipeline import Answerer, NullAnswerer
-from worker.consumer.result_cache import AnswerCache
+from worker.consumer.maintenance import Maintenance
+from worker.consumer.pipeline import ItemPipeline, NullPipeline
+from worker.consumer.result_cache import ResultCache
 from worker.engine.client import EngineClient
 from worker.images.fetcher import Fetcher
-from worker.images.loader import Pictures
+from worker.images.loader import ImageLoader
 
 ECHO = Path(__file__).parents[1] / "echo_engine.py"
 KEYS = Keys()
@@ -49,12 +49,12 @@ def running(connection: redis.Redis) -> Start:
             process = subprocess.Popen([sys.executable, str(ECHO), str(socket), *options])
             engine = EngineClient(socket, wait_s=20)
             fetcher = Fetcher(
-                connection, image_root=None, max_bytes=9999, timeout_s=1, guard=Guard()
+                connection, image_root=None, max_bytes=9999, timeout_s=1, guard=AddressPolicy()
             )
             engine.start()
             info = engine.info(20)
-            pictures = Pictures(fetcher, engine, info, 1_000_000)
-            answerer = Answerer(pictures, engine, AnswerCache(connection, 60))
+            pictures = ImageLoader(fetcher, engine, info, 1_000_000)
+            answerer = ItemPipeline(pictures, engine, ResultCache(connection, 60))
             yield ChunkRunner(Ledger(connection), answerer)
             engine.close()
             fetcher.close()
@@ -140,7 +140,7 @@ def test_wrong_options_fail_every_item_by_name(running: Start, blob: str) -> Non
 @contextmanager
 def kept(runner: ChunkRunner, ledger: Ledger) -> Iterator[None]:
     """Signs of life and cancellations, as in a consumer."""
-    upkeep = Upkeep(ledger, runner, sweep_s=0)
+    upkeep = Maintenance(ledger, runner, sweep_s=0)
     upkeep.start()
     yield
     upkeep.stop()
@@ -184,8 +184,8 @@ def test_a_second_delivery_of_a_job_of_the_ledger_is_left_to_the_first(
 
 def from_ledger(runner: ChunkRunner, task_id: str) -> Any:
     redis_ = runner._ledger._redis
-    (row,) = Ledger(redis_).rows([task_id])
-    entry = row.entry if row is not None else "gone"
+    (row,) = Ledger(redis_).records([task_id])
+    entry = row.generation if row is not None else "gone"
     return runner.run(task_id, Task.CAPTION, None, None, entry=entry, interactive=True)
 
 
@@ -218,12 +218,12 @@ class Slow(Ledger):
 
     def __init__(self, connection: redis.Redis) -> None:
         super().__init__(connection)
-        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.claimed, self.resume = threading.Event(), threading.Event()
 
-    def begin(self, task_id: str, entry: str = "") -> Begun:
-        self.asked.set()
-        assert self.go_on.wait(20)
-        return super().begin(task_id, entry)
+    def claim(self, task_id: str, generation: str = "") -> Claim:
+        self.claimed.set()
+        assert self.resume.wait(20)
+        return super().claim(task_id, generation)
 
 
 def test_a_chunk_that_is_not_begun_yet_gives_no_sign_of_life(
@@ -232,13 +232,13 @@ def test_a_chunk_that_is_not_begun_yet_gives_no_sign_of_life(
     """The sign would claim it, and its beginning then find it taken."""
     job = client.caption("https://images.example.com/1.jpg")
     ledger = Slow(connection)
-    runner = ChunkRunner(ledger, NullAnswerer())
+    runner = ChunkRunner(ledger, NullPipeline())
     with ThreadPoolExecutor(1) as pool, kept(runner, ledger):
         results = pool.submit(from_ledger, runner, job.id)
-        assert ledger.asked.wait(20)
+        assert ledger.claimed.wait(20)
         assert runner.running == []
-        ledger.beat(runner.running)
-        ledger.go_on.set()
+        ledger.heartbeat(runner.running)
+        ledger.resume.set()
         assert results.result(20) == [{"text": ""}]
 
 
@@ -246,7 +246,7 @@ DEADLY = """
 import os, signal, sys, redis
 from producer.contract import Task
 from producer.ledger import Ledger
-from worker.chunks import ChunkRunner
+from worker.consumer.chunks import ChunkRunner
 
 class Deadly:
     def answer(self, task, items, terms, row_ids):

@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 
 from producer.contract import ErrorCode, Task
-from worker.consumer.validation import check_item, read_terms
-from worker.errors import Refused
+from worker.consumer.validation import check_item, read_options
+from worker.errors import ItemRejected
 
 IMAGE = "https://x/y.png"
 
 
-def refusal(options: Any) -> Refused:
-    with pytest.raises(Refused) as raised:
-        read_terms(options, interactive=False)
+def refusal(options: Any) -> ItemRejected:
+    with pytest.raises(ItemRejected) as raised:
+        read_options(options, interactive=False)
     return raised.value
 
 
 def error_of(task: Task, item: Any) -> dict[str, str]:
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(ItemRejected) as raised:
         check_item(task, item)
     error: dict[str, str] = raised.value.result["error"]
     return error
@@ -27,14 +27,14 @@ def error_of(task: Task, item: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("options", [None, {}])
 def test_no_options_are_plain_greedy_decoding(options: Any) -> None:
-    terms = read_terms(options, interactive=True)
+    terms = read_options(options, interactive=True)
     assert terms.options.max_new_tokens == 20
     assert terms.options.temperature == 0
     assert terms.deadline is None
 
 
 def test_a_deadline_counts_from_now_on_the_clock_that_never_jumps() -> None:
-    terms = read_terms({"deadline": time.time() + 60}, interactive=False)
+    terms = read_options({"deadline": time.time() + 60}, interactive=False)
     assert terms.deadline is not None
     assert 59 < terms.deadline - time.monotonic() <= 60
 

@@ -161,9 +161,9 @@ def test_each_caption_is_checked_against_the_wrong_one(
         taken = connection.brpop(["bulk"], timeout=20)
         assert taken is not None
         task_id = json.loads(taken[1])["headers"]["id"]
-        begun = Ledger(connection).begin(task_id)
-        assert begun.asked is not None
-        asked.append([item.get("texts") for item in begun.asked["items"]])
+        begun = Ledger(connection).claim(task_id)
+        assert begun.payload is not None
+        asked.append([item.get("texts") for item in begun.payload["items"]])
         finish(task_id, results)
 
     def work() -> None:

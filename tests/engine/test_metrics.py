@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from worker.engine import metrics
-from worker.engine.stats import Figures
+from worker.engine.stats import EngineStats
 
 
 def free_port() -> int:
@@ -18,11 +18,11 @@ def free_port() -> int:
 
 def test_every_figure_of_the_loop_is_a_metric() -> None:
     known = {figure for figure, _, _ in (*metrics.COUNTERS, *metrics.GAUGES)}
-    assert known == set(asdict(Figures()))
+    assert known == set(asdict(EngineStats()))
 
 
 def test_prometheus_reads_the_figures_as_they_are_now() -> None:
-    port, figures = free_port(), asdict(Figures())
+    port, figures = free_port(), asdict(EngineStats())
     metrics.serve(port, lambda: figures)
     figures |= {"answered": 7, "active": 3}
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from producer import ConnectionFailed
-from producer.gateway.broadcast import Looks
+from producer.gateway.broadcast import ProgressReader
 
 
 def test_looks_of_one_moment_are_one_and_none_is_too_old() -> None:
@@ -26,7 +26,7 @@ def test_looks_of_one_moment_are_one_and_none_is_too_old() -> None:
             return mine
 
     async def look() -> None:
-        looks: Any = Looks()
+        looks: Any = ProgressReader()
         batch = Batch()
 
         async def ask(count: int) -> list[asyncio.Task[int]]:

@@ -11,11 +11,11 @@ import httpx
 import pytest
 import redis
 
-from producer.aio.thread_pools import Threads
+from producer.aio.thread_pools import ThreadPools
 from producer.gateway.api_keys import ApiKeys, id_of
-from producer.gateway.key_cache import UNKNOWN_KEYS, Keyring
+from producer.gateway.key_cache import UNKNOWN_KEYS, KeyCache
 from producer.gateway.problems import Problem
-from producer.gateway.redis_calls import Calls
+from producer.gateway.redis_calls import RedisCalls
 
 from .conftest import Reached, Start
 from .samples import bearer
@@ -128,8 +128,8 @@ def test_guesses_are_counted_by_who_makes_them(
             return super().verify(key)
 
     async def guess() -> None:
-        threads = Threads()
-        keyring = Keyring(Noting(connection), Calls(threads, redis_url))
+        threads = ThreadPools()
+        keyring = KeyCache(Noting(connection), RedisCalls(threads, redis_url))
         addresses = [one] * UNKNOWN_KEYS + [two]
         for key, address in zip(guesses(len(addresses)), addresses, strict=True):
             with pytest.raises(Problem) as caught:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from producer.gateway.lru import Recent
+from producer.gateway.lru import LRUCache
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    recent: Recent[str, int] = Recent(3)
+    recent: LRUCache[str, int] = LRUCache(3)
     for number in range(5):
         recent.put(str(number), number)
         recent.get("0")

@@ -9,7 +9,7 @@ import pytest
 
 from producer.aio.client import AsyncJob
 from producer.contract import Task
-from producer.gateway.metadata import Noted, Notes
+from producer.gateway.metadata import MetadataCache, RequestMetadata
 
 
 class FakeJob:
@@ -25,8 +25,8 @@ class FakeJob:
         return self._note
 
 
-def read_twice(notes: Notes, job: FakeJob) -> Noted | None:
-    async def run() -> Noted | None:
+def read_twice(notes: MetadataCache, job: FakeJob) -> RequestMetadata | None:
+    async def run() -> RequestMetadata | None:
         await notes.of(cast(AsyncJob[Any], job))
         return await notes.of(cast(AsyncJob[Any], job))
 
@@ -34,26 +34,26 @@ def read_twice(notes: Notes, job: FakeJob) -> Noted | None:
 
 
 def test_a_note_is_read_once() -> None:
-    noted = Noted.now(Task.VQA)
+    noted = RequestMetadata.now(Task.VQA)
     job = FakeJob(noted.encode())
-    assert read_twice(Notes(), job) == noted
+    assert read_twice(MetadataCache(), job) == noted
     assert job.asked == 1
 
 
 def test_a_note_that_is_not_there_is_looked_for_again() -> None:
     job = FakeJob(None)
-    assert read_twice(Notes(), job) is None
+    assert read_twice(MetadataCache(), job) is None
     assert job.asked == 2
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    notes = Notes(kept=1)
-    notes.put("acme.job.7", Noted.now(Task.VQA))
-    notes.put("acme.job.8", Noted.now(Task.VQA))
+    notes = MetadataCache(kept=1)
+    notes.put("acme.job.7", RequestMetadata.now(Task.VQA))
+    notes.put("acme.job.8", RequestMetadata.now(Task.VQA))
     job = FakeJob(None)
     assert read_twice(notes, job) is None
 
 
 @pytest.mark.parametrize("note", [None, "", "7", "[]", "{}", '{"task": "x", "created_at": 1}'])
 def test_a_note_of_another_program_is_none(note: str | None) -> None:
-    assert Noted.decode(note) is None
+    assert RequestMetadata.decode(note) is None

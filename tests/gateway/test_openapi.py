@@ -132,10 +132,10 @@ def ends(connection: redis.Redis, finish: Finish) -> None:
     """End every job that is open, each in the way of its task, and some with an error."""
     ledger = Ledger(connection)
     open_ids = [name.decode() for name in connection.zrange(Keys().open, 0, -1)]
-    for row in ledger.rows(open_ids):
+    for row in ledger.records(open_ids):
         if row is None:
             continue
-        asked = json.loads(row.asked)
+        asked = json.loads(row.payload)
         finish(row.id, [result(asked["task"], item) for item in asked["items"]])
 
 

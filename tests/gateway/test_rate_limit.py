@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from demo.stack import free_port, running_redis
-from producer.aio.thread_pools import Threads
+from producer.aio.thread_pools import ThreadPools
 from producer.connection.connect import connect
 from producer.errors import ConnectionFailed
 from producer.gateway.api_keys import ApiKeys
-from producer.gateway.rate_limit import Allowance, Rates
-from producer.gateway.redis_calls import Calls
+from producer.gateway.rate_limit import RateDecision, RateLimiter
+from producer.gateway.redis_calls import RedisCalls
 from producer.ledger.keys import Keys
 from tests.redis_servers import running_sentinels
 from tests.tls import running_tls
@@ -30,10 +30,10 @@ GUARDED = "/v1/queues"
 
 
 @asynccontextmanager
-async def rates(url: str, per_minute: int = 3) -> AsyncIterator[Rates]:
-    client, threads = connect(url), Threads()
+async def rates(url: str, per_minute: int = 3) -> AsyncIterator[RateLimiter]:
+    client, threads = connect(url), ThreadPools()
     try:
-        yield Rates(client, Keys(), per_minute, Calls(threads, url))
+        yield RateLimiter(client, Keys(), per_minute, RedisCalls(threads, url))
     finally:
         await threads.close(then=client.close)
 
@@ -60,9 +60,9 @@ def test_it_counts_over_tls(redis_url: str, tmp_path: Path) -> None:
 
 
 def test_without_redis_all_who_wait_are_told(tmp_path: Path) -> None:
-    async def take() -> list[Allowance | BaseException]:
+    async def take() -> list[RateDecision | BaseException]:
         async with rates(f"redis://127.0.0.1:{free_port()}/0") as counted:
-            calls: list[Awaitable[Allowance]] = [counted.take("key") for _ in range(5)]
+            calls: list[Awaitable[RateDecision]] = [counted.take("key") for _ in range(5)]
             return await asyncio.gather(*calls, return_exceptions=True)
 
     errors = asyncio.run(take())
@@ -89,7 +89,7 @@ def test_who_hangs_up_does_not_take_the_count_from_others(redis_url: str) -> Non
             await asyncio.sleep(0)
             waiting[1].cancel()
             done = await asyncio.gather(*waiting, return_exceptions=True)
-            return [one.granted for one in done if isinstance(one, Allowance)]
+            return [one.granted for one in done if isinstance(one, RateDecision)]
 
     assert asyncio.run(take()) == [True, True]
 
@@ -98,7 +98,7 @@ def test_who_hangs_up_does_not_take_the_count_from_others(redis_url: str) -> Non
     ("more_s", "after_s", "reset"), [(-1.0, 1, "t=0"), (0.2, 1, "t=1"), (59.01, 60, "t=60")]
 )
 def test_it_says_when_there_is_more(more_s: float, after_s: int, reset: str) -> None:
-    allowance = Allowance(False, 600, 0, more_s)
+    allowance = RateDecision(False, 600, 0, more_s)
     assert allowance.retry_after_s == after_s
     assert allowance.headers["RateLimit"] == f'"minute";r=0;{reset}'
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from producer.gateway.problems import Problem
-from producer.gateway.request_body import Intake
+from producer.gateway.request_body import BodyReader
 
 
 async def chunks(*sizes: int) -> AsyncIterator[bytes]:
@@ -21,7 +21,7 @@ async def endless() -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
-async def status_of(intake: Intake, body: AsyncIterator[bytes]) -> int:
+async def status_of(intake: BodyReader, body: AsyncIterator[bytes]) -> int:
     with pytest.raises(Problem) as caught:
         async with intake.whole("acme", body):
             pass
@@ -31,7 +31,7 @@ async def status_of(intake: Intake, body: AsyncIterator[bytes]) -> int:
 
 def test_a_body_counts_as_held_while_it_is_used() -> None:
     async def run() -> None:
-        intake = Intake()
+        intake = BodyReader()
         async with intake.whole("acme", chunks(3, 0, 4)) as body:
             assert (body, intake.held_bytes) == (b"x" * 7, 7)
         assert intake.held_bytes == 0
@@ -41,7 +41,7 @@ def test_a_body_counts_as_held_while_it_is_used() -> None:
 
 def test_all_bodies_together_have_a_bound() -> None:
     async def run() -> None:
-        intake = Intake(max_held_bytes=20, small_bytes=2)
+        intake = BodyReader(max_held_bytes=20, small_bytes=2)
         async with intake.whole("acme", chunks(8)), intake.whole("other", chunks(8)):
             with pytest.raises(Problem) as caught:
                 async with intake.whole("third", chunks(3, 3)):
@@ -57,7 +57,7 @@ def test_all_bodies_together_have_a_bound() -> None:
 
 def test_a_name_has_half_and_takes_nothing_from_others() -> None:
     async def run() -> None:
-        intake = Intake(max_held_bytes=20, small_bytes=2)
+        intake = BodyReader(max_held_bytes=20, small_bytes=2)
         async with intake.whole("acme", chunks(5, 5)):
             for sizes in ((1,), (3,)):
                 with pytest.raises(Problem) as caught:
@@ -72,7 +72,7 @@ def test_a_name_has_half_and_takes_nothing_from_others() -> None:
 
 def test_what_is_small_is_let_in_whatever_others_hold() -> None:
     async def run() -> None:
-        intake = Intake(max_held_bytes=20, small_bytes=2)
+        intake = BodyReader(max_held_bytes=20, small_bytes=2)
         async with (
             intake.whole("acme", chunks(10)),
             intake.whole("other", chunks(10)),
@@ -85,12 +85,12 @@ def test_what_is_small_is_let_in_whatever_others_hold() -> None:
 
 @pytest.mark.parametrize("limit", [{"read_s": 0.01}, {"silent_s": 0.01}])
 def test_a_body_that_does_not_come_is_given_up(limit: dict[str, float]) -> None:
-    assert asyncio.run(status_of(Intake(**limit), endless())) == 408  # type: ignore[arg-type]
+    assert asyncio.run(status_of(BodyReader(**limit), endless())) == 408  # type: ignore[arg-type]
 
 
 def test_an_error_of_who_uses_a_body_comes_as_it_is() -> None:
     async def run() -> None:
-        intake = Intake()
+        intake = BodyReader()
         with pytest.raises(TimeoutError):
             async with intake.whole("acme", chunks(1)):
                 raise TimeoutError

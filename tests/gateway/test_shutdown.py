@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from producer.errors import ConnectionFailed
-from producer.gateway.shutdown import is_set_within, unless
+from producer.gateway.shutdown import is_set_within, wait_unless
 
 
 def test_what_comes_before_the_event_is_given() -> None:
@@ -18,9 +18,9 @@ def test_what_comes_before_the_event_is_given() -> None:
         raise ConnectionFailed("away")
 
     async def run() -> None:
-        assert await unless(asyncio.Event(), found()) == "found"
+        assert await wait_unless(asyncio.Event(), found()) == "found"
         with pytest.raises(ConnectionFailed):
-            await unless(asyncio.Event(), fails())
+            await wait_unless(asyncio.Event(), fails())
 
     asyncio.run(run())
 
@@ -31,7 +31,7 @@ def test_the_event_ends_a_wait(already: bool) -> None:
         event, endless = asyncio.Event(), asyncio.get_running_loop().create_future()
         if already:
             event.set()
-        waiting = asyncio.create_task(unless(event, endless))
+        waiting = asyncio.create_task(wait_unless(event, endless))
         await asyncio.sleep(0)
         event.set()
         assert await waiting is None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from producer.errors import InvalidInput
-from producer.gateway.tenants import Caller, outer_of, owner_of
+from producer.gateway.tenants import Tenant, public_id_of, tenant_of
 
 
 @pytest.mark.parametrize("name", ["a", "acme", "a-b", "0" * 32])
 def test_ids_inside_begin_with_the_name_and_fit(name: str) -> None:
-    caller, outer = Caller(name), "x.y-z_" + "0" * 58
-    assert caller.job(outer) == f"{name}.job.{outer}"
-    assert outer_of(caller.batch(outer)) == outer
-    assert len(caller.batch(outer)) <= 128
+    caller, outer = Tenant(name), "x.y-z_" + "0" * 58
+    assert caller.job_id(outer) == f"{name}.job.{outer}"
+    assert public_id_of(caller.batch_id(outer)) == outer
+    assert len(caller.batch_id(outer)) <= 128
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_ids_inside_begin_with_the_name_and_fit(name: str) -> None:
 )
 def test_other_ids_are_refused(outer: str) -> None:
     with pytest.raises(InvalidInput, match="1 to 64 letters"):
-        Caller("acme").job(outer)
+        Tenant("acme").job_id(outer)
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_other_ids_are_refused(outer: str) -> None:
     ],
 )
 def test_an_id_inside_says_whose_it_is(inner: str, kind: str, owner: str) -> None:
-    assert owner_of(inner, kind) == owner
+    assert tenant_of(inner, kind) == owner

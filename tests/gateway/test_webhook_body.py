@@ -11,7 +11,7 @@ import redis
 
 from producer import Client
 from producer.contract import Task
-from producer.gateway.metadata import Noted
+from producer.gateway.metadata import RequestMetadata
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
 from tests.webhooks.receiver import receiving
@@ -65,7 +65,7 @@ def test_the_end_of_a_job_is_told_as_get_says_it(
 def test_the_end_of_a_batch_is_told_without_its_results(
     start_sender: StartSender, client: Client, connection: redis.Redis, finish: Finish
 ) -> None:
-    note = Noted(Task.CAPTION, 1_790_000_000.5).encode()
+    note = RequestMetadata(Task.CAPTION, 1_790_000_000.5).encode()
     with receiving() as receiver:
         start_sender()
         hook = {"note": note, "webhook": receiver.url}
@@ -93,7 +93,7 @@ def test_a_job_whose_result_is_no_longer_kept_has_expired(
 def test_what_was_asked_again_meanwhile_is_not_told_of_yet(
     start_sender: StartSender, client: Client, connection: redis.Redis, finish: Finish
 ) -> None:
-    note = Noted(Task.CAPTION, 1_790_000_000.5).encode()
+    note = RequestMetadata(Task.CAPTION, 1_790_000_000.5).encode()
     with receiving() as receiver:
         hook = {"note": note, "webhook": receiver.url}
         batch = client.submit_batch([URL], batch_id="acme.batch.photos", **hook)

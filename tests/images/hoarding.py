@@ -14,8 +14,8 @@ from pathlib import Path
 import redis
 
 import worker.images.pillow  # noqa: F401 - as in a consumer, what is free goes back at once
-from producer.net.address_policy import Guard
-from worker.errors import Refused
+from producer.net.address_policy import AddressPolicy
+from worker.errors import ItemRejected
 from worker.images.fetcher import Fetcher
 
 
@@ -27,7 +27,7 @@ def main() -> None:
         image_root=None,
         max_bytes=asked["max_bytes"],
         timeout_s=60.0,
-        guard=Guard(allow=["127.0.0.0/8"]),
+        guard=AddressPolicy(allow=["127.0.0.0/8"]),
         per_host=32,
         room_bytes=asked["room_bytes"],
     )
@@ -52,8 +52,8 @@ def main() -> None:
     print(json.dumps({"grown": grown, "outcomes": outcomes, "left": left}))
 
 
-def told(image: bytes | Refused) -> str:
-    if isinstance(image, Refused):
+def told(image: bytes | ItemRejected) -> str:
+    if isinstance(image, ItemRejected):
         return str(image.code)
     return f"{len(image)} of {image[:1].decode()}"
 

@@ -12,7 +12,7 @@ from transformers import BlipImageProcessorPil
 
 from producer.contract import ErrorCode
 from tests.hostile.specimen import tiff
-from worker.errors import Refused
+from worker.errors import ItemRejected
 from worker.images.decoder import Decoder
 
 SIZE = 32
@@ -35,8 +35,8 @@ def pixels(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(DECODER.decode(data), dtype=np.uint8).reshape(SIZE, SIZE, 3)
 
 
-def refusal(data: bytes) -> Refused:
-    with pytest.raises(Refused) as raised:
+def refusal(data: bytes) -> ItemRejected:
+    with pytest.raises(ItemRejected) as raised:
         DECODER.decode(data)
     return raised.value
 
@@ -154,7 +154,7 @@ def test_a_flipped_bit_anywhere_never_raises_anything_but_an_image_error() -> No
         for place in range(0, len(data), 7):
             data[place] ^= 0x41
             # Some survive the flip; any other exception would leave this block and fail the test.
-            with contextlib.suppress(Refused):
+            with contextlib.suppress(ItemRejected):
                 DECODER.decode(bytes(data))
             data[place] ^= 0x41
 
@@ -180,5 +180,5 @@ def test_draft_mode_is_close_and_leaves_what_is_no_jpeg_exact() -> None:
 
 def test_draft_mode_does_not_let_a_large_image_through() -> None:
     draft = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=1000, draft=1)
-    with pytest.raises(Refused, match="640 x 480"):
+    with pytest.raises(ItemRejected, match="640 x 480"):
         draft.decode(encoded(noise(640, 480), "JPEG"))

@@ -21,9 +21,9 @@ import redis
 from demo.stack import ROOT
 from producer.contract import ErrorCode
 from producer.ledger.keys import Keys
-from producer.net.address_policy import Guard
+from producer.net.address_policy import AddressPolicy
 from tests.serving import serving
-from worker.errors import Refused
+from worker.errors import ItemRejected
 from worker.images.fetcher import Fetcher
 
 MB = 1 << 20
@@ -148,7 +148,7 @@ def fetching(connection: redis.Redis, **settings: Any) -> Iterator[Fetcher]:
         "image_root": None,
         "max_bytes": 2 * MB,
         "timeout_s": 10.0,
-        "guard": Guard(allow=["127.0.0.0/8"]),
+        "guard": AddressPolicy(allow=["127.0.0.0/8"]),
         "room_bytes": 4 * MB,
     }
     fetcher = Fetcher(connection, **{**wanted, **settings})
@@ -192,7 +192,7 @@ def test_who_waits_for_room_waits_no_longer_than_its_deadline(
             refused = list(fetcher.fetch(references, time.monotonic() + 0.5))
         assert taken(fetcher) == 0
         for reference, one in zip(references, refused, strict=True):
-            assert isinstance(one, Refused)
+            assert isinstance(one, ItemRejected)
             assert one.code is ErrorCode.DEADLINE_EXCEEDED
             assert str(one).startswith(f"{reference}: the deadline passed before ")
         # With room again all are there.
@@ -239,7 +239,7 @@ def test_an_error_gives_its_room_back(connection: redis.Redis, host: str, tmp_pa
     ]
     with fetching(connection, image_root=tmp_path, timeout_s=1.0) as fetcher:
         *bad, good = fetcher.fetch(references)
-        assert [one.code.value if isinstance(one, Refused) else "" for one in bad] == [
+        assert [one.code.value if isinstance(one, ItemRejected) else "" for one in bad] == [
             "image_too_large",
             "image_too_large",
             "image_unreachable",

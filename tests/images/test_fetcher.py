@@ -17,16 +17,16 @@ import redis
 
 from producer.contract import ErrorCode
 from producer.ledger.keys import Keys
-from producer.net.address_policy import Guard
+from producer.net.address_policy import AddressPolicy
 from producer.net.http_client import retry_after_s
 from tests.serving import serving
-from worker.errors import Refused
+from worker.errors import ItemRejected
 from worker.images.blobs import BLOB_PAGE
 from worker.images.fetcher import FETCH_THREADS, Fetched, Fetcher
 from worker.images.http import MAX_TRIES
 
 NO_PREFIX = Keys()
-LOOPBACK = Guard(allow=["127.0.0.0/8", "::1"])
+LOOPBACK = AddressPolicy(allow=["127.0.0.0/8", "::1"])
 
 
 class Host(BaseHTTPRequestHandler):
@@ -155,7 +155,7 @@ def calls(connection: redis.Redis, command: str) -> int:
 
 
 def code_of(fetched: Fetched) -> ErrorCode:
-    assert isinstance(fetched, Refused), fetched
+    assert isinstance(fetched, ItemRejected), fetched
     return fetched.code
 
 
@@ -226,7 +226,7 @@ def test_a_host_that_is_down_for_good_is_given_up_before_its_time(
 def test_an_answer_that_will_not_change_is_asked_for_once(
     fetch: Callable[[str], Fetched], host: str, path: str
 ) -> None:
-    assert isinstance(fetch(host + path), Refused)
+    assert isinstance(fetch(host + path), ItemRejected)
     assert len(Host.asked[path]) == 1
 
 
@@ -396,7 +396,7 @@ def test_nothing_outside_the_root_is_read(
 
 
 def test_private_addresses_are_blocked_by_default(connection: redis.Redis, host: str) -> None:
-    with fetcher(connection, guard=Guard()) as source:
+    with fetcher(connection, guard=AddressPolicy()) as source:
         for url in (f"{host}/image", host.replace("127.0.0.1", "localhost") + "/image"):
             (fetched,) = source.fetch([url])
             assert code_of(fetched) is ErrorCode.IMAGE_BLOCKED

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from producer.contract import ErrorCode
-from worker.errors import Refused
+from worker.errors import ItemRejected
 from worker.images.files import Files
-from worker.images.image_budget import EncodedRoom
+from worker.images.image_budget import ImageBudget
 
 BLOCKED = ErrorCode.IMAGE_BLOCKED
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE
@@ -21,7 +21,7 @@ MAX_BYTES = 1000
 
 def read(files: Files, reference: str) -> bytes:
     """With room enough."""
-    return files.get(reference, EncodedRoom(1 << 20).for_due())
+    return files.get(reference, ImageBudget(1 << 20).for_due())
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def code(root: Path) -> Callable[[str], ErrorCode]:
     """The code that a reference ends with."""
 
     def code(reference: str) -> ErrorCode:
-        with pytest.raises(Refused) as raised:
+        with pytest.raises(ItemRejected) as raised:
             read(Files(root, MAX_BYTES), reference)
         assert str(root) not in str(raised.value)
         return raised.value.code
@@ -150,7 +150,7 @@ def test_a_pipe_does_not_hang(root: Path, code: Callable[[str], ErrorCode]) -> N
 
 @pytest.mark.parametrize("name", ["zero", "tty", "random"])
 def test_a_device_is_not_read(name: str) -> None:
-    with pytest.raises(Refused, match="no regular file"):
+    with pytest.raises(ItemRejected, match="no regular file"):
         read(Files(Path("/dev"), MAX_BYTES), f"file:{name}")
 
 
@@ -161,7 +161,7 @@ def test_a_file_that_is_too_large_is_refused(root: Path, code: Callable[[str], E
 
 
 def test_nobody_may_read_without_a_root() -> None:
-    with pytest.raises(Refused, match="BLIPLINE_IMAGE_ROOT") as raised:
+    with pytest.raises(ItemRejected, match="BLIPLINE_IMAGE_ROOT") as raised:
         read(Files(None, MAX_BYTES), "file:/etc/hostname")
     assert raised.value.code is BLOCKED
 
@@ -191,7 +191,7 @@ def test_what_becomes_a_link_after_the_check_does_not_lead_out(root: Path) -> No
         for reference in ("file:dir/secret", "file:dir.png"):
             try:
                 seen.add(read(files, reference))
-            except Refused as error:
+            except ItemRejected as error:
                 seen.add(error.code.value.encode())
     stop.set()
     thread.join()

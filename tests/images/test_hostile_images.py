@@ -15,7 +15,7 @@ from PIL import Image
 from demo.stack import ROOT
 from tests.hostile.corpus import corpus
 from tests.hostile.specimen import encoded
-from worker.images.memory_budget import ROOM_BYTES
+from worker.images.memory_budget import BUDGET_BYTES
 
 #: Seconds for all of it; far more than it takes: a file that never ends is what is looked for.
 TOO_LONG_S = 90
@@ -59,7 +59,7 @@ def test_each_file_ends_with_its_code(tried: tuple[dict[str, Any], str]) -> None
 
 
 def test_no_file_takes_more_memory_than_there_is_room(tried: tuple[dict[str, Any], str]) -> None:
-    assert tried[0]["grown"] < ROOM_BYTES
+    assert tried[0]["grown"] < BUDGET_BYTES
 
 
 def test_nothing_is_said_of_them_in_the_log(tried: tuple[dict[str, Any], str]) -> None:
@@ -113,4 +113,4 @@ def test_large_pictures_wait_for_each_other(tmp_path: Path) -> None:
     # On a small machine each needs all the room that there is.
     report, _ = trial("together", str(path), "4")
     assert report["outcomes"] == ["answered"]
-    assert report["grown"] < max(ROOM_BYTES, one["reckoned"]) + SLACK_BYTES
+    assert report["grown"] < max(BUDGET_BYTES, one["reckoned"]) + SLACK_BYTES

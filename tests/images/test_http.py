@@ -19,9 +19,9 @@ import pytest
 import redis
 
 from producer.contract import ErrorCode
-from producer.net.address_policy import Guard
+from producer.net.address_policy import AddressPolicy
 from tests.serving import serving
-from worker.errors import Refused
+from worker.errors import ItemRejected
 from worker.images.fetcher import FETCH_THREADS, PER_HOST, Fetched, Fetcher
 
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE
@@ -114,7 +114,7 @@ def host() -> Iterator[str]:
 
 @contextmanager
 def fetching(connection: redis.Redis, timeout_s: float = 10.0) -> Iterator[Fetcher]:
-    guard = Guard(allow=["127.0.0.0/8"])
+    guard = AddressPolicy(allow=["127.0.0.0/8"])
     fetcher = Fetcher(
         connection, image_root=None, max_bytes=MAX_BYTES, timeout_s=timeout_s, guard=guard
     )
@@ -168,7 +168,7 @@ def test_what_is_too_much_is_refused_at_once_and_in_little_memory(
     fetched = fetch(host + path)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(fetched, Refused)
+    assert isinstance(fetched, ItemRejected)
     assert fetched.code is code
     assert about in str(fetched)
     assert Host.asked[path] == 1
@@ -179,7 +179,7 @@ def test_what_is_too_much_is_refused_at_once_and_in_little_memory(
 def test_what_is_no_answer_ends_in_time(connection: redis.Redis, host: str, path: str) -> None:
     with fetching(connection, timeout_s=1.0) as fetcher:
         (fetched,) = fetcher.fetch([host + path])
-    assert isinstance(fetched, Refused)
+    assert isinstance(fetched, ItemRejected)
     assert fetched.code is UNREACHABLE
 
 
@@ -237,7 +237,7 @@ def test_no_message_and_no_log_shows_a_secret(
     caplog.set_level(logging.INFO)
     with fetching(connection, timeout_s=0.5) as fetcher:
         (fetched,) = fetcher.fetch([reference.replace("{host}", host)])
-    assert isinstance(fetched, Refused)
+    assert isinstance(fetched, ItemRejected)
     # This one is a path, which is shown: what it redirects to is not.
     shown = str(fetched).removeprefix(f"{host}/secret-in-redirect")
     assert "secret" not in shown

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from worker.images.memory_budget import MAX_PASSES, Room
+from worker.images.memory_budget import MAX_PASSES, MemoryBudget
 
 WAIT_S = 30
 
@@ -15,13 +15,13 @@ WAIT_S = 30
 class Guest:
     """A thread that stays in a room until it is told to leave."""
 
-    def __init__(self, room: Room, needed: int) -> None:
+    def __init__(self, room: MemoryBudget, needed: int) -> None:
         self.inside = threading.Event()
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._stay, args=(room, needed), daemon=True)
         self._thread.start()
 
-    def _stay(self, room: Room, needed: int) -> None:
+    def _stay(self, room: MemoryBudget, needed: int) -> None:
         with room.of(needed):
             self.inside.set()
             self._leave.wait(WAIT_S)
@@ -32,7 +32,7 @@ class Guest:
         assert not self._thread.is_alive()
 
 
-def waiting(room: Room) -> int:
+def waiting(room: MemoryBudget) -> int:
     return len(room._waiting)
 
 
@@ -46,7 +46,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_who_finds_no_room_waits_until_there_is_some() -> None:
-    room = Room(100)
+    room = MemoryBudget(100)
     first, second = Guest(room, 60), Guest(room, 60)
     until(lambda: waiting(room) == 1)
     assert first.inside.is_set() != second.inside.is_set()
@@ -57,7 +57,7 @@ def test_who_finds_no_room_waits_until_there_is_some() -> None:
 
 
 def test_who_needs_more_than_all_of_it_gets_all_of_it() -> None:
-    room = Room(100)
+    room = MemoryBudget(100)
     with room.of(1000):
         small = Guest(room, 1)
         until(lambda: waiting(room) == 1)
@@ -67,7 +67,7 @@ def test_who_needs_more_than_all_of_it_gets_all_of_it() -> None:
 
 
 def test_small_needs_pass_a_large_one_that_waits_but_not_for_ever() -> None:
-    room = Room(100)
+    room = MemoryBudget(100)
     first = Guest(room, 50)
     assert first.inside.wait(WAIT_S)
     large = Guest(room, 80)
@@ -86,7 +86,7 @@ def test_small_needs_pass_a_large_one_that_waits_but_not_for_ever() -> None:
 
 
 def test_an_error_inside_gives_the_room_back() -> None:
-    room = Room(100)
+    room = MemoryBudget(100)
     with ExitStack() as stack:
         stack.enter_context(pytest.raises(ValueError, match="no image"))
         with room.of(100):
@@ -96,7 +96,7 @@ def test_an_error_inside_gives_the_room_back() -> None:
 
 
 def test_who_waits_until_a_moment_leaves_then_and_lets_others_in() -> None:
-    room = Room(100)
+    room = MemoryBudget(100)
     with room.of(90):
         with pytest.raises(TimeoutError):
             room.take(20, until=time.monotonic() + 0.05)
@@ -106,7 +106,7 @@ def test_who_waits_until_a_moment_leaves_then_and_lets_others_in() -> None:
 
 
 def test_who_does_not_wait_gets_what_is_free_or_nothing() -> None:
-    room = Room(100)
+    room = MemoryBudget(100)
     assert not room.take_now(101)
     assert room.take_now(60)
     assert not room.take_now(41)

@@ -19,17 +19,17 @@ import pytest
 import redis
 
 from producer.contract import ErrorCode
-from producer.net.address_policy import Guard
+from producer.net.address_policy import AddressPolicy
 from tests.images.canary import BODY, Canary, running_canary
 from tests.serving import serving
-from worker.errors import Refused
+from worker.errors import ItemRejected
 from worker.images.fetcher import Fetched, Fetcher
 
 BLOCKED = ErrorCode.IMAGE_BLOCKED
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE
 #: Far more than any of these needs: each must end, and is not tried again.
 TIMEOUT_S = 20.0
-OPEN = Guard(allow=["0.0.0.0/0", "::/0"])
+OPEN = AddressPolicy(allow=["0.0.0.0/0", "::/0"])
 
 #: Each leads to the canary where nobody checks.
 LIVE = [
@@ -276,13 +276,13 @@ def own_address() -> str:
 
 
 @contextmanager
-def fetching(connection: redis.Redis, guard: Guard | None = None) -> Iterator[Fetcher]:
+def fetching(connection: redis.Redis, guard: AddressPolicy | None = None) -> Iterator[Fetcher]:
     fetcher = Fetcher(
         connection,
         image_root=None,
         max_bytes=4096,
         timeout_s=TIMEOUT_S,
-        guard=guard or Guard(allow=["127.0.0.2"]),
+        guard=guard or AddressPolicy(allow=["127.0.0.2"]),
         resolve=Names(),
     )
     try:
@@ -299,7 +299,7 @@ def fetch(connection: redis.Redis) -> Iterator[Callable[[str], Fetched]]:
 
 def assert_refused(fetched: Fetched, code: ErrorCode, canary: Canary) -> None:
     assert canary.visits() == 0
-    assert isinstance(fetched, Refused), fetched
+    assert isinstance(fetched, ItemRejected), fetched
     assert fetched.code is code, fetched
     assert "secret" not in str(fetched)
     assert "tried" not in str(fetched)
@@ -393,7 +393,7 @@ def test_a_name_is_looked_up_once_for_each_connection(
         image_root=None,
         max_bytes=4096,
         timeout_s=TIMEOUT_S,
-        guard=Guard(allow=["127.0.0.2"]),
+        guard=AddressPolicy(allow=["127.0.0.2"]),
         resolve=names,
     )
     # When it is fetched, Then the address that was checked is the one that is asked

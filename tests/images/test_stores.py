@@ -13,11 +13,11 @@ import httpx
 import pytest
 import redis
 
-from config.stores import PACKAGES, beginning, is_store
+from config.stores import PACKAGES, is_store, parse_prefix
 from demo.stack import free_port
 from producer.contract import ErrorCode
-from producer.net.address_policy import Guard
-from worker.errors import Refused
+from producer.net.address_policy import AddressPolicy
+from worker.errors import ItemRejected
 from worker.images.fetcher import Fetched, Fetcher
 from worker.images.stores import PIECE_BYTES
 
@@ -101,7 +101,7 @@ def fetching(
         timeout_s=timeout_s,
         max_bytes=max_bytes,
         room_bytes=room_bytes,
-        guard=Guard(),
+        guard=AddressPolicy(),
         stores=stores,
     )
     try:
@@ -117,7 +117,7 @@ def fetch(connection: redis.Redis, s3: str) -> Iterator[Callable[[str], Fetched]
 
 
 def assert_refused(fetched: Fetched, code: ErrorCode, about: str = "") -> None:
-    assert isinstance(fetched, Refused), fetched
+    assert isinstance(fetched, ItemRejected), fetched
     assert fetched.code is code, fetched
     assert about in str(fetched)
     assert SECRET not in str(fetched)
@@ -265,7 +265,9 @@ def test_a_missing_package_is_named(
 
 
 def test_fsspec_is_imported_by_those_who_use_it_alone() -> None:
-    code = "import sys, worker.fetch; print('fsspec' in sys.modules, 's3fs' in sys.modules)"
+    code = (
+        "import sys, worker.images.fetcher; print('fsspec' in sys.modules, 's3fs' in sys.modules)"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.split() == ["False", "False"]
 
@@ -279,7 +281,7 @@ def test_fsspec_is_imported_by_those_who_use_it_alone() -> None:
     ],
 )
 def test_what_is_allowed_ends_where_a_part_of_a_path_ends(entry: str, expected: str) -> None:
-    assert beginning(entry) == expected
+    assert parse_prefix(entry) == expected
     assert is_store(entry)
 
 
@@ -289,4 +291,4 @@ def test_what_is_allowed_ends_where_a_part_of_a_path_ends(entry: str, expected: 
 )
 def test_any_other_entry_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match="nothing in a store"):
-        beginning(entry)
+        parse_prefix(entry)

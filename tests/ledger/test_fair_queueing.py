@@ -37,9 +37,9 @@ def answering(connection: redis.Redis, finish: Finish) -> Iterator[None]:
     def answer() -> None:
         while not over.is_set():
             waiting = [job_id.decode() for job_id in connection.zrange(ledger.keys.open, 0, -1)]
-            for row in ledger.rows(waiting) if waiting else []:
+            for row in ledger.records(waiting) if waiting else []:
                 assert row is not None
-                finish(row.id, [{"text": json.loads(row.asked)["items"][0]["question"]}])
+                finish(row.id, [{"text": json.loads(row.payload)["items"][0]["question"]}])
             time.sleep(0.002)
 
     with ThreadPoolExecutor(1) as threads:

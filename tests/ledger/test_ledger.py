@@ -97,15 +97,15 @@ def test_a_job_is_run_by_the_first_who_begins_it_and_by_nobody_else(
 ) -> None:
     batch = client.submit_batch(urls(2))
     task_id = take(connection)
-    begun = ledger.begin(task_id)
+    begun = ledger.claim(task_id)
     assert begun.run
-    assert begun.asked is not None
-    assert [item["custom_id"] for item in begun.asked["items"]] == ["0", "1"]
+    assert begun.payload is not None
+    assert [item["custom_id"] for item in begun.payload["items"]] == ["0", "1"]
     # A second delivery, elsewhere
-    again = ledger.begin(task_id)
+    again = ledger.claim(task_id)
     assert (again.run, again.outcome) == (False, None)
     store(ledger, task_id, [{"text": "a"}, {"text": "b"}])
-    assert ledger.begin(task_id).outcome is not None
+    assert ledger.claim(task_id).outcome is not None
     assert batch.progress().finished
     assert not connection.exists(KEYS.open, KEYS.running, KEYS.attempts, KEYS.depth)
 
@@ -134,17 +134,17 @@ def test_a_job_whose_consumer_gives_no_sign_of_life_is_queued_again(
 ) -> None:
     job = client.caption("https://x/1.jpg")
     ledger = Ledger(connection, lease_s=1.0)
-    ledger.begin(take(connection, "interactive"))
+    ledger.claim(take(connection, "interactive"))
     # When it has been silent for long
     connection.zadd(KEYS.running, {job.id: connection.time()[0] - 10})
     # Then it is queued again, unless it shows that it lives
-    ledger.beat([job.id])
+    ledger.heartbeat([job.id])
     assert ledger.sweep(0.001) == 0
     connection.zadd(KEYS.running, {job.id: connection.time()[0] - 10})
     connection.delete(KEYS.sweeper)
     assert ledger.sweep(0.001) == 1
     assert job.status() == "queued"
-    begun = ledger.begin(take(connection, "interactive"))
+    begun = ledger.claim(take(connection, "interactive"))
     assert begun.attempts == 2
 
 
@@ -160,7 +160,7 @@ def test_whoever_sweeps_just_after_another_does_nothing(
 def test_a_job_without_a_row_is_forgotten_when_its_consumer_dies(connection: redis.Redis) -> None:
     """It came by a plain Celery message, which goes back to its queue by itself."""
     ledger = Ledger(connection, lease_s=NO_LEASE)
-    assert ledger.begin("foreign").run
+    assert ledger.claim("foreign").run
     ledger.sweep(0.001)
     assert not connection.exists(KEYS.running)
 
@@ -178,7 +178,7 @@ def test_turns_go_to_the_submitter_that_has_had_the_fewest_items(
     order = []
     for _ in range(60):
         task_id = take(connection)
-        ledger.begin(task_id)
+        ledger.claim(task_id)
         order.append(task_id.partition(":")[0])
     who = {name: [place for place, one in enumerate(order) if one == name] for name in set(order)}
     # 16 of the large one were in Celery's hands before the others came.
@@ -199,7 +199,7 @@ def test_one_submitter_gains_nothing_from_many_batches(
     order = []
     for _ in range(56):
         order.append(take(connection))
-        ledger.begin(order[-1])
+        ledger.claim(order[-1])
     modest = [task_id for task_id in order[16:] if task_id.startswith("modest")]
     assert len(modest) in range(19, 22), "half of the turns"
 
@@ -345,10 +345,10 @@ def test_a_result_for_a_job_of_a_deleted_batch_is_dropped(
 ) -> None:
     batch = client.submit_batch(urls(4), chunk_items=2)
     running = take(connection)
-    ledger.begin(running)
+    ledger.claim(running)
     batch.delete()
     waiting = take(connection)
-    begun = ledger.begin(waiting, "the entry that its message names")
+    begun = ledger.claim(waiting, "the entry that its message names")
     assert (begun.run, begun.outcome) == (False, None)
     store(ledger, running, [{"text": "x"}] * 2)
     left = {key.decode() for key in connection.keys("*")}
@@ -364,7 +364,7 @@ def test_a_result_that_was_stored_for_a_lost_row_still_ends_its_batch(
         KEYS.result("b:0"), json.dumps({"status": "SUCCESS", "result": results, "task_id": "b:0"})
     )
     batch = client.submit_batch(urls(2), batch_id="b")
-    outcome = ledger.begin(take(connection)).outcome
+    outcome = ledger.claim(take(connection)).outcome
     assert outcome is not None
     store(ledger, "b:0", outcome.results or [])
     assert batch.progress().finished
@@ -377,7 +377,7 @@ def test_a_prefix_begins_every_key(redis_url: str, connection: redis.Redis) -> N
     with Client(settings=settings) as client:
         client.submit_batch(urls(40), chunk_items=2)
         job = client.caption(b"\x89PNG")
-        ledger.begin(job.id)
+        ledger.claim(job.id)
         store(ledger, job.id, [contract.failure("internal", "x")])
         ledger.sweep(60)
     assert [key for key in connection.keys("*") if not key.startswith(b"a:")] == []
@@ -397,7 +397,7 @@ def test_all_operations_keep_every_open_job_in_one_place(
             take(connection)
         elif act == 1 and connection.llen("bulk"):
             task_id = take(connection)
-            if rng.choice([ledger, impatient]).begin(task_id).run:
+            if rng.choice([ledger, impatient]).claim(task_id).run:
                 begun.add(task_id)
         elif act == 2 and begun:
             store(ledger, begun.pop(), [{"text": "x"}] * 3)
@@ -405,7 +405,7 @@ def test_all_operations_keep_every_open_job_in_one_place(
             connection.delete(KEYS.sweeper)
             impatient.sweep(0.001)
         elif begun:
-            ledger.beat(begun)
+            ledger.heartbeat(begun)
         places = [
             *connection.zrange(KEYS.released(Queue.BULK), 0, -1),
             *connection.zrange(KEYS.running, 0, -1),
@@ -418,7 +418,7 @@ def test_all_operations_keep_every_open_job_in_one_place(
         impatient.sweep(0.001)
         while connection.llen("bulk"):
             task_id = take(connection)
-            if impatient.begin(task_id).run:
+            if impatient.claim(task_id).run:
                 store(ledger, task_id, [{"text": "x"}] * 3)
     for batch in batches:
         assert [result.index for result in batch.results(timeout=1)] == list(range(30))
@@ -506,20 +506,20 @@ def test_an_id_that_is_used_again_gets_no_answers_of_its_earlier_life(
     client: Client, ledger: Ledger, connection: redis.Redis
 ) -> None:
     client.submit_batch(urls(2), batch_id="b")
-    (old,) = ledger.rows(["b:0"])
+    (old,) = ledger.records(["b:0"])
     assert old is not None
-    assert ledger.begin("b:0", old.entry).run
+    assert ledger.claim("b:0", old.generation).run
     client.batch("b").delete()
     batch = client.submit_batch(({"image": f"https://new/{n}.jpg"} for n in range(2)), batch_id="b")
     # The old consumer ends, and an old message comes once more
     stored = json.dumps({"status": "SUCCESS", "result": [{"text": "old"}] * 2, "task_id": "b:0"})
-    ledger.finish("b:0", stored, 0, entry=old.entry)
+    ledger.finish("b:0", stored, 0, generation=old.generation)
     assert batch.progress().done == 0
-    again = ledger.begin("b:0", old.entry)
+    again = ledger.claim("b:0", old.generation)
     assert (again.run, again.outcome) == (False, None)
-    (new,) = ledger.rows(["b:0"])
+    (new,) = ledger.records(["b:0"])
     assert new is not None
-    assert ledger.begin("b:0", new.entry).run
+    assert ledger.claim("b:0", new.generation).run
 
 
 def test_a_begin_whose_answer_was_lost_is_answered_again(
@@ -529,18 +529,18 @@ def test_a_begin_whose_answer_was_lost_is_answered_again(
     for _ in range(2):
         what, _, attempts, *_ = ledger._call("begin", "b:0", "", "the same call", 30)
         assert (what, attempts) == (b"run", 1)
-    assert not ledger.begin("b:0").run
+    assert not ledger.claim("b:0").run
 
 
 def test_a_consumer_that_lives_takes_back_what_was_given_up_in_an_outage(
     client: Client, ledger: Ledger, connection: redis.Redis
 ) -> None:
     job = client.caption("https://x/1.jpg")
-    ledger.begin(take(connection, "interactive"))
+    ledger.claim(take(connection, "interactive"))
     assert Ledger(connection, lease_s=NO_LEASE).sweep(0.001) == 1
-    ledger.beat([job.id])
+    ledger.heartbeat([job.id])
     assert job.status() == "running"
-    assert not ledger.begin(take(connection, "interactive")).run
+    assert not ledger.claim(take(connection, "interactive")).run
 
 
 def test_the_script_and_the_contract_say_the_same() -> None:
@@ -555,6 +555,6 @@ def test_books_of_an_older_form_are_understood(
     (sha,) = connection.hkeys(KEYS.blob_users)
     connection.hset(KEYS.blob_users, sha, "1 4")
     connection.hset(KEYS.attempts, job.id, 1)
-    assert ledger.begin(job.id).attempts == 2
+    assert ledger.claim(job.id).attempts == 2
     store(ledger, job.id, [{"text": "x"}])
     assert not connection.exists(KEYS.blob_users, KEYS.attempts, KEYS.depth)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.net.address_policy import AddressBlocked, Guard, entries, is_public
+from producer.net.address_policy import AddressBlocked, AddressPolicy, is_public, split_list
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ from producer.net.address_policy import AddressBlocked, Guard, entries, is_publi
 def test_an_address_inside_a_network_is_not_public(address: str) -> None:
     assert not is_public(address)
     with pytest.raises(AddressBlocked):
-        Guard().check("some.host", address)
+        AddressPolicy().check("some.host", address)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_address_inside_a_network_is_not_public(address: str) -> None:
 )
 def test_an_address_of_the_internet_is_public(address: str) -> None:
     assert is_public(address)
-    Guard().check("some.host", address)
+    AddressPolicy().check("some.host", address)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
     ],
 )
 def test_what_is_allowed_need_not_be_public(allow: str, host: str, address: str) -> None:
-    Guard(allow=[allow]).check(host, address)
+    AddressPolicy(allow=[allow]).check(host, address)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_what_is_allowed_need_not_be_public(allow: str, host: str, address: str)
 )
 def test_nothing_beside_what_is_allowed_is(allow: str, host: str, address: str) -> None:
     with pytest.raises(AddressBlocked, match="not public"):
-        Guard(allow=[allow]).check(host, address)
+        AddressPolicy(allow=[allow]).check(host, address)
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,18 @@ def test_nothing_beside_what_is_allowed_is(allow: str, host: str, address: str) 
 def test_what_is_denied_is_denied_by_name_and_by_address(
     deny: str, host: str, address: str
 ) -> None:
-    Guard().check(host, address)
-    for guard in (Guard(deny=[deny]), Guard([deny], [deny]), Guard([], [deny], [deny])):
+    AddressPolicy().check(host, address)
+    for guard in (
+        AddressPolicy(deny=[deny]),
+        AddressPolicy([deny], [deny]),
+        AddressPolicy([], [deny], [deny]),
+    ):
         with pytest.raises(AddressBlocked, match="denied"):
             guard.check(host, address)
 
 
 def test_only_the_named_hosts_may_be_asked() -> None:
-    guard = Guard(only=["images.example.com", ".example.org"])
+    guard = AddressPolicy(only=["images.example.com", ".example.org"])
     guard.check("images.example.com", "93.184.216.34")
     guard.check("a.example.org", "93.184.216.34")
     with pytest.raises(AddressBlocked, match="none of the hosts"):
@@ -151,7 +155,7 @@ def test_only_the_named_hosts_may_be_asked() -> None:
     # That it is one of them does not make its address a public one.
     with pytest.raises(AddressBlocked, match="not public"):
         guard.check("images.example.com", "10.0.0.1")
-    by_address = Guard(only=["93.184.216.0/24"])
+    by_address = AddressPolicy(only=["93.184.216.0/24"])
     by_address.check("some.host", "93.184.216.34")
     by_address.check_name("some.host")
     with pytest.raises(AddressBlocked, match="none of the hosts"):
@@ -181,16 +185,16 @@ def test_only_the_named_hosts_may_be_asked() -> None:
 )
 def test_an_entry_that_is_no_place_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match="is no host name"):
-        Guard(allow=[entry])
+        AddressPolicy(allow=[entry])
 
 
 def test_a_setting_holds_entries_between_commas() -> None:
-    assert entries(" 10.0.0.0/8, .example.com,,") == ("10.0.0.0/8", ".example.com")
-    assert entries(" ") == ()
+    assert split_list(" 10.0.0.0/8, .example.com,,") == ("10.0.0.0/8", ".example.com")
+    assert split_list(" ") == ()
 
 
 def test_a_message_does_not_tell_the_inner_address() -> None:
     with pytest.raises(AddressBlocked) as raised:
-        Guard().check("inner.example.com", "10.1.2.3")
+        AddressPolicy().check("inner.example.com", "10.1.2.3")
     assert "10.1.2.3" not in str(raised.value)
     assert "inner.example.com" in str(raised.value)

@@ -8,17 +8,17 @@ from concurrent.futures import CancelledError, wait
 
 import pytest
 
-from producer.net.host_limiter import Turns
+from producer.net.host_limiter import HostLimiter
 
 
 @pytest.fixture
-def turns() -> Iterator[Turns[str]]:
-    turns: Turns[str] = Turns(threads=4, each=2)
+def turns() -> Iterator[HostLimiter[str]]:
+    turns: HostLimiter[str] = HostLimiter(threads=4, each=2)
     yield turns
     turns.close()
 
 
-def test_a_slow_host_leaves_threads_to_others(turns: Turns[str]) -> None:
+def test_a_slow_host_leaves_threads_to_others(turns: HostLimiter[str]) -> None:
     # Given more work of a silent host than there are threads
     begun, go_on = threading.Semaphore(0), threading.Event()
 
@@ -39,7 +39,7 @@ def test_a_slow_host_leaves_threads_to_others(turns: Turns[str]) -> None:
 
 
 def test_all_work_is_done_in_its_order_and_never_more_at_once_than_allowed(
-    turns: Turns[str],
+    turns: HostLimiter[str],
 ) -> None:
     lock, running, most, order = threading.Lock(), 0, 0, []
 
@@ -63,7 +63,7 @@ def test_all_work_is_done_in_its_order_and_never_more_at_once_than_allowed(
     assert not turns._waiting
 
 
-def test_an_error_reaches_who_waits_and_takes_no_turn(turns: Turns[str]) -> None:
+def test_an_error_reaches_who_waits_and_takes_no_turn(turns: HostLimiter[str]) -> None:
     def fail() -> str:
         raise KeyError("no")
 
@@ -73,7 +73,7 @@ def test_an_error_reaches_who_waits_and_takes_no_turn(turns: Turns[str]) -> None
     assert turns.submit("host", lambda: "fine").result(30) == "fine"
 
 
-def test_cancelled_work_does_not_run_and_takes_no_turn(turns: Turns[str]) -> None:
+def test_cancelled_work_does_not_run_and_takes_no_turn(turns: HostLimiter[str]) -> None:
     go_on, ran = threading.Event(), []
     busy = [turns.submit("host", lambda: str(go_on.wait(60))) for _ in range(2)]
     waiting = [turns.submit("host", lambda: ran.append(1) or "ran") for _ in range(5)]
@@ -86,7 +86,7 @@ def test_cancelled_work_does_not_run_and_takes_no_turn(turns: Turns[str]) -> Non
 
 
 def test_closing_ends_the_wait_of_all() -> None:
-    turns: Turns[str] = Turns(threads=1, each=1)
+    turns: HostLimiter[str] = HostLimiter(threads=1, each=1)
     go_on, begun = threading.Event(), threading.Event()
 
     def slow() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.net.redact import SHOWN_CHARS, shown
+from producer.net.redact import MAX_REDACTED_CHARS, redact_url
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ from producer.net.redact import SHOWN_CHARS, shown
     ],
 )
 def test_a_reference_is_shown_without_what_may_be_secret(reference: str, expected: str) -> None:
-    assert shown(reference) == expected
-    assert "secret" not in shown(reference)
+    assert redact_url(reference) == expected
+    assert "secret" not in redact_url(reference)
 
 
 @pytest.mark.parametrize("reference", ["https://host/" + "x" * 8000, "x" * 100_000])
 def test_a_long_reference_is_shortened(reference: str) -> None:
-    assert len(shown(reference)) == SHOWN_CHARS
-    assert shown(reference).endswith("…")
+    assert len(redact_url(reference)) == MAX_REDACTED_CHARS
+    assert redact_url(reference).endswith("…")
     # Other programs read it, too.
-    shown(reference).encode()
+    redact_url(reference).encode()

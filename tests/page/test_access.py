@@ -15,10 +15,10 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from producer import Client
-from producer.page.access import MAX_BODY_BYTES, Gate
-from producer.page.pending import Places
+from producer.page.access import MAX_BODY_BYTES, AccessGate
+from producer.page.pending import PendingAnswers
 from producer.page.sessions import Sessions
-from producer.page.upload_quota import Room
+from producer.page.upload_quota import UploadQuota
 from tests.page.visitor import IMAGES, Served
 
 META = {"_type": "gradio.FileData"}
@@ -307,14 +307,14 @@ def test_an_open_page_is_open_under_the_names_of_this_machine_alone(
 
     async def ask() -> int:
         app = PlainTextResponse("the page")
-        gate = Gate(
+        gate = AccessGate(
             app,
             Sessions(name_of),
             "dev",
-            Room(str(tmp_path), 1),
+            UploadQuota(str(tmp_path), 1),
             inputs={},
             waiting=lambda _: 0,
-            places=Places(),
+            places=PendingAnswers(),
             stopping=asyncio.Event(),
         )
         transport = httpx.ASGITransport(gate)

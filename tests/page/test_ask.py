@@ -13,9 +13,9 @@ import pytest
 from producer import AsyncClient, State
 from producer.contract import Task
 from producer.page import views
-from producer.page.ask import NO_DIALOGUE, Questions
+from producer.page.ask import NO_DIALOGUE, AskHandlers
 from producer.page.options import FIELDS
-from producer.page.pending import Places
+from producer.page.pending import PendingAnswers
 
 URL = "https://example.com/a.png"
 OPTIONS = [value for _, value, _ in FIELDS.values()]
@@ -24,10 +24,10 @@ UNCHANGED = gr.skip()
 
 
 async def shown(
-    redis_url: str, asked: Callable[[Questions], Any], then: Callable[[Places], None]
+    redis_url: str, asked: Callable[[AskHandlers], Any], then: Callable[[PendingAnswers], None]
 ) -> tuple[list[Any], list[State]]:
     """The views, where something happens once the job is queued; and the states of all jobs."""
-    places = Places()
+    places = PendingAnswers()
     async with AsyncClient(redis_url) as client:
         ids: list[str] = []
         submit = client.submit
@@ -40,11 +40,11 @@ async def shown(
 
         client.submit = noted  # type: ignore[method-assign]
         gateway: Any = SimpleNamespace(client=client)
-        seen = [view async for view in asked(Questions(gateway, places))]
+        seen = [view async for view in asked(AskHandlers(gateway, places))]
         return seen, [await client.job(job_id).status() for job_id in ids]
 
 
-def caption(questions: Questions) -> Any:
+def caption(questions: AskHandlers) -> Any:
     return questions.caption(REQUEST, None, URL, "", *OPTIONS)
 
 
@@ -55,7 +55,7 @@ def test_nothing_is_waited_for_once_another_picture_is_chosen(redis_url: str) ->
 
 
 def test_what_was_replaced_shows_nothing_more(redis_url: str) -> None:
-    def again(places: Places) -> None:
+    def again(places: PendingAnswers) -> None:
         places.ask("p1", Task.CAPTION, URL)
 
     seen, states = asyncio.run(shown(redis_url, caption, again))
@@ -71,7 +71,7 @@ def test_a_dialogue_stands_beside_its_picture_and_a_question_that_failed_is_give
     async def ask() -> None:
         async with AsyncClient(redis_url) as client:
             gateway: Any = SimpleNamespace(client=client)
-            questions = Questions(gateway, Places())
+            questions = AskHandlers(gateway, PendingAnswers())
             asked = questions.chat(REQUEST, None, "nowhere", " how? ", NO_DIALOGUE, *OPTIONS)
             async for view in asked:
                 seen.append(view)

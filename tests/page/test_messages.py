@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 from producer.errors import ConnectionFailed, InvalidInput, JobFailed, QueueFull
-from producer.page.messages import problem, sentence, shown_as_error
+from producer.page.messages import capitalize, problem, shown_as_error
 
 SECRET = "redis://:hunter2@10.0.0.1/0"
 
@@ -39,4 +39,4 @@ def test_what_nobody_expected_says_nothing_of_the_inside(caplog: pytest.LogCaptu
 
 def test_a_message_is_text_and_never_a_tag() -> None:
     assert problem("<img src=x>").message == "&lt;img src=x&gt;"
-    assert sentence(InvalidInput("<b>")) == "<b>."
+    assert capitalize(InvalidInput("<b>")) == "<b>."

@@ -13,14 +13,14 @@ from producer import Client, State
 from producer.contract import Task
 from producer.page import pending as places_module
 from producer.page.access import MAX_WAITING
-from producer.page.pending import Places
+from producer.page.pending import PendingAnswers
 from tests.page.visitor import Served
 
 URL = "https://example.com/a.png"
 
 
 def test_what_is_asked_last_in_a_place_counts() -> None:
-    places = Places()
+    places = PendingAnswers()
     first = places.ask("p1", Task.CAPTION, "a.png")
     others = [places.ask("p1", Task.VQA, "a.png"), places.ask("p2", Task.CAPTION, "a.png")]
     last = places.ask("p1", Task.CAPTION, "a.png")
@@ -30,7 +30,7 @@ def test_what_is_asked_last_in_a_place_counts() -> None:
 
 
 def test_another_picture_ends_what_was_asked_about_others_alone() -> None:
-    places = Places()
+    places = PendingAnswers()
     caption, answer = (places.ask("p1", task, "a.png") for task in (Task.CAPTION, Task.VQA))
     newer, elsewhere = (places.ask(page, Task.MATCH, "b.png") for page in ("p1", "p2"))
     places.turn("p1", "b.png")
@@ -42,7 +42,7 @@ def test_another_picture_ends_what_was_asked_about_others_alone() -> None:
 
 def test_pages_that_ask_nothing_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places_module, "MAX_PAGES", 2)
-    places = Places()
+    places = PendingAnswers()
     asked = [places.ask(page, Task.CAPTION, "a.png") for page in ("p1", "p2", "p3")]
     for page in ("p1", "p2", "p3"):
         places.turn(page, "b.png")

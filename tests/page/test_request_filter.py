@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from producer.page import request_filter
-from producer.page.ownership import Holdings
+from producer.page.ownership import Ownership
 from producer.page.request_filter import Forbidden, TooSlow, body_of, checked
 
 OWN = "/files/ab/own.png"
@@ -20,20 +20,20 @@ META = {"_type": "gradio.FileData"}
 
 
 @pytest.fixture
-def holdings() -> Holdings:
+def holdings() -> Ownership:
     """Acme has uploaded one file."""
-    holdings = Holdings()
+    holdings = Ownership()
     holdings.uploaded(OWN, "acme")
     return holdings
 
 
-def sent(holdings: Holdings, *data: Any, name: str = "acme", page: Any = "p1") -> Any:
+def sent(holdings: Ownership, *data: Any, name: str = "acme", page: Any = "p1") -> Any:
     body = json.dumps({"data": data, "fn_index": 0, "session_hash": page}).encode()
     fields = {0: [lambda _: True] * len(data)}
     return json.loads(checked(body, name, holdings, fields))["data"]
 
 
-def test_ones_own_file_passes_and_its_url_does_not(holdings: Holdings) -> None:
+def test_ones_own_file_passes_and_its_url_does_not(holdings: Ownership) -> None:
     (file,) = sent(holdings, {"path": OWN, "url": "http://10.0.0.1/x", "meta": META})
     assert file == {"path": OWN, "meta": META}
 
@@ -53,41 +53,41 @@ def test_ones_own_file_passes_and_its_url_does_not(holdings: Holdings) -> None:
     ],
 )
 @pytest.mark.parametrize("meta", [META, None])
-def test_nothing_else_is_a_file_here(holdings: Holdings, path: Any, meta: Any) -> None:
+def test_nothing_else_is_a_file_here(holdings: Ownership, path: Any, meta: Any) -> None:
     with pytest.raises(Forbidden):
         sent(holdings, {"path": path, "meta": meta})
 
 
-def test_a_file_is_found_at_any_depth(holdings: Holdings) -> None:
+def test_a_file_is_found_at_any_depth(holdings: Ownership) -> None:
     with pytest.raises(Forbidden):
         sent(holdings, [{"value": [{"a": {"path": "http://127.0.0.1/"}}]}])
 
 
-def test_a_file_is_only_that_of_who_uploaded_it(holdings: Holdings) -> None:
+def test_a_file_is_only_that_of_who_uploaded_it(holdings: Ownership) -> None:
     with pytest.raises(Forbidden):
         sent(holdings, {"path": OWN, "meta": META}, name="other", page="p2")
 
 
-def test_two_people_may_upload_the_same(holdings: Holdings) -> None:
+def test_two_people_may_upload_the_same(holdings: Ownership) -> None:
     holdings.uploaded(OWN, "other")
     assert holdings.may_read(OWN, "acme")
     assert holdings.may_read(OWN, "other")
 
 
-def test_an_open_page_is_one_persons(holdings: Holdings) -> None:
+def test_an_open_page_is_one_persons(holdings: Ownership) -> None:
     assert sent(holdings, "text") == ["text"]
     with pytest.raises(Forbidden):
         sent(holdings, "text", name="other")
 
 
 @pytest.mark.parametrize("page", [None, 1, ["p1"]])
-def test_a_request_says_of_which_page_it_is(holdings: Holdings, page: Any) -> None:
+def test_a_request_says_of_which_page_it_is(holdings: Ownership, page: Any) -> None:
     with pytest.raises(Forbidden):
         sent(holdings, page=page)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000])
-def test_what_is_no_request_is_refused(holdings: Holdings, body: bytes) -> None:
+def test_what_is_no_request_is_refused(holdings: Ownership, body: bytes) -> None:
     with pytest.raises(Forbidden):
         checked(body, "acme", holdings, {})
 

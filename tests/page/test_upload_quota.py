@@ -31,10 +31,10 @@ def test_what_was_forgotten_goes_and_the_rest_is_counted(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> upload_quota.Room:
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> upload_quota.UploadQuota:
     """For a thousand bytes, of which one name may have 250."""
     monkeypatch.setattr(upload_quota, "MAX_HELD_BYTES", 1000)
-    return upload_quota.Room(str(tmp_path), 3600)
+    return upload_quota.UploadQuota(str(tmp_path), 3600)
 
 
 async def nothing() -> Message:
@@ -42,7 +42,7 @@ async def nothing() -> Message:
     raise AssertionError
 
 
-async def upload(room: upload_quota.Room, name: str, size: int) -> None:
+async def upload(room: upload_quota.UploadQuota, name: str, size: int) -> None:
     """One that comes whole."""
 
     async def receive() -> Message:
@@ -52,7 +52,7 @@ async def upload(room: upload_quota.Room, name: str, size: int) -> None:
         await counted()
 
 
-def test_an_upload_must_fit(tmp_path: Path, room: upload_quota.Room) -> None:
+def test_an_upload_must_fit(tmp_path: Path, room: upload_quota.UploadQuota) -> None:
     async def run() -> None:
         a_file(tmp_path / "a" / "a.png", 800)
         async with room.held("acme", 200, nothing):
@@ -67,7 +67,7 @@ def test_an_upload_must_fit(tmp_path: Path, room: upload_quota.Room) -> None:
     asyncio.run(run())
 
 
-def test_what_is_on_its_way_has_its_room(tmp_path: Path, room: upload_quota.Room) -> None:
+def test_what_is_on_its_way_has_its_room(tmp_path: Path, room: upload_quota.UploadQuota) -> None:
     async def run() -> None:
         a_file(tmp_path / "a" / "a.png", 600)
         async with room.held("acme", 200, nothing):
@@ -80,7 +80,7 @@ def test_what_is_on_its_way_has_its_room(tmp_path: Path, room: upload_quota.Room
     asyncio.run(run())
 
 
-def test_one_name_has_a_quarter_of_it(room: upload_quota.Room) -> None:
+def test_one_name_has_a_quarter_of_it(room: upload_quota.UploadQuota) -> None:
     async def run() -> None:
         await upload(room, "acme", 200)
         async with room.held("acme", 50, nothing):

@@ -59,9 +59,9 @@ def ids(client: Client) -> list[str]:
 
 
 def asked(connection: redis.Redis, job_id: str) -> dict[str, Any]:
-    (row,) = Ledger(connection).rows([job_id])
+    (row,) = Ledger(connection).records([job_id])
     assert row is not None
-    found: dict[str, Any] = json.loads(row.asked)
+    found: dict[str, Any] = json.loads(row.payload)
     return found
 
 

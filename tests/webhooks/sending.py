@@ -13,24 +13,24 @@ import redis
 
 from producer import Client
 from producer.contract import Task
-from producer.gateway.metadata import Noted
-from producer.gateway.webhook_body import Ends
+from producer.gateway.metadata import RequestMetadata
+from producer.gateway.webhook_body import WebhookBodies
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
-from producer.net.address_policy import Guard
-from producer.webhooks.receiver import Receivers
-from producer.webhooks.sender import Sender
+from producer.net.address_policy import AddressPolicy
+from producer.webhooks.receiver import WebhookClient
+from producer.webhooks.sender import WebhookSender
 from tests.conftest import Finish
 from tests.gateway.samples import URL
 from tests.redis_servers import wait_until
 
 SECRET: Final = "whsec_" + base64.b64encode(b"a secret of 32 bytes, no less..!").decode()
 OLD_SECRET: Final = "whsec_" + base64.b64encode(b"the one that it has replaced...!").decode()
-LOOPBACK: Final = Guard(["127.0.0.0/8", "::1"])
+LOOPBACK: Final = AddressPolicy(["127.0.0.0/8", "::1"])
 #: Seconds that a test's sender gives a receiver.
 SEND_S: Final = 2.0
 #: Starts a sender with what a test needs otherwise.
-StartSender = Callable[..., Sender]
+StartSender = Callable[..., WebhookSender]
 #: Ends a job that wants a URL to be told.
 EndJob = Callable[..., None]
 
@@ -52,16 +52,16 @@ def start_sender(client: Client, ledger: Ledger, outcomes: Counter[str]) -> Iter
     with ExitStack() as stack:
 
         def started(
-            guard: Guard = LOOPBACK,
+            guard: AddressPolicy = LOOPBACK,
             secrets: tuple[str, ...] = (SECRET,),
             send_s: float = SEND_S,
             **more: Any,
-        ) -> Sender:
+        ) -> WebhookSender:
             given: dict[str, Any] = {"pauses_s": (0.01,), "idle_s": 0.05, **more}
-            sender = Sender(
+            sender = WebhookSender(
                 ledger,
-                Receivers(guard, connections=16, send_s=send_s),
-                Ends(client).read,
+                WebhookClient(guard, connections=16, send_s=send_s),
+                WebhookBodies(client).read,
                 lambda name: secrets if name == "acme" else (),
                 count=lambda outcome: outcomes.update([outcome]),
                 **given,
@@ -85,7 +85,7 @@ def end_job(client: Client, finish: Finish) -> EndJob:
 
 
 def submit(client: Client, url: str, name: str = "x") -> None:
-    note = Noted(Task.CAPTION, 1_790_000_000.5).encode()
+    note = RequestMetadata(Task.CAPTION, 1_790_000_000.5).encode()
     client.submit({"image": URL}, job_id=f"acme.job.{name}", note=note, webhook=url)
 
 

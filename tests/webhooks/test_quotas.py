@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from producer.webhooks.quotas import HELD, HELD_EACH_HOST, HELD_EACH_NAME, Shares
+from producer.webhooks.quotas import HELD, HELD_EACH_HOST, HELD_EACH_NAME, DeliveryQuotas
 
 
 def test_a_host_and_a_name_have_a_share_of_what_is_held() -> None:
-    shares = Shares()
+    shares = DeliveryQuotas()
     for _ in range(HELD_EACH_HOST):
         assert shares.take(("slow.example", "acme")) is None
     assert shares.take(("slow.example", "other")) is not None
@@ -20,7 +20,7 @@ def test_a_host_and_a_name_have_a_share_of_what_is_held() -> None:
 
 
 def test_what_is_put_off_comes_again_within_a_minute() -> None:
-    shares = Shares()
+    shares = DeliveryQuotas()
     for _ in range(HELD_EACH_HOST):
         shares.take(("slow.example", ""))
     pauses_s = [shares.take(("slow.example", "")) or 0.0 for _ in range(20_000)]

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from demo.stack import free_port
-from producer.net.address_policy import Guard
+from producer.net.address_policy import AddressPolicy
 from producer.webhooks.receiver import Verdict, read
 
 from .receiver import Answering, receiving, saying, silence
@@ -26,12 +26,12 @@ from .sending import (
 @pytest.mark.parametrize(
     ("status", "verdict", "about"),
     [
-        (200, Verdict.TOLD, "200"),
-        (204, Verdict.TOLD, "204"),
-        (301, Verdict.AGAIN, "redirects are not followed"),
-        (404, Verdict.AGAIN, "404"),
-        (410, Verdict.NEVER, "gone"),
-        (500, Verdict.AGAIN, "500"),
+        (200, Verdict.DELIVERED, "200"),
+        (204, Verdict.DELIVERED, "204"),
+        (301, Verdict.RETRY, "redirects are not followed"),
+        (404, Verdict.RETRY, "404"),
+        (410, Verdict.GIVE_UP, "gone"),
+        (500, Verdict.RETRY, "500"),
     ],
 )
 def test_what_a_status_means(status: int, verdict: Verdict, about: str) -> None:
@@ -73,7 +73,7 @@ def test_an_inner_address_is_never_connected_to(
     host: str,
 ) -> None:
     with receiving() as canary:
-        start_sender(guard=Guard())
+        start_sender(guard=AddressPolicy())
         end_job(canary.url.replace("127.0.0.1", host))
         wait_until_over(connection)
     assert canary.connections == 0

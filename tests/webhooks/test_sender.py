@@ -19,9 +19,9 @@ from demo.stack import ROOT
 from producer import Client
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
-from producer.ledger.records import Announcement
-from producer.webhooks.receiver import Receivers
-from producer.webhooks.sender import Sender
+from producer.ledger.records import WebhookEvent
+from producer.webhooks.receiver import WebhookClient
+from producer.webhooks.sender import WebhookSender
 from tests.conftest import Finish
 from tests.gateway.samples import URL
 from tests.redis_servers import wait_until
@@ -154,14 +154,14 @@ def test_two_senders_tell_of_each_end_once(
 SENDER: Final = """
 import sys, time
 import redis
-from producer.gateway.receivers import Receivers
-from producer.gateway.sender import Sender
-from producer.guard import Guard
+from producer.webhooks.receiver import WebhookClient
+from producer.webhooks.sender import WebhookSender
+from producer.net.address_policy import AddressPolicy
 from producer.ledger import Ledger
 
-receivers = Receivers(Guard(["127.0.0.0/8"]), connections=16, send_s=1.0)
+receivers = WebhookClient(AddressPolicy(["127.0.0.0/8"]), connections=16, send_s=1.0)
 ledger = Ledger(redis.Redis.from_url(sys.argv[1]))
-Sender(ledger, receivers, lambda told: {"id": "x"}, lambda name: [sys.argv[2]], lease_s=3).start()
+WebhookSender(ledger, receivers, lambda told: {"id": "x"}, lambda name: [sys.argv[2]], lease_s=3).start()
 time.sleep(100)
 """
 
@@ -236,7 +236,7 @@ def test_stopping_leaves_what_had_no_turn_to_others(
         sender.stop(wait_s=0.0)
         over.set()
         # Six were taken and never begun: they are due at once, and it was no try.
-        due = Ledger(connection).webhooks_due(100, 60)
+        due = Ledger(connection).claim_due_webhooks(100, 60)
         assert len(due) == 6
         assert {one.tries for one in due} == {0}
 
@@ -244,14 +244,14 @@ def test_stopping_leaves_what_had_no_turn_to_others(
 def test_nothing_is_begun_when_others_may_soon_take_it(
     start_sender: StartSender, end_job: EndJob, ledger: Ledger
 ) -> None:
-    back: list[Announcement] = []
-    put_off = ledger.webhook_put_off
+    back: list[WebhookEvent] = []
+    put_off = ledger.defer_webhook
 
-    def noted(one: Announcement, pause_s: float) -> None:
+    def noted(one: WebhookEvent, pause_s: float) -> None:
         back.append(one)
         put_off(one, pause_s)
 
-    ledger.webhook_put_off = noted  # type: ignore[method-assign]
+    ledger.defer_webhook = noted  # type: ignore[method-assign]
     with receiving() as receiver:
         end_job(receiver.url)
         start_sender(lease_s=SEND_S)
@@ -271,16 +271,16 @@ def test_redis_may_go_away_and_come_back(
         broken = threading.Event()
         broken.set()
         ledger = Ledger(connection)
-        due = ledger.webhooks_due
+        due = ledger.claim_due_webhooks
 
-        def away(most: int, lease_s: float) -> list[Announcement]:
+        def away(most: int, lease_s: float) -> list[WebhookEvent]:
             if broken.is_set():
                 raise redis.ConnectionError("away")
             return due(most, lease_s)
 
-        ledger.webhooks_due = away  # type: ignore[method-assign]
-        receivers = Receivers(LOOPBACK, connections=16, send_s=SEND_S)
-        sender = Sender(ledger, receivers, lambda _: {}, lambda _: [SECRET], idle_s=0.01)
+        ledger.claim_due_webhooks = away  # type: ignore[method-assign]
+        receivers = WebhookClient(LOOPBACK, connections=16, send_s=SEND_S)
+        sender = WebhookSender(ledger, receivers, lambda _: {}, lambda _: [SECRET], idle_s=0.01)
         sender.start()
         try:
             wait_until(lambda: "wait until Redis answers" in caplog.text, "a line in the log")
@@ -296,11 +296,11 @@ def test_redis_may_go_away_and_come_back(
 def test_a_bug_counts_as_a_try(
     end_job: EndJob, ledger: Ledger, connection: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_: Announcement) -> dict[str, Any]:
+    def broken(_: WebhookEvent) -> dict[str, Any]:
         raise KeyError("text")
 
-    receivers = Receivers(LOOPBACK, connections=16)
-    sender = Sender(ledger, receivers, broken, lambda _: [SECRET], tries=2, pauses_s=(0.01,))
+    receivers = WebhookClient(LOOPBACK, connections=16)
+    sender = WebhookSender(ledger, receivers, broken, lambda _: [SECRET], tries=2, pauses_s=(0.01,))
     sender.start()
     try:
         end_job("http://127.0.0.1:1/")

@@ -10,8 +10,8 @@ import redis
 from celery import states
 from celery.backends.redis import RedisBackend
 
-from producer.connection.connect import connect, passes
-from producer.connection.url import without_password
+from producer.connection.connect import connect, is_transient
+from producer.connection.url import redact_password
 from producer.contract import DEAD_CODES
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
@@ -26,7 +26,7 @@ class LedgerBackend(RedisBackend):
     the look-up that Celery's own backend makes before each write.
 
     Its Redis is the one of Celery's setting `blipline_redis_url_with_password`: Celery's own
-    parameters cannot say all that producer/address.py can.
+    parameters cannot say all that producer/connection/url.py can.
     """
 
     @cached_property
@@ -46,7 +46,7 @@ class LedgerBackend(RedisBackend):
 
     def as_uri(self, include_password: bool = False) -> str:
         """Where results are stored, for people."""
-        return self._redis_url if include_password else without_password(self._redis_url)
+        return self._redis_url if include_password else redact_password(self._redis_url)
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Also wait out what Redis itself refuses for a time: full, loading, a replica.
@@ -54,7 +54,7 @@ class LedgerBackend(RedisBackend):
         An exception that is not retried loses the result and, with it, the acknowledgement; the
         ledger then gives the job to somebody else.
         """
-        return passes(exc) or bool(super().exception_safe_to_retry(exc))
+        return is_transient(exc) or bool(super().exception_safe_to_retry(exc))
 
     def on_backend_retryable_error(self, exc: Exception) -> None:
         """A consumer that waits says so."""
@@ -81,6 +81,6 @@ class LedgerBackend(RedisBackend):
         failed = len(errors) if succeeded else -1
         dead = not succeeded or not DEAD_CODES.isdisjoint(errors)
         entry = getattr(request, "entry", None) or ""
-        store = partial(self._ledger.finish, entry=entry, dead=dead)
+        store = partial(self._ledger.finish, generation=entry, dead=dead)
         self.ensure(store, (task_id, self.encode(meta), failed))
         return result

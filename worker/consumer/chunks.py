@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 
 from producer import contract
-from producer.connection.connect import passes
+from producer.connection.connect import is_transient
 from producer.contract import (
     MAX_ATTEMPTS,
     MAX_CHUNK_ITEMS,
@@ -23,10 +23,10 @@ from producer.contract import (
     Task,
 )
 from producer.ledger.ledger import Ledger
-from producer.ledger.records import Begun
-from worker.consumer.pipeline import Answering, Underway
-from worker.consumer.validation import Terms, read_terms
-from worker.errors import Refused, Result
+from producer.ledger.records import Claim
+from worker.consumer.pipeline import ChunkState, ItemHandler
+from worker.consumer.validation import ChunkOptions, read_options
+from worker.errors import ItemRejected, Result
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class _Running:
     """A chunk that is being worked off; a second delivery waits for the same results."""
 
     results: Future[list[Result] | None] = field(default_factory=Future)
-    underway: Underway = field(default_factory=Underway)
+    underway: ChunkState = field(default_factory=ChunkState)
     #: The ledger has given it to this consumer: before that, no sign of life may claim it.
     begun: bool = False
 
@@ -51,13 +51,13 @@ class _Work:
     mine: _Running
     task_id: str
     task: Task
-    terms: Terms
+    terms: ChunkOptions
 
 
 class ChunkRunner:
     """Thread-safe; one for each consumer process."""
 
-    def __init__(self, ledger: Ledger, answering: Answering) -> None:
+    def __init__(self, ledger: Ledger, answering: ItemHandler) -> None:
         self._ledger = ledger
         self._answering = answering
         self._lock = threading.Lock()
@@ -124,18 +124,18 @@ class ChunkRunner:
         if not begun.run:
             return None
         mine.begun = True
-        if begun.asked is not None:
-            items, options = begun.asked["items"], begun.asked["options"]
+        if begun.payload is not None:
+            items, options = begun.payload["items"], begun.payload["options"]
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:
             about = f"items: a list of 1 to {MAX_CHUNK_ITEMS} objects is needed"
             return [contract.failure(ErrorCode.OPTION_INVALID, about)]
         # Of a chunk that is asked again some items have their results already.
-        kept = [_kept(item) if begun.asked is not None else None for item in items]
+        kept = [_kept(item) if begun.payload is not None else None for item in items]
         asked = [item for item, result in zip(items, kept, strict=True) if result is None]
         try:
             _check_begun(begun)
-            terms = read_terms(options, interactive)
-        except Refused as refusal:
+            terms = read_options(options, interactive)
+        except ItemRejected as refusal:
             fresh = [refusal.result] * len(asked)
         else:
             work = _Work(mine, task_id, task, terms)
@@ -145,13 +145,13 @@ class ChunkRunner:
         results = [next(left) if result is None else result for result in kept]
         return _named(items, results)
 
-    def _begin(self, task_id: str, entry: str) -> Begun:
+    def _begin(self, task_id: str, entry: str) -> Claim:
         """Wait out a Redis that is full or away: nothing that it says is the fault of an item."""
         while True:
             try:
-                return self._ledger.begin(task_id, entry)
+                return self._ledger.claim(task_id, entry)
             except redis.RedisError as error:
-                if not passes(error):
+                if not is_transient(error):
                     raise
                 log.warning("Redis: %s; trying again in %g s", error, REDIS_PAUSE_S)
                 time.sleep(REDIS_PAUSE_S)
@@ -164,7 +164,7 @@ class ChunkRunner:
             about = f"{type(error).__name__}: {error}"
             return [contract.failure(ErrorCode.INTERNAL, about)] * len(items)
 
-    def _one_by_one(self, work: _Work, items: list[Any], begun: Begun) -> list[Result]:
+    def _one_by_one(self, work: _Work, items: list[Any], begun: Claim) -> list[Result]:
         """One of these items may have killed earlier consumers; the ledger knows which is tried."""
         suspects = begun.suspects
         results = []
@@ -182,15 +182,15 @@ class ChunkRunner:
     def _suspect(self, task_id: str, suspects: dict[int, int]) -> None:
         # Without it one may die once more: no reason to stop work.
         with suppress(redis.RedisError):
-            self._ledger.suspect(task_id, suspects)
+            self._ledger.mark_suspect(task_id, suspects)
 
 
-def _check_begun(begun: Begun) -> None:
+def _check_begun(begun: Claim) -> None:
     if begun.cancelled:
-        raise Refused(ErrorCode.CANCELLED, "cancelled before it was begun")
+        raise ItemRejected(ErrorCode.CANCELLED, "cancelled before it was begun")
     if begun.attempts > MAX_ATTEMPTS:
         about = f"begun {MAX_ATTEMPTS} times, and whoever began it died before it ended"
-        raise Refused(ErrorCode.POISONED, about)
+        raise ItemRejected(ErrorCode.POISONED, about)
 
 
 def _kept(item: Any) -> Result | None:

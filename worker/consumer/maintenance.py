@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 BEAT_S: Final = 0.5
 
 
-class Upkeep:
+class Maintenance:
     """A thread of its own; whatever goes wrong, it goes on."""
 
     def __init__(self, ledger: Ledger, runner: ChunkRunner, sweep_s: float) -> None:
@@ -45,7 +45,7 @@ class Upkeep:
 
     def _beat(self) -> None:
         running = self._runner.running
-        for task_id in self._ledger.beat(running) if running else ():
+        for task_id in self._ledger.heartbeat(running) if running else ():
             self._runner.cancel(task_id)
 
     def _sweep(self) -> None:

@@ -11,13 +11,13 @@ from dataclasses import asdict
 import redis
 
 from producer.ledger.keys import Keys
-from worker.consumer.validation import Row, Terms
+from worker.consumer.validation import CheckedItem, ChunkOptions
 from worker.errors import Result
 
 log = logging.getLogger(__name__)
 
 
-class AnswerCache:
+class ResultCache:
     """A cache, so whatever goes wrong with it only costs time. Off where `ttl_s` is 0."""
 
     def __init__(
@@ -32,7 +32,9 @@ class AnswerCache:
         self._ttl_s = ttl_s
         self._jpeg_draft = jpeg_draft
 
-    def key(self, row: Row, image_hash: str, terms: Terms, revision: str) -> str | None:
+    def key(
+        self, row: CheckedItem, image_hash: str, terms: ChunkOptions, revision: str
+    ) -> str | None:
         """Where the answer to this row is kept; None if it is not always the same."""
         if not self._ttl_s or not terms.options.repeatable:
             return None
@@ -41,7 +43,7 @@ class AnswerCache:
         known = json.dumps([seen, asked, asdict(terms.options)])
         return self._keys.answer(hashlib.sha256(known.encode()).hexdigest())
 
-    def get(self, keys: Sequence[str | None]) -> list[Result | None]:
+    def lookup(self, keys: Sequence[str | None]) -> list[Result | None]:
         """The answer behind each key, where there is one."""
         wanted = [key for key in keys if key is not None]
         if not wanted:

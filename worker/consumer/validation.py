@@ -18,9 +18,9 @@ from producer.contract import (
     Options,
     Task,
 )
-from producer.validation import describe
+from producer.validation import format_errors
 from worker.engine.request import GenerationOptions
-from worker.errors import Refused
+from worker.errors import ItemRejected
 
 #: What an item of a task must have, and what it may have besides. Its image is told apart below.
 NEEDED = {
@@ -42,7 +42,7 @@ ASKED = ("prompt", "question", "history", "texts", "text")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CheckedItem:
     """One checked item."""
 
     task: Task
@@ -71,7 +71,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ChunkOptions:
     """What holds for all rows of a chunk."""
 
     options: GenerationOptions
@@ -80,45 +80,47 @@ class Terms:
     interactive: bool
 
 
-def read_terms(options: Any, interactive: bool) -> Terms:
+def read_options(options: Any, interactive: bool) -> ChunkOptions:
     """Check a chunk's options; raises Refused when they are wrong or its time is already up."""
     try:
         checked = Options.model_validate(options or {})
     except ValidationError as error:
-        raise Refused(ErrorCode.OPTION_INVALID, describe(error, Options)) from None
+        raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Options)) from None
     generation = checked.model_dump()
     deadline = generation.pop("deadline")
     if deadline is not None:
         # Messages cross machines, so they carry Unix time; from here on, the clock never jumps.
         left_s = deadline - time.time()
         if left_s <= 0:
-            raise Refused(ErrorCode.DEADLINE_EXCEEDED, f"begun {-left_s:.1f} s after its deadline")
+            raise ItemRejected(
+                ErrorCode.DEADLINE_EXCEEDED, f"begun {-left_s:.1f} s after its deadline"
+            )
         # Whoever gave milliseconds waits for ever, and no longer than clocks can say.
         deadline = time.monotonic() + min(left_s, MAX_DEADLINE_S)
-    return Terms(GenerationOptions(**generation), deadline, interactive)
+    return ChunkOptions(GenerationOptions(**generation), deadline, interactive)
 
 
-def check_item(task: Task, source: Any) -> Row:
+def check_item(task: Task, source: Any) -> CheckedItem:
     """A row from an item of the message; raises Refused."""
     try:
         item = Item.model_validate(source)
     except ValidationError as error:
-        raise Refused(ErrorCode.OPTION_INVALID, describe(error, Item)) from None
+        raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Item)) from None
     if item.error is not None:
-        raise Refused(item.error.code, item.error.message)
+        raise ItemRejected(item.error.code, item.error.message)
     wanted = item.task or task
     problem = _image_problem(wanted, item) or _text_problem(wanted, item)
     if problem is not None:
-        raise Refused(ErrorCode.OPTION_INVALID, problem)
+        raise ItemRejected(ErrorCode.OPTION_INVALID, problem)
     together = sum(map(len, item.texts or ()))
     if together > MAX_TEXTS_CHARS:
         about = f"the texts have {together:,} characters; at most {MAX_TEXTS_CHARS:,} are read"
-        raise Refused(ErrorCode.PROMPT_TOO_LONG, about)
+        raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, about)
     longest = max(map(len, _texts(item)), default=0)
     if longest > MAX_TEXT_CHARS:
         about = f"the text has {longest:,} characters; at most {MAX_TEXT_CHARS:,} are read"
-        raise Refused(ErrorCode.PROMPT_TOO_LONG, about)
-    return Row(wanted, item)
+        raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, about)
+    return CheckedItem(wanted, item)
 
 
 def _image_problem(task: Task, item: Item) -> str | None:

@@ -100,7 +100,7 @@ class GroupedLane:
     def _next(self) -> list[Row]:
         """The rows of a group somebody waits for, else of the group that was there first."""
         self._groups = {key: group for key, group in self._groups.items() if len(group)}
-        urgent = [group for group in self._groups.values() if group.urgent]
+        urgent = [group for group in self._groups.values() if group.has_interactive]
         for group in [*urgent, *self._groups.values()]:
             return group.admit()
         return []

@@ -23,7 +23,7 @@ from worker.engine.matching import MatchingLane
 from worker.engine.model import Generator, Matcher, Vision
 from worker.engine.request import Answer, Request, RequestId
 from worker.engine.row import CANCELLED, EXPIRED, Row, refusal
-from worker.engine.stats import Figures
+from worker.engine.stats import EngineStats
 
 
 class Lane(Protocol):
@@ -70,7 +70,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model, self.matcher, self.clock = model, matcher, clock
-        self.figures = Figures()
+        self.figures = EngineStats()
         self.decoding: DecodingLane | None = None
         self.grouped: GroupedLane | None = None
         self.matching: MatchingLane | None = None

@@ -45,7 +45,7 @@ class Row:
         return any(request.interactive for request in self.waiters)
 
     @property
-    def unseen(self) -> str | None:
+    def pending_image(self) -> str | None:
         """Its image, if that is still to be encoded."""
         return (self.request.image_hash or None) if self.feature is None else None
 

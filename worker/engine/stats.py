@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Figures:
+class EngineStats:
     """Counters since the start, and what is so now."""
 
     steps: int = 0

@@ -14,17 +14,17 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from producer.contract import ErrorCode
-from worker.errors import Refused
+from worker.errors import ItemRejected
 from worker.images import tiff
-from worker.images.inspection import Header, read_header
+from worker.images.inspection import Header, inspect_image
 from worker.images.limits import check_size
-from worker.images.memory_budget import CORES, ROOM_BYTES, Room
+from worker.images.memory_budget import BUDGET_BYTES, CORES, MemoryBudget
 from worker.images.pillow import open_image
 
 #: Images being decoded at once: more than the cores would only hold more memory.
 _decoding = threading.BoundedSemaphore(CORES)
 #: For who says no other: an image that needs more by itself waits until it is alone.
-_ROOM: Final = Room(ROOM_BYTES)
+_ROOM: Final = MemoryBudget(BUDGET_BYTES)
 
 #: Pixels that are converted at once where that takes several copies.
 STRIP_PIXELS: Final = 1 << 19
@@ -54,7 +54,7 @@ class Decoder:
     resample: int
     max_pixels: int
     draft: int = 0
-    room: Room = field(default=_ROOM, compare=False)
+    room: MemoryBudget = field(default=_ROOM, compare=False)
 
     def decode(self, encoded: bytes) -> bytes:
         """RGB as uint8, rows of pixels, size * size * 3 bytes; raises Refused.
@@ -62,18 +62,18 @@ class Decoder:
         Of an animation the first frame; EXIF rotation applied; transparency on white.
         """
         if not encoded:
-            raise Refused(ErrorCode.IMAGE_INVALID, "the image is empty (0 bytes)")
+            raise ItemRejected(ErrorCode.IMAGE_INVALID, "the image is empty (0 bytes)")
         try:
-            return self._decode(encoded, read_header(encoded, self.max_pixels))
-        except Refused:
+            return self._decode(encoded, inspect_image(encoded, self.max_pixels))
+        except ItemRejected:
             raise
         except MemoryError:
             about = "the image does not fit into memory"
-            raise Refused(ErrorCode.IMAGE_TOO_LARGE, about) from None
+            raise ItemRejected(ErrorCode.IMAGE_TOO_LARGE, about) from None
         except Exception as error:
             # Pillow's decoders raise whatever a broken file drives them to.
             about = f"the image cannot be decoded: {error}"
-            raise Refused(ErrorCode.IMAGE_INVALID, about) from None
+            raise ItemRejected(ErrorCode.IMAGE_INVALID, about) from None
 
     def _decode(self, encoded: bytes, header: Header) -> bytes:
         # Opening takes little memory, but time as well.

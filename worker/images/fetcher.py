@@ -18,17 +18,17 @@ from config.stores import is_store
 from producer import contract
 from producer.contract import ErrorCode
 from producer.ledger.keys import Keys
-from producer.net.address_policy import Guard
-from producer.net.host_limiter import Turns
+from producer.net.address_policy import AddressPolicy
+from producer.net.host_limiter import HostLimiter
 from producer.net.http_client import Resolve, host_of
-from producer.net.redact import shown
-from worker.errors import Refused
+from producer.net.redact import redact_url
+from worker.errors import ItemRejected
 from worker.images.blobs import Blobs
 from worker.images.files import Files
-from worker.images.http import Hosts
-from worker.images.image_budget import Crowded, EncodedRoom, Fetched, Held
-from worker.images.memory_budget import ROOM_BYTES
-from worker.images.prefetch import Line
+from worker.images.http import HttpImages
+from worker.images.image_budget import Fetched, ImageBudget, ImageReservation, NoCapacity
+from worker.images.memory_budget import BUDGET_BYTES
+from worker.images.prefetch import Prefetcher
 from worker.images.stores import Stores, store_of
 
 __all__ = ["FETCH_THREADS", "PER_HOST", "Fetched", "Fetcher"]
@@ -51,18 +51,20 @@ class Fetcher:
         image_root: Path | None,
         max_bytes: int,
         timeout_s: float,
-        guard: Guard,
+        guard: AddressPolicy,
         stores: Sequence[str] = (),
         per_host: int = PER_HOST,
         keys: Keys = _NO_PREFIX,
-        room_bytes: int = ROOM_BYTES,
+        room_bytes: int = BUDGET_BYTES,
         resolve: Resolve = getaddrinfo,
     ) -> None:
-        self._room = EncodedRoom(room_bytes)
+        self._room = ImageBudget(room_bytes)
         self._blobs = Blobs(client, keys, self._room, max_bytes)
         self._files = Files(image_root, max_bytes)
-        self._turns: Turns[Fetched | Crowded] = Turns(FETCH_THREADS, per_host, "fetch")
-        self._hosts = Hosts(
+        self._turns: HostLimiter[Fetched | NoCapacity] = HostLimiter(
+            FETCH_THREADS, per_host, "fetch"
+        )
+        self._hosts = HttpImages(
             FETCH_THREADS, timeout_s=timeout_s, max_bytes=max_bytes, guard=guard, resolve=resolve
         )
         self._stores = Stores(
@@ -85,7 +87,7 @@ class Fetcher:
         """
         blobs = self._blobs.get([one for one in references if contract.is_blob(one)], deadline)
         far = [one for one in references if _is_far(one)]
-        with closing(blobs), closing(Line(far, self._room, self._begin, deadline)) as line:
+        with closing(blobs), closing(Prefetcher(far, self._room, self._begin, deadline)) as line:
             line.look_ahead()
             for reference in references:
                 # Not kept in a variable: an image must be gone before the next is waited for.
@@ -96,20 +98,20 @@ class Fetcher:
                 else:
                     yield from self._near(reference, self._room.for_due(deadline))
 
-    def _begin(self, reference: str, held: Held) -> Future[Fetched | Crowded]:
+    def _begin(self, reference: str, held: ImageReservation) -> Future[Fetched | NoCapacity]:
         stored = is_store(reference)
         get = partial(self._stores.get if stored else self._hosts.get, reference, held)
         host = store_of(reference) if stored else host_of(reference) or reference
         return self._turns.submit(host, partial(_guarded, reference, get))
 
-    def _near(self, reference: str, held: Held) -> Iterator[Fetched]:
+    def _near(self, reference: str, held: ImageReservation) -> Iterator[Fetched]:
         return _used(_guarded(reference, partial(self._read, reference, held)), held)
 
-    def _read(self, reference: str, held: Held) -> bytes:
+    def _read(self, reference: str, held: ImageReservation) -> bytes:
         if _scheme(reference) == "file":
             return self._files.get(reference, held)
         about = "an image is https://…, blob:<sha256>, file:<path> or in a store, as s3://…"
-        raise Refused(ErrorCode.IMAGE_BLOCKED, about)
+        raise ItemRejected(ErrorCode.IMAGE_BLOCKED, about)
 
 
 def _scheme(reference: str) -> str:
@@ -122,25 +124,25 @@ def _is_far(reference: str) -> bool:
     )
 
 
-def _used(fetched: Fetched | Crowded, held: Held) -> Iterator[Fetched]:
+def _used(fetched: Fetched | NoCapacity, held: ImageReservation) -> Iterator[Fetched]:
     """One that is due, until it has been used."""
     try:
-        assert not isinstance(fetched, Crowded)
+        assert not isinstance(fetched, NoCapacity)
         yield fetched
     finally:
         held.release()
 
 
-def _guarded(reference: str, read: Callable[[], bytes]) -> Fetched | Crowded:
+def _guarded(reference: str, read: Callable[[], bytes]) -> Fetched | NoCapacity:
     """What it reads, or why it cannot."""
     try:
         return read()
-    except Crowded:
+    except NoCapacity:
         # Another one, without the traceback, which still has what was read.
-        return Crowded()
-    except Refused as error:
-        return Refused(error.code, f"{shown(reference)}: {error}")
+        return NoCapacity()
+    except ItemRejected as error:
+        return ItemRejected(error.code, f"{redact_url(reference)}: {error}")
     except Exception as error:
         # Not what it says: nobody knows what it would show.
-        about = f"{shown(reference)}: {type(error).__name__}"
-        return Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+        about = f"{redact_url(reference)}: {type(error).__name__}"
+        return ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)

@@ -9,8 +9,8 @@ from typing import BinaryIO, Final
 from urllib.parse import unquote_to_bytes
 
 from producer.contract import ErrorCode
-from worker.errors import Refused
-from worker.images.image_budget import Held, gathered
+from worker.errors import ItemRejected
+from worker.images.image_budget import ImageReservation, read_within_budget
 
 #: Bytes read at once.
 PIECE_BYTES: Final = 1 << 16
@@ -23,27 +23,29 @@ class Files:
         self._root = None if root is None else os.path.realpath(root)
         self._max_bytes = max_bytes
 
-    def get(self, reference: str, held: Held) -> bytes:
+    def get(self, reference: str, held: ImageReservation) -> bytes:
         """What is behind `file:<path>`; raises Refused, whose message leaves out the reference."""
         if self._root is None:
             about = "this worker reads no files; BLIPLINE_IMAGE_ROOT allows a directory"
-            raise Refused(ErrorCode.IMAGE_BLOCKED, about)
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, about)
         path = _path(reference)
         try:
             with _opened(self._root, _parts(self._root, path)) as file:
                 return self._read(file, held)
         except FileNotFoundError:
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, "no such file") from None
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no such file") from None
         except OSError as error:
             # Not the whole error: it names the root.
             about = f"cannot be read: {error.strerror}"
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about) from None
 
-    def _read(self, file: BinaryIO, held: Held) -> bytes:
+    def _read(self, file: BinaryIO, held: ImageReservation) -> bytes:
         """What it has now: one that grows is not followed."""
         size = os.fstat(file.fileno()).st_size
         pieces = (file.read(min(PIECE_BYTES, size - at)) for at in range(0, size, PIECE_BYTES))
-        return gathered(pieces, held, self._max_bytes, piece_bytes=PIECE_BYTES, expected_bytes=size)
+        return read_within_budget(
+            pieces, held, self._max_bytes, piece_bytes=PIECE_BYTES, expected_bytes=size
+        )
 
 
 def _path(reference: str) -> str:
@@ -52,14 +54,14 @@ def _path(reference: str) -> str:
     if path.startswith("//"):
         host, slash, rest = path[2:].partition("/")
         if host.lower() not in ("", "localhost"):
-            raise Refused(ErrorCode.IMAGE_BLOCKED, "a file is on this machine: file:<path>")
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "a file is on this machine: file:<path>")
         path = slash + rest
     if "?" in path or "#" in path:
         about = "no such file; in a file's name write %3F for ? and %23 for #"
-        raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
     name = unquote_to_bytes(path.encode("utf-8", "surrogatepass"))
     if not name or b"\0" in name:
-        raise Refused(ErrorCode.IMAGE_UNREACHABLE, "no such file")
+        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no such file")
     return os.fsdecode(name)
 
 
@@ -67,7 +69,7 @@ def _parts(root: str, path: str) -> list[str]:
     """The way from the root to where all links lead."""
     real = os.path.realpath(os.path.join(root, path))
     if os.path.commonpath([root, real]) != root:
-        raise Refused(ErrorCode.IMAGE_BLOCKED, "outside the image root")
+        raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "outside the image root")
     return [part for part in os.path.relpath(real, root).split(os.sep) if part != os.curdir]
 
 
@@ -104,4 +106,4 @@ def _regular(place: int, name: str) -> BinaryIO:
 
 def _check_regular(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise Refused(ErrorCode.IMAGE_UNREACHABLE, "no regular file")
+        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no regular file")

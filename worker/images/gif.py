@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from worker.images.limits import check_size, overdone
+from worker.images.limits import check_size, too_complex
 
 #: Bytes before the first picture of a GIF, and blocks there: Pillow joins comments one by one.
 MAX_BYTES: Final = 1 << 20
@@ -39,7 +39,7 @@ def _first_picture(data: bytes) -> int | None:
             at, passed = _extension(data, at)
             blocks += passed
         if at - start > MAX_BYTES or blocks > MAX_BLOCKS:
-            raise overdone("blocks before its first picture")
+            raise too_complex("blocks before its first picture")
     return None
 
 

@@ -12,17 +12,17 @@ from typing import Final
 import httpx
 
 from producer.contract import ErrorCode
-from producer.net.address_policy import AddressBlocked, Guard
+from producer.net.address_policy import AddressBlocked, AddressPolicy
 from producer.net.http_client import (
     HostUnknown,
+    RequestDeadline,
     Resolve,
-    TimeLimit,
     UrlBlocked,
     guarded_client,
     retry_after_s,
 )
-from worker.errors import Refused
-from worker.images.image_budget import Held, gathered
+from worker.errors import ItemRejected
+from worker.images.image_budget import ImageReservation, read_within_budget
 
 MAX_REDIRECTS: Final = 5
 #: Seconds to connect: a host that takes longer is down, or out of reach.
@@ -38,7 +38,7 @@ PIECE_BYTES: Final = 1 << 16
 DRAINED_BYTES: Final = 1 << 16
 
 
-class Hosts:
+class HttpImages:
     """Image hosts; thread-safe."""
 
     def __init__(
@@ -47,12 +47,12 @@ class Hosts:
         *,
         timeout_s: float,
         max_bytes: int,
-        guard: Guard,
+        guard: AddressPolicy,
         resolve: Resolve = getaddrinfo,
     ) -> None:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._time_limit = TimeLimit()
+        self._time_limit = RequestDeadline()
         self._closed = threading.Event()
         self._http = guarded_client(
             guard,
@@ -67,7 +67,7 @@ class Hosts:
         self._closed.set()
         self._http.close()
 
-    def get(self, url: str, held: Held) -> bytes:
+    def get(self, url: str, held: ImageReservation) -> bytes:
         """What the host answers, in time: all tries together may take `timeout_s`.
 
         It does not count what is spent waiting for room; the deadline counts all. Raises Crowded,
@@ -75,38 +75,38 @@ class Hosts:
         """
         if time.monotonic() >= held.deadline:
             about = "the deadline passed before the host was asked"
-            raise Refused(ErrorCode.DEADLINE_EXCEEDED, about)
+            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, about)
         began = time.monotonic()
         for tries in range(1, MAX_TRIES + 1):
             try:
                 return self._try(url, began, held)
-            except _Passing as error:
+            except TransientError as error:
                 # Without its traceback, which still has what was read.
-                trouble = _Passing(str(error), error.asked_s)
+                trouble = TransientError(str(error), error.asked_s)
             # What the host asks for, and full jitter: many are refused at the same moment.
             pause_s = trouble.asked_s + random.uniform(0.0, _longest_pause_s(tries))
             self._check_time(tries, trouble, pause_s, self._limit(began, held), held.deadline)
             self._closed.wait(pause_s)
         raise AssertionError("the last try returns or raises")
 
-    def _limit(self, began: float, held: Held) -> float:
+    def _limit(self, began: float, held: ImageReservation) -> float:
         return began + self._timeout_s + held.waited_s
 
     def _check_time(
-        self, tries: int, trouble: _Passing, pause_s: float, limit: float, deadline: float
+        self, tries: int, trouble: TransientError, pause_s: float, limit: float, deadline: float
     ) -> None:
         """Raises Refused if there is no time for a pause and another try."""
         about = f"tried {'once' if tries == 1 else f'{tries} times'}, the last trouble: {trouble}"
         now = time.monotonic()
         spent = tries == MAX_TRIES or now + pause_s >= limit
         if now >= deadline or (now + pause_s >= deadline and not spent):
-            raise Refused(ErrorCode.DEADLINE_EXCEEDED, f"cut short by the deadline; {about}")
+            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, f"cut short by the deadline; {about}")
         if now >= limit:
             about = f"not complete after {self._timeout_s:g} s; {about}"
         if spent:
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
 
-    def _try(self, url: str, began: float, held: Held) -> bytes:
+    def _try(self, url: str, began: float, held: ImageReservation) -> bytes:
         ends = self._time_limit.ends = min(self._limit(began, held), held.deadline)
         # Half of what is left: a host that says nothing leaves time to ask it again, while one
         # that makes progress may go on until the end.
@@ -117,7 +117,7 @@ class Hosts:
             try:
                 _check_status(response)
                 expected = self._expected_bytes(response)
-                return gathered(
+                return read_within_budget(
                     self._pieces(response, began, held),
                     held,
                     self._max_bytes,
@@ -127,22 +127,26 @@ class Hosts:
             finally:
                 response.close()
         except UrlBlocked as error:
-            raise Refused(ErrorCode.IMAGE_BLOCKED, str(error)) from None
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, str(error)) from None
         except AddressBlocked as error:
             about = f"{error} (BLIPLINE_FETCH_ALLOW, _DENY, _ONLY)"
-            raise Refused(ErrorCode.IMAGE_BLOCKED, about) from None
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, about) from None
         except HostUnknown as error:
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, str(error)) from None
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, str(error)) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError):
             # Not what they say: it may be the part with the password.
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, "no URL that can be asked for") from None
+            raise ItemRejected(
+                ErrorCode.IMAGE_UNREACHABLE, "no URL that can be asked for"
+            ) from None
         except httpx.TransportError as error:
             if isinstance(error.__context__, httpx.InvalidURL):
                 about = "redirected to no URL that can be asked for"
-                raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
-            raise _Passing(str(error) or type(error).__name__) from None
+                raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about) from None
+            raise TransientError(str(error) or type(error).__name__) from None
 
-    def _pieces(self, response: httpx.Response, began: float, held: Held) -> Iterator[bytes]:
+    def _pieces(
+        self, response: httpx.Response, began: float, held: ImageReservation
+    ) -> Iterator[bytes]:
         pieces = response.iter_raw()
         while True:
             # Before each, room may have been waited for.
@@ -154,7 +158,7 @@ class Hosts:
         if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             # A few bytes become gigabytes; images are compressed already.
             about = "the host compresses the image once more, though it was asked not to"
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
         announced = response.headers.get("Content-Length", "")
         # What the network gives is cut off where that ends, or ends with an error before.
         return int(announced[:20]) if announced.isdecimal() else None
@@ -167,10 +171,10 @@ class Hosts:
                 return response
             _drain(response)
             request = response.next_request
-        raise Refused(ErrorCode.IMAGE_UNREACHABLE, f"more than {MAX_REDIRECTS} redirects")
+        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, f"more than {MAX_REDIRECTS} redirects")
 
 
-class _Passing(Exception):
+class TransientError(Exception):
     """Trouble that may pass, and the seconds that the host asks to be left alone for."""
 
     def __init__(self, message: str, asked_s: float = 0.0) -> None:
@@ -184,9 +188,9 @@ def _check_status(response: httpx.Response) -> None:
         asked_s = retry_after_s(response.headers.get("Retry-After", ""))
         if asked_s:
             about += f", and asks to be left alone for {asked_s:.0f} s"
-        raise _Passing(about, asked_s)
+        raise TransientError(about, asked_s)
     if response.status_code != 200:
-        raise Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
 
 
 def _drain(response: httpx.Response) -> None:

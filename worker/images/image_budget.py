@@ -15,40 +15,40 @@ from collections.abc import Iterator
 from io import BytesIO
 
 from producer.contract import ErrorCode
-from worker.errors import Refused
-from worker.images.memory_budget import Room
+from worker.errors import ItemRejected
+from worker.images.memory_budget import MemoryBudget
 
 #: An image's bytes, or why there are none.
-Fetched = bytes | Refused
+Fetched = bytes | ItemRejected
 
 
-class Crowded(Exception):
+class NoCapacity(Exception):
     """No room to read an image before it is due."""
 
 
-class EncodedRoom:
+class ImageBudget:
     """The room of one consumer; thread-safe."""
 
     def __init__(self, total_bytes: int) -> None:
-        self.early = Room(total_bytes // 2)
-        self.due = Room(total_bytes - total_bytes // 2)
+        self.early = MemoryBudget(total_bytes // 2)
+        self.due = MemoryBudget(total_bytes - total_bytes // 2)
 
-    def for_early(self, size_bytes: int, deadline: float | None = None) -> Held | None:
+    def for_early(self, size_bytes: int, deadline: float | None = None) -> ImageReservation | None:
         """For an image whose turn comes later; None if there is none of that size."""
         if not self.early.take_now(size_bytes):
             return None
-        return Held(self, False, size_bytes, deadline)
+        return ImageReservation(self, False, size_bytes, deadline)
 
-    def for_due(self, deadline: float | None = None) -> Held:
+    def for_due(self, deadline: float | None = None) -> ImageReservation:
         """For the image of a chunk that is used next; nothing yet."""
-        return Held(self, True, 0, deadline)
+        return ImageReservation(self, True, 0, deadline)
 
 
-class Held:
+class ImageReservation:
     """What one image holds of it; used by one thread at a time, but for `is_due`."""
 
     def __init__(
-        self, room: EncodedRoom, is_due: bool, early_bytes: int, deadline: float | None
+        self, room: ImageBudget, is_due: bool, early_bytes: int, deadline: float | None
     ) -> None:
         self.is_due = is_due
         #: On the monotonic clock: nobody waits any longer.
@@ -78,13 +78,13 @@ class Held:
         if not self.is_due:
             # All that it can come to: half of it would be read in vain once more.
             self.crowded_bytes = at_most_bytes
-            raise Crowded
+            raise NoCapacity
         began = time.monotonic()
         try:
             self._due = self._room.due.take(at_most_bytes - self._early, self.deadline)
         except TimeoutError:
             about = "the deadline passed before there was room in memory for the image"
-            raise Refused(ErrorCode.DEADLINE_EXCEEDED, about) from None
+            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, about) from None
         finally:
             self.waited_s += time.monotonic() - began
         self._may_have = at_most_bytes
@@ -108,9 +108,9 @@ class Held:
             self._due = but_bytes
 
 
-def gathered(
+def read_within_budget(
     pieces: Iterator[bytes | memoryview],
-    held: Held,
+    held: ImageReservation,
     max_bytes: int,
     *,
     piece_bytes: int,
@@ -145,6 +145,6 @@ def _growing(size_bytes: int) -> int:
     return size_bytes + size_bytes // 8
 
 
-def too_large(max_bytes: int) -> Refused:
+def too_large(max_bytes: int) -> ItemRejected:
     """What every image with more bytes than this ends with."""
-    return Refused(ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes:,} bytes")
+    return ItemRejected(ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes:,} bytes")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from producer.contract import ErrorCode
-from worker.errors import Refused
+from worker.errors import ItemRejected
 from worker.images import tiff
 from worker.images.gif import check_gif
 from worker.images.jpeg import check_jpeg
-from worker.images.limits import check_size, overdone
+from worker.images.limits import check_size, too_complex
 
 #: Formats that are decoded; Pillow knows many more, each a door of its own. A JPEG with more
 #: pictures behind it (MPO) is taken for its first.
@@ -40,13 +40,13 @@ class Header:
     animated: bool = False
 
 
-def read_header(data: bytes, max_pixels: int) -> Header:
+def inspect_image(data: bytes, max_pixels: int) -> Header:
     """Raises Refused for what is not to be opened."""
     for found, accepts, check in _CHECKS:
         if accepts(data):
             return check(found, data, max_pixels)
     about = f"not an image of a known format: use one of {', '.join(FORMATS)}"
-    raise Refused(ErrorCode.IMAGE_INVALID, about)
+    raise ItemRejected(ErrorCode.IMAGE_INVALID, about)
 
 
 def _jpeg(found: str, data: bytes, max_pixels: int) -> Header:
@@ -66,7 +66,7 @@ def _png(found: str, data: bytes, max_pixels: int) -> Header:
         others += kind not in (b"IDAT", b"fdAT")
         animated |= kind == b"acTL"
         if chunks > PNG_CHUNKS or others > PNG_OTHERS:
-            raise overdone("chunks")
+            raise too_complex("chunks")
         if kind == b"IEND":
             break
         at += 12 + length
@@ -89,7 +89,7 @@ def _webp(found: str, data: bytes, max_pixels: int) -> Header:
     while at + 8 <= len(data):
         chunks += 1
         if chunks > WEBP_CHUNKS:
-            raise overdone("chunks")
+            raise too_complex("chunks")
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         at += 8 + length + length % 2
     return Header(found)
@@ -123,7 +123,7 @@ def _ppm(found: str, data: bytes, max_pixels: int) -> Header:
         else:
             inside = True
     if len(data) > PPM_HEADER:
-        raise overdone("bytes in its header")
+        raise too_complex("bytes in its header")
     return Header(found)
 
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from worker.images.limits import check_size, overdone
+from worker.images.limits import check_size, too_complex
 
 #: Bytes before the pixels of a JPEG, among them what belongs to no segment, and segments.
 MAX_BYTES: Final = 16 << 20
@@ -38,10 +38,10 @@ def check_jpeg(data: bytes, max_pixels: int) -> bool:
             pixels = width * height
         tables += marker in (0xDB, 0xED)
         if frames > 1 or tables > MAX_TABLES:
-            raise overdone("tables")
+            raise too_complex("tables")
     scans = data.count(b"\xff\xda", start)
     if scans > USUAL_SCANS and scans * pixels > MAX_WORK:
-        raise overdone("scans")
+        raise too_complex("scans")
     return progressive or scans > 1
 
 
@@ -61,6 +61,6 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
                 yield marker, place
                 at += max(2, int.from_bytes(data[at : at + 2], "big"))
         if junk > MAX_JUNK or segments > MAX_SEGMENTS or at > MAX_BYTES:
-            raise overdone("segments")
+            raise too_complex("segments")
         if marker == 0xDA:
             return

@@ -13,13 +13,13 @@ from typing import Final
 CORES: Final = os.cpu_count() or 1
 #: Bytes for all images of a consumer that are being decoded, unless settings say another number,
 #: and as many for those that are encoded still: a photo of 12 megapixels for each core.
-ROOM_BYTES: Final = max(512, 64 * CORES) * 1024 * 1024
+BUDGET_BYTES: Final = max(512, 64 * CORES) * 1024 * 1024
 #: How often the one who waits longest is passed by others: room that is kept full by small needs
 #: would else never be free for a large one.
 MAX_PASSES: Final = 32
 
 
-class Room:
+class MemoryBudget:
     """So many bytes; thread-safe. Who needs more than that has all of it, alone."""
 
     def __init__(self, total_bytes: int) -> None:

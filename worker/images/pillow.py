@@ -21,9 +21,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from producer.contract import ErrorCode
-from worker.errors import Refused
+from worker.errors import ItemRejected
 
-# Sizes are checked in worker.headers, against a bound of our own; Pillow's would only add a
+# Sizes are checked in worker.images.inspection, against a bound of our own; Pillow's would only add a
 # warning.
 Image.MAX_IMAGE_PIXELS = None
 #: Bytes of text in a PNG: none of it is ever looked at, except for how the picture is turned.
@@ -80,7 +80,7 @@ def _check_slow(image: ImageFile, encoded: bytes) -> None:
         or encoded.count(b"#") > SLOW_COMMENTS
     ):
         about = "too large for this kind of PPM or BMP: save it without run lengths, or as a PNG"
-        raise Refused(ErrorCode.IMAGE_TOO_LARGE, about)
+        raise ItemRejected(ErrorCode.IMAGE_TOO_LARGE, about)
 
 
 def _be_quiet() -> None:

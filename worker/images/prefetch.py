@@ -10,9 +10,9 @@ from itertools import islice
 from typing import Final
 
 from producer.contract import ErrorCode
-from producer.net.redact import shown
-from worker.errors import Refused
-from worker.images.image_budget import Crowded, EncodedRoom, Fetched, Held
+from producer.net.redact import redact_url
+from worker.errors import ItemRejected
+from worker.images.image_budget import Fetched, ImageBudget, ImageReservation, NoCapacity
 
 #: Images of a chunk that are fetched, or wait for a thread, or wait to be used.
 LOOK_AHEAD: Final = 128
@@ -22,16 +22,16 @@ GUESSED_BYTES: Final = 256 * 1024
 SLACK_S: Final = 1.0
 
 #: Begins to fetch one into the room that it holds.
-Begin = Callable[[str, Held], "Future[Fetched | Crowded]"]
+Begin = Callable[[str, ImageReservation], "Future[Fetched | NoCapacity]"]
 
 
-class Line:
+class Prefetcher:
     """In order; used by one thread."""
 
     def __init__(
-        self, references: Sequence[str], room: EncodedRoom, begin: Begin, deadline: float | None
+        self, references: Sequence[str], room: ImageBudget, begin: Begin, deadline: float | None
     ) -> None:
-        self._places = deque(_Place(reference) for reference in references)
+        self._places = deque(Slot(reference) for reference in references)
         self._room = room
         self._begin = begin
         self._deadline = deadline
@@ -47,7 +47,7 @@ class Line:
                     break
                 place.begin(self._begin, held)
 
-    def next(self) -> tuple[Fetched, Held]:
+    def next(self) -> tuple[Fetched, ImageReservation]:
         """The image that is due, and its room, which is to be released once it has been used."""
         self.look_ahead()
         place = self._places.popleft()
@@ -55,13 +55,13 @@ class Line:
             if place.held is not None:
                 place.held.is_due = True
                 fetched = self._awaited(place)
-                if not isinstance(fetched, Crowded):
+                if not isinstance(fetched, NoCapacity):
                     return fetched, place.take()
                 place.give_up()
             # Now it waits for the room that it needs: it cannot be crowded.
             place.begin(self._begin, self._room.for_due(self._deadline))
             fetched = self._awaited(place)
-            assert not isinstance(fetched, Crowded)
+            assert not isinstance(fetched, NoCapacity)
             return fetched, place.take()
         finally:
             place.give_up()
@@ -72,7 +72,7 @@ class Line:
             place.give_up()
         self._places.clear()
 
-    def _awaited(self, place: _Place) -> Fetched | Crowded:
+    def _awaited(self, place: Slot) -> Fetched | NoCapacity:
         """Its bytes, or an error in time: it may wait for a thread, or for its host's address."""
         assert place.future is not None
         deadline = self._deadline
@@ -84,19 +84,21 @@ class Line:
             place.give_up()
             place.held = self._room.for_due()
             about = "the deadline passed before it had its turn, or its host's address"
-            return Refused(ErrorCode.DEADLINE_EXCEEDED, f"{shown(place.reference)}: {about}")
+            return ItemRejected(
+                ErrorCode.DEADLINE_EXCEEDED, f"{redact_url(place.reference)}: {about}"
+            )
 
 
-class _Place:
+class Slot:
     """One of the line."""
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
-        self.future: Future[Fetched | Crowded] | None = None
-        self.held: Held | None = None
+        self.future: Future[Fetched | NoCapacity] | None = None
+        self.held: ImageReservation | None = None
         self.needed_bytes = GUESSED_BYTES
 
-    def begin(self, begin: Begin, held: Held) -> None:
+    def begin(self, begin: Begin, held: ImageReservation) -> None:
         self.held = held
         try:
             self.future = begin(self.reference, held)
@@ -104,7 +106,7 @@ class _Place:
             held.release()
             raise
 
-    def take(self) -> Held:
+    def take(self) -> ImageReservation:
         """Its room, which is somebody else's to release from now on."""
         assert self.held is not None
         held, self.held = self.held, None

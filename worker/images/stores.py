@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from config.stores import PACKAGES, REFERENCE, beginning
+from config.stores import PACKAGES, REFERENCE, parse_prefix
 from producer.contract import ErrorCode
-from worker.errors import Refused
-from worker.images.image_budget import Held, gathered
+from worker.errors import ItemRejected
+from worker.images.image_budget import ImageReservation, read_within_budget
 
 #: Seconds to connect to a store.
 CONNECT_S: Final = 5.0
@@ -43,7 +43,7 @@ class Stores:
     def __init__(
         self, allowed: Sequence[str], *, connections: int, timeout_s: float, max_bytes: int
     ) -> None:
-        self._allowed = tuple(beginning(entry) for entry in allowed)
+        self._allowed = tuple(parse_prefix(entry) for entry in allowed)
         self._connections = connections
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
@@ -55,7 +55,7 @@ class Stores:
         with self._lock:
             self._systems.clear()
 
-    def get(self, reference: str, held: Held) -> bytes:
+    def get(self, reference: str, held: ImageReservation) -> bytes:
         """The object, in time, which does not count what is spent waiting for room.
 
         Raises Crowded, and Refused, whose message leaves out the reference, and whatever the store
@@ -64,27 +64,29 @@ class Stores:
         self._check_allowed(reference)
         if time.monotonic() >= held.deadline:
             about = "the deadline passed before the store was asked"
-            raise Refused(ErrorCode.DEADLINE_EXCEEDED, about)
+            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, about)
         pieces = self._pieces(reference, held)
         try:
-            return gathered(pieces, held, self._max_bytes, piece_bytes=READING_BYTES)
+            return read_within_budget(pieces, held, self._max_bytes, piece_bytes=READING_BYTES)
         except TimeoutError:
             if time.monotonic() >= held.deadline:
-                raise Refused(ErrorCode.DEADLINE_EXCEEDED, "cut short by the deadline") from None
+                raise ItemRejected(
+                    ErrorCode.DEADLINE_EXCEEDED, "cut short by the deadline"
+                ) from None
             about = f"not complete after {self._timeout_s:g} s"
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about) from None
 
     def _check_allowed(self, reference: str) -> None:
         found = REFERENCE.fullmatch(reference)
         if found is None or not reference.startswith(self._allowed):
             about = "not among what BLIPLINE_FETCH_STORES lets this worker read"
-            raise Refused(ErrorCode.IMAGE_BLOCKED, about)
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, about)
         parts = found[3].split("/")
         if {"", ".", ".."} & set(parts) or "::" in found[3] or not found[3].isprintable():
             about = "a key has no empty part, and none that is . or .., and no ::"
-            raise Refused(ErrorCode.IMAGE_BLOCKED, about)
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, about)
 
-    def _pieces(self, reference: str, held: Held) -> Iterator[memoryview]:
+    def _pieces(self, reference: str, held: ImageReservation) -> Iterator[memoryview]:
         limit = time.monotonic() + self._timeout_s - held.waited_s
         piece = memoryview(b"")
         read = 0
@@ -113,14 +115,14 @@ class Stores:
         except TimeoutError:
             raise
         except FileNotFoundError:
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, "no such object") from None
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no such object") from None
         except PermissionError:
             raise _no_access() from None
         except Exception as error:
             if _NO_CREDENTIALS.search(type(error).__name__):
                 raise _no_access() from None
             about = f"the store cannot be read ({type(error).__name__})"
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about) from None
 
     def _system(self, kind: str) -> Any:
         """One for all threads: its connections are used again."""
@@ -137,12 +139,12 @@ class Stores:
             return fsspec.filesystem(kind, **options, **self._options(kind))
         except ImportError:
             about = f"this worker cannot read {kind}://: pip install {PACKAGES[kind]}"
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about) from None
         except Exception as error:
             if _NO_CREDENTIALS.search(type(error).__name__):
                 raise _no_access() from None
             about = f"the store cannot be used ({type(error).__name__})"
-            raise Refused(ErrorCode.IMAGE_UNREACHABLE, about) from None
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about) from None
 
     def _options(self, kind: str) -> dict[str, Any]:
         if kind != "s3":
@@ -156,6 +158,6 @@ async def _within(reading: Any, left_s: float) -> bytes:
     return bytes(await asyncio.wait_for(reading, left_s))
 
 
-def _no_access() -> Refused:
+def _no_access() -> ItemRejected:
     about = "this worker's credentials do not let it read the object"
-    return Refused(ErrorCode.IMAGE_UNREACHABLE, about)
+    return ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from producer.contract import ErrorCode
-from worker.errors import Refused
+from worker.errors import ItemRejected
 
 PREFIXES: Final = (b"II\x2a\x00", b"MM\x00\x2a", b"II\x00\x2a", b"MM\x2a\x00")
 BIG_PREFIXES: Final = (b"II\x2b\x00", b"MM\x00\x2b")
@@ -55,7 +55,7 @@ _RAW: Final = (1, 2, 7)
 _INTEGERS: Final = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
 
 
-class Entry(NamedTuple):
+class TiffTag(NamedTuple):
     """What an entry claims; its value, if that is one integer."""
 
     tag: int
@@ -66,7 +66,7 @@ class Entry(NamedTuple):
     value: int | None
 
 
-def first_entries(data: bytes) -> Iterator[Entry]:
+def first_entries(data: bytes) -> Iterator[TiffTag]:
     """Those of the first directory, as far as they can be read; none if there is none."""
     if data[:4] not in PREFIXES + BIG_PREFIXES:
         return
@@ -93,9 +93,9 @@ def check_tiff(data: bytes, max_pixels: int) -> None:
     values = _checked(reader, reader.first)
     if values.get(_COMPRESSION, 1) not in _COMPRESSIONS:
         about = f"TIFF compression {values[_COMPRESSION]} is not decoded: use LZW or Deflate"
-        raise Refused(ErrorCode.IMAGE_INVALID, about)
+        raise ItemRejected(ErrorCode.IMAGE_INVALID, about)
     if values.get(_TILE_WIDTH, 0) * values.get(_TILE_LENGTH, 0) > max_pixels:
-        raise Refused(
+        raise ItemRejected(
             ErrorCode.IMAGE_TOO_LARGE, "a tile of the TIFF is larger than an image may be"
         )
     for tag in _POINTERS:
@@ -119,7 +119,7 @@ def _checked(reader: _Reader, at: int) -> dict[int, int]:
             or claimed > len(reader.data) + SHARED_BYTES
         ):
             about = "a directory of the TIFF claims more than an image needs"
-            raise Refused(ErrorCode.IMAGE_INVALID, about)
+            raise ItemRejected(ErrorCode.IMAGE_INVALID, about)
         if entry.value is not None:
             values[entry.tag] = entry.value
     return values
@@ -136,7 +136,7 @@ class _Reader:
         self._count, self._entry, self._inline = ("Q", "HHQ8s", 8) if big else ("H", "HHL4s", 4)
         self.first: int = self._unpack("Q" if big else "L", 8 if big else 4) or 0
 
-    def entries(self, at: int) -> Iterator[Entry]:
+    def entries(self, at: int) -> Iterator[TiffTag]:
         """Of the directory that begins there."""
         head = struct.calcsize(self._endian + self._count)
         width = struct.calcsize(self._endian + self._entry)
@@ -146,7 +146,7 @@ class _Reader:
             found = struct.unpack_from(self._endian + self._entry, self.data, place)
             yield self._claims(*found)
 
-    def _claims(self, tag: int, kind: int, count: int, inline: bytes) -> Entry:
+    def _claims(self, tag: int, kind: int, count: int, inline: bytes) -> TiffTag:
         size = count * _WIDTHS.get(kind, 0)
         value = None
         if size > self._inline:
@@ -154,7 +154,7 @@ class _Reader:
             size = min(size, max(0, len(self.data) - offset))
         elif count and kind in _INTEGERS:
             (value,) = struct.unpack_from(self._endian + _INTEGERS[kind], inline)
-        return Entry(tag, kind, count if size else 0, size, value)
+        return TiffTag(tag, kind, count if size else 0, size, value)
 
     def _number(self, width: int, raw: bytes) -> int:
         (number,) = struct.unpack(self._endian + ("Q" if width == 8 else "L"), raw)

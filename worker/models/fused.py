@@ -22,7 +22,7 @@ Function = Callable[[Tensor], Tensor]
 MAX_JOINED: Final = 8 * 2**20
 
 
-def bare(module: Any) -> Function:
+def as_function(module: Any) -> Function:
     """The function of a plain linear layer or layer norm; any other module as it is."""
     if type(module) is nn.Linear:
         return partial(nn.functional.linear, weight=module.weight, bias=module.bias)
@@ -39,7 +39,7 @@ def bare(module: Any) -> Function:
     return function
 
 
-def side_by_side(modules: Sequence[Any]) -> Callable[[Tensor], Sequence[Tensor]]:
+def fuse_linears(modules: Sequence[Any]) -> Callable[[Tensor], Sequence[Tensor]]:
     """The results of linear layers of one input, computed as one product where they are plain."""
     if not all(type(one) is nn.Linear and one.bias is not None for one in modules):
         return lambda states: [one(states) for one in modules]

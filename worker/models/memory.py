@@ -106,7 +106,7 @@ def weight_bytes(network: Any, plan: Plan) -> int:
 
 
 def copy_bytes(network: Any, plan: Plan) -> int:
-    """What worker.models.dense keeps beside the vision encoder's own matrices."""
+    """What worker.models.onednn keeps beside the vision encoder's own matrices."""
     if (plan.device, plan.precision) != ("cpu", "fp32"):
         return 0
     layers = network.vision_model.encoder.layers
@@ -122,7 +122,7 @@ def _quantized_bytes(matrix: torch.Tensor, precision: str) -> int:
     return ceil(matrix.numel() / 2) + scales + 4 * ceil(scales / SCALE_BLOCK) + INT4_TABLES
 
 
-def layer_bytes(stack: memory_shapes.Stack, plan: Plan) -> int:
+def layer_bytes(stack: memory_shapes.LayerShape, plan: Plan) -> int:
     """Activations of the widest moment: three states, and two of the feed-forward part."""
     element = plan.dtype.itemsize
     each = (3 * stack.width + 2 * stack.inner) * element

@@ -16,7 +16,7 @@ TEXT_TOKENS: Final = 32
 
 
 @dataclass(frozen=True)
-class Stack:
+class LayerShape:
     """Transformer layers that `tokens` positions pass at once."""
 
     tokens: int
@@ -25,7 +25,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Row:
+class KvShape:
     """What the slots keep of an ordinary row: keys and values of (tokens, width) in each layer."""
 
     layers: int = 0
@@ -53,15 +53,15 @@ def skeleton(config: Any, network_class: Any = None) -> Any:
     return network
 
 
-def vision_stack(config: Any) -> Stack:
+def vision_stack(config: Any) -> LayerShape:
     """The vision encoder, for one image."""
     vision = config.vision_config
     patches = (int(vision.image_size) // int(vision.patch_size)) ** 2
     # One more: the token that stands for the whole image.
-    return Stack(patches + 1, int(vision.hidden_size), int(vision.intermediate_size))
+    return LayerShape(patches + 1, int(vision.hidden_size), int(vision.intermediate_size))
 
 
-def text_stack(config: Any) -> Stack:
+def text_stack(config: Any) -> LayerShape:
     """What a row's prompt passes."""
     text = _text_config(config)
     for name in ("ffn_dim", "d_ff", "intermediate_size"):
@@ -69,25 +69,25 @@ def text_stack(config: Any) -> Stack:
         if inner is not None:
             break
     tokens = _image_tokens(config) + TEXT_TOKENS
-    return Stack(tokens, int(text.hidden_size), int(inner or 4 * text.hidden_size))
+    return LayerShape(tokens, int(text.hidden_size), int(inner or 4 * text.hidden_size))
 
 
-def row(config: Any) -> Row:
+def row(config: Any) -> KvShape:
     """What the slots keep; nothing where a model only compares."""
     text, architecture = config.text_config, (config.architectures or ("",))[0]
     if architecture.endswith("Retrieval"):
-        return Row()
+        return KvShape()
     image = _image_tokens(config) + TEXT_TOKENS
     if text.model_type == "opt":
-        return Row(text.num_hidden_layers, text.hidden_size, _capacity(image))
+        return KvShape(text.num_hidden_layers, text.hidden_size, _capacity(image))
     if text.model_type == "t5":
         width = text.num_heads * text.d_kv
-        return Row(text.num_decoder_layers, width, _capacity(TEXT_TOKENS), _capacity(image))
+        return KvShape(text.num_decoder_layers, width, _capacity(TEXT_TOKENS), _capacity(image))
     # BLIP: a captioner looks at the image itself, one that answers at what it read.
     source = _capacity(TEXT_TOKENS)
     if architecture == "BlipForConditionalGeneration":
         source = _capacity(vision_stack(config).tokens)
-    return Row(text.num_hidden_layers, text.hidden_size, _capacity(TEXT_TOKENS), source)
+    return KvShape(text.num_hidden_layers, text.hidden_size, _capacity(TEXT_TOKENS), source)
 
 
 def vocabulary(config: Any) -> int:

@@ -18,8 +18,8 @@ from transformers.activations import GELUActivation
 MAX_PACKED: Final = 20 * 2**20
 
 
-class Dense:
-    """An `nn.Linear` that `suits`, with a GELU where asked for: (rows, in) to (rows, out)."""
+class OneDnnLinear:
+    """An `nn.Linear` that `is_supported`, with a GELU where asked for: (rows, in) to (rows, out)."""
 
     def __init__(self, linear: Any, gelu: bool = False) -> None:
         self.weight, self.bias = linear.weight.detach(), linear.bias
@@ -34,7 +34,7 @@ class Dense:
         return out
 
 
-def suits(linear: Any) -> bool:
+def is_supported(linear: Any) -> bool:
     """Whether a module may become a Dense: nothing quantised, in half precision or on a GPU."""
     return (
         type(linear) is nn.Linear

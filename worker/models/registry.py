@@ -30,7 +30,7 @@ class Family(NamedTuple):
     example: str
     #: Module of this package, and its class whose `open` loads such a checkpoint.
     module: str
-    kind: str
+    class_name: str
 
     def fits(self, config: Any) -> bool:
         """Whether this configuration is one of the family."""
@@ -100,7 +100,7 @@ def load(
         precision = automatic(config, place)
     family = find_family(model, config)
     settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
-    kind = getattr(import_module(f"worker.models.{family.module}"), family.kind)
+    kind = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
     loaded: Generator | Matcher = kind.open(model, config, precision, place, **settings)
     return loaded
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from worker.engine.errors import PromptTooLong
 
 
-class Texts:
+class TextTokenizer:
     """The tokenizer of a BERT-like encoder with `positions` places, batches on `device`."""
 
     def __init__(self, tokenizer: Any, positions: int, device: torch.device) -> None:

@@ -15,7 +15,7 @@ from worker.models.vision import VisionTower
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Checkpoint:
     """What a checkpoint consists of. `network` is in evaluation mode, on its device."""
 
     name: str
@@ -26,14 +26,14 @@ class Parts:
     processor: Any
 
 
-class Opened:
+class VisionModel:
     """The image side, alike in all families; features are what the vision encoder gives."""
 
     #: The class of transformers that the checkpoint is one of.
     network_class: ClassVar[Any]
     tasks: frozenset[str]
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Checkpoint) -> None:
         self.name, self.revision, self.precision = parts.name, parts.revision, parts.precision
         self.network, self.tokenizer = parts.network, parts.tokenizer
         self.device: torch.device = self.network.device
@@ -51,7 +51,9 @@ class Opened:
         network = read_weights(cls.network_class, model, precision, device)
         seen = processor.to_json_string()
         revision = fingerprint(network, tokenizer, seen, *settings.values())
-        return cls(Parts(model, revision, precision, network, tokenizer, processor), **settings)
+        return cls(
+            Checkpoint(model, revision, precision, network, tokenizer, processor), **settings
+        )
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
