@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -29,6 +30,8 @@ START_S: Final = 120.0
 STOP_S: Final = 30.0
 #: How the line begins that a gateway prints when it takes requests.
 _LISTENS: Final = "gateway: "
+#: Ports that the kernel does not give to outgoing connections.
+_PORTS: Final = range(10_000, 32_768)
 
 
 class StackError(Exception):
@@ -61,10 +64,23 @@ class Gateway:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback interface that no other call returns for a minute.
+
+    The accepted connection stays in TIME_WAIT, so that the port can be bound with SO_REUSEADDR, as
+    servers do, but not without, as this function does.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as listening:
+            try:
+                listening.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.listen(1)
+            with socket.create_connection(("127.0.0.1", port)):
+                listening.accept()[0].close()
+            return port
+    raise OSError("every port of the loopback interface is in use")
 
 
 def redis_server() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,10 @@ from producer import Client
 # those that are sent one here must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Lanes share the cores: a thread of torch that waits must not spin.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
 
 #: Stores a chunk's results as a worker does.
 Finish = Callable[[str, list[dict[str, Any]]], None]
@@ -30,6 +35,21 @@ def no_settings_from_outside() -> None:
     """What the developer's shell says of Blipline must not change what a test sees."""
     for name in [name for name in os.environ if name.startswith("BLIPLINE_")]:
         del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_directory() -> Iterator[None]:
+    """Give this run or lane a TMPDIR of its own: default run directories must not meet.
+
+    Its path is short: that of a Unix socket has some hundred bytes only.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="bl-") as directory,
+        pytest.MonkeyPatch.context() as env,
+    ):
+        env.setenv("TMPDIR", directory)
+        env.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,9 @@ from dataclasses import asdict
 
 import pytest
 
+from demo.stack import free_port
 from worker.engine import metrics
 from worker.engine.stats import EngineStats
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_every_figure_of_the_loop_is_a_metric() -> None:
