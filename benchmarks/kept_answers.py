@@ -8,12 +8,12 @@ import redis
 
 from benchmarks.server import Phase, read, table
 from benchmarks.timing import note, timed
-from producer.contract import CHUNK_ITEMS
+from producer.contract import CHUNK_ITEMS, ItemResult
 from producer.ledger.keys import Keys
 from worker.consumer.result_cache import ResultCache
 
 #: As long as a caption.
-ANSWER = {"text": "two dogs run along a beach with a ball in the sun"}
+ANSWER: ItemResult = {"text": "two dogs run along a beach with a ball in the sun"}
 
 
 def kept_answers(server: redis.Redis, count: int) -> None:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypedDict
 
 from pydantic import (
     AfterValidator,
@@ -285,6 +285,63 @@ class Options(BaseModel):
     )
 
 
-def failure(code: ErrorCode | str, message: str) -> dict[str, Any]:
-    """The result of an item that failed."""
+class ErrorPayload(TypedDict):
+    """An `ItemError` as JSON."""
+
+    code: str
+    message: str
+
+
+class MatchPayload(TypedDict):
+    """The score of one text of a match."""
+
+    text: str
+    probability: float
+    cosine: float
+
+
+class TurnPayload(TypedDict):
+    """A `Turn` as JSON."""
+
+    question: str
+    answer: str
+
+
+class ItemResult(TypedDict, total=False):
+    """The result of one item: the fields of its task, or `error`."""
+
+    custom_id: str
+    text: str
+    matches: list[MatchPayload]
+    embedding: list[float]
+    error: ErrorPayload
+
+
+class ItemPayload(TypedDict, total=False):
+    """An `Item` as JSON, in a message or a job record."""
+
+    image: str
+    task: str | None
+    prompt: str | None
+    question: str | None
+    history: list[TurnPayload] | None
+    texts: list[str] | None
+    text: str | None
+    custom_id: str | None
+    error: ErrorPayload | None
+    #: The earlier result of an item that a retry leaves as it is.
+    result: ItemResult
+
+
+class ChunkPayload(TypedDict):
+    """The payload of a job record."""
+
+    #: Short name of the task.
+    task: str
+    items: list[ItemPayload]
+    options: dict[str, Any]
+
+
+def failure(code: ErrorCode | str, message: str) -> ItemResult:
+    """Return the result of an item that failed."""
     return {"error": {"code": str(code), "message": message}}

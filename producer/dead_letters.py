@@ -15,7 +15,7 @@ from typing import Any, Final
 import redis
 
 from .connection.connect import redis_errors
-from .contract import DEAD_CODES, ErrorCode
+from .contract import DEAD_CODES, ErrorCode, ItemResult
 from .errors import JobUnknown
 from .ledger.ids import parse_chunk_id
 from .ledger.ledger import Ledger
@@ -200,7 +200,7 @@ def _letter(
     return DeadLetter(row.id, at, asked["task"], row.queue, batch, row.items, died)
 
 
-def _died(result: dict[str, Any]) -> bool:
+def _died(result: ItemResult) -> bool:
     return "error" in result and result["error"]["code"] in DEAD_CODES
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from .connection.connect import redis_errors
-from .contract import ErrorCode, ItemError, State
+from .contract import ErrorCode, ItemError, ItemResult, MatchPayload, State
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
 from .ledger.isolation import isolate_failures
 from .ledger.ledger import Ledger
@@ -34,7 +34,7 @@ class Match:
     cosine: float
 
     @classmethod
-    def of(cls, match: dict[str, Any]) -> Match:
+    def of(cls, match: MatchPayload) -> Match:
         """Read one entry; a newer worker may say more than is known here."""
         return cls(match["text"], match["probability"], match["cosine"])
 
@@ -62,7 +62,7 @@ class Result:
         return self.error is None
 
     @classmethod
-    def of(cls, index: int, result: dict[str, Any], cursor: int = 0) -> Result:
+    def of(cls, index: int, result: ItemResult, cursor: int = 0) -> Result:
         """Read one entry of a chunk's result."""
         error, matches = result.get("error"), result.get("matches")
         return cls(

@@ -34,7 +34,7 @@ def read_items(stream: BinaryIO, max_lines: int | None = None) -> Iterator[dict[
                 yield {"custom_id": str(number)} | _parse(line)
         except InvalidInput as error:
             about = failure(error.code, f"line {number}: {error}")
-            yield {"custom_id": str(number)} | about
+            yield {"custom_id": str(number), **about}
 
 
 def read_questions(stream: BinaryIO) -> Iterator[str]:

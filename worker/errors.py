@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from producer import contract
-from producer.contract import ErrorCode
+from producer.contract import ErrorCode, ItemResult
 
 #: One item's entry in the result of its chunk.
-Result = dict[str, Any]
+Result = ItemResult
 
 
 class ItemRejected(Exception):

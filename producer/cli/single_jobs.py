@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from ..contract import ErrorCode, failure
+from ..contract import ErrorCode, ErrorPayload, failure
 from ..errors import BliplineError, InvalidInput, JobError, WaitTimeout
 from ..job import Job
 from .exit_codes import Exit, warn
@@ -49,7 +49,7 @@ class JobOutcome(Generic[Value]):
     """An answer, or an error as in a results file."""
 
     value: Value | None = None
-    error: dict[str, str] | None = None
+    error: ErrorPayload | None = None
 
     @property
     def ok(self) -> bool:
@@ -164,6 +164,5 @@ def cancel(jobs: Iterable[Job[Any]]) -> None:
             job.cancel()
 
 
-def _error(code: str, message: str) -> dict[str, str]:
-    error: dict[str, str] = failure(code, message)["error"]
-    return error
+def _error(code: str, message: str) -> ErrorPayload:
+    return failure(code, message)["error"]

@@ -84,7 +84,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.state.gateway = gateway
     _add_layers(app, gateway, connection, calls)
     # As its own, the busiest first: FastAPI looks twice for the route of a router that is included.
-    for routes in (jobs, batches, events, images, status, status):
+    for routes in (jobs, batches, events, images, status):
         app.router.routes.extend(routes.router.routes)
     openapi.describe(app)
     return app

@@ -16,7 +16,7 @@ from .problems import ending
 from .responses import QueuesBody
 from .state import GatewayDependency
 
-router = APIRouter(tags=["health"])
+router = APIRouter()
 
 _OK: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/json": {"example": {"status": "ok"}}}}
@@ -34,14 +34,19 @@ _FIGURES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Whether the process lives", responses=_OK)
+@router.get("/healthz", tags=["health"], summary="Whether the process lives", responses=_OK)
 async def healthz() -> dict[str, str]:
     """Answers as long as the process does; says nothing of Redis."""
     return {"status": "ok"}
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Whether it can take requests", responses=_OK | problems(503))
+@router.get(
+    "/readyz",
+    tags=["health"],
+    summary="Whether it can take requests",
+    responses=_OK | problems(503),
+)
 async def readyz(gateway: GatewayDependency) -> dict[str, str]:
     """Whether Redis answers, and the process is not about to end."""
     if gateway.stopping.is_set():
@@ -51,7 +56,11 @@ async def readyz(gateway: GatewayDependency) -> dict[str, str]:
 
 
 @router.get(
-    "/metrics", summary="Figures for Prometheus", response_class=Response, responses=_FIGURES
+    "/metrics",
+    tags=["health"],
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses=_FIGURES,
 )
 async def metrics(gateway: GatewayDependency) -> Response:
     """Those of this process, and how much is open; without that while Redis is away."""
@@ -63,12 +72,10 @@ async def metrics(gateway: GatewayDependency) -> Response:
     return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-router = APIRouter(tags=["queues"])
-
-
 @router.head("/v1/queues", include_in_schema=False)
 @router.get(
     "/v1/queues",
+    tags=["queues"],
     summary="How full the queues are",
     response_class=Response,
     responses=answers({200: "The queues"}, QueuesBody),

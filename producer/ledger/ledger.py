@@ -18,7 +18,7 @@ from typing import Any, Final
 import redis
 
 from .. import contract
-from ..contract import ErrorCode, Queue, State
+from ..contract import ErrorCode, ItemResult, Queue, State
 from .ids import made_at, parse_chunk_id
 from .keys import Keys
 from .message import event_channel
@@ -313,7 +313,7 @@ def _state(
     return _gone(task_id), None
 
 
-def _ended_as(result: dict[str, Any]) -> State:
+def _ended_as(result: ItemResult) -> State:
     error = result.get("error")
     if error is None:
         return State.DONE

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 from .. import contract
-from ..contract import ErrorCode, Queue
+from ..contract import ChunkPayload, ErrorCode, ItemResult, Queue
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
     """A finished chunk: one result for each item, or one error for all of them."""
 
-    results: list[dict[str, Any]] | None = None
-    error: dict[str, Any] | None = None
+    results: list[ItemResult] | None = None
+    error: ItemResult | None = None
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> ChunkResult:
@@ -34,7 +34,7 @@ class ChunkResult:
         about = result.get("exc_message") if isinstance(result, dict) else result
         return cls.failed(ErrorCode.INTERNAL, f"{meta['status'].lower()}: {about}")
 
-    def result(self, index: int) -> dict[str, Any]:
+    def result(self, index: int) -> ItemResult:
         """The result of one item."""
         if self.results is None:
             assert self.error is not None
@@ -167,4 +167,4 @@ class Claim:
     #: How often a consumer died while it had this item alone, by the item's place.
     suspects: dict[int, int] = field(default_factory=dict)
     #: What is asked, where the ledger says it: task, items, options.
-    payload: dict[str, Any] | None = None
+    payload: ChunkPayload | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final
 
-from ..contract import Queue, Task
+from ..contract import ItemResult, Queue, Task
 from .ledger import Ledger
 from .publisher import Chunk
 from .records import ChunkResult, JobRecord
@@ -16,7 +16,7 @@ from .records import ChunkResult, JobRecord
 PAGE_JOBS: Final = 128
 
 #: Which results are not good enough: one item's, as the contract has it.
-Unwanted = Callable[[dict[str, Any]], bool]
+Unwanted = Callable[[ItemResult], bool]
 
 
 def ask_again(ledger: Ledger, task_ids: Iterable[str], unwanted: Unwanted) -> int:

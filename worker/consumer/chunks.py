@@ -8,7 +8,7 @@ import time
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 
@@ -195,7 +195,7 @@ def _check_begun(begun: Claim) -> None:
 
 def _kept(item: Any) -> Result | None:
     kept = item.get("result") if isinstance(item, dict) else None
-    return kept if isinstance(kept, dict) else None
+    return cast(Result, kept) if isinstance(kept, dict) else None
 
 
 def _named(items: list[Any], results: list[Result]) -> list[Result]:

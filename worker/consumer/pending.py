@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from producer import contract
-from producer.contract import Task
+from producer.contract import MatchPayload, Task
 from worker.consumer.validation import CheckedItem
 from worker.engine.request import Answer
 from worker.errors import Result
@@ -49,7 +49,7 @@ def result_of(row: CheckedItem, answer: Answer) -> Result:
     if row.task is Task.EMBED:
         return {"embedding": [round(value, 7) for value in answer.embedding]}
     if row.task is Task.MATCH:
-        matches = [
+        matches: list[MatchPayload] = [
             {"text": text, "probability": round(probability, 7), "cosine": round(cosine, 7)}
             for text, (probability, cosine) in zip(row.texts, answer.scores, strict=True)
         ]

@@ -9,7 +9,7 @@ from celery import Celery
 from celery import Task as CeleryTask
 from celery.exceptions import Ignore
 
-from producer.contract import Queue, Task
+from producer.contract import ItemResult, Queue, Task
 from worker.consumer.chunks import ChunkRunner
 
 
@@ -20,7 +20,7 @@ def register(app: Celery, runner: Callable[[], ChunkRunner]) -> None:
 
 
 def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
-    def run(self: CeleryTask, items: Any = None, options: Any = None) -> list[dict[str, Any]]:
+    def run(self: CeleryTask, items: Any = None, options: Any = None) -> list[ItemResult]:
         request = self.request
         queue = (request.delivery_info or {}).get("routing_key")
         results = runner().run(
