@@ -30,7 +30,7 @@ from .samples import JSONL, URL, answers_of, body_of, resident_mb
 FORM = {"Content-Type": "multipart/form-data; boundary=xx"}
 PART = b'--xx\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
 END = b"--xx--\r\n"
-GZ = gzip.compress(body_of(3))
+GZ = gzip.compress(body_of(3), mtime=0)
 
 
 def form(*parts: tuple[bytes, bytes]) -> bytes:
