@@ -26,9 +26,9 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str
     if not isinstance(group, click.Group):
         return [path]
     return [
-        found
+        leaf
         for name, command in group.commands.items()
-        for found in commands(command, (*path, name))
+        for leaf in commands(command, (*path, name))
     ]
 
 
@@ -71,8 +71,8 @@ def test_every_example_is_a_program(page: str) -> None:
 def test_every_family_is_named(architecture: str) -> None:
     kind, _, purpose = architecture.partition("For")
     name = {"Blip": "BLIP", "Blip2": "BLIP-2", "InstructBlip": "InstructBLIP"}[kind]
-    about = {"QuestionAnswering": "VQA", "ImageTextRetrieval": "retrieval"}.get(purpose, "")
-    assert re.search(rf"^\| .*\b{name}\b.*{about}", README, re.MULTILINE)
+    title = {"QuestionAnswering": "VQA", "ImageTextRetrieval": "retrieval"}.get(purpose, "")
+    assert re.search(rf"^\| .*\b{name}\b.*{title}", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -98,6 +98,14 @@ def test_the_exit_codes_stand_in_the_readme(code: Exit) -> None:
 
 def test_the_readme_is_short_enough_to_be_read() -> None:
     assert len(README.splitlines()) < 250
+
+
+def test_every_file_on_the_map_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert len(text.splitlines()) < 150
+    names = re.findall(r"\b(?:producer|worker|config|tests|docs)/[\w/]*(?:\.\w+)?", text)
+    assert len(names) > 60
+    assert [name for name in names if not (ROOT / name).exists()] == []
 
 
 def test_every_link_of_the_documentation_leads_somewhere() -> None:

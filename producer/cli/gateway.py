@@ -48,7 +48,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
     try:
         from ..gateway.app import create_app
         from ..gateway.logs import log_to_stderr
-        from ..gateway.server import Server, address_of, listen
+        from ..gateway.server import Server, listen, url_of
         from ..gateway.settings import GatewaySettings
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
@@ -64,7 +64,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
         from ..page import mount
 
         mount(app, app.state.gateway)
-    server = Server(app, lambda: print_line(f"gateway: {address_of(listening)}"))
+    server = Server(app, lambda: print_line(f"gateway: {url_of(listening)}"))
     # uvicorn answers what was asked, then sends itself the signal again: that is the end, and no
     # error.
     signal.signal(signal.SIGTERM, lambda *_: None)

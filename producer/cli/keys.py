@@ -10,7 +10,7 @@ import click
 
 from ..connection.connect import connect, redis_errors
 from ..errors import InvalidInput
-from ..gateway.api_keys import ApiKeys, id_of, no_secret, shown_id
+from ..gateway.api_keys import ApiKeys, key_id_of, missing_secret, printable_key_id
 from ..ledger.keys import Keys
 from ..settings import ClientSettings
 from . import options
@@ -50,7 +50,7 @@ def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
         key = api_keys.create(name)
         secret = api_keys.webhook_secrets(name)[0]
     if as_json:
-        print_json({"name": name, "id": id_of(key), "key": key, "webhook_secret": secret})
+        print_json({"name": name, "id": key_id_of(key), "key": key, "webhook_secret": secret})
     else:
         print_line(key)
         warn(f"webhooks of {name} are signed with {secret}")
@@ -102,7 +102,7 @@ def revoke(key_id: str | None, name: str | None, as_json: bool, redis_url: str |
         else:
             revoked = int(api_keys.revoke(key_id or ""))
     if not revoked:
-        raise InvalidInput(f"{name or shown_id(key_id or '')}: there is no such key")
+        raise InvalidInput(f"{name or printable_key_id(key_id or '')}: there is no such key")
     if as_json:
         print_json({"keys": revoked})
     else:
@@ -129,7 +129,7 @@ def webhook_secret(name: str, rotate: bool, as_json: bool, redis_url: str | None
             api_keys.rotate_webhook_secret(name)
         found = api_keys.webhook_secrets(name)
     if not found:
-        raise no_secret(name)
+        raise missing_secret(name)
     if as_json:
         print_json({"name": name, "webhook_secrets": found})
     else:

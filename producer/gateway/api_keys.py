@@ -80,7 +80,7 @@ class ApiKeys:
 
     def revoke(self, key_id: str) -> bool:
         """Let a key in no more, named by its id or by itself; False where there is none."""
-        return bool(self._redis.hdel(self._keys.api_keys, id_of(key_id) or key_id))
+        return bool(self._redis.hdel(self._keys.api_keys, key_id_of(key_id) or key_id))
 
     def revoke_all(self, name: str) -> int:
         """Let no key of a name in any more; returns how many there were."""
@@ -89,7 +89,7 @@ class ApiKeys:
 
     def verify(self, key: str) -> str | None:
         """The name that a key stands for; None where it lets nobody in."""
-        key_id = id_of(key)
+        key_id = key_id_of(key)
         if key_id is None:
             return None
         text = self._redis.hget(self._keys.api_keys, key_id)
@@ -113,7 +113,7 @@ class ApiKeys:
         def replace(pipe: Any) -> None:
             text = pipe.hget(self._keys.webhook_secrets, name)
             if text is None:
-                raise no_secret(name)
+                raise missing_secret(name)
             until = self._clock() + SECRET_OVERLAP_S
             old = [{"until": until, **one} for one in self._valid(text)]
             pipe.multi()
@@ -139,18 +139,18 @@ def check_name(name: str) -> None:
         )
 
 
-def id_of(key: str) -> str | None:
+def key_id_of(key: str) -> str | None:
     """The id in a key; None where it is no key at all."""
     match = _KEY.fullmatch(key)
     return None if match is None else match[1]
 
 
-def shown_id(given: str) -> str:
+def printable_key_id(given: str) -> str:
     """An id as messages may show it: somebody may have taken the whole key for one."""
-    return id_of(given) or given[:100]
+    return key_id_of(given) or given[:100]
 
 
-def no_secret(name: str) -> InvalidInput:
+def missing_secret(name: str) -> InvalidInput:
     """For a name that never had a key."""
     return InvalidInput(f"{name!r:.50}: no key was ever made for this name")
 

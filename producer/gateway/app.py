@@ -22,12 +22,12 @@ from ..webhooks.receiver import WebhookClient
 from ..webhooks.sender import THREADS, WebhookSender
 from . import batches, events, images, jobs, openapi, status
 from .api_keys import ApiKeys
-from .auth import Access
+from .auth import AuthMiddleware
 from .broadcast import BatchBroadcaster, ProgressReader
 from .key_cache import KeyCache
 from .metrics import Metrics
-from .middleware import AnswerHeaders, BodyBounds
-from .problems import Problems, add_handlers
+from .middleware import BodyLimitMiddleware, HeadersMiddleware
+from .problems import ProblemMiddleware, add_exception_handlers
 from .rate_limit import RateLimiter
 from .redis_calls import RedisCalls
 from .settings import GatewaySettings
@@ -86,7 +86,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     # As its own, the busiest first: FastAPI looks twice for the route of a router that is included.
     for routes in (jobs, batches, events, images, status):
         app.router.routes.extend(routes.router.routes)
-    openapi.describe(app)
+    openapi.complete_openapi(app)
     return app
 
 
@@ -100,12 +100,14 @@ def _gateway(settings: GatewaySettings, keyring: KeyCache) -> Gateway:
 def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: RedisCalls) -> None:
     """From the innermost to the outermost."""
     settings = gateway.settings
-    add_handlers(app)
-    app.add_middleware(BodyBounds, settings=settings)
+    add_exception_handlers(app)
+    app.add_middleware(BodyLimitMiddleware, settings=settings)
     keys, per_minute = Keys(settings.key_prefix), settings.gateway_rate
     rates = RateLimiter(connection, keys, per_minute, calls)
-    app.add_middleware(Access, keyring=gateway.keyring, rates=rates if per_minute else None)
-    app.add_middleware(Problems)
+    app.add_middleware(
+        AuthMiddleware, keyring=gateway.key_cache, rates=rates if per_minute else None
+    )
+    app.add_middleware(ProblemMiddleware)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -114,7 +116,7 @@ def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: 
             allow_headers=_CORS_SENT,
             expose_headers=_CORS_READ,
         )
-    app.add_middleware(AnswerHeaders, metrics=gateway.metrics)
+    app.add_middleware(HeadersMiddleware, metrics=gateway.metrics)
 
 
 @asynccontextmanager
@@ -127,7 +129,7 @@ async def _webhooks(
     with Client(settings=settings) as client:
         sender = WebhookSender(
             ledger,
-            WebhookClient(settings.webhook_guard(), connections=THREADS),
+            WebhookClient(settings.webhook_address_policy(), connections=THREADS),
             WebhookBodies(client).read,
             api_keys.webhook_secrets,
             tries=settings.webhook_tries,

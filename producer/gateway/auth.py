@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .api_keys import id_of
+from .api_keys import key_id_of
 from .key_cache import KeyCache
 from .problems import Problem
 from .rate_limit import RateLimiter
@@ -18,7 +18,7 @@ from .tenants import Tenant
 GUARDED: Final = "/v1"
 
 
-def caller_of(request: Request) -> Tenant:
+def request_tenant(request: Request) -> Tenant:
     """Who sent a request that needs a key; the middleware has seen to it."""
     caller: Tenant = request.state.caller
     return caller
@@ -26,14 +26,14 @@ def caller_of(request: Request) -> Tenant:
 
 async def _caller_of(request: Request) -> Tenant:
     # FastAPI calls in a thread what is not asynchronous.
-    return caller_of(request)
+    return request_tenant(request)
 
 
 #: For the routes.
-CallerDependency = Annotated[Tenant, Depends(_caller_of)]
+TenantDependency = Annotated[Tenant, Depends(_caller_of)]
 
 
-class Access:
+class AuthMiddleware:
     """Lets nobody past who has no valid key, or asks too often (pure ASGI).
 
     Not a dependency of the routes: it comes before the body is read, and no route can forget it.
@@ -45,12 +45,12 @@ class Access:
         self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_guarded(scope["path"]):
+        if scope["type"] != "http" or not needs_api_key(scope["path"]):
             await self._app(scope, receive, send)
             return
         key = _key_in(Headers(scope=scope))
-        name = await self._keyring.name_of(key, (scope.get("client") or ("", 0))[0])
-        caller = Tenant(name, id_of(key) or "")
+        name = await self._keyring.authenticate(key, (scope.get("client") or ("", 0))[0])
+        caller = Tenant(name, key_id_of(key) or "")
         scope.setdefault("state", {})["caller"] = caller
         limits = await self._count(caller)
 
@@ -79,7 +79,7 @@ class Access:
         return allowance.headers
 
 
-def is_guarded(path: str) -> bool:
+def needs_api_key(path: str) -> bool:
     """Whether a path needs a key."""
     return path == GUARDED or path.startswith(f"{GUARDED}/")
 

@@ -15,23 +15,25 @@ from ..errors import BliplineError
 from ..ledger.ids import new_id
 from .metadata import RequestMetadata
 from .problems import Problem, as_problem
-from .queries import BatchTerms
+from .queries import BatchQuery
 from .state import Gateway
 from .tenants import Tenant
-from .uploads import Upload, no_room
+from .uploads import Upload, queue_full
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class SubmittedBatch:
     """A batch, all of which is in."""
 
     #: As the caller knows it.
     id: str
-    noted: RequestMetadata
+    metadata: RequestMetadata
     items: int
 
 
-async def submit(gateway: Gateway, caller: Tenant, terms: BatchTerms, upload: Upload) -> Submitted:
+async def submit_upload(
+    gateway: Gateway, caller: Tenant, terms: BatchQuery, upload: Upload
+) -> SubmittedBatch:
     """Submit everything. Raises Problem, ClientDisconnect.
 
     What breaks off under an id of the caller's own stays as far as it came, for the same upload to
@@ -49,10 +51,10 @@ async def submit(gateway: Gateway, caller: Tenant, terms: BatchTerms, upload: Up
             submitter=caller.name,
             note=noted.encode(),
             on_submitted=room.hear,
-            **terms.submission(),
+            **terms.submit_options(),
         )
     except _NoRoom as error:
-        raise no_room(
+        raise queue_full(
             f"There was no room for more for {error.waited_s:g} s. {error.items:,} items are in "
             f"batch {outer_id}, and go on; the same upload with id={outer_id} submits the rest"
         ) from None
@@ -68,7 +70,7 @@ async def submit(gateway: Gateway, caller: Tenant, terms: BatchTerms, upload: Up
         raise
     finally:
         upload.stop()
-    return Submitted(outer_id, noted, room.items)
+    return SubmittedBatch(outer_id, noted, room.items)
 
 
 async def _keep_or_drop(batch: AsyncBatch, is_own: bool, error: Exception | None = None) -> int:

@@ -10,15 +10,15 @@ from starlette.responses import StreamingResponse
 from ..aio.client import AsyncBatch
 from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..progress import Progress
-from .auth import CallerDependency
-from .batch_upload import Submitted, submit
+from .auth import TenantDependency
+from .batch_upload import SubmittedBatch, submit_upload
 from .logs import LOGGER
 from .metadata import RequestMetadata
-from .openapi import answers, batch_body, problems
+from .openapi import batch_body, json_responses, problem_responses
 from .problems import Problem
-from .queries import BatchTerms, ErrorsQuery, ResultsQuery
-from .responses import LOOK_AGAIN_S, BatchBody, BatchStatus, RetriedBody, batch_url
-from .results import ResultStream, lines
+from .queries import BatchQuery, ErrorsQuery, ResultsQuery
+from .responses import POLL_AFTER_S, BatchBody, BatchStatus, RetriedBody, batch_url
+from .results import ResultSelection, stream_results
 from .state import Gateway, GatewayDependency
 from .tenants import Tenant, path_id
 from .uploads import Upload
@@ -40,11 +40,14 @@ def _stream(about: str) -> dict[int | str, dict[str, Any]]:
         "example": "running",
     }
     answer = {"description": about, "content": content, "headers": {"Blipline-Status": status}}
-    return {200: answer, **problems(404, 422)}
+    return {200: answer, **problem_responses(404, 422)}
 
 
 BatchId = Annotated[str, path_id("photos")]
-_LOOKED_AT: Final = {**answers({200: "As it stands"}, BatchBody, "Retry-After"), **problems(404)}
+_LOOKED_AT: Final = {
+    **json_responses({200: "As it stands"}, BatchBody, "Retry-After"),
+    **problem_responses(404),
+}
 
 
 @router.post(
@@ -53,15 +56,15 @@ _LOOKED_AT: Final = {**answers({200: "As it stands"}, BatchBody, "Retry-After"),
     status_code=202,
     response_class=Response,
     responses={
-        **answers({202: "All of it is in"}, BatchBody, "Location", "Retry-After"),
-        **problems(404, 409, 422),
+        **json_responses({202: "All of it is in"}, BatchBody, "Location", "Retry-After"),
+        **problem_responses(404, 409, 422),
     },
     openapi_extra={"requestBody": batch_body()},
 )
 async def create_batch(
     request: Request,
-    terms: Annotated[BatchTerms, Query()],
-    caller: CallerDependency,
+    terms: Annotated[BatchQuery, Query()],
+    caller: TenantDependency,
     gateway: GatewayDependency,
 ) -> Response:
     """Submit any number of items; the body is read as fast as there is room for them.
@@ -71,9 +74,9 @@ async def create_batch(
     deleted. Where there is no room for long, a 429 says under which `id` to repeat the upload.
     """
     upload = Upload(request, gateway.settings)
-    with gateway.upload_slots.one_more(caller.name):
-        terms = terms.with_fields(await upload.fields())
-        submitted = await submit(gateway, caller, terms, upload)
+    with gateway.upload_slots.acquire(caller.name):
+        terms = terms.with_form_fields(await upload.fields())
+        submitted = await submit_upload(gateway, caller, terms, upload)
     body = await _body_of(gateway, caller, submitted)
     return _answer(body, 202, {"Location": batch_url(submitted.id)})
 
@@ -86,10 +89,10 @@ async def create_batch(
     responses=_LOOKED_AT,
 )
 async def get_batch(
-    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+    outer_id: BatchId, caller: TenantDependency, gateway: GatewayDependency
 ) -> Response:
     """How many of its items have ended, how fast it goes, and how long it will take."""
-    _, now, noted = await known(gateway, caller, outer_id)
+    _, now, noted = await find_batch(gateway, caller, outer_id)
     return _answer(BatchBody.of(outer_id, noted, now))
 
 
@@ -102,7 +105,7 @@ async def get_batch(
 async def get_results(
     outer_id: BatchId,
     wanted: Annotated[ResultsQuery, Query()],
-    caller: CallerDependency,
+    caller: TenantDependency,
     gateway: GatewayDependency,
 ) -> StreamingResponse:
     """A line of JSON for each result, in the order of the items or in that in which they end.
@@ -110,7 +113,7 @@ async def get_results(
     What is there now, or with `wait` everything to the end of the batch. Each line has the
     `cursor` to go on with after it, and the `index` of its item, from 0.
     """
-    reading = ResultStream(
+    reading = ResultSelection(
         wanted.cursor, wanted.limit, wanted.order == "completed", wait=wanted.wait
     )
     return await _read(gateway, caller, outer_id, reading)
@@ -125,11 +128,11 @@ async def get_results(
 async def get_errors(
     outer_id: BatchId,
     wanted: Annotated[ErrorsQuery, Query()],
-    caller: CallerDependency,
+    caller: TenantDependency,
     gateway: GatewayDependency,
 ) -> StreamingResponse:
     """The lines of `results` that have an error, in the order of the items."""
-    reading = ResultStream(wanted.cursor, wanted.limit, only_failed=True, wait=wanted.wait)
+    reading = ResultSelection(wanted.cursor, wanted.limit, only_failed=True, wait=wanted.wait)
     return await _read(gateway, caller, outer_id, reading)
 
 
@@ -140,30 +143,30 @@ async def get_errors(
     responses=_LOOKED_AT,
 )
 async def cancel_batch(
-    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+    outer_id: BatchId, caller: TenantDependency, gateway: GatewayDependency
 ) -> Response:
     """What has not begun never runs; what has ended keeps its result."""
-    batch, now, noted = await known(gateway, caller, outer_id)
+    batch, now, noted = await find_batch(gateway, caller, outer_id)
     if not now.finished:
         await batch.cancel()
-        now = await gateway.looks.progress(batch)
+        now = await gateway.progress_reader.progress(batch)
     return _answer(BatchBody.of(outer_id, noted, now))
 
 
 @router.post(
     "/v1/batches/{id}/retry",
     summary="Ask again what failed",
-    responses={**answers({200: "It is asked again"}, RetriedBody), **problems(404)},
+    responses={**json_responses({200: "It is asked again"}, RetriedBody), **problem_responses(404)},
 )
 async def retry_batch(
-    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+    outer_id: BatchId, caller: TenantDependency, gateway: GatewayDependency
 ) -> RetriedBody:
     """Items that succeeded keep their results; a batch that was cancelled goes on.
 
     Who asks for it while it is being done gets the same answer.
     """
-    batch, _, _ = await known(gateway, caller, outer_id)
-    return RetriedBody(items=await gateway.retries.get(batch.id, batch.retry_failed))
+    batch, _, _ = await find_batch(gateway, caller, outer_id)
+    return RetriedBody(items=await gateway.batch_retries.get(batch.id, batch.retry_failed))
 
 
 @router.delete(
@@ -171,24 +174,24 @@ async def retry_batch(
     summary="Delete a batch",
     status_code=204,
     response_class=Response,
-    responses={204: {"description": "It is gone"}, **problems(404)},
+    responses={204: {"description": "It is gone"}, **problem_responses(404)},
 )
 async def delete_batch(
-    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+    outer_id: BatchId, caller: TenantDependency, gateway: GatewayDependency
 ) -> Response:
     """Its results are gone, and what has not begun never runs."""
-    batch, _, _ = await known(gateway, caller, outer_id)
+    batch, _, _ = await find_batch(gateway, caller, outer_id)
     await batch.delete()
     return Response(status_code=204)
 
 
-async def known(
+async def find_batch(
     gateway: Gateway, caller: Tenant, outer_id: str
 ) -> tuple[AsyncBatch, Progress, RequestMetadata]:
     """A batch of this caller's, as it stands; raises Problem where there is none."""
     try:
         batch = gateway.client.batch(caller.batch_id(outer_id))
-        now = await gateway.looks.progress(batch)
+        now = await gateway.progress_reader.progress(batch)
     except (InvalidInput, JobUnknown):
         raise _unknown(outer_id) from None
     if (noted := RequestMetadata.decode(now.note)) is None:
@@ -196,13 +199,13 @@ async def known(
     return batch, now, noted
 
 
-async def _body_of(gateway: Gateway, caller: Tenant, submitted: Submitted) -> BatchBody:
+async def _body_of(gateway: Gateway, caller: Tenant, submitted: SubmittedBatch) -> BatchBody:
     """A batch that is in; whatever becomes of Redis, its caller must hear its id."""
     try:
-        _, now, noted = await known(gateway, caller, submitted.id)
+        _, now, noted = await find_batch(gateway, caller, submitted.id)
     except ConnectionFailed as error:
         LOGGER.warning("%s", error)
-        total, noted = submitted.items, submitted.noted
+        total, noted = submitted.items, submitted.metadata
         now = Progress(total, 0, 0, submitted=True, cancelled=False, task=noted.task)
     return BatchBody.of(submitted.id, noted, now)
 
@@ -212,16 +215,16 @@ def _unknown(outer_id: str) -> Problem:
 
 
 async def _read(
-    gateway: Gateway, caller: Tenant, outer_id: str, reading: ResultStream
+    gateway: Gateway, caller: Tenant, outer_id: str, reading: ResultSelection
 ) -> StreamingResponse:
-    batch, now, _ = await known(gateway, caller, outer_id)
+    batch, now, _ = await find_batch(gateway, caller, outer_id)
     return StreamingResponse(
-        lines(batch, reading, gateway.stopping),
+        stream_results(batch, reading, gateway.stopping),
         headers={"Blipline-Status": now.state.value},
         media_type="application/jsonl",
     )
 
 
 def _answer(body: BatchBody, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    more = {} if body.ended else {"Retry-After": str(LOOK_AGAIN_S)}
+    more = {} if body.ended else {"Retry-After": str(POLL_AFTER_S)}
     return Response(body.model_dump_json(), status, {**more, **(headers or {})}, "application/json")

@@ -15,7 +15,7 @@ from ..errors import BliplineError, JobUnknown
 from ..job import Result
 from ..progress import Progress
 from .lru import LRUCache
-from .results import encoded, line_of
+from .results import encode_page, result_line
 from .shutdown import is_set_within
 
 #: Seconds between two looks at a batch: while it changes, and at most.
@@ -52,7 +52,7 @@ class BatchBroadcast:
         #: As of the last look; None before the first.
         self.progress: Progress | None = None
         #: Whether the batch was deleted.
-        self.gone = False
+        self.deleted = False
         #: Counts the changes that were seen.
         self.version = 0
         self.listeners = 0
@@ -99,7 +99,7 @@ class BatchBroadcast:
 
     async def _read(self, cursor: int, version: int) -> EventPage:
         found = await self._batch.page(cursor, as_completed=True, most=PAGE_RESULTS)
-        events = await encoded(_as_events, found.results) if found.results else b""
+        events = await encode_page(_as_events, found.results) if found.results else b""
         page = EventPage(events, found.cursor, found.over)
         self._pages.put(cursor, (version, page))
         return page
@@ -110,7 +110,7 @@ class BatchBroadcast:
             try:
                 self.progress = await self._looks.progress(self._batch)
             except JobUnknown:
-                self.gone = True
+                self.deleted = True
                 return
             except BliplineError:
                 # Redis is away: the streams stay.
@@ -140,7 +140,7 @@ class BatchBroadcaster:
         self._hubs: dict[str, BatchBroadcast] = {}
 
     @asynccontextmanager
-    async def join(self, batch: AsyncBatch) -> AsyncIterator[BatchBroadcast]:
+    async def subscribe(self, batch: AsyncBatch) -> AsyncIterator[BatchBroadcast]:
         """The batch's hub; when the last one leaves it, it stops."""
         hub = self._hubs.get(batch.id)
         if hub is None:
@@ -163,7 +163,7 @@ def counts_of(now: Progress) -> tuple[int, int, int, bool, bool, bool]:
 
 def _as_events(page: Sequence[Result]) -> bytes:
     return "".join(
-        f"event: result\nid: {one.cursor}\ndata: {line_of(one)}\n\n" for one in page
+        f"event: result\nid: {one.cursor}\ndata: {result_line(one)}\n\n" for one in page
     ).encode()
 
 

@@ -17,11 +17,11 @@ from starlette.types import Receive, Scope, Send
 from ..aio.client import AsyncBatch
 from ..errors import ConnectionFailed, JobUnknown
 from ..progress import Progress
-from .auth import CallerDependency
-from .batches import BatchId, known
+from .auth import TenantDependency
+from .batches import BatchId, find_batch
 from .broadcast import BatchBroadcast, EventPage, counts_of
 from .metadata import RequestMetadata
-from .openapi import problems
+from .openapi import problem_responses
 from .problems import Problem
 from .queries import EventsQuery
 from .responses import BatchBody
@@ -60,7 +60,7 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-class Stream(EventSourceResponse):
+class EventStream(EventSourceResponse):
     """One that a client which takes nothing does not hold for ever."""
 
     def __init__(self, events: AsyncIterator[bytes]) -> None:
@@ -77,12 +77,12 @@ class Stream(EventSourceResponse):
     "/v1/batches/{id}/events",
     summary="Listen to a batch",
     response_class=Response,
-    responses={**_STREAM, **problems(404, 422)},
+    responses={**_STREAM, **problem_responses(404, 422)},
 )
 async def listen(
     outer_id: BatchId,
     listening: Annotated[EventsQuery, Query()],
-    caller: CallerDependency,
+    caller: TenantDependency,
     gateway: GatewayDependency,
     last_event_id: Annotated[
         str,
@@ -100,10 +100,10 @@ async def listen(
     was deleted `end` says the status `deleted`. After `end` the stream is closed: close it, too,
     or a browser connects again.
     """
-    batch, _, noted = await known(gateway, caller, outer_id)
+    batch, _, noted = await find_batch(gateway, caller, outer_id)
     cursor = _cursor(last_event_id, listening.cursor)
     events = _Events(gateway, batch, outer_id, noted)
-    return Stream(events.run(cursor, listening.results))
+    return EventStream(events.run(cursor, listening.results))
 
 
 class _Events:
@@ -120,7 +120,7 @@ class _Events:
     async def run(self, cursor: int, with_results: bool) -> AsyncIterator[bytes]:
         """Events from a cursor on, until the batch has ended or the process is to end."""
         gateway = self._gateway
-        async with gateway.hubs.join(self._batch) as hub:
+        async with gateway.broadcaster.subscribe(self._batch) as hub:
             with gateway.metrics.streams.track_inprogress():
                 try:
                     async for event in self._listen(hub, cursor, with_results):
@@ -137,7 +137,7 @@ class _Events:
             seen, now = hub.version, hub.progress
             if hub.stopping:
                 return
-            if hub.gone or now is None:
+            if hub.deleted or now is None:
                 raise JobUnknown(self._id)
             if shown != (shown := counts_of(now)):
                 yield self._about("progress", now)

@@ -22,7 +22,7 @@ _TOO_LARGE: Final = (
 _OFFERS: Final = (b"upgrade", b"http2-settings")
 
 
-class NoUpgrades(HttpToolsProtocol):
+class UpgradeIgnoringProtocol(HttpToolsProtocol):
     """Answers each request as if it had offered nothing.
 
     Java's clients offer HTTP/2 (h2c) with all they send. uvicorn answers those, too, but its parser
@@ -72,7 +72,7 @@ class NoUpgrades(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
 
-class BoundedProtocol(NoUpgrades):
+class BoundedProtocol(UpgradeIgnoringProtocol):
     """Ends connections that never get to the point; uvicorn alone waits, and keeps all they say.
 
     So it does with one who asks and takes nothing of the answer.

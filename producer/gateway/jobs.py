@@ -18,14 +18,14 @@ from ..errors import ConnectionFailed, IdTaken, InvalidInput
 from ..job import Result
 from ..ledger.ids import new_id
 from . import image_refs, prefer
-from .auth import caller_of
+from .auth import request_tenant
 from .logs import LOGGER
 from .metadata import RequestMetadata
-from .openapi import answers, job_body, problems
+from .openapi import job_body, json_responses, problem_responses
 from .problems import Problem
-from .request_body import check_identity, media_type, parse_job, run_if_large
+from .request_body import media_type, parse_job, reject_compressed, run_if_large
 from .requests import JobRequestBase
-from .responses import LOOK_AGAIN_S, JobBody, job_url
+from .responses import POLL_AFTER_S, JobBody, job_url
 from .shutdown import wait_unless
 from .state import Gateway, gateway_of
 from .tenants import Tenant, path_id
@@ -41,12 +41,14 @@ _WAIT: Final[dict[str, Any]] = {
     "example": "wait=10",
 }
 _SUBMITTING: Final[dict[str, Any]] = {"requestBody": job_body(), "parameters": [_WAIT]}
-_SUBMITTED: Final = answers(
+_SUBMITTED: Final = json_responses(
     {200: "It has ended", 202: "It is submitted; look at its `urls.get` later"},
     JobBody,
     *("Location", "Retry-After", "Preference-Applied"),
 )
-_LOOKED_AT: Final = answers({200: "As it stands"}, JobBody, "Retry-After", "Preference-Applied")
+_LOOKED_AT: Final = json_responses(
+    {200: "As it stands"}, JobBody, "Retry-After", "Preference-Applied"
+)
 
 
 @asynccontextmanager
@@ -55,14 +57,14 @@ async def _asked(request: Request) -> AsyncIterator[JobRequestBase]:
 
     FastAPI is not given the body: it would guess where nothing is to be guessed.
     """
-    check_identity(request.headers)
+    reject_compressed(request.headers)
     kind = media_type(request.headers)
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(
             "unsupported_media_type", f"Content-Type {kind!r:.100}: application/json is needed"
         )
-    intake, name = gateway_of(request).intake, caller_of(request).name
-    async with intake.whole(name, request.stream()) as body:
+    intake, name = gateway_of(request).body_reader, request_tenant(request).name
+    async with intake.read(name, request.stream()) as body:
         yield await run_if_large(len(body), parse_job, body)
 
 
@@ -77,7 +79,7 @@ JobId = Annotated[str, path_id("photo-7")]
     summary="Submit a job",
     status_code=202,
     response_class=Response,
-    responses={**_SUBMITTED, **problems(422)},
+    responses={**_SUBMITTED, **problem_responses(422)},
     openapi_extra=_SUBMITTING,
 )
 async def create_job(request: Request) -> Response:
@@ -88,7 +90,7 @@ async def create_job(request: Request) -> Response:
     """
     gateway, outer_id = gateway_of(request), new_id()
     job, noted = await _submit(request, outer_id)
-    gateway.notes.put(job.id, noted)
+    gateway.metadata_cache.put(job.id, noted)
     waited = _wait_s(request, gateway)
     # It is new: without a wait there is nothing to look at yet.
     look = _NEW if waited is None else await _look_at_new(job, waited, gateway)
@@ -100,7 +102,7 @@ async def create_job(request: Request) -> Response:
     summary="Submit a job under an id of your own",
     status_code=202,
     response_class=Response,
-    responses={**_SUBMITTED, **problems(409, 422)},
+    responses={**_SUBMITTED, **problem_responses(409, 422)},
     openapi_extra=_SUBMITTING,
 )
 async def put_job(outer_id: JobId, request: Request) -> Response:
@@ -111,7 +113,7 @@ async def put_job(outer_id: JobId, request: Request) -> Response:
     gateway = gateway_of(request)
     job, mine = await _submit(request, outer_id)
     # The first request's stays.
-    noted = await gateway.notes.of(job) or mine
+    noted = await gateway.metadata_cache.of(job) or mine
     waited = _wait_s(request, gateway)
     return _submitted(JobBody.of(outer_id, noted, *await _look(job, waited, gateway)), waited)
 
@@ -121,13 +123,13 @@ async def put_job(outer_id: JobId, request: Request) -> Response:
     "/v1/jobs/{id}",
     summary="Look at a job",
     response_class=Response,
-    responses={**_LOOKED_AT, **problems(404)},
+    responses={**_LOOKED_AT, **problem_responses(404)},
     openapi_extra={"parameters": [_WAIT]},
 )
 async def get_job(outer_id: JobId, request: Request) -> Response:
     """Where it stands, and its answer once there is one; that is kept for a day."""
     gateway = gateway_of(request)
-    job, noted = await _known(gateway, caller_of(request), outer_id)
+    job, noted = await _known(gateway, request_tenant(request), outer_id)
     waited = _wait_s(request, gateway)
     return _looked_at(JobBody.of(outer_id, noted, *await _look(job, waited, gateway)), waited)
 
@@ -136,11 +138,11 @@ async def get_job(outer_id: JobId, request: Request) -> Response:
     "/v1/jobs/{id}",
     summary="Cancel a job",
     response_class=Response,
-    responses={**_LOOKED_AT, **problems(404)},
+    responses={**_LOOKED_AT, **problem_responses(404)},
 )
 async def cancel_job(outer_id: JobId, request: Request) -> Response:
     """Say that nobody wants the answer; a job that has ended stays as it is."""
-    job, noted = await _known(gateway_of(request), caller_of(request), outer_id)
+    job, noted = await _known(gateway_of(request), request_tenant(request), outer_id)
     body = JobBody.of(outer_id, noted, *await job.look())
     if not body.ended:
         await job.cancel()
@@ -150,7 +152,7 @@ async def cancel_job(outer_id: JobId, request: Request) -> Response:
 
 async def _submit(request: Request, outer_id: str) -> tuple[AsyncJob[Any], RequestMetadata]:
     """Submit what a request asks, which is held no longer than that."""
-    gateway, caller = gateway_of(request), caller_of(request)
+    gateway, caller = gateway_of(request), request_tenant(request)
     async with _asked(request) as asked:
         noted = RequestMetadata.now(asked.contract_task)
         return await _enter(gateway, caller, outer_id, noted, asked), noted
@@ -207,7 +209,7 @@ async def _known(
         job = gateway.client.job(caller.job_id(outer_id))
     except InvalidInput:
         raise _unknown(outer_id) from None
-    noted = await gateway.notes.of(job)
+    noted = await gateway.metadata_cache.of(job)
     if noted is None:
         raise _unknown(outer_id)
     return job, noted
@@ -232,7 +234,7 @@ def _looked_at(body: JobBody, waited: int | None) -> Response:
 
 def _answer(body: JobBody, waited: int | None, status: int, headers: dict[str, str]) -> Response:
     if not body.ended:
-        headers["Retry-After"] = str(LOOK_AGAIN_S)
+        headers["Retry-After"] = str(POLL_AFTER_S)
     if waited is not None:
         headers["Preference-Applied"] = f"wait={waited}"
     return Response(body.model_dump_json(), status, headers, "application/json")

@@ -10,21 +10,21 @@ from functools import partial
 from typing import Final
 
 from ..aio.batching import SingleFlight
-from .api_keys import ApiKeys, digest, id_of
+from .api_keys import ApiKeys, digest, key_id_of
 from .lru import LRUCache
 from .problems import Problem
 from .redis_calls import RedisCalls
 
 #: Seconds after which a key is looked up again: so long a revoked one may still be let in.
-KNOWN_S: Final = 5.0
+CACHE_TTL_S: Final = 5.0
 #: Keys that are remembered at most, of those that let somebody in and of those that do not.
-KEPT_KEYS: Final = 4096
+MAX_CACHED_KEYS: Final = 4096
 #: Keys not seen before that are looked up at once, one by one, for one address in a minute; more
 #: wait for the next time that all keys are read. Nobody guesses a key: it is Redis that is spared.
-UNKNOWN_KEYS: Final = 60
+MAX_NETWORK_LOOKUPS: Final = 60
 UNKNOWN_KEYS_S: Final = 60.0
 #: Seconds before all keys are read for those who wait for that.
-TURN_S: Final = 1.0
+LIST_DELAY_S: Final = 1.0
 #: Addresses that are remembered at most.
 KEPT_ADDRESSES: Final = 4096
 
@@ -39,21 +39,21 @@ class KeyCache:
         self._keys = keys
         self._calls = calls
         #: The name, and until when that counts as known.
-        self._valid: LRUCache[str, tuple[str, float]] = LRUCache(KEPT_KEYS)
-        self._wrong: LRUCache[str, float] = LRUCache(KEPT_KEYS)
+        self._valid: LRUCache[str, tuple[str, float]] = LRUCache(MAX_CACHED_KEYS)
+        self._wrong: LRUCache[str, float] = LRUCache(MAX_CACHED_KEYS)
         self._unknown: LRUCache[str, tuple[int, float]] = LRUCache(KEPT_ADDRESSES)
         self._looks: SingleFlight[str, str | None] = SingleFlight()
         #: Names by the SHA-256 of keys.
         self._all: SingleFlight[None, Mapping[str, str]] = SingleFlight()
 
-    async def name_of(self, key: str, address: str) -> str:
+    async def authenticate(self, key: str, address: str) -> str:
         """The name that a key stands for. Raises Problem, or ConnectionFailed."""
         kept = digest(key)
         name, until = self._valid.get(kept) or ("", 0.0)
         if until > time.monotonic():
             return name
         found = None
-        if id_of(key) is not None and (self._wrong.get(kept) or 0.0) <= time.monotonic():
+        if key_id_of(key) is not None and (self._wrong.get(kept) or 0.0) <= time.monotonic():
             # A key that was good is looked up again, whatever comes from the same address.
             read = self._verify if name or self._may_look(address) else self._find
             found = await self._looks.get(kept, partial(self._ask, read, key, kept))
@@ -67,7 +67,7 @@ class KeyCache:
 
     async def _ask(self, read: _Read, key: str, kept: str) -> str | None:
         name = await read(key, kept)
-        until = time.monotonic() + KNOWN_S
+        until = time.monotonic() + CACHE_TTL_S
         if name is None:
             self._valid.drop(kept)
             self._wrong.put(kept, until)
@@ -83,7 +83,7 @@ class KeyCache:
         return (await self._all.get(None, self._read_all)).get(kept)
 
     async def _read_all(self) -> Mapping[str, str]:
-        await asyncio.sleep(TURN_S)
+        await asyncio.sleep(LIST_DELAY_S)
         return {key.digest: key.name for key in await self._calls.run(self._keys.list)}
 
     def _may_look(self, address: str) -> bool:
@@ -93,7 +93,7 @@ class KeyCache:
         if until <= now:
             looks, until = 0, now + UNKNOWN_KEYS_S
         self._unknown.put(network, (looks + 1, until))
-        return looks < UNKNOWN_KEYS
+        return looks < MAX_NETWORK_LOOKUPS
 
 
 def _network(address: str) -> str:

@@ -28,7 +28,7 @@ _SECRETS: Final = (
 _URL: Final = re.compile(r'\w{0,20}://(?:\S*@)?[^\s"]*')
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A record as a line of JSON; `extra={"about": {...}}` adds to it."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -42,18 +42,18 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return without_secrets(json.dumps({name: line[name] for name in line if line[name] != ""}))
+        return redact_secrets(json.dumps({name: line[name] for name in line if line[name] != ""}))
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Let everything that is logged in this process come out there."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     LOGGER.setLevel(level)
 
 
-def without_secrets(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """A text as it may be read by everybody who reads logs."""
     for pattern, shown in _SECRETS:
         text = pattern.sub(shown, text)

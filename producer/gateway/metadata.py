@@ -12,9 +12,9 @@ from ..contract import Task
 from .lru import LRUCache
 
 #: Jobs whose notes are remembered.
-KEPT_NOTES: Final = 65_536
+MAX_CACHED_JOBS: Final = 65_536
 #: Seconds after which a note is read again: an id may be used anew once its job is forgotten.
-KNOWN_S: Final = 600.0
+CACHE_TTL_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class RequestMetadata:
 class MetadataCache:
     """Remembers notes, which do not change: a job that is looked at again costs one look."""
 
-    def __init__(self, kept: int = KEPT_NOTES) -> None:
+    def __init__(self, kept: int = MAX_CACHED_JOBS) -> None:
         self._recent: LRUCache[str, tuple[RequestMetadata, float]] = LRUCache(kept)
 
     def put(self, job_id: str, noted: RequestMetadata) -> None:
         """Remember the note of a job that was submitted just now."""
-        self._recent.put(job_id, (noted, time.monotonic() + KNOWN_S))
+        self._recent.put(job_id, (noted, time.monotonic() + CACHE_TTL_S))
 
     async def of(self, job: AsyncJob[object]) -> RequestMetadata | None:
         """The note of a job; None where there is no such job. Raises ConnectionFailed."""

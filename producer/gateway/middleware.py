@@ -13,7 +13,7 @@ from ..ledger.ids import new_id
 from .logs import ACCESS, request_id
 from .metrics import Metrics
 from .problems import Problem
-from .settings import PAGE, GatewaySettings
+from .settings import PAGE_PATH, GatewaySettings
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -30,7 +30,7 @@ DEFAULTS: Final = {
 HUNG_UP: Final = 499
 
 
-class AnswerHeaders:
+class HeadersMiddleware:
     """The outermost layer (pure ASGI): no answer gets past it without them."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -96,7 +96,7 @@ _AROUND: Final = 2**20
 _STREAMS: Final = "/v1/batches"
 
 
-class BodyBounds:
+class BodyLimitMiddleware:
     """Ends a request whose body is too large, before or while it is read (pure ASGI)."""
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
@@ -107,7 +107,7 @@ class BodyBounds:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The page has bounds of its own: several files are one upload there.
-        if scope["type"] != "http" or scope["path"].startswith(f"{PAGE}/"):
+        if scope["type"] != "http" or scope["path"].startswith(f"{PAGE_PATH}/"):
             await self._app(scope, receive, send)
             return
         most = self._stream if scope["path"] == _STREAMS else self._other

@@ -11,7 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from .problems import Problem
 
 #: The part that is the upload.
-FILE: Final = "file"
+FILE_FIELD: Final = "file"
 #: Bytes of all the fields that come before it at most, and of all parts' headers.
 MAX_FIELDS_BYTES: Final = 64 * 1024
 #: Parts at most.
@@ -87,7 +87,9 @@ class MultipartForm:
         if not self._ended:
             raise _wrong("it breaks off")
         if not self._found_file:
-            raise Problem("option_invalid", f"The form has no part `{FILE}`: it holds the items")
+            raise Problem(
+                "option_invalid", f"The form has no part `{FILE_FIELD}`: it holds the items"
+            )
 
     # What the parser calls.
 
@@ -117,12 +119,12 @@ class MultipartForm:
         if self._found_file:
             raise Problem(
                 "option_invalid",
-                f"{self._name}: the part `{FILE}` is the last one; what else there is to say "
+                f"{self._name}: the part `{FILE_FIELD}` is the last one; what else there is to say "
                 "comes before it",
             )
         if self._name in self.fields:
             raise Problem("option_invalid", f"{self._name}: is there twice")
-        self._found_file = self._name == FILE
+        self._found_file = self._name == FILE_FIELD
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._found_file:

@@ -10,11 +10,11 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from . import request_body
-from .auth import is_guarded
+from .auth import needs_api_key
 from .problems import EXAMPLES, MEDIA_TYPE, STATUS
-from .requests import KINDS
+from .requests import REQUEST_MODELS
 from .responses import BatchBody, ImageBody, JobBody, ProblemBody, QueuesBody
-from .uploads import LINES
+from .uploads import JSON_LINES_TYPES
 
 _REF: Final = "#/components/schemas/{model}"
 
@@ -88,12 +88,12 @@ _TAGS: Final = [
 ]
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Entries of a route's `responses` for what it may refuse with."""
     return {status: _problem(status) for status in statuses}
 
 
-def answers(
+def json_responses(
     descriptions: Mapping[int, str], model: type[BaseModel], *headers: str
 ) -> dict[int | str, dict[str, Any]]:
     """Entries of a route's `responses` for what it answers as JSON."""
@@ -110,10 +110,10 @@ def answers(
 
 def job_body() -> dict[str, Any]:
     """The `requestBody` of a job: its form depends on the task."""
-    refs = {task: _REF.format(model=model.__name__) for task, model in KINDS.items()}
+    refs = {task: _REF.format(model=model.__name__) for task, model in REQUEST_MODELS.items()}
     examples = {
         task: {"summary": model.__doc__, "value": model.model_json_schema()["examples"][0]}
-        for task, model in KINDS.items()
+        for task, model in REQUEST_MODELS.items()
     }
     schema = {
         "oneOf": [{"$ref": ref} for ref in refs.values()],
@@ -126,7 +126,7 @@ def job_body() -> dict[str, Any]:
 def batch_body() -> dict[str, Any]:
     """The `requestBody` of a batch: a line of JSON for each item."""
     lines = {"schema": _SCHEMA_OF_LINES, "example": _LINES}
-    content: dict[str, Any] = dict.fromkeys(LINES, lines)
+    content: dict[str, Any] = dict.fromkeys(JSON_LINES_TYPES, lines)
     form = {
         "type": "object",
         "required": ["file"],
@@ -156,7 +156,7 @@ def image_body() -> dict[str, Any]:
     }
 
 
-def describe(app: FastAPI) -> None:
+def complete_openapi(app: FastAPI) -> None:
     """Let the description of an app, all of whose routes are there, be complete."""
     found = app.openapi
 
@@ -173,7 +173,7 @@ def _complete(schema: dict[str, Any]) -> None:
     schema["tags"] = _TAGS
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schema["components"]["securitySchemes"] = _SCHEMES
-    schemas |= request_body.schemas(_REF) | {"ProblemBody": ProblemBody.model_json_schema()}
+    schemas |= request_body.job_schemas(_REF) | {"ProblemBody": ProblemBody.model_json_schema()}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     # FastAPI leaves out what is null.
@@ -185,7 +185,7 @@ def _complete(schema: dict[str, Any]) -> None:
             # The name of the function: FastAPI adds path and method.
             added = re.sub(r"\W", "_", path) + f"_{method}"
             operation["operationId"] = operation["operationId"].removesuffix(added)
-            _complete_operation(operation, is_guarded(path), schemas)
+            _complete_operation(operation, needs_api_key(path), schemas)
     schema["components"]["schemas"] = dict(sorted(schemas.items()))
 
 

@@ -146,7 +146,7 @@ def as_problem(error: Exception) -> Problem:
     if isinstance(error, ConnectionFailed):
         # Its message names servers: it is for the log.
         LOGGER.warning("%s", error)
-        return away()
+        return redis_unavailable()
     if isinstance(error, QueueFull):
         about = "There is no room for more now: try again later"
         return Problem("queue_full", about, retry_after_s=error.retry_after_s)
@@ -156,7 +156,7 @@ def as_problem(error: Exception) -> Problem:
     return Problem("internal", "This is a bug; the log has more under this request id")
 
 
-def away() -> Problem:
+def redis_unavailable() -> Problem:
     """Redis cannot be reached."""
     return Problem(
         "connection_failed",
@@ -165,13 +165,13 @@ def away() -> Problem:
     )
 
 
-def ending() -> Problem:
+def shutting_down() -> Problem:
     """The process has been told to end."""
     about = "This process is about to end: try again"
     return Problem("unavailable", about, retry_after_s=1)
 
 
-def add_handlers(app: FastAPI) -> None:
+def add_exception_handlers(app: FastAPI) -> None:
     """Let every error of a route end as a problem."""
 
     async def tell(_: Request, error: Exception) -> Response:
@@ -188,7 +188,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(405, tell_allowed)
 
 
-class Problems:
+class ProblemMiddleware:
     """Turns what layers below raise into an answer (pure ASGI): nothing gets past it."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -209,7 +209,7 @@ class Problems:
         except asyncio.CancelledError:
             # The server does so to what has not ended some time after it was told to end itself.
             if not begun:
-                await problem_response(ending())(scope, receive, send)
+                await problem_response(shutting_down())(scope, receive, send)
         except Exception as error:
             if scope["type"] != "http":
                 raise

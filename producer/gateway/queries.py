@@ -13,7 +13,7 @@ from .requests import Deadline, JobOptions, Webhook
 from .tenants import PUBLIC_ID
 
 
-class BatchTerms(JobOptions):
+class BatchQuery(JobOptions):
     """What holds for all items of a batch; the options of generation stand beside the rest."""
 
     model_config = ConfigDict(strict=False, extra="forbid", hide_input_in_errors=True)
@@ -33,7 +33,7 @@ class BatchTerms(JobOptions):
     deadline_s: Deadline = None
     webhook: Webhook = None
 
-    def with_fields(self, fields: dict[str, str]) -> Self:
+    def with_form_fields(self, fields: dict[str, str]) -> Self:
         """These and what a form says; raises RequestValidationError or Problem."""
         given = self.model_dump(exclude_unset=True)
         for name in fields:
@@ -45,7 +45,7 @@ class BatchTerms(JobOptions):
             problems = [{**one, "loc": ("form", *one["loc"])} for one in error.errors()]
             raise RequestValidationError(problems) from None
 
-    def submission(self) -> dict[str, Any]:
+    def submit_options(self) -> dict[str, Any]:
         """As `submit_batch` takes them, but for what only the gateway knows."""
         aside = {"task", "id", "webhook"}
         said = {"keep_s", "deadline_s"}

@@ -20,7 +20,7 @@ from ..ledger.keys import Keys
 from .redis_calls import RedisCalls
 
 #: Seconds for which a refusal is repeated without asking Redis, at most.
-REFUSED_S: Final = 1.0
+REJECTION_TTL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +30,23 @@ class RateDecision:
     granted: bool
     #: Requests in a minute, and those that are left now.
     limit: int
-    left: int
+    remaining: int
     #: Seconds until there is more.
-    more_s: float
+    reset_s: float
 
     @property
     def headers(self) -> dict[str, str]:
         """As draft-ietf-httpapi-ratelimit-headers has them."""
-        more_s = ceil(max(self.more_s, 0.0))
+        more_s = ceil(max(self.reset_s, 0.0))
         return {
             "RateLimit-Policy": f'"minute";q={self.limit};w=60',
-            "RateLimit": f'"minute";r={self.left};t={more_s}',
+            "RateLimit": f'"minute";r={self.remaining};t={more_s}',
         }
 
     @property
     def retry_after_s(self) -> int:
         """Seconds after which it is worth trying again."""
-        return max(1, ceil(self.more_s))
+        return max(1, ceil(self.reset_s))
 
 
 class RateLimiter:
@@ -109,7 +109,7 @@ class RateLimiter:
     def _remember(self, key_id: str, last: RateDecision) -> None:
         self._refused.pop(key_id, None)
         if not last.granted:
-            until = time.monotonic() + min(last.more_s, REFUSED_S)
+            until = time.monotonic() + min(last.reset_s, REJECTION_TTL_S)
             self._refused[key_id] = (until, last)
 
     def _take(self, key_id: str, requests: int) -> list[RateDecision]:

@@ -21,13 +21,13 @@ from .problems import Problem
 from .requests import JobRequest, JobRequestBase
 
 #: Bytes of bodies that this process holds at once at most; of one name, half as many.
-MAX_HELD_BYTES: Final = 256 * 2**20
+MAX_BUFFERED_BYTES: Final = 256 * 2**20
 #: Bytes of a body that is let in whatever those of others hold.
 SMALL_BYTES: Final = 2**20
 #: Seconds for a whole body to come in.
-READ_S: Final = 300.0
+READ_TIMEOUT_S: Final = 300.0
 #: Seconds without anything of a body after which it is given up: it holds memory, or a thread.
-SILENT_S: Final = 60.0
+IDLE_TIMEOUT_S: Final = 60.0
 #: Bytes from which on work on a body would hold up everybody else.
 LARGE_BYTES: Final = 2**18
 
@@ -40,10 +40,10 @@ class BodyReader:
 
     def __init__(
         self,
-        max_held_bytes: int = MAX_HELD_BYTES,
+        max_held_bytes: int = MAX_BUFFERED_BYTES,
         small_bytes: int = SMALL_BYTES,
-        read_s: float = READ_S,
-        silent_s: float = SILENT_S,
+        read_s: float = READ_TIMEOUT_S,
+        silent_s: float = IDLE_TIMEOUT_S,
     ) -> None:
         self._held: Counter[str] = Counter()
         self._max_held_bytes = max_held_bytes
@@ -52,12 +52,12 @@ class BodyReader:
         self._silent_s = silent_s
 
     @property
-    def held_bytes(self) -> int:
+    def buffered_bytes(self) -> int:
         """Of all names."""
         return self._held.total()
 
     @asynccontextmanager
-    async def whole(self, name: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def read(self, name: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """A name's body, which counts as held within the block; raises Problem.
 
         How large a single one may be is seen to before (bounds.py).
@@ -87,7 +87,7 @@ class BodyReader:
             raise Problem("request_timeout", about) from None
 
     def _check_held(self, name: str, size: int) -> None:
-        is_full = size > self._small_bytes and self.held_bytes > self._max_held_bytes
+        is_full = size > self._small_bytes and self.buffered_bytes > self._max_held_bytes
         # However small they are: others could not send any.
         if is_full or self._held[name] > self._max_held_bytes // 2:
             raise Problem(
@@ -112,7 +112,7 @@ async def with_idle_timeout(pieces: AsyncIterator[bytes], longest_s: float) -> A
             yield piece
 
 
-def check_identity(headers: Headers) -> None:
+def reject_compressed(headers: Headers) -> None:
     """Refuse bodies that are compressed; raises Problem."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -134,7 +134,7 @@ async def run_if_large(size: int, act: Callable[P, R], /, *args: P.args, **kwarg
 
 
 #: Bytes of a job's body at most, its image left out.
-MAX_ASIDE_BYTES: Final = 2**20
+MAX_JOB_BYTES: Final = 2**20
 
 _DATA_URL: Final = re.compile(rb'"data:[^"]*"', re.IGNORECASE)
 _JOB: Final[TypeAdapter[JobRequestBase]] = TypeAdapter(JobRequest)
@@ -155,7 +155,7 @@ def parse_job(body: bytes) -> JobRequestBase:
     return asked
 
 
-def schemas(ref_template: str) -> dict[str, Any]:
+def job_schemas(ref_template: str) -> dict[str, Any]:
     """JSON Schema of all that a job may be made of, by name."""
     found: dict[str, Any] = _JOB.json_schema(ref_template=ref_template)["$defs"]
     return found
@@ -163,13 +163,13 @@ def schemas(ref_template: str) -> dict[str, Any]:
 
 def _check_size(body: bytes) -> None:
     """Small things take many times their place once they are read; a long string does not."""
-    if len(body) <= MAX_ASIDE_BYTES:
+    if len(body) <= MAX_JOB_BYTES:
         return
     longest = max((len(found[0]) for found in _DATA_URL.finditer(body)), default=0)
-    if len(body) - longest > MAX_ASIDE_BYTES:
+    if len(body) - longest > MAX_JOB_BYTES:
         raise Problem(
             "body_too_large",
-            f"A job may have {MAX_ASIDE_BYTES:,} bytes beside a data: URL as its image",
+            f"A job may have {MAX_JOB_BYTES:,} bytes beside a data: URL as its image",
         )
 
 

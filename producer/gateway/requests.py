@@ -22,7 +22,7 @@ from ..contract import (
 MAX_WEBHOOK_CHARS: Final = 2048
 
 
-def check_webhook(url: str) -> str:
+def check_webhook_url(url: str) -> str:
     """Whether webhooks can be sent there at all; where the host leads is checked at each sending.
 
     Raises ValueError.
@@ -47,7 +47,7 @@ def _not_blank(text: str) -> str:
 _WebhookUrl = Annotated[
     str,
     Field(max_length=MAX_WEBHOOK_CHARS, json_schema_extra={"format": "uri"}),
-    AfterValidator(check_webhook),
+    AfterValidator(check_webhook_url),
 ]
 Webhook = Annotated[
     _WebhookUrl | None,
@@ -80,7 +80,7 @@ Image = Annotated[
 ]
 
 
-def example(**fields: Any) -> ConfigDict:
+def example_config(**fields: Any) -> ConfigDict:
     """The example of a model, which the OpenAPI shows."""
     return ConfigDict(json_schema_extra={"examples": [fields]})
 
@@ -148,7 +148,7 @@ class JobRequestBase(_Strict):
 class CaptionRequest(JobRequestBase):
     """Describe an image."""
 
-    model_config = example(task="caption", image=_IMAGE, prompt="a photo of")
+    model_config = example_config(task="caption", image=_IMAGE, prompt="a photo of")
 
     task: Literal["caption"]
     image: Image
@@ -159,7 +159,7 @@ class CaptionRequest(JobRequestBase):
 class VqaRequest(JobRequestBase):
     """Ask a question about an image."""
 
-    model_config = example(
+    model_config = example_config(
         task="vqa", image=_IMAGE, question="what color is it?", options={"max_new_tokens": 5}
     )
 
@@ -172,7 +172,7 @@ class VqaRequest(JobRequestBase):
 class ChatRequest(JobRequestBase):
     """Ask on in a dialogue."""
 
-    model_config = example(
+    model_config = example_config(
         task="chat",
         image=_IMAGE,
         question="what color is it?",
@@ -193,7 +193,7 @@ class ChatRequest(JobRequestBase):
 class MatchRequest(JobRequestBase):
     """Compare an image with texts."""
 
-    model_config = example(task="match", image=_IMAGE, texts=["a cat", "a dog"])
+    model_config = example_config(task="match", image=_IMAGE, texts=["a cat", "a dog"])
 
     task: Literal["match"]
     image: Image
@@ -244,7 +244,7 @@ class EmbedRequest(JobRequestBase):
 
 
 #: By the name of the task.
-KINDS: Final[Mapping[str, type[JobRequestBase]]] = {
+REQUEST_MODELS: Final[Mapping[str, type[JobRequestBase]]] = {
     "caption": CaptionRequest,
     "vqa": VqaRequest,
     "chat": ChatRequest,

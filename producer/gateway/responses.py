@@ -12,12 +12,12 @@ from ..ledger.records import Depth
 from ..progress import Progress
 from ..settings import ClientSettings
 from .metadata import RequestMetadata
-from .requests import example
+from .requests import example_config
 
 #: Where a batch stands.
 BatchStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 #: Seconds after which it is worth looking again at what has not ended.
-LOOK_AGAIN_S: Final = 1
+POLL_AFTER_S: Final = 1
 
 #: Of the examples.
 _ID: Final = "01999f7e-0000-7000-8000-000000000000"
@@ -70,7 +70,7 @@ class JobUrls(BaseModel):
 class JobBody(BaseModel):
     """A job as it stands."""
 
-    model_config = example(
+    model_config = example_config(
         id=_ID,
         object="job",
         task="vqa",
@@ -162,7 +162,7 @@ class BatchUrls(BaseModel):
 class BatchBody(BaseModel):
     """A batch as it stands."""
 
-    model_config = example(
+    model_config = example_config(
         id="photos",
         object="batch",
         task="caption",
@@ -220,7 +220,7 @@ class BatchBody(BaseModel):
 class RetriedBody(BaseModel):
     """What is asked again."""
 
-    model_config = example(items=3)
+    model_config = example_config(items=3)
 
     items: int
 
@@ -228,7 +228,7 @@ class RetriedBody(BaseModel):
 class ImageBody(BaseModel):
     """An image that was uploaded."""
 
-    model_config = example(image=f"blob:{'0a' * 32}", bytes=48213, expires_in_s=3600)
+    model_config = example_config(image=f"blob:{'0a' * 32}", bytes=48213, expires_in_s=3600)
 
     image: str = Field(description="What jobs and batches name it by.")
     bytes: int
@@ -247,7 +247,7 @@ class QueueBody(BaseModel):
 class QueuesBody(BaseModel):
     """How much is open, of all callers together."""
 
-    model_config = example(
+    model_config = example_config(
         queues={
             "interactive": {"open_items": 3, "max_items": 10000},
             "bulk": {"open_items": 19952, "max_items": 10000000},
@@ -283,7 +283,7 @@ class QueuesBody(BaseModel):
 class ProblemBody(BaseModel):
     """Why a request was not answered (RFC 9457)."""
 
-    model_config = example(
+    model_config = example_config(
         type="urn:blipline:error:option_invalid",
         title="The request is wrong",
         status=422,

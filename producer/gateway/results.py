@@ -30,7 +30,7 @@ Encoded = TypeVar("Encoded")
 
 
 @dataclass(frozen=True, slots=True)
-class ResultStream:
+class ResultSelection:
     """How a batch's results are read."""
 
     cursor: int = 0
@@ -43,8 +43,8 @@ class ResultStream:
     wait: bool = False
 
 
-async def lines(
-    batch: AsyncBatch, reading: ResultStream, stopping: asyncio.Event
+async def stream_results(
+    batch: AsyncBatch, reading: ResultSelection, stopping: asyncio.Event
 ) -> AsyncIterator[bytes]:
     """A line for each result.
 
@@ -65,7 +65,7 @@ async def lines(
         wanted = [one for one in page.results if not (reading.only_failed and one.ok)][:left]
         if wanted:
             left = None if left is None else left - len(wanted)
-            text = await encoded(_as_lines, wanted)
+            text = await encode_page(_as_lines, wanted)
             fitting = _fitting(len(text) / len(wanted))
             yield text
         if page.over:
@@ -78,12 +78,12 @@ async def lines(
             raise _cut_short("this process is to end")
 
 
-def line_of(result: Result) -> str:
+def result_line(result: Result) -> str:
     """A result as JSON, with its place."""
     return _encode(result.to_json() | {"index": result.index, "cursor": result.cursor})
 
 
-async def encoded(encode: Callable[[Sequence[Result]], Encoded], page: list[Result]) -> Encoded:
+async def encode_page(encode: Callable[[Sequence[Result]], Encoded], page: list[Result]) -> Encoded:
     """Write a page down, and hold up nobody."""
     if len(page) <= FEW_RESULTS:
         return encode(page)
@@ -102,4 +102,4 @@ def _cut_short(why: str) -> ClientDisconnect:
 
 
 def _as_lines(page: Sequence[Result]) -> bytes:
-    return "".join(f"{line_of(result)}\n" for result in page).encode()
+    return "".join(f"{result_line(result)}\n" for result in page).encode()

@@ -13,7 +13,7 @@ from ..settings import ClientSettings
 from .api_keys import check_name
 
 #: Where the page is.
-PAGE: Final = "/ui"
+PAGE_PATH: Final = "/ui"
 
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 
@@ -67,7 +67,7 @@ class GatewaySettings(ClientSettings):
         """Bytes of one image at most."""
         return self.gateway_max_image_mb << 20
 
-    def webhook_guard(self) -> AddressPolicy:
+    def webhook_address_policy(self) -> AddressPolicy:
         """Which hosts webhooks may go to."""
         hosts = (self.webhook_allow, self.webhook_deny, self.webhook_only)
         return AddressPolicy(*map(split_list, hosts))

@@ -26,17 +26,17 @@ class Gateway:
     settings: GatewaySettings
     client: AsyncClient
     #: Who calls: for requests, and for the page.
-    keyring: KeyCache
+    key_cache: KeyCache
     metrics: Metrics
-    looks: ProgressReader
-    hubs: BatchBroadcaster
+    progress_reader: ProgressReader
+    broadcaster: BatchBroadcaster
     #: Set when the process is told to end: what is open without an end in sight ends now.
     stopping: asyncio.Event
-    notes: MetadataCache = field(default_factory=MetadataCache)
-    intake: BodyReader = field(default_factory=BodyReader)
+    metadata_cache: MetadataCache = field(default_factory=MetadataCache)
+    body_reader: BodyReader = field(default_factory=BodyReader)
     upload_slots: UploadSlots = field(default_factory=UploadSlots)
     #: Of whole batches, by their id inside; how many items were asked again.
-    retries: SingleFlight[str, int] = field(default_factory=SingleFlight)
+    batch_retries: SingleFlight[str, int] = field(default_factory=SingleFlight)
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -10,9 +10,9 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from ..errors import BliplineError
-from .auth import CallerDependency
-from .openapi import answers, problems
-from .problems import ending
+from .auth import TenantDependency
+from .openapi import json_responses, problem_responses
+from .problems import shutting_down
 from .responses import QueuesBody
 from .state import GatewayDependency
 
@@ -45,12 +45,12 @@ async def healthz() -> dict[str, str]:
     "/readyz",
     tags=["health"],
     summary="Whether it can take requests",
-    responses=_OK | problems(503),
+    responses=_OK | problem_responses(503),
 )
 async def readyz(gateway: GatewayDependency) -> dict[str, str]:
     """Whether Redis answers, and the process is not about to end."""
     if gateway.stopping.is_set():
-        raise ending()
+        raise shutting_down()
     await gateway.client.depth()
     return {"status": "ok"}
 
@@ -78,9 +78,9 @@ async def metrics(gateway: GatewayDependency) -> Response:
     tags=["queues"],
     summary="How full the queues are",
     response_class=Response,
-    responses=answers({200: "The queues"}, QueuesBody),
+    responses=json_responses({200: "The queues"}, QueuesBody),
 )
-async def get_queues(_: CallerDependency, gateway: GatewayDependency) -> Response:
+async def get_queues(_: TenantDependency, gateway: GatewayDependency) -> Response:
     """What is open now, of all callers together, and the bounds.
 
     A queue at its bound takes no more: `POST /v1/jobs` answers 429, and uploads of batches wait.

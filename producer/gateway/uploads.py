@@ -19,7 +19,7 @@ from ..jsonl import TooManyLines, read_items
 from .image_refs import resolve_item
 from .multipart import MultipartForm
 from .problems import Problem
-from .request_body import SILENT_S, media_type, with_idle_timeout
+from .request_body import IDLE_TIMEOUT_S, media_type, with_idle_timeout
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ from contextlib import contextmanager
 from ..errors import QueueFull
 
 #: What a body of lines may be called.
-LINES: Final = (
+JSON_LINES_TYPES: Final = (
     "application/jsonl",
     "application/x-ndjson",
     "text/plain",
@@ -40,9 +40,9 @@ LINES: Final = (
     "application/octet-stream",
 )
 #: What has a file of lines in it.
-FORM: Final = "multipart/form-data"
+FORM_TYPE: Final = "multipart/form-data"
 #: What says nothing of a body: no type, and the one that curl sends where it is told none.
-UNSAID: Final = ("", "application/x-www-form-urlencoded")
+UNDECLARED_TYPES: Final = ("", "application/x-www-form-urlencoded")
 #: Bytes that are inflated at once at most.
 PIECE_BYTES: Final = 256 * 1024
 #: Bytes from which lines are cut; more of them make it no faster.
@@ -59,15 +59,15 @@ class Upload:
         kind = media_type(request.headers)
         self._is_gzip = _is_gzip(request.headers.get("content-encoding", ""))
         self._form: MultipartForm | None = None
-        if kind == FORM and not self._is_gzip:
+        if kind == FORM_TYPE and not self._is_gzip:
             self._form = MultipartForm(request.headers["content-type"])
-        elif kind not in LINES and kind not in UNSAID:
+        elif kind not in JSON_LINES_TYPES and kind not in UNDECLARED_TYPES:
             raise Problem(
                 "unsupported_media_type",
-                f"Content-Type {kind!r:.100}: choose one of {', '.join(LINES)}, or {FORM}, whose "
+                f"Content-Type {kind!r:.100}: choose one of {', '.join(JSON_LINES_TYPES)}, or {FORM_TYPE}, whose "
                 "file may be compressed, but not the form",
             )
-        self._pieces = with_idle_timeout(request.stream(), SILENT_S)
+        self._pieces = with_idle_timeout(request.stream(), IDLE_TIMEOUT_S)
         # Of pieces, each of which holds many lines.
         self._feed = LoopBridge(take_items=1)
 
@@ -102,10 +102,10 @@ class Upload:
             data = self._form.file(data)
         max_bytes = self._settings.max_body_bytes
         if self._is_gzip:
-            data = inflated(data, max_bytes)
+            data = inflate(data, max_bytes)
         # Whatever its name or its type says: a compressed file.
         data, is_file = _begins(data, GZIP_MAGIC)
-        return inflated(data, max_bytes) if is_file else data
+        return inflate(data, max_bytes) if is_file else data
 
 
 def _is_gzip(encoding: str) -> bool:
@@ -120,7 +120,7 @@ def _is_gzip(encoding: str) -> bool:
     )
 
 
-def inflated(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
+def inflate(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
     """What a gzip stream holds, of any number of members, in pieces of PIECE_BYTES at most."""
     member, left = _new_member(), max_bytes
     for piece in pieces:
@@ -193,8 +193,8 @@ class _Stream(io.RawIOBase):
 
 
 #: Uploads at once, of one name and all in all: each holds a thread, and there are 32.
-UPLOADS_EACH: Final = 8
-UPLOADS: Final = 28
+MAX_TENANT_UPLOADS: Final = 8
+MAX_UPLOADS: Final = 28
 
 
 class UploadSlots:
@@ -204,10 +204,10 @@ class UploadSlots:
         self._under_way: Counter[str] = Counter()
 
     @contextmanager
-    def one_more(self, name: str) -> Iterator[None]:
+    def acquire(self, name: str) -> Iterator[None]:
         """Counts as one within the block; raises Problem where there are too many."""
-        if self._under_way[name] >= UPLOADS_EACH or self._under_way.total() >= UPLOADS:
-            raise no_room("Too many uploads are under way: try again when one of them has ended")
+        if self._under_way[name] >= MAX_TENANT_UPLOADS or self._under_way.total() >= MAX_UPLOADS:
+            raise queue_full("Too many uploads are under way: try again when one of them has ended")
         self._under_way[name] += 1
         try:
             yield
@@ -215,6 +215,6 @@ class UploadSlots:
             self._under_way[name] -= 1
 
 
-def no_room(about: str) -> Problem:
+def queue_full(about: str) -> Problem:
     """An upload that cannot begin, or go on, for now."""
     return Problem("queue_full", about, retry_after_s=QueueFull.retry_after_s)

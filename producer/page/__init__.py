@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ..contract import MAX_BLOB_BYTES
-from ..gateway.settings import PAGE
+from ..gateway.settings import PAGE_PATH
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -53,13 +53,13 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
     blocks = build(gateway, places, (TIDY_S, KEEP_FILES_S))
     page = _below(app, blocks, AccessGate.NAME)
     # Relative: in front of the gateway may stand what gives it another name and path.
-    for path in ("/", PAGE):
-        home = RedirectResponse(f"{PAGE.removeprefix('/')}/")
+    for path in ("/", PAGE_PATH):
+        home = RedirectResponse(f"{PAGE_PATH.removeprefix('/')}/")
         app.router.routes.insert(0, Route(path, lambda _, home=home: home, include_in_schema=False))
     page.router.routes.insert(0, Route("/results/{file}", download(gateway.client)))
     page.add_middleware(
         AccessGate,
-        sessions=Sessions(gateway.keyring.name_of),
+        sessions=Sessions(gateway.key_cache.authenticate),
         open_as=gateway.settings.page_open_as,
         room=UploadQuota(files, KEEP_FILES_S),
         inputs=inputs_of(blocks),
@@ -84,7 +84,7 @@ def _below(app: FastAPI, blocks: Any, name: str) -> Any:
     gradio.mount_gradio_app(
         app,
         blocks,
-        PAGE,
+        PAGE_PATH,
         auth_dependency=lambda request: request.scope.get(name),
         footer_links=[],
         run_history=False,

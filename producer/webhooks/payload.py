@@ -16,16 +16,16 @@ from ..ledger.records import WebhookEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class WebhookMessage:
     """One request: its body, and the headers that say who sent it."""
 
     body: str
     headers: Mapping[str, str]
 
 
-def message(
+def build_message(
     told: WebhookEvent, data: Mapping[str, Any], secrets: Sequence[str], at: datetime
-) -> Message:
+) -> WebhookMessage:
     """What is sent at this moment, in UTC; each of the secrets signs it, so one can be replaced."""
     body = json.dumps(
         {
@@ -44,7 +44,7 @@ def message(
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": " ".join(signatures),
     }
-    return Message(body, headers)
+    return WebhookMessage(body, headers)
 
 
 def message_id(told: WebhookEvent) -> str:

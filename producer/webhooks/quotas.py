@@ -8,16 +8,16 @@ from collections import Counter
 from typing import Final
 
 #: All in all, of one host, and of one API key's name.
-HELD: Final = 64
-HELD_EACH_HOST: Final = 16
-HELD_EACH_NAME: Final = 32
+MAX_IN_FLIGHT: Final = 64
+MAX_HOST_IN_FLIGHT: Final = 16
+MAX_TENANT_IN_FLIGHT: Final = 32
 #: What finds no room comes again at so many a second, by chance, within these bounds in seconds.
 PUT_OFF_RATE: Final = 100
 SHORTEST_PUT_OFF_S: Final = 0.1
 LONGEST_PUT_OFF_S: Final = 60.0
 
 #: A host, and the name of an API key: who has a share of what can be done at once.
-Share = tuple[str, str]
+QuotaKey = tuple[str, str]
 
 
 class DeliveryQuotas:
@@ -25,31 +25,31 @@ class DeliveryQuotas:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._held: Counter[Share] = Counter()
+        self._held: Counter[QuotaKey] = Counter()
         #: How many were put off since a host had nothing to be sent.
         self._put_off: Counter[str] = Counter()
 
     @property
-    def held(self) -> int:
+    def in_flight(self) -> int:
         with self._changed:
             return self._held.total()
 
     @property
-    def room(self) -> int:
-        return HELD - self.held
+    def free(self) -> int:
+        return MAX_IN_FLIGHT - self.in_flight
 
-    def take(self, share: Share) -> float | None:
+    def acquire(self, share: QuotaKey) -> float | None:
         """Hold one more; where its host or its name has its share, the seconds to put it off."""
         host, name = share
         with self._changed:
-            if self._of(0, host) < HELD_EACH_HOST and self._of(1, name) < HELD_EACH_NAME:
+            if self._of(0, host) < MAX_HOST_IN_FLIGHT and self._of(1, name) < MAX_TENANT_IN_FLIGHT:
                 self._held[share] += 1
                 return None
             self._put_off[host] += 1
             within_s = min(self._put_off[host] / PUT_OFF_RATE, LONGEST_PUT_OFF_S)
             return random.uniform(SHORTEST_PUT_OFF_S, SHORTEST_PUT_OFF_S + within_s)
 
-    def give_back(self, share: Share) -> None:
+    def release(self, share: QuotaKey) -> None:
         host, _ = share
         with self._changed:
             self._held[share] -= 1
@@ -58,7 +58,7 @@ class DeliveryQuotas:
                 del self._put_off[host]
             self._changed.notify_all()
 
-    def wait_until_none(self, wait_s: float) -> None:
+    def wait_until_idle(self, wait_s: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._held, wait_s)
 

@@ -12,7 +12,7 @@ import httpx
 
 from ..net.address_policy import AddressBlocked, AddressPolicy
 from ..net.http_client import HostUnknown, RequestDeadline, guarded_client, retry_after_s
-from .payload import Message
+from .payload import WebhookMessage
 
 #: Seconds for a request and its answer, all in all.
 SEND_S: Final = 10.0
@@ -41,9 +41,9 @@ class Delivery:
 
     verdict: Verdict
     #: A few words without the URL.
-    about: str
+    detail: str
     #: Seconds that the receiver asks to be left alone for.
-    asked_s: float = 0.0
+    retry_after_s: float = 0.0
 
 
 class WebhookClient:
@@ -58,7 +58,7 @@ class WebhookClient:
         """Drop the connections."""
         self._http.close()
 
-    def send(self, url: str, message: Message) -> Delivery:
+    def send(self, url: str, message: WebhookMessage) -> Delivery:
         """Send it, and wait for the answer for so long at most; raises nothing."""
         self._limit.ends = time.monotonic() + self.send_s
         try:
@@ -78,7 +78,7 @@ class WebhookClient:
             # A redirect to no URL at all, say; its message would hold what the receiver said.
             return Delivery(Verdict.RETRY, f"no answer that can be read: {type(error).__name__}")
 
-    def _tell(self, url: str, message: Message) -> Delivery:
+    def _tell(self, url: str, message: WebhookMessage) -> Delivery:
         timeout = httpx.Timeout(self.send_s, connect=min(self.send_s, CONNECT_S))
         request = self._http.build_request(
             "POST", url, content=message.body, headers=message.headers, timeout=timeout
@@ -88,10 +88,10 @@ class WebhookClient:
             _drain(response)
         finally:
             response.close()
-        return read(response.status_code, response.headers.get("Retry-After", ""))
+        return delivery_of(response.status_code, response.headers.get("Retry-After", ""))
 
 
-def read(status: int, retry_after: str = "") -> Delivery:
+def delivery_of(status: int, retry_after: str = "") -> Delivery:
     """What a status means, and the Retry-After header that came with it."""
     if 200 <= status < 300:
         return Delivery(Verdict.DELIVERED, str(status))

@@ -25,13 +25,13 @@ from ..ledger.ledger import Ledger
 from ..ledger.records import WebhookEvent
 from ..net.host_limiter import HostLimiter
 from ..net.http_client import host_of
-from .payload import message
-from .quotas import DeliveryQuotas, Share
+from .payload import build_message
+from .quotas import DeliveryQuotas, QuotaKey
 from .receiver import Delivery, Verdict, WebhookClient
 
 #: Webhooks that are sent at once, and of those the ones to one host.
 THREADS: Final = 16
-THREADS_EACH: Final = 4
+THREADS_PER_HOST: Final = 4
 #: Seconds that others leave alone what was taken: for a turn, and for the sending itself.
 LEASE_S: Final = 60.0
 #: What must be left of the lease when it begins, in times of what sending takes at most.
@@ -91,7 +91,7 @@ class WebhookSender:
         self._lease_s = lease_s
         self._idle_s = idle_s
         self._count = count
-        self._turns: HostLimiter[None] = HostLimiter(THREADS, THREADS_EACH, "webhook")
+        self._turns: HostLimiter[None] = HostLimiter(THREADS, THREADS_PER_HOST, "webhook")
         self._shares = DeliveryQuotas()
         self._stopping = threading.Event()
         self._away = False
@@ -107,7 +107,7 @@ class WebhookSender:
         if self._loop.is_alive():
             self._loop.join(wait_s)
         self._turns.close()
-        self._shares.wait_until_none(wait_s)
+        self._shares.wait_until_idle(wait_s)
         self._receivers.close()
 
     def _run(self) -> None:
@@ -123,28 +123,28 @@ class WebhookSender:
 
     def _take(self) -> float:
         """Take what is due, as far as there is room; returns the seconds until the next look."""
-        room = self._shares.room
+        room = self._shares.free
         if not room:
             return BUSY_S
         until = time.monotonic() + self._lease_s
         due = self._ledger.claim_due_webhooks(room, self._lease_s)
         for one in due:
             share = _share_of(one)
-            put_off_s = self._shares.take(share)
+            put_off_s = self._shares.acquire(share)
             if put_off_s is None:
                 self._begin(one, share, until)
             else:
                 self._ledger.defer_webhook(one, put_off_s)
         if len(due) == room:
             return 0.0
-        return min(self._idle_s, BUSY_S) if self._shares.held else self._idle_s
+        return min(self._idle_s, BUSY_S) if self._shares.in_flight else self._idle_s
 
-    def _begin(self, one: WebhookEvent, share: Share, until: float) -> None:
+    def _begin(self, one: WebhookEvent, share: QuotaKey, until: float) -> None:
         host, _ = share
         told = self._turns.submit(host, partial(self._tell, one, host, until))
         told.add_done_callback(partial(self._end, one, share))
 
-    def _end(self, one: WebhookEvent, share: Share, told: Future[None]) -> None:
+    def _end(self, one: WebhookEvent, share: QuotaKey, told: Future[None]) -> None:
         """It was told, or never had a turn."""
         try:
             if told.cancelled():
@@ -155,7 +155,7 @@ class WebhookSender:
             # The lease gives it to others, too.
             self._say_away(error)
         finally:
-            self._shares.give_back(share)
+            self._shares.release(share)
 
     def _tell(self, one: WebhookEvent, host: str, until: float) -> None:
         if time.monotonic() > until - LEFT * self._receivers.send_s:
@@ -184,30 +184,30 @@ class WebhookSender:
         data = self._read(one)
         if data is None:
             return None
-        return self._receivers.send(one.url, message(one, data, secrets, datetime.now(UTC)))
+        return self._receivers.send(one.url, build_message(one, data, secrets, datetime.now(UTC)))
 
     def _note(self, one: WebhookEvent, host: str, answer: Delivery) -> None:
         again_in_s = self._again_in_s(one, answer)
         tries = f"try {one.tries + 1}"
         if answer.verdict is Verdict.DELIVERED:
             outcome: DeliveryOutcome = "sent"
-            log.info("webhook of %s to %s: %s (%s)", one.id, host, answer.about, tries)
+            log.info("webhook of %s to %s: %s (%s)", one.id, host, answer.detail, tries)
         elif again_in_s is None:
             outcome = "given_up"
-            log.warning("webhook of %s to %s given up: %s (%s)", one.id, host, answer.about, tries)
+            log.warning("webhook of %s to %s given up: %s (%s)", one.id, host, answer.detail, tries)
         else:
             outcome = "failed"
-            about = f"{answer.about} ({tries}, again in {again_in_s:.0f} s)"
+            about = f"{answer.detail} ({tries}, again in {again_in_s:.0f} s)"
             log.warning("webhook of %s to %s failed: %s", one.id, host, about)
         self._count(outcome)
-        self._ledger.settle_webhook(one, answer.about, again_in_s)
+        self._ledger.settle_webhook(one, answer.detail, again_in_s)
 
     def _again_in_s(self, one: WebhookEvent, answer: Delivery) -> float | None:
         """Seconds until the next try; None where there is none."""
         if answer.verdict is not Verdict.RETRY or one.tries + 1 >= self._tries:
             return None
         pause_s = self._pauses_s[min(one.tries, len(self._pauses_s) - 1)]
-        asked_s = min(answer.asked_s, LONGEST_ASKED_S)
+        asked_s = min(answer.retry_after_s, LONGEST_ASKED_S)
         return max(pause_s, asked_s) * random.uniform(1.0, 1.0 + JITTER)
 
     def _say_away(self, error: BaseException | None) -> None:
@@ -224,5 +224,5 @@ class WebhookSender:
             log.warning("webhooks wait until Redis answers again: %s", type(error).__name__)
 
 
-def _share_of(one: WebhookEvent) -> Share:
+def _share_of(one: WebhookEvent) -> QuotaKey:
     return host_of(one.url) or "no host", tenant_of(one.id, one.kind)

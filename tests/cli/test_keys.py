@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from producer.cli.app import run
-from producer.gateway.api_keys import ApiKeys, id_of
+from producer.gateway.api_keys import ApiKeys, key_id_of
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_list_shows_whose_keys_there_are_and_no_secret(
     out, err = capsys.readouterr()
     columns = [line.split("\t") for line in out.splitlines()]
     assert [(key_id, name) for key_id, name, _ in columns] == [
-        (id_of(key), name) for key, name in zip(made, ("acme", "other", "acme"), strict=True)
+        (key_id_of(key), name) for key, name in zip(made, ("acme", "other", "acme"), strict=True)
     ]
     assert run(["keys", "list", "--json"]) == 0
     more = capsys.readouterr().out
@@ -75,7 +75,7 @@ def test_without_keys_list_says_how_to_make_one(capsys: pytest.CaptureFixture[st
 
 def test_revoke_takes_an_id_or_a_name(keys: ApiKeys, capsys: pytest.CaptureFixture[str]) -> None:
     old, new, other = (keys.create(name) for name in ("acme", "acme", "other"))
-    assert run(["keys", "revoke", id_of(old) or ""]) == 0
+    assert run(["keys", "revoke", key_id_of(old) or ""]) == 0
     assert [keys.verify(key) for key in (old, new, other)] == [None, "acme", "other"]
     assert run(["keys", "revoke", "--name", "acme", "--json"]) == 0
     assert [keys.verify(key) for key in (old, new, other)] == [None, None, "other"]
@@ -99,7 +99,7 @@ def test_revoking_what_is_not_there_is_an_error_that_shows_no_key(
     assert run(["keys", "revoke", "--name", "nobody"]) == 2
     err = capsys.readouterr().err
     assert key.rpartition("_")[2] not in err
-    assert f"{id_of(key)}: there is no such key" in err
+    assert f"{key_id_of(key)}: there is no such key" in err
     assert "nobody: there is no such key" in err
 
 

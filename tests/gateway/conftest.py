@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from demo.stack import listening_gateway, running_gateway
 from producer.gateway.api_keys import ApiKeys
-from producer.gateway.server import Server, address_of, listen
+from producer.gateway.server import Server, listen, url_of
 from producer.gateway.settings import GatewaySettings
 from producer.ledger.keys import Keys
 from tests.webhooks.sending import end_job, ledger, outcomes, start_sender
@@ -166,7 +166,7 @@ def _served(app: FastAPI) -> Iterator[str]:
     thread.start()
     try:
         assert ready.wait(60)
-        yield address_of(listening)
+        yield url_of(listening)
     finally:
         server.should_exit = True
         thread.join()
