@@ -70,7 +70,7 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
     """
     from huggingface_hub.utils import logging as hub_logging
 
-    from worker.models.checkpoint import read_config, unreadable
+    from worker.models.checkpoint import read_config, load_error
     from worker.models.memory import estimate
     from worker.models.registry import PRECISIONS, find_family
 
@@ -81,7 +81,7 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
     try:
         estimates = [estimate(config, precision, place.device) for precision in PRECISIONS]
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
     module = import_module(f"worker.models.{family.module}")
     return {
         "model": model,

@@ -19,7 +19,7 @@ from typing import Final
 
 from config.settings import WorkerSettings
 from producer.contract import Queue
-from worker.engine.protocol import hold_lock, private_dir
+from worker.engine.protocol import acquire_lock, private_dir
 from worker.lifeline import LIFELINE_FD, READY_FILE, announced_by
 
 log = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ class Supervisor:
 
     def run(self) -> int:
         """The whole life of the tree; returns the exit code."""
-        lock = hold_lock(self._run_dir / "supervisor.lock")
+        lock = acquire_lock(self._run_dir / "supervisor.lock")
         if lock is None:
             log.error(
                 "a worker runs in %s already; an accelerator has one. "

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from worker.engine.engine import Engine
 from worker.engine.request import Answer
 from worker.engine.row import Row
-from worker.engine.stepwise import Stepwise
+from worker.engine.stepwise import ThreadCoroutine
 
 #: Scores and vectors of a row in a batch may differ by so much from those of the row alone.
 CLOSE: Final = 1e-4
@@ -44,7 +44,7 @@ def alike(one: Answer, other: Answer) -> bool:
 def alive() -> int:
     """Rows and searches that somebody still refers to."""
     gc.collect()
-    return sum(type(one) in (Row, Stepwise) for one in gc.get_objects())
+    return sum(type(one) in (Row, ThreadCoroutine) for one in gc.get_objects())
 
 
 def leftovers(engine: Engine, before: int) -> Iterator[str]:
@@ -52,7 +52,7 @@ def leftovers(engine: Engine, before: int) -> Iterator[str]:
 
     `before` objects were `alive` before it was made.
     """
-    decoding, grouped = engine.decoding, engine.grouped
+    decoding, grouped = engine.decoding, engine.beams
     assert decoding is not None
     assert grouped is not None
     held = {

@@ -76,7 +76,7 @@ def test_consumers_of_one_engine_do_not_get_each_others_answers(socket: Path) ->
 def test_the_engine_says_which_features_it_holds(socket: Path) -> None:
     with engine(socket), connected(socket) as client:
         client.info(20)
-        assert client.held(["a1", "b1", "a2"], "caption") == {"a1", "a2"}
+        assert client.cached_features(["a1", "b1", "a2"], "caption") == {"a1", "a2"}
 
 
 def test_rows_of_an_engine_that_was_killed_are_answered_by_the_next(socket: Path) -> None:
@@ -84,7 +84,7 @@ def test_rows_of_an_engine_that_was_killed_are_answered_by_the_next(socket: Path
         with engine(socket, "--hold") as process:
             client.info(20)
             futures = [client.submit(row(str(number))) for number in range(20)]
-            client.held(["a"], "caption")  # its answer tells that the rows before it have arrived
+            client.cached_features(["a"], "caption")  # its answer tells that the rows before it have arrived
             os.kill(process.pid, signal.SIGKILL)
         assert not any(future.done() for future in futures)
         with engine(socket) as successor:
@@ -106,7 +106,7 @@ def test_a_row_that_sees_every_engine_die_is_poisoned(socket: Path) -> None:
             with engine(socket, "--hold"):
                 client.info(20)
                 future = future or client.submit(row("deadly"))
-                wait_for(lambda: client.held(["a"], "caption") == {"a"})
+                wait_for(lambda: client.cached_features(["a"], "caption") == {"a"})
             assert future.done() is False or death == MAX_DEATHS - 1
         assert future is not None
         assert future.result(20).error_code == "poisoned"

@@ -117,10 +117,10 @@ def test_pixels_of_the_wrong_size_are_an_invalid_image(model: Generator) -> None
 def test_an_image_is_encoded_once_for_all_questions_about_it(model: Generator) -> None:
     engine = Engine(model)
     run(engine, *(ask(n, image=0, task="vqa", text=f"is it {n}?") for n in range(8)))
-    assert engine.figures.encoded_images == 1
+    assert engine.stats.encoded_images == 1
     run(engine, ask(9, image=0), ask(10, image=1))
-    assert engine.figures.encoded_images == 2
-    assert engine.figures.cache_hits == 8
+    assert engine.stats.encoded_images == 2
+    assert engine.stats.cache_hits == 8
 
 
 def test_a_known_image_needs_no_pixels_and_gives_the_same_text(model: Generator) -> None:
@@ -144,7 +144,7 @@ def test_features_that_a_waiting_request_counts_on_are_not_lost_by_eviction(
     # Given a cache with room for one image, and one row
     probe = Engine(model)
     run(probe, ask(1))
-    engine = Engine(model, max_rows=1, feature_bytes=probe.figures.feature_bytes)
+    engine = Engine(model, max_rows=1, feature_bytes=probe.stats.feature_bytes)
     expected = run(engine, ask(1))[1].text
     # When a request without pixels waits behind another image
     request = ask(3, image=1)
@@ -288,7 +288,7 @@ def test_a_broken_device_ends_the_step(model: Generator) -> None:
 def test_figures_count_what_happened(model: Generator) -> None:
     engine = Engine(model, max_rows=4, reserved_rows=0)
     run(engine, *(ask(n) for n in range(4)), ask(9, task="match"))
-    figures = engine.figures
+    figures = engine.stats
     assert (figures.admitted, figures.answered, figures.failed) == (4, 5, 1)
     assert (figures.tokens, figures.row_steps) == (40, 40)
     assert figures.steps == 10
@@ -318,7 +318,7 @@ def test_requests_that_ask_the_same_are_computed_once(model: Generator) -> None:
     engine = Engine(model)
     how = GenerationOptions(max_new_tokens=8, temperature=1.0, seed=3)
     answers = run(engine, ask(1), *(ask(n, image=1) for n in (2, 3)), ask(4, image=1, options=how))
-    assert (engine.figures.admitted, engine.figures.joined) == (2, 2)
+    assert (engine.stats.admitted, engine.stats.joined) == (2, 2)
     assert answers[2].text == answers[3].text == answers[1].text
     assert answers[1].text == run(Engine(model), ask(1))[1].text
 
@@ -326,7 +326,7 @@ def test_requests_that_ask_the_same_are_computed_once(model: Generator) -> None:
 def test_unseeded_sampling_is_never_shared(model: Generator) -> None:
     engine = Engine(model)
     run(engine, *(ask(n, image=1, options=GenerationOptions(temperature=1.0)) for n in (1, 2)))
-    assert engine.figures.joined == 0
+    assert engine.stats.joined == 0
 
 
 def test_what_others_wait_for_goes_on_when_one_of_them_leaves(model: Generator) -> None:
@@ -338,7 +338,7 @@ def test_what_others_wait_for_goes_on_when_one_of_them_leaves(model: Generator) 
     engine.cancel(0)  # the one that came first
     clock.now = 5.0
     assert codes(run(engine)) == ["cancelled", "deadline_exceeded", None]
-    assert engine.figures.admitted == 1
+    assert engine.stats.admitted == 1
 
 
 def test_a_row_that_nobody_waits_for_any_more_ends(model: Generator) -> None:
@@ -375,7 +375,7 @@ def test_beam_search_runs_beside_rows_that_are_decoded_in_flight(model: Generato
     answers = run(engine, *requests)
     assert codes(answers) == [None] * 8
     # Then the steps of the group were steps of the others as well
-    assert engine.figures.steps < 6 + 6 + 10
+    assert engine.stats.steps < 6 + 6 + 10
     for request in requests:
         assert run(Engine(model), request)[request.id].text == answers[request.id].text
 
@@ -388,9 +388,9 @@ def test_a_group_of_beams_ends_when_nobody_waits_for_it(model: Generator) -> Non
     engine.step()
     for number in range(3):
         engine.cancel(number)
-    steps = engine.figures.steps
+    steps = engine.stats.steps
     assert codes(run(engine)) == ["cancelled"] * 3
-    assert engine.figures.steps - steps < 5
+    assert engine.stats.steps - steps < 5
     assert rows_held(engine) == 0
 
 

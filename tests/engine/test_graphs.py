@@ -67,7 +67,7 @@ def test_steps_in_buckets_give_the_same_texts(model: Generator) -> None:
     engine, graphed = engine_with(model, replay_plainly)
     assert texts(engine, asked) == expected
     # There were several, and far fewer than steps.
-    assert 4 < len(graphed._graphs) < engine.figures.steps / 4
+    assert 4 < len(graphed._graphs) < engine.stats.steps / 4
 
 
 def test_graphs_are_made_anew_when_the_buffers_have_moved(model: Generator) -> None:

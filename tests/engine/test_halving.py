@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from worker.engine.halving import TRY_MORE_AFTER, Failure, Halving
+from worker.engine.halving import GROW_AFTER, Failure, Halving
 
 Batch = Sequence[int]
 
@@ -101,8 +101,8 @@ def test_a_larger_batch_is_tried_again_after_a_while() -> None:
     assert halving.limit == 2
     # When what took the memory is gone
     most = 8
-    outcome(halving, range(2 * TRY_MORE_AFTER))
+    outcome(halving, range(2 * GROW_AFTER))
     assert halving.limit == 4
-    outcome(halving, range(4 * TRY_MORE_AFTER))
-    outcome(halving, range(80 * TRY_MORE_AFTER))
+    outcome(halving, range(4 * GROW_AFTER))
+    outcome(halving, range(80 * GROW_AFTER))
     assert halving.limit == 8  # and never more than what was wanted

@@ -16,7 +16,7 @@ from worker.engine.model import Generator
 from worker.engine.request import GenerationOptions, Request
 from worker.models.checkpoint import read_config
 from worker.models.pixels import pixel_table
-from worker.models.registry import automatic, load
+from worker.models.registry import default_precision, load
 
 
 @pytest.fixture
@@ -206,10 +206,10 @@ def test_what_cannot_be_loaded_is_refused_in_one_sentence(
 
 def test_the_automatic_precision_is_exact_on_a_cpu_and_safe_on_a_gpu(copy: Path) -> None:
     config = read_config(str(copy))
-    assert automatic(config, torch.device("cpu")) == "fp32"
-    assert automatic(config, torch.device("cuda")) == "fp16"
+    assert default_precision(config, torch.device("cpu")) == "fp32"
+    assert default_precision(config, torch.device("cuda")) == "fp16"
     edit(copy / "config.json", {"text_config.model_type": "t5"})
-    assert automatic(read_config(str(copy)), torch.device("cuda")) == "bf16"
+    assert default_precision(read_config(str(copy)), torch.device("cuda")) == "bf16"
 
 
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:

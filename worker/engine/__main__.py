@@ -21,7 +21,7 @@ from worker import lifeline
 from worker.engine import metrics
 from worker.engine.model import Vision, as_generator, as_matcher
 from worker.engine.null import NullEngine
-from worker.engine.protocol import EngineInfo, ModelInfo, hold_lock, private_dir, socket_path
+from worker.engine.protocol import EngineInfo, ModelInfo, acquire_lock, private_dir, socket_path
 from worker.engine.server import EngineServer
 from worker.engine.watchdog import Watchdog
 
@@ -53,7 +53,7 @@ def main() -> int:
         run_dir = private_dir(settings.runtime_dir())
         socket = socket_path(run_dir)
         # Held until this process ends, whichever way.
-        lock = hold_lock(run_dir / "engine.lock")
+        lock = acquire_lock(run_dir / "engine.lock")
     except (InvalidInput, OSError) as error:
         return _refuse(str(error))
     if lock is None and linger_s is not None:
@@ -87,7 +87,7 @@ def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
         engine = build_engine(settings)
         models = [encoder.model for encoder in engine.encoders]
         if not settings.cpu_threads and models[0].device.type == "cpu":
-            leave_a_core(models[0])
+            reserve_core(models[0])
         warm_up(engine)
         check(engine)
     except LoadError as error:
@@ -112,7 +112,7 @@ def _serve(
     lifeline.when_orphaned(server.finish)
     if settings.metrics_port:
         try:
-            metrics.serve(settings.metrics_port, server.figures)
+            metrics.serve(settings.metrics_port, server.stats)
         except OSError as error:
             return _refuse(f"BLIPLINE_METRICS_PORT={settings.metrics_port}: {error.strerror}")
     server.serve(socket)
@@ -151,7 +151,7 @@ def model_info(model: Vision) -> ModelInfo:
     return ModelInfo(model.name, model.revision, model.image_size, model.resample, tasks)
 
 
-def leave_a_core(model: Vision) -> None:
+def reserve_core(model: Vision) -> None:
     """Leave a core to those who prepare images, where that takes longer than the model does."""
     import torch
 

@@ -13,18 +13,18 @@ from contextlib import nullcontext
 
 import torch
 
-from worker.engine.decoding import with_prompt
+from worker.engine.decoding import prepare_prompt
 from worker.engine.encoder import Encoder
-from worker.engine.halving import Failure, describe
+from worker.engine.halving import Failure, failure_of
 from worker.engine.model import Generator
-from worker.engine.row import NOT_FINITE, Row, wrong_image
+from worker.engine.row import NOT_FINITE, Row, check_image
 from worker.engine.scheduler import Scheduler
-from worker.engine.stepwise import Report, Stepwise
+from worker.engine.stepwise import Report, ThreadCoroutine
 
 Tokens = list[list[int]]
 
 
-class GroupedLane:
+class BeamLane:
     """Rows that `generate` runs, one group at a time."""
 
     def __init__(self, model: Generator, encoder: Encoder, max_rows: int) -> None:
@@ -35,7 +35,7 @@ class GroupedLane:
         #: Halves of groups that failed, to be run before anything else.
         self._again: deque[list[Row]] = deque()
         self._rows: list[Row] = []
-        self._search: Stepwise[Tokens] | None = None
+        self._search: ThreadCoroutine[Tokens] | None = None
 
     @property
     def active(self) -> int:
@@ -48,7 +48,7 @@ class GroupedLane:
     def prepare(self, row: Row) -> Failure | None:
         """What keeps a row from ever being run, or None. Fills in its prompt and its feature."""
         row.feature = self.encoder.cache.get(row.request.image_hash)
-        return wrong_image(row.request, row.feature, self.model.image_size) or with_prompt(
+        return check_image(row.request, row.feature, self.model.image_size) or prepare_prompt(
             row, self.model
         )
 
@@ -94,7 +94,7 @@ class GroupedLane:
                 row.failure = row.failure or NOT_FINITE
         self._rows = [row for row in rows if row.failure is None]
         if self._rows:
-            self._search = Stepwise(self._generate)
+            self._search = ThreadCoroutine(self._generate)
         return [row for row in rows if row.failure is not None]
 
     def _next(self) -> list[Row]:
@@ -114,14 +114,14 @@ class GroupedLane:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             return self.model.generate(features, prompts, self._rows[0].request.options, report)
 
-    def _end(self, search: Stepwise[Tokens]) -> list[Row]:
+    def _end(self, search: ThreadCoroutine[Tokens]) -> list[Row]:
         rows, self._rows, self._search = self._rows, [], None
         try:
             tokens = search.result()
         except torch.AcceleratorError:
             raise
         except Exception as error:  # `generate` also raises what it thinks of its arguments
-            return self._fail(rows, describe(error))
+            return self._fail(rows, failure_of(error))
         for row, new in zip(rows, tokens, strict=True):
             row.feature, row.tokens = None, new
             row.text = self.model.text(row.request, row.prompt, new)

@@ -17,13 +17,13 @@ from typing import Any, Final
 from producer.contract import ErrorCode
 from worker.engine.protocol import (
     Answers,
-    AskFigures,
-    AskHeld,
+    StatsQuery,
+    FeatureQuery,
     Cancel,
     EngineInfo,
     Reply,
     Rows,
-    hang_up,
+    disconnect,
 )
 from worker.engine.request import Answer, Request, RequestId
 
@@ -114,15 +114,15 @@ class EngineClient:
         if connection is not None:
             self._send(connection, Cancel(list(ids)))
 
-    def held(self, hashes: Iterable[str], task: str) -> set[str]:
+    def cached_features(self, hashes: Iterable[str], task: str) -> set[str]:
         """Images whose features, as a task needs them, the engine has now; none when it is away."""
         wanted = list(hashes)
-        held = self._ask(lambda token: AskHeld(token, wanted, task)) if wanted else None
+        held = self._ask(lambda token: FeatureQuery(token, wanted, task)) if wanted else None
         return held or set()
 
-    def figures(self) -> dict[str, float] | None:
+    def stats(self) -> dict[str, float] | None:
         """What the engine has done since its start; None when it is away."""
-        figures: dict[str, float] | None = self._ask(AskFigures)
+        figures: dict[str, float] | None = self._ask(StatsQuery)
         return figures
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class EngineClient:
         with self._lock:
             connection = self._connection
         if connection is not None:
-            hang_up(connection)
+            disconnect(connection)
         self._thread.join()
         self._fail(lambda row: True, "the worker is shutting down")
 
@@ -231,7 +231,7 @@ class EngineClient:
 
     def _hung_up(self, connection: Connection[Any, Any]) -> None:
         # Whoever is sending finds the line dead, before its descriptor can be anybody else's.
-        hang_up(connection)
+        disconnect(connection)
         with self._wire:
             connection.close()
         with self._lock:

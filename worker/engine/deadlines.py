@@ -31,7 +31,7 @@ class Deadlines:
             due.append(heapq.heappop(self._heap)[2])
         return due
 
-    def tidy(self, live: Container[RequestId], count: int) -> None:
+    def prune(self, live: Container[RequestId], count: int) -> None:
         """Forget requests that are not `live`, before they outnumber those `count` that are."""
         if len(self._heap) > 2 * count + 64:
             self._heap = [entry for entry in self._heap if entry[2].id in live]

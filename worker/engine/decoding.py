@@ -16,12 +16,12 @@ from worker.engine.errors import PromptTooLong
 from worker.engine.graphs import GraphedDecode
 from worker.engine.halving import Failure, Halving
 from worker.engine.model import Generator
-from worker.engine.row import NO_TEXT, NOT_FINITE, Row, wrong_image
+from worker.engine.row import INVALID_TEXT, NOT_FINITE, Row, check_image
 from worker.engine.sampler import NOT_FINITE_TOKEN, Sampler
 from worker.engine.scheduler import Scheduler
 
 #: Tokens with padding to tokens without, in one prefill.
-MOST_PADDED = 2
+MAX_PADDING = 2
 
 
 class DecodingLane:
@@ -60,7 +60,7 @@ class DecodingLane:
     def prepare(self, row: Row) -> Failure | None:
         """What keeps a row from ever being run, or None. Fills in its prompt and its feature."""
         row.feature = self.encoder.cache.get(row.request.image_hash)
-        return wrong_image(row.request, row.feature, self.model.image_size) or with_prompt(
+        return check_image(row.request, row.feature, self.model.image_size) or prepare_prompt(
             row, self.model
         )
 
@@ -98,7 +98,7 @@ class DecodingLane:
     def _prefill(self, rows: list[Row]) -> list[Tensor]:
         """Append newcomers to the active rows. Their first logits, in order."""
         logits = []
-        parts = (part for alike in of_like_length(rows) for part in self._prefiller.run(alike))
+        parts = (part for alike in group_by_length(rows) for part in self._prefiller.run(alike))
         for batch, result in parts:
             if isinstance(result, Failure):
                 batch[0].failure = result
@@ -162,13 +162,13 @@ class DecodingLane:
         self.rows = [self.rows[i] for i in order]
 
 
-def of_like_length(rows: list[Row]) -> Iterator[list[Row]]:
+def group_by_length(rows: list[Row]) -> Iterator[list[Row]]:
     """Newcomers in batches of which half or more is no padding: each is padded to its longest."""
     batch: list[Row] = []
     total = 0
     for row in sorted(rows, key=prompt_length):
         length = prompt_length(row)
-        if batch and (len(batch) + 1) * length > MOST_PADDED * (total + length):
+        if batch and (len(batch) + 1) * length > MAX_PADDING * (total + length):
             yield batch
             batch, total = [], 0
         batch.append(row)
@@ -183,14 +183,14 @@ def prompt_length(row: Row) -> int:
     return max(len(prompt.start), len(prompt.source or ()), len(prompt.query or ()))
 
 
-def with_prompt(row: Row, model: Generator) -> Failure | None:
+def prepare_prompt(row: Row, model: Generator) -> Failure | None:
     """Give a row its prompt; what is wrong with it, or None."""
     try:
         row.prompt = model.prompt(row.request)
     except PromptTooLong as error:
         return Failure("prompt_too_long", str(error))
     except (TypeError, ValueError):
-        return NO_TEXT
+        return INVALID_TEXT
     needed, new = len(row.prompt.start), row.request.options.max_new_tokens
     if needed + new > model.max_length:
         return Failure(

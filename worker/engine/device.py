@@ -44,7 +44,7 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return min([available_bytes(root), *group_bytes(root)])
+    return min([available_bytes(root), *cgroup_bytes(root)])
 
 
 def available_bytes(root: Path) -> int:
@@ -55,7 +55,7 @@ def available_bytes(root: Path) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def group_bytes(root: Path) -> Iterator[int]:
+def cgroup_bytes(root: Path) -> Iterator[int]:
     """What is left in each control group that has a limit, from the process's own upwards."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)

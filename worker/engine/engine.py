@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-from worker.engine.beams import GroupedLane
+from worker.engine.beams import BeamLane
 from worker.engine.deadlines import Deadlines
 from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import Encoder
@@ -22,7 +22,7 @@ from worker.engine.halving import Failure
 from worker.engine.matching import MatchingLane
 from worker.engine.model import Generator, Matcher, Vision
 from worker.engine.request import Answer, Request, RequestId
-from worker.engine.row import CANCELLED, EXPIRED, Row, refusal
+from worker.engine.row import CANCELLED, EXPIRED, Row, error_answer
 from worker.engine.stats import EngineStats
 
 
@@ -70,9 +70,9 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model, self.matcher, self.clock = model, matcher, clock
-        self.figures = EngineStats()
+        self.stats = EngineStats()
         self.decoding: DecodingLane | None = None
-        self.grouped: GroupedLane | None = None
+        self.beams: BeamLane | None = None
         self.matching: MatchingLane | None = None
         self.encoders: list[Encoder] = []
         models: list[Vision] = [one for one in (model, matcher) if one is not None]
@@ -81,7 +81,7 @@ class Engine:
         if model is not None:
             encoder = self.encoders[0]
             self.decoding = DecodingLane(model, encoder, max_rows, reserved_rows, cuda_graphs)
-            self.grouped = GroupedLane(model, self.encoders[0], max_rows)
+            self.beams = BeamLane(model, self.encoders[0], max_rows)
         if matcher is not None:
             self.matching = MatchingLane(matcher, self.encoders[-1])
         self._live: dict[RequestId, Row] = {}
@@ -94,7 +94,7 @@ class Engine:
     @property
     def lanes(self) -> Iterator[Lane]:
         """The ways of working rows off that the models allow."""
-        lanes: tuple[Lane | None, ...] = (self.decoding, self.grouped, self.matching)
+        lanes: tuple[Lane | None, ...] = (self.decoding, self.beams, self.matching)
         return (lane for lane in lanes if lane is not None)
 
     @property
@@ -114,7 +114,7 @@ class Engine:
             raise ValueError(f"request id {request.id!r} is already in the engine")
         failure = self._problem(request)
         if failure is not None:
-            self._answer(refusal(request, failure))
+            self._answer(error_answer(request, failure))
             return
         same = self._shared.get(request.identity)
         if same is None:
@@ -123,16 +123,16 @@ class Engine:
             self._join(same, request)
         if failure is None:
             self._deadlines.add(request)
-            self._deadlines.tidy(self._live, len(self._live))
+            self._deadlines.prune(self._live, len(self._live))
         else:
-            self._answer(refusal(request, failure))
+            self._answer(error_answer(request, failure))
 
     def _problem(self, request: Request) -> Failure | None:
         if request.task not in self.tasks:
             offered = ", ".join(sorted(self.tasks))
             about = f"This worker's models offer {offered}, not {request.task}."
             return Failure("unsupported_task", about)
-        sentence = request.options.problem()
+        sentence = request.options.error()
         return None if sentence is None else Failure("option_invalid", sentence)
 
     def _begin(self, request: Request) -> Failure | None:
@@ -141,17 +141,17 @@ class Engine:
         failure = lane.prepare(row)
         if failure is None:
             self._live[request.id] = row
-            if request.options.repeatable:
+            if request.options.deterministic:
                 self._shared[request.identity] = row
             lane.add(row)
-            self.figures.admitted += 1
+            self.stats.admitted += 1
         return failure
 
     def _join(self, row: Row, request: Request) -> None:
         """Let a row answer this request as well."""
         row.waiters.append(request)
         self._live[request.id] = row
-        self.figures.joined += 1
+        self.stats.joined += 1
         if request.interactive:
             self._lane(request).promote(row)
 
@@ -160,7 +160,7 @@ class Engine:
         if self.matcher is not None and request.task in self.matcher.tasks:
             lane = self.matching
         elif request.options.num_beams > 1:
-            lane = self.grouped
+            lane = self.beams
         assert lane is not None  # the task is offered
         return lane
 
@@ -178,7 +178,7 @@ class Engine:
             return
         del self._live[request.id]
         row.waiters = [one for one in row.waiters if one is not request]
-        self._answer(refusal(request, failure))
+        self._answer(error_answer(request, failure))
         if not row.waiters:
             row.failure = failure
             self._unshare(row)
@@ -205,7 +205,7 @@ class Engine:
     def _end(self, row: Row) -> None:
         """Answer everyone who waits for a row."""
         self._unshare(row)
-        self.figures.tokens += len(row.tokens)
+        self.stats.tokens += len(row.tokens)
         for request in row.waiters:
             del self._live[request.id]
             self._answer(row.answer(request))
@@ -216,12 +216,12 @@ class Engine:
             del self._shared[identity]
 
     def _answer(self, answer: Answer) -> None:
-        self.figures.answered += 1
-        self.figures.failed += answer.error_code is not None
+        self.stats.answered += 1
+        self.stats.failed += answer.error_code is not None
         self._answers.append(answer)
 
     def _deliver(self, started: float, ended: int) -> list[Answer]:
-        figures, lanes = self.figures, list(self.lanes)
+        figures, lanes = self.stats, list(self.lanes)
         figures.steps += 1
         figures.active = sum(lane.active for lane in lanes)
         figures.waiting = sum(lane.waiting for lane in lanes)

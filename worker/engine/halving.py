@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 OUT_OF_MEMORY = "out_of_memory"
 #: Full batches of the size that fits, after which a larger one is tried again.
-TRY_MORE_AFTER = 1000
+GROW_AFTER = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Halving(Generic[Item, Result]):
     def _try_more(self) -> None:
         """What took the memory may be gone; to find out costs one batch that is run again."""
         self._fitted += 1
-        if self._fitted == TRY_MORE_AFTER:
+        if self._fitted == GROW_AFTER:
             self.limit, self._fitted = min(self._wanted, 2 * self.limit), 0
 
     def _attempt(self, items: Sequence[Item]) -> Parts[Item, Result]:
@@ -80,7 +80,7 @@ class Halving(Generic[Item, Result]):
         except torch.AcceleratorError:
             raise
         except (RuntimeError, MemoryError) as error:
-            result = describe(error)
+            result = failure_of(error)
         if not isinstance(result, Failure):
             yield items, result
             return
@@ -96,7 +96,7 @@ class Halving(Generic[Item, Result]):
         yield from self._attempt(items[middle:])
 
 
-def describe(error: Exception) -> Failure:
+def failure_of(error: Exception) -> Failure:
     """The error code and a sentence for a row that cannot be run."""
     # A CPU's allocator raises a plain RuntimeError.
     memory = isinstance(error, torch.OutOfMemoryError | MemoryError)

@@ -14,7 +14,7 @@ from worker.engine.encoder import Encoder
 from worker.engine.errors import PromptTooLong
 from worker.engine.halving import Failure, Halving
 from worker.engine.model import Matcher
-from worker.engine.row import NO_TEXT, NOT_FINITE, Row, wrong_image
+from worker.engine.row import INVALID_TEXT, NOT_FINITE, Row, check_image
 from worker.engine.scheduler import Scheduler
 
 #: Rows taken in one step: a compromise between full batches and those who wait meanwhile.
@@ -66,7 +66,7 @@ class MatchingLane:
         request = row.request
         if request.image_hash:
             row.feature = self.encoder.cache.get(request.image_hash)
-            problem = wrong_image(request, row.feature, self.model.image_size)
+            problem = check_image(request, row.feature, self.model.image_size)
             if problem is not None:
                 return problem
         texts = request.texts if request.image_hash else (request.text,)
@@ -76,7 +76,7 @@ class MatchingLane:
             except PromptTooLong as error:
                 return Failure("prompt_too_long", f"Text {place + 1}: {error}")
             except (TypeError, ValueError):
-                return NO_TEXT
+                return INVALID_TEXT
         return None
 
     def add(self, row: Row) -> None:

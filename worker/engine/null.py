@@ -15,7 +15,7 @@ class NullEngine:
     idle = True
 
     def __init__(self) -> None:
-        self.figures = EngineStats()
+        self.stats = EngineStats()
 
     def add(self, request: Request) -> None:
         """Nobody has a reason to."""

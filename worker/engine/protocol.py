@@ -4,7 +4,7 @@ Messages are pickled by `multiprocessing.connection`; whoever can open the socke
 run code here, so it lies in a directory that belongs to this user alone.
 
 =====================  =====================================================================
-consumer → engine      ``Rows``, ``Cancel``, ``AskHeld``, ``AskFigures``
+consumer → engine      ``Rows``, ``Cancel``, ``FeatureQuery``, ``StatsQuery``
 engine → consumer      ``EngineInfo`` (first, once), ``Answers``, ``Reply``
 =====================  =====================================================================
 """
@@ -72,7 +72,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class AskHeld:
+class FeatureQuery:
     """Which of these images need no pixels for a task, since their features are at hand?"""
 
     token: int
@@ -81,7 +81,7 @@ class AskHeld:
 
 
 @dataclass(frozen=True, slots=True)
-class AskFigures:
+class StatsQuery:
     """What has the engine done since its start?"""
 
     token: int
@@ -102,7 +102,7 @@ class Answers:
     answers: list[Answer]
 
 
-def hang_up(connection: Connection[Any, Any]) -> None:
+def disconnect(connection: Connection[Any, Any]) -> None:
     """End a connection that another thread is reading: that thread reads end of file, and closes.
 
     To close it here would leave that thread blocked, on a descriptor that may be used anew.
@@ -127,7 +127,7 @@ def private_dir(path: Path) -> Path:
     return path
 
 
-def hold_lock(path: Path) -> TextIOWrapper | None:
+def acquire_lock(path: Path) -> TextIOWrapper | None:
     """Take this lock until the file is closed or the process ends; None if somebody has it."""
     lock = path.open("a")
     try:

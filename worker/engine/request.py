@@ -29,11 +29,11 @@ class GenerationOptions:
     early_stopping: bool = False  # of beam search: end when there are enough candidates
 
     @property
-    def repeatable(self) -> bool:
+    def deterministic(self) -> bool:
         """Whether the same request always gets the same answer."""
         return self.temperature == 0 or self.seed is not None
 
-    def problem(self) -> str | None:
+    def error(self) -> str | None:
         """Say in one sentence what is wrong with these options, or None."""
         for broken, sentence in (
             (self.max_new_tokens < 1, "max_new_tokens must be at least 1."),

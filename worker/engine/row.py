@@ -16,7 +16,7 @@ CANCELLED = Failure("cancelled", "The request was cancelled.")
 EXPIRED = Failure("deadline_exceeded", "The deadline passed before the answer was complete.")
 NOT_FINITE = Failure("internal", "The model computed no finite numbers for this row.")
 EVICTED = Failure(IMAGE_NEEDED, "The image's features are gone; send its pixels again.")
-NO_TEXT = Failure("option_invalid", "The text is not valid Unicode.")
+INVALID_TEXT = Failure("option_invalid", "The text is not valid Unicode.")
 
 
 @dataclass(slots=True, eq=False)
@@ -52,16 +52,16 @@ class Row:
     def answer(self, request: Request) -> Answer:
         """The end of one of those who asked."""
         if self.failure is not None:
-            return refusal(request, self.failure)
+            return error_answer(request, self.failure)
         return Answer(request.id, self.text, len(self.tokens), self.scores, self.embedding)
 
 
-def refusal(request: Request, failure: Failure) -> Answer:
+def error_answer(request: Request, failure: Failure) -> Answer:
     """The end of a request that has no result."""
     return Answer(request.id, error_code=failure.code, error_message=failure.message)
 
 
-def wrong_image(request: Request, feature: Tensor | None, size: int) -> Failure | None:
+def check_image(request: Request, feature: Tensor | None, size: int) -> Failure | None:
     """What is wrong with a request's pixels, or None."""
     if request.pixels is None:
         return EVICTED if feature is None else None

@@ -70,7 +70,7 @@ class Ngrams:
 
 
 @dataclass(slots=True)
-class Group:
+class SamplingGroup:
     """The rows with controls, as one batch: line i of everything belongs to `controls[i]`."""
 
     controls: list[RowSampling]
@@ -100,9 +100,9 @@ class SamplingRows:
         """One token for each of the lines from (lines, vocabulary)."""
         scores = scores / self.temperature
         if self.most:
-            scores = keep_top_k(scores, self.top_k, self.most)
+            scores = apply_top_k(scores, self.top_k, self.most)
         if self.cuts_tail:
-            scores = drop_tail(scores, self.tail)
+            scores = apply_top_p(scores, self.tail)
         noise = torch.empty_like(scores)
         for line, generator in zip(noise, self.generators, strict=True):
             line.exponential_(generator=generator)
@@ -125,7 +125,7 @@ class Sampler:
         self.suppressed = torch.tensor(list(suppressed_ids), dtype=torch.long, device=device)
         self._rows: list[RowSampling | None] = []
         self._short: list[int] = []  # tokens that must still come before an end token
-        self._group: Group | None = None
+        self._group: SamplingGroup | None = None
         self._stale = False
 
     def add(self, options: GenerationOptions, prompt: Sequence[int]) -> None:
@@ -177,13 +177,13 @@ class Sampler:
         logits[lines[:, None], self.eos] = -torch.inf
         return logits
 
-    def _gather(self) -> Group | None:
+    def _gather(self) -> SamplingGroup | None:
         lines = [(row, c) for row, c in enumerate(self._rows) if c is not None]
         if not lines:
             return None
         controls = [c for _, c in lines]
         lottery = SamplingRows(controls, self.device)
-        group = Group(
+        group = SamplingGroup(
             controls=controls,
             rows=torch.tensor([row for row, _ in lines], device=self.device),
             penalty=None,
@@ -205,7 +205,7 @@ class Sampler:
                 c.seen = seen[line]  # a view: what is marked below outlives this group
         return seen
 
-    def _choose(self, scores: Tensor, group: Group) -> Tensor:
+    def _choose(self, scores: Tensor, group: SamplingGroup) -> Tensor:
         scores = self._restrict(scores, group)
         tokens = scores.argmax(dim=-1)
         if group.lottery is not None:
@@ -215,7 +215,7 @@ class Sampler:
             group.seen.scatter_(1, tokens[:, None], True)
         return tokens
 
-    def _restrict(self, scores: Tensor, group: Group) -> Tensor:
+    def _restrict(self, scores: Tensor, group: SamplingGroup) -> Tensor:
         """Repetition penalty and n-grams: what also counts for greedy rows."""
         if group.penalty is not None and group.seen is not None:
             penalised = torch.where(scores < 0, scores * group.penalty, scores / group.penalty)
@@ -227,14 +227,14 @@ class Sampler:
         return scores
 
 
-def keep_top_k(scores: Tensor, top_k: Tensor, most: int) -> Tensor:
+def apply_top_k(scores: Tensor, top_k: Tensor, most: int) -> Tensor:
     """Drop what lies below the k-th best; (rows, 1) of k, 0 for all; `most` is the largest k."""
     best = scores.topk(min(most, scores.shape[-1])).values
     last = top_k.clamp(1, best.shape[-1]) - 1
     return scores.masked_fill((scores < best.gather(1, last)) & (top_k > 0), -torch.inf)
 
 
-def drop_tail(scores: Tensor, tail: Tensor) -> Tensor:
+def apply_top_p(scores: Tensor, tail: Tensor) -> Tensor:
     """Drop the worst tokens that hold at most `tail` of the probability; (rows, 1), 0 for none."""
     ascending, order = scores.sort(dim=-1)
     dropped = (ascending.softmax(dim=-1).cumsum(dim=-1) <= tail) & (tail > 0)

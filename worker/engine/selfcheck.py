@@ -15,7 +15,7 @@ from worker.engine.request import Answer, GenerationOptions, Request
 
 #: Short, and long enough that rows of unequal length share steps.
 OPTIONS = GenerationOptions(max_new_tokens=8, min_new_tokens=2)
-COMPANY = 4
+BATCH_ROWS = 4
 TEXTS = ("a red square", "a photograph of two people at a long table")
 QUESTION = "what is in the picture?"
 #: P(match) and cosines of a batch may differ from those of a row alone by rounding.
@@ -37,7 +37,7 @@ def check_finite(engine: Engine, model: Generator) -> None:
     assert engine.decoding is not None
     pixels = torch.frombuffer(bytearray(picture(model.image_size, 0)), dtype=torch.uint8)
     pixels = pixels.view(1, model.image_size, model.image_size, 3).to(model.device)
-    prompts = [model.prompt(plain_request(model, 0))]
+    prompts = [model.prompt(sample_request(model, 0))]
     logits = model.prefill(model.encode(pixels), prompts, engine.decoding.slots)
     engine.decoding.slots.drop([0])
     if not logits.isfinite().all():
@@ -48,9 +48,9 @@ def check_finite(engine: Engine, model: Generator) -> None:
 
 
 def check_generator(engine: Engine, model: Generator) -> None:
-    requests = [plain_request(model, number) for number in range(COMPANY)]
+    requests = [sample_request(model, number) for number in range(BATCH_ROWS)]
     together, alone = run(engine, requests), run(engine, requests[:1])
-    refuse_failures(model, together + alone)
+    raise_on_error(model, together + alone)
     if not any(answer.text for answer in together):
         raise LoadError(
             f"Model {model.name!r} in {model.precision} gives only empty texts; use another"
@@ -58,13 +58,13 @@ def check_generator(engine: Engine, model: Generator) -> None:
         )
     # Half precision rounds differently in batches of different sizes: equality is for fp32 alone.
     if model.precision == "fp32" and together[0].text != alone[0].text:
-        raise company_matters(model)
+        raise batching_error(model)
 
 
 def check_matcher(engine: Engine, model: Matcher) -> None:
-    requests = [plain_request(model, number) for number in range(COMPANY)]
+    requests = [sample_request(model, number) for number in range(BATCH_ROWS)]
     together, alone = run(engine, requests), run(engine, requests[:1])
-    refuse_failures(model, together + alone)
+    raise_on_error(model, together + alone)
     pairs = zip(together[0].scores, alone[0].scores, strict=True)
     differences = [abs(a - b) for pair in pairs for a, b in zip(*pair, strict=True)]
     if not all(difference < float("inf") for difference in differences):
@@ -73,10 +73,10 @@ def check_matcher(engine: Engine, model: Matcher) -> None:
             " bf16 or fp32."
         )
     if model.precision == "fp32" and max(differences) > CLOSE:
-        raise company_matters(model)
+        raise batching_error(model)
 
 
-def refuse_failures(model: Vision, answers: list[Answer]) -> None:
+def raise_on_error(model: Vision, answers: list[Answer]) -> None:
     for answer in answers:
         if answer.error_code is not None:
             raise LoadError(
@@ -84,14 +84,14 @@ def refuse_failures(model: Vision, answers: list[Answer]) -> None:
             )
 
 
-def company_matters(model: Vision) -> LoadError:
+def batching_error(model: Vision) -> LoadError:
     return LoadError(
         f"Model {model.name!r} answers differently in a batch than alone; its batching"
         " cannot be trusted with this version of torch or transformers."
     )
 
 
-def plain_request(model: Vision, number: int) -> Request:
+def sample_request(model: Vision, number: int) -> Request:
     """The model's tasks in turn, and texts of unequal length in one batch."""
     tasks = sorted(model.tasks - {"chat", "embed"})
     task = tasks[number % len(tasks)]

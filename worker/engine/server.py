@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.engine.protocol import (
     Answers,
-    AskFigures,
-    AskHeld,
+    StatsQuery,
+    FeatureQuery,
     Cancel,
     EngineInfo,
     Reply,
     Rows,
-    hang_up,
+    disconnect,
 )
 from worker.engine.request import Answer
 from worker.engine.watchdog import Watchdog
@@ -62,7 +62,7 @@ class _Peer:
         self._outbox.put(message)
 
     def close(self) -> None:
-        hang_up(self._connection)
+        disconnect(self._connection)
 
     def _read(self, take: Callable[[_Peer, object], None]) -> None:
         try:
@@ -82,7 +82,7 @@ class _Peer:
                 self._connection.send(message)
             except OSError:
                 break
-        hang_up(self._connection)
+        disconnect(self._connection)
         self._connection.close()
 
 
@@ -174,11 +174,11 @@ class EngineServer:
 
         A step can take long, and a consumer that asks decodes nothing meanwhile.
         """
-        if isinstance(message, AskHeld):
+        if isinstance(message, FeatureQuery):
             held = self._engine.has_features(message.hashes, message.task)
             peer.send(Reply(message.token, held))
-        elif isinstance(message, AskFigures):
-            peer.send(Reply(message.token, self.figures()))
+        elif isinstance(message, StatsQuery):
+            peer.send(Reply(message.token, self.stats()))
         else:
             self._inbox.put((peer, message))
 
@@ -217,9 +217,9 @@ class EngineServer:
         for row_id in self._rows.pop(peer.number, ()):
             self._engine.cancel(row_id)
 
-    def figures(self) -> dict[str, float]:
+    def stats(self) -> dict[str, float]:
         """What the engine has done and how it stands. Safe from any thread."""
-        figures = self._engine.figures
+        figures = self._engine.stats
         return {**asdict(figures), "mean_occupancy": figures.mean_occupancy}
 
     def _deliver(self, answers: list[Answer]) -> None:

@@ -28,7 +28,7 @@ FINE_STEPS = 4
 
 
 @dataclass(slots=True)
-class Pass:
+class ForwardPass:
     """The forward pass under way: rows start..stop, which see `width` positions.
 
     Masks are added to attention scores; None lets everything be seen.
@@ -134,7 +134,7 @@ class SlotCache:
             self._allocate_source(min(self.source_limit, max(source_length, 2 * kept)))
             self.sources[:, :, : self.count, :kept].copy_(old[:, :, : self.count])
 
-    def begin_prefill(self, lengths: Sequence[int], sources: Sequence[int] = ()) -> Pass:
+    def begin_prefill(self, lengths: Sequence[int], sources: Sequence[int] = ()) -> ForwardPass:
         """A pass over newcomers of `lengths` tokens, in the slots after the active ones.
 
         They are padded on the right to the longest: padding comes after every real token, so the
@@ -149,9 +149,9 @@ class SlotCache:
         positions = torch.arange(width, device=self.device)[None]
         mask = self.causal[None, None, :width, :width]
         source_mask = self._source_mask(start, stop, source_width, sources)
-        return Pass(start, stop, width, source_width, positions, mask, source_mask, None)
+        return ForwardPass(start, stop, width, source_width, positions, mask, source_mask, None)
 
-    def begin_decode(self, start: int, stop: int) -> Pass:
+    def begin_decode(self, start: int, stop: int) -> ForwardPass:
         """A pass over one new token for each of the rows start..stop.
 
         May be repeated, also with other bounds: nothing counts before `advance`.
@@ -178,13 +178,13 @@ class SlotCache:
 
     def _decode_pass(
         self, start: int, stop: int, width: int, source_width: int, sources: Sequence[int]
-    ) -> Pass:
+    ) -> ForwardPass:
         """Made from what is on the device alone, but for the widths."""
         positions = self.positions[start:stop]
         mask = self.causal[:, :width].index_select(0, positions)[:, None, None]
         source_mask = self._source_mask(start, stop, source_width, sources)
         index = self.first_lines[start:stop] + positions
-        return Pass(start, stop, width, source_width, positions[:, None], mask, source_mask, index)
+        return ForwardPass(start, stop, width, source_width, positions[:, None], mask, source_mask, index)
 
     def _source_mask(
         self, start: int, stop: int, width: int, lengths: Sequence[int]
@@ -195,7 +195,7 @@ class SlotCache:
         mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
         return mask.masked_fill_(~seen, -torch.inf)[:, None, None]
 
-    def store(self, at: Pass, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def store(self, at: ForwardPass, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store states of (rows, new, heads, dim); return all that the rows may attend to."""
         if at.index is None:
             self.buffers[layer, 0, at.start : at.stop, : at.width] = keys
@@ -207,12 +207,12 @@ class SlotCache:
         held = self.buffers[layer, :, at.start : at.stop, : at.width]
         return held[0], held[1]
 
-    def store_source(self, at: Pass, layer: int, keys: Tensor, values: Tensor) -> None:
+    def store_source(self, at: ForwardPass, layer: int, keys: Tensor, values: Tensor) -> None:
         """Store the states of newcomers' sources: (rows, source_width, heads, dim)."""
         self.sources[layer, 0, at.start : at.stop, : at.source_width] = keys
         self.sources[layer, 1, at.start : at.stop, : at.source_width] = values
 
-    def source(self, at: Pass, layer: int) -> tuple[Tensor, Tensor]:
+    def source(self, at: ForwardPass, layer: int) -> tuple[Tensor, Tensor]:
         """The states of the sources of a pass's rows: (rows, source_width, heads, dim)."""
         held = self.sources[layer, :, at.start : at.stop, : at.source_width]
         return held[0], held[1]

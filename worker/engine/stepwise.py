@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 Report = Callable[[], bool]
 
 
-class Stepwise(Generic[Result]):
+class ThreadCoroutine(Generic[Result]):
     """A call in a thread of its own that only runs while `step` waits for it.
 
     So it is a coroutine made of a function that knows nothing of coroutines: at no time do two

@@ -17,23 +17,23 @@ from worker.engine.encoder import MAX_ENCODE_BATCH, Encoder
 from worker.engine.engine import Engine
 from worker.engine.errors import LoadError
 from worker.engine.graphs import row_bucket
-from worker.engine.halving import OUT_OF_MEMORY, describe
+from worker.engine.halving import OUT_OF_MEMORY, failure_of
 from worker.engine.matching import MatchingLane
 from worker.engine.model import Generator, Vision
 from worker.engine.request import Request
 from worker.engine.slots import SlotCache
 
 #: Images in a warm-up encode: enough to tell the fixed cost from the cost of one more image.
-MANY = 8
+TIMED_IMAGES = 8
 REPEATS = 5
 #: Seconds after which nothing is repeated that is only repeated for a better figure.
-PATIENCE_S = 1.0
+MAX_TIMING_S = 1.0
 #: Seconds that encoding may hold up the rows that decode. Less would make newcomers join in twos
 #: and threes where an image takes half a second, and steps of few rows cost as much as full ones.
-MOST_ENCODE_S = 4.0
+MAX_ENCODE_S = 4.0
 #: No device measured so far lies above 3. A machine that is busy while it starts gives figures
 #: beyond all reason, and an engine that believes them lets its rows wait for ever.
-MOST_PREFILL_STEPS = 4.0
+MAX_PREFILL_STEPS = 4.0
 
 
 @torch.inference_mode()
@@ -41,14 +41,14 @@ def warm_up(engine: Engine) -> None:
     """Prepare an idle engine for its first request. Raises LoadError."""
     try:
         for encoder in engine.encoders:
-            limit_batches(encoder)
-        if engine.decoding is not None and engine.grouped is not None:
+            limit_encode_batch(encoder)
+        if engine.decoding is not None and engine.beams is not None:
             warm_decoding(engine.decoding)
-            engine.grouped.max_images = engine.decoding.scheduler.max_images
+            engine.beams.max_images = engine.decoding.scheduler.max_images
         if engine.matching is not None:
             warm_matching(engine.matching)
     except (RuntimeError, MemoryError) as error:
-        if describe(error).code != OUT_OF_MEMORY:
+        if failure_of(error).code != OUT_OF_MEMORY:
             raise
         model = engine.encoders[0].model
         raise LoadError(
@@ -57,11 +57,11 @@ def warm_up(engine: Engine) -> None:
         ) from error
 
 
-def limit_batches(encoder: Encoder) -> None:
+def limit_encode_batch(encoder: Encoder) -> None:
     """Let a run of the vision encoder take no longer than rows that decode can wait."""
     model = encoder.model
-    each_s = best_time(model, lambda: model.encode(grey(model, 1)))
-    encoder.batches.limit = max(1, min(MAX_ENCODE_BATCH, int(MOST_ENCODE_S / each_s)))
+    each_s = best_time(model, lambda: model.encode(grey_images(model, 1)))
+    encoder.batches.limit = max(1, min(MAX_ENCODE_BATCH, int(MAX_ENCODE_S / each_s)))
 
 
 def warm_decoding(lane: DecodingLane) -> None:
@@ -73,53 +73,53 @@ def warm_decoding(lane: DecodingLane) -> None:
     model, slots, scheduler = lane.model, lane.slots, lane.scheduler
     if lane.encoder.batches.limit < MAX_ENCODE_BATCH:
         scheduler.max_images = lane.encoder.batches.limit
-    few, many = 1, min(MANY, slots.rows, lane.encoder.batches.limit)
-    one_s = best_time(model, lambda: pass_through(model, slots, few))
-    many_s = best_time(model, lambda: pass_through(model, slots, many)) if many > few else one_s
+    few, many = 1, min(TIMED_IMAGES, slots.rows, lane.encoder.batches.limit)
+    one_s = best_time(model, lambda: encode_and_prefill(model, slots, few))
+    many_s = best_time(model, lambda: encode_and_prefill(model, slots, many)) if many > few else one_s
     each_s = (many_s - one_s) / (many - few) if many > few else one_s
-    step_s = decode_s(lane)
-    scheduler.prefill_steps = min(MOST_PREFILL_STEPS, max(0.0, one_s - each_s) / step_s)
+    step_s = time_decode(lane)
+    scheduler.prefill_steps = min(MAX_PREFILL_STEPS, max(0.0, one_s - each_s) / step_s)
 
 
 def warm_matching(lane: MatchingLane) -> None:
     """Run each of the matcher's passes once."""
     model = lane.model
     lane.scheduler.max_images = lane.encoder.batches.limit
-    features, tokens = model.encode(grey(model, 1)), [model.tokens("a picture")]
+    features, tokens = model.encode(grey_images(model, 1)), [model.tokens("a picture")]
     model.match(features, tokens)
     model.embed_images(features)
     model.embed_texts(tokens)
 
 
-def decode_s(lane: DecodingLane) -> float:
+def time_decode(lane: DecodingLane) -> float:
     """Seconds of one decode step of as many rows as there are slots, or as time allows."""
     model, slots = lane.model, lane.slots
     began, seconds = time.perf_counter(), 1.0
     for rows in row_counts(slots.rows):
-        enter(model, slots, rows)
+        add_rows(model, slots, rows)
         seconds = best_time(model, partial(lane.decode, 0, rows))
         slots.drop(range(rows))
-        if model.device.type == "cpu" and time.perf_counter() - began > PATIENCE_S:
+        if model.device.type == "cpu" and time.perf_counter() - began > MAX_TIMING_S:
             break
     return seconds
 
 
-def pass_through(model: Generator, slots: SlotCache, rows: int) -> None:
-    enter(model, slots, rows)
+def encode_and_prefill(model: Generator, slots: SlotCache, rows: int) -> None:
+    add_rows(model, slots, rows)
     slots.drop(range(rows))
 
 
-def enter(model: Generator, slots: SlotCache, rows: int) -> None:
+def add_rows(model: Generator, slots: SlotCache, rows: int) -> None:
     """Encode grey images, as many as the timing asks for, and prefill `rows` rows of them."""
-    images = min(rows, MANY)
-    features = model.encode(grey(model, images))
+    images = min(rows, TIMED_IMAGES)
+    features = model.encode(grey_images(model, images))
     features = features.repeat(-(-rows // images), *([1] * (features.dim() - 1)))[:rows]
     task = "caption" if "caption" in model.tasks else "vqa"
     prompt = model.prompt(Request("warm-up", task, "", None, "what is this?"))
     model.prefill(features, [prompt] * rows, slots)
 
 
-def grey(model: Vision, images: int) -> torch.Tensor:
+def grey_images(model: Vision, images: int) -> torch.Tensor:
     """Plain pictures: uint8 (images, size, size, 3)."""
     size = model.image_size
     return torch.full((images, size, size, 3), 128, dtype=torch.uint8, device=model.device)
@@ -133,17 +133,17 @@ def row_counts(max_rows: int) -> list[int]:
 def best_time(model: Vision, work: Callable[[], object]) -> float:
     """The shortest of a few runs, in seconds; the first counts only where it takes long."""
     began = time.perf_counter()
-    best = timed(model, work)
-    if best < PATIENCE_S:
+    best = run_time(model, work)
+    if best < MAX_TIMING_S:
         best = float("inf")
         for _ in range(REPEATS):
-            best = min(best, timed(model, work))
-            if time.perf_counter() - began > PATIENCE_S:
+            best = min(best, run_time(model, work))
+            if time.perf_counter() - began > MAX_TIMING_S:
                 break
     return best
 
 
-def timed(model: Vision, work: Callable[[], object]) -> float:
+def run_time(model: Vision, work: Callable[[], object]) -> float:
     """Seconds of one run."""
     started = time.perf_counter()
     work()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 #: Numbers that the keys of a step may have, so that a product of as many stays near the caches.
-FEW: Final = 2 * 2**20
+MAX_SMALL_KEYS: Final = 2 * 2**20
 
 
 def split_heads(states: Tensor, dim: int) -> Tensor:
@@ -40,7 +40,7 @@ def attend(
 
 
 def _is_small(keys: Tensor) -> bool:
-    return keys.numel() <= FEW and keys.device.type == "cpu" and keys.dtype == torch.float32
+    return keys.numel() <= MAX_SMALL_KEYS and keys.device.type == "cpu" and keys.dtype == torch.float32
 
 
 def _attend_once(

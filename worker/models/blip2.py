@@ -16,7 +16,7 @@ from transformers import Blip2ForConditionalGeneration
 from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models.dialogue import ask, with_history
+from worker.models.dialogue import fill_template, format_dialogue
 from worker.models.opt import OptLanguage
 from worker.models.qformer import QFormer
 from worker.models.registry import VQA_TEMPLATE
@@ -24,7 +24,7 @@ from worker.models.t5 import T5Language
 from worker.models.vision_model import Checkpoint, VisionModel
 
 
-class Language(Protocol):
+class LanguageModel(Protocol):
     """A language model that goes on from image features and a text."""
 
     max_length: int
@@ -86,9 +86,9 @@ class Blip2(VisionModel):
         if request.task == "caption":
             return request.text
         if request.task == "vqa":
-            return ask(self.vqa_template, request.text)
+            return fill_template(self.vqa_template, request.text)
         new = request.options.max_new_tokens
-        return with_history(
+        return format_dialogue(
             self.vqa_template, request.history, request.text, lambda text: self._fits(text, new)
         )
 
@@ -121,7 +121,7 @@ class Blip2(VisionModel):
         return self.language.text(prompt, new, whole=request.task == "caption")
 
 
-def _language(network: Any, tokenizer: Any) -> Language:
+def _language(network: Any, tokenizer: Any) -> LanguageModel:
     config = network.config
     # From the model: an older checkpoint's processor lacks both figures, and then silently
     # leaves the image out.

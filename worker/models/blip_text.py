@@ -15,9 +15,9 @@ from torch import Tensor
 
 from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
-from worker.engine.slots import Pass, SlotCache
+from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
-from worker.models.generation import arguments, ids_of, new_tokens
+from worker.models.generation import generate_arguments, token_ids, new_tokens
 
 
 class BlipTextDecoder:
@@ -33,8 +33,8 @@ class BlipTextDecoder:
         self.vocab_size = int(config.vocab_size)
         self.bos_id, self.pad_id = int(config.bos_token_id), int(config.pad_token_id)
         # As BLIP's own `generate`: a text ends where BERT's does; eos_token_id is a left-over.
-        self.eos_ids = ids_of(config.sep_token_id)
-        self.suppressed_ids = ids_of(network.generation_config.suppress_tokens)
+        self.eos_ids = token_ids(config.sep_token_id)
+        self.suppressed_ids = token_ids(network.generation_config.suppress_tokens)
 
     def new_slots(self, rows: int) -> SlotCache:
         shape = (len(self.layers), self.heads, self.head_dim)
@@ -68,7 +68,7 @@ class BlipTextDecoder:
         return logits
 
     def _layers(
-        self, ids: Tensor, slots: SlotCache, at: Pass, source: Tensor | None = None
+        self, ids: Tensor, slots: SlotCache, at: ForwardPass, source: Tensor | None = None
     ) -> Tensor:
         """Hidden states (rows, new, hidden) of token ids (rows, new)."""
         embeddings = self.embeddings
@@ -81,7 +81,7 @@ class BlipTextDecoder:
         return hidden
 
     def _recall(
-        self, number: int, module: Any, hidden: Tensor, slots: SlotCache, at: Pass
+        self, number: int, module: Any, hidden: Tensor, slots: SlotCache, at: ForwardPass
     ) -> Tensor:
         """Attention to the row's own tokens so far."""
         inner = module.self
@@ -98,7 +98,7 @@ class BlipTextDecoder:
         module: Any,
         hidden: Tensor,
         slots: SlotCache,
-        at: Pass,
+        at: ForwardPass,
         source: Tensor | None,
     ) -> Tensor:
         """Attention to the row's source, which only a prefill brings."""
@@ -130,6 +130,6 @@ class BlipTextDecoder:
             encoder_hidden_states=source,
             eos_token_id=list(self.eos_ids),
             pad_token_id=self.pad_id,
-            **arguments(options, stop),
+            **generate_arguments(options, stop),
         )
         return new_tokens(rows[:, ids.shape[1] :], self.eos_ids)

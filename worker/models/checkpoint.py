@@ -22,7 +22,7 @@ from worker.models.memory_shapes import skeleton
 from worker.models.precision import check_available, make_plan
 from worker.models.registry import PRECISIONS
 
-__all__ = ["fingerprint", "pick_device", "read_config", "read_weights", "unreadable"]
+__all__ = ["fingerprint", "pick_device", "read_config", "read_weights", "load_error"]
 
 #: Values of each tensor that enter the revision. A copy of all of them would take minutes for a
 #: large model, and a fine-tuned tensor differs nearly everywhere.
@@ -36,7 +36,7 @@ def read_config(model: str) -> Any:
     try:
         return AutoConfig.from_pretrained(model)
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
 
 
 def read_weights(network_class: Any, model: str, precision: str, device: torch.device) -> Any:
@@ -50,7 +50,7 @@ def read_weights(network_class: Any, model: str, precision: str, device: torch.d
     except LoadError:
         raise
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
     check_available(precision, empty)
     check_fits(model, empty, precision, device)
     plan = make_plan(empty, precision, device)
@@ -58,7 +58,7 @@ def read_weights(network_class: Any, model: str, precision: str, device: torch.d
     if precision == "int8":
         separate_rows(network)
     if plan.quantized:
-        give_back(network)
+        release_memory(network)
     return network.eval().requires_grad_(False)
 
 
@@ -76,7 +76,7 @@ def _from_pretrained(network_class: Any, model: str, device: torch.device, how: 
             " another model."
         ) from error
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
     # transformers only warns, and fills what is missing with noise.
     if report["missing_keys"]:
         raise LoadError(
@@ -86,7 +86,7 @@ def _from_pretrained(network_class: Any, model: str, device: torch.device, how: 
     return network
 
 
-def give_back(network: Any) -> None:
+def release_memory(network: Any) -> None:
     """Free what reading a quantized network leaves behind on a CPU."""
     for one in network.parameters():
         if type(one) is torch.nn.Parameter and one.device.type == "cpu":
@@ -113,19 +113,19 @@ def check_fits(
     }
     if needed[precision] <= there:
         return
-    fitting = [f"{one} ({gigabytes(needed[one])})" for one in PRECISIONS if needed[one] <= there]
+    fitting = [f"{one} ({format_gigabytes(needed[one])})" for one in PRECISIONS if needed[one] <= there]
     raise LoadError(
-        f"Model {model!r} needs {gigabytes(needed[precision])} in {precision}, and {device} has"
-        f" {gigabytes(there)} free; what would fit is {' or '.join(fitting) or 'no precision'}."
+        f"Model {model!r} needs {format_gigabytes(needed[precision])} in {precision}, and {device} has"
+        f" {format_gigabytes(there)} free; what would fit is {' or '.join(fitting) or 'no precision'}."
     )
 
 
-def gigabytes(count: int) -> str:
+def format_gigabytes(count: int) -> str:
     """Bytes in words, in units of 10**9."""
     return f"{count / 1e9:.2f} GB"
 
 
-def unreadable(model: str, error: Exception) -> LoadError:
+def load_error(model: str, error: Exception) -> LoadError:
     """A LoadError that says in one line what transformers says in many."""
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     if looks_like_path(model) or Path(model).is_dir():

@@ -10,7 +10,7 @@ from worker.engine.errors import PromptTooLong
 Turn = tuple[str, str]
 
 
-def with_history(
+def format_dialogue(
     template: str, turns: Sequence[Turn], question: str, fits: Callable[[str], bool]
 ) -> str:
     """Turns are laid out like the question, each followed by its answer and a full stop.
@@ -20,8 +20,8 @@ def with_history(
     """
 
     def text(first: int) -> str:
-        said = [f"{ask(template, one)} {answer}." for one, answer in turns[first:]]
-        return " ".join([*said, ask(template, question)])
+        said = [f"{fill_template(template, one)} {answer}." for one, answer in turns[first:]]
+        return " ".join([*said, fill_template(template, question)])
 
     # What fits with a turn fits without it: a few trials find the first, not one for each turn.
     first = bisect_left(range(len(turns) + 1), True, key=lambda one: fits(text(one)))
@@ -30,6 +30,6 @@ def with_history(
     return text(first)
 
 
-def ask(template: str, question: str) -> str:
+def fill_template(template: str, question: str) -> str:
     """A question in its template."""
     return template.replace("{question}", question)

@@ -22,7 +22,7 @@ class _LeaveOff(StoppingCriteria):
         return torch.full((len(input_ids),), self.stop(), device=input_ids.device)
 
 
-def arguments(options: GenerationOptions, stop: Callable[[], bool]) -> dict[str, Any]:
+def generate_arguments(options: GenerationOptions, stop: Callable[[], bool]) -> dict[str, Any]:
     """The options of one group of rows, in the words of `generate`."""
     return {
         "max_new_tokens": options.max_new_tokens,
@@ -46,7 +46,7 @@ def new_tokens(rows: Tensor, eos_ids: Sequence[int]) -> list[list[int]]:
     return cut
 
 
-def ids_of(*candidates: int | Sequence[int] | None) -> tuple[int, ...]:
+def token_ids(*candidates: int | Sequence[int] | None) -> tuple[int, ...]:
     """The first candidate that is set, as a tuple: configurations write one id or a list."""
     for ids in candidates:
         if ids is not None:

@@ -73,9 +73,9 @@ def estimate_plan(network: Any, plan: Plan) -> Estimate:
     """Of a network, which may lie on the meta device."""
     config, element = network.config, plan.dtype.itemsize
     row, text, vision = (
-        memory_shapes.row(config),
-        memory_shapes.text_stack(config),
-        memory_shapes.vision_stack(config),
+        memory_shapes.kv_shape(config),
+        memory_shapes.text_shape(config),
+        memory_shapes.vision_shape(config),
     )
     token_bytes = 2 * row.layers * row.width * element
     return Estimate(
@@ -87,7 +87,7 @@ def estimate_plan(network: Any, plan: Plan) -> Estimate:
         row_tokens=row.tokens,
         token_bytes=token_bytes,
         # The logits once more in float32, for the sampler.
-        work_bytes=layer_bytes(text, plan) + memory_shapes.vocabulary(config) * (element + 4),
+        work_bytes=layer_bytes(text, plan) + memory_shapes.vocab_size(config) * (element + 4),
         image_bytes=layer_bytes(vision, plan) + 3 * 4 * config.vision_config.image_size**2,
     )
 

@@ -53,7 +53,7 @@ def skeleton(config: Any, network_class: Any = None) -> Any:
     return network
 
 
-def vision_stack(config: Any) -> LayerShape:
+def vision_shape(config: Any) -> LayerShape:
     """The vision encoder, for one image."""
     vision = config.vision_config
     patches = (int(vision.image_size) // int(vision.patch_size)) ** 2
@@ -61,7 +61,7 @@ def vision_stack(config: Any) -> LayerShape:
     return LayerShape(patches + 1, int(vision.hidden_size), int(vision.intermediate_size))
 
 
-def text_stack(config: Any) -> LayerShape:
+def text_shape(config: Any) -> LayerShape:
     """What a row's prompt passes."""
     text = _text_config(config)
     for name in ("ffn_dim", "d_ff", "intermediate_size"):
@@ -72,7 +72,7 @@ def text_stack(config: Any) -> LayerShape:
     return LayerShape(tokens, int(text.hidden_size), int(inner or 4 * text.hidden_size))
 
 
-def row(config: Any) -> KvShape:
+def kv_shape(config: Any) -> KvShape:
     """What the slots keep; nothing where a model only compares."""
     text, architecture = config.text_config, (config.architectures or ("",))[0]
     if architecture.endswith("Retrieval"):
@@ -86,13 +86,13 @@ def row(config: Any) -> KvShape:
     # BLIP: a captioner looks at the image itself, one that answers at what it read.
     source = _capacity(TEXT_TOKENS)
     if architecture == "BlipForConditionalGeneration":
-        source = _capacity(vision_stack(config).tokens)
+        source = _capacity(vision_shape(config).tokens)
     return KvShape(text.num_hidden_layers, text.hidden_size, _capacity(TEXT_TOKENS), source)
 
 
-def vocabulary(config: Any) -> int:
+def vocab_size(config: Any) -> int:
     """Logits of a row; none where a model only compares."""
-    return int(config.text_config.vocab_size) if row(config).layers else 0
+    return int(config.text_config.vocab_size) if kv_shape(config).layers else 0
 
 
 def _text_config(config: Any) -> Any:

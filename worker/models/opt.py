@@ -15,10 +15,10 @@ from torch import Tensor
 
 from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
-from worker.engine.slots import Pass, SlotCache
+from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
 from worker.models.fused import as_function, fuse_linears
-from worker.models.generation import arguments, ids_of, new_tokens
+from worker.models.generation import generate_arguments, token_ids, new_tokens
 
 #: Tokens read ahead of a text's own: OPT's position embeddings begin at the third.
 POSITION_OFFSET = 2
@@ -63,8 +63,8 @@ class OptLanguage:
         self.vocab_size = int(config.vocab_size)
         # Of the language model: the generation settings of the whole model do not count.
         generation = network.generation_config
-        self.eos_ids = ids_of(generation.eos_token_id, config.eos_token_id)
-        self.suppressed_ids = ids_of(generation.suppress_tokens)
+        self.eos_ids = token_ids(generation.eos_token_id, config.eos_token_id)
+        self.suppressed_ids = token_ids(generation.suppress_tokens)
         self.bos_id = int(config.bos_token_id)
         self._known_ids = lru_cache(maxsize=4096)(self._tokenize)
 
@@ -112,7 +112,7 @@ class OptLanguage:
         return logits
 
     def _decoder(
-        self, words: Tensor, slots: SlotCache, at: Pass, last: Tensor | None = None
+        self, words: Tensor, slots: SlotCache, at: ForwardPass, last: Tensor | None = None
     ) -> Tensor:
         """States (rows, new, hidden), or (rows, 1, hidden) at the positions `last` (rows,)."""
         decoder, end = self.decoder, len(self.layers) - 1
@@ -133,7 +133,7 @@ class OptLanguage:
         layer: OptLayer,
         hidden: Tensor,
         slots: SlotCache,
-        at: Pass,
+        at: ForwardPass,
         last: Tensor | None,
     ) -> Tensor:
         first = self.norm_first  # all but the 350m checkpoint
@@ -170,7 +170,7 @@ class OptLanguage:
             input_ids=ids,
             inputs_embeds=torch.cat([features.to(words.dtype), words], 1),
             attention_mask=torch.ones_like(ids),
-            **arguments(options, stop),
+            **generate_arguments(options, stop),
         )
         return new_tokens(rows[:, ids.shape[1] :], self.eos_ids)
 

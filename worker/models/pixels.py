@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import BlipImageProcessorPil
 
 from worker.engine.errors import LoadError
-from worker.models.checkpoint import unreadable
+from worker.models.checkpoint import load_error
 
 
 def read_processor(model: str, config: Any) -> Any:
@@ -19,7 +19,7 @@ def read_processor(model: str, config: Any) -> Any:
         # By its own name: where torchvision is installed, the automatic choice resizes otherwise.
         processor = BlipImageProcessorPil.from_pretrained(model)
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
     size, wanted = config.vision_config.image_size, processor.size
     if (wanted["height"], wanted["width"]) != (size, size):
         raise LoadError(
@@ -30,7 +30,7 @@ def read_processor(model: str, config: Any) -> Any:
     return processor
 
 
-class Pixels:
+class Normalizer:
     """Normalises images that are already of the model's size."""
 
     def __init__(self, processor: Any, image_size: int, device: torch.device) -> None:

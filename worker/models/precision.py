@@ -63,7 +63,7 @@ class Plan:
 def make_plan(network: Any, precision: str, device: torch.device) -> Plan:
     """The plan of a network, which may lie on the meta device."""
     dtype = DTYPES.get(precision) or half_type(network, device)
-    patterns = kept_in_fp32(network, dtype)
+    patterns = fp32_patterns(network, dtype)
     quantized = frozenset[str]()
     if precision in QUANTIZED:
         # Also those that only fp16 needs in fp32: they are known to bear no rounding.
@@ -94,7 +94,7 @@ def has_t5(config: Any) -> bool:
     return getattr(getattr(config, "text_config", None), "model_type", None) == "t5"
 
 
-def kept_in_fp32(network: Any, dtype: torch.dtype) -> set[str]:
+def fp32_patterns(network: Any, dtype: torch.dtype) -> set[str]:
     """Parts of names of parameters that `from_pretrained(dtype=...)` leaves in fp32.
 
     transformers names two lists: one for fp16 alone, a strict one for both half types.

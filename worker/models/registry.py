@@ -97,7 +97,7 @@ def load(
     place = checkpoint.pick_device(device)
     config = checkpoint.read_config(model)
     if precision == "auto":
-        precision = automatic(config, place)
+        precision = default_precision(config, place)
     family = find_family(model, config)
     settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
     kind = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
@@ -105,7 +105,7 @@ def load(
     return loaded
 
 
-def automatic(config: Any, device: torch.device) -> str:
+def default_precision(config: Any, device: torch.device) -> str:
     """fp32 on a CPU, where only that is exact; on a GPU fp16, but bf16 for T5, which overflows."""
     if device.type != "cuda":
         return "fp32"

@@ -19,9 +19,9 @@ from torch import Tensor
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
-from worker.engine.slots import Pass, SlotCache
+from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
-from worker.models.generation import arguments, ids_of, new_tokens
+from worker.models.generation import generate_arguments, token_ids, new_tokens
 
 #: Tokens that the encoder reads where neither configuration nor tokenizer says: what T5 was trained
 #: with. Its relative positions themselves have no end.
@@ -48,14 +48,14 @@ class T5Language:
         self.heads, self.head_dim = int(config.num_heads), int(config.d_kv)
         # The first T5 scales what goes into its head; T5 1.1, and so Flan-T5, does not.
         self.head_scale = config.d_model**-0.5 if config.scale_decoder_outputs else None
-        self.max_length, self.source_limit = WRITTEN_TOKENS, read_limit(config, tokenizer)
+        self.max_length, self.source_limit = WRITTEN_TOKENS, encoder_limit(config, tokenizer)
         self.vocab_size = int(config.vocab_size)
         # Of the language model: the generation settings of the whole model do not count.
-        self.eos_ids = ids_of(generation.eos_token_id, config.eos_token_id)
-        self.suppressed_ids = ids_of(generation.suppress_tokens)
-        self.bos_ids = ids_of(config.bos_token_id)
+        self.eos_ids = token_ids(generation.eos_token_id, config.eos_token_id)
+        self.suppressed_ids = token_ids(generation.suppress_tokens)
+        self.bos_ids = token_ids(config.bos_token_id)
         starts = (generation.decoder_start_token_id, generation.bos_token_id, config.pad_token_id)
-        self.start_id = ids_of(*starts)[0]
+        self.start_id = token_ids(*starts)[0]
         self.bias = distance_bias(self.blocks[0].layer[0].SelfAttention, self.max_length)
         self._plain = without_control_tokens(tokenizer)
         self._known_ids = lru_cache(maxsize=4096)(self._tokenize)
@@ -123,7 +123,7 @@ class T5Language:
         mask = torch.arange(self.queries + width, device=device) < ends[:, None]
         return torch.cat([features.to(words.dtype), words], 1), mask.long()
 
-    def _store_source(self, read: Tensor, slots: SlotCache, at: Pass) -> None:
+    def _store_source(self, read: Tensor, slots: SlotCache, at: ForwardPass) -> None:
         for number, block in enumerate(self.blocks):
             module = block.layer[1].EncDecAttention
             keys = split_heads(module.k(read), self.head_dim)
@@ -135,24 +135,24 @@ class T5Language:
         logits: Tensor = self.head(hidden[:, 0])
         return logits
 
-    def _decoder(self, hidden: Tensor, slots: SlotCache, at: Pass) -> Tensor:
+    def _decoder(self, hidden: Tensor, slots: SlotCache, at: ForwardPass) -> Tensor:
         """What goes into the head: (rows, new, hidden)."""
         bias = self._bias(at)
         for number, block in enumerate(self.blocks):
-            hidden = bounded(hidden + self._look_back(number, block, hidden, bias, slots, at))
-            hidden = bounded(hidden + self._look_at_source(number, block, hidden, slots, at))
-            hidden = bounded(block.layer[-1](hidden))  # adds to what comes in by itself
+            hidden = clamp_fp16(hidden + self._look_back(number, block, hidden, bias, slots, at))
+            hidden = clamp_fp16(hidden + self._look_at_source(number, block, hidden, slots, at))
+            hidden = clamp_fp16(block.layer[-1](hidden))  # adds to what comes in by itself
         hidden = self.decoder.final_layer_norm(hidden)
         return hidden if self.head_scale is None else hidden * self.head_scale
 
-    def _bias(self, at: Pass) -> Tensor:
+    def _bias(self, at: ForwardPass) -> Tensor:
         """What is added to scores: how far back each position lies, -inf where none may look."""
         places = torch.arange(at.width, device=at.positions.device)
         distances = (at.positions[..., None] - places).clamp_(min=0)
         return self.bias[:, distances].transpose(0, 1) + at.mask
 
     def _look_back(
-        self, number: int, block: Any, hidden: Tensor, bias: Tensor, slots: SlotCache, at: Pass
+        self, number: int, block: Any, hidden: Tensor, bias: Tensor, slots: SlotCache, at: ForwardPass
     ) -> Tensor:
         module, inner = block.layer[0].SelfAttention, block.layer[0].layer_norm(hidden)
         queries = split_heads(module.q(inner), self.head_dim)
@@ -163,7 +163,7 @@ class T5Language:
         return out
 
     def _look_at_source(
-        self, number: int, block: Any, hidden: Tensor, slots: SlotCache, at: Pass
+        self, number: int, block: Any, hidden: Tensor, slots: SlotCache, at: ForwardPass
     ) -> Tensor:
         module, inner = block.layer[1].EncDecAttention, block.layer[1].layer_norm(hidden)
         queries = split_heads(module.q(inner), self.head_dim)
@@ -180,7 +180,7 @@ class T5Language:
     ) -> list[list[int]]:
         words, mask = self._source(features, prompts)
         rows = self.network.generate(
-            inputs_embeds=words, attention_mask=mask, **arguments(options, stop)
+            inputs_embeds=words, attention_mask=mask, **generate_arguments(options, stop)
         )
         return new_tokens(rows[:, 1:], self.eos_ids)  # the start token is generate's own
 
@@ -189,10 +189,10 @@ class T5Language:
         said: str = self.tokenizer.decode(
             new, skip_special_tokens=True, clean_up_tokenization_spaces=False
         ).strip()
-        return begun_with(prompt.words, said) if whole else said
+        return with_prefix(prompt.words, said) if whole else said
 
 
-def read_limit(config: Any, tokenizer: Any) -> int:
+def encoder_limit(config: Any, tokenizer: Any) -> int:
     """Tokens that the encoder may read, image included."""
     said = (getattr(config, "n_positions", None), tokenizer.model_max_length)
     return min((int(one) for one in said if one and one < NO_LIMIT), default=READ_TOKENS)
@@ -208,7 +208,7 @@ def distance_bias(module: Any, length: int) -> Tensor:
     return last[0, :, 0].flip(-1).contiguous()
 
 
-def bounded(hidden: Tensor) -> Tensor:
+def clamp_fp16(hidden: Tensor) -> Tensor:
     """T5 overflows in fp16: infinities become large numbers, as in transformers."""
     if hidden.dtype != torch.float16:
         return hidden
@@ -237,7 +237,7 @@ def without_control_tokens(tokenizer: Any) -> Tokenizer:
     return plain
 
 
-def begun_with(words: str, said: str) -> str:
+def with_prefix(words: str, said: str) -> str:
     """A text that begins with `words`, whether or not `said` repeats them."""
     rest = said[len(words) :]
     if said[: len(words)].lower() == words.lower() and not rest[:1].isalnum():

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from worker.models.checkpoint import fingerprint, read_weights, unreadable
-from worker.models.pixels import Pixels, read_processor
+from worker.models.checkpoint import fingerprint, read_weights, load_error
+from worker.models.pixels import Normalizer, read_processor
 from worker.models.vision import VisionTower
 
 
@@ -38,7 +38,7 @@ class VisionModel:
         self.network, self.tokenizer = parts.network, parts.tokenizer
         self.device: torch.device = self.network.device
         side = int(self.network.config.vision_config.image_size)
-        self.pixels = Pixels(parts.processor, side, self.device)
+        self.pixels = Normalizer(parts.processor, side, self.device)
         self.image_size, self.resample = side, self.pixels.resample
         self.tower = VisionTower(self.network.vision_model)
 
@@ -66,4 +66,4 @@ def read_tokenizer(model: str, **where: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model, **where)
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
