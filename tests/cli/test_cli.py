@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,20 @@ from producer.ledger.ledger import Ledger
 URL = "https://images.example.com/cat.jpg"
 PROGRAM = [sys.executable, "-m", "producer.cli"]
 
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
-def answered(item: dict[str, Any]) -> dict[str, Any]:
+def answered(item: Mapping[str, Any]) -> dict[str, Any]:
     """What the played worker makes of an item."""
     known = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
     if "error" in item:
         return known | {"error": item["error"]}
     if item.get("image", "").endswith("broken.jpg") or item.get("question") == "and this?":
-        return known | contract.failure("image_invalid", "no image")
+        return {**known, **contract.failure("image_invalid", "no image")}
     return known | said(item)
 
 
-def said(item: dict[str, Any]) -> dict[str, Any]:
+def said(item: Mapping[str, Any]) -> dict[str, Any]:
     """The task shows in what an item has."""
     if "texts" in item:
         scores = [(0.25, -0.5), (0.99999, 0.4321), (0.25, 0.1)]

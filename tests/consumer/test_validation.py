@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from producer.contract import ErrorCode, Task
+from producer.contract import ErrorCode, ErrorPayload, Task
 from worker.consumer.validation import check_item, read_options
 from worker.errors import ItemRejected
 
@@ -18,11 +18,10 @@ def refusal(options: Any) -> ItemRejected:
     return raised.value
 
 
-def error_of(task: Task, item: Any) -> dict[str, str]:
+def error_of(task: Task, item: Any) -> ErrorPayload:
     with pytest.raises(ItemRejected) as raised:
         check_item(task, item)
-    error: dict[str, str] = raised.value.result["error"]
-    return error
+    return raised.value.result["error"]
 
 
 @pytest.mark.parametrize("options", [None, {}])

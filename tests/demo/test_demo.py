@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from demo.tour import QUESTIONS, Check, Told, Tour, pictures, recolored, said
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
 from producer.ledger.ledger import Ledger
 
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 def a_tour(image: Path, caption: str = "a red circle", error: ItemError | None = None) -> Tour:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 
 from producer.batch import Page
-from producer.contract import ErrorCode
+from producer.contract import ErrorCode, ItemResult
 from producer.gateway.results import PAGE_BYTES, ResultSelection, stream_results
 from producer.job import Result
 
@@ -18,7 +18,7 @@ ITEMS = 3000
 class Ended:
     """A batch that has ended, all of it."""
 
-    def __init__(self, **said: Any) -> None:
+    def __init__(self, **said: Unpack[ItemResult]) -> None:
         self._said = said
 
     async def page(self, cursor: int, *, as_completed: bool, most: int) -> Page:

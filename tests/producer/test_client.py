@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from producer.ledger.ledger import Ledger
 
 KEYS = Keys()
 URL = "https://images.example.com/cat.jpg"
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 def message(connection: redis.Redis, queue: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from producer.dead_letters import PAGE_LETTERS
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 URL = "https://images.example.com/cat.jpg"
 POISONED = contract.failure("poisoned", "3 engines died")
