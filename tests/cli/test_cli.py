@@ -24,6 +24,7 @@ from producer.cli.app import blipline, run
 from producer.cli.exit_codes import Exit, report
 from producer.contract import Item, Options, Task
 from producer.ledger.keys import Keys
+from producer.ledger.leases import Leases
 from producer.ledger.ledger import Ledger
 
 URL = "https://images.example.com/cat.jpg"
@@ -66,13 +67,13 @@ def id_of(raw: bytes) -> str:
 @pytest.fixture
 def workers(connection: redis.Redis, finish: Finish) -> Iterator[None]:
     """Answers every message of both queues."""
-    over, ledger = threading.Event(), Ledger(connection)
+    over, leases = threading.Event(), Leases(connection)
 
     def work() -> None:
         while not over.is_set():
             taken = connection.brpop(["interactive", "bulk"], timeout=0.05)
             if taken is not None:
-                begun = ledger.claim(id_of(taken[1]))
+                begun = leases.claim(id_of(taken[1]))
                 assert begun.payload is not None
                 results = [item.get("result") or answered(item) for item in begun.payload["items"]]
                 finish(id_of(taken[1]), results)
@@ -847,7 +848,7 @@ def test_retry_goes_on_with_a_batch_that_was_cancelled(
     assert capsys.readouterr().out == "32\n"
     # Then both are to be run
     for number in (1, 2):
-        begun = Ledger(connection).claim(f"{batch_id}:{number}")
+        begun = Leases(connection).claim(f"{batch_id}:{number}")
         assert (begun.run, begun.cancelled) == (True, False)
         finish(f"{batch_id}:{number}", texts(32 * number, 32 * number + 32))
     assert run(["batch", "results", batch_id]) == Exit.OK

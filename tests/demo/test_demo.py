@@ -24,7 +24,7 @@ from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
 from demo.tour import QUESTIONS, Check, Told, Tour, pictures, recolored, said
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
-from producer.ledger.ledger import Ledger
+from producer.ledger.leases import Leases
 
 Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
@@ -161,7 +161,7 @@ def test_each_caption_is_checked_against_the_wrong_one(
         taken = connection.brpop(["bulk"], timeout=20)
         assert taken is not None
         task_id = json.loads(taken[1])["headers"]["id"]
-        begun = Ledger(connection).claim(task_id)
+        begun = Leases(connection).claim(task_id)
         assert begun.payload is not None
         asked.append([item.get("texts") for item in begun.payload["items"]])
         finish(task_id, results)

@@ -20,12 +20,12 @@ from producer.gateway.api_keys import ApiKeys
 from producer.gateway.server import Server, listen, url_of
 from producer.gateway.settings import GatewaySettings
 from producer.ledger.keys import Keys
-from tests.webhooks.sending import end_job, ledger, outcomes, start_sender
+from tests.webhooks.sending import end_job, outbox, outcomes, start_sender
 
 from .samples import bearer
 
 #: Fixtures of the tests about webhooks.
-__all__ = ["end_job", "ledger", "outcomes", "start_sender"]
+__all__ = ["end_job", "outbox", "outcomes", "start_sender"]
 
 #: Those who have keys.
 NAMES: Final = ("acme", "other")

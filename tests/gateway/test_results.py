@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import pytest
 
 from producer.batch import Page
-from producer.contract import ErrorCode, ItemResult
+from producer.contract import ErrorCode, ErrorPayload, ItemResult
 from producer.gateway.results import PAGE_BYTES, ResultSelection, stream_results
 from producer.job import Result
 
@@ -53,6 +53,6 @@ def test_so_many_bytes_are_sent_at_once(said: dict[str, Any], fewest: int, most:
 
 
 def test_a_limit_counts_lines_whatever_is_sent_at_once() -> None:
-    error = {"code": str(ErrorCode.INTERNAL), "message": "x" * 3000}
+    error = ErrorPayload(code=ErrorCode.INTERNAL, message="x" * 3000)
     pages = pages_of(Ended(error=error), limit=333, only_failed=True)
     assert sum(page.count(b"\n") for page in pages) == 333

@@ -11,7 +11,9 @@ import redis
 from producer import Client, IdTaken, InvalidInput, JobUnknown, State
 from producer.contract import Queue
 from producer.ledger.keys import Keys
+from producer.ledger.leases import Leases
 from producer.ledger.ledger import Ledger
+from producer.ledger.outbox import WebhookOutbox
 from producer.ledger.records import WebhookEvent
 
 URL = "https://images.example.com/cat.jpg"
@@ -22,6 +24,11 @@ Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 @pytest.fixture
 def ledger(connection: redis.Redis) -> Ledger:
     return Ledger(connection)
+
+
+@pytest.fixture
+def outbox(connection: redis.Redis) -> WebhookOutbox:
+    return WebhookOutbox(connection)
 
 
 def test_any_task_is_submitted_by_its_name(client: Client, ledger: Ledger) -> None:
@@ -92,10 +99,10 @@ def test_a_note_is_kept_while_the_job_is_open_and_for_a_week_after(
     client: Client, connection: redis.Redis, finish: Finish
 ) -> None:
     job = client.submit({"image": URL}, note="for later")
-    assert connection.ttl(Keys().note(job.id)) == -1
+    assert connection.ttl(Keys().metadata(job.id)) == -1
     finish(job.id, [{"text": "a cat"}])
     assert job.note() == "for later"
-    assert 6 * 24 * 3600 < connection.ttl(Keys().note(job.id)) <= 7 * 24 * 3600
+    assert 6 * 24 * 3600 < connection.ttl(Keys().metadata(job.id)) <= 7 * 24 * 3600
     assert client.caption(URL).note() is None
 
 
@@ -118,51 +125,51 @@ def test_an_upload_comes_before_its_job(client: Client, connection: redis.Redis)
     assert client.submit({"image": reference}).status() is State.QUEUED
 
 
-def test_depth_says_how_much_is_open(client: Client, ledger: Ledger) -> None:
+def test_depth_says_how_much_is_open(client: Client, connection: redis.Redis) -> None:
     job = client.caption(b"four")
     client.submit_batch([URL] * 40)
-    ledger.claim(job.id)
+    Leases(connection).claim(job.id)
     depth = client.depth()
     assert depth.items == {Queue.INTERACTIVE: 1, Queue.BULK: 40}
     assert (depth.running_jobs, depth.blob_bytes) == (1, 4)
 
 
-def due(ledger: Ledger) -> WebhookEvent:
-    (one,) = ledger.claim_due_webhooks(10, 60)
+def due(outbox: WebhookOutbox) -> WebhookEvent:
+    (one,) = outbox.claim_due(10, 60)
     return one
 
 
 def test_the_end_of_a_job_is_to_be_told_once_it_has_ended(
-    client: Client, ledger: Ledger, finish: Finish
+    client: Client, outbox: WebhookOutbox, finish: Finish
 ) -> None:
     job = client.submit({"image": URL}, webhook=HOOK, note="n")
-    assert ledger.claim_due_webhooks(10, 60) == []
+    assert outbox.claim_due(10, 60) == []
     finish(job.id, [{"text": "a cat"}])
-    assert due(ledger) == WebhookEvent("job", job.id, HOOK, event=1, tries=0, note="n")
+    assert due(outbox) == WebhookEvent("job", job.id, HOOK, event=1, tries=0, metadata="n")
     # It is given to one sender alone.
-    assert ledger.claim_due_webhooks(10, 60) == []
+    assert outbox.claim_due(10, 60) == []
 
 
 def test_who_does_not_tell_it_in_time_leaves_it_to_others(
-    client: Client, ledger: Ledger, finish: Finish
+    client: Client, outbox: WebhookOutbox, finish: Finish
 ) -> None:
     finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
-    (first,) = ledger.claim_due_webhooks(10, 0)
-    assert (first.tries, due(ledger).tries) == (0, 1)
+    (first,) = outbox.claim_due(10, 0)
+    assert (first.tries, due(outbox).tries) == (0, 1)
 
 
 def test_what_was_told_is_not_told_again(
-    client: Client, ledger: Ledger, connection: redis.Redis, finish: Finish
+    client: Client, outbox: WebhookOutbox, connection: redis.Redis, finish: Finish
 ) -> None:
     finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
-    ledger.settle_webhook(due(ledger), "500", again_in_s=0)
-    ledger.settle_webhook(due(ledger), "200", again_in_s=None)
+    outbox.settle(due(outbox), "500", retry_in_s=0)
+    outbox.settle(due(outbox), "200", retry_in_s=None)
     assert not connection.exists(Keys().webhooks)
 
 
 @pytest.mark.parametrize("items", [0, 1, 70])
 def test_the_end_of_a_batch_is_told_when_all_of_it_has_ended(
-    client: Client, ledger: Ledger, finish: Finish, items: int
+    client: Client, outbox: WebhookOutbox, finish: Finish, items: int
 ) -> None:
     def slow() -> Iterator[str]:
         for number in range(items):
@@ -173,32 +180,32 @@ def test_the_end_of_a_batch_is_told_when_all_of_it_has_ended(
 
     batch = client.submit_batch(slow(), batch_id="photos", webhook=HOOK, note="n")
     for first in range(0, items, 32):
-        assert ledger.claim_due_webhooks(10, 60) == []
+        assert outbox.claim_due(10, 60) == []
         finish(f"photos:{first // 32}", [{"text": "x"}] * min(32, items - first))
-    assert due(ledger) == WebhookEvent("batch", batch.id, HOOK, event=1, tries=0, note="n")
+    assert due(outbox) == WebhookEvent("batch", batch.id, HOOK, event=1, tries=0, metadata="n")
 
 
 def test_a_batch_that_is_asked_again_ends_again(
-    client: Client, ledger: Ledger, finish: Finish
+    client: Client, outbox: WebhookOutbox, finish: Finish
 ) -> None:
     batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
     bad = {"error": {"code": "image_unreachable", "message": "down"}}
     finish("photos:0", [bad])
-    first = due(ledger)
+    first = due(outbox)
     assert batch.retry_failed() == 1
     finish("photos:0", [{"text": "a cat"}])
     # What the first sender says of the first end is not said of the second.
-    ledger.settle_webhook(first, "200", again_in_s=None)
-    assert due(ledger).event == 2
+    outbox.settle(first, "200", retry_in_s=None)
+    assert due(outbox).event == 2
 
 
 def test_nobody_is_told_of_what_was_deleted(
-    client: Client, ledger: Ledger, connection: redis.Redis, finish: Finish
+    client: Client, outbox: WebhookOutbox, connection: redis.Redis, finish: Finish
 ) -> None:
     batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
     finish("photos:0", [{"text": "a cat"}])
     batch.delete()
-    assert ledger.claim_due_webhooks(10, 60) == []
+    assert outbox.claim_due(10, 60) == []
     with pytest.raises(JobUnknown):
         batch.progress()
     assert not connection.exists(Keys().webhooks)
