@@ -109,7 +109,7 @@ def _serve(
     server = EngineServer(engine, info, linger_s, watchdog, on_turn=lifeline.announce)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # The consumers finish what they hold, and need the engine for it.
-    lifeline.when_orphaned(server.finish)
+    lifeline.on_supervisor_death(server.finish)
     if settings.metrics_port:
         try:
             metrics.serve(settings.metrics_port, server.stats)
