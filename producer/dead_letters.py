@@ -20,7 +20,7 @@ from .errors import JobUnknown
 from .ledger.ids import parse_chunk_id
 from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult, JobRecord
-from .ledger.requeue import ask_again
+from .ledger.requeue import retry_items
 
 #: Letters that are read in one round trip: each may be a job of 1,024 items.
 PAGE_LETTERS: Final = 64
@@ -120,7 +120,7 @@ class DeadLetters:
 
     def _ask_again(self, job_ids: Sequence[str]) -> int:
         with redis_errors(self._redis_url):
-            return ask_again(self._ledger, job_ids, _died)
+            return retry_items(self._ledger, job_ids, _died)
 
     def _known(self, job_ids: str | Iterable[str]) -> list[str]:
         """These ids, each once; all of them are on the list."""

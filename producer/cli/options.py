@@ -9,7 +9,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from ..contract import Options
-from ..ledger.publisher import WhenFull
+from ..ledger.backpressure import WhenFull
 
 Command = Callable[..., Any]
 

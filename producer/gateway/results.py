@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from starlette.requests import ClientDisconnect
 
 from ..aio.client import PAGE_RESULTS, AsyncBatch
-from ..batch import LONGEST_PAUSE_S
+from ..batch import MAX_DELAY_S
 from ..errors import BliplineError
 from ..job import Result
 from ..polling import PollSchedule
@@ -52,7 +52,7 @@ async def stream_results(
     away, or the process is to end: an answer that ends as it should must be all of it.
     """
     cursor, left = reading.cursor, reading.limit
-    patience, fitting = PollSchedule(None, LONGEST_PAUSE_S), FEW_RESULTS
+    patience, fitting = PollSchedule(None, MAX_DELAY_S), FEW_RESULTS
     while left is None or left > 0:
         most = fitting
         if left is not None and not reading.only_failed:
@@ -71,7 +71,7 @@ async def stream_results(
         if page.over:
             return
         if page.results:
-            patience = PollSchedule(None, LONGEST_PAUSE_S)
+            patience = PollSchedule(None, MAX_DELAY_S)
         elif not reading.wait:
             return
         elif await is_set_within(stopping, patience.next_delay_s() or 0.0):

@@ -69,7 +69,7 @@ class Upload:
             )
         self._pieces = with_idle_timeout(request.stream(), IDLE_TIMEOUT_S)
         # Of pieces, each of which holds many lines.
-        self._feed = LoopBridge(take_items=1)
+        self._feed = LoopBridge(read_items=1)
 
     async def fields(self) -> dict[str, str]:
         """What a form says before its file begins."""

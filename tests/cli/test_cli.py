@@ -559,7 +559,7 @@ def test_a_batch_of_an_id_of_ones_own_is_submitted_once_however_often_it_is_trie
         assert [len(one["items"]) for one in queued(connection)] == [32, 8]
     # Other items are another batch.
     assert run(["batch", "submit", write_lines({"image": "blob:x"}), "--id", "nightly"]) == 2
-    assert "others need another id" in capsys.readouterr().err
+    assert "choose another id" in capsys.readouterr().err
     assert run(["batch", "submit", write_lines({"image": URL}), "--id", "a b"]) == Exit.USAGE
 
 

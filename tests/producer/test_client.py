@@ -110,7 +110,7 @@ def test_cancelling_a_finished_job_changes_nothing(client: Client, finish: Finis
 
 
 def test_waiting_without_a_worker_ends_with_a_message_that_says_so(client: Client) -> None:
-    with pytest.raises(WaitTimeout, match=r"no worker has begun it.*python -m worker"):
+    with pytest.raises(WaitTimeout, match=r"no worker has started it.*python -m worker"):
         client.caption(URL).result(timeout=0.2)
 
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from producer import contract
 from producer.contract import ErrorCode, Item, Options, Task
 from producer.ledger.ids import chunk_id, parse_chunk_id
-from producer.validation import MAX_PROBLEMS, MAX_TOLD, format_errors
+from producer.validation import MAX_PROBLEMS, MAX_REPORTED, format_errors
 
 
 @pytest.mark.parametrize("name", ["vqa", "blipline.vqa"])
@@ -68,7 +68,7 @@ def test_of_very_many_things_wrong_the_first_are_named_and_all_are_counted(count
     with pytest.raises(ValidationError) as raised:
         Options.model_validate({f"n{number}" * 100: 0 for number in range(count)})
     said = format_errors(raised.value, Options)
-    assert f"{count:,} things are wrong" in said or f"and {count - MAX_TOLD:,} more" in said
+    assert f"{count:,} things are wrong" in said or f"and {count - MAX_REPORTED:,} more" in said
     assert "max_new_tokens" in said
     assert len(said) < 5000
 
