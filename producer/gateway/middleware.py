@@ -60,10 +60,10 @@ class HeadersMiddleware:
         method, route = scope["method"], _route(scope)
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
-        caller = scope.get("state", {}).get("caller")
+        tenant = scope.get("state", {}).get("tenant")
         about: dict[str, Any] = {"method": method, "route": route, "status": status}
-        about |= {"ms": round(seconds * 1000, 1), "name": caller.name if caller else ""}
-        ACCESS.info("%s %s %d", method, route, status, extra={"about": about})
+        about |= {"ms": round(seconds * 1000, 1), "name": tenant.name if tenant else ""}
+        ACCESS.info("%s %s %d", method, route, status, extra={"fields": about})
 
 
 def _add_headers(message: Message) -> None:

@@ -66,7 +66,7 @@ def test_all_secrets_of_a_name_sign() -> None:
     ],
 )
 def test_the_id_of_a_message_is_that_of_one_end(other: WebhookEvent) -> None:
-    again = WebhookEvent("job", END.id, END.url, 1, tries=3, note="")
+    again = WebhookEvent("job", END.id, END.url, 1, tries=3, metadata="")
     assert message_id(again) == message_id(END)
     assert message_id(other) != message_id(END)
     # It is a header, and what begins with the name of another is nobody's business.
