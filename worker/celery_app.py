@@ -57,14 +57,14 @@ class Consumer:
             socket_path(private_dir(settings.runtime_dir())),
             settings.engine_wait_s,
             revive=None if supervised else start_engine,
-            on_other_models=restart,
+            on_models_changed=restart,
         )
         self._fetcher = Fetcher(
             self._redis,
             image_root=settings.image_root,
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
-            policy=settings.fetch_guard(),
+            policy=settings.fetch_policy(),
             stores=split_list(settings.fetch_stores),
             per_host=settings.fetch_per_host,
             keys=Keys(settings.key_prefix),
