@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 import redis
 
-from producer import Client, IdTaken, InvalidInput, JobUnknown, State
+from producer import Client, IdTaken, InvalidInput, State
 from producer.contract import Queue
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
 from producer.ledger.ledger import Ledger
-from producer.ledger.outbox import WebhookOutbox
-from producer.ledger.records import WebhookEvent
 
 URL = "https://images.example.com/cat.jpg"
-HOOK = "https://backend.example.com/hook"
 Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 @pytest.fixture
 def ledger(connection: redis.Redis) -> Ledger:
     return Ledger(connection)
-
-
-@pytest.fixture
-def outbox(connection: redis.Redis) -> WebhookOutbox:
-    return WebhookOutbox(connection)
 
 
 def test_any_task_is_submitted_by_its_name(client: Client, ledger: Ledger) -> None:
@@ -132,80 +124,3 @@ def test_depth_says_how_much_is_open(client: Client, connection: redis.Redis) ->
     depth = client.depth()
     assert depth.items == {Queue.INTERACTIVE: 1, Queue.BULK: 40}
     assert (depth.running_jobs, depth.blob_bytes) == (1, 4)
-
-
-def due(outbox: WebhookOutbox) -> WebhookEvent:
-    (one,) = outbox.claim_due(10, 60)
-    return one
-
-
-def test_the_end_of_a_job_is_to_be_told_once_it_has_ended(
-    client: Client, outbox: WebhookOutbox, finish: Finish
-) -> None:
-    job = client.submit({"image": URL}, webhook=HOOK, note="n")
-    assert outbox.claim_due(10, 60) == []
-    finish(job.id, [{"text": "a cat"}])
-    assert due(outbox) == WebhookEvent("job", job.id, HOOK, event=1, tries=0, metadata="n")
-    # It is given to one sender alone.
-    assert outbox.claim_due(10, 60) == []
-
-
-def test_who_does_not_tell_it_in_time_leaves_it_to_others(
-    client: Client, outbox: WebhookOutbox, finish: Finish
-) -> None:
-    finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
-    (first,) = outbox.claim_due(10, 0)
-    assert (first.tries, due(outbox).tries) == (0, 1)
-
-
-def test_what_was_told_is_not_told_again(
-    client: Client, outbox: WebhookOutbox, connection: redis.Redis, finish: Finish
-) -> None:
-    finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
-    outbox.settle(due(outbox), "500", retry_in_s=0)
-    outbox.settle(due(outbox), "200", retry_in_s=None)
-    assert not connection.exists(Keys().webhooks)
-
-
-@pytest.mark.parametrize("items", [0, 1, 70])
-def test_the_end_of_a_batch_is_told_when_all_of_it_has_ended(
-    client: Client, outbox: WebhookOutbox, finish: Finish, items: int
-) -> None:
-    def slow() -> Iterator[str]:
-        for number in range(items):
-            if number == 32:
-                # While it is still being submitted, all that is in may have ended.
-                finish("photos:0", [{"text": "x"}] * 32)
-            yield URL
-
-    batch = client.submit_batch(slow(), batch_id="photos", webhook=HOOK, note="n")
-    for first in range(0, items, 32):
-        assert outbox.claim_due(10, 60) == []
-        finish(f"photos:{first // 32}", [{"text": "x"}] * min(32, items - first))
-    assert due(outbox) == WebhookEvent("batch", batch.id, HOOK, event=1, tries=0, metadata="n")
-
-
-def test_a_batch_that_is_asked_again_ends_again(
-    client: Client, outbox: WebhookOutbox, finish: Finish
-) -> None:
-    batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
-    bad = {"error": {"code": "image_unreachable", "message": "down"}}
-    finish("photos:0", [bad])
-    first = due(outbox)
-    assert batch.retry_failed() == 1
-    finish("photos:0", [{"text": "a cat"}])
-    # What the first sender says of the first end is not said of the second.
-    outbox.settle(first, "200", retry_in_s=None)
-    assert due(outbox).event == 2
-
-
-def test_nobody_is_told_of_what_was_deleted(
-    client: Client, outbox: WebhookOutbox, connection: redis.Redis, finish: Finish
-) -> None:
-    batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
-    finish("photos:0", [{"text": "a cat"}])
-    batch.delete()
-    assert outbox.claim_due(10, 60) == []
-    with pytest.raises(JobUnknown):
-        batch.progress()
-    assert not connection.exists(Keys().webhooks)
