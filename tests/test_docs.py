@@ -32,9 +32,13 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str
     ]
 
 
-@pytest.mark.parametrize("name", WorkerSettings.model_fields | GatewaySettings.model_fields)
-def test_every_setting_stands_in_the_table(name: str) -> None:
-    assert re.search(rf"^\| `{name.upper()}` \|", SETTINGS, re.MULTILINE)
+FIELDS = WorkerSettings.model_fields | GatewaySettings.model_fields
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_stands_in_the_table_with_its_description(name: str) -> None:
+    row = rf"^\| `{name.upper()}` \| [^|]* \| {re.escape(FIELDS[name].description or '')} \|$"
+    assert re.search(row, SETTINGS, re.MULTILINE)
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
