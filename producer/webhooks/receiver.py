@@ -51,7 +51,7 @@ class WebhookClient:
     def __init__(self, policy: AddressPolicy, connections: int, send_s: float = SEND_S) -> None:
         self.send_s = send_s
         self._deadline = RequestDeadline()
-        self._http = guarded_client(policy, connections=connections, limit=self._deadline)
+        self._http = guarded_client(policy, connections=connections, deadline=self._deadline)
 
     def close(self) -> None:
         """Close the connections."""

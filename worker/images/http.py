@@ -57,7 +57,7 @@ class HttpImages:
         self._http = guarded_client(
             policy,
             connections=connections,
-            limit=self._request_deadline,
+            deadline=self._request_deadline,
             headers={"Accept": "image/*", "Accept-Encoding": "identity"},
             resolve=resolve,
         )
