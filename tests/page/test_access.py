@@ -170,25 +170,25 @@ def test_gradio_never_fetches_a_url_of_a_request(
 def test_a_tenant_has_no_access_to_files_pages_and_batches_of_another(
     idle: Served, enter: Enter
 ) -> None:
-    acme, other = enter("acme"), enter("other")
+    acme, globex = enter("acme"), enter("globex")
     path = upload(acme)
     assert acme.get(f"gradio_api/file={path}").status_code == 200
-    assert other.get(f"gradio_api/file={path}").status_code == 404
-    assert join(other, caption_inputs({"path": path, "meta": META}), "others").status_code == 403
+    assert globex.get(f"gradio_api/file={path}").status_code == 404
+    assert join(globex, caption_inputs({"path": path, "meta": META}), "globexs").status_code == 403
     assert join(acme, caption_inputs(), "acmes").status_code == 200
-    assert join(other, caption_inputs(), "acmes").status_code == 403
+    assert join(globex, caption_inputs(), "acmes").status_code == 403
     for stream in (
         "gradio_api/heartbeat/acmes",
-        "gradio_api/heartbeat/acmes?session_hash=others",
+        "gradio_api/heartbeat/acmes?session_hash=globexs",
         "gradio_api/queue/data?session_hash=acmes",
-        "gradio_api/queue/data?session_hash=others&session_hash=acmes",
+        "gradio_api/queue/data?session_hash=globexs&session_hash=acmes",
     ):
-        assert other.get(stream).status_code == 404
+        assert globex.get(stream).status_code == 404
     with Client(idle.redis_url) as client:
         client.submit_batch([], batch_id="acme.batch.x").progress()
     assert acme.get("results/x.jsonl").status_code == 200
     for path in ("results/x.jsonl", "results/x.csv", "results/..x.csv"):
-        assert other.get(path).status_code == 404
+        assert globex.get(path).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -65,19 +65,19 @@ def test_files_are_checked_at_any_depth(ownership: Ownership) -> None:
 
 def test_a_file_of_another_tenant_is_rejected(ownership: Ownership) -> None:
     with pytest.raises(Forbidden):
-        filtered(ownership, {"path": OWN, "meta": META}, name="other", page="p2")
+        filtered(ownership, {"path": OWN, "meta": META}, name="globex", page="p2")
 
 
 def test_two_tenants_may_upload_the_same_file(ownership: Ownership) -> None:
-    ownership.add_file(OWN, "other")
+    ownership.add_file(OWN, "globex")
     assert ownership.may_read(OWN, "acme")
-    assert ownership.may_read(OWN, "other")
+    assert ownership.may_read(OWN, "globex")
 
 
 def test_an_open_page_has_one_owner(ownership: Ownership) -> None:
     assert filtered(ownership, "text") == ["text"]
     with pytest.raises(Forbidden):
-        filtered(ownership, "text", name="other")
+        filtered(ownership, "text", name="globex")
 
 
 @pytest.mark.parametrize("page", [None, 1, ["p1"]])

@@ -76,9 +76,9 @@ def test_running_uploads_have_a_reservation(
         make_file(tmp_path / "a" / "a.png", 600)
         async with quota.reserve("acme", 200, nothing):
             with pytest.raises(upload_quota.QuotaExceeded, match="storage is full"):
-                async with quota.reserve("other", 201, nothing):
+                async with quota.reserve("globex", 201, nothing):
                     pass
-            async with quota.reserve("other", 200, nothing):
+            async with quota.reserve("globex", 200, nothing):
                 pass
 
     asyncio.run(run())
@@ -91,7 +91,7 @@ def test_a_tenant_has_a_quarter_of_the_storage(quota: upload_quota.UploadQuota) 
             with pytest.raises(upload_quota.QuotaExceeded, match="fill your quota"):
                 async with quota.reserve("acme", 1, nothing):
                     pass
-            await upload(quota, "other", 250)
+            await upload(quota, "globex", 250)
         # The upload without content has released its reservation.
         await upload(quota, "acme", 50)
 

@@ -73,7 +73,7 @@ def serving(*, worker: bool, settings: Mapping[str, str] | None = None) -> Itera
             stack.enter_context(running_worker(url, quiet=True))
         address = stack.enter_context(running_gateway(url, settings=settings))
         keys = ApiKeys(stack.enter_context(redis.Redis.from_url(url)))
-        yield Served(address, url, {name: keys.create(name) for name in ("acme", "other")})
+        yield Served(address, url, {name: keys.create(name) for name in ("acme", "globex")})
 
 
 @contextmanager
