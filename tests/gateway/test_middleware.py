@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from producer.errors import ConnectionFailed
 from producer.gateway.app import create_app
 from producer.gateway.logs import JsonFormatter
-from producer.gateway.middleware import DEFAULTS
+from producer.gateway.middleware import SECURITY_HEADERS
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Reached, Serve, Start
@@ -57,7 +57,7 @@ TEMPLATES = sorted(
 
 
 def check(answer: httpx.Response) -> None:
-    for name, value in DEFAULTS.items():
+    for name, value in SECURITY_HEADERS.items():
         assert answer.headers.get_list(name) == [value], name
     assert answer.headers["X-Request-Id"]
     assert "Server" not in answer.headers
