@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,18 +15,21 @@ from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from demo.stack import running_redis
 from producer import Client
+from tests.lanes import (
+    own_temporary_directory,
+    pytest_collection_finish,
+    pytest_collection_modifyitems,
+)
+
+__all__ = ["own_temporary_directory", "pytest_collection_finish", "pytest_collection_modifyitems"]
 
 # A shell that starts its jobs in the background lets them ignore SIGINT, and all their children:
 # those that are sent one here must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Lanes share the cores: a thread of torch that waits must not spin.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-
 
 #: Stores a chunk's results as a worker does.
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,21 +37,6 @@ def no_settings_from_outside() -> None:
     """What the developer's shell says of Blipline must not change what a test sees."""
     for name in [name for name in os.environ if name.startswith("BLIPLINE_")]:
         del os.environ[name]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_temporary_directory() -> Iterator[None]:
-    """Give this run or lane a TMPDIR of its own: default run directories must not meet.
-
-    Its path is short: that of a Unix socket has some hundred bytes only.
-    """
-    with (
-        tempfile.TemporaryDirectory(prefix="bl-") as directory,
-        pytest.MonkeyPatch.context() as env,
-    ):
-        env.setenv("TMPDIR", directory)
-        env.setattr(tempfile, "tempdir", None)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +74,7 @@ def finish(redis_url: str) -> Iterator[Finish]:
     app = Celery("tests", set_as_current=False)
     app.conf.update(celery_settings(WorkerSettings(redis_url=redis_url)))
 
-    def store(task_id: str, results: list[dict[str, Any]]) -> None:
+    def store(task_id: str, results: Sequence[Mapping[str, Any]]) -> None:
         app.backend.store_result(task_id, results, "SUCCESS")
 
     yield store

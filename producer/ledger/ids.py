@@ -15,7 +15,7 @@ def new_id() -> str:
     return str(uuid.UUID(int=value))
 
 
-def made_at(job_or_batch_id: str) -> float | None:
+def created_at(job_or_batch_id: str) -> float | None:
     """When an id of ours was made (Unix seconds); None for any other."""
     try:
         value = uuid.UUID(job_or_batch_id)

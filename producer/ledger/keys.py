@@ -89,21 +89,21 @@ class Keys:
         """Sorted set of the jobs whose message is in Celery's hands and not begun, by when."""
         return f"{self.prefix}blipline:{queue}:released"
 
-    def turns(self, queue: Queue) -> str:
+    def submitter_usage(self, queue: Queue) -> str:
         """Sorted set of the submitters with waiting jobs, by the items that each has had."""
         return f"{self.prefix}blipline:{queue}:turns"
 
-    def lane(self, queue: Queue, submitter: str) -> str:
+    def submitter_queue(self, queue: Queue, submitter: str) -> str:
         """List of one submitter's waiting jobs, the next one at its end."""
         return f"{self.prefix}blipline:{queue}:lane:{submitter}"
 
     # One for each job, batch, image or answer.
 
-    def row(self, task_id: str) -> str:
+    def record(self, task_id: str) -> str:
         """A job's row: what is asked, and the message that asks it (see ledger.lua)."""
         return f"{self.prefix}blipline:job:{task_id}"
 
-    def note(self, task_id: str) -> str:
+    def metadata(self, task_id: str) -> str:
         """Hash: what a job was submitted with, and whom to tell of its end; batches have fields of
         the same names in their record."""
         return f"{self.prefix}blipline:note:{task_id}"
@@ -136,6 +136,6 @@ class Keys:
         """The bytes behind a ``blob:<sha256>`` reference."""
         return f"{self.prefix}blipline:{BLOB_SCHEME}{reference.removeprefix(BLOB_SCHEME)}"
 
-    def answer(self, digest: str) -> str:
+    def cached_result(self, digest: str) -> str:
         """An answer that whoever asks the same is given."""
         return f"{self.prefix}blipline:answer:{digest}"

@@ -135,6 +135,8 @@ class NewJob:
     metadata: JobMetadata = NO_METADATA
     #: What monitors are told once it is in; '': nothing.
     event: str = ""
+    #: Local images that it names by their SHA-256, to be uploaded before it is enqueued.
+    images: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class WebhookEvent:
     #: How often somebody tried to tell of this end before.
     tries: int
     #: The note that it was submitted with.
-    note: str
+    metadata: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
 from demo.tour import QUESTIONS, Check, Told, Tour, pictures, recolored, said
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
-from producer.ledger.ledger import Ledger
+from producer.ledger.leases import Leases
 
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 def a_tour(image: Path, caption: str = "a red circle", error: ItemError | None = None) -> Tour:
@@ -161,7 +161,7 @@ def test_each_caption_is_checked_against_the_wrong_one(
         taken = connection.brpop(["bulk"], timeout=20)
         assert taken is not None
         task_id = json.loads(taken[1])["headers"]["id"]
-        begun = Ledger(connection).claim(task_id)
+        begun = Leases(connection).claim(task_id)
         assert begun.payload is not None
         asked.append([item.get("texts") for item in begun.payload["items"]])
         finish(task_id, results)
