@@ -15,13 +15,9 @@ from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from demo.stack import running_redis
 from producer import Client
-from tests.lanes import (
-    own_temporary_directory,
-    pytest_collection_finish,
-    pytest_collection_modifyitems,
-)
+from tests.lanes import own_temporary_directory, pytest_collection, pytest_collection_modifyitems
 
-__all__ = ["own_temporary_directory", "pytest_collection_finish", "pytest_collection_modifyitems"]
+__all__ = ["own_temporary_directory", "pytest_collection", "pytest_collection_modifyitems"]
 
 # A shell that starts its jobs in the background lets them ignore SIGINT, and all their children:
 # those that are sent one here must not.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 import pytest
@@ -24,9 +24,6 @@ if IS_LANE:
     # Lanes share the cores: a thread of torch that waits must not spin.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
-# The imports of all test modules create a million objects that the collector would visit in vain.
-gc.disable()
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow folders first where lanes share the work."""
@@ -35,10 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: ranks.get(item.path.parent.name, len(SLOW)))
 
 
-def pytest_collection_finish() -> None:
-    """Turn garbage collection on, without the objects of the imports."""
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector from the million objects that the imports of tests create."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
