@@ -57,10 +57,12 @@ def test_a_wrong_option_is_named_with_its_value(options: dict[str, object], name
 def test_of_very_many_things_wrong_the_first_are_named_and_all_are_counted(count: int) -> None:
     with pytest.raises(ValidationError) as raised:
         Options.model_validate({f"n{number}" * 100: 0 for number in range(count)})
-    said = format_errors(raised.value, Options)
-    assert f"{count:,} things are wrong" in said or f"and {count - MAX_REPORTED:,} more" in said
-    assert "max_new_tokens" in said
-    assert len(said) < 5000
+    message = format_errors(raised.value, Options)
+    assert (
+        f"{count:,} things are wrong" in message or f"and {count - MAX_REPORTED:,} more" in message
+    )
+    assert "max_new_tokens" in message
+    assert len(message) < 5000
 
 
 def test_the_documented_error_codes_are_those_of_the_contract() -> None:
