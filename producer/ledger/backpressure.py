@@ -9,7 +9,7 @@ from typing import Final, Literal
 from ..connection.connect import redis_errors
 from ..errors import QueueFull
 from ..polling import PollSchedule
-from .redis_memory import Memory
+from .redis_memory import RedisMemory
 
 #: Maximum seconds between two attempts.
 MAX_DELAY_S: Final = 0.5
@@ -33,7 +33,7 @@ class Backpressure:
     """
 
     def __init__(
-        self, memory: Memory, redis_url: str, when_full: WhenFull, on_wait: Callable[[], None]
+        self, memory: RedisMemory, redis_url: str, when_full: WhenFull, on_wait: Callable[[], None]
     ) -> None:
         self._memory = memory
         self._redis_url = redis_url
@@ -47,7 +47,7 @@ class Backpressure:
         while True:
             self._is_full = False
             with self._attempt():
-                if (shortage := self._memory.problem()) is not None:
+                if (shortage := self._memory.shortage()) is not None:
                     raise QueueFull(f"{shortage}: try again later")
             if not self._is_full:
                 yield self._attempt()

@@ -17,7 +17,7 @@ from .ids import parse_chunk_id
 from .isolation import isolate_failures
 from .ledger import Ledger
 from .records import EnqueueStatus, JobRecord, NewJob, QueueLimits
-from .redis_memory import Memory
+from .redis_memory import RedisMemory
 
 #: Messages sent to Redis in one round trip. Larger groups hardly publish faster.
 PIPELINE_MESSAGES: Final = 128
@@ -42,7 +42,7 @@ class Publisher:
         self._redis = client
         self._ledger = ledger
         self._settings = settings
-        self._memory = Memory(client)
+        self._memory = RedisMemory(client)
         max_blob_bytes = settings.max_blob_mb << 20
         self._limits = {
             Queue.INTERACTIVE: QueueLimits(settings.max_queued_interactive, max_blob_bytes),
