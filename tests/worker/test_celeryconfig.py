@@ -90,8 +90,8 @@ def commands_of(server: redis.Redis) -> Iterator[list[list[str]]]:
         for command in monitor.listen():
             if command["command"].startswith("ECHO"):
                 return
-            # What scripts do is the scripts' own affair.
-            if command["client_type"] != "lua":
+            # What scripts do is the scripts' own affair, and a sentinel says hello when it likes.
+            if command["client_type"] != "lua" and "__sentinel__:hello" not in command["command"]:
                 seen.append(command["command"].split(" "))
 
 
