@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from demo.stack import ROOT, free_port, redis_server
 
@@ -64,7 +67,9 @@ class Server:
 
     def connect(self) -> redis.Redis:
         """Return a direct connection to this server."""
-        return redis.Redis("127.0.0.1", self.port, password=self.password, retry=None)
+        return redis.Redis(
+            "127.0.0.1", self.port, password=self.password, retry=Retry(NoBackoff(), 0)
+        )
 
     def answers(self) -> bool:
         """Return whether it takes commands; while it loads its file it does not."""
@@ -168,7 +173,7 @@ def running_sentinels(
             for _ in range(sentinels)
         ]
         for watcher in watchers:
-            wait_until(lambda w=watcher: _knows_all(w, replicas, sentinels), "sentinels that know")
+            wait_until(partial(_knows_all, watcher, replicas, sentinels), "sentinels that know")
         yield Sentinels(_url(watchers, password, sentinel_password), servers, watchers)
 
 
