@@ -36,7 +36,8 @@ def answering(connection: redis.Redis, finish: Finish) -> Iterator[None]:
 
     def answer() -> None:
         while not over.is_set():
-            waiting = [job_id.decode() for job_id in connection.zrange(ledger.keys.open, 0, -1)]
+            open_ids: Any = connection.zrange(ledger.keys.open, 0, -1)
+            waiting = [job_id.decode() for job_id in open_ids]
             for record in ledger.records(waiting) if waiting else []:
                 assert record is not None
                 finish(record.id, [{"text": json.loads(record.payload)["items"][0]["question"]}])

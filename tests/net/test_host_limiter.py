@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, wait
+from functools import partial
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_tasks_of_a_host_run_in_order_and_within_its_limit(
             running -= 1
         return str(number)
 
-    futures = [limiter.submit("host", lambda number=number: work(number)) for number in range(100)]
+    futures = [limiter.submit("host", partial(work, number)) for number in range(100)]
     assert [future.result(30) for future in futures] == [str(number) for number in range(100)]
     assert peak <= 2
     # Two concurrent tasks may overtake each other at their start.
@@ -74,9 +75,14 @@ def test_an_error_reaches_the_caller_and_frees_the_host(limiter: HostLimiter[str
 
 
 def test_a_cancelled_task_does_not_run_and_takes_no_thread(limiter: HostLimiter[str]) -> None:
-    go_on, ran = threading.Event(), []
+    go_on, ran = threading.Event(), list[str]()
+
+    def run() -> str:
+        ran.append("ran")
+        return "ran"
+
     busy = [limiter.submit("host", lambda: str(go_on.wait(60))) for _ in range(2)]
-    waiting = [limiter.submit("host", lambda: ran.append(1) or "ran") for _ in range(5)]
+    waiting = [limiter.submit("host", run) for _ in range(5)]
     assert all(future.cancel() for future in waiting)
     last = limiter.submit("host", lambda: "last")
     go_on.set()

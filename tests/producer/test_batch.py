@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 
@@ -69,9 +71,12 @@ def test_results_yields_available_results_before_it_waits(client: Client, finish
 
 
 def test_results_hold_matches_and_vectors(client: Client, finish: Finish) -> None:
-    items = [{"image": "https://x/1.jpg", "texts": ["a cat"]}, {"task": "embed", "text": "a cat"}]
+    items: list[Any] = [
+        {"image": "https://x/1.jpg", "texts": ["a cat"]},
+        {"task": "embed", "text": "a cat"},
+    ]
     batch = client.submit_batch(items, "match")
-    match = {"text": "a cat", "probability": 0.9, "cosine": 0.4}
+    match: Any = {"text": "a cat", "probability": 0.9, "cosine": 0.4}
     finish(f"{batch.id}:0", [{"text": "a cat", "matches": [match]}, {"embedding": [1.0]}])
     first, second = batch.results(timeout=1)
     assert (first.text, first.matches, second.embedding) == ("a cat", [Match(**match)], [1.0])
@@ -238,7 +243,8 @@ def test_every_key_of_a_batch_expires(
     finish(f"{batch.id}:1", texts(2, 1))
     batch.cancel()
     connection.delete("bulk")  # what a worker would have taken
-    lasting = [key for key in connection.keys("*") if connection.ttl(key) == -1]
+    keys: Any = connection.keys("*")
+    lasting = [key for key in keys if connection.ttl(key) == -1]
     assert [key for key in lasting if not key.startswith(b"_kombu.binding")] == []
 
 

@@ -135,7 +135,7 @@ def submitted(connection: redis.Redis) -> tuple[str, Any]:
 def test_a_dialogue_is_sent_as_the_contract_has_it(
     client: Client, connection: redis.Redis, finish: Finish
 ) -> None:
-    turn = {"question": "what is it?", "answer": "a cat"}
+    turn: Any = {"question": "what is it?", "answer": "a cat"}
     job = client.chat(URL, "what color?", [("what is it?", "a cat"), turn])
     item = {"image": URL, "question": "what color?", "history": [turn, turn]}
     assert submitted(connection) == ("blipline.chat", item)

@@ -111,8 +111,8 @@ def test_dead_letters_of_one_moment_are_read_once_each(
     met = ids(client)
     assert sorted(met) == sorted(jobs)
     # Letters that are removed before the next page change nothing.
-    met = [client.dead.purge(letter.id) for letter in client.dead]
-    assert len(met) == len(jobs)
+    purged = [client.dead.purge(letter.id) for letter in client.dead]
+    assert len(purged) == len(jobs)
 
 
 def test_iteration_ends_although_retried_letters_die_again(

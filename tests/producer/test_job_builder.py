@@ -21,7 +21,7 @@ def test_a_job_has_the_payload_of_its_arguments() -> None:
         "items": [{"image": URL, "question": "how many?"}],
         "options": {"max_new_tokens": 5},
     }
-    assert job.record.blobs == job.images == ()
+    assert (job.record.blobs, job.images) == ((), ())
 
 
 def test_a_local_image_is_named_by_its_hash_and_uploaded_later() -> None:
