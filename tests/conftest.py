@@ -1,4 +1,4 @@
-"""What tests of several packages share: a real Redis, and a client of it."""
+"""Fixtures of several packages: a real Redis, and clients of it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.lanes import own_temporary_directory, pytest_collection, pytest_colle
 
 __all__ = ["own_temporary_directory", "pytest_collection", "pytest_collection_modifyitems"]
 
-# A shell that starts its jobs in the background lets them ignore SIGINT, and all their children:
-# those that are sent one here must not.
+# A shell starts background jobs with SIGINT ignored, and their children inherit that; processes that
+# tests interrupt must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -30,7 +30,7 @@ Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_from_outside() -> None:
-    """What the developer's shell says of Blipline must not change what a test sees."""
+    """Remove the developer's BLIPLINE_ variables: tests must not depend on them."""
     for name in [name for name in os.environ if name.startswith("BLIPLINE_")]:
         del os.environ[name]
 
