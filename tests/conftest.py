@@ -19,8 +19,8 @@ from tests.lanes import own_temporary_directory, pytest_collection, pytest_colle
 
 __all__ = ["own_temporary_directory", "pytest_collection", "pytest_collection_modifyitems"]
 
-# A shell starts background jobs with SIGINT ignored, and their children inherit that; processes that
-# tests interrupt must not.
+# A shell starts background jobs with SIGINT ignored, and their children inherit that; the processes
+# that tests interrupt must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
