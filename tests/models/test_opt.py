@@ -60,7 +60,7 @@ class Reference:
         decoded = self.tokenizer.decode(
             shown, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return decoded.strip(), len(row) - prompt
+        return str(decoded).strip(), len(row) - prompt
 
 
 @pytest.mark.timeout(240)
@@ -69,7 +69,7 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(
 ) -> None:
     generator = random.Random(5)
     pictures = [picture(number) for number in range(IMAGES)]
-    plans = []
+    plans: list[tuple[int, str, str, dict[str, Any]]] = []
     for _ in range(ROWS):
         task = generator.choice(["caption", "vqa"])
         text = generator.choice(QUESTIONS if task == "vqa" else PROMPTS)
