@@ -92,7 +92,8 @@ def build_network(tokenizer: GPT2Tokenizer) -> Blip2ForConditionalGeneration:
         for name, weight in network.named_parameters():
             if weight.dim() > 1:  # large weights, so that rows differ by more than rounding
                 weight.normal_(std=1.0 if "query_tokens" in name else 0.4)
-    return network.eval()
+    network.eval()
+    return network
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -92,8 +92,8 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(
     reference = Reference(checkpoint)
 
     def alone(number: int) -> tuple[str, int]:
-        image, *plan = plans[number]
-        return reference.answer(pictures[image], *plan)
+        image, task, text, how = plans[number]
+        return reference.answer(pictures[image], task, text, how)
 
     expected = [alone(number) for number in range(ROWS)]
     got = [(answers[number].text, answers[number].tokens) for number in range(ROWS)]
