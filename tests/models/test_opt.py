@@ -96,8 +96,8 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(
         return reference.answer(pictures[image], task, text, how)
 
     expected = [alone(number) for number in range(ROWS)]
-    got = [(answers[number].text, answers[number].tokens) for number in range(ROWS)]
-    assert_equal_but_for_ties(got, expected, reference.network, alone)
+    actual = [(answers[number].text, answers[number].tokens) for number in range(ROWS)]
+    assert_equal_but_for_ties(actual, expected, reference.network, alone)
     # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > ROWS / 3
     assert len({tokens for _, tokens in expected}) >= 8
