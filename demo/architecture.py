@@ -35,16 +35,20 @@ SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
 
 PROMPT = "Question: {question} Answer:"
 
+#: An answer's end before the next question of a dialogue, as the engine lays it out.
+TURN_END = ". "
+
 
 def phrases() -> list[str]:
     """Every word of the world, in each place where its token may differ."""
     words = [*COLORS, *KINDS, *BACKGROUNDS, *NUMBERS.values(), "yes", "no"]
     sentences = [
-        "a left of a above a on a background",
+        "a left of a above an on a background",
+        " a an",
         "Question: how many shapes are there? Answer:",
         "Question: what color is the background? Answer:",
         "Question: what shape is it? Answer:",
-        "Question: is there a circle? Answer:",
+        "Question: is there a circle? Answer:. Question:",
         "Question: what is on the left? Answer:",
         "Question: what is on top? Answer:",
     ]

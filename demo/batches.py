@@ -8,6 +8,7 @@ has at inference, so a packed text scores exactly as it would alone.
 from __future__ import annotations
 
 import math
+from itertools import islice
 from random import Random
 from typing import NamedTuple
 
@@ -18,11 +19,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import GPT2Tokenizer
 
-from demo.architecture import IMAGE_SIZE, PROMPT, QUERY_TOKENS
+from demo.architecture import IMAGE_SIZE, PROMPT, QUERY_TOKENS, TURN_END
+from demo.articles import indefinite
 from demo.scenes import Question, Scene, random_picture, random_scene
 from demo.schedule import Plan
 
 IGNORED = -100
+
+#: Questions of a dialogue, at most.
+MAX_TURNS = 4
 
 #: Least distance along one axis, as a share of the picture, at which an order is plain.
 PLAIN_OFFSET = 0.1
@@ -55,6 +60,13 @@ class Batch(NamedTuple):
     places: Tensor  #: (B, 4): x and y of the first and the second shape; NaN where there is none
 
 
+class Text(NamedTuple):
+    """The tokens of a caption, or of a dialogue of one to four turns."""
+
+    tokens: list[int]
+    labels: list[int]  #: the token to follow each, or IGNORED
+
+
 class Scenes(Dataset[Batch]):
     """Batch number `step` is drawn from (seed, step) alone, whatever process draws it."""
 
@@ -80,25 +92,44 @@ class Scenes(Dataset[Batch]):
             places.append(places_of(scene))
         return pack(np.stack(pictures), rows, np.array(places, np.float32))
 
-    def _texts(self, rng: Random, scene: Scene, plan: Plan) -> list[tuple[list[int], int]]:
-        """(tokens, how many of them are given) of the caption and of some questions."""
-        texts = [self._text("", scene.caption())]
+    def _texts(self, rng: Random, scene: Scene, plan: Plan) -> list[Text]:
+        """Return the caption, and questions one by one or in dialogues."""
+        texts = [self.text([("", scene.caption())])]
         questions = choose_questions(rng, scene, plan.questions)
         if plan.both_sides:
             questions = list({q.question: q for q in [*sides(scene), *questions]}.values())
-        for asked in questions:
-            texts.append(self._text(PROMPT.format(question=asked.question), f" {asked.answer}"))
-        return texts
+        rng.shuffle(questions)
+        lengths = [1] * len(questions)
+        if rng.random() < plan.dialogues:
+            lengths = dialogue_lengths(rng, len(questions))
+        turns = iter([(PROMPT.format(question=q.question), f" {q.answer}") for q in questions])
+        return texts + [self.text(list(islice(turns, length))) for length in lengths]
 
-    def _text(self, prompt: str, answer: str) -> tuple[list[int], int]:
-        given = self._encode(prompt)
+    def text(self, turns: list[tuple[str, str]]) -> Text:
+        """Lay out a dialogue: each answer is to be learned, and each ends where it does alone."""
         end = self.tokenizer.eos_token_id
-        return [*given, *self._encode(answer)[1:], end], len(given)
+        tokens: list[int] = []
+        labels: list[int] = []
+        for number, (prompt, answer) in enumerate(turns):
+            given = self._encode(TURN_END + prompt)[1:] if number else self._encode(prompt)
+            learned = self._encode(answer)[1:]
+            tokens += [*given, *learned]
+            labels += [*[IGNORED] * (len(given) - 1), *learned, end]
+        return Text(tokens, labels)
 
     def _encode(self, text: str) -> list[int]:
         if text not in self.cache:
             self.cache[text] = self.tokenizer(text)["input_ids"]
         return self.cache[text]
+
+
+def dialogue_lengths(rng: Random, questions: int) -> list[int]:
+    """Divide questions into dialogues of two to four turns; a last one may stand alone."""
+    lengths = []
+    while questions:
+        lengths.append(min(questions, rng.randint(2, MAX_TURNS)))
+        questions -= lengths[-1]
+    return lengths
 
 
 def planned_scene(rng: Random, plan: Plan) -> Scene:
@@ -127,13 +158,13 @@ def sides(scene: Scene) -> list[Question]:
     if len(scene.shapes) == 1:
         return []
     first, second = scene.shapes
-    left = min(scene.shapes, key=lambda shape: shape.x)
-    top = min(scene.shapes, key=lambda shape: shape.y)
+    leftmost = min(scene.shapes, key=lambda shape: shape.x)
+    highest = min(scene.shapes, key=lambda shape: shape.y)
     asked = []
     if abs(first.x - second.x) >= PLAIN_OFFSET:
-        asked.append(Question("left", "what is on the left?", f"a {left.name}"))
+        asked.append(Question("left", "what is on the left?", indefinite(leftmost.name)))
     if abs(first.y - second.y) >= PLAIN_OFFSET:
-        asked.append(Question("top", "what is on top?", f"a {top.name}"))
+        asked.append(Question("top", "what is on top?", indefinite(highest.name)))
     return asked
 
 
@@ -159,11 +190,9 @@ def squash(picture: Image.Image) -> np.ndarray:
     return np.asarray(small).transpose(2, 0, 1)
 
 
-def pack(
-    pictures: np.ndarray, rows: list[list[tuple[list[int], int]]], places: np.ndarray
-) -> Batch:
-    """One row for each picture: image tokens, then its texts one after another."""
-    length = QUERY_TOKENS + max(sum(len(text) - 1 for text, _ in row) for row in rows)
+def pack(pictures: np.ndarray, rows: list[list[Text]], places: np.ndarray) -> Batch:
+    """Make one row for each picture: image tokens, then its texts one after another."""
+    length = QUERY_TOKENS + max(sum(len(text.tokens) for text in row) for row in rows)
     shape = (len(rows), length)
     tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     segments, labels = np.full(shape, -1), np.full(shape, IGNORED)
@@ -171,12 +200,12 @@ def pack(
     segments[:, :QUERY_TOKENS] = 0
     for row, texts in enumerate(rows):
         start = QUERY_TOKENS
-        for segment, (text, given) in enumerate(texts, start=1):
-            end = start + len(text) - 1
-            tokens[row, start:end] = text[:-1]
-            positions[row, start:end] = QUERY_TOKENS + np.arange(len(text) - 1)
+        for segment, text in enumerate(texts, start=1):
+            end = start + len(text.tokens)
+            tokens[row, start:end] = text.tokens
+            positions[row, start:end] = QUERY_TOKENS + np.arange(len(text.tokens))
             segments[row, start:end] = segment
-            labels[row, start + given - 1 : end] = text[given:]
+            labels[row, start:end] = text.labels
             start = end
     arrays = (pictures, tokens, positions, segments, labels, places)
     return Batch(*(torch.from_numpy(array) for array in arrays))

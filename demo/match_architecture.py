@@ -35,7 +35,7 @@ CAPTIONER = Path(__file__).with_name("model")
 def vocabulary() -> list[str]:
     """The words of the world, and the characters that any other word is made of."""
     words = [*COLORS, *KINDS, *BACKGROUNDS, *NUMBERS.values()]
-    words += ["a", "left", "right", "of", "above", "below", "on", "background", "is", "there"]
+    words += ["a", "an", "left", "right", "of", "above", "below", "on", "background", "is", "there"]
     words += ["shape", "picture", "with", "and"]
     letters = [*string.ascii_lowercase, *string.digits]
     characters = [*letters, *string.punctuation, *(f"##{letter}" for letter in letters)]

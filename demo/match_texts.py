@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
+from demo.articles import indefinite, substitute
 from demo.scenes import BACKGROUNDS, COLORS, KINDS, Scene, random_scene
 
 #: Where a caption's words lie, counted from its end (the first shape's: from its beginning).
@@ -60,7 +61,7 @@ def _another(rng: Random, names: tuple[str, ...], present: list[str], number: in
 
 def _changed(kind: str, words: list[str], place: int, word: str) -> Text:
     place %= len(words)
-    return Text(kind, " ".join([*words[:place], word, *words[place + 1 :]]), False, place)
+    return Text(kind, " ".join(substitute(words, place, word)), False, place)
 
 
 def _misplaced(scene: Scene) -> Iterator[Text]:
@@ -94,8 +95,8 @@ def _with_another(rng: Random, scene: Scene) -> str:
     shapes = [scene.shapes[0], random_scene(rng, 1).shapes[0]]
     rng.shuffle(shapes)
     relation = rng.choice(list(OPPOSITE))
-    named = f" {relation} ".join(f"a {shape.name}" for shape in shapes)
-    return f"{named} on a {scene.background} background"
+    named = f" {relation} ".join(indefinite(shape.name) for shape in shapes)
+    return f"{named} on {indefinite(scene.background)} background"
 
 
 def phrases(rng: Random, scene: Scene) -> list[Text]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from demo.articles import indefinite
 from demo.palette import BACKGROUND_COLORS, RGB, SHAPE_COLORS, shade, visible_shade
 
 KINDS = ("circle", "square", "triangle", "star")
@@ -89,8 +90,8 @@ class Scene:
         return "left of" if abs(second.x - first.x) > abs(second.y - first.y) else "above"
 
     def caption(self) -> str:
-        shapes = f" {self.relation} ".join(f"a {shape.name}" for shape in self.shapes)
-        return f"{shapes} on a {self.background} background"
+        shapes = f" {self.relation} ".join(indefinite(shape.name) for shape in self.shapes)
+        return f"{shapes} on {indefinite(self.background)} background"
 
     def questions(self) -> list[Question]:
         """Every question that has exactly one true answer."""
@@ -99,7 +100,7 @@ class Scene:
     def _overall(self) -> Iterator[Question]:
         yield Question("count", "how many shapes are there?", NUMBERS[len(self.shapes)])
         yield Question("background", "what color is the background?", self.background)
-        first = f"a {self.shapes[0].name}"
+        first = indefinite(self.shapes[0].name)
         if self.relation is None:
             yield Question("shape", "what shape is it?", self.shapes[0].kind)
         elif self.relation == "left of":
@@ -124,7 +125,7 @@ class Scene:
         kinds = {kind for _, kind in present}
         for color in COLORS:
             for kind in KINDS:
-                question = f"is there a {color} {kind}?"
+                question = f"is there {indefinite(f'{color} {kind}')}?"
                 if (color, kind) in present:
                     yield Question("present", question, "yes")
                 elif color in colors and kind in kinds:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from demo.articles import substitute
 from demo.scenes import COLORS
 from producer import Client, Result, Task
 
@@ -114,8 +115,7 @@ def recolored(caption: str) -> tuple[str, str, str] | None:
     # The next in the list: every color has its turn, and every run the same.
     turn = COLORS.index(right)
     wrong = next(one for one in COLORS[turn + 1 :] + COLORS[:turn] if one not in words)
-    words[words.index(right)] = wrong
-    return right, wrong, " ".join(words)
+    return right, wrong, " ".join(substitute(words, words.index(right), wrong))
 
 
 def _tell(client: Client, images: Sequence[Path], on_done: OnDone) -> list[Told]:
