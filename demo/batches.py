@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import GPT2Tokenizer
 
-from demo.architecture import IMAGE_SIZE, PROMPT, QUERY_TOKENS, TURN_END
+from demo.architecture import IMAGE_SIZE, QUERY_TOKENS
 from demo.articles import indefinite
+from demo.dialogues import PROMPT, TURN_END
 from demo.scenes import Question, Scene, random_picture, random_scene
 from demo.schedule import Plan
 
@@ -32,7 +33,7 @@ MAX_TURNS = 4
 #: Least distance along one axis, as a share of the picture, at which an order is plain.
 PLAIN_OFFSET = 0.1
 
-#: How often each kind is asked. Presence is the hardest to learn, and its exchanged
+#: The weight of each kind of question. Presence is the hardest to learn, and its exchanged
 #: pair ("is there a red square?" of a red circle and a blue square) the hardest of all.
 WEIGHTS = {
     "count": 0.4,
@@ -50,7 +51,7 @@ WEIGHTS = {
 
 
 class Batch(NamedTuple):
-    """B pictures and their texts, L tokens at most (image tokens included)."""
+    """A batch of B pictures and their texts, L tokens at most (image tokens included)."""
 
     pixels: Tensor  #: uint8 (B, 3, 64, 64)
     tokens: Tensor  #: (B, L); the image's places hold 0
@@ -68,7 +69,7 @@ class Text(NamedTuple):
 
 
 class Scenes(Dataset[Batch]):
-    """Batch number `step` is drawn from (seed, step) alone, whatever process draws it."""
+    """A data set whose batch number `step` depends on (seed, step) alone."""
 
     def __init__(self, tokenizer: GPT2Tokenizer, seed: int, plans: list[Plan]) -> None:
         self.tokenizer = tokenizer
@@ -86,8 +87,8 @@ class Scenes(Dataset[Batch]):
         for _ in range(plan.pictures):
             scene = planned_scene(rng, plan)
             # Small pictures are drawn sooner, and the processor shrinks large ones anyway.
-            most = 640 if rng.random() < 0.04 else 160
-            pictures.append(squash(random_picture(rng, scene, most=most)))
+            largest = 640 if rng.random() < 0.04 else 160
+            pictures.append(squash(random_picture(rng, scene, largest)))
             rows.append(self._texts(rng, scene, plan))
             places.append(places_of(scene))
         return pack(np.stack(pictures), rows, np.array(places, np.float32))
@@ -111,10 +112,10 @@ class Scenes(Dataset[Batch]):
         tokens: list[int] = []
         labels: list[int] = []
         for number, (prompt, answer) in enumerate(turns):
-            given = self._encode(TURN_END + prompt)[1:] if number else self._encode(prompt)
+            question = self._encode(TURN_END + prompt)[1:] if number else self._encode(prompt)
             learned = self._encode(answer)[1:]
-            tokens += [*given, *learned]
-            labels += [*[IGNORED] * (len(given) - 1), *learned, end]
+            tokens += [*question, *learned]
+            labels += [*[IGNORED] * (len(question) - 1), *learned, end]
         return Text(tokens, labels)
 
     def _encode(self, text: str) -> list[int]:
@@ -133,23 +134,24 @@ def dialogue_lengths(rng: Random, questions: int) -> list[int]:
 
 
 def planned_scene(rng: Random, plan: Plan) -> Scene:
+    """Draw a scene that the plan admits."""
     count = 2 if rng.random() < plan.two_shapes else 1
     while True:
         scene = random_scene(rng, count)
-        large = min(shape.radius for shape in scene.shapes) >= plan.least_radius
-        if large and slope(scene) <= plan.most_slope:
+        large = min(shape.radius for shape in scene.shapes) >= plan.min_radius
+        if large and slope(scene) <= plan.max_slope:
             return scene
 
 
 def slope(scene: Scene) -> float:
-    """How far the line between the shapes leans from its axis; 0 for a single shape."""
+    """Return the slope of the line between the shapes from its axis; 0 for a single shape."""
     first, last = scene.shapes[0], scene.shapes[-1]
     minor, major = sorted((abs(last.x - first.x), abs(last.y - first.y)))
     return minor / major if major else 0.0
 
 
 def sides(scene: Scene) -> list[Question]:
-    """What is left and what is on top of two shapes, wherever each is plain to see.
+    """Ask for the left and for the upper shape of two, wherever each is plain to see.
 
     The world asks only along the axis that dominates, and then x + y alone tells which
     shape comes first. Asked both ways, the model has to learn x and y apart, without
@@ -160,22 +162,22 @@ def sides(scene: Scene) -> list[Question]:
     first, second = scene.shapes
     leftmost = min(scene.shapes, key=lambda shape: shape.x)
     highest = min(scene.shapes, key=lambda shape: shape.y)
-    asked = []
+    questions = []
     if abs(first.x - second.x) >= PLAIN_OFFSET:
-        asked.append(Question("left", "what is on the left?", indefinite(leftmost.name)))
+        questions.append(Question("left", "what is on the left?", indefinite(leftmost.name)))
     if abs(first.y - second.y) >= PLAIN_OFFSET:
-        asked.append(Question("top", "what is on top?", indefinite(highest.name)))
-    return asked
+        questions.append(Question("top", "what is on top?", indefinite(highest.name)))
+    return questions
 
 
 def places_of(scene: Scene) -> list[float]:
-    """x and y of the first and of the second shape; NaN for one that is not there."""
-    places = [place for shape in scene.shapes for place in (shape.x, shape.y)]
-    return (places + [math.nan] * 4)[:4]
+    """Return x and y of the first and of the second shape; NaN where there is none."""
+    coordinates = [value for shape in scene.shapes for value in (shape.x, shape.y)]
+    return (coordinates + [math.nan] * 4)[:4]
 
 
 def choose_questions(rng: Random, scene: Scene, count: int) -> list[Question]:
-    """Different questions, their kinds drawn by `WEIGHTS`."""
+    """Draw different questions, their kinds by `WEIGHTS`."""
     by_kind: dict[str, list[Question]] = {}
     for question in scene.questions():
         by_kind.setdefault(question.kind, []).append(question)
@@ -185,7 +187,7 @@ def choose_questions(rng: Random, scene: Scene, count: int) -> list[Question]:
 
 
 def squash(picture: Image.Image) -> np.ndarray:
-    """The processor's own resize: uint8 (3, 64, 64)."""
+    """Resize as the processor does: uint8 (3, 64, 64)."""
     small = picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
     return np.asarray(small).transpose(2, 0, 1)
 
@@ -212,7 +214,7 @@ def pack(pictures: np.ndarray, rows: list[list[Text]], places: np.ndarray) -> Ba
 
 
 def attention(segments: Tensor) -> Tensor:
-    """Which token (B, 1, query, key) sees which: earlier ones of its text, and the image."""
+    """Return the mask (B, 1, query, key): a token sees the image and its own text before it."""
     query, key = segments[:, None, :, None], segments[:, None, None, :]
     length = segments.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril()

@@ -9,11 +9,14 @@ import pytest
 import torch
 from transformers import Blip2Processor
 
-from demo.architecture import PROMPT, QUERY_TOKENS, build_model, build_processor
-from demo.batches import IGNORED, Scenes, choose_questions, squash
+from demo.architecture import QUERY_TOKENS, build_model, build_processor
+from demo.batches import IGNORED, MAX_TURNS, Scenes, choose_questions, dialogue_lengths, squash
+from demo.dialogues import PROMPT, dialogue
 from demo.scenes import COLORS, KINDS, draw, random_scene
 from demo.schedule import STEPS, Plan, plans, rate
 from demo.train import Trainer
+from worker.models import VQA_TEMPLATE
+from worker.models.dialogue import with_history
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def processor() -> Blip2Processor:
 
 
 def test_each_word_of_the_world_is_one_token(processor: Blip2Processor) -> None:
-    for word in (*COLORS, *KINDS):
+    for word in ("a", "an", *COLORS, *KINDS):
         assert len(processor.tokenizer.tokenize(f" {word}")) == 1
 
 
@@ -45,22 +48,68 @@ def test_the_squashed_picture_is_the_processors(processor: Blip2Processor) -> No
 
 def test_a_batch_depends_on_its_seed_and_number_alone(processor: Blip2Processor) -> None:
     plans = [Plan(4, 3, 0.5)] * 3
-    one, other = (Scenes(processor.tokenizer, 5, plans) for _ in range(2))
-    one[0]
-    for left, right in zip(one[2], other[2], strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True)
+    first, second = (Scenes(processor.tokenizer, 5, plans) for _ in range(2))
+    first[0]
+    for tensor, same in zip(first[2], second[2], strict=True):
+        torch.testing.assert_close(tensor, same, rtol=0, atol=0, equal_nan=True)
 
 
 def test_chosen_questions_differ() -> None:
     for seed in range(50):
-        asked = choose_questions(Random(seed), random_scene(Random(seed)), 8)
-        assert len({question for _, question, _ in asked}) == len(asked)
+        questions = choose_questions(Random(seed), random_scene(Random(seed)), 8)
+        assert len({question for _, question, _ in questions}) == len(questions)
 
 
-def test_a_packed_text_scores_as_it_would_alone(processor: Blip2Processor) -> None:
-    # Given one picture packed with its caption and three questions
+def turns_about(seed: int) -> list[tuple[str, str]]:
+    """Return a few questions about some scene, with their answers."""
+    rng = Random(seed)
+    questions = choose_questions(rng, random_scene(rng), MAX_TURNS)
+    return [(question.question, question.answer) for question in questions]
+
+
+def test_a_dialogue_is_laid_out_as_the_engine_does() -> None:
+    for seed in range(50):
+        *earlier, (question, _) = turns_about(seed)
+        served = with_history(VQA_TEMPLATE, earlier, question, lambda text: True)
+        assert dialogue(earlier, question) == served
+
+
+def test_each_answer_of_a_dialogue_is_learned_after_the_tokens_of_inference(
+    processor: Blip2Processor,
+) -> None:
+    scenes = Scenes(processor.tokenizer, 0, [])
+    for seed in range(50):
+        # Given a dialogue of the training
+        turns = turns_about(seed)
+        laid_out = [(PROMPT.format(question=question), f" {answer}") for question, answer in turns]
+        tokens, labels = scenes.text(laid_out)
+        for number, (question, answer) in enumerate(turns):
+            # When the model is given the turns before one of its answers
+            prompt = processor.tokenizer(dialogue(turns[:number], question))["input_ids"]
+            # Then the training has the same tokens there, and this answer and its end to learn
+            assert tokens[: len(prompt)] == prompt
+            learned = processor.tokenizer(f" {answer}")["input_ids"][1:]
+            learned.append(processor.tokenizer.eos_token_id)
+            start = len(prompt) - 1
+            assert labels[start : start + len(learned)] == learned
+        answers = sum(label == processor.tokenizer.eos_token_id for label in labels)
+        assert answers == len(turns)
+
+
+def test_questions_are_divided_into_dialogues() -> None:
+    for seed in range(50):
+        lengths = dialogue_lengths(Random(seed), seed % 7)
+        assert sum(lengths) == seed % 7
+        assert all(2 <= length <= MAX_TURNS for length in lengths[:-1])
+
+
+@pytest.mark.parametrize("dialogues", [0.0, 1.0])
+def test_a_packed_text_scores_as_it_would_alone(
+    processor: Blip2Processor, dialogues: float
+) -> None:
+    # Given a picture packed with its caption and three questions
     trainer = Trainer(processor, seed=0)
-    plan = Plan(1, 3, 1.0)
+    plan = Plan(1, 3, 1.0, dialogues=dialogues)
     batch = Scenes(processor.tokenizer, 3, [plan])[0]
     packed = trainer.loss(batch, plan).item()
     # When each text is scored by itself, through the model's own forward
