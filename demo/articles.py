@@ -20,10 +20,10 @@ def indefinite(name: str) -> str:
     return f"{article(name)} {name}"
 
 
-def substitute(words: Sequence[str], place: int, word: str) -> list[str]:
-    """Replace the word at this place, and let an article before it agree with the new one."""
+def substitute(words: Sequence[str], index: int, word: str) -> list[str]:
+    """Replace the word at this index, and let an article before it agree with the new one."""
     changed = list(words)
-    changed[place] = word
-    if place > 0 and changed[place - 1] in ARTICLES:
-        changed[place - 1] = article(word)
+    changed[index] = word
+    if index > 0 and changed[index - 1] in ARTICLES:
+        changed[index - 1] = article(word)
     return changed
