@@ -116,13 +116,14 @@ def test_a_packed_text_scores_as_it_would_alone(
     model = build_model(processor)
     model.load_state_dict(trainer.model.state_dict())
     pixels = (batch.pixels - trainer.mean) / trainer.std
+    image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
+    image = torch.full((QUERY_TOKENS,), image_id)
     losses = []
     for segment in range(1, int(batch.segments.max()) + 1):
-        here = batch.segments[0] == segment
-        image = torch.full((QUERY_TOKENS,), model.config.image_token_index)
-        tokens = torch.cat([image, batch.tokens[0][here]])[None]
+        span = batch.segments[0] == segment
+        tokens = torch.cat([image, batch.tokens[0][span]])[None]
         logits = model(pixel_values=pixels, input_ids=tokens).logits[0, QUERY_TOKENS:]
-        labels = batch.labels[0][here]
+        labels = batch.labels[0][span]
         loss = torch.nn.functional.cross_entropy(
             logits, labels, reduction="none", ignore_index=IGNORED
         )
@@ -134,9 +135,9 @@ def test_a_packed_text_scores_as_it_would_alone(
 def test_a_question_is_given_and_its_answer_learned(processor: Blip2Processor) -> None:
     batch = Scenes(processor.tokenizer, 4, [Plan(1, 1, 0.0)])[0]
     second = batch.segments[0] == 2
-    given, learned = batch.tokens[0][second], batch.labels[0][second]
+    tokens, learned = batch.tokens[0][second], batch.labels[0][second]
     answer = processor.tokenizer.decode(learned[learned != IGNORED])
-    prompt = processor.tokenizer.decode(given, skip_special_tokens=True)
+    prompt = processor.tokenizer.decode(tokens, skip_special_tokens=True)
     before, after = PROMPT.split("{question}")
     assert prompt.startswith(before)
     assert after in prompt
