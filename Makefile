@@ -55,6 +55,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/test_names.py
 
 bench: setup
 	$(BIN)/python -m benchmarks.bulk

@@ -16,8 +16,8 @@ from benchmarks.processes import cpu_s, gateway_at
 from benchmarks.server import read
 from demo.stack import free_port, running_gateway
 from producer import Client
-from producer.api_keys import ApiKeys
 from producer.contract import Queue
+from producer.gateway.api_keys import ApiKeys
 
 T = TypeVar("T")
 

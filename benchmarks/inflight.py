@@ -7,10 +7,11 @@ from itertools import count
 
 from torch import Tensor
 
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.model import as_generator
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.warmup import warm_up
-from worker.models import as_generator, load
+from worker.models.registry import load
 
 
 class InFlight:

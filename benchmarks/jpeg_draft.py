@@ -18,10 +18,11 @@ import torch
 from benchmarks.pictures import HEIGHT, WIDTH
 from config.settings import DEMO_MODEL
 from demo.scenes import draw, random_scene
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.model import Generator, as_generator
 from worker.engine.request import Request
-from worker.images import Decoder
-from worker.models import Generator, as_generator, load
+from worker.images.decoder import Decoder
+from worker.models.registry import load
 
 SIZES = ((WIDTH, HEIGHT), (1600, 1200), (4000, 3000))
 DRAFTS = (0, 1, 2)

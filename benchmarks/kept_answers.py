@@ -9,8 +9,8 @@ import redis
 from benchmarks.server import Phase, read, table
 from benchmarks.timing import note, timed
 from producer.contract import CHUNK_ITEMS
-from producer.keys import Keys
-from worker.answers import AnswerCache
+from producer.ledger.keys import Keys
+from worker.consumer.result_cache import ResultCache
 
 #: As long as a caption.
 ANSWER = {"text": "two dogs run along a beach with a ball in the sun"}
@@ -19,7 +19,7 @@ ANSWER = {"text": "two dogs run along a beach with a ball in the sun"}
 def kept_answers(server: redis.Redis, count: int) -> None:
     """As a consumer does for a chunk of uploaded images that nobody has asked about before."""
     note("keeping answers")
-    cache = AnswerCache(server, ttl_s=3600)
+    cache = ResultCache(server, ttl_s=3600)
     keys = [Keys().answer(hashlib.sha256(b"%d" % n).hexdigest()) for n in range(count)]
     chunks = [keys[at : at + CHUNK_ITEMS] for at in range(0, count, CHUNK_ITEMS)]
     before = read(server)
@@ -32,7 +32,7 @@ def kept_answers(server: redis.Redis, count: int) -> None:
     )
 
 
-def _ask_and_keep(cache: AnswerCache, chunks: list[list[str]]) -> None:
+def _ask_and_keep(cache: ResultCache, chunks: list[list[str]]) -> None:
     for chunk in chunks:
-        found = cache.get(chunk)
+        found = cache.lookup(chunk)
         cache.put([(key, ANSWER) for key, kept in zip(chunk, found, strict=True) if kept is None])

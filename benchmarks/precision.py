@@ -18,11 +18,12 @@ import torch
 
 from config.settings import DEMO_MODEL
 from demo.evaluate import PROMPT, Row, held_out
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.model import Generator, as_generator
 from worker.engine.request import Request
-from worker.models import PRECISIONS, Generator, as_generator, load
 from worker.models.checkpoint import read_config
 from worker.models.memory import estimate
+from worker.models.registry import PRECISIONS, load
 
 ROWS = 64
 #: Rows whose first logits are compared.

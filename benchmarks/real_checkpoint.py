@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from demo.architecture import build_tokenizer
-from worker.models.shapes import skeleton
+from worker.models.memory_shapes import skeleton
 
 #: Bytes of a shard at most. The hub's have 2 to 10 GB.
 SHARD_BYTES: Final = 2 * 10**9

@@ -84,10 +84,11 @@ def phases(model: str, options: Namespace) -> None:
     """What the engine does before it is ready, one after the other, in this process."""
     import torch
 
-    from worker.engine.loop import Engine
+    from worker.engine.engine import Engine
+    from worker.engine.model import as_generator
     from worker.engine.selfcheck import check
     from worker.engine.warmup import warm_up
-    from worker.models import as_generator, load
+    from worker.models.registry import load
 
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     made: list[Any] = []

@@ -29,7 +29,7 @@ from config.settings import DEMO_MODEL
 from demo.stack import Worker, running_redis, running_worker
 from producer import Client
 from producer.batch import Batch
-from producer.keys import Keys
+from producer.ledger.keys import Keys
 from worker.supervisor import STEADY_S
 
 #: Seconds after which work that is still not done counts as lost.

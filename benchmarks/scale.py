@@ -33,7 +33,7 @@ from demo.stack import Worker, running_redis, running_worker
 from producer import Client
 from producer.batch import Batch
 from producer.contract import CHUNK_ITEMS, Queue
-from producer.keys import Keys
+from producer.ledger.keys import Keys
 
 MIB = 2**20
 #: Seconds between two looks at how far the workers are.

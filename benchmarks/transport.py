@@ -18,9 +18,9 @@ from benchmarks.producing import in_process, submit_bytes
 from benchmarks.server import Phase, read, table
 from benchmarks.timing import note
 from producer.contract import BLOB_SCHEME
-from producer.guard import Guard
-from producer.keys import Keys
-from worker.fetch import Fetcher
+from producer.ledger.keys import Keys
+from producer.net.address_policy import AddressPolicy
+from worker.images.fetcher import Fetcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def from_a_host(server: redis.Redis, count: int, size: int) -> None:
 
 def fetch(server: redis.Redis, references: Sequence[str], count: int, size: int) -> Fetched:
     """As a consumer does; raises RuntimeError if one is not as it was."""
-    guard = Guard(allow=["127.0.0.1"])
+    guard = AddressPolicy(allow=["127.0.0.1"])
     fetcher = Fetcher(server, image_root=None, max_bytes=size, timeout_s=20, guard=guard)
     began, cpu_began = time.perf_counter(), time.process_time()
     sizes = [len(one) if isinstance(one, bytes) else 0 for one in fetcher.fetch(references)]

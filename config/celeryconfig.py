@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from config.settings import WorkerSettings
 from producer import contract
-from producer.address import Address
-from producer.connection import SOCKET_OPTIONS, sentinel_options
+from producer.connection.connect import SOCKET_OPTIONS, sentinel_options
+from producer.connection.url import Address
 
 
 def celery_settings(settings: WorkerSettings) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def celery_settings(settings: WorkerSettings) -> dict[str, Any]:
         "broker_use_ssl": address.tls,
         "broker_transport_options": _transport_options(settings, address),
         # Stores a result and closes its ledger row in one step.
-        "result_backend": "worker.backend:LedgerBackend",
+        "result_backend": "worker.consumer.backend:LedgerBackend",
         # All of what the backend needs to connect by itself. Celery shows its settings to
         # monitors, and hides those that have "pass" in their name.
         "blipline_redis_url_with_password": settings.redis_url,

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from config.stores import beginning
-from producer.guard import Guard, entries
+from config.stores import parse_prefix
+from producer.net.address_policy import AddressPolicy, split_list
 from producer.settings import ClientSettings
 
 _DEMO = Path(__file__).resolve().parent.parent / "demo"
@@ -153,19 +153,21 @@ class WorkerSettings(ClientSettings):
     @field_validator("fetch_allow", "fetch_deny", "fetch_only")
     @classmethod
     def _check_hosts(cls, hosts: str) -> str:
-        Guard(entries(hosts))
+        AddressPolicy(split_list(hosts))
         return hosts
 
     @field_validator("fetch_stores")
     @classmethod
     def _check_stores(cls, stores: str) -> str:
-        for entry in entries(stores):
-            beginning(entry)
+        for entry in split_list(stores):
+            parse_prefix(entry)
         return stores
 
-    def fetch_guard(self) -> Guard:
+    def fetch_guard(self) -> AddressPolicy:
         """Which hosts images may be fetched from."""
-        return Guard(entries(self.fetch_allow), entries(self.fetch_deny), entries(self.fetch_only))
+        return AddressPolicy(
+            split_list(self.fetch_allow), split_list(self.fetch_deny), split_list(self.fetch_only)
+        )
 
     def matcher(self) -> str | None:
         """The retrieval model that is loaded beside the other, if any."""

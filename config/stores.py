@@ -23,7 +23,7 @@ def is_store(reference: str) -> bool:
     return bool(separator) and kind in PACKAGES
 
 
-def beginning(entry: str) -> str:
+def parse_prefix(entry: str) -> str:
     """What allowed references begin with, up to the end of a part of their path.
 
     Raises ValueError unless it is `s3://bucket/` or `s3://bucket/path/`.

@@ -31,10 +31,10 @@ from demo.stack import (
 )
 from demo.tour import QUESTIONS, Check, Tour, pictures, take, wording
 from producer import BliplineError, Client
-from producer.api_keys import ApiKeys, id_of
 from producer.cli.progress import bar
-from producer.connection import connect, reaching
-from producer.keys import Keys
+from producer.connection.connect import connect, redis_errors
+from producer.gateway.api_keys import ApiKeys, id_of
+from producer.ledger.keys import Keys
 
 SHEET: Final = Path(__file__).with_name("out") / "index.html"
 #: The usual ports.
@@ -111,7 +111,7 @@ def up() -> int:
 @contextmanager
 def _api_key(redis_url: str) -> Iterator[str]:
     """Make a key that is valid until the block ends."""
-    with reaching(redis_url), connect(redis_url) as connection:
+    with redis_errors(redis_url), connect(redis_url) as connection:
         keys = ApiKeys(connection, Keys(WorkerSettings.load().key_prefix))
         key = keys.create(NAME)
         try:
@@ -125,7 +125,7 @@ def _redis(port: int | None) -> AbstractContextManager[str]:
     if not url:
         return running_redis(port)
     # An unreachable Redis is an error at once, not after the time that a worker has to start.
-    with reaching(url), connect(url) as connection:
+    with redis_errors(url), connect(url) as connection:
         connection.ping()
     return nullcontext(url)
 

@@ -3,11 +3,11 @@
 In a checkout of the project this package is `producer`; the wheel installs it as `blipline`.
 """
 
-from .aio import AsyncBatch, AsyncClient, AsyncJob
+from .aio.client import AsyncBatch, AsyncClient, AsyncJob
 from .batch import Batch
 from .client import Client
 from .contract import ErrorCode, ItemError, Options, Queue, State, Task
-from .dead import DeadItem, DeadLetter, DeadLetters
+from .dead_letters import DeadItem, DeadLetter, DeadLetters
 from .errors import (
     BliplineError,
     ConnectionFailed,
@@ -22,8 +22,8 @@ from .errors import (
     WaitTimeout,
 )
 from .job import Job, Match, Result
+from .ledger.records import Depth
 from .progress import Progress
-from .rows import Depth
 from .settings import ClientSettings
 
 __all__ = [

@@ -8,16 +8,16 @@ from typing import Any, Final
 
 import redis
 
-from .again import ask_again
-from .connection import reaching
+from .connection.connect import redis_errors
 from .contract import ErrorCode
 from .errors import InvalidInput, JobUnknown, WaitTimeout
-from .ids import chunk_id
 from .job import Result
-from .ledger import Ledger
-from .patience import Patience
+from .ledger.ids import chunk_id
+from .ledger.ledger import Ledger
+from .ledger.records import ChunkResult
+from .ledger.requeue import ask_again
+from .polling import PollSchedule
 from .progress import Progress
-from .rows import Outcome
 
 #: Chunks whose results are read in one MGET.
 PAGE_CHUNKS: Final = 128
@@ -83,7 +83,7 @@ class Batch:
 
     def progress(self) -> Progress:
         """Counts of items, and how fast it goes."""
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             # No transaction: a full Redis refuses even to read in one.
             pipe = self._redis.pipeline(transaction=False)
             pipe.hgetall(self._keys.batch(self.id))
@@ -109,12 +109,12 @@ class Batch:
         code `internal` that say so. Where a chunk has no stored result (it is no longer kept, or
         was cancelled before it began) the items have no `custom_id`; their `index` tells them.
         """
-        patience = Patience(timeout, LONGEST_PAUSE_S)
+        patience = PollSchedule(timeout, LONGEST_PAUSE_S)
         while not (page := self.page(cursor, as_completed=as_completed)).over:
             yield from page.results
             cursor = page.cursor
             if page.results:
-                patience = Patience(timeout, LONGEST_PAUSE_S)
+                patience = PollSchedule(timeout, LONGEST_PAUSE_S)
             elif not patience.pause():
                 raise WaitTimeout(self._waited(timeout))
 
@@ -168,7 +168,7 @@ class Batch:
     def cancel(self) -> None:
         """What has not begun never runs, what runs stops; what has finished keeps its result."""
         self._record()
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             self._ledger.cancel(self.id)
 
     def retry_failed(self) -> int:
@@ -178,7 +178,7 @@ class Batch:
         stays as it is. A batch that was cancelled goes on.
         """
         self._record()
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             self._redis.delete(self._keys.cancelled(self.id))
             numbers = sorted(int(number) for number in self._redis.hkeys(self._failed_key))
             ids = (chunk_id(self.id, number) for number in numbers)
@@ -186,15 +186,15 @@ class Batch:
 
     def close(self) -> None:
         """Say that no more items come: for a batch whose producer died while it submitted."""
-        with reaching(self._redis_url):
-            if self._ledger.submitted(self.id) is None:
+        with redis_errors(self._redis_url):
+            if self._ledger.seal_batch(self.id) is None:
                 raise self._unknown()
 
     def delete(self) -> None:
         """Drop everything: results are gone, what has not begun never runs."""
         record = self._record()
         keys = self._keys
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             # Chunks that are running now find it gone when they end.
             self._ledger.cancel(self.id)
             record_key = keys.batch(self.id)
@@ -202,7 +202,7 @@ class Batch:
                 record_key, keys.done(self.id), self._failed_key, keys.ended(self.id)
             )
             # The last ones first, or those that are next would be handed to Celery meanwhile.
-            self._ledger.forget([chunk_id(self.id, n) for n in reversed(range(record.chunks))])
+            self._ledger.delete_jobs([chunk_id(self.id, n) for n in reversed(range(record.chunks))])
 
     @property
     def _failed_key(self) -> str:
@@ -211,7 +211,7 @@ class Batch:
     def _look(self, first: int, chunks: int, as_completed: bool) -> _Look:
         """The batch as it stands, and the next chunks that have ended, from a place on."""
         keys, last = self._keys, first + chunks
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             # The record comes last: of every chunk that is listed it knows.
             pipe = self._redis.pipeline(transaction=False)
             if as_completed:
@@ -235,7 +235,7 @@ class Batch:
         over = progress.finished or progress.cancelled
         return over and not self._look(cursor // look.record.chunk_items, 1, as_completed).numbers
 
-    def _outcomes(self, look: _Look) -> list[Outcome | None]:
+    def _outcomes(self, look: _Look) -> list[ChunkResult | None]:
         """How these chunks ended; None for one that is being asked again.
 
         One without a stored result was cancelled, or is too old.
@@ -243,12 +243,12 @@ class Batch:
         if not look.numbers:
             return []
         without = (
-            Outcome.failed(ErrorCode.CANCELLED, "the batch was cancelled")
+            ChunkResult.failed(ErrorCode.CANCELLED, "the batch was cancelled")
             if look.cancelled
-            else Outcome.failed(ErrorCode.INTERNAL, "the result is no longer kept")
+            else ChunkResult.failed(ErrorCode.INTERNAL, "the result is no longer kept")
         )
-        with reaching(self._redis_url):
-            page = self._ledger.outcomes([chunk_id(self.id, n) for n in look.numbers])
+        with redis_errors(self._redis_url):
+            page = self._ledger.chunk_results([chunk_id(self.id, n) for n in look.numbers])
             missing = [n for n, one in zip(look.numbers, page, strict=True) if one is None]
             pipe = self._redis.pipeline(transaction=False)
             for number in missing:
@@ -274,7 +274,7 @@ class Batch:
         )
 
     def _record(self) -> _Record:
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             return self._parse(self._redis.hgetall(self._keys.batch(self.id)))
 
     def _unknown(self) -> JobUnknown:

@@ -11,10 +11,9 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from . import blobs, contract
+from . import contract
 from .batch import Batch
-from .blobs import ImageSource
-from .connection import connect, reaching
+from .connection.connect import connect, redis_errors
 from .contract import (
     CHUNK_ITEMS,
     MAX_CHUNK_ITEMS,
@@ -26,17 +25,19 @@ from .contract import (
     Queue,
     Task,
 )
-from .dead import DeadLetters
+from .dead_letters import DeadLetters
 from .errors import InvalidInput
-from .ids import new_id
 from .job import Job, Match
-from .keys import Keys
-from .ledger import Ledger
-from .publish import Chunk, Publisher, WhenFull
-from .rows import NO_NOTE, Depth, Note
+from .ledger import blobs
+from .ledger.blobs import ImageSource
+from .ledger.ids import new_id
+from .ledger.keys import Keys
+from .ledger.ledger import Ledger
+from .ledger.publisher import Chunk, Publisher, WhenFull
+from .ledger.records import NO_METADATA, Depth, JobMetadata
+from .ledger.submission import BatchOptions, ItemSource, Submission, prepare
 from .settings import ClientSettings
-from .submission import ItemSource, Submission, Terms, prepare
-from .wrong import describe
+from .validation import format_errors
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -186,7 +187,7 @@ class Client:
             Chunk(job_id or new_id(), name, [wanted], checked),
             _when_full(when_full),
             submitter or "",
-            Note(note, digest, webhook),
+            JobMetadata(note, digest, webhook),
         )
 
     def upload(self, image: ImageSource, *, when_full: WhenFull = "raise") -> str:
@@ -197,7 +198,7 @@ class Client:
         data = blobs.read(image)
         if isinstance(data, str):
             return data
-        with reaching(self._settings.redis_url):
+        with redis_errors(self._settings.redis_url):
             (reference,) = self._publisher.upload([data], Queue.INTERACTIVE, _when_full(when_full))
         return reference
 
@@ -233,7 +234,7 @@ class Client:
         _check_count("chunk_items", chunk_items, MAX_CHUNK_ITEMS)
         _check_count("keep_s", keep_s, MAX_KEEP_S)
         checked = _options(options, deadline_s)
-        terms = Terms(
+        terms = BatchOptions(
             batch_id or new_id(),
             _task(task),
             checked,
@@ -241,7 +242,7 @@ class Client:
             keep_s,
             _when_full(when_full),
             submitter or "",
-            Note(note, webhook=webhook),
+            JobMetadata(note, webhook=webhook),
         )
         url = self._settings.redis_url
         Submission(terms, self._redis, self._ledger, self._publisher, url).run(items, on_submitted)
@@ -258,7 +259,7 @@ class Client:
 
     def depth(self) -> Depth:
         """How much is open now."""
-        with reaching(self._settings.redis_url):
+        with redis_errors(self._settings.redis_url):
             return self._ledger.depth()
 
     @property
@@ -281,11 +282,15 @@ class Client:
         return self._enter(Chunk(new_id(), task, [wanted], checked), when_full)
 
     def _enter(
-        self, chunk: Chunk, when_full: WhenFull, submitter: str = "", note: Note = NO_NOTE
+        self,
+        chunk: Chunk,
+        when_full: WhenFull,
+        submitter: str = "",
+        note: JobMetadata = NO_METADATA,
     ) -> Job[Any]:
         """Publish a chunk of one item, its image still bytes where it is local."""
         (item,) = chunk.items
-        with reaching(self._settings.redis_url):
+        with redis_errors(self._settings.redis_url):
             if isinstance(item.get("image"), bytes):
                 images = [item["image"]]
                 (item["image"],) = self._publisher.upload(images, Queue.INTERACTIVE, when_full)
@@ -354,7 +359,7 @@ def _options(given: dict[str, Any], deadline_s: float | None) -> dict[str, Any]:
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
-        raise InvalidInput(describe(error, Options)) from None
+        raise InvalidInput(format_errors(error, Options)) from None
     checked = options.model_dump(exclude_defaults=True)
     if deadline_s is not None:
         if deadline_s <= 0:

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from .connection import reaching
+from .connection.connect import redis_errors
 from .contract import ErrorCode, ItemError, State
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
-from .halves import by_halves
-from .ledger import Ledger
-from .patience import Patience
-from .rows import Outcome
+from .ledger.isolation import isolate_failures
+from .ledger.ledger import Ledger
+from .ledger.records import ChunkResult
+from .polling import PollSchedule
 
 Value = TypeVar("Value")
 
 #: What is known of a job: its state, and how it ended if it did.
-Look = tuple[State, Outcome | None]
+JobSnapshot = tuple[State, ChunkResult | None]
 
 #: Seconds between two looks at a job at most.
 LONGEST_PAUSE_S: Final = 0.1
@@ -78,9 +78,9 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """The line of a results file."""
         line: dict[str, Any] = {"custom_id": self.custom_id, "status": "ok" if self.ok else "error"}
-        return line | self.said()
+        return line | self.output()
 
-    def said(self) -> dict[str, Any]:
+    def output(self) -> dict[str, Any]:
         """What the task gave, or the error."""
         if self.error is not None:
             return {"error": self.error.model_dump(mode="json")}
@@ -126,12 +126,12 @@ class Job(Generic[Value]):
 
     def note(self) -> str | None:
         """What it was submitted with; None where there is no such job, or it noted nothing."""
-        with reaching(self._redis_url):
-            return self._ledger.note(self.id)
+        with redis_errors(self._redis_url):
+            return self._ledger.metadata(self.id)
 
     def cancel(self) -> None:
         """Say that the answer is no longer wanted; a job that has ended stays as it is."""
-        with reaching(self._redis_url):
+        with redis_errors(self._redis_url):
             self._ledger.cancel(self.id)
 
     def result(self, timeout: float | None = None) -> Value:
@@ -145,7 +145,7 @@ class Job(Generic[Value]):
         """
         return self.value(self._wait(timeout), timeout)
 
-    def value(self, look: Look, timeout: float | None) -> Value:
+    def value(self, look: JobSnapshot, timeout: float | None) -> Value:
         """What `result` returns or raises where this is what the last look said."""
         state, outcome = look
         if outcome is not None:
@@ -153,42 +153,42 @@ class Job(Generic[Value]):
         _raise_if_over(self.id, state)
         raise WaitTimeout(_waited(self.id, timeout, state))
 
-    def _wait(self, timeout: float | None) -> Look:
-        patience = Patience(timeout, LONGEST_PAUSE_S)
+    def _wait(self, timeout: float | None) -> JobSnapshot:
+        patience = PollSchedule(timeout, LONGEST_PAUSE_S)
         while not is_over(look := self._look_up()) and patience.pause():
             pass
         return look
 
-    def _look_up(self) -> Look:
-        with reaching(self._redis_url):
-            return self._ledger.look_up(self.id)
+    def _look_up(self) -> JobSnapshot:
+        with redis_errors(self._redis_url):
+            return self._ledger.snapshot(self.id)
 
 
-def is_over(look: Look) -> bool:
+def is_over(look: JobSnapshot) -> bool:
     """Whether waiting on would change nothing."""
     return look[0] not in (State.QUEUED, State.RUNNING)
 
 
-def state_and_result(look: Look) -> tuple[State, Result | None]:
+def state_and_result(look: JobSnapshot) -> tuple[State, Result | None]:
     """What a look says of a job of one item."""
     state, outcome = look
     return state, None if outcome is None else Result.of(0, outcome.result(0))
 
 
-def look_up_all(jobs: Sequence[Job[Any]]) -> list[Look | Exception]:
+def snapshot_all(jobs: Sequence[Job[Any]]) -> list[JobSnapshot | Exception]:
     """What is known of jobs of one client, in one round trip; what was raised, where nothing is.
 
     An id that cannot be looked up, such as one whose key holds something else, harms no other.
     """
 
-    def look_up(some: Sequence[Job[Any]]) -> list[Look]:
-        with reaching(some[0]._redis_url):
-            return some[0]._ledger.look_up_all([job.id for job in some])
+    def look_up(some: Sequence[Job[Any]]) -> list[JobSnapshot]:
+        with redis_errors(some[0]._redis_url):
+            return some[0]._ledger.snapshot_all([job.id for job in some])
 
-    return by_halves(look_up, jobs)
+    return isolate_failures(look_up, jobs)
 
 
-def _ended_well(job_id: str, outcome: Outcome) -> Result:
+def _ended_well(job_id: str, outcome: ChunkResult) -> Result:
     result = Result.of(0, outcome.result(0))
     if result.error is None:
         return result

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import contract
-from .address import Address, without_password
+from .connection.url import Address, redact_password
 from .errors import InvalidInput
 
 
@@ -104,4 +104,4 @@ def _sentence(problem: Any) -> str:
 
 
 def _shown(value: Any) -> Any:
-    return without_password(value) if isinstance(value, str) else value
+    return redact_password(value) if isinstance(value, str) else value

@@ -9,11 +9,11 @@ import click
 import pytest
 
 from config.settings import WorkerSettings
-from producer.cli.entry import blipline
-from producer.cli.exits import Exit
+from producer.cli.app import blipline
+from producer.cli.exit_codes import Exit
 from producer.contract import ErrorCode, Options, Task
 from producer.gateway.settings import GatewaySettings
-from worker.models import FAMILIES, PRECISIONS
+from worker.models.registry import FAMILIES, PRECISIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -22,23 +22,23 @@ from celery.platforms import SecurityWarning
 
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
-from producer.connection import connect
+from producer.connection.connect import connect
 from producer.errors import InvalidInput
-from producer.guard import entries
-from producer.keys import Keys
-from producer.ledger import Ledger
-from worker import child
-from worker.answering import Answerer, Answering, NullAnswerer
-from worker.answers import AnswerCache
-from worker.child import READY_FILE
-from worker.chunks import ChunkRunner
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
+from producer.net.address_policy import split_list
+from worker import lifeline
+from worker.consumer.chunks import ChunkRunner
+from worker.consumer.maintenance import Maintenance
+from worker.consumer.pipeline import ItemHandler, ItemPipeline, NullPipeline
+from worker.consumer.result_cache import ResultCache
+from worker.consumer.tasks import register
 from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, private_dir, socket_path
-from worker.fetch import Fetcher
-from worker.pictures import Pictures
-from worker.room import ROOM_BYTES
-from worker.tasks import register
-from worker.upkeep import Upkeep
+from worker.images.fetcher import Fetcher
+from worker.images.loader import ImageLoader
+from worker.images.memory_budget import BUDGET_BYTES
+from worker.lifeline import READY_FILE
 
 #: Seconds that an engine started by a consumer outlives its last consumer.
 LINGER_S: Final = 30.0
@@ -66,13 +66,13 @@ class Consumer:
             max_bytes=settings.max_image_bytes,
             timeout_s=settings.fetch_timeout_s,
             guard=settings.fetch_guard(),
-            stores=entries(settings.fetch_stores),
+            stores=split_list(settings.fetch_stores),
             per_host=settings.fetch_per_host,
             keys=Keys(settings.key_prefix),
             room_bytes=self._room_bytes(),
         )
         self._keys = Keys(settings.key_prefix)
-        self._upkeep: Upkeep | None = None
+        self._upkeep: Maintenance | None = None
 
     def start(self) -> ChunkRunner:
         """Wait for the engine, then be ready to run chunks."""
@@ -82,15 +82,15 @@ class Consumer:
             log.info("engine %d runs %s (%s)", info.pid, model.name, model.revision)
         ledger = Ledger(self._redis, self._keys, lease_s=self._settings.lease_s)
         runner = ChunkRunner(ledger, self._answering(info))
-        self._upkeep = Upkeep(ledger, runner, self._settings.sweep_s)
+        self._upkeep = Maintenance(ledger, runner, self._settings.sweep_s)
         self._upkeep.start()
         return runner
 
-    def _answering(self, info: EngineInfo) -> Answering:
+    def _answering(self, info: EngineInfo) -> ItemHandler:
         settings = self._settings
         if not info.models:
-            return NullAnswerer()
-        pictures = Pictures(
+            return NullPipeline()
+        pictures = ImageLoader(
             self._fetcher,
             self._engine,
             info,
@@ -98,12 +98,12 @@ class Consumer:
             settings.jpeg_draft,
             self._room_bytes(),
         )
-        answers = AnswerCache(self._redis, settings.answer_cache_s, settings.jpeg_draft, self._keys)
-        return Answerer(pictures, self._engine, answers)
+        answers = ResultCache(self._redis, settings.answer_cache_s, settings.jpeg_draft, self._keys)
+        return ItemPipeline(pictures, self._engine, answers)
 
     def _room_bytes(self) -> int:
         """Half of what images may take: encoded ones the one, decoded ones the other."""
-        return self._settings.image_memory_mb * (1 << 20) // 2 or ROOM_BYTES
+        return self._settings.image_memory_mb * (1 << 20) // 2 or BUDGET_BYTES
 
     def close(self) -> None:
         """Let go of everything."""
@@ -145,7 +145,7 @@ def _settings() -> WorkerSettings:
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 settings = _settings()
-app = Celery("blipline", events="worker.events:ThreadSafeEvents")
+app = Celery("blipline", events="worker.consumer.events:ThreadSafeEvents")
 app.conf.update(celery_settings(settings))
 register(app, lambda: _runner)
 
@@ -156,7 +156,7 @@ _runner: ChunkRunner
 @signals.worker_init.connect
 def _begin(**_: Any) -> None:
     global _consumer, _runner
-    child.when_orphaned(_end_as_orphan)
+    lifeline.when_orphaned(_end_as_orphan)
     _consumer = Consumer(settings, supervised=READY_FILE in os.environ)
     try:
         _runner = _consumer.start()
@@ -181,12 +181,12 @@ def _announce(**_: Any) -> None:
         r"(?s).*worker_cancel_long_running_tasks_on_connection_loss",
         CPendingDeprecationWarning,
     )
-    child.announce()
+    lifeline.announce()
 
 
 @signals.worker_shutting_down.connect
 def _withdraw(**_: Any) -> None:
-    child.withdraw()
+    lifeline.withdraw()
 
 
 @signals.worker_shutdown.connect

@@ -21,8 +21,8 @@ from producer.errors import InvalidInput
 if TYPE_CHECKING:
     import torch
 
-    from worker.models import Family
     from worker.models.memory import Estimate
+    from worker.models.registry import Family
 
 EXIT_UNUSABLE: Final = 2
 UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     except InvalidInput as error:
         return _refuse(str(error))
     # Seconds of imports: not before the settings are known to be good.
-    from worker.models import LoadError
+    from worker.engine.errors import LoadError
 
     try:
         facts = describe(options.model or settings.model, settings.device, options.memory)
@@ -70,9 +70,9 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
     """
     from huggingface_hub.utils import logging as hub_logging
 
-    from worker.models import PRECISIONS, find_family
     from worker.models.checkpoint import read_config, unreadable
     from worker.models.memory import estimate
+    from worker.models.registry import PRECISIONS, find_family
 
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     place = _place(device, memory)
@@ -86,7 +86,7 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
     return {
         "model": model,
         "family": family_name(family),
-        "tasks": sorted(getattr(module, family.kind).tasks),
+        "tasks": sorted(getattr(module, family.class_name).tasks),
         "image_size": int(config.vision_config.image_size),
         "parameters": estimates[0].parameters,
         "device": place.name,
@@ -106,7 +106,7 @@ def _line(estimate: Estimate, free: int) -> dict[str, Any]:
 def _place(device: str, memory: int | None) -> Place:
     import torch
 
-    from worker.models.device import free_bytes, pick_device
+    from worker.engine.device import free_bytes, pick_device
 
     if memory is not None:
         asked = torch.device("cpu" if device == "cpu" else "cuda")

@@ -19,8 +19,8 @@ from typing import Final
 
 from config.settings import WorkerSettings
 from producer.contract import Queue
-from worker.child import LIFELINE_FD, READY_FILE, announced_by
 from worker.engine.protocol import hold_lock, private_dir
+from worker.lifeline import LIFELINE_FD, READY_FILE, announced_by
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2Config, Blip2ForConditionalGeneration, BlipImageProcessorPil
 
-from worker.models import LoadError
+from worker.engine.errors import LoadError
 from worker.models.blip2 import Blip2
 from worker.models.int8 import Int8Linear, quantize
-from worker.models.opened import Parts
+from worker.models.memory_shapes import skeleton
 from worker.models.precision import Plan, check_available, make_plan
-from worker.models.shapes import skeleton
+from worker.models.vision_model import Checkpoint
 
 #: Salesforce/blip2-opt-2.7b; what is not named has the value that transformers' defaults have.
 REAL: Final[dict[str, Any]] = {
@@ -103,7 +103,7 @@ def build(shape: str, precision: str, device: torch.device) -> Blip2:
         raise LoadError(f"Precision {precision} is not measured here.")
     network = network.eval().requires_grad_(False)
     processor = BlipImageProcessorPil(size=dict.fromkeys(("height", "width"), side))
-    return Blip2(Parts(shape, "random", precision, network, Numbers(), processor))
+    return Blip2(Checkpoint(shape, "random", precision, network, Numbers(), processor))
 
 
 def on_device(config: Blip2Config, dtype: torch.dtype, device: torch.device) -> Any:

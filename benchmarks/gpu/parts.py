@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmarks.gpu.model import Numbers, pictures
 from benchmarks.gpu.roofline import Peak
+from worker.engine.engine import Engine
 from worker.engine.graphs import GraphedDecode
-from worker.engine.loop import Engine
 from worker.engine.request import Answer, GenerationOptions, Request
 from worker.engine.slots import SlotCache
 from worker.engine.warmup import warm_up

@@ -10,7 +10,7 @@ from math import isclose
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
 from worker.engine.request import Answer
 from worker.engine.row import Row
 from worker.engine.stepwise import Stepwise

@@ -23,9 +23,11 @@ import torch
 from benchmarks.soak.checks import Memory, alike, alive, leftovers, memory
 from benchmarks.soak.traffic import SHARES, Asked, Traffic, drawn
 from config.settings import DEMO_MATCH_MODEL, DEMO_MODEL
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.errors import PromptTooLong
+from worker.engine.model import Generator, Matcher, as_generator, as_matcher
 from worker.engine.request import Answer, Request
-from worker.models import Generator, Matcher, PromptTooLong, as_generator, as_matcher, load
+from worker.models.registry import load
 
 PICTURES: Final = 200
 MAX_ROWS: Final = 24

@@ -11,7 +11,7 @@ _EXTRA = ("click", "rich")
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
     try:
-        from .entry import run
+        from .app import run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

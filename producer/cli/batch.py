@@ -9,11 +9,11 @@ import click
 from ..batch import Batch
 from ..client import Client
 from ..contract import RESULT_TTL_S, Task
-from ..ids import new_id
-from ..lines import read_items
-from . import manage, options
-from .collect import Reading, collect
-from .exits import Exit, complain
+from ..jsonl import read_items
+from ..ledger.ids import new_id
+from . import batch_admin, options
+from .batch_results import BatchReading, collect
+from .exit_codes import Exit, warn
 from .output import json_lines_to, print_line
 from .progress import bar
 
@@ -112,7 +112,7 @@ def submit(
     with json_lines_to(output) as write, Client(redis_url) as client:
         submitted, items = _submit(client, file, task, batch_id or new_id(), **how)
         if wait:
-            return collect(submitted, Reading(timeout_s), write)
+            return collect(submitted, BatchReading(timeout_s), write)
         if as_json:
             write({"batch": submitted.id, "items": items})
         else:
@@ -162,12 +162,18 @@ def results(
       blipline batch results 0198c0de-… --cursor $(wc -l < results.jsonl) >> results.jsonl
       blipline batch results 0198c0de-… --as-completed --cursor $(tail -n 1 seen.jsonl | jq .cursor)
     """
-    reading = Reading(timeout_s if wait else 0.0, as_completed, cursor)
+    reading = BatchReading(timeout_s if wait else 0.0, as_completed, cursor)
     with Client(redis_url) as client, json_lines_to(output) as write:
         return collect(client.batch(batch_id), reading, write)
 
 
-for _command in (manage.status, manage.cancel, manage.retry, manage.close, manage.delete):
+for _command in (
+    batch_admin.status,
+    batch_admin.cancel,
+    batch_admin.retry,
+    batch_admin.close,
+    batch_admin.delete,
+):
     batch.add_command(_command)
 
 
@@ -189,11 +195,11 @@ def _submit(
             )
         except BaseException:
             if items:
-                complain(
+                warn(
                     f"stopped while submitting: {items:,} items go on as batch {batch_id}; the "
                     f"same command with --id {batch_id} submits the rest"
                 )
             raise
     if not items:
-        complain(f"{file.name}: no items")
+        warn(f"{file.name}: no items")
     return submitted, items

@@ -10,16 +10,26 @@ from typing import Any, Final
 
 import click
 
-from .. import blobs
 from ..client import Client
 from ..contract import ErrorCode
 from ..errors import InvalidInput
 from ..job import Job
-from ..lines import read_questions
+from ..jsonl import read_questions
+from ..ledger import blobs
 from . import options
-from .answers import TEXT, TIMEOUT_HELP, Asked, Form, answer, cancel, check_image, one_line, tell
-from .exits import Exit, complain
+from .exit_codes import Exit, warn
 from .output import print_line
+from .single_jobs import (
+    TEXT,
+    TIMEOUT_HELP,
+    OutputFormat,
+    SubmittedJob,
+    answer,
+    cancel,
+    check_image,
+    one_line,
+    wait_and_print,
+)
 
 _JSON_HELP = 'A JSON line for each question: {"image", "question", "status", "text" or "error"}.'
 _TURN_HELP = "What was said before, oldest first; repeat it for each turn."
@@ -44,7 +54,7 @@ class Dialogue:
     """Questions about one image, each asked in the light of those before it."""
 
     submit: Callable[[str, Sequence[Turn]], Job[str]]
-    form: Form[str]
+    form: OutputFormat[str]
     timeout_s: float
     as_json: bool
     turns: list[Turn] = field(default_factory=list)
@@ -63,7 +73,9 @@ class Dialogue:
         """Print the answer and remember it; returns the code of an error."""
         job = self.submit(question, self.turns)
         try:
-            ended = tell(Asked(question, job), self.form, self.timeout_s, True, self.as_json)
+            ended = wait_and_print(
+                SubmittedJob(question, job), self.form, self.timeout_s, True, self.as_json
+            )
         except BaseException:
             cancel([job])
             raise
@@ -143,7 +155,7 @@ def _converse(
     return Dialogue(ask, _by_lines(form), timeout_s, as_json, turns).ask_all(questions)
 
 
-def _by_lines(form: Form[str]) -> Form[str]:
+def _by_lines(form: OutputFormat[str]) -> OutputFormat[str]:
     """The n-th line is that of the n-th question, whatever the model says."""
     return replace(
         form,
@@ -154,7 +166,7 @@ def _by_lines(form: Form[str]) -> Form[str]:
 
 def _typed(image: str) -> Iterator[str]:
     """What a person asks; the prompts go where the answers do not, unless that is the terminal."""
-    complain(f"ask about {image}; Ctrl-D ends")
+    warn(f"ask about {image}; Ctrl-D ends")
     shown = sys.stdout.isatty()
     if shown:
         with suppress(ImportError):

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from ..client import Client
-from ..dead import DeadItem, DeadLetter
+from ..dead_letters import DeadItem, DeadLetter
 from . import options
-from .answers import one_line
-from .exits import Exit, complain
+from .exit_codes import Exit, warn
 from .output import print_json, print_line
+from .single_jobs import one_line
 
 _all = click.option("--all", "everything", is_flag=True, help="All dead letters, in place of ids.")
 _ids = click.argument("ids", metavar="[ID...]", nargs=-1)
@@ -58,7 +58,7 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
             else:
                 print_line("\t".join(_columns(letter)))
     if none:
-        complain("no dead letters")
+        warn("no dead letters")
     return Exit.OK
 
 

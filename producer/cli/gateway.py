@@ -9,7 +9,7 @@ import click
 
 from ..errors import InvalidInput
 from . import options
-from .exits import Exit
+from .exit_codes import Exit
 from .output import print_line
 
 #: What the extra `gateway` installs.

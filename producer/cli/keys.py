@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import click
 
-from ..api_keys import ApiKeys, id_of, no_secret, shown_id
-from ..connection import connect, reaching
+from ..connection.connect import connect, redis_errors
 from ..errors import InvalidInput
-from ..keys import Keys
+from ..gateway.api_keys import ApiKeys, id_of, no_secret, shown_id
+from ..ledger.keys import Keys
 from ..settings import ClientSettings
 from . import options
-from .exits import Exit, complain
+from .exit_codes import Exit, warn
 from .output import print_json, print_line
 
 
@@ -53,7 +53,7 @@ def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
         print_json({"name": name, "id": id_of(key), "key": key, "webhook_secret": secret})
     else:
         print_line(key)
-        complain(f"webhooks of {name} are signed with {secret}")
+        warn(f"webhooks of {name} are signed with {secret}")
     return Exit.OK
 
 
@@ -76,7 +76,7 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
             made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             print_line(f"{key.id}\t{key.name}\t{made}")
     if not found:
-        complain("no keys: `blipline keys create NAME` makes one")
+        warn("no keys: `blipline keys create NAME` makes one")
     return Exit.OK
 
 
@@ -140,5 +140,5 @@ def webhook_secret(name: str, rotate: bool, as_json: bool, redis_url: str | None
 @contextmanager
 def _api_keys(redis_url: str | None) -> Iterator[ApiKeys]:
     settings = ClientSettings.load(redis_url=redis_url)
-    with connect(settings.redis_url) as client, reaching(settings.redis_url):
+    with connect(settings.redis_url) as client, redis_errors(settings.redis_url):
         yield ApiKeys(client, Keys(settings.key_prefix))

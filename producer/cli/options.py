@@ -9,7 +9,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from ..contract import Options
-from ..publish import WhenFull
+from ..ledger.publisher import WhenFull
 
 Command = Callable[..., Any]
 

@@ -12,29 +12,27 @@ import redis
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from ..aio import AsyncClient
-from ..api_keys import ApiKeys
+from ..aio.client import AsyncClient
+from ..aio.thread_pools import ThreadPools
 from ..client import Client
-from ..connection import connect
-from ..keys import Keys
-from ..ledger import Ledger
-from ..threads import Threads
-from . import batches, events, health, images, jobs, openapi, queues
-from .access import Access
-from .bounds import BodyBounds
-from .calls import Calls
-from .ends import Ends
-from .headers import AnswerHeaders
-from .hubs import Hubs
-from .keyring import Keyring
-from .looks import Looks
+from ..connection.connect import connect
+from ..ledger.keys import Keys
+from ..ledger.ledger import Ledger
+from ..webhooks.receiver import WebhookClient
+from ..webhooks.sender import THREADS, WebhookSender
+from . import batches, events, images, jobs, openapi, status
+from .api_keys import ApiKeys
+from .auth import Access
+from .broadcast import BatchBroadcaster, ProgressReader
+from .key_cache import KeyCache
 from .metrics import Metrics
-from .parts import Gateway
+from .middleware import AnswerHeaders, BodyBounds
 from .problems import Problems, add_handlers
-from .rates import Rates
-from .receivers import Receivers
-from .sender import THREADS, Sender
+from .rate_limit import RateLimiter
+from .redis_calls import RedisCalls
 from .settings import GatewaySettings
+from .state import Gateway
+from .webhook_body import WebhookBodies
 
 #: What scripts of other origins may do, send and read, where they may call at all.
 _CORS_METHODS: Final = ("GET", "POST", "PUT", "DELETE")
@@ -61,9 +59,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     """A gateway to one Redis, without the page; it connects at the first request."""
     connection = connect(settings.redis_url)
     api_keys = ApiKeys(connection, Keys(settings.key_prefix))
-    threads = Threads()
-    calls = Calls(threads, settings.redis_url)
-    gateway = _gateway(settings, Keyring(api_keys, calls))
+    threads = ThreadPools()
+    calls = RedisCalls(threads, settings.redis_url)
+    gateway = _gateway(settings, KeyCache(api_keys, calls))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -86,26 +84,26 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.state.gateway = gateway
     _add_layers(app, gateway, connection, calls)
     # As its own, the busiest first: FastAPI looks twice for the route of a router that is included.
-    for routes in (jobs, batches, events, images, queues, health):
+    for routes in (jobs, batches, events, images, status):
         app.router.routes.extend(routes.router.routes)
     openapi.describe(app)
     return app
 
 
-def _gateway(settings: GatewaySettings, keyring: Keyring) -> Gateway:
-    looks, stopping = Looks(), asyncio.Event()
-    hubs = Hubs(looks, stopping)
+def _gateway(settings: GatewaySettings, keyring: KeyCache) -> Gateway:
+    looks, stopping = ProgressReader(), asyncio.Event()
+    hubs = BatchBroadcaster(looks, stopping)
     client = AsyncClient(settings=settings)
     return Gateway(settings, client, keyring, Metrics(), looks, hubs, stopping)
 
 
-def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: Calls) -> None:
+def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: RedisCalls) -> None:
     """From the innermost to the outermost."""
     settings = gateway.settings
     add_handlers(app)
     app.add_middleware(BodyBounds, settings=settings)
     keys, per_minute = Keys(settings.key_prefix), settings.gateway_rate
-    rates = Rates(connection, keys, per_minute, calls)
+    rates = RateLimiter(connection, keys, per_minute, calls)
     app.add_middleware(Access, keyring=gateway.keyring, rates=rates if per_minute else None)
     app.add_middleware(Problems)
     if settings.cors_origins:
@@ -127,10 +125,10 @@ async def _webhooks(
     settings = gateway.settings
     ledger = Ledger(connection, Keys(settings.key_prefix), blob_ttl_s=settings.blob_ttl_s)
     with Client(settings=settings) as client:
-        sender = Sender(
+        sender = WebhookSender(
             ledger,
-            Receivers(settings.webhook_guard(), connections=THREADS),
-            Ends(client).read,
+            WebhookClient(settings.webhook_guard(), connections=THREADS),
+            WebhookBodies(client).read,
             api_keys.webhook_secrets,
             tries=settings.webhook_tries,
             count=lambda outcome: gateway.metrics.webhooks.labels(outcome).inc(),

@@ -7,20 +7,20 @@ from typing import Annotated, Any, Final, get_args
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from ..aio import AsyncBatch
+from ..aio.client import AsyncBatch
 from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..progress import Progress
-from .access import CallerDependency
-from .bodies import LOOK_AGAIN_S, BatchBody, BatchStatus, RetriedBody, batch_url
-from .caller import Caller, path_id
+from .auth import CallerDependency
+from .batch_upload import Submitted, submit
 from .logs import LOGGER
-from .notes import Noted
+from .metadata import RequestMetadata
 from .openapi import answers, batch_body, problems
-from .parts import Gateway, GatewayDependency
 from .problems import Problem
-from .results import Reading, lines
-from .submitting import Submitted, submit
-from .terms import BatchTerms, Failures, Wanted
+from .queries import BatchTerms, ErrorsQuery, ResultsQuery
+from .responses import LOOK_AGAIN_S, BatchBody, BatchStatus, RetriedBody, batch_url
+from .results import ResultStream, lines
+from .state import Gateway, GatewayDependency
+from .tenants import Tenant, path_id
 from .uploads import Upload
 
 router = APIRouter(tags=["batches"])
@@ -101,7 +101,7 @@ async def get_batch(
 )
 async def get_results(
     outer_id: BatchId,
-    wanted: Annotated[Wanted, Query()],
+    wanted: Annotated[ResultsQuery, Query()],
     caller: CallerDependency,
     gateway: GatewayDependency,
 ) -> StreamingResponse:
@@ -110,7 +110,9 @@ async def get_results(
     What is there now, or with `wait` everything to the end of the batch. Each line has the
     `cursor` to go on with after it, and the `index` of its item, from 0.
     """
-    reading = Reading(wanted.cursor, wanted.limit, wanted.order == "completed", wait=wanted.wait)
+    reading = ResultStream(
+        wanted.cursor, wanted.limit, wanted.order == "completed", wait=wanted.wait
+    )
     return await _read(gateway, caller, outer_id, reading)
 
 
@@ -122,12 +124,12 @@ async def get_results(
 )
 async def get_errors(
     outer_id: BatchId,
-    wanted: Annotated[Failures, Query()],
+    wanted: Annotated[ErrorsQuery, Query()],
     caller: CallerDependency,
     gateway: GatewayDependency,
 ) -> StreamingResponse:
     """The lines of `results` that have an error, in the order of the items."""
-    reading = Reading(wanted.cursor, wanted.limit, only_failed=True, wait=wanted.wait)
+    reading = ResultStream(wanted.cursor, wanted.limit, only_failed=True, wait=wanted.wait)
     return await _read(gateway, caller, outer_id, reading)
 
 
@@ -181,20 +183,20 @@ async def delete_batch(
 
 
 async def known(
-    gateway: Gateway, caller: Caller, outer_id: str
-) -> tuple[AsyncBatch, Progress, Noted]:
+    gateway: Gateway, caller: Tenant, outer_id: str
+) -> tuple[AsyncBatch, Progress, RequestMetadata]:
     """A batch of this caller's, as it stands; raises Problem where there is none."""
     try:
-        batch = gateway.client.batch(caller.batch(outer_id))
+        batch = gateway.client.batch(caller.batch_id(outer_id))
         now = await gateway.looks.progress(batch)
     except (InvalidInput, JobUnknown):
         raise _unknown(outer_id) from None
-    if (noted := Noted.decode(now.note)) is None:
+    if (noted := RequestMetadata.decode(now.note)) is None:
         raise _unknown(outer_id)
     return batch, now, noted
 
 
-async def _body_of(gateway: Gateway, caller: Caller, submitted: Submitted) -> BatchBody:
+async def _body_of(gateway: Gateway, caller: Tenant, submitted: Submitted) -> BatchBody:
     """A batch that is in; whatever becomes of Redis, its caller must hear its id."""
     try:
         _, now, noted = await known(gateway, caller, submitted.id)
@@ -210,7 +212,7 @@ def _unknown(outer_id: str) -> Problem:
 
 
 async def _read(
-    gateway: Gateway, caller: Caller, outer_id: str, reading: Reading
+    gateway: Gateway, caller: Tenant, outer_id: str, reading: ResultStream
 ) -> StreamingResponse:
     batch, now, _ = await known(gateway, caller, outer_id)
     return StreamingResponse(

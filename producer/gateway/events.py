@@ -14,18 +14,18 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ..aio import AsyncBatch
+from ..aio.client import AsyncBatch
 from ..errors import ConnectionFailed, JobUnknown
 from ..progress import Progress
-from .access import CallerDependency
+from .auth import CallerDependency
 from .batches import BatchId, known
-from .bodies import BatchBody
-from .hubs import EventPage, Hub, counts_of
-from .notes import Noted
+from .broadcast import BatchBroadcast, EventPage, counts_of
+from .metadata import RequestMetadata
 from .openapi import problems
-from .parts import Gateway, GatewayDependency
 from .problems import Problem
-from .terms import Listening
+from .queries import EventsQuery
+from .responses import BatchBody
+from .state import Gateway, GatewayDependency
 
 router = APIRouter(tags=["batches"])
 
@@ -81,7 +81,7 @@ class Stream(EventSourceResponse):
 )
 async def listen(
     outer_id: BatchId,
-    listening: Annotated[Listening, Query()],
+    listening: Annotated[EventsQuery, Query()],
     caller: CallerDependency,
     gateway: GatewayDependency,
     last_event_id: Annotated[
@@ -109,7 +109,9 @@ async def listen(
 class _Events:
     """What one stream says."""
 
-    def __init__(self, gateway: Gateway, batch: AsyncBatch, outer_id: str, noted: Noted) -> None:
+    def __init__(
+        self, gateway: Gateway, batch: AsyncBatch, outer_id: str, noted: RequestMetadata
+    ) -> None:
         self._gateway = gateway
         self._batch = batch
         self._id = outer_id
@@ -126,7 +128,9 @@ class _Events:
                 except JobUnknown:
                     yield self._deleted()
 
-    async def _listen(self, hub: Hub, cursor: int, with_results: bool) -> AsyncIterator[bytes]:
+    async def _listen(
+        self, hub: BatchBroadcast, cursor: int, with_results: bool
+    ) -> AsyncIterator[bytes]:
         seen, shown = 0, None
         while True:
             await hub.changed(seen)
@@ -145,7 +149,7 @@ class _Events:
                 yield self._about("end", now)
                 return
 
-    async def _page(self, hub: Hub, cursor: int) -> EventPage:
+    async def _page(self, hub: BatchBroadcast, cursor: int) -> EventPage:
         while True:
             try:
                 return await hub.page(cursor)

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
 from ..contract import UPLOAD_TTL_S, ErrorCode
-from .access import CallerDependency
-from .bodies import ImageBody
-from .forms import Form
-from .intake import check_identity, media_type, work
+from .auth import CallerDependency
+from .multipart import MultipartForm
 from .openapi import answers, image_body, problems
-from .parts import GatewayDependency
 from .problems import Problem
+from .request_body import check_identity, media_type, run_if_large
+from .responses import ImageBody
+from .state import GatewayDependency
 from .uploads import UNSAID
 
 router = APIRouter(tags=["images"])
@@ -37,7 +37,7 @@ async def upload_image(
     form = _form(request.headers)
     max_bytes = gateway.settings.max_image_bytes
     async with gateway.intake.whole(caller.name, request.stream()) as body:
-        data = body if form is None else await work(len(body), form.whole_file, body)
+        data = body if form is None else await run_if_large(len(body), form.whole_file, body)
         if len(data) > max_bytes:
             about = f"The image has more than {max_bytes:,} bytes (BLIPLINE_GATEWAY_MAX_IMAGE_MB)"
             raise Problem(ErrorCode.IMAGE_TOO_LARGE, about)
@@ -48,11 +48,11 @@ async def upload_image(
     return Response(kept.model_dump_json(), 201, media_type="application/json")
 
 
-def _form(headers: Headers) -> Form | None:
+def _form(headers: Headers) -> MultipartForm | None:
     """The form that the body is; None where it is the image itself. Raises Problem."""
     kind = media_type(headers)
     if kind == "multipart/form-data":
-        return Form(headers["content-type"])
+        return MultipartForm(headers["content-type"])
     if kind in (*UNSAID, "application/octet-stream") or kind.startswith("image/"):
         return None
     raise Problem(

@@ -12,24 +12,23 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from ..aio import AsyncJob
+from ..aio.client import AsyncJob
 from ..contract import State
 from ..errors import ConnectionFailed, IdTaken, InvalidInput
-from ..ids import new_id
 from ..job import Result
-from . import prefer, references
-from .access import caller_of
-from .bodies import LOOK_AGAIN_S, JobBody, job_url
-from .caller import Caller, path_id
-from .intake import check_identity, media_type, work
+from ..ledger.ids import new_id
+from . import image_refs, prefer
+from .auth import caller_of
 from .logs import LOGGER
-from .notes import Noted
+from .metadata import RequestMetadata
 from .openapi import answers, job_body, problems
-from .parsing import parse_job
-from .parts import Gateway, gateway_of
 from .problems import Problem
-from .requests import Asked
-from .stopping import unless
+from .request_body import check_identity, media_type, parse_job, run_if_large
+from .requests import JobRequestBase
+from .responses import LOOK_AGAIN_S, JobBody, job_url
+from .shutdown import wait_unless
+from .state import Gateway, gateway_of
+from .tenants import Tenant, path_id
 
 router = APIRouter(tags=["jobs"])
 
@@ -51,7 +50,7 @@ _LOOKED_AT: Final = answers({200: "As it stands"}, JobBody, "Retry-After", "Pref
 
 
 @asynccontextmanager
-async def _asked(request: Request) -> AsyncIterator[Asked]:
+async def _asked(request: Request) -> AsyncIterator[JobRequestBase]:
     """What is asked, whose body counts as held within the block; raises Problem.
 
     FastAPI is not given the body: it would guess where nothing is to be guessed.
@@ -64,7 +63,7 @@ async def _asked(request: Request) -> AsyncIterator[Asked]:
         )
     intake, name = gateway_of(request).intake, caller_of(request).name
     async with intake.whole(name, request.stream()) as body:
-        yield await work(len(body), parse_job, body)
+        yield await run_if_large(len(body), parse_job, body)
 
 
 #: How a job stands that was just submitted.
@@ -149,26 +148,26 @@ async def cancel_job(outer_id: JobId, request: Request) -> Response:
     return _looked_at(body, None)
 
 
-async def _submit(request: Request, outer_id: str) -> tuple[AsyncJob[Any], Noted]:
+async def _submit(request: Request, outer_id: str) -> tuple[AsyncJob[Any], RequestMetadata]:
     """Submit what a request asks, which is held no longer than that."""
     gateway, caller = gateway_of(request), caller_of(request)
     async with _asked(request) as asked:
-        noted = Noted.now(asked.contract_task)
+        noted = RequestMetadata.now(asked.contract_task)
         return await _enter(gateway, caller, outer_id, noted, asked), noted
 
 
 async def _enter(
-    gateway: Gateway, caller: Caller, outer_id: str, noted: Noted, asked: Asked
+    gateway: Gateway, caller: Tenant, outer_id: str, noted: RequestMetadata, asked: JobRequestBase
 ) -> AsyncJob[Any]:
     item = asked.item()
     if (image := item.get("image")) is not None:
         max_bytes = gateway.settings.max_image_bytes
-        item["image"] = await work(len(image), references.resolve, image, max_bytes)
+        item["image"] = await run_if_large(len(image), image_refs.resolve, image, max_bytes)
     try:
         return await gateway.client.submit(
             item,
             noted.task,
-            job_id=caller.job(outer_id),
+            job_id=caller.job_id(outer_id),
             submitter=caller.name,
             note=noted.encode(),
             webhook=asked.webhook or "",
@@ -197,13 +196,15 @@ async def _look(
     """Where it stands; who waits is told at once when this process is to end."""
     if not wait_s:
         return await job.look()
-    return await unless(gateway.stopping, job.look(wait_s)) or await job.look()
+    return await wait_unless(gateway.stopping, job.look(wait_s)) or await job.look()
 
 
-async def _known(gateway: Gateway, caller: Caller, outer_id: str) -> tuple[AsyncJob[Any], Noted]:
+async def _known(
+    gateway: Gateway, caller: Tenant, outer_id: str
+) -> tuple[AsyncJob[Any], RequestMetadata]:
     """A job of this caller's; raises Problem where there is none."""
     try:
-        job = gateway.client.job(caller.job(outer_id))
+        job = gateway.client.job(caller.job_id(outer_id))
     except InvalidInput:
         raise _unknown(outer_id) from None
     noted = await gateway.notes.of(job)

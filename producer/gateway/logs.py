@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Final
 
-from ..address import without_password
+from ..connection.url import redact_password
 
 LOGGER: Final = logging.getLogger("blipline.gateway")
 ACCESS: Final = logging.getLogger("blipline.gateway.access")
@@ -57,4 +57,4 @@ def without_secrets(text: str) -> str:
     """A text as it may be read by everybody who reads logs."""
     for pattern, shown in _SECRETS:
         text = pattern.sub(shown, text)
-    return _URL.sub(lambda found: without_password(found[0]), text)
+    return _URL.sub(lambda found: redact_password(found[0]), text)

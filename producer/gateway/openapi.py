@@ -9,11 +9,11 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from . import parsing
-from .access import is_guarded
-from .bodies import BatchBody, ImageBody, JobBody, ProblemBody, QueuesBody
+from . import request_body
+from .auth import is_guarded
 from .problems import EXAMPLES, MEDIA_TYPE, STATUS
 from .requests import KINDS
+from .responses import BatchBody, ImageBody, JobBody, ProblemBody, QueuesBody
 from .uploads import LINES
 
 _REF: Final = "#/components/schemas/{model}"
@@ -173,7 +173,7 @@ def _complete(schema: dict[str, Any]) -> None:
     schema["tags"] = _TAGS
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schema["components"]["securitySchemes"] = _SCHEMES
-    schemas |= parsing.schemas(_REF) | {"ProblemBody": ProblemBody.model_json_schema()}
+    schemas |= request_body.schemas(_REF) | {"ProblemBody": ProblemBody.model_json_schema()}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     # FastAPI leaves out what is null.

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..contract import ErrorCode
 from ..errors import BliplineError, ConnectionFailed, QueueFull
-from ..wrong import listed, sentence
+from ..validation import format_error, join_errors
 from .logs import LOGGER, request_id
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -142,7 +142,7 @@ def as_problem(error: Exception) -> Problem:
         return _of_status(error)
     if isinstance(error, RequestValidationError):
         found = error.errors()
-        return Problem("option_invalid", listed(map(_sentence, found), len(found)))
+        return Problem("option_invalid", join_errors(map(_sentence, found), len(found)))
     if isinstance(error, ConnectionFailed):
         # Its message names servers: it is for the log.
         LOGGER.warning("%s", error)
@@ -224,7 +224,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
     name = ".".join(map(str, problem["loc"][1:])) or str(problem["loc"][0])
     if problem["type"] == "json_invalid":
         return f"the body is no JSON: {problem['ctx']['error']} at character {name}"
-    return sentence(name, problem)
+    return format_error(name, problem)
 
 
 def _methods_of(app: FastAPI, template: str) -> set[str]:

@@ -4,11 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ..contract import MAX_TEXTS, MAX_TEXTS_CHARS, MAX_TURNS, Options, Task
-from .fields import AnyText, Deadline, Image, Text, Webhook, example
+from ..contract import (
+    MAX_DEADLINE_S,
+    MAX_TEXT_CHARS,
+    MAX_TEXTS,
+    MAX_TEXTS_CHARS,
+    MAX_TURNS,
+    Options,
+    Task,
+)
+
+#: Characters of a webhook's URL at most.
+MAX_WEBHOOK_CHARS: Final = 2048
+
+
+def check_webhook(url: str) -> str:
+    """Whether webhooks can be sent there at all; where the host leads is checked at each sending.
+
+    Raises ValueError.
+    """
+    remedy = "must be http://host/… or https://host/… in ASCII, without a user or a password"
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ValueError(remedy)
+    parts = urlsplit(url)
+    # What is no port raises ValueError, too.
+    right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if not right or "@" in parts.netloc:
+        raise ValueError(remedy)
+    return url
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty: say something about the image")
+    return text
+
+
+_WebhookUrl = Annotated[
+    str,
+    Field(max_length=MAX_WEBHOOK_CHARS, json_schema_extra={"format": "uri"}),
+    AfterValidator(check_webhook),
+]
+Webhook = Annotated[
+    _WebhookUrl | None,
+    Field(description="URL that is told when it has ended, by a signed POST."),
+]
+Deadline = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=MAX_DEADLINE_S,
+        description="Seconds after which nobody wants what has no answer by then.",
+    ),
+]
+#: Something that is said or asked.
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_TEXT_CHARS, json_schema_extra={"pattern": r"\S"}),
+    AfterValidator(_not_blank),
+]
+AnyText = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
+Image = Annotated[
+    str,
+    Field(
+        min_length=1,
+        json_schema_extra={"format": "image-reference"},
+        description="`https://…`, `blob:<sha256>` (the answer of `POST /v1/images`), "
+        "`data:image/png;base64,…`, `file:<path>` below the worker's image root, or `s3://…` and "
+        "the like where the worker has them. Never a path.",
+    ),
+]
+
+
+def example(**fields: Any) -> ConfigDict:
+    """The example of a model, which the OpenAPI shows."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
 
 #: Of the examples.
 _IMAGE: Final = "https://images.example.com/cat.jpg"
@@ -47,7 +122,7 @@ class TurnBody(_Strict):
     answer: AnyText
 
 
-class Asked(_Strict):
+class JobRequestBase(_Strict):
     """What every task has."""
 
     task: str
@@ -70,7 +145,7 @@ class Asked(_Strict):
         return {} if options is None else options.model_dump(exclude_defaults=True)
 
 
-class CaptionRequest(Asked):
+class CaptionRequest(JobRequestBase):
     """Describe an image."""
 
     model_config = example(task="caption", image=_IMAGE, prompt="a photo of")
@@ -81,7 +156,7 @@ class CaptionRequest(Asked):
     options: JobOptions = _DEFAULTS
 
 
-class VqaRequest(Asked):
+class VqaRequest(JobRequestBase):
     """Ask a question about an image."""
 
     model_config = example(
@@ -94,7 +169,7 @@ class VqaRequest(Asked):
     options: JobOptions = _DEFAULTS
 
 
-class ChatRequest(Asked):
+class ChatRequest(JobRequestBase):
     """Ask on in a dialogue."""
 
     model_config = example(
@@ -115,7 +190,7 @@ class ChatRequest(Asked):
     options: JobOptions = _DEFAULTS
 
 
-class MatchRequest(Asked):
+class MatchRequest(JobRequestBase):
     """Compare an image with texts."""
 
     model_config = example(task="match", image=_IMAGE, texts=["a cat", "a dog"])
@@ -138,7 +213,7 @@ class MatchRequest(Asked):
         return self
 
 
-class EmbedRequest(Asked):
+class EmbedRequest(JobRequestBase):
     """The unit vector of an image or of a text: give one of them."""
 
     model_config = ConfigDict(
@@ -169,7 +244,7 @@ class EmbedRequest(Asked):
 
 
 #: By the name of the task.
-KINDS: Final[Mapping[str, type[Asked]]] = {
+KINDS: Final[Mapping[str, type[JobRequestBase]]] = {
     "caption": CaptionRequest,
     "vqa": VqaRequest,
     "chat": ChatRequest,

@@ -10,13 +10,13 @@ from typing import Final, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from ..aio import PAGE_RESULTS, AsyncBatch
+from ..aio.client import PAGE_RESULTS, AsyncBatch
 from ..batch import LONGEST_PAUSE_S
 from ..errors import BliplineError
 from ..job import Result
-from ..patience import Patience
+from ..polling import PollSchedule
 from .logs import LOGGER
-from .stopping import is_set_within
+from .shutdown import is_set_within
 
 #: Results that are written down on the event loop: a thread would take longer.
 FEW_RESULTS: Final = 32
@@ -30,7 +30,7 @@ Encoded = TypeVar("Encoded")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ResultStream:
     """How a batch's results are read."""
 
     cursor: int = 0
@@ -44,7 +44,7 @@ class Reading:
 
 
 async def lines(
-    batch: AsyncBatch, reading: Reading, stopping: asyncio.Event
+    batch: AsyncBatch, reading: ResultStream, stopping: asyncio.Event
 ) -> AsyncIterator[bytes]:
     """A line for each result.
 
@@ -52,7 +52,7 @@ async def lines(
     away, or the process is to end: an answer that ends as it should must be all of it.
     """
     cursor, left = reading.cursor, reading.limit
-    patience, fitting = Patience(None, LONGEST_PAUSE_S), FEW_RESULTS
+    patience, fitting = PollSchedule(None, LONGEST_PAUSE_S), FEW_RESULTS
     while left is None or left > 0:
         most = fitting
         if left is not None and not reading.only_failed:
@@ -71,10 +71,10 @@ async def lines(
         if page.over:
             return
         if page.results:
-            patience = Patience(None, LONGEST_PAUSE_S)
+            patience = PollSchedule(None, LONGEST_PAUSE_S)
         elif not reading.wait:
             return
-        elif await is_set_within(stopping, patience.next_pause_s() or 0.0):
+        elif await is_set_within(stopping, patience.next_delay_s() or 0.0):
             raise _cut_short("this process is to end")
 
 

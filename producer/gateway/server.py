@@ -12,9 +12,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..errors import InvalidInput
-from .parts import Gateway
-from .protocol import BoundedProtocol
+from .http_protocol import BoundedProtocol
 from .settings import GatewaySettings
+from .state import Gateway
 
 #: Seconds that a connection is kept without a request. Longer than load balancers keep theirs,
 #: who would else send a request into one that is just being closed.

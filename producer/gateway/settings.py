@@ -8,9 +8,9 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ..api_keys import check_name
-from ..guard import Guard, entries
+from ..net.address_policy import AddressPolicy, split_list
 from ..settings import ClientSettings
+from .api_keys import check_name
 
 #: Where the page is.
 PAGE: Final = "/ui"
@@ -55,7 +55,7 @@ class GatewaySettings(ClientSettings):
     @property
     def cors_origins(self) -> tuple[str, ...]:
         """Origins of pages that may call it."""
-        return entries(self.gateway_cors_origins)
+        return split_list(self.gateway_cors_origins)
 
     @property
     def max_body_bytes(self) -> int:
@@ -67,15 +67,15 @@ class GatewaySettings(ClientSettings):
         """Bytes of one image at most."""
         return self.gateway_max_image_mb << 20
 
-    def webhook_guard(self) -> Guard:
+    def webhook_guard(self) -> AddressPolicy:
         """Which hosts webhooks may go to."""
         hosts = (self.webhook_allow, self.webhook_deny, self.webhook_only)
-        return Guard(*map(entries, hosts))
+        return AddressPolicy(*map(split_list, hosts))
 
     @field_validator("gateway_cors_origins")
     @classmethod
     def _check_origins(cls, origins: str) -> str:
-        for origin in entries(origins):
+        for origin in split_list(origins):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(
                     f"must hold origins as browsers send them, https://www.example.com, with "
@@ -86,7 +86,7 @@ class GatewaySettings(ClientSettings):
     @field_validator("webhook_allow", "webhook_deny", "webhook_only")
     @classmethod
     def _check_hosts(cls, hosts: str) -> str:
-        Guard(entries(hosts))
+        AddressPolicy(split_list(hosts))
         return hosts
 
     @field_validator("page_open_as")

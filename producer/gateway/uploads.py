@@ -14,16 +14,22 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from starlette.requests import Request
 
-from ..feed import Feed
-from ..lines import TooManyLines, read_items
-from .forms import Form
-from .intake import SILENT_S, media_type, patient
+from ..aio.bridge import LoopBridge
+from ..jsonl import TooManyLines, read_items
+from .image_refs import resolve_item
+from .multipart import MultipartForm
 from .problems import Problem
-from .references import resolve_item
+from .request_body import SILENT_S, media_type, with_idle_timeout
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+
+from collections import Counter
+from contextlib import contextmanager
+
+from ..errors import QueueFull
 
 #: What a body of lines may be called.
 LINES: Final = (
@@ -52,18 +58,18 @@ class Upload:
         self._settings = settings
         kind = media_type(request.headers)
         self._is_gzip = _is_gzip(request.headers.get("content-encoding", ""))
-        self._form: Form | None = None
+        self._form: MultipartForm | None = None
         if kind == FORM and not self._is_gzip:
-            self._form = Form(request.headers["content-type"])
+            self._form = MultipartForm(request.headers["content-type"])
         elif kind not in LINES and kind not in UNSAID:
             raise Problem(
                 "unsupported_media_type",
                 f"Content-Type {kind!r:.100}: choose one of {', '.join(LINES)}, or {FORM}, whose "
                 "file may be compressed, but not the form",
             )
-        self._pieces = patient(request.stream(), SILENT_S)
+        self._pieces = with_idle_timeout(request.stream(), SILENT_S)
         # Of pieces, each of which holds many lines.
-        self._feed = Feed(take_items=1)
+        self._feed = LoopBridge(take_items=1)
 
     async def fields(self) -> dict[str, str]:
         """What a form says before its file begins."""
@@ -184,3 +190,31 @@ class _Stream(io.RawIOBase):
         target[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
+
+
+#: Uploads at once, of one name and all in all: each holds a thread, and there are 32.
+UPLOADS_EACH: Final = 8
+UPLOADS: Final = 28
+
+
+class UploadSlots:
+    """Counts the uploads of one process."""
+
+    def __init__(self) -> None:
+        self._under_way: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, name: str) -> Iterator[None]:
+        """Counts as one within the block; raises Problem where there are too many."""
+        if self._under_way[name] >= UPLOADS_EACH or self._under_way.total() >= UPLOADS:
+            raise no_room("Too many uploads are under way: try again when one of them has ended")
+        self._under_way[name] += 1
+        try:
+            yield
+        finally:
+            self._under_way[name] -= 1
+
+
+def no_room(about: str) -> Problem:
+    """An upload that cannot begin, or go on, for now."""
+    return Problem("queue_full", about, retry_after_s=QueueFull.retry_after_s)

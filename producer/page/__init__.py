@@ -19,7 +19,7 @@ from ..gateway.settings import PAGE
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ..gateway.parts import Gateway
+    from ..gateway.state import Gateway
 
 #: Seconds that an uploaded file lies in Gradio's directory at most, and how often that is looked
 #: after. The jobs have their own copy in Redis.
@@ -41,27 +41,27 @@ def mount(app: FastAPI, gateway: Gateway) -> None:
     from starlette.responses import RedirectResponse
     from starlette.routing import Route
 
+    from .access import AccessGate
     from .batches import download
-    from .disk import Room
-    from .gate import Gate
-    from .inputs import inputs_of
     from .layout import build
-    from .places import Places
+    from .pending import PendingAnswers
+    from .request_filter import inputs_of
     from .sessions import Sessions
+    from .upload_quota import UploadQuota
 
-    places = Places()
+    places = PendingAnswers()
     blocks = build(gateway, places, (TIDY_S, KEEP_FILES_S))
-    page = _below(app, blocks, Gate.NAME)
+    page = _below(app, blocks, AccessGate.NAME)
     # Relative: in front of the gateway may stand what gives it another name and path.
     for path in ("/", PAGE):
         home = RedirectResponse(f"{PAGE.removeprefix('/')}/")
         app.router.routes.insert(0, Route(path, lambda _, home=home: home, include_in_schema=False))
     page.router.routes.insert(0, Route("/results/{file}", download(gateway.client)))
     page.add_middleware(
-        Gate,
+        AccessGate,
         sessions=Sessions(gateway.keyring.name_of),
         open_as=gateway.settings.page_open_as,
-        room=Room(files, KEEP_FILES_S),
+        room=UploadQuota(files, KEEP_FILES_S),
         inputs=inputs_of(blocks),
         waiting=lambda name: _waiting(blocks, name),
         places=places,

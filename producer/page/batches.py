@@ -13,20 +13,20 @@ import gradio as gr
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from ..aio import AsyncBatch, AsyncClient
+from ..aio.client import AsyncBatch, AsyncClient
 from ..contract import Task
 from ..errors import BliplineError, WaitTimeout
-from ..gateway.caller import OUTER_ID, Caller, outer_of
-from ..gateway.notes import Noted
-from ..gateway.parts import Gateway
-from ..ids import new_id
+from ..gateway.metadata import RequestMetadata
+from ..gateway.state import Gateway
+from ..gateway.tenants import PUBLIC_ID, Tenant, public_id_of
 from ..job import Result
+from ..ledger.ids import new_id
 from ..progress import Progress
-from . import pictures, tables, views
-from .gate import Gate
+from . import export, images, views
+from .access import AccessGate
+from .ask import question_in
+from .messages import problem, shown_as_error
 from .options import DEADLINE, chosen
-from .questions import question_in
-from .sayings import problem, shown_as_error
 
 #: Pictures of one batch of the page; the gateway and the shell take any number.
 MAX_PICTURES: Final = 500
@@ -35,7 +35,7 @@ PAUSE_S: Final = 0.25
 #: Seconds without any further result after which the page no longer watches.
 SILENT_S: Final = 60.0
 
-_FILE: Final = re.compile(rf"({OUTER_ID})\.(jsonl|csv)")
+_FILE: Final = re.compile(rf"({PUBLIC_ID})\.(jsonl|csv)")
 _MEDIA: Final = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
 
 #: Progress, table, links, the batch's id for `cancel`, and whether it runs.
@@ -84,9 +84,9 @@ class Batches:
         return await self._gateway.client.submit_batch(
             _items(uploads, fields),
             task,
-            batch_id=Caller(name).batch(new_id()),
+            batch_id=Tenant(name).batch_id(new_id()),
             submitter=name,
-            note=Noted.now(task).encode(),
+            note=RequestMetadata.now(task).encode(),
             # Few enough for progress to be seen, and for workers to share.
             chunk_items=8,
             deadline_s=deadline_s,
@@ -95,7 +95,7 @@ class Batches:
         )
 
     def _batch(self, name: str, outer: str) -> AsyncBatch:
-        return self._gateway.client.batch(Caller(name).batch(outer))
+        return self._gateway.client.batch(Tenant(name).batch_id(outer))
 
 
 def download(client: AsyncClient) -> Callable[[Request], Awaitable[Response]]:
@@ -106,12 +106,12 @@ def download(client: AsyncClient) -> Callable[[Request], Awaitable[Response]]:
         if found is None:
             return PlainTextResponse("no such file", 404)
         outer, kind = found.groups()
-        batch = client.batch(Caller(request.scope[Gate.NAME]).batch(outer))
+        batch = client.batch(Tenant(request.scope[AccessGate.NAME]).batch_id(outer))
         try:
             await batch.progress()
         except BliplineError:
             return PlainTextResponse("there is no such batch, or no longer", 404)
-        write = tables.jsonl if kind == "jsonl" else tables.table
+        write = export.jsonl if kind == "jsonl" else export.table
         return StreamingResponse(
             write(_now(batch)),
             media_type=_MEDIA[kind],
@@ -139,16 +139,16 @@ def _fields(task: str, question: str) -> dict[str, str]:
 def _items(uploads: Sequence[Any], fields: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Items, each picture read when its turn comes; this runs in a thread of the client."""
     for upload in uploads:
-        known = {"custom_id": pictures.name_of(upload), **fields}
+        known = {"custom_id": images.name_of(upload), **fields}
         try:
-            yield {"image": pictures.read(pictures.path_of(upload)), **known}
+            yield {"image": images.read(images.path_of(upload)), **known}
         except BliplineError as error:
             yield {"error": {"code": error.code, "message": str(error)}, **known}
 
 
 async def _followed(batch: AsyncBatch, uploads: list[Any], began: float) -> AsyncIterator[Shown]:
     """How far it is, until it is over or nothing happens any more; then what there is of it."""
-    outer = outer_of(batch.id)
+    outer = public_id_of(batch.id)
     links = views.downloads(outer)
     rows = shown = ""
     try:
@@ -178,7 +178,7 @@ async def _watched(batch: AsyncBatch) -> AsyncIterator[Progress]:
             begun = "finished anything more of it" if done else "begun it"
             raise WaitTimeout(
                 f"No worker has {begun} after {SILENT_S:g} s. It stays in the queue, under the id "
-                f"{outer_of(batch.id)}."
+                f"{public_id_of(batch.id)}."
             )
         await asyncio.sleep(PAUSE_S)
 

@@ -8,13 +8,13 @@ from typing import Any, Final, NamedTuple
 
 import gradio as gr
 
-from ..gateway.parts import Gateway
+from ..gateway.state import Gateway
 from . import views
+from .ask import NO_DIALOGUE, AskHandlers
 from .batches import Batches
+from .header import Queues
 from .options import option_fields
-from .places import Places
-from .questions import NO_DIALOGUE, Questions
-from .queues import Queues
+from .pending import PendingAnswers
 
 STYLE: Final = Path(__file__).with_name("style.css")
 #: Seconds between two looks at the queues by an open page.
@@ -37,7 +37,7 @@ _ASKED: Final[dict[str, Any]] = {
 _QUIET: Final[dict[str, Any]] = {**_ASKED, "queue": False}
 
 
-class Pictures(NamedTuple):
+class ImageInputs(NamedTuple):
     """What is asked about: one picture, or several for a batch; style.css shows what the tab
     asks for."""
 
@@ -46,7 +46,7 @@ class Pictures(NamedTuple):
     files: gr.File
 
 
-def build(gateway: Gateway, places: Places, delete_cache: tuple[int, int]) -> Any:
+def build(gateway: Gateway, places: PendingAnswers, delete_cache: tuple[int, int]) -> Any:
     """The page; `delete_cache`: how often Gradio looks for old files, and how old they may be."""
     queues = Queues(gateway)
     with gr.Blocks(
@@ -69,7 +69,7 @@ def build(gateway: Gateway, places: Places, delete_cache: tuple[int, int]) -> An
     return blocks
 
 
-def _pictures() -> Pictures:
+def _pictures() -> ImageInputs:
     with gr.Group(elem_id="one"):
         picture = gr.Image(
             type="filepath",
@@ -97,11 +97,13 @@ def _pictures() -> Pictures:
             height=340,
             elem_id="files",
         )
-    return Pictures(picture, url, files)
+    return ImageInputs(picture, url, files)
 
 
-def _tabs(gateway: Gateway, places: Places, pictures: Pictures, options: Sequence[Any]) -> None:
-    questions = Questions(gateway, places)
+def _tabs(
+    gateway: Gateway, places: PendingAnswers, pictures: ImageInputs, options: Sequence[Any]
+) -> None:
+    questions = AskHandlers(gateway, places)
     asked: list[Any] = [pictures.picture, pictures.url]
     with gr.Tabs(elem_id="tabs"):
         _caption(questions, asked, options)
@@ -124,7 +126,7 @@ def _tab(name: str) -> Any:
     return gr.Tab(name, id=name.lower(), render_children=True)
 
 
-def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> None:
+def _caption(questions: AskHandlers, asked: list[Any], options: Sequence[Any]) -> None:
     with _tab("Caption"):
         prompt = gr.Textbox(label="It begins with (may be empty)", elem_id="prompt", max_lines=1)
         button = gr.Button("Caption", variant="primary", elem_id="do-caption")
@@ -132,7 +134,7 @@ def _caption(questions: Questions, asked: list[Any], options: Sequence[Any]) -> 
     _begin([button.click, prompt.submit], questions.caption, [*asked, prompt, *options], answer)
 
 
-def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> None:
+def _ask(questions: AskHandlers, asked: list[Any], options: Sequence[Any]) -> None:
     with _tab("Ask"):
         question = gr.Textbox(
             label="Question",
@@ -145,7 +147,7 @@ def _ask(questions: Questions, asked: list[Any], options: Sequence[Any]) -> None
     _begin([button.click, question.submit], questions.ask, [*asked, question, *options], answer)
 
 
-def _chat(questions: Questions, asked: list[Any], options: Sequence[Any]) -> None:
+def _chat(questions: AskHandlers, asked: list[Any], options: Sequence[Any]) -> None:
     with _tab("Chat"):
         dialogue = gr.State(NO_DIALOGUE)
         shown = _html(views.dialogue([]), elem_id="dialogue")
@@ -167,7 +169,7 @@ def _chat(questions: Questions, asked: list[Any], options: Sequence[Any]) -> Non
     clear.click(questions.clear, None, [shown, dialogue], **_QUIET)
 
 
-def _match(questions: Questions, asked: list[Any]) -> None:
+def _match(questions: AskHandlers, asked: list[Any]) -> None:
     with _tab("Match"):
         texts = gr.Textbox(label="Texts, one a line", lines=4, max_lines=12, elem_id="texts")
         button = gr.Button("Match", variant="primary", elem_id="do-match")

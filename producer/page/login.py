@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ..gateway.problems import Problem
-from .document import ICON_LINK
-from .payload import body_of
+from .html import ICON_LINK
+from .request_filter import body_of
 from .sessions import SESSION_S, Sessions
 
 COOKIE: Final = "blipline-page"
@@ -31,7 +31,7 @@ async def answer(request: Request, path: str, sessions: Sessions) -> Response:
     if request.method != "POST":
         return _form(request)
     try:
-        token = await sessions.open(await _key(request), shown(request)[1])
+        token = await sessions.open(await _key(request), render_login(request)[1])
     except Problem:
         return _form(request, "This key is not known here, or was revoked.")
     response = _redirect(request, "/")
@@ -47,14 +47,14 @@ async def answer(request: Request, path: str, sessions: Sessions) -> Response:
     return response
 
 
-def shown(request: Request) -> tuple[str, str]:
+def render_login(request: Request) -> tuple[str, str]:
     """The token that a browser shows, and the address that it comes from."""
     return request.cookies.get(COOKIE, ""), request.client.host if request.client else ""
 
 
 def _sign_out(request: Request, sessions: Sessions) -> Response:
     response = _redirect(request, "/login")
-    sessions.close(shown(request)[0])
+    sessions.close(render_login(request)[0])
     response.delete_cookie(COOKIE, path=request.scope.get("root_path") or "/")
     return response
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ..gateway.lru import LRUCache
 from ..gateway.problems import Problem
-from ..recent import Recent
 
 #: Seconds after which one must sign in again.
 SESSION_S: Final = 12 * 3600.0
@@ -32,7 +32,7 @@ class Sessions:
     def __init__(self, name_of: NameOf, clock: Callable[[], float] = time.monotonic) -> None:
         self._name_of = name_of
         self._clock = clock
-        self._open: Recent[str, _Session] = Recent(MAX_SESSIONS)
+        self._open: LRUCache[str, _Session] = LRUCache(MAX_SESSIONS)
 
     async def open(self, key: str, address: str) -> str:
         """A token for whoever shows a good key; raises Problem for a bad one."""

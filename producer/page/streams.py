@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..gateway.stopping import unless
+from ..gateway.shutdown import wait_unless
 
 
 def until_stopped(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:
@@ -31,6 +31,6 @@ def until_stopped(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:
 
 def _until(stopping: asyncio.Event, receive: Receive) -> Receive:
     async def first() -> Message:
-        return await unless(stopping, receive()) or {"type": "http.disconnect"}
+        return await wait_unless(stopping, receive()) or {"type": "http.disconnect"}
 
     return first

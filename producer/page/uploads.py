@@ -8,10 +8,10 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import document
-from .disk import NoRoom, Room
-from .holdings import Holdings
-from .refusals import refused
+from . import html
+from .ownership import Ownership
+from .responses import refused
+from .upload_quota import NoRoom, UploadQuota
 
 #: What Gradio makes of a form that holds no files, or files without a name.
 _MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
@@ -20,7 +20,7 @@ _MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
 class Uploads:
     """Hands uploads on to Gradio, and notes who sent what."""
 
-    def __init__(self, app: ASGIApp, room: Room, holdings: Holdings) -> None:
+    def __init__(self, app: ASGIApp, room: UploadQuota, holdings: Ownership) -> None:
         self._app = app
         self._room = room
         self._holdings = holdings
@@ -53,7 +53,7 @@ class Uploads:
             await send(message)
 
         try:
-            await self._app(document.uncompressed(scope), receive, note)
+            await self._app(html.uncompressed(scope), receive, note)
         except _MALFORMED:
             if begun:
                 raise

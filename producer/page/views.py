@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 from ..contract import Queue
 from ..job import Match, Result
+from ..ledger.records import Depth
 from ..progress import Progress
-from ..rows import Depth
-from .sayings import as_sentence
+from .messages import as_sentence
 
 #: An answer that has not come yet.
 WAITING: Final = '<p class="waiting" role="status">Waiting for the answer</p>'
@@ -55,7 +55,7 @@ def answer(text: str, seconds: float) -> str:
 
 
 def beside(about: str, html: str, otherwise: str = "") -> str:
-    """What is said of a picture, which beside.js shows while that is chosen; else the other."""
+    """What is said of a picture, which answers.js shows while that is chosen; else the other."""
     return f'<blockquote class="beside" cite="{escape(about)}">{html}</blockquote>{otherwise}'
 
 

@@ -15,8 +15,8 @@ from demo.dialogues import PROMPT, dialogue
 from demo.scenes import COLORS, KINDS, draw, random_scene
 from demo.schedule import STEPS, Plan, plans, rate
 from demo.train import Trainer
-from worker.models import VQA_TEMPLATE
 from worker.models.dialogue import with_history
+from worker.models.registry import VQA_TEMPLATE
 
 
 @pytest.fixture(scope="module")

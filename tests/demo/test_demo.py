@@ -25,7 +25,7 @@ from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
 from demo.tour import QUESTIONS, Check, Report, Tour, pictures, recolored, wording
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
-from producer.ledger import Ledger
+from producer.ledger.ledger import Ledger
 
 Finish = Callable[[str, list[dict[str, Any]]], None]
 
@@ -166,9 +166,9 @@ def test_each_caption_is_checked_against_the_wrong_one(
         taken = connection.brpop(["bulk"], timeout=20)
         assert taken is not None
         task_id = json.loads(taken[1])["headers"]["id"]
-        begun = Ledger(connection).begin(task_id)
-        assert begun.asked is not None
-        texts.append([item.get("texts") for item in begun.asked["items"]])
+        claimed = Ledger(connection).claim(task_id)
+        assert claimed.payload is not None
+        texts.append([item.get("texts") for item in claimed.payload["items"]])
         finish(task_id, results)
 
     def work() -> None:
@@ -233,7 +233,7 @@ def children_of(process: subprocess.Popen[str]) -> list[str]:
 def test_ctrl_c_ends_everything_that_was_started(
     command: str, code: int, redis_url: str, tmp_path: Path
 ) -> None:
-    # Given a demo that has begun to start its processes
+    # Given a demo that has claimed to start its processes
     environment = os.environ | {"BLIPLINE_REDIS_URL": redis_url, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [sys.executable, "-m", "demo", command],

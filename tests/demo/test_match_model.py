@@ -20,7 +20,8 @@ from demo.scenes import random_picture, random_scene
 from demo.schedule import Plan
 from demo.train import save_state
 from demo.train_match import MatchTrainer, _at
-from worker.models import as_matcher, load
+from worker.engine.model import as_matcher
+from worker.models.registry import load
 
 MODEL = Path(__file__).parents[2] / "demo" / "match_model"
 SCENES = 60

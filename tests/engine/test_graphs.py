@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from worker.engine.engine import Engine
 from worker.engine.graphs import Capture, GraphedDecode, Run, row_bucket
-from worker.engine.loop import Engine
+from worker.engine.model import Generator
 from worker.engine.request import GenerationOptions, Request
-from worker.models import Generator
 
 
 def replay_plainly(run: Run) -> Run:

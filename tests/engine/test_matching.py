@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.errors import PromptTooLong
 from worker.engine.matching import PAIRS
 from worker.engine.request import Answer, Request
-from worker.models import PromptTooLong
 
 
 class Counting:

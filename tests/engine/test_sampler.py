@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from worker.engine.request import GenerationOptions
-from worker.engine.sampler import BROKEN, Sampler
+from worker.engine.sampler import NOT_FINITE_TOKEN, Sampler
 
 VOCABULARY = 40
 EOS = [2, 7]
@@ -132,7 +132,7 @@ def test_a_row_whose_logits_are_not_finite_is_broken_alone() -> None:
         for row in range(4):
             sampler.add(options_of(row) if row % 2 else GenerationOptions(), prompt_of(row))
         logits[0, 5] = logits[1, 9] = bad
-        assert sampler.sample(logits).tolist() == [BROKEN, BROKEN, *whole[2:]]
+        assert sampler.sample(logits).tolist() == [NOT_FINITE_TOKEN, NOT_FINITE_TOKEN, *whole[2:]]
 
 
 def test_without_a_seed_two_rows_differ() -> None:

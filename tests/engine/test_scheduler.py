@@ -16,7 +16,7 @@ numbers = count()
 class Ask:
     name: str
     interactive: bool = False
-    unseen: str | None = None
+    pending_image: str | None = None
     number: int = field(default_factory=lambda: next(numbers))
 
 
@@ -116,7 +116,7 @@ def test_a_bulk_row_that_somebody_waits_for_overtakes_the_others() -> None:
     scheduler.add(row)
     row.interactive = True
     scheduler.promote(row)
-    assert scheduler.urgent
+    assert scheduler.has_interactive
     assert [names(scheduler.admit(0, 0)) for _ in range(3)] == ["c", "a", "b"]
 
 
@@ -129,8 +129,8 @@ def test_a_row_that_does_not_wait_here_cannot_be_promoted() -> None:
 def test_no_more_images_are_encoded_in_one_step_than_the_others_can_wait_for() -> None:
     scheduler = Scheduler[Ask](max_rows=8, prefill_steps=0)
     scheduler.max_images = 2
-    for name, unseen in (("a", "1"), ("b", "2"), ("c", "3"), ("d", None), ("e", "2"), ("f", "4")):
-        scheduler.add(Ask(name, unseen=unseen))
+    for name, image in (("a", "1"), ("b", "2"), ("c", "3"), ("d", None), ("e", "2"), ("f", "4")):
+        scheduler.add(Ask(name, pending_image=image))
     fill(scheduler, interactive="x")
     # Those whose image is known, or is encoded for another anyway, need not wait.
     assert [names(scheduler.admit(0, 0)) for _ in range(3)] == ["xabde", "cf", ""]

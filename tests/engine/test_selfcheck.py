@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.errors import LoadError
+from worker.engine.model import Generator, Prompt
 from worker.engine.request import Request
 from worker.engine.selfcheck import check
-from worker.models import Generator, LoadError, Prompt, load
+from worker.models.registry import load
 
 
 class Meddled:

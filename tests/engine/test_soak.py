@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.soak.run import Report, Soak, demo_models
 from benchmarks.soak.traffic import SHARES
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
 from worker.engine.request import Request
 from worker.engine.row import Row
 from worker.engine.slots import SlotCache

@@ -16,13 +16,13 @@ import redis
 from fastapi import FastAPI
 
 from demo.stack import listening_gateway, running_gateway
-from producer.api_keys import ApiKeys
+from producer.gateway.api_keys import ApiKeys
 from producer.gateway.server import Server, address_of, listen
 from producer.gateway.settings import GatewaySettings
-from producer.keys import Keys
+from producer.ledger.keys import Keys
+from tests.webhooks.sending import end_job, ledger, outcomes, start_sender
 
 from .samples import bearer
-from .sending import end_job, ledger, outcomes, start_sender
 
 #: Fixtures of the tests about webhooks.
 __all__ = ["end_job", "ledger", "outcomes", "start_sender"]

@@ -21,9 +21,9 @@ import pytest
 import redis
 
 from demo.stack import ROOT, free_port
-from producer.api_keys import ApiKeys
+from producer.gateway.api_keys import ApiKeys
 from producer.gateway.app import create_app
-from producer.gateway.keyring import UNKNOWN_KEYS
+from producer.gateway.key_cache import UNKNOWN_KEYS
 from producer.gateway.settings import GatewaySettings
 from tests.redis_servers import Server
 

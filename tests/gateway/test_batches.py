@@ -12,7 +12,7 @@ from demo.samples import IMAGES
 from demo.stack import running_worker
 from producer import Client
 from producer.contract import Task
-from producer.gateway.notes import Noted
+from producer.gateway.metadata import RequestMetadata
 from tests.conftest import Finish
 
 from .conftest import Start
@@ -227,7 +227,7 @@ def test_a_batch_whose_submission_broke_off_is_not_all_in(
     def break_off(items: int) -> None:
         raise OSError("the line is dead")
 
-    how = {"batch_id": "acme.batch.broken", "note": Noted.now(Task.CAPTION).encode()}
+    how = {"batch_id": "acme.batch.broken", "note": RequestMetadata.now(Task.CAPTION).encode()}
     with pytest.raises(OSError, match="the line is dead"):
         client.submit_batch([URL], on_submitted=break_off, **how)
     finish("acme.batch.broken:0", [{"text": "a cat"}])

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import redis
 
-from producer.keys import Keys
+from producer.ledger.keys import Keys
 
 from .conftest import Start
 

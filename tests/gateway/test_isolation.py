@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from producer.ids import new_id
+from producer.ledger.ids import new_id
 from tests.conftest import Finish
 
 from .conftest import Reached

@@ -15,9 +15,9 @@ import redis
 
 from producer import Client
 from producer.contract import Queue
-from producer.ids import new_id
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.ids import new_id
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
 from .conftest import Start
@@ -28,7 +28,7 @@ def finished_soon(connection: redis.Redis, finish: Finish, job_id: str, text: st
     """Ends a job as soon as it is there."""
 
     def run() -> None:
-        while Ledger(connection).rows([job_id]) == [None]:
+        while Ledger(connection).records([job_id]) == [None]:
             pass
         finish(job_id, [{"text": text}])
 
@@ -88,9 +88,9 @@ def test_what_is_asked_arrives_at_the_worker_as_it_was_said(
     asked = {"task": "chat", "image": URL, "question": "which color?", "history": [turn]}
     more = {"options": {"max_new_tokens": 5, "temperature": 1}, "deadline_s": 60}
     job_id = http.post("/v1/jobs", json=asked | more).json()["id"]
-    (row,) = Ledger(connection).rows([f"acme.job.{job_id}"])
+    (row,) = Ledger(connection).records([f"acme.job.{job_id}"])
     assert row is not None
-    said = json.loads(row.asked)
+    said = json.loads(row.payload)
     assert said["options"].pop("deadline") > 0
     del asked["task"]
     assert said == {
@@ -180,7 +180,7 @@ def test_the_bytes_of_an_image_may_come_with_the_job(
     data = b"the bytes of an image" * 50_000
     image = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     body = http.post("/v1/jobs", json=CAPTION | {"image": image}).json()
-    (row,) = Ledger(connection).rows([f"acme.job.{body['id']}"])
+    (row,) = Ledger(connection).records([f"acme.job.{body['id']}"])
     assert row is not None
     (sha,) = row.blobs
     assert sha == hashlib.sha256(data).hexdigest()

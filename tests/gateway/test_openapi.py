@@ -22,8 +22,8 @@ from demo.stack import ROOT
 from producer.gateway.app import create_app
 from producer.gateway.problems import STATUS
 from producer.gateway.settings import GatewaySettings
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
 from .conftest import Reached, Start
@@ -132,10 +132,10 @@ def ends(connection: redis.Redis, finish: Finish) -> None:
     """End every job that is open, each in the way of its task, and some with an error."""
     ledger = Ledger(connection)
     open_ids = [name.decode() for name in connection.zrange(Keys().open, 0, -1)]
-    for row in ledger.rows(open_ids):
+    for row in ledger.records(open_ids):
         if row is None:
             continue
-        asked = json.loads(row.asked)
+        asked = json.loads(row.payload)
         finish(row.id, [result(asked["task"], item) for item in asked["items"]])
 
 

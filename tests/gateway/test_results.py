@@ -9,7 +9,7 @@ import pytest
 
 from producer.batch import Page
 from producer.contract import ErrorCode
-from producer.gateway.results import PAGE_BYTES, Reading, lines
+from producer.gateway.results import PAGE_BYTES, ResultStream, lines
 from producer.job import Result
 
 ITEMS = 3000
@@ -29,7 +29,7 @@ class Ended:
 
 def pages_of(batch: Any, **how: Any) -> list[bytes]:
     async def read() -> list[bytes]:
-        return [page async for page in lines(batch, Reading(**how), asyncio.Event())]
+        return [page async for page in lines(batch, ResultStream(**how), asyncio.Event())]
 
     return asyncio.run(read())
 

@@ -13,7 +13,7 @@ from producer import Client
 from producer import batch as batches
 from producer.contract import Task
 from producer.gateway.app import create_app
-from producer.gateway.notes import Noted
+from producer.gateway.metadata import RequestMetadata
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Serve, _Kept
@@ -39,7 +39,7 @@ def test_many_that_retry_wait_for_one_and_hold_up_nobody(
 
     monkeypatch.setattr(batches, "ask_again", ask_again)
     kept_keys.restore(redis_url)
-    note = Noted.now(Task.CAPTION).encode()
+    note = RequestMetadata.now(Task.CAPTION).encode()
     names = [f"batch-{number}" for number in range(MANY)]
     for name in names:
         client.submit_batch([], batch_id=f"acme.batch.{name}", note=note)

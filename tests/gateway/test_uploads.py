@@ -18,11 +18,10 @@ import pytest
 import redis
 
 from producer import Client
-from producer.gateway.intake import patient
 from producer.gateway.problems import Problem
-from producer.gateway.slots import UPLOADS_EACH, UploadSlots
-from producer.gateway.uploads import PIECE_BYTES, inflated
-from producer.keys import Keys
+from producer.gateway.request_body import with_idle_timeout
+from producer.gateway.uploads import PIECE_BYTES, UPLOADS_EACH, UploadSlots, inflated
+from producer.ledger.keys import Keys
 from tests.conftest import Finish
 
 from .conftest import Reached, Start
@@ -341,7 +340,7 @@ def test_whoever_says_nothing_is_not_waited_for() -> None:
         await asyncio.sleep(3600)
 
     async def read() -> list[bytes]:
-        return [piece async for piece in patient(silent(), 0.05)]
+        return [piece async for piece in with_idle_timeout(silent(), 0.05)]
 
     with pytest.raises(Problem) as refusal:
         asyncio.run(read())

@@ -13,23 +13,23 @@ import pytest
 import redis
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from producer.api_keys import ApiKeys
-from producer.gateway.webhooks import message, message_id
-from producer.keys import Keys
-from producer.rows import Announcement
+from producer.gateway.api_keys import ApiKeys
+from producer.ledger.keys import Keys
+from producer.ledger.records import WebhookEvent
+from producer.webhooks.payload import message, message_id
 from tests.conftest import Finish
-
-from .conftest import Start
-from .receiver import receiving, silence
-from .samples import URL
-from .sending import (
+from tests.webhooks.receiver import receiving, silence
+from tests.webhooks.sending import (
     OLD_SECRET,
     SECRET,
     wait_until_over,
     wait_until_told,
 )
 
-END: Final = Announcement("job", "acme.job.x", "https://h.example/hook", 1, 0, "")
+from .conftest import Start
+from .samples import URL
+
+END: Final = WebhookEvent("job", "acme.job.x", "https://h.example/hook", 1, 0, "")
 
 
 def test_the_library_of_the_convention_verifies_what_is_said() -> None:
@@ -59,14 +59,14 @@ def test_all_secrets_of_a_name_sign() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Announcement("batch", END.id, END.url, 1, 0, ""),
-        Announcement("job", "acme.job.y", END.url, 1, 0, ""),
-        Announcement("job", END.id, END.url, 2, 0, ""),
-        Announcement("job", END.id, END.url, 1, 0, '{"created_at": 1790000000.5}'),
+        WebhookEvent("batch", END.id, END.url, 1, 0, ""),
+        WebhookEvent("job", "acme.job.y", END.url, 1, 0, ""),
+        WebhookEvent("job", END.id, END.url, 2, 0, ""),
+        WebhookEvent("job", END.id, END.url, 1, 0, '{"created_at": 1790000000.5}'),
     ],
 )
-def test_the_id_of_a_message_is_that_of_one_end(other: Announcement) -> None:
-    again = Announcement("job", END.id, END.url, 1, tries=3, note="")
+def test_the_id_of_a_message_is_that_of_one_end(other: WebhookEvent) -> None:
+    again = WebhookEvent("job", END.id, END.url, 1, tries=3, note="")
     assert message_id(again) == message_id(END)
     assert message_id(other) != message_id(END)
     # It is a header, and what begins with the name of another is nobody's business.

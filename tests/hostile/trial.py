@@ -20,10 +20,10 @@ from PIL import Image
 
 from tests.hostile.corpus import corpus
 from tests.hostile.specimen import ANSWERED
-from worker.headers import read_header
-from worker.images import Decoder, _needed_bytes
-from worker.pillow import open_image
-from worker.refused import Refused
+from worker.errors import ItemRejected
+from worker.images.decoder import Decoder, _needed_bytes
+from worker.images.inspection import inspect_image
+from worker.images.pillow import open_image
 
 #: As by default.
 MAX_PIXELS: Final = 64_000_000
@@ -41,7 +41,7 @@ def outcome(data: bytes) -> str:
     """Its code, or that it was answered."""
     try:
         pixels = DECODER.decode(data)
-    except Refused as refusal:
+    except ItemRejected as refusal:
         return str(refusal.code.value)
     assert len(pixels) == 224 * 224 * 3
     return ANSWERED
@@ -65,7 +65,7 @@ def try_file(path: str) -> dict[str, Any]:
     before = peak_bytes()
     outcome(data)
     grown = peak_bytes() - before
-    header = read_header(data, MAX_PIXELS)
+    header = inspect_image(data, MAX_PIXELS)
     with open_image(header.format, data) as image:
         return {"grown": grown, "reckoned": _needed_bytes(image, header)}
 

@@ -15,7 +15,7 @@ import redis
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 from demo.stack import running_gateway, running_redis, running_worker
-from producer.api_keys import ApiKeys
+from producer.gateway.api_keys import ApiKeys
 
 IMAGES: Final = Path(__file__).parents[2] / "demo" / "images"
 #: Milliseconds that something on the page may take at most before a test fails.

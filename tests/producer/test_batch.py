@@ -25,8 +25,8 @@ from producer import (
     contract,
 )
 from producer.batch import Page
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 
 KEYS = Keys()
 Finish = Callable[[str, list[dict[str, Any]]], None]
@@ -133,7 +133,7 @@ def test_a_deadline_is_that_of_the_first_submission(
 
 def rows(connection: redis.Redis, *ids: str) -> list[Any]:
     """What is asked by jobs of the ledger."""
-    return [json.loads(row.asked) for row in Ledger(connection).rows(ids) if row is not None]
+    return [json.loads(row.payload) for row in Ledger(connection).records(ids) if row is not None]
 
 
 def test_a_submission_cut_short_leaves_a_batch_that_ends(client: Client, finish: Finish) -> None:

@@ -24,8 +24,8 @@ from producer import (
     contract,
 )
 from producer.contract import Item
-from producer.keys import Keys
-from producer.ledger import Ledger
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
 
 KEYS = Keys()
 URL = "https://images.example.com/cat.jpg"
@@ -127,9 +127,9 @@ def test_a_message_is_plain_celery_and_readable_in_a_monitor(
 def submitted(connection: redis.Redis) -> tuple[str, Any]:
     """Task and first item of the newest message: what is asked stands in the job's row."""
     headers = message(connection, "interactive")["headers"]
-    (row,) = Ledger(connection).rows([headers["id"]])
+    (row,) = Ledger(connection).records([headers["id"]])
     assert row is not None
-    return headers["task"], json.loads(row.asked)["items"][0]
+    return headers["task"], json.loads(row.payload)["items"][0]
 
 
 def test_a_dialogue_is_sent_as_the_contract_has_it(

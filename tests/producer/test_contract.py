@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from producer import contract
 from producer.contract import ErrorCode, Item, Options, Task
-from producer.ids import chunk_id, parse_chunk_id
-from producer.wrong import MAX_PROBLEMS, MAX_TOLD, describe
+from producer.ledger.ids import chunk_id, parse_chunk_id
+from producer.validation import MAX_PROBLEMS, MAX_TOLD, format_errors
 
 
 @pytest.mark.parametrize("name", ["vqa", "blipline.vqa"])
@@ -60,14 +60,14 @@ def test_only_a_whole_sha256_makes_a_blob_reference(reference: str, expected: bo
 def test_a_wrong_option_is_named_with_its_value(options: dict[str, object], named: str) -> None:
     with pytest.raises(ValidationError) as raised:
         Options.model_validate(options)
-    assert named in describe(raised.value, Options)
+    assert named in format_errors(raised.value, Options)
 
 
 @pytest.mark.parametrize("count", [11, MAX_PROBLEMS, MAX_PROBLEMS + 1, 50_000])
 def test_of_very_many_things_wrong_the_first_are_named_and_all_are_counted(count: int) -> None:
     with pytest.raises(ValidationError) as raised:
         Options.model_validate({f"n{number}" * 100: 0 for number in range(count)})
-    said = describe(raised.value, Options)
+    said = format_errors(raised.value, Options)
     assert f"{count:,} things are wrong" in said or f"and {count - MAX_TOLD:,} more" in said
     assert "max_new_tokens" in said
     assert len(said) < 5000

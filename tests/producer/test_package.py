@@ -31,7 +31,7 @@ EXTRA = {
     "uvloop",
 }
 #: What needs them; nothing else imports these.
-OF_EXTRAS = {"gateway", "page", "network.py"}
+OF_EXTRAS = {"gateway", "net", "page", "webhooks"}
 
 
 def imported(path: Path) -> set[str]:
@@ -52,13 +52,15 @@ def test_the_client_imports_nothing_heavy_and_nothing_of_the_worker(path: Path) 
     assert "producer" not in imported(path), "the wheel calls this package blipline"
 
 
-@pytest.mark.parametrize("module", ["producer", "producer.cli.entry"])
+@pytest.mark.parametrize("module", ["producer", "producer.cli.app"])
 def test_the_client_and_the_commands_start_without_what_the_extras_install(module: str) -> None:
     program = f"import sys, {module}; found = {EXTRA} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 
-@pytest.mark.parametrize("module", ["worker.supervisor", "worker.celery_app", "worker.chunks"])
+@pytest.mark.parametrize(
+    "module", ["worker.supervisor", "worker.celery_app", "worker.consumer.chunks"]
+)
 def test_consumers_and_the_supervisor_start_without_torch(module: str) -> None:
     program = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)

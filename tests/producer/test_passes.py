@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from producer import Client
-from producer.keys import Keys
+from producer.ledger.keys import Keys
 from producer.progress import Progress
 
 from .test_batch import Finish, texts, urls

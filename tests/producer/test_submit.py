@@ -10,9 +10,9 @@ import redis
 
 from producer import Client, IdTaken, InvalidInput, JobUnknown, State
 from producer.contract import Queue
-from producer.keys import Keys
-from producer.ledger import Ledger
-from producer.rows import Announcement
+from producer.ledger.keys import Keys
+from producer.ledger.ledger import Ledger
+from producer.ledger.records import WebhookEvent
 
 URL = "https://images.example.com/cat.jpg"
 HOOK = "https://backend.example.com/hook"
@@ -26,10 +26,10 @@ def ledger(connection: redis.Redis) -> Ledger:
 
 def test_any_task_is_submitted_by_its_name(client: Client, ledger: Ledger) -> None:
     job = client.submit({"image": URL, "question": "how many?"}, "vqa", max_new_tokens=5)
-    (row,) = ledger.rows([job.id])
+    (row,) = ledger.records([job.id])
     assert row is not None
-    assert '"task":"vqa"' in row.asked
-    assert '"max_new_tokens":5' in row.asked
+    assert '"task":"vqa"' in row.payload
+    assert '"max_new_tokens":5' in row.payload
 
 
 def test_the_same_id_and_the_same_question_are_one_job(client: Client) -> None:
@@ -107,7 +107,7 @@ def test_a_batch_keeps_its_note_and_its_task(client: Client) -> None:
 def test_a_submitter_can_be_named_for_each_call(client: Client, ledger: Ledger) -> None:
     job = client.submit({"image": URL}, submitter="acme")
     batch = client.submit_batch([URL], batch_id="photos", submitter="acme")
-    rows = ledger.rows([job.id, f"{batch.id}:0"])
+    rows = ledger.records([job.id, f"{batch.id}:0"])
     assert [row.submitter for row in rows if row is not None] == ["acme", "acme"]
 
 
@@ -121,14 +121,14 @@ def test_an_upload_comes_before_its_job(client: Client, connection: redis.Redis)
 def test_depth_says_how_much_is_open(client: Client, ledger: Ledger) -> None:
     job = client.caption(b"four")
     client.submit_batch([URL] * 40)
-    ledger.begin(job.id)
+    ledger.claim(job.id)
     depth = client.depth()
     assert depth.items == {Queue.INTERACTIVE: 1, Queue.BULK: 40}
     assert (depth.running_jobs, depth.blob_bytes) == (1, 4)
 
 
-def due(ledger: Ledger) -> Announcement:
-    (one,) = ledger.webhooks_due(10, 60)
+def due(ledger: Ledger) -> WebhookEvent:
+    (one,) = ledger.claim_due_webhooks(10, 60)
     return one
 
 
@@ -136,18 +136,18 @@ def test_the_end_of_a_job_is_to_be_told_once_it_has_ended(
     client: Client, ledger: Ledger, finish: Finish
 ) -> None:
     job = client.submit({"image": URL}, webhook=HOOK, note="n")
-    assert ledger.webhooks_due(10, 60) == []
+    assert ledger.claim_due_webhooks(10, 60) == []
     finish(job.id, [{"text": "a cat"}])
-    assert due(ledger) == Announcement("job", job.id, HOOK, event=1, tries=0, note="n")
+    assert due(ledger) == WebhookEvent("job", job.id, HOOK, event=1, tries=0, note="n")
     # It is given to one sender alone.
-    assert ledger.webhooks_due(10, 60) == []
+    assert ledger.claim_due_webhooks(10, 60) == []
 
 
 def test_who_does_not_tell_it_in_time_leaves_it_to_others(
     client: Client, ledger: Ledger, finish: Finish
 ) -> None:
     finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
-    (first,) = ledger.webhooks_due(10, 0)
+    (first,) = ledger.claim_due_webhooks(10, 0)
     assert (first.tries, due(ledger).tries) == (0, 1)
 
 
@@ -155,8 +155,8 @@ def test_what_was_told_is_not_told_again(
     client: Client, ledger: Ledger, connection: redis.Redis, finish: Finish
 ) -> None:
     finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
-    ledger.webhook_told(due(ledger), "500", again_in_s=0)
-    ledger.webhook_told(due(ledger), "200", again_in_s=None)
+    ledger.settle_webhook(due(ledger), "500", again_in_s=0)
+    ledger.settle_webhook(due(ledger), "200", again_in_s=None)
     assert not connection.exists(Keys().webhooks)
 
 
@@ -173,9 +173,9 @@ def test_the_end_of_a_batch_is_told_when_all_of_it_has_ended(
 
     batch = client.submit_batch(slow(), batch_id="photos", webhook=HOOK, note="n")
     for first in range(0, items, 32):
-        assert ledger.webhooks_due(10, 60) == []
+        assert ledger.claim_due_webhooks(10, 60) == []
         finish(f"photos:{first // 32}", [{"text": "x"}] * min(32, items - first))
-    assert due(ledger) == Announcement("batch", batch.id, HOOK, event=1, tries=0, note="n")
+    assert due(ledger) == WebhookEvent("batch", batch.id, HOOK, event=1, tries=0, note="n")
 
 
 def test_a_batch_that_is_asked_again_ends_again(
@@ -188,7 +188,7 @@ def test_a_batch_that_is_asked_again_ends_again(
     assert batch.retry_failed() == 1
     finish("photos:0", [{"text": "a cat"}])
     # What the first sender says of the first end is not said of the second.
-    ledger.webhook_told(first, "200", again_in_s=None)
+    ledger.settle_webhook(first, "200", again_in_s=None)
     assert due(ledger).event == 2
 
 
@@ -198,7 +198,7 @@ def test_nobody_is_told_of_what_was_deleted(
     batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
     finish("photos:0", [{"text": "a cat"}])
     batch.delete()
-    assert ledger.webhooks_due(10, 60) == []
+    assert ledger.claim_due_webhooks(10, 60) == []
     with pytest.raises(JobUnknown):
         batch.progress()
     assert not connection.exists(Keys().webhooks)

@@ -22,7 +22,7 @@ from config.settings import DEMO_MODEL
 from demo.scenes import draw, random_scene
 from demo.stack import ROOT, free_port, running_redis, running_worker
 from producer import Batch, Client, Queue
-from producer.keys import Keys
+from producer.ledger.keys import Keys
 from tests.system import reference
 from worker.engine.client import EngineClient
 from worker.engine.protocol import socket_path

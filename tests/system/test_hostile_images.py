@@ -13,7 +13,7 @@ from tests.hostile.corpus import corpus
 from tests.hostile.host import PATHS, running_host
 from tests.hostile.specimen import ANSWERED, encoded
 from tests.system.test_bad_input import scene_picture
-from worker.room import ROOM_BYTES
+from worker.images.memory_budget import BUDGET_BYTES
 
 #: The largest file of the corpus has less.
 MAX_IMAGE_BYTES = 8 << 20
@@ -23,7 +23,7 @@ GOOD = [encoded(scene_picture(seed), "PNG") for seed in range(10, 16)]
 BETWEEN = 5
 #: What a consumer may grow by: the room for decoding, and the encoded images of its eight bulk
 #: slots, which hold pages of eight: 200 MB if each were as large as the corpus has them.
-CONSUMER_BYTES = ROOM_BYTES + (200 << 20)
+CONSUMER_BYTES = BUDGET_BYTES + (200 << 20)
 #: What the engine may grow by: it sees no file, only pixels of one size.
 ENGINE_BYTES = 200 << 20
 

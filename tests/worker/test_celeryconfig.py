@@ -16,7 +16,7 @@ from kombu import Connection, Exchange, Queue
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from demo.stack import running_redis
-from producer.connection import connect
+from producer.connection.connect import connect
 from tests.redis_servers import running_sentinels
 
 PREFIX = "captions:"

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Final
 
 from config.settings import NULL_MODEL, WorkerSettings
 from producer.errors import InvalidInput
-from worker import child
+from worker import lifeline
 from worker.engine import metrics
+from worker.engine.model import Vision, as_generator, as_matcher
 from worker.engine.null import NullEngine
-from worker.engine.process import EngineServer
 from worker.engine.protocol import EngineInfo, ModelInfo, hold_lock, private_dir, socket_path
+from worker.engine.server import EngineServer
 from worker.engine.watchdog import Watchdog
-from worker.models import Vision, as_generator, as_matcher
 
 if TYPE_CHECKING:
-    from worker.engine.loop import Engine
+    from worker.engine.engine import Engine
 
 #: Seconds that fetching, decoding and resizing a picture of a megapixel takes one core.
 PREPARE_S: Final = 0.01
@@ -78,9 +78,9 @@ def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
     # Seconds of imports: not before the settings are known to be good.
     import torch
 
+    from worker.engine.errors import LoadError
     from worker.engine.selfcheck import check
     from worker.engine.warmup import warm_up
-    from worker.models import LoadError
 
     torch.set_num_threads(settings.cpu_threads or os.cpu_count() or 1)
     try:
@@ -106,10 +106,10 @@ def _serve(
 ) -> int:
     info = EngineInfo(os.getpid(), models)
     watchdog = Watchdog(settings.step_timeout_s)
-    server = EngineServer(engine, info, linger_s, watchdog, on_turn=child.announce)
+    server = EngineServer(engine, info, linger_s, watchdog, on_turn=lifeline.announce)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # The consumers finish what they hold, and need the engine for it.
-    child.when_orphaned(server.finish)
+    lifeline.when_orphaned(server.finish)
     if settings.metrics_port:
         try:
             metrics.serve(settings.metrics_port, server.figures)
@@ -121,8 +121,9 @@ def _serve(
 
 def build_engine(settings: WorkerSettings) -> Engine:
     """Load the models that the settings name. Raises LoadError."""
-    from worker.engine.loop import Engine
-    from worker.models import LoadError, load
+    from worker.engine.engine import Engine
+    from worker.engine.errors import LoadError
+    from worker.models.registry import load
 
     loaded = []
     for name in filter(None, (settings.model, settings.matcher())):

@@ -79,7 +79,7 @@ class EngineClient:
         self._pending: dict[RequestId, _Pending] = {}
         #: Rows that have seen an engine die: tried a few at a time, beside the rows that are new.
         self._suspects: deque[RequestId] = deque()
-        self._on_trial: set[RequestId] = set()
+        self._quarantined: set[RequestId] = set()
         self._asked: dict[int, Future[Any]] = {}
         self._info: EngineInfo | None = None
         self._ready = threading.Event()
@@ -195,10 +195,10 @@ class EngineClient:
         """Send the next few rows that have seen an engine die, once those before have survived."""
         with self._lock:
             connection = self._connection
-            if connection is None or self._on_trial:
+            if connection is None or self._quarantined:
                 return
             trial = self._next_trial()
-            self._on_trial = {row.request.id for row in trial}
+            self._quarantined = {row.request.id for row in trial}
             for row in trial:
                 row.sent = True
         if trial:
@@ -236,7 +236,7 @@ class EngineClient:
             connection.close()
         with self._lock:
             self._connection = None
-            self._on_trial = set()
+            self._quarantined = set()
             asked, self._asked = self._asked, {}
             for row in self._pending.values():
                 row.deaths += row.sent
@@ -282,9 +282,9 @@ class EngineClient:
     def _resolve(self, answer: Answer) -> None:
         with self._lock:
             row = self._pending.pop(answer.id, None)
-            on_trial = answer.id in self._on_trial
-            self._on_trial.discard(answer.id)
+            quarantined = answer.id in self._quarantined
+            self._quarantined.discard(answer.id)
         if row is not None:
             row.future.set_result(answer)
-        if on_trial:
+        if quarantined:
             self._try_suspects()

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from worker.engine.encoder import Encoder
+from worker.engine.errors import PromptTooLong
 from worker.engine.graphs import GraphedDecode
 from worker.engine.halving import Failure, Halving
+from worker.engine.model import Generator
 from worker.engine.row import NO_TEXT, NOT_FINITE, Row, wrong_image
-from worker.engine.sampler import BROKEN, Sampler
+from worker.engine.sampler import NOT_FINITE_TOKEN, Sampler
 from worker.engine.scheduler import Scheduler
-from worker.models import Generator, PromptTooLong
 
 #: Tokens with padding to tokens without, in one prefill.
 MOST_PADDED = 2
@@ -137,7 +138,7 @@ class DecodingLane:
         self.sampler.observe(tokens)
         leaving = []
         for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
-            if token == BROKEN:
+            if token == NOT_FINITE_TOKEN:
                 row.failure = row.failure or NOT_FINITE
                 self.slots.scrub(i)
                 leaving.append(i)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from worker.engine.features import FeatureCache
 from worker.engine.halving import Failure, Halving
+from worker.engine.model import Vision
 from worker.engine.row import Row
-from worker.models import Vision
 
 #: Images in one run of the vision encoder; on a CPU throughput is best here, on a GPU nearly so.
 MAX_ENCODE_BATCH = 32

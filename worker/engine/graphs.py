@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from worker.engine.model import Generator
 from worker.engine.slots import SlotCache
-from worker.models import Generator
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from worker.engine.encoder import Encoder
+from worker.engine.errors import PromptTooLong
 from worker.engine.halving import Failure, Halving
+from worker.engine.model import Matcher
 from worker.engine.row import NO_TEXT, NOT_FINITE, Row, wrong_image
 from worker.engine.scheduler import Scheduler
-from worker.models import Matcher, PromptTooLong
 
 #: Rows taken in one step: a compromise between full batches and those who wait meanwhile.
 ROWS = 32

@@ -5,8 +5,8 @@ What is left is the queue, which can so be measured for more consumers than ther
 
 from __future__ import annotations
 
-from worker.engine.figures import Figures
 from worker.engine.request import Answer, Request
+from worker.engine.stats import EngineStats
 
 
 class NullEngine:
@@ -15,7 +15,7 @@ class NullEngine:
     idle = True
 
     def __init__(self) -> None:
-        self.figures = Figures()
+        self.figures = EngineStats()
 
     def add(self, request: Request) -> None:
         """Nobody has a reason to."""

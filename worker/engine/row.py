@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from worker.engine.halving import Failure
+from worker.engine.model import Prompt
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
-from worker.models import Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class Row:
         return any(request.interactive for request in self.waiters)
 
     @property
-    def unseen(self) -> str | None:
+    def pending_image(self) -> str | None:
         """Its image, if that is still to be encoded."""
         return (self.request.image_hash or None) if self.feature is None else None
 

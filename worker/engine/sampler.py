@@ -17,10 +17,10 @@ from torch import Tensor
 from worker.engine.request import GenerationOptions
 
 #: Stands for 'no token': the row's logits were not finite.
-BROKEN = -1
+NOT_FINITE_TOKEN = -1
 
 
-class Controls:
+class RowSampling:
     """What one row needs beyond plain greedy decoding."""
 
     def __init__(
@@ -73,18 +73,18 @@ class Ngrams:
 class Group:
     """The rows with controls, as one batch: line i of everything belongs to `controls[i]`."""
 
-    controls: list[Controls]
+    controls: list[RowSampling]
     rows: Tensor
     penalty: Tensor | None  # with `seen`, when any row has one
     seen: Tensor | None
     ngrams: list[tuple[int, Ngrams]]
-    lottery: Lottery | None  # for the lines that sample; the others take the best
+    lottery: SamplingRows | None  # for the lines that sample; the others take the best
 
 
-class Lottery:
+class SamplingRows:
     """The lines of a group that sample, by temperature, top-k and top-p."""
 
-    def __init__(self, controls: Sequence[Controls], device: torch.device) -> None:
+    def __init__(self, controls: Sequence[RowSampling], device: torch.device) -> None:
         lines = [line for line, c in enumerate(controls) if c.generator is not None]
         options = [controls[line].options for line in lines]
         self.generators = [controls[line].generator for line in lines]
@@ -123,7 +123,7 @@ class Sampler:
         self.vocab_size, self.device = vocab_size, device
         self.eos = torch.tensor(list(eos_ids), dtype=torch.long, device=device)
         self.suppressed = torch.tensor(list(suppressed_ids), dtype=torch.long, device=device)
-        self._rows: list[Controls | None] = []
+        self._rows: list[RowSampling | None] = []
         self._short: list[int] = []  # tokens that must still come before an end token
         self._group: Group | None = None
         self._stale = False
@@ -135,7 +135,7 @@ class Sampler:
             and options.repetition_penalty == 1.0
             and options.no_repeat_ngram_size == 0
         )
-        controls = None if plain else Controls(options, prompt, self.vocab_size, self.device)
+        controls = None if plain else RowSampling(options, prompt, self.vocab_size, self.device)
         self._rows.append(controls)
         self._short.append(options.min_new_tokens)
         self._stale = self._stale or not plain
@@ -159,7 +159,7 @@ class Sampler:
         if self._group is not None:
             rows = self._group.rows
             tokens[rows] = self._choose(logits.index_select(0, rows).float(), self._group)
-        return tokens.masked_fill_(~best.isfinite(), BROKEN)
+        return tokens.masked_fill_(~best.isfinite(), NOT_FINITE_TOKEN)
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Tell, on the host, what `sample` chose."""
@@ -182,7 +182,7 @@ class Sampler:
         if not lines:
             return None
         controls = [c for _, c in lines]
-        lottery = Lottery(controls, self.device)
+        lottery = SamplingRows(controls, self.device)
         group = Group(
             controls=controls,
             rows=torch.tensor([row for row, _ in lines], device=self.device),
@@ -197,7 +197,7 @@ class Sampler:
             group.seen = self._stack_seen(controls)
         return group
 
-    def _stack_seen(self, controls: list[Controls]) -> Tensor:
+    def _stack_seen(self, controls: list[RowSampling]) -> Tensor:
         nothing = torch.zeros(self.vocab_size, dtype=torch.bool, device=self.device)
         seen = torch.stack([c.seen if c.seen is not None else nothing for c in controls])
         for line, c in enumerate(controls):

@@ -21,7 +21,7 @@ class Waiting(Protocol):
         """Whether it goes before bulk."""
 
     @property
-    def unseen(self) -> str | None:
+    def pending_image(self) -> str | None:
         """The image that must be encoded before it can run; None when that is done."""
 
 
@@ -50,7 +50,7 @@ class Scheduler(Generic[Row]):
         return len(self._interactive) + len(self._bulk)
 
     @property
-    def urgent(self) -> bool:
+    def has_interactive(self) -> bool:
         """Whether an interactive row waits."""
         return bool(self._interactive)
 
@@ -95,10 +95,10 @@ class Scheduler(Generic[Row]):
         taken: list[Row] = []
         images: set[str] = set()
         for row in chain(first, then):
-            if row.unseen is not None:
-                if len(images) == self.max_images and row.unseen not in images:
+            if row.pending_image is not None:
+                if len(images) == self.max_images and row.pending_image not in images:
                     continue
-                images.add(row.unseen)
+                images.add(row.pending_image)
             taken.append(row)
         for row in taken:
             self.remove(row)

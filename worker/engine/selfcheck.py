@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from worker.engine.loop import Engine
+from worker.engine.engine import Engine
+from worker.engine.errors import LoadError
+from worker.engine.model import Generator, Matcher, Vision
 from worker.engine.request import Answer, GenerationOptions, Request
-from worker.models import Generator, LoadError, Matcher, Vision
 
 #: Short, and long enough that rows of unequal length share steps.
 OPTIONS = GenerationOptions(max_new_tokens=8, min_new_tokens=2)

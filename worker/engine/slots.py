@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.models.device import free_bytes
+from worker.engine.device import free_bytes
 
 #: Tokens a slot holds before it first grows: 32 image tokens, a question and a short answer.
 FIRST_CAPACITY = 64

@@ -14,13 +14,14 @@ import torch
 
 from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import MAX_ENCODE_BATCH, Encoder
+from worker.engine.engine import Engine
+from worker.engine.errors import LoadError
 from worker.engine.graphs import row_bucket
 from worker.engine.halving import OUT_OF_MEMORY, describe
-from worker.engine.loop import Engine
 from worker.engine.matching import MatchingLane
+from worker.engine.model import Generator, Vision
 from worker.engine.request import Request
 from worker.engine.slots import SlotCache
-from worker.models import Generator, LoadError, Vision
 
 #: Images in a warm-up encode: enough to tell the fixed cost from the cost of one more image.
 MANY = 8

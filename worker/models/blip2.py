@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models import VQA_TEMPLATE, Prompt
 from worker.models.dialogue import ask, with_history
-from worker.models.opened import Opened, Parts
 from worker.models.opt import OptLanguage
 from worker.models.qformer import QFormer
+from worker.models.registry import VQA_TEMPLATE
 from worker.models.t5 import T5Language
+from worker.models.vision_model import Checkpoint, VisionModel
 
 
 class Language(Protocol):
@@ -54,13 +55,13 @@ class Language(Protocol):
     def text(self, prompt: Prompt, new: list[int], whole: bool) -> str: ...
 
 
-class Blip2(Opened):
+class Blip2(VisionModel):
     """A loaded checkpoint. `network` is a Blip2ForConditionalGeneration in evaluation mode."""
 
     network_class: ClassVar[Any] = Blip2ForConditionalGeneration
     tasks = frozenset({"caption", "vqa", "chat"})
 
-    def __init__(self, parts: Parts, vqa_template: str = VQA_TEMPLATE) -> None:
+    def __init__(self, parts: Checkpoint, vqa_template: str = VQA_TEMPLATE) -> None:
         super().__init__(parts)
         self.vqa_template = vqa_template
         self.language = language = _language(self.network, self.tokenizer)

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 from transformers import Blip2ForImageTextRetrieval
 
-from worker.models.opened import Opened, Parts
-from worker.models.texts import Texts
+from worker.models.text_inputs import TextTokenizer
+from worker.models.vision_model import Checkpoint, VisionModel
 
 
-class Blip2Retrieval(Opened):
+class Blip2Retrieval(VisionModel):
     """A loaded checkpoint. `network` is a Blip2ForImageTextRetrieval in evaluation mode.
 
     An image has several embeddings, one for each query; the cosine of `match` is that of the query
@@ -31,7 +31,7 @@ class Blip2Retrieval(Opened):
     network_class = Blip2ForImageTextRetrieval
     tasks = frozenset({"match", "embed"})
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Checkpoint) -> None:
         super().__init__(parts)
         config = self.network.config
         # With fp16 the Q-Former stays in fp32, and only it does: its output is cast for the heads.
@@ -39,7 +39,7 @@ class Blip2Retrieval(Opened):
         self.queries = int(config.num_query_tokens)
         self.dim = int(config.image_text_hidden_size)
         positions = int(config.qformer_config.max_position_embeddings)
-        self.texts = Texts(self.tokenizer, positions, self.device)
+        self.texts = TextTokenizer(self.tokenizer, positions, self.device)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

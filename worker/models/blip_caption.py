@@ -12,25 +12,25 @@ import torch
 from torch import Tensor
 from transformers import BlipForConditionalGeneration
 
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models import Prompt
 from worker.models.blip_text import BlipTextDecoder
-from worker.models.opened import Opened, Parts
-from worker.models.texts import Texts
+from worker.models.text_inputs import TextTokenizer
+from worker.models.vision_model import Checkpoint, VisionModel
 
 
-class BlipCaption(Opened):
+class BlipCaption(VisionModel):
     """A loaded checkpoint. `network` is a BlipForConditionalGeneration in evaluation mode."""
 
     network_class = BlipForConditionalGeneration
     tasks = frozenset({"caption"})
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Checkpoint) -> None:
         super().__init__(parts)
         image_tokens = int(self.network.vision_model.embeddings.num_positions)
         self.decoder = BlipTextDecoder(self.network.text_decoder, source_limit=image_tokens)
-        self.texts = Texts(self.tokenizer, self.decoder.max_length, self.device)
+        self.texts = TextTokenizer(self.tokenizer, self.decoder.max_length, self.device)
         self.max_length, self.vocab_size = self.decoder.max_length, self.decoder.vocab_size
         self.eos_ids, self.suppressed_ids = self.decoder.eos_ids, self.decoder.suppressed_ids
 

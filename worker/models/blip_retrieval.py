@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import BlipForImageTextRetrieval
 
-from worker.models.opened import Opened, Parts
-from worker.models.texts import Texts
+from worker.models.text_inputs import TextTokenizer
+from worker.models.vision_model import Checkpoint, VisionModel
 
 
-class BlipRetrieval(Opened):
+class BlipRetrieval(VisionModel):
     """A loaded checkpoint. `network` is a BlipForImageTextRetrieval in evaluation mode."""
 
     network_class = BlipForImageTextRetrieval
     tasks = frozenset({"match", "embed"})
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Checkpoint) -> None:
         super().__init__(parts)
         positions = int(self.network.config.text_config.max_position_embeddings)
-        self.texts = Texts(self.tokenizer, positions, self.device)
+        self.texts = TextTokenizer(self.tokenizer, positions, self.device)
 
     def tokens(self, text: str) -> list[int]:
         return self.texts.tokens(text)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
 from worker.engine.slots import Pass, SlotCache
-from worker.models import Prompt
 from worker.models.attention import attend, split_heads
 from worker.models.generation import arguments, ids_of, new_tokens
 

@@ -12,24 +12,24 @@ import torch
 from torch import Tensor
 from transformers import BlipForQuestionAnswering
 
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models import Prompt
 from worker.models.blip_text import BlipTextDecoder
-from worker.models.opened import Opened, Parts
-from worker.models.texts import Texts
+from worker.models.text_inputs import TextTokenizer
+from worker.models.vision_model import Checkpoint, VisionModel
 
 
-class BlipVqa(Opened):
+class BlipVqa(VisionModel):
     """A loaded checkpoint. `network` is a BlipForQuestionAnswering in evaluation mode."""
 
     network_class = BlipForQuestionAnswering
     tasks = frozenset({"vqa"})
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Checkpoint) -> None:
         super().__init__(parts)
         positions = int(self.network.config.text_config.max_position_embeddings)
-        self.questions = Texts(self.tokenizer, positions, self.device)
+        self.questions = TextTokenizer(self.tokenizer, positions, self.device)
         self.decoder = BlipTextDecoder(self.network.text_decoder, source_limit=positions)
         self.max_length, self.vocab_size = self.decoder.max_length, self.decoder.vocab_size
         self.eos_ids, self.suppressed_ids = self.decoder.eos_ids, self.decoder.suppressed_ids

@@ -14,12 +14,13 @@ import torch
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from worker.models import PRECISIONS, LoadError
-from worker.models.device import free_bytes, pick_device
+from worker.engine.device import free_bytes, pick_device
+from worker.engine.errors import LoadError
 from worker.models.int8 import separate_rows
 from worker.models.memory import estimate_plan
+from worker.models.memory_shapes import skeleton
 from worker.models.precision import check_available, make_plan
-from worker.models.shapes import skeleton
+from worker.models.registry import PRECISIONS
 
 __all__ = ["fingerprint", "pick_device", "read_config", "read_weights", "unreadable"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from worker.models import PromptTooLong
+from worker.engine.errors import PromptTooLong
 
 Turn = tuple[str, str]
 

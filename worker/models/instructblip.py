@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 from transformers import InstructBlipForConditionalGeneration
 
+from worker.engine.errors import PromptTooLong
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
-from worker.models import VQA_TEMPLATE, Prompt, PromptTooLong
 from worker.models.blip2 import Blip2
 from worker.models.checkpoint import fingerprint, read_weights
-from worker.models.opened import Opened, Parts, read_tokenizer
 from worker.models.pixels import read_processor
-from worker.models.texts import Texts
+from worker.models.registry import VQA_TEMPLATE
+from worker.models.text_inputs import TextTokenizer
+from worker.models.vision_model import Checkpoint, VisionModel, read_tokenizer
 
 #: What is asked for a caption without a prompt: the instruction of the authors' own COCO and NoCaps
 #: runs (LAVIS, lavis/projects/instructblip/caption_coco_flant5xl_eval_test.yaml).
@@ -43,10 +45,10 @@ class InstructBlip(Blip2):
 
     network_class = InstructBlipForConditionalGeneration
 
-    def __init__(self, parts: Parts, question_tokenizer: Any) -> None:
+    def __init__(self, parts: Checkpoint, question_tokenizer: Any) -> None:
         super().__init__(parts)
         positions = int(self.network.config.qformer_config.max_position_embeddings)
-        self.questions = Texts(question_tokenizer, positions, self.device)
+        self.questions = TextTokenizer(question_tokenizer, positions, self.device)
 
     @classmethod
     def open(
@@ -58,12 +60,12 @@ class InstructBlip(Blip2):
         vocabulary = json.dumps(questions.get_vocab(), sort_keys=True)
         told = (processor.to_json_string(), VQA_TEMPLATE, INSTRUCTION, vocabulary)
         revision = fingerprint(network, tokenizer, *told)
-        return cls(Parts(model, revision, precision, network, tokenizer, processor), questions)
+        return cls(Checkpoint(model, revision, precision, network, tokenizer, processor), questions)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (n, 1 + patches, hidden of the vision model)."""
-        return Opened.encode(self, pixels)
+        return VisionModel.encode(self, pixels)
 
     def prompt(self, request: Request) -> Prompt:
         words = self._words(request)

@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from worker.models import shapes
-from worker.models.dense import MAX_PACKED
+from worker.models import memory_shapes
+from worker.models.onednn import MAX_PACKED
 from worker.models.precision import Plan, make_plan
 
 #: Images that pass the vision encoder together, at most.
@@ -64,7 +64,7 @@ def estimate(
     config: Any, precision: str, device: torch.device | None = None, network_class: Any = None
 ) -> Estimate:
     """Of a configuration as `read_config` gives it; on a GPU unless told. Raises LoadError."""
-    network = shapes.skeleton(config, network_class)
+    network = memory_shapes.skeleton(config, network_class)
     plan = make_plan(network, precision, device or torch.device("cuda"))
     return estimate_plan(network, plan)
 
@@ -72,7 +72,11 @@ def estimate(
 def estimate_plan(network: Any, plan: Plan) -> Estimate:
     """Of a network, which may lie on the meta device."""
     config, element = network.config, plan.dtype.itemsize
-    row, text, vision = shapes.row(config), shapes.text_stack(config), shapes.vision_stack(config)
+    row, text, vision = (
+        memory_shapes.row(config),
+        memory_shapes.text_stack(config),
+        memory_shapes.vision_stack(config),
+    )
     token_bytes = 2 * row.layers * row.width * element
     return Estimate(
         precision=plan.precision,
@@ -83,7 +87,7 @@ def estimate_plan(network: Any, plan: Plan) -> Estimate:
         row_tokens=row.tokens,
         token_bytes=token_bytes,
         # The logits once more in float32, for the sampler.
-        work_bytes=layer_bytes(text, plan) + shapes.vocabulary(config) * (element + 4),
+        work_bytes=layer_bytes(text, plan) + memory_shapes.vocabulary(config) * (element + 4),
         image_bytes=layer_bytes(vision, plan) + 3 * 4 * config.vision_config.image_size**2,
     )
 
@@ -102,7 +106,7 @@ def weight_bytes(network: Any, plan: Plan) -> int:
 
 
 def copy_bytes(network: Any, plan: Plan) -> int:
-    """What worker.models.dense keeps beside the vision encoder's own matrices."""
+    """What worker.models.onednn keeps beside the vision encoder's own matrices."""
     if (plan.device, plan.precision) != ("cpu", "fp32"):
         return 0
     layers = network.vision_model.encoder.layers
@@ -118,7 +122,7 @@ def _quantized_bytes(matrix: torch.Tensor, precision: str) -> int:
     return ceil(matrix.numel() / 2) + scales + 4 * ceil(scales / SCALE_BLOCK) + INT4_TABLES
 
 
-def layer_bytes(stack: shapes.Stack, plan: Plan) -> int:
+def layer_bytes(stack: memory_shapes.LayerShape, plan: Plan) -> int:
     """Activations of the widest moment: three states, and two of the feed-forward part."""
     element = plan.dtype.itemsize
     each = (3 * stack.width + 2 * stack.inner) * element

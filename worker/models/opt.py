@@ -13,31 +13,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
 from worker.engine.slots import Pass, SlotCache
-from worker.models import Prompt
 from worker.models.attention import attend, split_heads
-from worker.models.bare import bare, side_by_side
+from worker.models.fused import as_function, fuse_linears
 from worker.models.generation import arguments, ids_of, new_tokens
 
 #: Tokens read ahead of a text's own: OPT's position embeddings begin at the third.
 POSITION_OFFSET = 2
 
 
-class Layer:
+class OptLayer:
     """The functions of an OPTDecoderLayer."""
 
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn
         self.scaling = float(attention.scaling)
-        self.queries_keys_values = side_by_side(
+        self.queries_keys_values = fuse_linears(
             [attention.q_proj, attention.k_proj, attention.v_proj]
         )
-        self.out, self.norm1 = bare(attention.out_proj), bare(layer.self_attn_layer_norm)
+        self.out, self.norm1 = (
+            as_function(attention.out_proj),
+            as_function(layer.self_attn_layer_norm),
+        )
         self.fc1, self.fc2, self.norm2 = (
-            bare(layer.fc1),
-            bare(layer.fc2),
-            bare(layer.final_layer_norm),
+            as_function(layer.fc1),
+            as_function(layer.fc2),
+            as_function(layer.final_layer_norm),
         )
         self.activation = layer.activation_fn
 
@@ -50,7 +53,7 @@ class OptLanguage:
         self.network, self.tokenizer = network, tokenizer
         self.image_id, self.queries = image_id, queries
         decoder = network.get_decoder()
-        self.layers, self.decoder = [Layer(one) for one in decoder.layers], decoder
+        self.layers, self.decoder = [OptLayer(one) for one in decoder.layers], decoder
         self.embed, self.head = network.get_input_embeddings(), network.get_output_embeddings()
         self.places = decoder.embed_positions.weight
         self.heads = int(config.num_attention_heads)
@@ -127,7 +130,7 @@ class OptLanguage:
     def _layer(
         self,
         number: int,
-        layer: Layer,
+        layer: OptLayer,
         hidden: Tensor,
         slots: SlotCache,
         at: Pass,

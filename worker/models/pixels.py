@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import BlipImageProcessorPil
 
-from worker.models import LoadError
+from worker.engine.errors import LoadError
 from worker.models.checkpoint import unreadable
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
 
-from worker.models import LoadError
+from worker.engine.errors import LoadError
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 QUANTIZED: Final = ("int8", "int4")

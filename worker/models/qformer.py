@@ -34,7 +34,7 @@ class QFormer:
     def _begin(self) -> None:
         self.begun: Tensor = self.layers[0].attention(self.model.layernorm(self.query_tokens))
         self.looks = [
-            Look(layer.crossattention, self.begun if layer is self.layers[0] else None)
+            QFormerAttention(layer.crossattention, self.begun if layer is self.layers[0] else None)
             if layer.has_cross_attention
             else None
             for layer in self.layers
@@ -61,7 +61,7 @@ class QFormer:
         return states
 
 
-class Look:
+class QFormerAttention:
     """The cross-attention of one layer; `always` is what it gets where that never varies."""
 
     def __init__(self, module: Any, always: Tensor | None) -> None:

@@ -16,9 +16,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from worker.engine.errors import PromptTooLong
+from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
 from worker.engine.slots import Pass, SlotCache
-from worker.models import Prompt, PromptTooLong
 from worker.models.attention import attend, split_heads
 from worker.models.generation import arguments, ids_of, new_tokens
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.models.attention import attend, split_heads
-from worker.models.dense import Dense, is_exact_gelu, suits
+from worker.models.onednn import OneDnnLinear, is_exact_gelu, is_supported
 
 #: Images that go through all layers together. Fewer pay more for each call; of more, a layer's
 #: states leave the cache, and the C library gives their memory back and fetches it again.
@@ -25,7 +25,7 @@ class VisionTower:
     def __init__(self, vision_model: Any) -> None:
         self.model = vision_model
         layers = vision_model.encoder.layers
-        self.layers = [Layer(one) for one in layers] if all(map(is_plain, layers)) else []
+        self.layers = [VisionLayer(one) for one in layers] if all(map(is_plain, layers)) else []
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalised (n, 3, size, size) to the last hidden states (n, tokens, hidden)."""
@@ -42,14 +42,14 @@ class VisionTower:
         return hidden
 
 
-class Layer:
+class VisionLayer:
     """One encoder layer; changes states (n, tokens, hidden) in place."""
 
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn
         self.head_dim, self.scale = int(attention.head_dim), float(attention.scale)
-        self.qkv, self.projection = Dense(attention.qkv), Dense(attention.projection)
-        self.grow, self.shrink = Dense(layer.mlp.fc1, gelu=True), Dense(layer.mlp.fc2)
+        self.qkv, self.projection = OneDnnLinear(attention.qkv), OneDnnLinear(attention.projection)
+        self.grow, self.shrink = OneDnnLinear(layer.mlp.fc1, gelu=True), OneDnnLinear(layer.mlp.fc2)
         self.norm1, self.norm2 = layer.layer_norm1, layer.layer_norm2
 
     def __call__(self, states: Tensor) -> None:
@@ -63,7 +63,7 @@ class Layer:
 
 
 def is_plain(layer: Any) -> bool:
-    """Whether `Layer` computes what this module does."""
+    """Whether `VisionLayer` computes what this module does."""
     attention, mlp = layer.self_attn, layer.mlp
     linears = (attention.qkv, attention.projection, mlp.fc1, mlp.fc2)
-    return is_exact_gelu(mlp.activation_fn) and all(map(suits, linears))
+    return is_exact_gelu(mlp.activation_fn) and all(map(is_supported, linears))

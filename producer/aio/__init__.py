@@ -1,0 +1,5 @@
+"""Asynchronous client."""
+
+from .client import AsyncBatch, AsyncClient, AsyncJob
+
+__all__ = ["AsyncBatch", "AsyncClient", "AsyncJob"]

@@ -1,0 +1,85 @@
+"""`blipline caption` and `blipline ask`: texts about images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ..client import Client
+from ..job import Job
+from . import options
+from .exit_codes import Exit
+from .single_jobs import TEXT, TIMEOUT_HELP, answer, check_image
+
+_JSON_HELP = 'A JSON line for each image: {"image", "status", "text" or "error"}.'
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--prompt", metavar="TEXT", help="How every caption begins.")
+@options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
+@options.as_json(_JSON_HELP)
+@options.redis_url
+@options.when_full("raise")
+@options.generation
+def caption(
+    images: Sequence[str],
+    prompt: str | None,
+    timeout_s: float,
+    as_json: bool,
+    redis_url: str | None,
+    **how: Any,
+) -> Exit:
+    """Describe images.
+
+    An image is a file, a URL, or a blob: reference. One prints its caption; several print a line
+    each: the image, a tab, the caption.
+
+    \b
+      blipline caption cat.jpg
+      blipline caption photos/*.jpg --json > captions.jsonl
+      blipline caption https://example.com/cat.jpg --prompt "a photo of"
+      blipline caption cat.jpg --temperature 0.8 --seed 1
+    """
+
+    def submit(image: str) -> Job[str]:
+        check_image(image, "blipline caption")
+        return client.caption(image, prompt, **how)
+
+    with Client(redis_url) as client:
+        return answer(images, submit, TEXT, timeout_s, as_json)
+
+
+@click.command()
+@click.argument("image")
+@click.argument("question")
+@options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
+@options.as_json(_JSON_HELP)
+@options.redis_url
+@options.when_full("raise")
+@options.generation
+def ask(
+    image: str,
+    question: str,
+    timeout_s: float,
+    as_json: bool,
+    redis_url: str | None,
+    **how: Any,
+) -> Exit:
+    """Ask a question about an image.
+
+    The image is a file, a URL, or a blob: reference.
+
+    \b
+      blipline ask cat.jpg "how many cats are there?"
+      blipline ask https://example.com/cat.jpg "what color is it?" --json
+    """
+
+    def submit(image: str) -> Job[str]:
+        check_image(image)
+        return client.ask(image, question, **how)
+
+    with Client(redis_url) as client:
+        return answer([image], submit, TEXT, timeout_s, as_json)

@@ -1,0 +1,1 @@
+"""Connections to Redis: URLs, pools, Sentinel and forks."""

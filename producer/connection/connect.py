@@ -1,0 +1,154 @@
+"""Connections to Redis: one set of timeouts, and one way to get over a failover, for producers and
+workers alike."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from ..errors import ConnectionFailed, QueueFull
+from .fork_safety import make_fork_safe
+from .sentinel import Sentinels
+from .url import Address, redact_password
+
+#: A peer that vanished without a word is noticed within these bounds, not when TCP gives up.
+SOCKET_OPTIONS: Final[dict[str, Any]] = {
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+}
+
+#: What a server says that is not, or not yet, the master with its replicas: another one is, or will
+#: be. Looked for in the text, since Redis 6 wraps what a script is told into an error of its own.
+_NOT_MASTER: Final = ("READONLY", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED")
+#: Seconds for one sentinel to answer: there are others.
+_SENTINEL_TIMEOUT_S: Final = 2
+
+
+def connect(url: str, *, patient: bool = False) -> redis.Redis:
+    """A pooled client; connects at the first command. Thread-safe, and safe after fork.
+
+    `url` is what producer/connection/url.py describes. Behind sentinels each new connection asks them
+    which server is the master.
+
+    A patient one, for workers, outlasts an outage or a failover of some ten minutes; its commands
+    must be idempotent, since one whose answer was lost is sent again. Raises InvalidInput when the
+    URL is wrong.
+    """
+    address = Address.parse(url)
+    options: dict[str, Any] = {
+        **SOCKET_OPTIONS,
+        **tls_options(address),
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
+        "retry": TransientRetry(
+            ExponentialWithJitterBackoff(base=0.05, cap=2.0), 300 if patient else 2
+        ),
+    }
+    if address.master is None:
+        ((host, port),) = address.hosts
+        client = redis.Redis(host=host, port=port, **options)
+        make_fork_safe([client])
+        return client
+    sentinels = Sentinels(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=sentinel_options(address)
+    )
+    client = sentinels.master_client(address.master, options)
+    make_fork_safe([client, *sentinels.sentinels])
+    return client
+
+
+def tls_options(address: Address) -> dict[str, Any]:
+    """redis-py's options for a connection over TLS; nothing where there is none."""
+    return {} if address.tls is None else {"ssl": True, **address.tls}
+
+
+def sentinel_options(address: Address) -> dict[str, Any]:
+    """redis-py's options for a connection to a sentinel itself."""
+    return {
+        **SOCKET_OPTIONS,
+        **tls_options(address),
+        "socket_timeout": _SENTINEL_TIMEOUT_S,
+        "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
+        "username": address.sentinel_username,
+        "password": address.sentinel_password,
+        # The next sentinel is asked instead, and all of them again by whoever wants to connect.
+        "retry": None,
+    }
+
+
+@contextmanager
+def redis_errors(url: str) -> Iterator[None]:
+    """Turn what redis-py raises into ConnectionFailed, or into QueueFull where Redis is full."""
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        if isinstance(error, ConnectionFailed):
+            raise
+        where = redact_password(url)
+        if is_out_of_memory(error):
+            raise QueueFull(f"Redis at {where} is full (its `maxmemory`)") from error
+        raise ConnectionFailed(f"Redis at {where}: {error}. {_remedy(error)}") from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Redis refused because it is full; older servers wrap what a script raised."""
+    if isinstance(error, redis.OutOfMemoryError):
+        return True
+    return isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
+
+
+def _remedy(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "Is ssl_ca_certs the authority that signed the server's certificate?"
+        cause = cause.__cause__ or cause.__context__
+    return "Is it running, and is BLIPLINE_REDIS_URL right?"
+
+
+class TransientRetry(Retry):
+    """Also gets over a failover, and does not repeat a wrong password."""
+
+    def __init__(self, backoff: ExponentialWithJitterBackoff, retries: int) -> None:
+        errors = (redis.ConnectionError, redis.TimeoutError, TimeoutError, redis.ResponseError)
+        super().__init__(backoff, retries, errors)
+
+    def call_with_retry(
+        self,
+        do: Callable[[], Any],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> Any:
+        def may_retry(error: Exception) -> bool:
+            return is_retryable_error(error) and (is_retryable is None or is_retryable(error))
+
+        return super().call_with_retry(do, fail, may_retry, with_failure_count)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether Redis is in trouble that may pass: away, full, loading, busy, or no master."""
+    if not isinstance(error, redis.ResponseError):
+        return isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
+    busy = any(code in str(error) for code in ("MISCONF", "LOADING", "BUSY "))
+    return busy or is_out_of_memory(error) or is_retryable_error(error)
+
+
+def is_retryable_error(error: Exception) -> bool:
+    """Whether to try again, over a new connection, may help."""
+    if isinstance(error, redis.ResponseError):
+        # redis-py takes the code off an error that it has a class for.
+        known = isinstance(
+            error, (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
+        )
+        return known or any(code in str(error) for code in _NOT_MASTER)
+    return not isinstance(error, redis.AuthenticationError)

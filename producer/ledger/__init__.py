@@ -1,0 +1,5 @@
+"""Job store in Redis."""
+
+from .ledger import Ledger
+
+__all__ = ["Ledger"]

@@ -1,0 +1,1 @@
+"""HTTP to hosts that callers name. Imports nothing: httpx is an extra."""

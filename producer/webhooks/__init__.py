@@ -1,0 +1,1 @@
+"""Delivery of webhooks: payload, signature, retries and quotas."""

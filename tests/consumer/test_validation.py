@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from producer.contract import ErrorCode, Task
+from worker.consumer.validation import check_item, read_options
+from worker.errors import ItemRejected
+
+IMAGE = "https://x/y.png"
+
+
+def refusal(options: Any) -> ItemRejected:
+    with pytest.raises(ItemRejected) as raised:
+        read_options(options, interactive=False)
+    return raised.value
+
+
+def error_of(task: Task, item: Any) -> dict[str, str]:
+    with pytest.raises(ItemRejected) as raised:
+        check_item(task, item)
+    error: dict[str, str] = raised.value.result["error"]
+    return error
+
+
+@pytest.mark.parametrize("options", [None, {}])
+def test_no_options_are_plain_greedy_decoding(options: Any) -> None:
+    terms = read_options(options, interactive=True)
+    assert terms.options.max_new_tokens == 20
+    assert terms.options.temperature == 0
+    assert terms.deadline is None
+
+
+def test_a_deadline_counts_from_now_on_the_clock_that_never_jumps() -> None:
+    terms = read_options({"deadline": time.time() + 60}, interactive=False)
+    assert terms.deadline is not None
+    assert 59 < terms.deadline - time.monotonic() <= 60
+
+
+def test_a_chunk_begun_after_its_deadline_is_refused() -> None:
+    assert refusal({"deadline": time.time() - 5}).code is ErrorCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("options", [{"beams": 5}, {"top_p": 0}, "greedy", [1], 7])
+def test_wrong_options_are_refused(options: Any) -> None:
+    assert refusal(options).code is ErrorCode.OPTION_INVALID
+
+
+def test_a_caption_takes_its_prompt_and_a_question_its_question() -> None:
+    caption = check_item(Task.CAPTION, {"image": IMAGE, "prompt": "a red"})
+    question = check_item(Task.VQA, {"image": IMAGE, "question": "how many?"})
+    assert (caption.text, question.text) == ("a red", "how many?")
+
+
+def test_an_item_may_ask_for_a_task_of_its_own() -> None:
+    row = check_item(Task.CAPTION, {"image": IMAGE, "task": "vqa", "question": "how many?"})
+    assert row.task is Task.VQA
+
+
+@pytest.mark.parametrize(
+    ("task", "item", "about"),
+    [
+        (Task.VQA, {"image": IMAGE}, "question: empty or missing"),
+        (Task.VQA, {"image": IMAGE, "question": " \n"}, "question: empty or missing"),
+        (Task.VQA, {"image": IMAGE, "question": "q", "prompt": "p"}, "prompt:"),
+        (Task.CAPTION, {"image": IMAGE, "question": "q"}, "has none; use vqa or chat"),
+        (Task.CHAT, {"image": IMAGE}, "question: empty or missing"),
+        (Task.CHAT, {"image": IMAGE, "question": "q", "history": ["a"]}, "history.0='a'"),
+        (Task.CHAT, {"image": IMAGE, "question": "q", "history": [{"question": "a"}]}, "answer"),
+        (Task.VQA, {"image": IMAGE, "question": "q", "history": []}, "has none; use chat"),
+        (Task.MATCH, {"image": IMAGE}, "texts: empty or missing"),
+        (Task.MATCH, {"image": IMAGE, "texts": []}, "texts=[]"),
+        (Task.MATCH, {"image": IMAGE, "texts": ["a", " "]}, "texts: one of them is empty"),
+        (Task.MATCH, {"image": IMAGE, "texts": ["a"] * 257}, "texts="),
+        (Task.MATCH, {"texts": ["a"]}, "image: missing"),
+        (Task.EMBED, {}, "image: missing"),
+        (Task.EMBED, {"image": IMAGE, "text": "a"}, "not of both"),
+        (Task.EMBED, {"text": " "}, "text: empty"),
+        (Task.CAPTION, {"image": IMAGE, "text": "a"}, "has none; use embed"),
+        (Task.CAPTION, {}, "image: missing"),
+        (Task.CAPTION, {"image": 5}, "image=5"),
+        (Task.CAPTION, {"image": IMAGE, "colour": "red"}, "colour: no such name"),
+        (Task.CAPTION, {"image": IMAGE, "task": "segment"}, "choose one of caption, vqa, chat"),
+        (Task.CAPTION, "an image", "item="),
+    ],
+)
+def test_a_wrong_item_is_told_what_is_wrong(task: Task, item: Any, about: str) -> None:
+    error = error_of(task, item)
+    assert error["code"] == "option_invalid"
+    assert about in error["message"]
+
+
+def test_a_text_far_beyond_any_model_never_reaches_the_engine() -> None:
+    error = error_of(Task.VQA, {"image": IMAGE, "question": "why " * 10_000})
+    assert error["code"] == "prompt_too_long"
+    assert "40,000 characters" in error["message"]
+
+
+def test_an_error_found_by_the_producer_is_handed_back() -> None:
+    found = {"code": "image_unreachable", "message": "no such file"}
+    assert error_of(Task.CAPTION, {"error": found}) == found
+
+
+def test_of_a_long_dialogue_the_newest_turns_are_read() -> None:
+    turns = [{"question": f"{number} " * 1000, "answer": "yes"} for number in range(50)]
+    row = check_item(Task.CHAT, {"image": IMAGE, "question": "q", "history": turns})
+    assert 0 < sum(len(one) + len(other) for one, other in row.history) <= 20_000
+    assert row.history[-1][0].startswith("49 ")
+
+
+def test_texts_that_are_too_long_together_never_reach_the_engine() -> None:
+    error = error_of(Task.MATCH, {"image": IMAGE, "texts": ["t" * 19_000] * 20})
+    assert error["code"] == "prompt_too_long"
+    assert "380,000 characters" in error["message"]

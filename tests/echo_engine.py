@@ -1,0 +1,84 @@
+"""An engine process with the real socket around a loop that only echoes.
+
+    python tests/echo_engine.py SOCKET [--hold | --mortal | --hangs | --writes]
+
+It answers each row with its text; with --hold it keeps rows until they are cancelled, with --mortal
+the row `deadly` kills it, with --hangs no step ends, with --writes it has no model that compares.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from worker.engine.protocol import EngineInfo, ModelInfo
+from worker.engine.request import Answer, Request
+from worker.engine.server import EngineServer
+from worker.engine.watchdog import Watchdog
+
+
+def answer(request: Request) -> Answer:
+    """What tells that everything arrived."""
+    said = [text for turn in request.history for text in turn]
+    text = " ".join([*said, request.text, "by", str(os.getpid())])
+    scores = tuple((len(one) / 10, -len(one) / 10) for one in request.texts)
+    embedding = (0.6, 0.8) if request.image_hash else (1.0, 0.0)
+    return Answer(request.id, text, scores=scores, embedding=embedding)
+
+
+class Echo:
+    """What the server asks of an engine."""
+
+    def __init__(self, hold: bool) -> None:
+        self.hold = hold
+        self.rows: dict[Any, Request] = {}
+        self.answers: list[Answer] = []
+
+    @property
+    def idle(self) -> bool:
+        return not self.answers
+
+    def add(self, request: Request) -> None:
+        if request.text == "deadly" and "--mortal" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.hold:
+            self.rows[request.id] = request
+        else:
+            self.answers.append(answer(request))
+
+    def cancel(self, request_id: Any) -> None:
+        if self.rows.pop(request_id, None) is not None:
+            self.answers.append(Answer(request_id, error_code="cancelled"))
+
+    def has_features(self, hashes: Iterable[str], task: str) -> set[str]:
+        return {one for one in hashes if one.startswith("a")}
+
+    def step(self) -> list[Answer]:
+        if "--hangs" in sys.argv:
+            time.sleep(60)
+        answers, self.answers = self.answers, []
+        return answers
+
+
+if __name__ == "__main__":
+    models = (
+        ModelInfo("echo", "1", 2, 3, ("caption", "chat", "vqa")),
+        ModelInfo("compare", "1", 4, 3, ("embed", "match")),
+    )
+    if "--writes" in sys.argv:
+        models = models[:1]
+    info = EngineInfo(os.getpid(), models)
+    server = EngineServer(
+        Echo("--hold" in sys.argv),  # type: ignore[arg-type]
+        info,
+        watchdog=Watchdog(0.2),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    server.serve(Path(sys.argv[1]))

@@ -1,0 +1,195 @@
+"""A consumer's line to the engine, with real engine processes that are really killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from worker.engine.client import MAX_DEATHS, EngineClient
+from worker.engine.protocol import private_dir, socket_path
+from worker.engine.request import Request
+
+ECHO = Path(__file__).parents[1] / "echo_engine.py"
+
+
+@pytest.fixture
+def socket() -> Iterator[Path]:
+    # Not tmp_path: a Unix socket's path has room for some hundred bytes only.
+    with tempfile.TemporaryDirectory(prefix="blipline-test-") as directory:
+        yield Path(directory, "engine.sock")
+
+
+@contextmanager
+def engine(socket: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, str(ECHO), str(socket), *options])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def connected(socket: Path, wait_s: float = 20.0) -> Iterator[EngineClient]:
+    client = EngineClient(socket, wait_s)
+    client.start()
+    yield client
+    client.close()
+
+
+def row(text: str) -> Callable[[int], Request]:
+    return lambda row_id: Request(row_id, "caption", "hash", b"", text)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_every_row_gets_the_answer_to_its_own_text(socket: Path) -> None:
+    with engine(socket) as process, connected(socket) as client:
+        assert client.info(20).pid == process.pid
+        futures = [client.submit(row(str(number))) for number in range(200)]
+        texts = [future.result(20).text for future in futures]
+    assert texts == [f"{number} by {process.pid}" for number in range(200)]
+
+
+def test_consumers_of_one_engine_do_not_get_each_others_answers(socket: Path) -> None:
+    with engine(socket), connected(socket) as one, connected(socket) as other:
+        # Both count their rows from 1.
+        first, second = one.submit(row("mine")), other.submit(row("yours"))
+        assert first.result(20).text.startswith("mine")
+        assert second.result(20).text.startswith("yours")
+
+
+def test_the_engine_says_which_features_it_holds(socket: Path) -> None:
+    with engine(socket), connected(socket) as client:
+        client.info(20)
+        assert client.held(["a1", "b1", "a2"], "caption") == {"a1", "a2"}
+
+
+def test_rows_of_an_engine_that_was_killed_are_answered_by_the_next(socket: Path) -> None:
+    with connected(socket) as client:
+        with engine(socket, "--hold") as process:
+            client.info(20)
+            futures = [client.submit(row(str(number))) for number in range(20)]
+            client.held(["a"], "caption")  # its answer tells that the rows before it have arrived
+            os.kill(process.pid, signal.SIGKILL)
+        assert not any(future.done() for future in futures)
+        with engine(socket) as successor:
+            texts = [future.result(20).text for future in futures]
+    assert texts == [f"{number} by {successor.pid}" for number in range(20)]
+
+
+def test_a_row_submitted_while_no_engine_is_there_waits_for_one(socket: Path) -> None:
+    with connected(socket) as client:
+        future = client.submit(row("patience"))
+        with engine(socket):
+            assert future.result(20).text.startswith("patience")
+
+
+def test_a_row_that_sees_every_engine_die_is_poisoned(socket: Path) -> None:
+    with connected(socket) as client:
+        future = None
+        for death in range(MAX_DEATHS):
+            with engine(socket, "--hold"):
+                client.info(20)
+                future = future or client.submit(row("deadly"))
+                wait_for(lambda: client.held(["a"], "caption") == {"a"})
+            assert future.done() is False or death == MAX_DEATHS - 1
+        assert future is not None
+        assert future.result(20).error_code == "poisoned"
+
+
+def test_a_row_that_kills_engines_is_found_and_spares_those_that_were_with_it(
+    socket: Path,
+) -> None:
+    with connected(socket) as client:
+        texts = [str(number) for number in range(30)]
+        texts[17] = "deadly"
+        futures = [client.submit(row(text)) for text in texts]
+        for _ in range(MAX_DEATHS + 1):
+            with engine(socket, "--mortal") as process:
+                wait_for(lambda: process.poll() is not None or all(f.done() for f in futures))
+        answers = [future.result(20) for future in futures]
+    assert [answer.error_code for answer in answers].count("poisoned") == 1
+    assert answers[17].error_code == "poisoned"
+
+
+def test_without_an_engine_a_row_ends_after_the_time_allowed(socket: Path) -> None:
+    with connected(socket, wait_s=0.3) as client:
+        answer = client.submit(row("lonely")).result(20)
+    assert answer.error_code == "engine_unavailable"
+
+
+def test_a_cancelled_row_ends_as_cancelled(socket: Path) -> None:
+    with engine(socket, "--hold"), connected(socket) as client:
+        client.info(20)
+        ids: list[int] = []
+
+        def build(row_id: int) -> Request:
+            ids.append(row_id)
+            return row("unwanted")(row_id)
+
+        future = client.submit(build)
+        client.cancel(ids)
+        assert future.result(20).error_code == "cancelled"
+
+
+def test_closing_the_line_answers_what_is_left(socket: Path) -> None:
+    with engine(socket, "--hold"):
+        with connected(socket) as client:
+            client.info(20)
+            future = client.submit(row("late"))
+        assert future.result(1).error_code == "engine_unavailable"
+
+
+def test_the_directory_of_the_socket_belongs_to_one_user_alone(tmp_path: Path) -> None:
+    private = private_dir(tmp_path / "run")
+    assert private.stat().st_mode & 0o777 == 0o700
+    private.chmod(0o755)
+    with pytest.raises(PermissionError, match="BLIPLINE_RUN_DIR"):
+        private_dir(private)
+
+
+def test_a_socket_path_that_is_too_long_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="BLIPLINE_RUN_DIR"):
+        socket_path(tmp_path / ("x" * 120))
+
+
+def test_an_engine_whose_step_hangs_ends_and_the_next_one_answers(socket: Path) -> None:
+    with connected(socket) as client:
+        with engine(socket, "--hangs") as process:
+            client.info(20)
+            future = client.submit(row("asked"))
+            assert process.wait(20) == 1  # its step would take a minute
+        assert not future.done()
+        with engine(socket):
+            assert future.result(20).text.startswith("asked")
+
+
+def test_a_consumer_hears_of_an_engine_with_other_models(socket: Path) -> None:
+    heard: list[bool] = []
+    client = EngineClient(socket, 20, on_other_models=lambda: heard.append(True))
+    client.start()
+    with engine(socket) as first:
+        client.info(20)
+    with engine(socket) as second:
+        wait_for(lambda: client.info(20).pid == second.pid)
+        assert not heard
+    with engine(socket, "--writes") as third:
+        wait_for(lambda: client.info(20).pid == third.pid)
+        assert heard == [True]
+    client.close()
+    assert first.pid != second.pid

@@ -1,0 +1,140 @@
+"""What may be named as an image over HTTP: no file of the gateway's is ever read."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer import InvalidInput
+from producer.gateway.image_refs import resolve, resolve_item
+from producer.ledger import blobs
+
+SHA = "0a" * 32
+LIMIT = 1000
+
+
+def data_url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "https://images.example.com/cat.jpg",
+        "HTTP://images.example.com/cat.jpg",
+        "s3://bucket/cat.jpg",
+        f"blob:{SHA}",
+        # For the worker to find under its own root, or to refuse.
+        "file:cat.jpg",
+        "file:///etc/passwd",
+        "file:../../etc/passwd",
+        "nonsense://x",
+    ],
+)
+def test_a_reference_is_passed_on_as_it_is(reference: str) -> None:
+    assert resolve(reference, LIMIT) == reference
+    # And nothing else becomes of it where it is submitted.
+    assert blobs.read(reference) == reference
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "etc/passwd",
+        "../../etc/passwd",
+        "~/.ssh/id_rsa",
+        "./cat.jpg",
+        "cat.jpg",
+        "",
+        " ",
+        " https://images.example.com/cat.jpg",
+        "\nfile:///etc/passwd",
+        "\0file:cat.jpg",
+        "C:\\cat.jpg",
+        "\\\\server\\cat.jpg",
+        "//server/cat.jpg",
+        "https:/images.example.com",
+        "mailto:cat@example.com",
+        "blob:",
+        "blob:../../etc/passwd",
+        f"blob:{SHA.upper()}",
+        f"BLOB:{SHA}",
+        f"blob:{SHA}0",
+        f"blob:{SHA}\n",
+        "https://images.example.com/" + "x" * 8192,
+    ],
+)
+def test_what_is_no_reference_is_refused(path: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        resolve(path, LIMIT)
+    assert caught.value.code == "image_invalid"
+
+
+@pytest.mark.parametrize("image", [b"bytes", Path("/etc/passwd"), 7, None, ["a"], {"a": 1}, True])
+def test_what_is_no_string_is_refused(image: Any) -> None:
+    with pytest.raises(InvalidInput, match="a string is needed"):
+        resolve(image, LIMIT)
+
+
+def test_no_file_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Given a file that a path, relative or not, would lead to
+    (tmp_path / "cat.jpg").write_bytes(b"secret")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", os.fspath(tmp_path))
+    for path in ("cat.jpg", f"{tmp_path}/cat.jpg", "~/cat.jpg", "file:cat.jpg", "file:~/cat.jpg"):
+        # Then it is refused or passed on, and never read
+        item = resolve_item({"image": path}, LIMIT)
+        assert item.get("image", path) == path
+
+
+@pytest.mark.parametrize("kind", ["image/png", "IMAGE/JPEG", "image/svg+xml"])
+def test_a_data_url_is_the_bytes_of_an_image(kind: str) -> None:
+    assert resolve(data_url(b"x" * LIMIT, kind), LIMIT) == b"x" * LIMIT
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        (data_url(b"x" * (LIMIT + 1)), "image_too_large"),
+        (data_url(b"x" * (LIMIT * 9)), "image_too_large"),
+        (data_url(b""), "image_invalid"),
+        (data_url(b"x", "text/html"), "image_invalid"),
+        (data_url(b"x", "image/png;charset=utf-8"), "image_invalid"),
+        (data_url(b"x", ""), "image_invalid"),
+        ("data:image/png,cat", "image_invalid"),
+        ("data:", "image_invalid"),
+        ("data://x", "image_invalid"),
+        ("data:image/png;base64,eA=", "image_invalid"),
+        ("data:image/png;base64,e", "image_invalid"),
+        ("data:image/png;base64,e A==", "image_invalid"),
+        ("data:image/png;base64,eA==eA==", "image_invalid"),
+        ("data:image/png;base64,_-==", "image_invalid"),
+        ("data:image/png;base64,äöü=", "image_invalid"),
+    ],
+)
+def test_a_data_url_that_holds_no_image_is_refused(url: str, code: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        resolve(url, LIMIT)
+    assert caught.value.code == code
+
+
+def test_an_item_of_a_batch_keeps_its_place_with_an_error() -> None:
+    item = resolve_item({"custom_id": "7", "image": "/etc/passwd", "question": "what?"}, LIMIT)
+    assert item["custom_id"] == "7"
+    assert item["error"]["code"] == "image_invalid"
+    assert "image" not in item
+
+
+def test_an_item_without_an_image_or_with_an_error_stays_as_it_is() -> None:
+    assert resolve_item({"text": "a cat"}, LIMIT) == {"text": "a cat"}
+    error = {"code": "option_invalid", "message": "line 3: not JSON"}
+    assert resolve_item({"error": error, "image": "/etc/passwd"}, LIMIT) == {"error": error}
+
+
+def test_an_item_with_a_data_url_has_its_bytes() -> None:
+    assert resolve_item({"image": data_url(b"x")}, LIMIT) == {"image": b"x"}

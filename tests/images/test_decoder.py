@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import resource
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from transformers import BlipImageProcessorPil
+
+from producer.contract import ErrorCode
+from tests.hostile.specimen import tiff
+from worker.errors import ItemRejected
+from worker.images.decoder import Decoder
+
+SIZE = 32
+DECODER = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=4_000_000)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int = 90, height: int = 60, mode: str = "RGB") -> Image.Image:
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    values = np.random.default_rng(7).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return Image.frombytes(mode, (width, height), values.tobytes())
+
+
+def pixels(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(DECODER.decode(data), dtype=np.uint8).reshape(SIZE, SIZE, 3)
+
+
+def refusal(data: bytes) -> ItemRejected:
+    with pytest.raises(ItemRejected) as raised:
+        DECODER.decode(data)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(noise()),
+        encoded(noise(), "JPEG", quality=80),
+        encoded(noise(), "WEBP"),
+        encoded(noise(mode="L")),
+        encoded(noise(mode="RGBA")),
+        encoded(noise(mode="LA")),
+        encoded(noise().quantize(16)),
+        encoded(noise(mode="CMYK"), "JPEG"),
+        encoded(noise().convert("P"), "GIF"),
+    ],
+    ids=["png", "jpeg", "webp", "grey", "rgba", "grey-alpha", "palette", "cmyk", "gif"],
+)
+def test_pixels_equal_what_the_processor_makes_bit_for_bit(data: bytes) -> None:
+    processor = BlipImageProcessorPil(size={"height": SIZE, "width": SIZE})
+    expected = processor(Image.open(io.BytesIO(data)), do_rescale=False, do_normalize=False)
+    np.testing.assert_array_equal(
+        pixels(data), np.asarray(expected["pixel_values"][0]).transpose(1, 2, 0)
+    )
+
+
+def test_a_palette_with_transparency_lies_on_white() -> None:
+    image = Image.new("P", (10, 10), 0)
+    image.putpalette([200, 0, 0] * 256)
+    assert (pixels(encoded(image, transparency=0)) == 255).all()
+
+
+def test_exif_rotation_is_applied() -> None:
+    image = Image.new("RGB", (64, 64), "black")
+    image.paste("white", (0, 0, 64, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter: the top becomes the right side
+    turned = pixels(encoded(image, "PNG", exif=exif))
+    assert turned[:, -4:].mean() > 250
+    assert turned[:, :4].mean() < 5
+
+
+@pytest.mark.parametrize("endian", ["<", ">"], ids=["intel", "motorola"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("value", range(1, 10))
+def test_each_rotation_equals_what_pillow_makes_of_it(form: str, value: int, endian: str) -> None:
+    exif = Image.Exif()
+    exif.endian = endian
+    exif[0x0112] = value
+    data = encoded(noise(), form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert (pixels(data) == pixels(encoded(turned))).all()
+
+
+def test_a_large_image_is_converted_in_strips_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = [noise(mode="RGBA"), noise(mode="LA"), noise().quantize(16)]
+    files += [noise(mode="L").convert("I"), noise(mode="L").convert("F")]
+    encodings = [
+        encoded(
+            one,
+            "TIFF" if one.mode in "IF" else "PNG",
+            **({"transparency": 3} if one.mode == "P" else {}),
+        )
+        for one in files
+    ]
+    whole = [pixels(data).copy() for data in encodings]
+    monkeypatch.setattr("worker.images.decoder.STRIP_PIXELS", 700)
+    for data, expected in zip(encodings, whole, strict=True):
+        np.testing.assert_array_equal(pixels(data), expected)
+
+
+@pytest.mark.parametrize("kind", [2, 5, 7, 12])
+def test_exif_data_that_makes_no_sense_is_no_reason_to_refuse_an_image(kind: int) -> None:
+    exif = b"Exif\0\0" + tiff([(274, 3, 1, 6), (282, kind, 3, 38), (34665, 4, 1, 8)], b"words")
+    turned = noise().transpose(Image.Transpose.ROTATE_270)
+    assert (pixels(encoded(noise(), "PNG", exif=exif)) == pixels(encoded(turned))).all()
+
+
+def test_of_an_animation_the_first_frame_counts() -> None:
+    first, second = Image.new("RGB", (9, 9), "red"), Image.new("RGB", (9, 9), "blue")
+    data = encoded(first, "GIF", save_all=True, append_images=[second])
+    assert (pixels(data) == (255, 0, 0)).all()
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    values = np.full((8, 8), 32768, dtype=np.uint16)
+    image = Image.frombytes("I;16", (8, 8), values.tobytes())
+    assert (abs(pixels(encoded(image)).astype(int) - 127) <= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "about"),
+    [
+        (b"", "empty"),
+        (b"just some words, named .jpg", "not an image"),
+        (encoded(noise(), "JPEG")[:700], "cannot be decoded"),
+        (encoded(noise())[:2000], "cannot be decoded"),
+        (b"\xff\xd8\xff\xe0" + bytes(40), "image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+    ],
+    ids=["empty", "text", "cut-jpeg", "cut-png", "jpeg-head", "svg"],
+)
+def test_what_is_no_image_is_refused_as_invalid(data: bytes, about: str) -> None:
+    error = refusal(data)
+    assert error.code is ErrorCode.IMAGE_INVALID
+    assert about in str(error)
+
+
+def test_a_flipped_bit_anywhere_never_raises_anything_but_an_image_error() -> None:
+    for form in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"):
+        data = bytearray(encoded(noise(20, 14).convert("P" if form == "GIF" else "RGB"), form))
+        for place in range(0, len(data), 7):
+            data[place] ^= 0x41
+            # Some survive the flip; any other exception would leave this block and fail the test.
+            with contextlib.suppress(ItemRejected):
+                DECODER.decode(bytes(data))
+            data[place] ^= 0x41
+
+
+def test_a_bomb_is_known_by_its_header_and_never_unpacked() -> None:
+    bomb = encoded(Image.new("1", (20_000, 20_000)), optimize=False)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    error = refusal(bomb)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert error.code is ErrorCode.IMAGE_TOO_LARGE
+    assert "20000 x 20000" in str(error)
+    assert grown_kib < 32 * 1024
+
+
+def test_draft_mode_is_close_and_leaves_what_is_no_jpeg_exact() -> None:
+    smooth = noise(12, 9).resize((640, 480), Image.Resampling.BICUBIC)
+    draft = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=4_000_000, draft=1)
+    jpeg, png = encoded(smooth, "JPEG", quality=90), encoded(smooth)
+    difference = np.abs(pixels(jpeg).astype(int).ravel() - np.frombuffer(draft.decode(jpeg), "u1"))
+    assert 0 < difference.mean() < 2
+    assert draft.decode(png) == DECODER.decode(png)
+
+
+def test_draft_mode_does_not_let_a_large_image_through() -> None:
+    draft = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=1000, draft=1)
+    with pytest.raises(ItemRejected, match="640 x 480"):
+        draft.decode(encoded(noise(640, 480), "JPEG"))

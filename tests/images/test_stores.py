@@ -1,0 +1,294 @@
+"""Images from object stores: a real S3 server on loopback, and servers in trouble."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import redis
+
+from config.stores import PACKAGES, is_store, parse_prefix
+from demo.stack import free_port
+from producer.contract import ErrorCode
+from producer.net.address_policy import AddressPolicy
+from worker.errors import ItemRejected
+from worker.images.fetcher import Fetched, Fetcher
+from worker.images.stores import PIECE_BYTES
+
+BLOCKED = ErrorCode.IMAGE_BLOCKED
+UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE
+MAX_BYTES = 4096
+#: What a message must never show.
+SECRET = "a-secret-key"
+OBJECTS = {
+    "images/a.png": b"an image",
+    "images/b c+%3F?.png": b"an odd image",
+    "images/b@2x.png": b"a large image",
+    "images/empty": b"",
+    "images/full": bytes(MAX_BYTES),
+    "images/huge": bytes(MAX_BYTES + 1),
+    "images/a-piece": bytes(range(256)) * (PIECE_BYTES // 256),
+    "images/two-pieces": bytes(range(256)) * (PIECE_BYTES // 128),
+    "images/pieces-and-more": bytes(range(251)) * (PIECE_BYTES // 100),
+    "secret/a.png": b"secret",
+    "images-of-others/a.png": b"secret",
+}
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """The address of a server with one bucket."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
+        try:
+            _fill(address)
+            yield address
+        finally:
+            process.terminate()
+
+
+def _fill(address: str) -> None:
+    ends = time.monotonic() + 60
+    with httpx.Client(trust_env=False) as client:
+        while True:
+            try:
+                client.put(f"{address}/bucket").raise_for_status()
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < ends
+                time.sleep(0.1)
+        for key, data in OBJECTS.items():
+            path = httpx.URL(address).copy_with(raw_path=_quoted(f"/bucket/{key}"))
+            client.put(path, content=data).raise_for_status()
+
+
+def _quoted(path: str) -> bytes:
+    from urllib.parse import quote
+
+    return quote(path, safe="/").encode()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment of a worker that reads there."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    return s3_server
+
+
+@contextmanager
+def fetching(
+    connection: redis.Redis,
+    stores: Sequence[str] = ("s3://bucket/",),
+    timeout_s: float = 20.0,
+    max_bytes: int = MAX_BYTES,
+    room_bytes: int = 1 << 24,
+) -> Iterator[Fetcher]:
+    fetcher = Fetcher(
+        connection,
+        image_root=None,
+        timeout_s=timeout_s,
+        max_bytes=max_bytes,
+        room_bytes=room_bytes,
+        guard=AddressPolicy(),
+        stores=stores,
+    )
+    try:
+        yield fetcher
+    finally:
+        fetcher.close()
+
+
+@pytest.fixture
+def fetch(connection: redis.Redis, s3: str) -> Iterator[Callable[[str], Fetched]]:
+    with fetching(connection, ["s3://bucket/images/"]) as fetcher:
+        yield lambda reference: next(fetcher.fetch([reference]))
+
+
+def assert_refused(fetched: Fetched, code: ErrorCode, about: str = "") -> None:
+    assert isinstance(fetched, ItemRejected), fetched
+    assert fetched.code is code, fetched
+    assert about in str(fetched)
+    assert SECRET not in str(fetched)
+    assert "an-id" not in str(fetched)
+
+
+@pytest.mark.parametrize(
+    "key", ["images/a.png", "images/b c+%3F?.png", "images/b@2x.png", "images/full"]
+)
+def test_an_object_is_read(fetch: Callable[[str], Fetched], key: str) -> None:
+    assert fetch(f"s3://bucket/{key}") == OBJECTS[key]
+
+
+def test_many_objects_are_read_in_order(connection: redis.Redis, s3: str) -> None:
+    with fetching(connection) as fetcher:
+        keys = ["images/a.png", "images/missing", "images/b@2x.png"] * 50
+        found = list(fetcher.fetch([f"s3://bucket/{key}" for key in keys]))
+    assert [one for one in found if isinstance(one, bytes)] == [
+        OBJECTS["images/a.png"],
+        OBJECTS["images/b@2x.png"],
+    ] * 50
+
+
+@pytest.mark.parametrize("room_mb", [1, 64])
+def test_large_objects_are_read_piece_by_piece(
+    connection: redis.Redis, s3: str, room_mb: int
+) -> None:
+    keys = ["images/a-piece", "images/two-pieces", "images/pieces-and-more", "images/a.png"] * 2
+    with fetching(connection, max_bytes=3 * PIECE_BYTES, room_bytes=room_mb << 20) as fetcher:
+        found = fetcher.fetch([f"s3://bucket/{key}" for key in keys])
+        assert [one == OBJECTS[key] for key, one in zip(keys, found, strict=True)] == [True] * 8
+    with fetching(connection, max_bytes=2 * PIECE_BYTES) as fetcher:
+        found = fetcher.fetch([f"s3://bucket/{key}" for key in keys[1:3]])
+        assert next(found) == OBJECTS[keys[1]]
+        assert_refused(next(found), ErrorCode.IMAGE_TOO_LARGE, "more than")
+
+
+@pytest.mark.parametrize(
+    ("reference", "code", "about"),
+    [
+        ("s3://bucket/images/missing", UNREACHABLE, "no such object"),
+        ("s3://bucket/images/empty", UNREACHABLE, ""),
+        ("s3://bucket/images/huge", ErrorCode.IMAGE_TOO_LARGE, "more than 4,096 bytes"),
+        ("s3://bucket/secret/a.png", BLOCKED, "BLIPLINE_FETCH_STORES"),
+        ("s3://bucket/images-of-others/a.png", BLOCKED, "BLIPLINE_FETCH_STORES"),
+        ("s3://bucket/", BLOCKED, ""),
+        ("s3://bucket", BLOCKED, ""),
+        ("s3://bucket/images", BLOCKED, ""),
+        ("s3://bucket/images/", BLOCKED, ""),
+        ("s3://bucket/images/../secret/a.png", BLOCKED, ".."),
+        ("s3://bucket/images/./a.png", BLOCKED, ".."),
+        ("s3://bucket/images//a.png", BLOCKED, "empty"),
+        ("s3://bucket/images/..", BLOCKED, ".."),
+        ("s3://bucket/images/x::file:///etc/passwd", BLOCKED, "::"),
+        ("s3://bucket/images/\x00", BLOCKED, ""),
+        ("s3://other/images/a.png", BLOCKED, ""),
+        ("s3://BUCKET/images/a.png", BLOCKED, ""),
+        ("s3://an-id:a-secret-key@bucket/images/a.png", BLOCKED, ""),
+        ("s3:bucket/images/a.png", BLOCKED, ""),
+        ("S3://bucket/images/a.png", BLOCKED, ""),
+        ("gs://bucket/images/a.png", BLOCKED, ""),
+        ("simplecache::s3://bucket/images/a.png", BLOCKED, ""),
+        ("zip://a.png::s3://bucket/images/a.zip", BLOCKED, ""),
+        ("local:///etc/passwd", BLOCKED, ""),
+        ("memory://a", BLOCKED, ""),
+    ],
+)
+def test_nothing_else_is_read(
+    fetch: Callable[[str], Fetched], reference: str, code: ErrorCode, about: str
+) -> None:
+    assert_refused(fetch(reference), code, about)
+
+
+def test_no_store_is_read_unless_settings_name_it(connection: redis.Redis, s3: str) -> None:
+    with fetching(connection, []) as fetcher:
+        (fetched,) = fetcher.fetch(["s3://bucket/images/a.png"])
+    assert_refused(fetched, BLOCKED, "BLIPLINE_FETCH_STORES")
+
+
+def test_a_missing_bucket_and_a_forbidden_one_are_unreachable(
+    connection: redis.Redis, s3: str
+) -> None:
+    with fetching(connection, ["s3://nowhere/"]) as fetcher:
+        (fetched,) = fetcher.fetch(["s3://nowhere/a.png"])
+    assert_refused(fetched, UNREACHABLE)
+
+
+def test_missing_credentials_are_named_as_such(
+    connection: redis.Redis, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", "/nowhere")
+    with fetching(connection) as fetcher:
+        (fetched,) = fetcher.fetch(["s3://bucket/images/a.png"])
+    assert_refused(fetched, UNREACHABLE, "credentials")
+
+
+def test_a_server_that_is_down_is_given_up_in_time(
+    connection: redis.Redis, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with fetching(connection, timeout_s=1.0) as fetcher:
+        (fetched,) = fetcher.fetch(["s3://bucket/images/a.png"])
+    assert_refused(fetched, UNREACHABLE)
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_silent_server_is_given_up_in_time(
+    connection: redis.Redis, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent_server() as address, fetching(connection, timeout_s=0.5) as fetcher:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        references = [f"s3://bucket/images/{number}" for number in range(10)]
+        for fetched in fetcher.fetch(references):
+            assert_refused(fetched, UNREACHABLE, "not complete after 0.5 s")
+
+
+def test_the_deadline_cuts_a_silent_server_short(
+    connection: redis.Redis, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent_server() as address, fetching(connection, timeout_s=60.0) as fetcher:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        deadline = time.monotonic() + 0.5
+        (fetched,) = fetcher.fetch(["s3://bucket/images/a.png"], deadline)
+        (late,) = fetcher.fetch(["s3://bucket/images/a.png"], deadline)
+    assert_refused(fetched, ErrorCode.DEADLINE_EXCEEDED, "cut short")
+    assert_refused(late, ErrorCode.DEADLINE_EXCEEDED, "before the store was asked")
+
+
+@pytest.mark.parametrize("kind", set(PACKAGES) - {"s3"})
+def test_a_missing_package_is_named(
+    connection: redis.Redis, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGES[kind], None)
+    with fetching(connection, [f"{kind}://bucket/"]) as fetcher:
+        (fetched,) = fetcher.fetch([f"{kind}://bucket/a.png"])
+    assert_refused(fetched, UNREACHABLE, f"pip install {PACKAGES[kind]}")
+
+
+def test_fsspec_is_imported_by_those_who_use_it_alone() -> None:
+    code = (
+        "import sys, worker.images.fetcher; print('fsspec' in sys.modules, 's3fs' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("s3://bucket", "s3://bucket/"),
+        ("s3://bucket/", "s3://bucket/"),
+        ("gs://my.bucket/a/b", "gs://my.bucket/a/b/"),
+    ],
+)
+def test_what_is_allowed_ends_where_a_part_of_a_path_ends(entry: str, expected: str) -> None:
+    assert parse_prefix(entry) == expected
+    assert is_store(entry)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", "s3://", "bucket", "s3:///x", "s3://*", "s3://a/../b", "https://host/", "s3://u:p@bucket"],
+)
+def test_any_other_entry_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match="nothing in a store"):
+        parse_prefix(entry)

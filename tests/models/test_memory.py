@@ -1,0 +1,214 @@
+"""Memory: estimates from a configuration alone, and what a device has free."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    BlipConfig,
+    OPTConfig,
+    T5Config,
+)
+
+from config.settings import DEMO_MODEL
+from worker.engine.device import free_bytes
+from worker.engine.errors import LoadError
+from worker.engine.model import as_generator
+from worker.models.checkpoint import read_config, read_weights
+from worker.models.memory import IMAGES, estimate
+from worker.models.registry import load
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+GB = 10**9
+
+
+def real_config() -> Any:
+    """Salesforce/blip2-opt-2.7b, whose vision encoder and Q-Former are the defaults."""
+    text = OPTConfig(
+        vocab_size=50304,
+        hidden_size=2560,
+        num_hidden_layers=32,
+        ffn_dim=10240,
+        num_attention_heads=32,
+        max_position_embeddings=2048,
+        word_embed_proj_dim=2560,
+        eos_token_id=50118,
+    )
+    return blip2_config(text)
+
+
+def blip2_config(text: Any) -> Any:
+    return Blip2Config(
+        vision_config=Blip2VisionConfig().to_dict(),
+        qformer_config=Blip2QFormerConfig().to_dict(),
+        text_config=text.to_dict(),
+        num_query_tokens=32,
+        architectures=["Blip2ForConditionalGeneration"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "gigabytes"),
+    [
+        ("fp32", CUDA, 14.98),
+        ("fp16", CUDA, 7.70),  # the Q-Former in fp32
+        ("bf16", CUDA, 7.49),
+        ("int8", CUDA, 4.20),
+        ("int4", CUDA, 2.50),
+        ("int8", CPU, 3.99),  # the Q-Former in bf16
+        ("int4", CPU, 2.29),
+    ],
+)
+def test_the_weights_of_blip2_opt_2_7b(
+    precision: str, device: torch.device, gigabytes: float
+) -> None:
+    found = estimate(real_config(), precision, device)
+    assert found.parameters == 3_744_761_856
+    assert found.weight_bytes == pytest.approx(gigabytes * GB, abs=0.005 * GB)
+
+
+def test_a_row_of_blip2_opt_2_7b() -> None:
+    found = estimate(real_config(), "fp16")
+    # 32 layers, keys and values, 2560 wide, two bytes; 32 image tokens and 32 of text.
+    assert found.token_bytes == 32 * 2 * 2560 * 2
+    assert found.row_tokens == 64
+    assert found.row_bytes == 64 * found.token_bytes
+    assert estimate(real_config(), "fp32").row_bytes == 2 * found.row_bytes
+
+
+def test_rows_that_look_at_a_source_hold_its_keys_and_values_too() -> None:
+    t5 = T5Config(d_model=2048, d_kv=64, d_ff=5120, num_layers=24, num_heads=32, vocab_size=32128)
+    found = estimate(blip2_config(t5), "bf16")
+    assert found.token_bytes == 24 * 2 * 2048 * 2
+    assert found.row_bytes == (64 + 64) * found.token_bytes  # written, and read
+    caption = BlipConfig(
+        text_config={"encoder_hidden_size": 1024},
+        vision_config={"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
+        architectures=["BlipForConditionalGeneration"],
+    )
+    found = estimate(caption, "fp16")
+    assert found.row_bytes == (64 + 24**2 + 1) * 12 * 2 * 768 * 2  # 384 pixels in 24 patches
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_row_is_what_the_slots_give_it(precision: str) -> None:
+    model = as_generator(load(str(DEMO_MODEL), precision, "cpu"))
+    assert model is not None
+    found = estimate(read_config(str(DEMO_MODEL)), precision, CPU)
+    assert model.new_slots(8).buffers.nbytes == 8 * found.row_bytes
+
+
+def test_as_many_rows_fit_as_the_memory_holds() -> None:
+    found = estimate(real_config(), "fp16")
+    each = found.row_bytes + found.work_bytes
+    assert found.rows(found.weight_bytes) == 0
+    assert found.rows(GB) == 0
+    assert found.rows(found.least_bytes - 1) == 0
+    assert found.rows(found.least_bytes) == 1
+    for rows in (IMAGES, 500):
+        needed = found.weight_bytes + min(rows, IMAGES) * found.image_bytes + rows * each
+        assert found.rows(needed) == rows
+        assert found.rows(needed - 1) == rows - 1
+
+
+def test_what_a_cpu_keeps_twice_in_fp32_counts() -> None:
+    # Of each of 39 layers the projection alone is small enough to be packed: 1408 x 1408.
+    found = estimate(real_config(), "fp32", CPU)
+    assert found.copy_bytes == 39 * 1408 * 1408 * 4
+    assert found.least_bytes > found.weight_bytes + found.copy_bytes
+    assert estimate(real_config(), "fp32", CUDA).copy_bytes == 0
+    assert estimate(real_config(), "bf16", CPU).copy_bytes == 0
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    config = real_config()
+    config.architectures = ["NoSuchNetwork"]
+    with pytest.raises(LoadError, match="NoSuchNetwork"):
+        estimate(config, "fp16")
+
+
+def test_a_model_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    config = real_config()
+    # Four hundred times as much; there is no file with weights.
+    config.text_config.num_hidden_layers = 600
+    config.text_config.ffn_dim *= 30
+    config.save_pretrained(tmp_path)
+    with pytest.raises(LoadError, match=r"needs [\d.]+ GB in bf16, and cpu has [\d.]+ GB free"):
+        read_weights(Blip2ForConditionalGeneration, str(tmp_path), "bf16", CPU)
+
+
+def machine(root: Path, files: dict[str, str]) -> Path:
+    """A made-up /proc and /sys with 1 GB available."""
+    for name, text in {"proc/meminfo": "MemAvailable:  1000000 kB\n", **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+V2 = "sys/fs/cgroup"
+V1 = "sys/fs/cgroup/memory"
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 1_024_000_000),
+        ({"proc/self/cgroup": "0::/\n", f"{V2}/memory.max": "max\n"}, 1_024_000_000),
+        # What the group's files hold in the cache is given back on demand.
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                f"{V2}/a/b/memory.max": "900000000\n",
+                f"{V2}/a/b/memory.current": "500000000\n",
+                f"{V2}/a/b/memory.stat": "active_file 7\ninactive_file 100000000\nslab 3\n",
+            },
+            500_000_000,
+        ),
+        # A group further up may have less left.
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                f"{V2}/a/b/memory.max": "900000000\n",
+                f"{V2}/a/b/memory.current": "0\n",
+                f"{V2}/a/memory.max": "950000000\n",
+                f"{V2}/a/memory.current": "940000000\n",
+            },
+            10_000_000,
+        ),
+        # In a container the path is the host's.
+        (
+            {
+                "proc/self/cgroup": "5:cpu:/x\n4:memory:/docker/x\n0::/\n",
+                f"{V1}/memory.limit_in_bytes": "300000000\n",
+                f"{V1}/memory.usage_in_bytes": "100000000\n",
+                f"{V1}/memory.stat": "inactive_file 1\ntotal_inactive_file 5000000\n",
+            },
+            205_000_000,
+        ),
+        # Version 1 writes a very large number where there is no limit.
+        (
+            {
+                "proc/self/cgroup": "4:memory:/\n",
+                f"{V1}/memory.limit_in_bytes": "9223372036854771712\n",
+                f"{V1}/memory.usage_in_bytes": "100\n",
+            },
+            1_024_000_000,
+        ),
+    ],
+)
+def test_free_memory_of_a_cpu_is_the_least_of_machine_and_groups(
+    tmp_path: Path, files: dict[str, str], free: int
+) -> None:
+    assert free_bytes(CPU, machine(tmp_path, files)) == free
+
+
+def test_free_memory_of_this_machine_is_within_reason() -> None:
+    assert 10**7 < free_bytes(CPU) < 10**14

@@ -1,0 +1,377 @@
+"""BLIP-2 and InstructBLIP with T5 in mixed company give what `generate` gives for the row alone.
+
+The reference below knows nothing of the worker: it is the processor and generate, one row each.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    AutoTokenizer,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    BlipImageProcessorPil,
+    InstructBlipForConditionalGeneration,
+    InstructBlipProcessor,
+)
+
+from tests.models import test_parity as parity
+from tests.models.t5_checkpoints import (
+    QUERIES,
+    QUESTION_POSITIONS,
+    READ_TOKENS,
+    build_tokenizer,
+    save_blip2,
+    save_instructblip,
+)
+from tests.models.test_blip import some_beams
+from tests.models.test_parity import picture, serve
+from tests.models.ties import assert_equal_but_for_ties
+from worker.engine.engine import Engine
+from worker.engine.errors import PromptTooLong
+from worker.engine.model import Prompt
+from worker.engine.request import GenerationOptions, Request
+from worker.engine.selfcheck import check
+from worker.engine.warmup import warm_up
+from worker.models.registry import load
+from worker.models.t5 import without_control_tokens
+
+ROWS = 220
+IMAGES = 12
+QUESTIONS = [
+    "how many?",
+    "what color is it?",
+    "is there a red circle on the left or above?",
+    "what shape is there, above the two green stars in this painting? don't count the yellow one!",
+]
+PROMPTS = ["", "", " a photo of", "painting", "a red circle and, to the left of it, a"]
+HISTORIES = [(), (("how many?", "two"),), (("how many?", "two"), ("what color?", "a red one"))]
+
+Plan = tuple[int, str, str, tuple[tuple[str, str], ...], dict[str, Any]]
+
+
+@dataclass
+class Family:
+    """A kind of checkpoint, saved, loaded by the worker and by transformers alone."""
+
+    path: Path
+    network: Any
+    processor: Any
+    #: A question by itself, and what stands for the prompt of a caption without one.
+    question: str
+    instruction: str | None
+
+    def __post_init__(self) -> None:
+        self.model: Any = load(str(self.path), precision="fp32", device="cpu")
+
+    def words(self, task: str, text: str, history: tuple[tuple[str, str], ...]) -> str | None:
+        """What the processor is given."""
+        if task == "caption":
+            return text or self.instruction
+        if task == "vqa":
+            return self.question.format(text)
+        said = "".join(f"Question: {asked} Answer: {answer}. " for asked, answer in history)
+        return f"{said}Question: {text} Answer:"
+
+    def inputs(self, image: Image.Image, words: str | None) -> Any:
+        return self.processor(images=image, text=words, return_tensors="pt")
+
+    def expect(self, plan: Plan) -> tuple[str, int]:
+        """The answer and its tokens, by transformers alone."""
+        image, task, text, history, how = plan
+        seed = (how := dict(how)).pop("seed", None)
+        if seed is not None:
+            torch.manual_seed(seed)
+        inputs = self.inputs(picture(image), self.words(task, text, history))
+        row = self.network.generate(**inputs, do_sample=seed is not None, **how)[0]
+        said = self.processor.tokenizer.decode(
+            row, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        begin = text.strip() + " " if task == "caption" else ""
+        return (begin + said.strip()).strip(), len(row) - 1
+
+    def prompt(self, task: str, text: str) -> Prompt:
+        prompt: Prompt = self.model.prompt(request(0, (0, task, text, (), {})))
+        return prompt
+
+
+@pytest.fixture(scope="module")
+def flan(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return blip2(tmp_path_factory.mktemp("flan"), flan=True)
+
+
+@pytest.fixture(scope="module")
+def first_t5(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return blip2(tmp_path_factory.mktemp("first_t5"), flan=False)
+
+
+def blip2(path: Path, flan: bool) -> Family:
+    save_blip2(path, flan)
+    parts = BlipImageProcessorPil.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    processor = Blip2Processor(*parts, num_query_tokens=QUERIES)
+    network = Blip2ForConditionalGeneration.from_pretrained(path).eval()
+    return Family(path, network, processor, "Question: {} Answer:", None)
+
+
+@pytest.fixture(scope="module")
+def instruct(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    path = tmp_path_factory.mktemp("instruct")
+    save_instructblip(path)
+    processor = InstructBlipProcessor(
+        BlipImageProcessorPil.from_pretrained(path),
+        AutoTokenizer.from_pretrained(path),
+        AutoTokenizer.from_pretrained(path, subfolder="qformer_tokenizer"),
+        num_query_tokens=QUERIES,
+    )
+    network = InstructBlipForConditionalGeneration.from_pretrained(path).eval()
+    return Family(path, network, processor, "{}", "A short image caption.")
+
+
+@pytest.fixture(params=["flan", "first_t5", "instruct"])
+def family(request: pytest.FixtureRequest) -> Family:
+    found: Family = request.getfixturevalue(request.param)
+    return found
+
+
+def request(number: int, plan: Plan) -> Request:
+    image, task, text, history, how = plan
+    pixels, options = picture(image).tobytes(), GenerationOptions(**how)
+    return Request(number, task, f"image-{image}", pixels, text, options, history=history)
+
+
+def some_options(generator: random.Random) -> dict[str, Any]:
+    how = parity.some_options(generator)
+    # Also answers in which distances of the decoder share a bucket
+    return how | {"max_new_tokens": how["max_new_tokens"] + generator.choice([0, 0, 18])}
+
+
+def some_plan(generator: random.Random, options: Callable[[random.Random], dict[str, Any]]) -> Plan:
+    task = generator.choice(["caption", "vqa", "chat"])
+    text = generator.choice(PROMPTS if task == "caption" else QUESTIONS)
+    history = generator.choice(HISTORIES) if task == "chat" else ()
+    return generator.randrange(IMAGES), task, text, history, options(generator)
+
+
+def compare(
+    family: Family, rows: int, options: Callable[[random.Random], dict[str, Any]]
+) -> list[tuple[str, int]]:
+    """Serve random rows together and expect of each what it gets alone; returns the answers."""
+    generator = random.Random(6)
+    plans = [some_plan(generator, options) for _ in range(rows)]
+    requests = [request(number, plan) for number, plan in enumerate(plans)]
+
+    answers = serve(Engine(family.model, max_rows=12, reserved_rows=2), requests, generator)
+
+    got = [(answers[number].text, answers[number].tokens) for number in range(rows)]
+    expected = [family.expect(plan) for plan in plans]
+    assert_equal_but_for_ties(
+        got, expected, family.network, lambda number: family.expect(plans[number])
+    )
+    return expected
+
+
+@pytest.mark.timeout(240)
+def test_every_row_in_mixed_company_equals_the_row_alone(family: Family) -> None:
+    expected = compare(family, ROWS, some_options)
+    # The comparison means something: texts differ, and rows ended at many lengths.
+    assert len({text for text, _ in expected}) > ROWS / 3
+    assert len({tokens for _, tokens in expected}) >= 12
+
+
+@pytest.mark.timeout(240)
+def test_beams_equal_those_of_the_row_alone(family: Family) -> None:
+    expected = compare(family, 60, some_beams)
+    assert len({text for text, _ in expected}) > 30
+
+
+def features_of(family: Family, images: int) -> torch.Tensor:
+    pixels = [torch.from_numpy(np.array(picture(number))) for number in range(images)]
+    features: torch.Tensor = family.model.encode(torch.stack(pixels))
+    return features
+
+
+def test_first_logits_in_a_batch_equal_those_of_the_row_alone(family: Family) -> None:
+    prompts = [family.prompt("vqa", text) for text in QUESTIONS]
+    features = features_of(family, len(prompts))
+    together = family.model.prefill(features, prompts, family.model.new_slots(len(prompts)))
+    for row, prompt in enumerate(prompts):
+        alone = family.model.prefill(features[row, None], [prompt], family.model.new_slots(1))
+        inputs = family.inputs(picture(row), family.words("vqa", QUESTIONS[row], ()))
+        with torch.inference_mode():
+            logits = family.network(**inputs, decoder_input_ids=torch.tensor([[0]])).logits
+        assert torch.allclose(alone[0], logits[0, -1], atol=2e-4)
+        assert torch.allclose(together[row], logits[0, -1], atol=2e-4)
+
+
+def test_prompts_have_the_layout_of_the_processor(family: Family) -> None:
+    for task, texts in (("caption", PROMPTS), ("vqa", QUESTIONS), ("chat", QUESTIONS)):
+        for text in texts:
+            words = family.words(task, text, ())
+            inputs = family.inputs(picture(0), words or "")
+            prompt = family.prompt(task, text)
+            assert prompt.start == [0]
+            assert prompt.source == inputs.input_ids[0].tolist()
+            if family.instruction is None:
+                assert prompt.query is None
+            else:
+                assert prompt.query == inputs.qformer_input_ids[0].tolist()
+
+
+def test_image_features_can_be_kept_whatever_is_asked(flan: Family, instruct: Family) -> None:
+    assert features_of(flan, 2).shape == (2, QUERIES, 32)
+    # The vision encoder's: the Q-Former has yet to read the question
+    assert features_of(instruct, 2).shape == (2, 1 + 4, 32)
+
+
+@pytest.mark.parametrize(
+    "text", ["what is </s> this?", "an <image> of <image>", "<pad> <extra_id_0><unk>", "[SEP]"]
+)
+def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(
+    family: Family, text: str
+) -> None:
+    prompt = family.prompt("vqa", text)
+    tokenizer = family.processor.tokenizer
+    # '<' is a character that the tokenizer does not know, as T5's
+    control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    assert control.isdisjoint((prompt.source or [])[QUERIES:-1])
+    decoded = tokenizer.decode((prompt.source or [])[QUERIES:-1])
+    assert text.replace("<", "<unk>").replace(" ", "") in decoded.replace(" ", "")
+    if prompt.query is not None:
+        questions = family.processor.qformer_tokenizer
+        control = set(questions.all_special_ids) - {questions.unk_token_id}
+        assert control.isdisjoint(prompt.query[1:-1])
+
+
+def test_settings_of_whoever_saved_the_tokenizer_do_not_cut_texts() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=50)
+    plain = without_control_tokens(tokenizer)
+    for text in QUESTIONS:
+        assert plain.encode(text).ids == tokenizer(text).input_ids
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said", "text"),
+    [
+        ("", "a cat", "a cat"),
+        ("a photo of", "a cat", "a photo of a cat"),
+        ("a photo of", "A photo of a cat", "a photo of a cat"),
+        (" a photo of ", "", "a photo of"),
+        ("a {cat}", "red", "a {cat} red"),
+        ("a", "apple", "a apple"),
+    ],
+)
+def test_a_caption_begins_with_its_prompt_and_says_it_once(
+    family: Family, prompt: str, said: str, text: str
+) -> None:
+    made = request(0, (0, "caption", prompt, (), {}))
+    tokenizer = family.processor.tokenizer
+    # A token of the model beyond the tokenizer's, the words, the end, padding
+    new = [len(tokenizer) + 1, *tokenizer(said).input_ids, 0, 0]
+    assert family.model.text(made, family.model.prompt(made), new) == text
+
+
+def test_an_answer_never_repeats_its_question(family: Family) -> None:
+    made = request(0, (0, "vqa", "how many?", (), {}))
+    new = family.processor.tokenizer("two").input_ids
+    assert family.model.text(made, family.model.prompt(made), new) == "two"
+
+
+def test_a_text_longer_than_the_encoder_reads_is_refused(flan: Family) -> None:
+    with pytest.raises(PromptTooLong, match=rf"300.*{READ_TOKENS - QUERIES} "):
+        flan.prompt("caption", "a " * 299)
+    fits = flan.prompt("caption", "a " * (READ_TOKENS - QUERIES - 1))
+    assert len(fits.source or []) == READ_TOKENS
+
+
+def test_a_question_longer_than_the_q_former_reads_is_refused(instruct: Family) -> None:
+    fits = instruct.prompt("vqa", "a " * (QUESTION_POSITIONS - 2))
+    assert len(fits.query or []) == QUESTION_POSITIONS
+    with pytest.raises(PromptTooLong, match=rf"{QUESTION_POSITIONS + 1}.*{QUESTION_POSITIONS}"):
+        instruct.prompt("vqa", "a " * (QUESTION_POSITIONS - 1))
+
+
+def test_a_dialogue_loses_its_oldest_turns_where_it_is_too_long(family: Family) -> None:
+    history = tuple((f"what color is the {n} circle?", "red") for n in range(20))
+    last = family.model.prompt(request(0, (0, "chat", "how many?", history, {})))
+    shorter = family.model.prompt(request(0, (0, "chat", "how many?", history[10:], {})))
+    assert last == shorter
+    assert QUERIES + 30 < len(last.source) <= READ_TOKENS
+
+
+def test_a_text_that_is_too_long_fails_alone(family: Family) -> None:
+    plans: list[Plan] = [
+        (n, "vqa", text, (), {}) for n, text in enumerate(["how many?", "a " * 299, "why?"])
+    ]
+    requests = [request(number, plan) for number, plan in enumerate(plans)]
+    answers = serve(Engine(family.model, max_rows=4), requests, random.Random(0))
+    codes = [answers[number].error_code for number in range(3)]
+    assert codes == [None, "prompt_too_long", None]
+    assert answers[2].text == family.expect((*plans[2][:4], {"max_new_tokens": 20}))[0]
+
+
+def test_text_that_is_no_unicode_is_refused(family: Family) -> None:
+    made = request(0, (0, "vqa", "a \ud800 circle", (), {}))
+    answer = serve(Engine(family.model, max_rows=2), [made], random.Random(0))[0]
+    assert answer.error_code == "option_invalid"
+
+
+def test_an_engine_warms_up_and_passes_its_own_check(family: Family) -> None:
+    engine = Engine(family.model, max_rows=4)
+    warm_up(engine)
+    check(engine)
+    assert engine.idle
+
+
+def test_a_long_answer_outgrows_the_first_buffers(flan: Family) -> None:
+    plan: Plan = (1, "vqa", QUESTIONS[3], (), {"max_new_tokens": 200, "min_new_tokens": 200})
+    others: list[Plan] = [(n, "caption", "", (), {"max_new_tokens": 3 * n}) for n in range(2, 9)]
+    requests = [request(number, one) for number, one in enumerate([plan, *others])]
+    answers = serve(Engine(flan.model, max_rows=3), requests, random.Random(3))
+    assert answers[0].tokens == 200
+    got, alone = (answers[0].text, 200), flan.expect(plan)
+    # Of 200 tokens of an untrained model one may well be a tie.
+    assert_equal_but_for_ties([got], [alone], flan.network, lambda _: flan.expect(plan), most=1)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8", "int4"])
+def test_every_precision_answers(family: Family, precision: str) -> None:
+    model: Any = load(str(family.path), precision=precision, device="cpu")
+    assert model.revision != family.model.revision
+    plans: list[Plan] = [(n, "vqa", text, (), {}) for n, text in enumerate(QUESTIONS)]
+    requests = [request(number, plan) for number, plan in enumerate(plans)]
+    answers = serve(Engine(model, max_rows=3), requests, random.Random(0))
+    assert not [answer for answer in answers.values() if answer.error_code]
+    assert any(answer.text for answer in answers.values())
+
+
+@pytest.mark.parametrize("factor", [1, 30_000])
+def test_half_precision_logits_are_those_of_transformers(family: Family, factor: float) -> None:
+    model: Any = load(str(family.path), precision="fp16", device="cpu")
+    block = model.network.language_model.decoder.block[0]
+    assert block.layer[-1].DenseReluDense.wo.weight.dtype == torch.float32
+    # T5 overflows in fp16, and transformers bounds that
+    block.layer[0].SelfAttention.o.weight.mul_(factor)
+    prompt = model.prompt(request(0, (0, "vqa", QUESTIONS[0], (), {})))
+    slots = model.new_slots(1)
+    features = model.encode(torch.from_numpy(np.array(picture(0)))[None])
+    got = [model.prefill(features, [prompt], slots)]
+    for token in (5, 9, 17):
+        slots.tokens[:1] = token
+        got.append(model.decode(slots, 0, 1))
+        slots.advance()
+    inputs = family.inputs(picture(0), family.words("vqa", QUESTIONS[0], ()))
+    with torch.inference_mode():
+        ids = torch.tensor([[0, 5, 9, 17]])
+        logits = model.network(**inputs, decoder_input_ids=ids).logits[0]
+    assert torch.allclose(torch.cat(got).float(), logits.float(), atol=0.05)

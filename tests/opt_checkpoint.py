@@ -1,0 +1,119 @@
+"""A random BLIP-2 with OPT, small enough to decode thousands of tokens in a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    BlipImageProcessorPil,
+    GPT2Tokenizer,
+)
+
+from worker.engine.model import Generator, as_generator
+from worker.models.registry import load
+
+IMAGE_SIZE = 16
+QUERIES = 4
+SENTENCES = [
+    "Question: how many shapes are there? Answer: two",
+    "Question: what color is the circle on the left? Answer: red",
+    "a photo of a red circle above a blue square",
+]
+
+
+def build_tokenizer() -> GPT2Tokenizer:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(SENTENCES, trainer)
+    merges = json.loads(bpe.to_str())["model"]["merges"]
+    return GPT2Tokenizer(
+        vocab=bpe.get_vocab(),
+        merges=[tuple(pair) for pair in merges],
+        bos_token="</s>",
+        eos_token="</s>",
+        unk_token="</s>",
+        pad_token="<pad>",
+        add_bos_token=True,
+    )
+
+
+def build_network(tokenizer: GPT2Tokenizer) -> Blip2ForConditionalGeneration:
+    width = {"hidden_size": 32, "num_attention_heads": 2}
+    config = Blip2Config(
+        vision_config={
+            **width,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "image_size": IMAGE_SIZE,
+            "patch_size": 8,
+        },
+        qformer_config={
+            **width,
+            "vocab_size": 1,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "cross_attention_frequency": 1,
+        },
+        text_config={
+            **width,
+            "model_type": "opt",
+            "vocab_size": len(tokenizer),
+            "word_embed_proj_dim": 32,
+            "ffn_dim": 64,
+            "num_hidden_layers": 2,
+            "max_position_embeddings": 128,
+            # Many end tokens, so that an untrained model ends its texts at many lengths.
+            "eos_token_id": [2, *range(100, 112)],
+        },
+        num_query_tokens=QUERIES,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    torch.manual_seed(3)
+    network = Blip2ForConditionalGeneration(config)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.dim() > 1:  # far from zero: rows must differ, and by more than rounding
+                weight.normal_(std=1.0 if "query_tokens" in name else 0.4)
+    return network.eval()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small matrices on a busy machine: a second thread only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint as a directory, as `save_pretrained` writes it."""
+    path = tmp_path_factory.mktemp("checkpoint")
+    images = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    processor = Blip2Processor(images, build_tokenizer(), num_query_tokens=QUERIES)
+    processor.save_pretrained(path)
+    build_network(processor.tokenizer).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="package")
+def model(checkpoint: Path) -> Generator:
+    loaded = as_generator(load(str(checkpoint), precision="fp32", device="cpu"))
+    assert loaded is not None
+    return loaded

@@ -1,0 +1,324 @@
+"""What stands before Gradio, asked over HTTP as an attacker would."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import re
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+
+from producer import Client
+from producer.page.access import MAX_BODY_BYTES, AccessGate
+from producer.page.pending import PendingAnswers
+from producer.page.sessions import Sessions
+from producer.page.upload_quota import UploadQuota
+from tests.page.visitor import IMAGES, Served
+
+META = {"_type": "gradio.FileData"}
+
+Enter = Callable[[str], httpx.Client]
+
+
+@pytest.fixture
+def enter(idle: Served) -> Iterator[Enter]:
+    """Signs a name in: `enter("acme")` is a client whose paths are those below the page."""
+    clients = []
+
+    def sign_in(name: str) -> httpx.Client:
+        client = httpx.Client(base_url=f"{idle.url}/", timeout=30)
+        clients.append(client)
+        answer = client.post("login", data={"key": idle.keys[name]})
+        assert answer.status_code == 303
+        return client
+
+    yield sign_in
+    for client in clients:
+        client.close()
+
+
+def upload(client: httpx.Client, name: str = "scene-02.jpg") -> str:
+    """The path that a picture of this name was uploaded to."""
+    picture = (IMAGES / "scene-02.jpg").read_bytes()
+    answer = client.post("gradio_api/upload", files={"files": (name, picture)})
+    (path,) = answer.json()
+    return str(path)
+
+
+def join(client: httpx.Client, data: Any, page: str, pressed: Any = 0) -> httpx.Response:
+    """Press a button of the page, that for a caption if no other is named, with any data."""
+    body = {"data": data, "fn_index": pressed, "session_hash": page}
+    return client.post("gradio_api/queue/join", json=body)
+
+
+def asked(picture: Any = None, url: Any = "") -> list[Any]:
+    """What the button for a caption sends."""
+    return [picture, url, "", 20, 1, 0, 1, 0, 1, None, None]
+
+
+@pytest.fixture
+def canary() -> Iterator[tuple[str, Callable[[], bool]]]:
+    """A URL that nobody is to ask for, and whether somebody did."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+
+        def was_asked() -> bool:
+            try:
+                server.accept()[0].close()
+            except BlockingIOError:
+                return False
+            return True
+
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/a.png", was_asked
+
+
+def test_nobody_gets_in_without_a_key(idle: Served) -> None:
+    with httpx.Client(base_url=f"{idle.url}/") as client:
+        home = client.get("")
+        assert (home.status_code, home.headers["location"]) == (303, "/ui/login")
+        # A page that lost its gateway asks so whether there is one again.
+        assert client.get("gradio_api/app_id").status_code == 200
+        for path in ("config", "gradio_api/info", "results/x.csv", "gradio_api/heartbeat/x"):
+            assert client.get(path).status_code == 401, path
+        for path in ("gradio_api/queue/join", "gradio_api/upload", "gradio_api/cancel"):
+            refusal = client.post(path, json={})
+            assert refusal.status_code == 401, path
+            # On this very word Gradio's scripts load the page anew.
+            assert refusal.json()["error"] == "Connection errored out. "
+        client.cookies.set("blipline-page", "guessed")
+        assert client.get("gradio_api/info").status_code == 401
+
+
+def test_the_cookie_is_for_the_page_alone(idle: Served) -> None:
+    answer = httpx.post(f"{idle.url}/login", data={"key": idle.keys["acme"]})
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Path=/ui" in cookie
+    assert idle.keys["acme"] not in cookie
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "config",
+        "monitoring",
+        "gradio_api/deep_link",
+        "gradio_api/openapi.json",
+        "gradio_api/vibe-code/",
+        "gradio_api/dev/reload",
+        "gradio_api/token",
+        "gradio_api/run-history/buckets",
+        "gradio_api/file=/etc/passwd",
+        "gradio_api/file/etc/passwd",
+        "gradio_api/stream/a/b/c/playlist.m3u8",
+        "gradio_api/proxy=https://example.hf.space/x",
+        "gradio_api/custom_component/a/client/b/c",
+    ],
+)
+def test_what_the_page_does_not_use_does_not_exist(enter: Enter, path: str) -> None:
+    assert enter("acme").get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/vibe-edit/",
+        "gradio_api/undo-vibe-edit/",
+        "gradio_api/component_server",
+        "gradio_api/process_recording",
+        "gradio_api/api/predict",
+        "gradio_api/call/caption",
+        "gradio_api/call/v2/caption",
+        "gradio_api/run-history/connect",
+        "gradio_api/stream/x",
+    ],
+)
+def test_nor_can_anything_else_be_sent(enter: Enter, path: str) -> None:
+    assert enter("acme").post(path, json={"data": []}).status_code == 404
+
+
+def test_gradio_never_fetches_what_a_request_names(
+    enter: Enter, canary: tuple[str, Callable[[], bool]]
+) -> None:
+    client, (url, was_asked) = enter("acme"), canary
+    own = upload(client)
+    for place, file in enumerate(
+        [
+            {"path": url, "meta": META},
+            {"path": url, "url": url, "meta": META},
+            {"path": url},
+            {"path": f"{own}/../../{url}", "meta": META},
+        ]
+    ):
+        assert join(client, asked(file), f"page{place}").status_code == 403
+    # The file is one's own, and so it may be asked about; where its URL leads is not looked at.
+    answer = join(client, asked({"path": own, "url": url, "meta": META}), "page")
+    assert answer.status_code == 200
+    for path in (f"gradio_api/file={url}", f"gradio_api/proxy={url}"):
+        assert client.get(path).status_code == 404
+    assert not was_asked()
+
+
+def test_nobody_reads_anybody_elses_files_pages_and_batches(idle: Served, enter: Enter) -> None:
+    acme, other = enter("acme"), enter("other")
+    path = upload(acme)
+    assert acme.get(f"gradio_api/file={path}").status_code == 200
+    assert other.get(f"gradio_api/file={path}").status_code == 404
+    assert join(other, asked({"path": path, "meta": META}), "others").status_code == 403
+    assert join(acme, asked(), "acmes").status_code == 200
+    assert join(other, asked(), "acmes").status_code == 403
+    for stream in (
+        "gradio_api/heartbeat/acmes",
+        "gradio_api/heartbeat/acmes?session_hash=others",
+        "gradio_api/queue/data?session_hash=acmes",
+        "gradio_api/queue/data?session_hash=others&session_hash=acmes",
+    ):
+        assert other.get(stream).status_code == 404
+    with Client(idle.redis_url) as client:
+        client.submit_batch([], batch_id="acme.batch.x").progress()
+    assert acme.get("results/x.jsonl").status_code == 200
+    for stranger in ("results/x.jsonl", "results/x.csv", "results/..x.csv"):
+        assert other.get(stranger).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "https://example.com"},
+        {"origin": "null"},
+        {"origin": "http://["},
+    ],
+)
+def test_other_sites_cannot_press_buttons(enter: Enter, headers: dict[str, str]) -> None:
+    client = enter("acme")
+    for path in ("gradio_api/queue/join", "gradio_api/upload", "login", "logout"):
+        refusal = client.post(path, headers=headers)
+        assert refusal.status_code == 403
+        assert "another site" in refusal.json()["detail"]
+
+
+def test_nobody_is_signed_out_by_a_link(enter: Enter) -> None:
+    client = enter("acme")
+    assert client.get("logout").status_code == 404
+    assert client.get("gradio_api/info").status_code == 200
+    assert client.post("logout").headers["location"] == "/ui/login"
+    assert client.get("gradio_api/info").status_code == 401
+
+
+@pytest.mark.parametrize("name", ["100%.jpg", "50%25.jpg", 'a "b" c.jpg', "größe #1?.jpg"])
+def test_a_picture_of_any_name_is_shown(enter: Enter, name: str) -> None:
+    client = enter("acme")
+    path = upload(client, name)
+    assert client.get(f"gradio_api/file={quote(path)}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"fn_index": 999},
+        {"fn_index": None},
+        {"fn_index": True},
+        {"fn_index": "0"},
+        {"data": []},
+        {"data": None},
+        {"data": asked(picture="a string")},
+        {"data": asked(picture={})},
+        {"data": asked(url=1)},
+    ],
+)
+def test_what_no_button_sends_is_refused(enter: Enter, body: dict[str, Any]) -> None:
+    client = enter("acme")
+    whole = {"data": asked(), "fn_index": 0, "session_hash": "page", **body}
+    for path in ("gradio_api/queue/join", "gradio_api/run/predict"):
+        assert client.post(path, json=whole).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["", '; filename=".."'])
+def test_an_upload_without_a_name_is_refused_in_words(enter: Enter, name: str) -> None:
+    part = f'--b\r\nContent-Disposition: form-data; name="files"{name}\r\n\r\nx\r\n--b--\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    refusal = enter("acme").post("gradio_api/upload", content=part, headers=headers)
+    assert refusal.status_code == 400
+    assert "name" in refusal.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/ui"])
+def test_the_gateway_leads_to_the_page_wherever_it_stands(idle: Served, path: str) -> None:
+    answer = httpx.get(f"{idle.address}{path}")
+    assert answer.is_redirect
+    assert answer.headers["location"] == "ui/"
+
+
+def test_the_page_runs_its_own_scripts_alone_and_stands_in_no_frame(enter: Enter) -> None:
+    client = enter("acme")
+    first, second = client.get("").headers, client.get("").headers
+    policy = first["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert re.search(r"script-src 'self' 'nonce-[\w-]{22}'(;|$)", policy)
+    assert "unsafe-eval" not in policy
+    assert policy != second["content-security-policy"]
+    assert first["x-frame-options"] == "DENY"
+    assert first["cache-control"] == "no-store"
+    assert "https://" not in re.sub(r"svg[^>]*>", "", client.get("login").text)
+
+
+def test_a_request_that_is_too_large_is_refused(idle: Served, enter: Enter) -> None:
+    client = enter("acme")
+    assert join(client, ["x" * MAX_BODY_BYTES], "p").status_code == 413
+    # Before anything of it was read.
+    to = urlsplit(idle.address)
+    assert to.hostname is not None
+    connection = http.client.HTTPConnection(to.hostname, to.port, timeout=30)
+    try:
+        _announce(connection, client, 2**31)
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert b"choose fewer files" in answer.read()
+    finally:
+        connection.close()
+
+
+def _announce(connection: http.client.HTTPConnection, client: httpx.Client, length: int) -> None:
+    """Begin an upload of so many bytes, and send none."""
+    connection.putrequest("POST", "/ui/gradio_api/upload")
+    connection.putheader("Content-Length", str(length))
+    connection.putheader("Cookie", f"blipline-page={client.cookies['blipline-page']}")
+    connection.endheaders()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("127.0.0.1", 200), ("localhost", 200), ("evil.example", 403)]
+)
+def test_an_open_page_is_open_under_the_names_of_this_machine_alone(
+    host: str, status: int, tmp_path: Any
+) -> None:
+    async def name_of(key: str, address: str) -> str:
+        raise AssertionError("an open page needs no key")
+
+    async def ask() -> int:
+        app = PlainTextResponse("the page")
+        gate = AccessGate(
+            app,
+            Sessions(name_of),
+            "dev",
+            UploadQuota(str(tmp_path), 1),
+            inputs={},
+            waiting=lambda _: 0,
+            places=PendingAnswers(),
+            stopping=asyncio.Event(),
+        )
+        transport = httpx.ASGITransport(gate)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:8000") as client:
+            return (await client.get("/gradio_api/info")).status_code
+
+    assert asyncio.run(ask()) == status

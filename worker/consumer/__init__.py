@@ -1,0 +1,1 @@
+"""Celery consumer: chunks in, item results out."""

@@ -1,0 +1,1 @@
+"""Images: fetch, inspect, decode and resize within memory limits."""

@@ -1,0 +1,128 @@
+"""Models behind two small protocols. `load` picks the family by the checkpoint's configuration.
+
+A `Generator` writes text about an image, token by token; a `Matcher` compares images and texts in
+one pass. What they share is `Vision`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from worker.engine.errors import LoadError
+
+if TYPE_CHECKING:
+    import torch
+
+    from worker.engine.model import Generator, Matcher
+
+#: Question template of BLIP-2 (model card of Salesforce/blip2-opt-2.7b).
+VQA_TEMPLATE: Final = "Question: {question} Answer:"
+PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8", "int4")
+
+
+class Family(NamedTuple):
+    """A kind of checkpoint, recognised by its configuration."""
+
+    architecture: str
+    #: The language model's type, where the architecture leaves it open.
+    language: str | None
+    example: str
+    #: Module of this package, and its class whose `open` loads such a checkpoint.
+    module: str
+    class_name: str
+
+    def fits(self, config: Any) -> bool:
+        """Whether this configuration is one of the family."""
+        if self.architecture not in (config.architectures or ()):
+            return False
+        return self.language in (None, getattr(config.text_config, "model_type", None))
+
+
+#: What works, by the names that checkpoints carry in config.json.
+FAMILIES: Final = (
+    Family("Blip2ForConditionalGeneration", "opt", "Salesforce/blip2-opt-2.7b", "blip2", "Blip2"),
+    Family("Blip2ForConditionalGeneration", "t5", "Salesforce/blip2-flan-t5-xl", "blip2", "Blip2"),
+    Family(
+        "InstructBlipForConditionalGeneration",
+        "t5",
+        "Salesforce/instructblip-flan-t5-xl",
+        "instructblip",
+        "InstructBlip",
+    ),
+    Family(
+        "BlipForConditionalGeneration",
+        None,
+        "Salesforce/blip-image-captioning-base",
+        "blip_caption",
+        "BlipCaption",
+    ),
+    Family("BlipForQuestionAnswering", None, "Salesforce/blip-vqa-base", "blip_vqa", "BlipVqa"),
+    Family(
+        "BlipForImageTextRetrieval",
+        None,
+        "Salesforce/blip-itm-base-coco",
+        "blip_retrieval",
+        "BlipRetrieval",
+    ),
+    Family(
+        "Blip2ForImageTextRetrieval",
+        None,
+        "Salesforce/blip2-itm-vit-g",
+        "blip2_retrieval",
+        "Blip2Retrieval",
+    ),
+)
+
+
+def load(
+    model: str,
+    precision: str = "auto",
+    device: str = "auto",
+    vqa_template: str = VQA_TEMPLATE,
+) -> Generator | Matcher:
+    """Load a directory or hub name. Raises LoadError.
+
+    `device` is auto, cpu or cuda (or cuda:0 and so on); `precision` auto is fp16 on a GPU (bf16 for
+    T5) and fp32 on a CPU. `vqa_template` is how a question reaches BLIP-2; other families have it
+    as it is.
+    """
+    # transformers takes seconds to import: not before it is needed.
+    from worker.models import checkpoint
+
+    if precision not in ("auto", *PRECISIONS):
+        raise LoadError(f"Unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}.")
+    if "{question}" not in vqa_template:
+        raise LoadError("The question template must contain {question}.")
+    place = checkpoint.pick_device(device)
+    config = checkpoint.read_config(model)
+    if precision == "auto":
+        precision = automatic(config, place)
+    family = find_family(model, config)
+    settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
+    kind = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
+    loaded: Generator | Matcher = kind.open(model, config, precision, place, **settings)
+    return loaded
+
+
+def automatic(config: Any, device: torch.device) -> str:
+    """fp32 on a CPU, where only that is exact; on a GPU fp16, but bf16 for T5, which overflows."""
+    if device.type != "cuda":
+        return "fp32"
+    language = getattr(getattr(config, "text_config", None), "model_type", None)
+    return "bf16" if language == "t5" else "fp16"
+
+
+def find_family(model: str, config: Any) -> Family:
+    """The family of a configuration; raises LoadError with the list of those that work."""
+    for family in FAMILIES:
+        if family.fits(config):
+            return family
+    language = getattr(getattr(config, "text_config", None), "model_type", None)
+    named = ", ".join(config.architectures or ()) or f"a {config.model_type} of no architecture"
+    known = "; ".join(
+        f"{one.architecture}{f' with {one.language}' if one.language else ''} ({one.example})"
+        for one in FAMILIES
+    )
+    with_language = f" with {language}" if language else ""
+    raise LoadError(f"Model {model!r} is {named}{with_language}; what works is {known}.")
