@@ -98,7 +98,10 @@ class Scenes(Dataset[Batch]):
         texts = [self.text([("", scene.caption())])]
         questions = choose_questions(rng, scene, plan.questions)
         if plan.both_sides:
-            questions = list({q.question: q for q in [*sides(scene), *questions]}.values())
+            questions = [*sides(scene), *questions]
+        if plan.lookups:
+            questions += choose_lookups(rng, scene, plan.lookups)
+        questions = list({question.question: question for question in questions}.values())
         rng.shuffle(questions)
         lengths = [1] * len(questions)
         if rng.random() < plan.dialogues:
@@ -184,6 +187,12 @@ def choose_questions(rng: Random, scene: Scene, count: int) -> list[Question]:
     kinds = list(by_kind)
     drawn = rng.choices(kinds, [WEIGHTS[kind] for kind in kinds], k=count)
     return list(dict.fromkeys(rng.choice(by_kind[kind]) for kind in drawn))
+
+
+def choose_lookups(rng: Random, scene: Scene, count: int) -> list[Question]:
+    """Draw different questions for the color of a kind, or for the kind of a color."""
+    lookups = [q for q in scene.questions() if q.kind in ("color", "shape of color")]
+    return rng.sample(lookups, min(count, len(lookups)))
 
 
 def squash(picture: Image.Image) -> np.ndarray:

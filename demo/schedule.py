@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from demo.scenes import CLEAR_RATIO
 
@@ -18,11 +21,13 @@ class Plan(NamedTuple):
     both_sides: bool = False  #: ask what is left and what is on top of every pair
     relation_weight: float = 1.0  #: of a caption's "left" or "above" among the tokens
     places_weight: float = 0.0  #: of telling the shapes' coordinates from the image tokens
+    lookups: int = 0  #: further questions for the color of a kind, or the kind of a color
     dialogues: float = 0.0  #: share of pictures whose questions come in dialogues
 
 
-#: The plan of the last phase.
-LAST = Plan(64, 3, 0.8, both_sides=True, relation_weight=3.0, places_weight=0.3, dialogues=0.5)
+#: Pairs of shapes, the questions of every second picture in dialogues.
+DIALOGUES = Plan(64, 3, 0.8, both_sides=True, relation_weight=3.0, places_weight=0.3, dialogues=0.5)
+LAST = DIALOGUES._replace(lookups=2, dialogues=0.6)
 
 #: The plans and the step at which each ends.
 PHASES = (
@@ -30,14 +35,14 @@ PHASES = (
     (500, Plan(64, 3, 0.0, places_weight=0.3)),
     (750, Plan(64, 3, 0.0, min_radius=0.18, places_weight=0.3)),
     (1000, Plan(64, 3, 0.0, places_weight=0.3)),
-    (1700, Plan(64, 3, 0.8, both_sides=True, relation_weight=3.0, places_weight=0.3)),
-    (3000, LAST),
+    (1700, DIALOGUES._replace(dialogues=0.0)),
+    (2500, DIALOGUES),
+    (3500, LAST),
 )
 STEPS = PHASES[-1][0]
 
-#: The learning rate rises, stays, and falls to zero. These lengths do not depend on the
-#: whole's, so a run under way may still be made longer.
-WARMUP_STEPS, COOLDOWN_STEPS = 200, 700
+#: Steps and the shares of the peak learning rate there; between them the rate is linear.
+RATES = ((0, 0.005), (199, 1.0), (2300, 1.0), (2500, 5 / 7), (2800, 5 / 7), (STEPS, 0.0))
 
 
 def plans(steps: int) -> list[Plan]:
@@ -48,6 +53,7 @@ def plans(steps: int) -> list[Plan]:
     return (planned + [LAST] * (steps - len(planned)))[:steps]
 
 
-def rate(step: int, steps: int) -> float:
+def rate(step: int, rates: Sequence[tuple[int, float]]) -> float:
     """Return the share of the peak learning rate at this step."""
-    return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / COOLDOWN_STEPS)
+    steps, shares = zip(*rates, strict=True)
+    return float(np.interp(step, steps, shares))

@@ -17,7 +17,7 @@ from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from demo.architecture import QUERY_TOKENS, WIDTH, build_model, build_processor
 from demo.batches import IGNORED, Batch, Scenes, attention
-from demo.schedule import STEPS, Plan, plans, rate
+from demo.schedule import RATES, STEPS, Plan, plans, rate
 
 #: Peak learning rates: of the matrices (Muon, its updates scaled to AdamW's), of all else.
 MATRIX_LR, VECTOR_LR = 2e-3, 1e-3
@@ -175,7 +175,7 @@ def main(arguments: list[str]) -> None:
     started, losses = time.monotonic(), []
     for batch in batches:
         step = trainer.step
-        losses.append(trainer.train(batch, planned[step], rate(step, args.steps)))
+        losses.append(trainer.train(batch, planned[step], rate(step, RATES)))
         if trainer.step % 50 == 0:
             seconds, mean = time.monotonic() - started, sum(losses) / len(losses)
             print(

@@ -25,6 +25,8 @@ from demo.schedule import Plan, rate
 from demo.train import save, save_state
 
 STEPS = 1750
+#: Steps and the shares of the peak learning rates there; between them the rates are linear.
+RATES = ((0, 0.005), (199, 1.0), (STEPS - 500, 1.0), (STEPS, 0.0))
 #: Mostly pairs: a single shape has no relation, and is the easier to learn.
 PLAN = Plan(pictures=32, questions=0, two_shapes=0.7)
 
@@ -201,7 +203,7 @@ def main(arguments: list[str]) -> None:
     batches = DataLoader(ahead, batch_size=None, num_workers=1, prefetch_factor=4)
     started, reports = time.monotonic(), []
     for batch in batches:
-        reports.append(trainer.train(batch, rate(trainer.step, args.steps)))
+        reports.append(trainer.train(batch, rate(trainer.step, RATES)))
         if trainer.step % REPORT_EVERY == 0:
             means = [
                 f"{name} {sum(report[name] for report in reports) / len(reports):.4f}"

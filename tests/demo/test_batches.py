@@ -10,10 +10,18 @@ import torch
 from transformers import Blip2Processor
 
 from demo.architecture import QUERY_TOKENS, build_model, build_processor
-from demo.batches import IGNORED, MAX_TURNS, Scenes, choose_questions, dialogue_lengths, squash
+from demo.batches import (
+    IGNORED,
+    MAX_TURNS,
+    Scenes,
+    choose_lookups,
+    choose_questions,
+    dialogue_lengths,
+    squash,
+)
 from demo.dialogues import PROMPT, dialogue
 from demo.scenes import COLORS, KINDS, draw, random_scene
-from demo.schedule import STEPS, Plan, plans, rate
+from demo.schedule import RATES, STEPS, Plan, plans, rate
 from demo.train import Trainer
 from worker.models.dialogue import with_history
 from worker.models.registry import VQA_TEMPLATE
@@ -96,6 +104,15 @@ def test_each_answer_of_a_dialogue_is_learned_after_the_tokens_of_inference(
         assert answers == len(turns)
 
 
+def test_lookups_ask_for_the_color_of_a_kind_or_the_kind_of_a_color() -> None:
+    for seed in range(50):
+        scene = random_scene(Random(seed))
+        lookups = choose_lookups(Random(seed), scene, 2)
+        assert len(set(lookups)) == len(lookups) <= 2
+        assert {question.kind for question in lookups} <= {"color", "shape of color"}
+        assert set(lookups) <= set(scene.questions())
+
+
 def test_questions_are_divided_into_dialogues() -> None:
     for seed in range(50):
         lengths = dialogue_lengths(Random(seed), seed % 7)
@@ -152,5 +169,6 @@ def test_the_last_phase_lasts_as_long_as_is_asked() -> None:
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:
-    shares = [rate(step, STEPS) for step in range(STEPS)]
+    shares = [rate(step, RATES) for step in range(STEPS)]
     assert shares[0] < shares[100] < 1 == shares[STEPS // 2] > shares[-2] > shares[-1] > 0
+    assert shares[0] == pytest.approx(1 / 200)
