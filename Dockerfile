@@ -1,11 +1,11 @@
-# One image for every process of Blipline: the worker and Flower run different commands in it.
-# Only wheels are installed, so there is no compiler in it.
+# One image for all processes: worker, gateway and Flower run different commands in it.
+# It installs only wheels and contains no compiler.
 
-# Any image with Python 3.11 or newer and its venv module.
+# Any image with Python 3.11 or newer and the venv module.
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
-# Where torch comes from: here its CPU build; PyPI has the CUDA build, some gigabytes larger.
+# Index of torch: this one has the CPU build; PyPI has the CUDA build, several gigabytes larger.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 ENV PATH=/opt/venv/bin:$PATH \
@@ -14,8 +14,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     BLIPLINE_READY_FILE=/run/blipline/ready \
     HF_HOME=/var/cache/huggingface
 
-# The engine's socket must lie in a directory that belongs to its user alone. A fresh named volume
-# takes over the owner of the directory that it is mounted on.
+# The engine's socket needs a private directory. A new named volume inherits the owner of its mount
+# point.
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin blipline \
     && install -d -m 0700 -o blipline -g blipline /run/blipline /var/lib/flower \
     && install -d -o blipline -g blipline "$HF_HOME" \
@@ -23,16 +23,16 @@ RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin blipline \
 
 WORKDIR /app
 COPY requirements.txt .
-# torch goes first and alone: asked for together with the others, pip may choose another build.
+# Install torch first and alone: together with the others, pip may choose another build.
 RUN pip install --no-cache-dir --only-binary :all: --index-url "$TORCH_INDEX" \
     "$(grep '^torch==' requirements.txt)"
 RUN pip install --no-cache-dir --only-binary :all: -r requirements.txt
-# Where images lie in object stores; the build argument STORES=yes installs what reads them.
+# The build argument STORES=yes adds the readers of object stores.
 ARG STORES=
 COPY requirements-stores.txt .
 RUN test -z "$STORES" || pip install --no-cache-dir --only-binary :all: -r requirements-stores.txt
 
-# Readable for every user, whatever the umask of the checkout.
+# Readable by every user, whatever the umask of the checkout.
 COPY --chmod=755 producer producer
 COPY --chmod=755 config config
 COPY --chmod=755 demo demo

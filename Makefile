@@ -1,4 +1,4 @@
-# One command for each thing. Everything runs in .venv, which `make setup` builds and keeps current.
+# Everything runs in .venv, which `make setup` builds and updates.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 setup: $(STAMP)
 
-# torch goes first and alone: asked for together with the others, pip may choose a newer build.
+# Install torch first and alone: together with the others, pip may choose a newer build.
 $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
@@ -18,18 +18,18 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cli,pil,gateway,page]'
 	touch $(STAMP)
 
-# Captions the sample images and answers questions about them through the real system.
+# Caption the sample images and answer questions about them with the real system.
 demo: setup
 	$(BIN)/python -m demo
 
-# The same system, kept running: Redis, a worker, the gateway and Flower, in the foreground.
+# Keep the same system running in the foreground: Redis, a worker, the gateway and Flower.
 up: setup
 	$(BIN)/python -m demo up
 
 worker: setup
 	$(BIN)/python -m worker
 
-# HTTP and the page; `make gateway GATEWAY="--port 8080"` for other options.
+# HTTP API and page; pass options as `make gateway GATEWAY="--port 8080"`.
 gateway: setup
 	$(BIN)/blipline gateway $(GATEWAY)
 
@@ -39,7 +39,7 @@ flower: setup
 test: setup browser
 	$(BIN)/python -m pytest
 
-# The page is tested in a real browser, which pip cannot install.
+# The page's tests need a real browser, which pip cannot install.
 browser:
 	@command -v chromium >/dev/null || { \
 	    echo "installing chromium for the tests of the page" && \
@@ -47,7 +47,7 @@ browser:
 	    DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	    || echo "chromium is not installed, and cannot be: the tests of the page will fail"
 
-# A hundred faults while work goes on; say CHAOS="--seed 2 --faults 400 --minutes 60" for others.
+# Inject a hundred faults under load; options: CHAOS="--seed 2 --faults 400 --minutes 60".
 chaos: setup
 	$(BIN)/python -m tests.faults.programme $(CHAOS)
 

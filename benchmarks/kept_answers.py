@@ -8,19 +8,19 @@ import redis
 
 from benchmarks.server import Phase, read, table
 from benchmarks.timing import note, timed
-from producer.contract import CHUNK_ITEMS
+from producer.contract import CHUNK_ITEMS, ItemResult
 from producer.ledger.keys import Keys
 from worker.consumer.result_cache import ResultCache
 
 #: As long as a caption.
-ANSWER = {"text": "two dogs run along a beach with a ball in the sun"}
+ANSWER: ItemResult = {"text": "two dogs run along a beach with a ball in the sun"}
 
 
 def kept_answers(server: redis.Redis, count: int) -> None:
     """As a consumer does for a chunk of uploaded images that nobody has asked about before."""
     note("keeping answers")
     cache = ResultCache(server, ttl_s=3600)
-    keys = [Keys().answer(hashlib.sha256(b"%d" % n).hexdigest()) for n in range(count)]
+    keys = [Keys().cached_result(hashlib.sha256(b"%d" % n).hexdigest()) for n in range(count)]
     chunks = [keys[at : at + CHUNK_ITEMS] for at in range(0, count, CHUNK_ITEMS)]
     before = read(server)
     _, seconds = timed(lambda: _ask_and_keep(cache, chunks))

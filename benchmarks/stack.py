@@ -33,7 +33,7 @@ def figures(worker: Worker) -> dict[str, float]:
     line = EngineClient(socket_path(worker.run_dir), wait_s=10)
     line.start()
     line.info(timeout_s=10)
-    found = line.figures()
+    found = line.stats()
     line.close()
     if found is None:
         raise RuntimeError("the engine is away")

@@ -75,7 +75,7 @@ def from_a_host(server: redis.Redis, count: int, size: int) -> None:
 def fetch(server: redis.Redis, references: Sequence[str], count: int, size: int) -> Fetched:
     """As a consumer does; raises RuntimeError if one is not as it was."""
     guard = AddressPolicy(allow=["127.0.0.1"])
-    fetcher = Fetcher(server, image_root=None, max_bytes=size, timeout_s=20, guard=guard)
+    fetcher = Fetcher(server, image_root=None, max_bytes=size, timeout_s=20, policy=guard)
     began, cpu_began = time.perf_counter(), time.process_time()
     sizes = [len(one) if isinstance(one, bytes) else 0 for one in fetcher.fetch(references)]
     taken = Fetched(time.perf_counter() - began, time.process_time() - cpu_began)

@@ -1,4 +1,4 @@
-"""Celery's settings for a consumer. docs/decisions.md has the story of each."""
+"""Celery's settings for a consumer; docs/decisions.md gives the reason for each."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from producer.connection.url import Address
 
 
 def celery_settings(settings: WorkerSettings) -> dict[str, Any]:
-    """Settings for `app.conf.update`."""
+    """Return the settings for `app.conf.update`."""
     address = Address.parse(settings.redis_url)
     return {
         "broker_url": _broker_url(address),
-        # kombu takes nothing about TLS from the scheme.
+        # kombu ignores the scheme's TLS.
         "broker_use_ssl": address.tls,
         "broker_transport_options": _transport_options(settings, address),
-        # Stores a result and closes its ledger row in one step.
+        # Stores a result and closes its job record in one step.
         "result_backend": "worker.consumer.backend:LedgerBackend",
-        # All of what the backend needs to connect by itself. Celery shows its settings to
-        # monitors, and hides those that have "pass" in their name.
+        # The backend's connection. Celery shows its settings to monitors, except those with "pass"
+        # in their name.
         "blipline_redis_url_with_password": settings.redis_url,
         "result_backend_transport_options": {"global_keyprefix": settings.key_prefix},
-        # One backend with one pool of connections, not one for each thread.
+        # One backend with one connection pool for all threads.
         "result_backend_thread_safe": True,
         "blipline_blob_ttl_s": settings.blob_ttl_s,
         "result_expires": contract.RESULT_TTL_S,
-        # Only JSON, in and out: a pickle from the queue could run code.
+        # JSON only, in and out: a pickle from the queue could run code.
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
-        # Acknowledged after the result is stored, so a crash loses nothing. Failures too:
-        # a retry is ours to decide, never the broker's.
+        # Acknowledged after the result is stored, so that a crash loses nothing. Failures too: the
+        # ledger decides about retries, never the broker.
         "task_acks_late": True,
         "task_acks_on_failure_or_timeout": True,
-        # Without it a result that could not be written is swallowed, and with it the
-        # acknowledgement and the prefetch slot: the consumer falls silent.
+        # Without it, a result that cannot be written is lost together with the acknowledgement and
+        # the prefetch slot, and the consumer stops taking work.
         "result_backend_always_retry": True,
-        # Nothing waits inside a consumer's executor: what is fetched is being worked on.
+        # A consumer takes no more messages than it processes at once.
         "worker_prefetch_multiplier": 1,
-        # A consumer outlives any outage of Redis, at its start too.
+        # A consumer waits out any outage of Redis, also at its start.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # A failover answers READONLY, a channel error that would end the consumer.
+        # During a failover Redis answers READONLY, a channel error that would end the consumer.
         "broker_channel_error_retry": True,
-        # NotImplementedError with threads kills the consumer; results are idempotent instead.
+        # With threads it raises NotImplementedError and ends the consumer; results are idempotent.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # What Flower and other monitors see.
+        # For Flower and other monitors.
         "worker_send_task_events": True,
-        # The started event already shows in Flower; a stored state costs two round trips more.
+        # Flower shows the started event already; a stored state costs two more round trips.
         "task_track_started": False,
         "task_default_queue": contract.Queue.INTERACTIVE.value,
         "timezone": "UTC",
@@ -60,7 +60,7 @@ def celery_settings(settings: WorkerSettings) -> dict[str, Any]:
 
 
 def _broker_url(address: Address) -> str:
-    """The same Redis in kombu's words; several sentinels with semicolons."""
+    """Return the Redis URL in kombu's form, which separates sentinels by semicolons."""
     scheme = "rediss" if address.tls is not None else "redis"
     if address.master is not None:
         scheme = "sentinel"
@@ -76,13 +76,13 @@ def _broker_url(address: Address) -> str:
 def _transport_options(settings: WorkerSettings, address: Address) -> dict[str, Any]:
     options: dict[str, Any] = {
         **SOCKET_OPTIONS,
-        # A delivered, unacknowledged message goes back to its queue after this time: the last
-        # resort for one whose consumer died before the ledger knew of it, since all other work
-        # is given to somebody else after one lease. Longer than a chunk should take: each time, the
-        # message of one that still runs is delivered again, dropped, and its slot in the prefetch
-        # window freed too early. The shortest in any app that shares the Redis wins.
+        # A delivered, unacknowledged message returns to its queue after this time. That is the last
+        # resort for a message whose consumer died before it claimed the job; all other jobs are
+        # requeued after one lease. It must exceed the time of a chunk: otherwise the message of a
+        # running chunk is redelivered and dropped, which frees its prefetch slot too early. The
+        # shortest value of all apps that share the Redis applies.
         "visibility_timeout": settings.visibility_timeout_s,
-        # By default the restore scan runs only about every 100 s.
+        # The default of the restore scan is about 100 s.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
         "unacked_mutex_expire": 30,

@@ -1,9 +1,10 @@
 """Flower's settings: `celery -A worker.celery_app flower --conf=config/flowerconfig.py`.
 
-``BLIPLINE_FLOWER_AUTH`` is `user:password` (several with commas), and required wherever others
-can reach Flower. Its `/metrics` and `/healthcheck` stay open even so: keep the port private.
+``BLIPLINE_FLOWER_AUTH`` is `user:password` (several separated by commas), and required if Flower
+listens on other interfaces than loopback. `/metrics` and `/healthcheck` need no login: keep the
+port private.
 
-Flower ignores a name that it does not know, so a test compares them with its options.
+Flower ignores unknown names, so a test compares these with its options.
 """
 
 import os
@@ -20,16 +21,16 @@ elif address not in ("127.0.0.1", "::1", "localhost"):
     # Jobs show image addresses, questions and answers.
     sys.exit(f"Flower: set BLIPLINE_FLOWER_AUTH=user:password to listen on {address or '*'}")
 
-# To look, not to touch: a click must not stop a worker.
+# A click must not stop a worker.
 read_only = True
-# Each task keeps some kilobytes in memory.
+# Each task takes some kilobytes of memory.
 max_tasks = 20_000
-# Keep the view over a restart, where a place to keep it is given.
+# A database keeps the view over a restart.
 if os.environ.get("BLIPLINE_FLOWER_DB"):
     persistent = True
     db = os.environ["BLIPLINE_FLOWER_DB"]
     state_save_interval = 60_000
-# Consumers that are gone for good leave the list.
+# Seconds after which offline consumers leave the list.
 purge_offline_workers = 3600
 
 tasks_columns = "name,uuid,state,kwargs,result,received,started,runtime,worker"

@@ -1,4 +1,4 @@
-"""The worker's settings: every knob of one machine, in one place."""
+"""The settings of the worker processes of one machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from producer.settings import ClientSettings
 _DEMO = Path(__file__).resolve().parent.parent / "demo"
 DEMO_MODEL = _DEMO / "model"
 DEMO_MATCH_MODEL = _DEMO / "match_model"
-#: In place of a model: every item is answered at once with its `custom_id`, to measure the queue.
+#: The value that stands for no model: every item is answered at once with its `custom_id`, to
+#: measure the queue.
 NULL_MODEL = "null"
 
 
 class WorkerSettings(ClientSettings):
-    """What the process tree of one accelerator needs to know."""
+    """The settings of the process tree of one accelerator."""
 
     model: str = Field(
         str(DEMO_MODEL),
@@ -30,48 +31,48 @@ class WorkerSettings(ClientSettings):
     )
     match_model: str = Field(
         "auto",
-        description="Retrieval model beside it; none; auto: the demo's with the demo model",
+        description="Additional retrieval model; none; auto: the demo's with the demo model",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = Field(
         "auto", description="auto is fp16 on a GPU (bf16 for T5) and fp32 on a CPU"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
-    max_rows: int = Field(64, ge=1, le=4096, description="Rows decoded together at most")
-    cuda_graphs: bool = Field(True, description="Replay decode steps on a GPU as graphs")
+    max_rows: int = Field(64, ge=1, le=4096, description="Maximum rows decoded together")
+    cuda_graphs: bool = Field(True, description="Replay decode steps on a GPU as CUDA graphs")
     feature_cache_mb: int = Field(
-        256, ge=0, description="MiB of device memory that keep image features for later questions"
+        256, ge=0, description="MiB of device memory for cached image features"
     )
     answer_cache_s: int = Field(
         3600,
         ge=0,
-        description="Seconds that answers are kept in Redis for who asks the same; 0: not at all",
+        description="Seconds that the result cache in Redis keeps results; 0: no cache",
     )
     cpu_threads: int = Field(
         0,
         ge=0,
-        description="Threads of one model step on a CPU; 0: all, less one if images take longer",
+        description="Threads of a model step on a CPU; 0: all, or one less if images take longer",
     )
     vqa_template: str = Field(
-        "Question: {question} Answer:", description="How a question reaches BLIP-2"
+        "Question: {question} Answer:", description="Template of a question for BLIP-2"
     )
     interactive_slots: int = Field(
-        16, ge=1, le=1024, description="Interactive messages handled at once"
+        16, ge=1, le=1024, description="Interactive messages processed concurrently"
     )
-    bulk_slots: int = Field(8, ge=1, le=1024, description="Bulk chunks handled at once")
+    bulk_slots: int = Field(8, ge=1, le=1024, description="Bulk chunks processed concurrently")
     image_root: Path | None = Field(
-        None, description="Directory that file: references may name; unset: none may"
+        None, description="Root directory of file: references; unset: no files are read"
     )
     max_image_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024, description="Bytes of one encoded image at most"
+        64 * 1024 * 1024, ge=1024, description="Maximum bytes of an encoded image"
     )
     max_image_pixels: int = Field(
-        64_000_000, ge=4096, description="Pixels of one image at most, known before it is decoded"
+        64_000_000, ge=4096, description="Maximum pixels of an image, checked before decoding"
     )
     image_memory_mb: int = Field(
         0,
         ge=0,
-        description="MiB of a consumer for images, half before and half while they are decoded; "
-        "0: 1024, or 128 for each core if that is more",
+        description="MiB of a consumer for images, half encoded and half while decoding; "
+        "0: 1024, or 128 per core if that is more",
     )
     jpeg_draft: int = Field(
         0,
@@ -80,52 +81,48 @@ class WorkerSettings(ClientSettings):
         description="Decode JPEGs at this multiple of the model's side: fast, not exact; 0: exact",
     )
     fetch_timeout_s: float = Field(
-        20.0, gt=0, description="Seconds that fetching one image from its host may take"
+        20.0, gt=0, description="Maximum seconds to fetch an image from its host"
     )
     fetch_per_host: int = Field(
-        8, ge=1, description="Images fetched from one host at once, by each consumer"
+        8, ge=1, description="Images that a consumer fetches from one host concurrently"
     )
     fetch_allow: str = Field(
-        "", description="Hosts that may be fetched from although their address is not public"
+        "", description="Hosts allowed although their address is not public (SSRF guard)"
     )
-    fetch_deny: str = Field("", description="Hosts that may never be fetched from")
-    fetch_only: str = Field(
-        "", description="The only hosts that may be fetched from; unset: all that are public"
-    )
+    fetch_deny: str = Field("", description="Hosts never allowed")
+    fetch_only: str = Field("", description="The only hosts allowed; unset: all public hosts")
     fetch_stores: str = Field(
-        "", description="What of stores may be read, as s3://bucket/path/; unset: nothing"
+        "", description="Allowed prefixes in object stores, as s3://bucket/path/; unset: none"
     )
     step_timeout_s: float = Field(
-        120.0, gt=0, description="Seconds that a step may take before its engine counts as hung"
+        120.0, gt=0, description="Seconds after which an engine in a model step counts as hung"
     )
     engine_wait_s: float = Field(
-        120.0, gt=0, description="Seconds a row waits for an engine that is starting again"
+        120.0, gt=0, description="Seconds that a row waits for an engine to restart"
     )
     lease_s: float = Field(
         30.0,
         ge=1,
-        description="Seconds without a sign of life after which a consumer's work is given to "
-        "another",
+        description="Seconds without a heartbeat after which a consumer's jobs are requeued",
     )
     visibility_timeout_s: float = Field(
         600.0,
         ge=1,
-        description="Seconds after which Celery delivers a message again that nobody acknowledged",
+        description="Seconds after which Celery redelivers an unacknowledged message",
     )
     sweep_s: float = Field(
-        5.0, ge=0, description="Seconds between two looks for work that was lost; 0: none"
+        5.0, ge=0, description="Seconds between sweeps for lost jobs; 0: no sweeps"
     )
-    grace_s: float = Field(
-        60.0, gt=0, description="Seconds that SIGTERM leaves to finish what was begun"
-    )
+    grace_s: float = Field(60.0, gt=0, description="Seconds to finish running jobs after SIGTERM")
     ready_file: Path | None = Field(
-        None, description="Exists while this machine takes jobs; unset: `ready` in the run dir"
+        None,
+        description="File that exists while the worker takes jobs; unset: `ready` in the run dir",
     )
     metrics_port: int = Field(
-        0, ge=0, le=65535, description="Port of the engine's figures for Prometheus; 0: none"
+        0, ge=0, le=65535, description="Port of the engine's Prometheus metrics; 0: none"
     )
     run_dir: Path | None = Field(
-        None, description="Private directory of the engine's socket and the readiness files"
+        None, description="Private directory for the engine's socket and the readiness files"
     )
 
     @field_validator("vqa_template")
@@ -147,7 +144,7 @@ class WorkerSettings(ClientSettings):
     @classmethod
     def _check_image_root(cls, root: Path | None) -> Path | None:
         if root is not None and not root.is_dir():
-            raise ValueError("must be a directory that exists")
+            raise ValueError("must be an existing directory")
         return root
 
     @field_validator("fetch_allow", "fetch_deny", "fetch_only")
@@ -159,36 +156,37 @@ class WorkerSettings(ClientSettings):
     @field_validator("fetch_stores")
     @classmethod
     def _check_stores(cls, stores: str) -> str:
-        for entry in split_list(stores):
-            parse_prefix(entry)
+        for prefix in split_list(stores):
+            parse_prefix(prefix)
         return stores
 
-    def fetch_guard(self) -> AddressPolicy:
-        """Which hosts images may be fetched from."""
+    def fetch_policy(self) -> AddressPolicy:
+        """Return the address policy of image fetches: the SSRF guard."""
         return AddressPolicy(
             split_list(self.fetch_allow), split_list(self.fetch_deny), split_list(self.fetch_only)
         )
 
     def matcher(self) -> str | None:
-        """The retrieval model that is loaded beside the other, if any."""
+        """Return the additional retrieval model, or None."""
         if self.match_model == "auto":
             return str(DEMO_MATCH_MODEL) if self.model == str(DEMO_MODEL) else None
         return self.match_model if self.match_model not in ("", "none") else None
 
     def runtime_dir(self) -> Path:
-        """The directory where this machine's consumers and their engine meet.
+        """Return the directory that this machine's consumers and their engine share.
 
-        By default one for each user, model and device: consumers that want the same engine find it.
+        The default depends on user, Redis, models, precision and device, so that consumers of the
+        same engine have the same directory.
         """
         if self.run_dir is not None:
             return self.run_dir
-        where = f"{self.redis_url} {self.key_prefix}".rstrip()
-        wanted = f"{where} {self.model} {self.match_model} {self.precision} {self.device}"
-        digest = hashlib.sha256(wanted.encode()).hexdigest()[:12]
+        deployment = f"{self.redis_url} {self.key_prefix}".rstrip()
+        models = f"{self.model} {self.match_model} {self.precision} {self.device}"
+        digest = hashlib.sha256(f"{deployment} {models}".encode()).hexdigest()[:12]
         root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return Path(root) / f"blipline-{os.getuid()}" / digest
 
     def environment(self) -> dict[str, str]:
-        """These settings as the environment of a child process."""
-        given = self.model_dump(mode="json", exclude_none=True)
-        return {f"BLIPLINE_{name.upper()}": str(value) for name, value in given.items()}
+        """Return these settings as environment variables of a child process."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {f"BLIPLINE_{name.upper()}": str(value) for name, value in values.items()}

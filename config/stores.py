@@ -1,11 +1,11 @@
-"""Object stores that images may be read from, and how settings name what of them is allowed."""
+"""Object stores that images may be read from, and the form of their references and prefixes."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: The package that reads each kind of store.
+#: The package that reads each scheme.
 PACKAGES: Final = {
     "s3": "s3fs",
     "gs": "gcsfs",
@@ -13,26 +13,26 @@ PACKAGES: Final = {
     "az": "adlfs",
     "abfs": "adlfs",
 }
-#: Kind, bucket and key. No user name before the bucket: a bucket is all that is compared.
+#: Scheme, bucket and key. No user name before the bucket: prefixes compare the bucket alone.
 REFERENCE: Final = re.compile(r"([a-z][a-z0-9]*)://([A-Za-z0-9][A-Za-z0-9._-]*)/(.*)", re.DOTALL)
 
 
 def is_store(reference: str) -> bool:
-    """Whether this is a reference to an object in a store."""
-    kind, separator, _ = reference.partition("://")
-    return bool(separator) and kind in PACKAGES
+    """Return whether this is a reference to an object in a store."""
+    scheme, separator, _ = reference.partition("://")
+    return bool(separator) and scheme in PACKAGES
 
 
 def parse_prefix(entry: str) -> str:
-    """What allowed references begin with, up to the end of a part of their path.
+    """Return the prefix of allowed references, completed to the end of a path part.
 
     Raises ValueError unless it is `s3://bucket/` or `s3://bucket/path/`.
     """
-    whole = entry if entry.endswith("/") else f"{entry}/"
-    found = REFERENCE.fullmatch(whole)
-    if found is None or found[1] not in PACKAGES or {".", ".."} & set(found[3].split("/")):
-        kinds = ", ".join(f"{kind}://" for kind in PACKAGES)
+    prefix = entry if entry.endswith("/") else f"{entry}/"
+    match = REFERENCE.fullmatch(prefix)
+    if match is None or match[1] not in PACKAGES or {".", ".."} & set(match[3].split("/")):
+        schemes = ", ".join(f"{scheme}://" for scheme in PACKAGES)
         raise ValueError(
-            f"{entry!r} is nothing in a store, as s3://bucket/ or s3://bucket/path/ ({kinds})"
+            f"{entry!r} is not a store prefix: write s3://bucket/ or s3://bucket/path/ ({schemes})"
         )
-    return whole
+    return prefix

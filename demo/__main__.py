@@ -33,7 +33,7 @@ from demo.tour import QUESTIONS, Check, Tour, pictures, take, wording
 from producer import BliplineError, Client
 from producer.cli.progress import bar
 from producer.connection.connect import connect, redis_errors
-from producer.gateway.api_keys import ApiKeys, id_of
+from producer.gateway.api_keys import ApiKeys, key_id_of
 from producer.ledger.keys import Keys
 
 SHEET: Final = Path(__file__).with_name("out") / "index.html"
@@ -117,7 +117,7 @@ def _api_key(redis_url: str) -> Iterator[str]:
         try:
             yield key
         finally:
-            keys.revoke(id_of(key) or "")
+            keys.revoke(key_id_of(key) or "")
 
 
 def _redis(port: int | None) -> AbstractContextManager[str]:

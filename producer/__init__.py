@@ -1,4 +1,4 @@
-"""Blipline's client: submit jobs about images, and poll their results.
+"""Blipline's client: submits jobs about images, and polls their results.
 
 In a checkout of the project this package is `producer`; the wheel installs it as `blipline`.
 """

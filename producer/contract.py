@@ -1,6 +1,6 @@
-"""The contract between producers and workers: every name that both sides must agree on.
+"""The contract between producers and workers: tasks, queues, states, error codes, items, options.
 
-A job is a plain Celery message, so a program that knows only this page can submit one::
+A job is a plain Celery message, so any Celery program can submit one::
 
     app.send_task(
         "blipline.vqa",
@@ -8,19 +8,19 @@ A job is a plain Celery message, so a program that knows only this page can subm
         queue="interactive",
     )
 
-The message carries a *chunk* of items; its result is a list with one entry for each item, in
-order: what the task gives or ``{"error": {"code": …, "message": …}}``, and ``custom_id`` where the
-item had one. One bad item never harms its neighbours. A message without items is a job of the
-ledger, which says what is asked.
+The message carries a *chunk* of items. Its result is a list with one entry for each item, in
+order: the fields of the task or ``{"error": {"code": …, "message": …}}``, and ``custom_id`` if the
+item has one. An invalid item does not affect its neighbours. A message without items belongs to a
+job record in Redis, which holds the payload.
 
 ===========  ===============================  ==================================================
-task         an item has                      its result has
+task         fields of an item                fields of its result
 ===========  ===============================  ==================================================
-``caption``  image, prompt (may be missing)   ``text``, which begins with the prompt
+``caption``  image, prompt (optional)         ``text``, which begins with the prompt
 ``vqa``      image, question                  ``text``
 ``chat``     image, question, history         ``text``
 ``match``    image, texts                     ``matches``: probability and cosine of each text;
-                                              ``text``: the likeliest
+                                              ``text``: the most probable
 ``embed``    image or text                    ``embedding``: a unit vector
 ===========  ===============================  ==================================================
 """
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypedDict
 
 from pydantic import (
     AfterValidator,
@@ -52,12 +52,12 @@ class Task(StrEnum):
 
     @property
     def short(self) -> str:
-        """The name a person types: ``caption``."""
+        """The name without its prefix: ``caption``."""
         return self.value.removeprefix("blipline.")
 
     @classmethod
     def parse(cls, name: str) -> Task:
-        """Find a task by its short or full name; raises ValueError naming those that exist."""
+        """Return the task of a short or full name; raises ValueError that lists all tasks."""
         for task in cls:
             if name in (task.short, task.value):
                 return task
@@ -73,21 +73,21 @@ class Queue(StrEnum):
 
 
 class State(StrEnum):
-    """What a producer can be told of a job."""
+    """The state of a job, as producers see it."""
 
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    #: It finished, and its result is no longer kept.
+    #: It finished, and its result has expired.
     EXPIRED = "expired"
-    #: Nobody ever submitted it here.
+    #: It was never submitted to this deployment.
     UNKNOWN = "unknown"
 
 
 class ErrorCode(StrEnum):
-    """Why an item has no text."""
+    """The reason that an item has no result."""
 
     IMAGE_UNREACHABLE = "image_unreachable"
     IMAGE_BLOCKED = "image_blocked"
@@ -104,50 +104,50 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal"
 
 
-#: Items in one message of a batch. Larger chunks cost less for each item to publish and to store;
-#: smaller ones spread better over workers and lose less work to a crash.
+#: Items in one message of a batch. Larger chunks cost less per item to publish and store; smaller
+#: chunks spread better over workers and lose less work in a crash.
 CHUNK_ITEMS: Final = 32
-#: Items that one message may carry at most: a worker holds a whole chunk in memory.
+#: Maximum items of one message: a worker holds a whole chunk in memory.
 MAX_CHUNK_ITEMS: Final = 1024
-#: Characters of a reference to an image at most.
+#: Maximum characters of an image reference.
 MAX_REFERENCE_CHARS: Final = 8192
-#: Characters of a `custom_id` at most: it lies in Redis with the item, and again with its result.
+#: Maximum characters of a `custom_id`: Redis stores it with the item and with its result.
 MAX_CUSTOM_ID_CHARS: Final = 512
-#: Characters of a prompt or question at most. No model here holds as many tokens as that is words,
-#: and a tokenizer that is given a book would hold up everyone else's rows.
+#: Maximum characters of a prompt or question. No supported model accepts as many tokens, and a very
+#: long text would block the tokenizer for all other rows.
 MAX_TEXT_CHARS: Final = 20_000
-#: Texts that one image is compared with at most: all of them are one row of the engine's work.
+#: Maximum texts of one match: all of them are one row of the engine.
 MAX_TEXTS: Final = 256
-#: Characters that they have together at most.
+#: Maximum characters of all texts of one match.
 MAX_TEXTS_CHARS: Final = 200_000
-#: Turns of a dialogue at most; models read some ten of them.
+#: Maximum turns of a dialogue; models read about ten.
 MAX_TURNS: Final = 256
-#: Seconds a result is kept after it was stored.
+#: Seconds from storing a result to its expiry.
 RESULT_TTL_S: Final = 24 * 3600
-#: Seconds that a batch's results may be kept at most.
+#: Maximum seconds that a batch's results can be kept.
 MAX_KEEP_S: Final = 366 * 24 * 3600
-#: Seconds that a deadline may lie ahead at most; more counts as so many, where nobody refuses it.
+#: Maximum seconds from now to a deadline; consumers shorten a later one.
 MAX_DEADLINE_S: Final = 366 * 24 * 3600.0
-#: Seconds a batch's own record outlives its results, so that `expired` can be told from `unknown`.
+#: Seconds that a batch's record outlives its results, to distinguish `expired` from `unknown`.
 TOMBSTONE_S: Final = 6 * 24 * 3600
-#: Seconds an uploaded image waits for the job that names it.
+#: Seconds that an uploaded image waits for a job that names it.
 UPLOAD_TTL_S: Final = 3600
-#: Seconds an uploaded image is kept after the last job that names it has ended. At 500 images of
-#: 50 KB a second, a minute is 1.5 GB.
+#: Seconds that an uploaded image is kept after the end of the last job that names it. At 500 images
+#: of 50 KB a second, a minute takes 1.5 GB.
 BLOB_TTL_S: Final = 60
-#: Seconds without a sign of life after which a consumer's job is given to another.
+#: Seconds of a lease: without a heartbeat for so long, a job is requeued.
 LEASE_S: Final = 30.0
-#: How often a job is begun as a whole; then its items are tried one by one, to find out which of
-#: them kills whoever begins it.
+#: Attempts at a job as a whole; later attempts run its items one by one, to isolate the item that
+#: kills its consumer.
 WHOLE_ATTEMPTS: Final = 3
-#: How often a consumer dies at one item, which it has alone, before the item is given up.
+#: Consumers that may die at one isolated item before it fails as poisoned.
 MAX_DEATHS: Final = 2
-#: How often a job is begun at most.
+#: Maximum attempts at a job.
 MAX_ATTEMPTS: Final = 12
-#: Bytes of one uploaded image at most.
+#: Maximum bytes of one uploaded image.
 MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
 
-#: Where Celery's Redis backend stores a task's result.
+#: Prefix of the keys in which Celery's Redis backend stores results.
 RESULT_KEY_PREFIX: Final = "celery-task-meta-"
 
 BLOB_SCHEME: Final = "blob:"
@@ -155,12 +155,12 @@ _BLOB_REFERENCE = re.compile(r"blob:[0-9a-f]{64}")
 
 
 def is_blob(reference: str) -> bool:
-    """Whether this is a well-formed ``blob:<sha256>`` reference."""
+    """Return whether this is a well-formed ``blob:<sha256>`` reference."""
     return _BLOB_REFERENCE.fullmatch(reference) is not None
 
 
 def blob_hash(reference: str) -> str:
-    """The SHA-256 in a blob reference."""
+    """Return the SHA-256 of a blob reference."""
     return reference.removeprefix(BLOB_SCHEME)
 
 
@@ -169,18 +169,18 @@ def _parse_task(name: Any) -> Any:
 
 
 class ItemError(BaseModel):
-    """Why one item failed."""
+    """The error of one failed item."""
 
     code: ErrorCode
     message: str
 
 
-#: What was given up on although nothing is wrong with what was asked: the dead letters.
+#: Errors that no change of the request would cure: such jobs become dead letters.
 DEAD_CODES: Final = frozenset({ErrorCode.POISONED, ErrorCode.INTERNAL})
 
 
 class Turn(BaseModel):
-    """A question that was asked before, and what was answered."""
+    """An earlier question of a dialogue and its answer."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -189,7 +189,7 @@ class Turn(BaseModel):
 
 
 class Item(BaseModel):
-    """One image and what is asked about it.
+    """One image and the request about it.
 
     ``image`` is a reference, never bytes: ``https://…``, ``blob:<sha256>`` (uploaded to Redis) or
     ``file:<path under the worker's image root>``.
@@ -198,93 +198,155 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     image: Annotated[str, StringConstraints(max_length=MAX_REFERENCE_CHARS)] = ""
-    #: What is asked of this item, where that is not what the message asks: so a caption and
-    #: several questions about one image can stand side by side, and share its image features.
+    #: The task of this item, if it differs from that of the message: a caption and several
+    #: questions about one image can share a chunk, and with it the image features.
     task: Annotated[Task, BeforeValidator(_parse_task)] | None = None
-    #: Caption: how the caption begins.
+    #: Caption: the beginning of the caption.
     prompt: str | None = None
-    #: VQA, chat: what is asked.
+    #: VQA, chat: the question.
     question: str | None = None
-    #: Chat: what was said before, oldest first. What is too long for the model is cut from there.
+    #: Chat: earlier turns, oldest first. A model that is short of tokens drops the oldest ones.
     history: Annotated[list[Turn], Field(max_length=MAX_TURNS)] | None = None
-    #: Match: what the image is compared with.
+    #: Match: the texts to compare the image with.
     texts: Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)] | None = None
-    #: Embed: a text, in place of an image.
+    #: Embed: a text, instead of an image.
     text: str | None = None
-    #: Comes back with the result.
+    #: Returned with the result.
     custom_id: Annotated[str, StringConstraints(max_length=MAX_CUSTOM_ID_CHARS)] | None = None
-    #: Set by a producer that found the item unusable while submitting: the item keeps its place
-    #: in the batch, and the worker hands the error back.
+    #: Set by a producer that cannot read the item: the item keeps its index in the batch, and the
+    #: worker returns the error.
     error: ItemError | None = None
 
 
-def _not_tiny(temperature: float) -> float:
-    # Logits divided by less overflow in half precision.
+def _check_temperature(temperature: float) -> float:
+    # Logits divided by a smaller temperature overflow in half precision.
     if 0 < temperature < 0.01:
         raise ValueError("must be 0 (greedy) or at least 0.01")
     return temperature
 
 
 class Options(BaseModel):
-    """How to generate; the same for all items of a chunk. Greedy unless ``temperature`` is set."""
+    """Generation options of all items of a chunk. Greedy unless ``temperature`` is set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_new_tokens: int = Field(20, ge=1, le=1024, description="Longest text, in tokens.")
-    min_new_tokens: int = Field(0, ge=0, le=1024, description="Shortest text, in tokens.")
-    temperature: Annotated[float, AfterValidator(_not_tiny)] = Field(
+    max_new_tokens: int = Field(
+        20, ge=1, le=1024, description="Maximum length of the text, in tokens."
+    )
+    min_new_tokens: int = Field(
+        0, ge=0, le=1024, description="Minimum length of the text, in tokens."
+    )
+    temperature: Annotated[float, AfterValidator(_check_temperature)] = Field(
         0.0,
         ge=0.0,
         le=10.0,
         allow_inf_nan=False,
-        description="0 takes the likeliest token each time; from 0.01 on it samples.",
+        description="0: greedy decoding; from 0.01 on: sampling.",
         json_schema_extra={"anyOf": [{"const": 0}, {"minimum": 0.01}]},
     )
     top_k: int = Field(
         0,
         ge=0,
         le=1_000_000,
-        description="Sample among the k likeliest tokens only; 0 switches it off.",
+        description="Sample from the k most probable tokens only; 0 = off.",
     )
     top_p: float = Field(
         1.0,
         gt=0.0,
         le=1.0,
-        description="Sample among the likeliest tokens that together hold this probability.",
+        description="Sample from the most probable tokens up to this total probability; 1 = off.",
     )
     repetition_penalty: float = Field(
-        1.0, ge=0.01, le=10.0, description="Above 1 makes repeated tokens less likely."
+        1.0,
+        ge=0.01,
+        le=10.0,
+        description="Values above 1 make repeated tokens less likely; 1 = off.",
     )
     no_repeat_ngram_size: int = Field(
         0,
         ge=0,
         le=1024,
-        description="No sequence of this many tokens occurs twice; 0 switches it off.",
+        description="No sequence of so many tokens occurs twice; 0 = off.",
     )
-    num_beams: int = Field(
-        1, ge=1, le=16, description="Beams that are searched; 1 switches it off."
-    )
+    num_beams: int = Field(1, ge=1, le=16, description="Beams of beam search; 1 = off.")
     length_penalty: float = Field(
         1.0,
         ge=-10.0,
         le=10.0,
         allow_inf_nan=False,
-        description="Of beam search: above 0 favours longer texts, below 0 shorter ones.",
+        description="Beam search: above 0 favours longer texts, below 0 shorter ones.",
     )
     early_stopping: bool = Field(
-        False, description="Of beam search: end when there are as many candidates as beams."
+        False, description="Beam search: end when there are as many candidates as beams."
     )
     seed: int | None = Field(
-        None, ge=0, lt=2**63, description="Makes sampling repeatable, alone or in company."
+        None, ge=0, lt=2**63, description="Makes sampling repeatable, alone or in a forward batch."
     )
     deadline: float | None = Field(
         None,
         gt=0.0,
         allow_inf_nan=False,
-        description="Unix time after which nobody wants the answer.",
+        description="Unix time after which the items fail with `deadline_exceeded`.",
     )
 
 
-def failure(code: ErrorCode | str, message: str) -> dict[str, Any]:
-    """The result of an item that failed."""
+class ErrorPayload(TypedDict):
+    """An `ItemError` as JSON."""
+
+    code: str
+    message: str
+
+
+class MatchPayload(TypedDict):
+    """The score of one text of a match."""
+
+    text: str
+    probability: float
+    cosine: float
+
+
+class TurnPayload(TypedDict):
+    """A `Turn` as JSON."""
+
+    question: str
+    answer: str
+
+
+class ItemResult(TypedDict, total=False):
+    """The result of one item: the fields of its task, or `error`."""
+
+    custom_id: str
+    text: str
+    matches: list[MatchPayload]
+    embedding: list[float]
+    error: ErrorPayload
+
+
+class ItemPayload(TypedDict, total=False):
+    """An `Item` as JSON, in a message or a job record."""
+
+    image: str
+    task: str | None
+    prompt: str | None
+    question: str | None
+    history: list[TurnPayload] | None
+    texts: list[str] | None
+    text: str | None
+    custom_id: str | None
+    error: ErrorPayload | None
+    #: The earlier result of an item that a retry leaves as it is.
+    result: ItemResult
+
+
+class ChunkPayload(TypedDict):
+    """The payload of a job record."""
+
+    #: Short name of the task.
+    task: str
+    items: list[ItemPayload]
+    options: dict[str, Any]
+
+
+def failure(code: ErrorCode | str, message: str) -> ItemResult:
+    """Return the result of an item that failed."""
     return {"error": {"code": str(code), "message": message}}

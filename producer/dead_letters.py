@@ -1,7 +1,7 @@
-"""Dead letters: jobs with an item that was given up on although nothing is wrong with it.
+"""Dead letters: jobs with a valid item that workers gave up on.
 
-Such an item ended with one of `contract.DEAD_CODES`. Its job's row and result are kept as long as
-those of any job that failed, so it can be looked at, asked again, or struck off the list.
+Such an item ended with one of `contract.DEAD_CODES`. Redis keeps its job's record and result as
+long as those of any failed job, to inspect it, retry it, or purge it from the list.
 """
 
 from __future__ import annotations
@@ -10,73 +10,79 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 
 from .connection.connect import redis_errors
-from .contract import DEAD_CODES, ErrorCode
+from .contract import DEAD_CODES, ChunkPayload, ErrorCode, ItemResult
 from .errors import JobUnknown
 from .ledger.ids import parse_chunk_id
 from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult, JobRecord
-from .ledger.requeue import ask_again
+from .ledger.requeue import retry_items
 
-#: Letters that are read in one round trip: each may be a job of 1,024 items.
+#: Dead letters read in one round trip: each may be a job of 1,024 items.
 PAGE_LETTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class DeadItem:
-    """One item that was given up on."""
+    """An item that workers gave up on."""
 
-    #: Its place among the items that were submitted, from 0: of a batch, in the whole batch.
+    #: Index among the submitted items, from 0; of a chunk, in its whole batch.
     index: int
-    #: What was asked, as the contract has it.
+    #: The item in the form of the contract.
     item: dict[str, Any]
     code: ErrorCode
     message: str
 
     def to_json(self) -> dict[str, Any]:
-        """As one value of JSON."""
+        """Return the value as JSON."""
         error = {"code": self.code.value, "message": self.message}
         return {"index": self.index, "item": self.item, "error": error}
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A job with items that were given up on."""
+    """A job with items that workers gave up on."""
 
     id: str
-    #: When it ended so (Unix seconds).
+    #: Time of its end (Unix seconds).
     at: float
-    #: What is asked of items that do not say it themselves: ``caption``.
+    #: Task of the items that name none, such as ``caption``.
     task: str
     queue: str
-    #: The batch that it is a chunk of, if it is one.
+    #: Id of the batch, if the job is a chunk.
     batch: str | None
-    #: How many items it has, whatever became of them.
+    #: Number of all its items.
     items: int
     died: list[DeadItem]
 
     @property
     def codes(self) -> list[ErrorCode]:
-        """Why its items died."""
-        return sorted({one.code for one in self.died})
+        """The error codes of its dead items, sorted."""
+        return sorted({item.code for item in self.died})
 
     def to_json(self) -> dict[str, Any]:
-        """As one value of JSON."""
-        about = {"id": self.id, "at": self.at, "task": self.task, "queue": self.queue}
-        counts = {"batch": self.batch, "items": self.items}
-        return {**about, **counts, "died": [one.to_json() for one in self.died]}
+        """Return the value as JSON."""
+        return {
+            "id": self.id,
+            "at": self.at,
+            "task": self.task,
+            "queue": self.queue,
+            "batch": self.batch,
+            "items": self.items,
+            "died": [item.to_json() for item in self.died],
+        }
 
 
 class DeadLetters:
-    """The dead letters of one Redis. Every method asks Redis anew.
+    """The dead letters of one Redis. Every method reads Redis anew.
 
-    `for letter in client.dead` goes from the newest to the oldest, a page at a time. What is no
-    longer kept is left out, and taken off the list. Everything raises
-    ConnectionFailed when Redis is away.
+    `for letter in client.dead` goes from the newest to the oldest, a page at a time. A letter whose
+    job record has expired is skipped, and removed from the list. Every method raises
+    ConnectionFailed when Redis is unreachable.
     """
 
     def __init__(self, client: redis.Redis, ledger: Ledger, redis_url: str) -> None:
@@ -90,27 +96,27 @@ class DeadLetters:
             yield from self._read(page)
 
     def get(self, job_id: str) -> DeadLetter:
-        """One letter; raises JobUnknown where there is none of this id."""
+        """Return the dead letter of this id; raise JobUnknown where there is none."""
         (at,) = self._times([job_id])
         for letter in self._read({job_id: at}):
             return letter
         raise _unknown(job_id)
 
     def retry(self, job_ids: str | Iterable[str] | None = None) -> int:
-        """Ask again what died in these jobs, or in all of them; returns the number of items.
+        """Requeue the dead items of these jobs, or of all dead letters; return their number.
 
-        What else they hold keeps its result, other errors included. A job that is asked again is
-        no dead letter any more, unless it becomes one anew. Raises JobUnknown, before anything is
-        asked, where there is no letter of an id.
+        The other items keep their results, other errors included. A requeued job is no dead letter
+        any more, unless an item dies again. Raise JobUnknown, before any job is requeued, where
+        there is no dead letter of an id.
         """
         if job_ids is not None:
-            return self._ask_again(self._known(job_ids))
-        return sum(self._ask_again([*page]) for page in self._pages())
+            return self._retry(self._known(job_ids))
+        return sum(self._retry([*page]) for page in self._pages())
 
     def purge(self, job_ids: str | Iterable[str] | None = None) -> int:
-        """Take these jobs, or all, off the list; returns their number. Results stay as they are.
+        """Remove these jobs, or all, from the list; return their number. Results stay as they are.
 
-        Raises JobUnknown, before anything is taken off, where there is no letter of an id.
+        Raise JobUnknown, before any job is removed, where there is no dead letter of an id.
         """
         known = None if job_ids is None else self._known(job_ids)
         with redis_errors(self._redis_url):
@@ -118,93 +124,95 @@ class DeadLetters:
                 return int(self._redis.zremrangebyrank(self._key, 0, -1))
             return int(self._redis.zrem(self._key, *known)) if known else 0
 
-    def _ask_again(self, job_ids: Sequence[str]) -> int:
+    def _retry(self, job_ids: Sequence[str]) -> int:
         with redis_errors(self._redis_url):
-            return ask_again(self._ledger, job_ids, _died)
+            return retry_items(self._ledger, job_ids, _died)
 
     def _known(self, job_ids: str | Iterable[str]) -> list[str]:
-        """These ids, each once; all of them are on the list."""
+        """Return these ids, each once; raise JobUnknown where one is not on the list."""
         ids = list(dict.fromkeys([job_ids] if isinstance(job_ids, str) else job_ids))
         self._times(ids)
         return ids
 
     def _times(self, job_ids: Sequence[str]) -> list[float]:
-        """When these jobs became dead letters; raises JobUnknown where one is none."""
+        """Return the times of these dead letters; raise JobUnknown where there is none of an id."""
         if not job_ids:
             return []
         with redis_errors(self._redis_url):
-            found: list[float | None] = self._redis.zmscore(self._key, [*job_ids])
-        for job_id, at in zip(job_ids, found, strict=True):
+            times: list[float | None] = self._redis.zmscore(self._key, [*job_ids])
+        for job_id, at in zip(job_ids, times, strict=True):
             if at is None:
                 raise _unknown(job_id)
-        return [at for at in found if at is not None]
+        return [at for at in times if at is not None]
 
     def _pages(self) -> Iterator[dict[str, float]]:
-        """Ids and times, the newest first: what dies meanwhile is not met, and so this ends."""
-        before, met = math.inf, set[str]()
+        """Yield ids and times, the newest first; letters that are added meanwhile are not read."""
+        before, seen = math.inf, set[str]()
         while True:
-            # Those that share the time of the last one may have been met, and may be gone since.
+            # Letters with the time of the last one may have been read, and may be removed since.
             with redis_errors(self._redis_url):
-                found: Any = self._redis.zrevrangebyscore(
+                entries: Any = self._redis.zrevrangebyscore(
                     self._key,
                     before,
                     -math.inf,
                     start=0,
-                    num=PAGE_LETTERS + len(met),
+                    num=PAGE_LETTERS + len(seen),
                     withscores=True,
                 )
-            times = {name.decode(): at for name, at in found}
-            page = {job_id: at for job_id, at in times.items() if job_id not in met}
+            times = {name.decode(): at for name, at in entries}
+            page = {job_id: at for job_id, at in times.items() if job_id not in seen}
             if not page:
                 return
             last = min(page.values())
-            met = {job_id for job_id, at in page.items() if at == last} | (
-                met if last == before else set()
+            seen = {job_id for job_id, at in page.items() if at == last} | (
+                seen if last == before else set()
             )
             before = last
             yield page
 
     def _read(self, page: dict[str, float]) -> Iterator[DeadLetter]:
-        """The letters of a page, in its order, without those that are no longer kept."""
+        """Yield the letters of a page, in its order, without those whose records have expired."""
         ids = list(page)
         chunks = [parse_chunk_id(job_id) for job_id in ids]
         with redis_errors(self._redis_url):
-            rows, outcomes = self._ledger.records(ids), self._ledger.chunk_results(ids)
+            records, results = self._ledger.records(ids), self._ledger.chunk_results(ids)
             pipe = self._redis.pipeline(transaction=False)
             for chunk in chunks:
                 pipe.hget(self._ledger.keys.batch(chunk[0] if chunk else ""), "chunk_items")
             sizes = pipe.execute()
-            gone = [job_id for job_id, row in zip(ids, rows, strict=True) if row is None]
-            if gone:
-                self._redis.zrem(self._key, *gone)
-        for row, outcome, chunk, size in zip(rows, outcomes, chunks, sizes, strict=True):
-            # A row without a result has just been asked again.
-            if row is not None and outcome is not None:
+            expired = [
+                job_id for job_id, record in zip(ids, records, strict=True) if record is None
+            ]
+            if expired:
+                self._redis.zrem(self._key, *expired)
+        for record, result, chunk, size in zip(records, results, chunks, sizes, strict=True):
+            # A record without a result has just been requeued.
+            if record is not None and result is not None:
                 batch, first = (chunk[0], chunk[1] * int(size)) if chunk and size else (None, 0)
-                letter = _letter(row, outcome, page[row.id], batch, first)
+                letter = _letter(record, result, page[record.id], batch, first)
                 if letter.died:
                     yield letter
 
 
 def _letter(
-    row: JobRecord, outcome: ChunkResult, at: float, batch: str | None, first: int
+    record: JobRecord, chunk_result: ChunkResult, at: float, batch: str | None, first: int
 ) -> DeadLetter:
-    asked = json.loads(row.payload)
+    payload: ChunkPayload = json.loads(record.payload)
     died = []
-    for place, item in enumerate(asked["items"]):
-        result = outcome.result(place)
+    for index, item in enumerate(payload["items"]):
+        result = chunk_result.result(index)
         if _died(result):
             error = result["error"]
             code = ErrorCode(error["code"])
-            died.append(DeadItem(first + place, item, code, error["message"]))
-    return DeadLetter(row.id, at, asked["task"], row.queue, batch, row.items, died)
+            died.append(DeadItem(first + index, cast(dict[str, Any], item), code, error["message"]))
+    return DeadLetter(record.id, at, payload["task"], record.queue, batch, record.items, died)
 
 
-def _died(result: dict[str, Any]) -> bool:
+def _died(result: ItemResult) -> bool:
     return "error" in result and result["error"]["code"] in DEAD_CODES
 
 
 def _unknown(job_id: str) -> JobUnknown:
     return JobUnknown(
-        f"no dead letter {job_id}: it never was one, or was asked again, purged, or kept no longer"
+        f"no dead letter {job_id}: the job never was one, or was retried or purged, or has expired"
     )

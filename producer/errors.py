@@ -1,18 +1,18 @@
-"""What can go wrong for a producer.
+"""The exceptions of a producer.
 
 ::
 
     BliplineError
-    ├── InvalidInput         the call itself is wrong: an image, a question, an option, a setting
-    │   └── IdTaken          the id that was chosen is that of something else
-    ├── ConnectionFailed     Redis cannot be reached, or refused the command
-    ├── QueueFull            there is no room for more work now
-    ├── WaitTimeout          no result within the time given; the job goes on
-    └── JobError             the job is over, and there is no answer
+    ├── InvalidInput         an argument is invalid: an image, a question, an option, a setting
+    │   └── IdTaken          the chosen id belongs to another job or batch
+    ├── ConnectionFailed     Redis is unreachable, or rejected the command
+    ├── QueueFull            there is no capacity for more work now
+    ├── WaitTimeout          there was no result before the timeout; the job goes on
+    └── JobError             the job has ended, and there is no result
         ├── JobFailed        it ended with an error of its own, named by `code`
-        ├── JobCancelled     somebody cancelled it
-        ├── JobExpired       it finished, and its result is no longer kept
-        └── JobUnknown       no job of this id was ever submitted here
+        ├── JobCancelled     it was cancelled
+        ├── JobExpired       it ended, and its result has expired
+        └── JobUnknown       no job of this id was submitted to this Redis
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .contract import ErrorCode
 
 
 class BliplineError(Exception):
-    """Root of everything that this package raises on purpose."""
+    """The root of all exceptions that this package defines."""
 
     #: A short, stable name for programs.
     code = "error"
 
 
 class InvalidInput(BliplineError, ValueError):
-    """The call is wrong and was not submitted; the message names the thing and the remedy."""
+    """An argument is invalid, and nothing was submitted; the message names it and the remedy."""
 
     code = ErrorCode.OPTION_INVALID.value
 
@@ -38,7 +38,7 @@ class InvalidInput(BliplineError, ValueError):
 
 
 class IdTaken(InvalidInput):
-    """The id that was chosen is that of another job or batch."""
+    """The chosen id belongs to another job or batch."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -46,27 +46,27 @@ class IdTaken(InvalidInput):
 
 
 class ConnectionFailed(BliplineError, ConnectionError):
-    """Redis cannot be reached, or refused the command."""
+    """Redis is unreachable, or rejected the command."""
 
     code = "connection_failed"
 
 
 class QueueFull(BliplineError):
-    """There is no room for more work now: try again later."""
+    """There is no capacity for more work now: try again later."""
 
     code = "queue_full"
-    #: Seconds after which it is worth trying again.
+    #: Seconds until the next attempt is useful.
     retry_after_s = 5.0
 
 
 class WaitTimeout(BliplineError, TimeoutError):
-    """The result did not come within the time given; the job itself goes on."""
+    """There was no result before the timeout; the job itself goes on."""
 
     code = "wait_timeout"
 
 
 class JobError(BliplineError):
-    """The job is over, and there is no answer."""
+    """The job has ended, and there is no result."""
 
 
 class JobFailed(JobError):
@@ -79,18 +79,18 @@ class JobFailed(JobError):
 
 
 class JobCancelled(JobError):
-    """Somebody cancelled the job."""
+    """The job was cancelled."""
 
     code = "cancelled"
 
 
 class JobExpired(JobError):
-    """The job finished, and its result is no longer kept."""
+    """The job has ended, and its result has expired."""
 
     code = "expired"
 
 
 class JobUnknown(JobError):
-    """No job of this id was ever submitted here."""
+    """No job of this id was submitted to this Redis."""
 
     code = "unknown"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from .connection.connect import redis_errors
-from .contract import ErrorCode, ItemError, State
+from .contract import ErrorCode, ItemError, ItemResult, MatchPayload, State
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
 from .ledger.isolation import isolate_failures
 from .ledger.ledger import Ledger
@@ -16,54 +16,54 @@ from .polling import PollSchedule
 
 Value = TypeVar("Value")
 
-#: What is known of a job: its state, and how it ended if it did.
+#: State of a job, and its result once it has ended.
 JobSnapshot = tuple[State, ChunkResult | None]
 
-#: Seconds between two looks at a job at most.
-LONGEST_PAUSE_S: Final = 0.1
+#: Maximum seconds between two look-ups of a job.
+MAX_DELAY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How well a text fits an image."""
+    """Scores of a text for an image."""
 
     text: str
-    #: That the text describes the image, 0 to 1 (image-text matching).
+    #: Probability that the text describes the image, 0 to 1 (image-text matching).
     probability: float
-    #: Of the embeddings of both, -1 to 1 (image-text contrast).
+    #: Cosine of the two embeddings, -1 to 1 (image-text contrast).
     cosine: float
 
     @classmethod
-    def of(cls, match: dict[str, Any]) -> Match:
-        """Read one entry; a newer worker may say more than is known here."""
+    def of(cls, match: MatchPayload) -> Match:
+        """Read a match; ignore the unknown fields of a newer worker."""
         return cls(match["text"], match["probability"], match["cosine"])
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one item ended."""
+    """The result of one item."""
 
-    #: Place among the items that were submitted, from 0.
+    #: Index among the submitted items, from 0.
     index: int
     custom_id: str | None
-    #: Of a match the likeliest of its texts; of an embedding None.
+    #: Match: the likeliest of the texts; embedding: None.
     text: str | None
     error: ItemError | None
-    #: Match: each of the texts, in their order.
+    #: Match: the scores of each text, in order.
     matches: list[Match] | None = None
-    #: Embed: the unit vector.
+    #: Embedding: the unit vector.
     embedding: list[float] | None = None
-    #: Where a batch's results go on after this one.
+    #: Position after this result in its batch.
     cursor: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether there is an answer."""
+        """True if the item did not fail."""
         return self.error is None
 
     @classmethod
-    def of(cls, index: int, result: dict[str, Any], cursor: int = 0) -> Result:
-        """Read one entry of a chunk's result."""
+    def of(cls, index: int, result: ItemResult, cursor: int = 0) -> Result:
+        """Read the result of an item."""
         error, matches = result.get("error"), result.get("matches")
         return cls(
             index,
@@ -76,12 +76,12 @@ class Result:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The line of a results file."""
+        """Return the line of a results file."""
         line: dict[str, Any] = {"custom_id": self.custom_id, "status": "ok" if self.ok else "error"}
         return line | self.output()
 
     def output(self) -> dict[str, Any]:
-        """What the task gave, or the error."""
+        """Return the fields of the task, or the error."""
         if self.error is not None:
             return {"error": self.error.model_dump(mode="json")}
         if self.embedding is not None:
@@ -92,14 +92,14 @@ class Result:
 
 
 def any_value(result: Result) -> Any:
-    """What a job's task gives: a text, a list of matches, or a vector."""
+    """Return the value of a result: a text, a list of matches, or a vector."""
     if result.embedding is not None:
         return result.embedding
     return result.text or "" if result.matches is None else result.matches
 
 
 class Job(Generic[Value]):
-    """One submitted job. Every method asks Redis anew; any process may hold a handle."""
+    """A handle on one submitted job, for any process. Every method reads Redis anew."""
 
     def __init__(
         self,
@@ -117,99 +117,94 @@ class Job(Generic[Value]):
         return f"Job({self.id!r})"
 
     def status(self) -> State:
-        """Where the job stands."""
-        return self._look_up()[0]
+        """Return the state of the job."""
+        return self._snapshot()[0]
 
     def look(self, wait_s: float = 0.0) -> tuple[State, Result | None]:
-        """Where the job stands, and how its item ended once it has; waits so long for its end."""
+        """Return the state, and the item's result once it has ended; wait `wait_s` for the end."""
         return state_and_result(self._wait(wait_s))
 
     def note(self) -> str | None:
-        """What it was submitted with; None where there is no such job, or it noted nothing."""
+        """Return the note of the submission; None where there is no such job, or no note."""
         with redis_errors(self._redis_url):
             return self._ledger.metadata(self.id)
 
     def cancel(self) -> None:
-        """Say that the answer is no longer wanted; a job that has ended stays as it is."""
+        """Cancel the job; a job that has ended stays as it is."""
         with redis_errors(self._redis_url):
             self._ledger.cancel(self.id)
 
     def result(self, timeout: float | None = None) -> Value:
-        """Wait for the answer; `timeout` in seconds, None waits for as long as the job is known.
+        """Wait for the result; `timeout` in seconds, None waits for as long as the job is known.
 
-        A text for captions, questions and dialogues, matches in the order of the texts, a vector
-        for an embedding.
+        Return a text for captions, questions and dialogues, matches in the order of the texts, a
+        vector for an embedding.
 
-        Raises JobFailed, JobCancelled, JobExpired or JobUnknown when there will be none,
-        WaitTimeout when it has not come in time, ConnectionFailed when Redis is away.
+        Raise JobFailed, JobCancelled, JobExpired or JobUnknown when there will be no result,
+        WaitTimeout when the timeout has passed, ConnectionFailed when Redis is unreachable.
         """
         return self.value(self._wait(timeout), timeout)
 
     def value(self, look: JobSnapshot, timeout: float | None) -> Value:
-        """What `result` returns or raises where this is what the last look said."""
-        state, outcome = look
-        if outcome is not None:
-            return self._value(_ended_well(self.id, outcome))
-        _raise_if_over(self.id, state)
-        raise WaitTimeout(_waited(self.id, timeout, state))
+        """Return or raise the outcome of `result` for the last snapshot of its wait."""
+        state, result = look
+        if result is not None:
+            return self._value(_successful(self.id, result))
+        if state is State.CANCELLED:
+            raise JobCancelled(f"job {self.id} was cancelled")
+        if state is State.EXPIRED:
+            raise JobExpired(f"job {self.id} has ended, and its result has expired")
+        if state is State.UNKNOWN:
+            raise JobUnknown(f"no job {self.id} was submitted to this Redis")
+        if state is State.QUEUED:
+            raise WaitTimeout(
+                f"job {self.id}: no worker has started it after {timeout:g} s. "
+                "Is one running on this Redis (`python -m worker`)? The job stays queued"
+            )
+        raise WaitTimeout(
+            f"job {self.id}: no result after {timeout:g} s; it is still {state.value}"
+        )
 
     def _wait(self, timeout: float | None) -> JobSnapshot:
-        patience = PollSchedule(timeout, LONGEST_PAUSE_S)
-        while not is_over(look := self._look_up()) and patience.pause():
+        schedule = PollSchedule(timeout, MAX_DELAY_S)
+        while not has_ended(snapshot := self._snapshot()) and schedule.pause():
             pass
-        return look
+        return snapshot
 
-    def _look_up(self) -> JobSnapshot:
+    def _snapshot(self) -> JobSnapshot:
         with redis_errors(self._redis_url):
             return self._ledger.snapshot(self.id)
 
 
-def is_over(look: JobSnapshot) -> bool:
-    """Whether waiting on would change nothing."""
-    return look[0] not in (State.QUEUED, State.RUNNING)
+def has_ended(snapshot: JobSnapshot) -> bool:
+    """Return whether the job will not change any more, or is unknown."""
+    return snapshot[0] not in (State.QUEUED, State.RUNNING)
 
 
-def state_and_result(look: JobSnapshot) -> tuple[State, Result | None]:
-    """What a look says of a job of one item."""
-    state, outcome = look
-    return state, None if outcome is None else Result.of(0, outcome.result(0))
+def state_and_result(snapshot: JobSnapshot) -> tuple[State, Result | None]:
+    """Return the state of a job of one item, and its item's result."""
+    state, result = snapshot
+    return state, None if result is None else Result.of(0, result.result(0))
 
 
 def snapshot_all(jobs: Sequence[Job[Any]]) -> list[JobSnapshot | Exception]:
-    """What is known of jobs of one client, in one round trip; what was raised, where nothing is.
+    """Look up jobs of one client in one round trip; return the snapshot or the error of each.
 
-    An id that cannot be looked up, such as one whose key holds something else, harms no other.
+    An id that cannot be looked up, such as one whose key holds another type, fails alone.
     """
 
-    def look_up(some: Sequence[Job[Any]]) -> list[JobSnapshot]:
-        with redis_errors(some[0]._redis_url):
-            return some[0]._ledger.snapshot_all([job.id for job in some])
+    def look_up(page: Sequence[Job[Any]]) -> list[JobSnapshot]:
+        with redis_errors(page[0]._redis_url):
+            return page[0]._ledger.snapshot_all([job.id for job in page])
 
     return isolate_failures(look_up, jobs)
 
 
-def _ended_well(job_id: str, outcome: ChunkResult) -> Result:
-    result = Result.of(0, outcome.result(0))
+def _successful(job_id: str, chunk_result: ChunkResult) -> Result:
+    """Return the result of a job of one item; raise its error."""
+    result = Result.of(0, chunk_result.result(0))
     if result.error is None:
         return result
     if result.error.code is ErrorCode.CANCELLED:
         raise JobCancelled(f"job {job_id} was cancelled")
     raise JobFailed(result.error.code.value, result.error.message)
-
-
-def _raise_if_over(job_id: str, state: State) -> None:
-    if state is State.CANCELLED:
-        raise JobCancelled(f"job {job_id} was cancelled")
-    if state is State.EXPIRED:
-        raise JobExpired(f"job {job_id} has finished, and its result is no longer kept")
-    if state is State.UNKNOWN:
-        raise JobUnknown(f"no job {job_id} was submitted to this Redis")
-
-
-def _waited(job_id: str, timeout: float | None, state: State) -> str:
-    if state is State.QUEUED:
-        return (
-            f"job {job_id}: no worker has begun it after {timeout:g} s. "
-            "Is one running on this Redis (`python -m worker`)? The job stays queued"
-        )
-    return f"job {job_id}: no result after {timeout:g} s; it is still {state.value}"

@@ -1,4 +1,4 @@
-"""Lines in: JSON items or plain questions, as a stream in bounded memory."""
+"""JSON Lines: a reader of items, or of plain questions, as a stream in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pydantic_core import from_json
 from .contract import ErrorCode, failure
 from .errors import InvalidInput
 
-#: Bytes of one line at most: far above any question, far below what would fill the memory.
+#: Maximum bytes of a line: far above any question, far below the memory.
 MAX_LINE_BYTES: Final = 1024 * 1024
 
 
 class TooManyLines(InvalidInput):
-    """There are more than the reader wanted."""
+    """The stream has more lines than the reader allows."""
 
 
 def read_items(stream: BinaryIO, max_lines: int | None = None) -> Iterator[dict[str, Any]]:
-    """An item for each line that is not blank.
+    """Yield an item for each line that is not blank.
 
-    A line that cannot be read becomes an item with an error that names the line: its neighbours
-    go on. A line without `custom_id` gets its line number, counted from 1. Raises TooManyLines,
-    blank ones counted, after those that are allowed.
+    An invalid line becomes an item with an error that names the line: its neighbours go on. A line
+    without `custom_id` gets its line number, counted from 1. Raise TooManyLines after `max_lines`
+    lines, blank lines counted.
     """
     for number, line in enumerate(_lines(stream), start=1):
         if max_lines is not None and number > max_lines:
@@ -33,12 +33,11 @@ def read_items(stream: BinaryIO, max_lines: int | None = None) -> Iterator[dict[
             if line.strip():
                 yield {"custom_id": str(number)} | _parse(line)
         except InvalidInput as error:
-            about = failure(error.code, f"line {number}: {error}")
-            yield {"custom_id": str(number)} | about
+            yield {"custom_id": str(number), **failure(error.code, f"line {number}: {error}")}
 
 
 def read_questions(stream: BinaryIO) -> Iterator[str]:
-    """A question for each line that is not blank; what is no UTF-8 is for the worker to refuse."""
+    """Yield a question for each line that is not blank; the worker rejects invalid UTF-8."""
     for line in _lines(stream):
         question = line.decode("utf-8-sig", "surrogateescape").strip()
         if question:
@@ -46,7 +45,7 @@ def read_questions(stream: BinaryIO) -> Iterator[str]:
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines; one that is too long comes cut, one byte above the limit."""
+    """Yield lines; one that is too long is truncated to one byte above the limit."""
     try:
         while line := stream.readline(MAX_LINE_BYTES + 1):
             rest = line
@@ -61,22 +60,24 @@ def _parse(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise InvalidInput(f"longer than {MAX_LINE_BYTES:,} bytes", ErrorCode.OPTION_INVALID)
     try:
-        # Four times as fast as the one that says what is wrong.
+        # Four times as fast as the parser that describes errors.
         item = from_json(line)
     except ValueError:
-        item = _parse_slowly(line)
+        item = _parse_with_errors(line)
     if not isinstance(item, dict):
         raise InvalidInput('not an object: {"image": "…", "question": "…"} is needed')
     return {name: value for name, value in item.items() if value is not None}
 
 
-def _parse_slowly(line: bytes) -> Any:
+def _parse_with_errors(line: bytes) -> Any:
     try:
-        # Some editors put a byte-order mark in front.
+        # Some editors write a byte-order mark.
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise InvalidInput("not valid UTF-8") from None
     except json.JSONDecodeError as error:
         raise InvalidInput(f"not JSON: {error.msg} (column {error.colno})") from None
     except (ValueError, RecursionError):
-        raise InvalidInput("not JSON that can be read: a number or a nesting is too big") from None
+        raise InvalidInput(
+            "not JSON within limits: a number is too long or the nesting too deep"
+        ) from None

@@ -1,4 +1,4 @@
-"""How often to look while waiting, and when to stop."""
+"""The schedule of a poller: growing delays between look-ups, and a deadline."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import time
 
 
 class PollSchedule:
-    """Paces the looks of a poller, and ends them.
+    """A schedule of look-ups with a deadline on the monotonic clock.
 
-    A pause is an eighth of the time waited so far, within bounds: a poller hears of a result at
-    most an eighth later than it could, whatever the scale of its wait.
+    A delay is an eighth of the time waited so far, within bounds: a poller sees a result at most
+    an eighth later than possible, whatever the scale of its wait.
     """
 
-    def __init__(self, timeout: float | None, longest_pause_s: float) -> None:
-        self._began = time.monotonic()
-        self._deadline = None if timeout is None else self._began + timeout
-        self._longest_pause_s = longest_pause_s
+    def __init__(self, timeout: float | None, max_delay_s: float) -> None:
+        self._started = time.monotonic()
+        self._deadline = None if timeout is None else self._started + timeout
+        self._max_delay_s = max_delay_s
 
     def next_delay_s(self) -> float | None:
-        """Seconds until the next look; None when the time is up."""
+        """Return the seconds until the next look-up; None after the deadline."""
         now = time.monotonic()
-        pause_s = min(max((now - self._began) / 8, 0.001), self._longest_pause_s)
+        delay_s = min(max((now - self._started) / 8, 0.001), self._max_delay_s)
         if self._deadline is None:
-            return pause_s
-        return None if now >= self._deadline else min(pause_s, self._deadline - now)
+            return delay_s
+        return None if now >= self._deadline else min(delay_s, self._deadline - now)
 
     def pause(self) -> bool:
-        """Sleep until the next look; False, at once, when the time is up."""
-        pause_s = self.next_delay_s()
-        if pause_s is None:
+        """Sleep until the next look-up and return True; return False after the deadline."""
+        delay_s = self.next_delay_s()
+        if delay_s is None:
             return False
-        time.sleep(pause_s)
+        time.sleep(delay_s)
         return True

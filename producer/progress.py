@@ -1,4 +1,4 @@
-"""How far a batch is."""
+"""The progress of a batch."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from .contract import State, Task
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counts of items at one moment."""
+    """The counts of a batch at one moment."""
 
     total: int
     done: int
     failed: int
-    #: Whether nothing more is being submitted, so that `total` is final.
+    #: True once all items are submitted, so that `total` is final.
     submitted: bool
     cancelled: bool
-    #: Items a second, of late; None while it cannot be told, or there is nothing left to do.
+    #: Recent items a second; None while it is unknown, or all items are done.
     rate: float | None = None
-    #: Seconds since anything was submitted.
+    #: Seconds since the last submission of items.
     silent_s: float = 0.0
-    #: What is asked of items that do not say it themselves.
+    #: Task of the items that name none.
     task: Task = Task.CAPTION
-    #: What it was submitted with.
+    #: Note of the submission.
     note: str = ""
-    #: Whether its submission broke off: `total` is what is in, unless the same items are submitted
+    #: True if the submission was interrupted: `total` is final unless the same items are submitted
     #: again.
     cut: bool = False
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes], cancelled: bool, now: float) -> Self:
-        """Read a batch's record, as it stands at this time in Unix seconds."""
+        """Read a record of a batch, at this time in Unix seconds."""
         total, done, failed = (int(fields[name]) for name in (b"total", b"done", b"failed"))
         return cls(
             total,
@@ -49,12 +49,12 @@ class Progress:
 
     @property
     def finished(self) -> bool:
-        """Whether every item has its result."""
+        """True if every item has its result."""
         return self.submitted and self.done == self.total
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that are left at this rate; None while that cannot be told."""
+        """Seconds until the end at this rate; None while it is unknown."""
         if self.finished:
             return 0.0
         if not self.rate or not self.submitted:
@@ -63,7 +63,7 @@ class Progress:
 
     @property
     def state(self) -> State:
-        """The whole batch as one state; `failed` when any item failed."""
+        """The state of the whole batch; `failed` when any item failed."""
         if self.finished and not self.failed:
             return State.DONE
         if self.cancelled:
@@ -74,7 +74,7 @@ class Progress:
 
 
 def _rate(fields: dict[bytes, bytes], done: int, now: float) -> float | None:
-    """Items a second since the older of the two marks that the ledger keeps."""
+    """Return items a second since the older of the two marks in the ledger."""
     if b"before_at" not in fields:
         return None
     seconds = now - float(fields[b"before_at"])

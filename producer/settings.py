@@ -1,7 +1,7 @@
 """Settings of a producer; the worker's settings extend them.
 
 Order of precedence: an argument (command line, constructor), then the environment
-(``BLIPLINE_<NAME>``), then the default. Built once, at the entry point, and handed down.
+(``BLIPLINE_<NAME>``), then the default. The entry point builds them once, and hands them down.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .errors import InvalidInput
 
 
 class ClientSettings(BaseSettings):
-    """What a producer needs to know."""
+    """The settings of a producer."""
 
     model_config = SettingsConfigDict(
         env_prefix="BLIPLINE_", frozen=True, extra="forbid", hide_input_in_errors=True
@@ -26,43 +26,45 @@ class ClientSettings(BaseSettings):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="The Redis that carries queues, results and uploaded images",
+        description="URL of the Redis with queues, results and uploaded images",
     )
     key_prefix: str = Field(
-        "", description="Begins every key in Redis, so that deployments can share a server"
+        "", description="Prefix of every key in Redis, so that deployments can share a server"
     )
     blob_ttl_s: int = Field(
         contract.BLOB_TTL_S,
         ge=1,
-        description="Seconds an uploaded image is kept after the last job that names it",
+        description="Seconds that Redis keeps an uploaded image after the last job that names it",
     )
     submitter: str = Field(
         "",
-        description="Whose turn in the queues jobs take; unset: each batch has turns of its own",
+        description="Submitter queue of the jobs; unset: one for each batch",
     )
     max_queued_interactive: int = Field(
-        10_000, ge=0, description="Items that `interactive` takes while so many are open; 0: all"
+        10_000, ge=0, description="Maximum open items in `interactive`; 0: unlimited"
     )
     max_queued_bulk: int = Field(
-        10_000_000, ge=0, description="Items that `bulk` takes while so many are open; 0: all"
+        10_000_000, ge=0, description="Maximum open items in `bulk`; 0: unlimited"
     )
     replicas: int = Field(
-        0, ge=0, description="Replicas of Redis that must have a job before it counts as submitted"
+        0,
+        ge=0,
+        description="Replicas of Redis that must acknowledge a job before `submit` returns",
     )
     max_blob_mb: int = Field(
-        4096, ge=0, description="MiB of uploaded images that open jobs may name; 0: any"
+        4096, ge=0, description="Maximum MiB of uploaded images that open jobs name; 0: unlimited"
     )
 
     @classmethod
-    def load(cls, **given: Any) -> Self:
-        """Build from arguments (None: not given), the environment and the defaults.
+    def load(cls, **arguments: Any) -> Self:
+        """Build from arguments (None: not passed), the environment and the defaults.
 
-        Raises InvalidInput with a sentence for each wrong setting, named as in the environment.
+        Raise InvalidInput with a message for each invalid setting, named as in the environment.
         """
         try:
-            return cls(**{name: value for name, value in given.items() if value is not None})
+            return cls(**{name: value for name, value in arguments.items() if value is not None})
         except ValidationError as error:
-            raise InvalidInput(_sentences(error)) from None
+            raise InvalidInput("; ".join(map(_message, error.errors()))) from None
 
     @field_validator("redis_url")
     @classmethod
@@ -80,8 +82,8 @@ class ClientSettings(BaseSettings):
     @field_validator("key_prefix")
     @classmethod
     def _check_key_prefix(cls, prefix: str) -> str:
-        # Celery's own result backend adds an underscore to a prefix that ends otherwise, and so
-        # would look for results elsewhere.
+        # Celery's result backend adds an underscore to a prefix that ends otherwise, and would read
+        # results from other keys.
         if prefix and not re.fullmatch(r"[A-Za-z0-9._:-]{0,63}[._:-]", prefix):
             raise ValueError(
                 "must have at most 64 characters, letters, digits and . _ : - alone, and end with "
@@ -90,18 +92,13 @@ class ClientSettings(BaseSettings):
         return prefix
 
 
-def _sentences(error: ValidationError) -> str:
-    return "; ".join(_sentence(problem) for problem in error.errors())
-
-
-def _sentence(problem: Any) -> str:
-    about = str(problem["msg"]).removeprefix("Value error, ")
-    if not problem["loc"]:
-        # It is about several settings: the input is all of them, passwords included.
-        return about
-    name = ClientSettings.model_config["env_prefix"] + ".".join(map(str, problem["loc"])).upper()
-    return f"{name}={_shown(problem['input'])!r}: {about}"
-
-
-def _shown(value: Any) -> Any:
-    return redact_password(value) if isinstance(value, str) else value
+def _message(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        # An error of several settings: its input is all of them, passwords included.
+        return message
+    name = ClientSettings.model_config["env_prefix"] + ".".join(map(str, error["loc"])).upper()
+    value = error["input"]
+    if isinstance(value, str):
+        value = redact_password(value)
+    return f"{name}={value!r}: {message}"

@@ -1,46 +1,119 @@
-"""What pydantic found wrong, in sentences that name it and the remedy."""
+"""Validation of arguments, and error messages that name the argument and the remedy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-#: Things wrong that are named; the others are counted.
-MAX_TOLD: Final = 10
-#: Things wrong that are looked at: pydantic takes a second to tell of a hundred thousand.
+from .contract import Options, Task, TurnPayload
+from .errors import InvalidInput
+from .ledger.backpressure import WhenFull
+
+#: Maximum errors named in a message; the rest are counted.
+MAX_REPORTED: Final = 10
+#: Maximum errors read: pydantic takes a second to report a hundred thousand.
 MAX_PROBLEMS: Final = 1000
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def check_id(name: str, value: Any) -> None:
+    """Check the id of a job or batch."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidInput(f"{name}={value!r:.200}: 1 to 128 letters, digits, '-', '_' or '.'")
+
+
+def check_count(name: str, value: Any, limit: int) -> None:
+    """Check a number between 1 and a limit."""
+    if not isinstance(value, int) or not 1 <= value <= limit:
+        raise InvalidInput(f"{name}={value!r}: choose 1 to {limit:,}")
+
+
+def check_text(name: str, text: Any) -> None:
+    """Check a text that must not be empty."""
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput(f"the {name} is empty, or not a string: pass a text about the image")
+
+
+def check_when_full(when_full: Any) -> WhenFull:
+    """Return the behaviour under backpressure."""
+    if when_full not in ("wait", "raise"):
+        raise InvalidInput(f"when_full={when_full!r}: choose 'wait' or 'raise'")
+    return "wait" if when_full == "wait" else "raise"
+
+
+def list_of(name: str, values: Any) -> list[Any]:
+    """Return the values of an iterable that is not a string."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{name}: a list is needed, not {type(values).__name__}")
+    return list(values)
+
+
+def turn_of(turn: Any) -> TurnPayload:
+    """Return a turn of a dialogue, from a pair or from a mapping of the contract's form."""
+    question = answer = None
+    if isinstance(turn, Mapping):
+        question, answer = turn.get("question"), turn.get("answer")
+    elif isinstance(turn, Sequence) and not isinstance(turn, str) and len(turn) == 2:
+        question, answer = turn
+    if not (isinstance(question, str) and isinstance(answer, str)):
+        raise InvalidInput(f"history: pairs of question and answer are needed, not {turn!r:.100}")
+    return {"question": question, "answer": answer}
+
+
+def task_of(name: Task | str) -> Task:
+    """Return the task of a name."""
+    try:
+        return Task.parse(name)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+
+
+def check_options(options: dict[str, Any], deadline_s: float | None) -> dict[str, Any]:
+    """Return the options that differ from their defaults: every message carries them."""
+    try:
+        checked = Options.model_validate(options).model_dump(exclude_defaults=True)
+    except ValidationError as error:
+        raise InvalidInput(format_errors(error, Options)) from None
+    if deadline_s is not None:
+        if deadline_s <= 0:
+            raise InvalidInput(f"deadline_s={deadline_s:g}: must be above 0")
+        checked["deadline"] = time.time() + deadline_s
+    return checked
 
 
 def format_errors(error: ValidationError, model: type[BaseModel]) -> str:
-    """A sentence for each thing wrong with an object of this model."""
+    """Return one message for all errors of an object of this model."""
     known = ", ".join(model.model_fields)
     if (count := error.error_count()) > MAX_PROBLEMS:
         return f"{count:,} things are wrong; there are {known}"
 
-    def about(problem: Mapping[str, Any]) -> str:
+    def describe(problem: Mapping[str, Any]) -> str:
         name = ".".join(map(str, problem["loc"])) or model.__name__.lower()
         more = f"; there are {known}" if problem["type"] == "extra_forbidden" else ""
         return format_error(name, problem) + more
 
-    return join_errors(map(about, error.errors(include_url=False)), count)
+    return join_errors(map(describe, error.errors(include_url=False)), count)
 
 
-def join_errors(sentences: Iterable[str], count: int) -> str:
-    """So many sentences in a row; of very many, the first."""
-    told = [*islice(sentences, MAX_TOLD)]
-    if count > MAX_TOLD:
-        told.append(f"and {count - MAX_TOLD:,} more")
-    return "; ".join(told)
+def join_errors(messages: Iterable[str], count: int) -> str:
+    """Join error messages; of more than MAX_REPORTED, the first ones."""
+    reported = [*islice(messages, MAX_REPORTED)]
+    if count > MAX_REPORTED:
+        reported.append(f"and {count - MAX_REPORTED:,} more")
+    return "; ".join(reported)
 
 
 def format_error(name: str, error: Mapping[str, Any]) -> str:
-    """What one of pydantic's errors says of what stands under a name."""
+    """Return the message of one of pydantic's errors, for the value of this name."""
     if error["type"] == "extra_forbidden":
         return f"{name:.100}: no such name"
     if error["type"] == "missing":
         return f"{name:.100}: is missing"
-    about = str(error["msg"]).removeprefix("Value error, ").lower()
-    return f"{name:.100}={error.get('input')!r:.100}: {about}"
+    message = str(error["msg"]).removeprefix("Value error, ").lower()
+    return f"{name:.100}={error.get('input')!r:.100}: {message}"

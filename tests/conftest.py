@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 #: Stores a chunk's results as a worker does.
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,7 +67,7 @@ def finish(redis_url: str) -> Iterator[Finish]:
     app = Celery("tests", set_as_current=False)
     app.conf.update(celery_settings(WorkerSettings(redis_url=redis_url)))
 
-    def store(task_id: str, results: list[dict[str, Any]]) -> None:
+    def store(task_id: str, results: Sequence[Mapping[str, Any]]) -> None:
         app.backend.store_result(task_id, results, "SUCCESS")
 
     yield store

@@ -1,9 +1,10 @@
-"""An engine process with the real socket around a loop that only echoes.
+"""An engine process with the real server around an engine that echoes its requests.
 
     python tests/echo_engine.py SOCKET [--hold | --mortal | --hangs | --writes]
 
-It answers each row with its text; with --hold it keeps rows until they are cancelled, with --mortal
-the row `deadly` kills it, with --hangs no step ends, with --writes it has no model that compares.
+It answers each row with its text. With --hold it answers rows only when they are cancelled, with
+--mortal the row `deadly` kills it, with --hangs a step does not end, with --writes it has no
+retrieval model.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from worker.engine.watchdog import Watchdog
 
 
 def answer(request: Request) -> Answer:
-    """What tells that everything arrived."""
-    said = [text for turn in request.history for text in turn]
-    text = " ".join([*said, request.text, "by", str(os.getpid())])
-    scores = tuple((len(one) / 10, -len(one) / 10) for one in request.texts)
+    """Build an answer that shows every field of the request."""
+    turns = [text for turn in request.history for text in turn]
+    text = " ".join([*turns, request.text, "by", str(os.getpid())])
+    scores = tuple((len(candidate) / 10, -len(candidate) / 10) for candidate in request.texts)
     embedding = (0.6, 0.8) if request.image_hash else (1.0, 0.0)
     return Answer(request.id, text, scores=scores, embedding=embedding)
 
 
 class Echo:
-    """What the server asks of an engine."""
+    """An engine, as far as the server calls it."""
 
     def __init__(self, hold: bool) -> None:
         self.hold = hold
@@ -58,7 +59,7 @@ class Echo:
             self.answers.append(Answer(request_id, error_code="cancelled"))
 
     def has_features(self, hashes: Iterable[str], task: str) -> set[str]:
-        return {one for one in hashes if one.startswith("a")}
+        return {image for image in hashes if image.startswith("a")}
 
     def step(self) -> list[Answer]:
         if "--hangs" in sys.argv:

@@ -87,14 +87,14 @@ def build_network(tokenizer: GPT2Tokenizer) -> Blip2ForConditionalGeneration:
     network = Blip2ForConditionalGeneration(config)
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            if weight.dim() > 1:  # far from zero: rows must differ, and by more than rounding
+            if weight.dim() > 1:  # large weights, so that rows differ by more than rounding
                 weight.normal_(std=1.0 if "query_tokens" in name else 0.4)
     return network.eval()
 
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small matrices on a busy machine: a second thread only waits."""
+    """Limit torch to one thread: with small matrices a second one only waits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -103,7 +103,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint as a directory, as `save_pretrained` writes it."""
+    """A checkpoint directory, as `save_pretrained` writes it."""
     path = tmp_path_factory.mktemp("checkpoint")
     images = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     processor = Blip2Processor(images, build_tokenizer(), num_query_tokens=QUERIES)

@@ -26,15 +26,19 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str
     if not isinstance(group, click.Group):
         return [path]
     return [
-        found
+        leaf
         for name, command in group.commands.items()
-        for found in commands(command, (*path, name))
+        for leaf in commands(command, (*path, name))
     ]
 
 
-@pytest.mark.parametrize("name", WorkerSettings.model_fields | GatewaySettings.model_fields)
-def test_every_setting_stands_in_the_table(name: str) -> None:
-    assert re.search(rf"^\| `{name.upper()}` \|", SETTINGS, re.MULTILINE)
+FIELDS = WorkerSettings.model_fields | GatewaySettings.model_fields
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_stands_in_the_table_with_its_description(name: str) -> None:
+    row = rf"^\| `{name.upper()}` \| [^|]* \| {re.escape(FIELDS[name].description or '')} \|$"
+    assert re.search(row, SETTINGS, re.MULTILINE)
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
@@ -71,8 +75,8 @@ def test_every_example_is_a_program(page: str) -> None:
 def test_every_family_is_named(architecture: str) -> None:
     kind, _, purpose = architecture.partition("For")
     name = {"Blip": "BLIP", "Blip2": "BLIP-2", "InstructBlip": "InstructBLIP"}[kind]
-    about = {"QuestionAnswering": "VQA", "ImageTextRetrieval": "retrieval"}.get(purpose, "")
-    assert re.search(rf"^\| .*\b{name}\b.*{about}", README, re.MULTILINE)
+    title = {"QuestionAnswering": "VQA", "ImageTextRetrieval": "retrieval"}.get(purpose, "")
+    assert re.search(rf"^\| .*\b{name}\b.*{title}", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -98,6 +102,14 @@ def test_the_exit_codes_stand_in_the_readme(code: Exit) -> None:
 
 def test_the_readme_is_short_enough_to_be_read() -> None:
     assert len(README.splitlines()) < 250
+
+
+def test_every_file_on_the_map_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert len(text.splitlines()) < 150
+    names = re.findall(r"\b(?:producer|worker|config|tests|docs)/[\w/]*(?:\.\w+)?", text)
+    assert len(names) > 60
+    assert [name for name in names if not (ROOT / name).exists()] == []
 
 
 def test_every_link_of_the_documentation_leads_somewhere() -> None:

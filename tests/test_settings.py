@@ -1,4 +1,4 @@
-"""Settings: argument over environment over default, and all of them handed to child processes."""
+"""Settings: an argument overrides the environment, which overrides the default."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_children_get_an_argument_that_equals_the_default(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "about"),
+    ("name", "value", "message"),
     [
         ("max_rows", "many", "BLIPLINE_MAX_ROWS='many'"),
         ("max_rows", "0", "greater than or equal to 1"),
         ("device", "tpu", "choose auto, cpu, cuda"),
-        ("image_root", "/no/such/place", "must be a directory that exists"),
+        ("image_root", "/no/such/place", "must be an existing directory"),
         ("vqa_template", "What?", "must contain {question}"),
         ("precision", "fp8", "BLIPLINE_PRECISION='fp8'"),
         ("redis_url", "http://x", "redis://"),
@@ -38,11 +38,13 @@ def test_children_get_an_argument_that_equals_the_default(monkeypatch: pytest.Mo
         ("fetch_allow", "10.0.0.0/8,https://x", "'https://x' is no host name"),
         ("fetch_deny", "*.example.com", "'*.example.com' is no host name"),
         ("fetch_only", "10.0.0.1/8", "'10.0.0.1/8' is no host name"),
-        ("fetch_stores", "s3://a/,bucket", "'bucket' is nothing in a store"),
+        ("fetch_stores", "s3://a/,bucket", "'bucket' is not a store prefix"),
         ("fetch_per_host", "0", "greater than or equal to 1"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_value(name: str, value: str, about: str) -> None:
+def test_the_error_of_an_invalid_setting_names_it_and_its_value(
+    name: str, value: str, message: str
+) -> None:
     with pytest.raises(InvalidInput) as raised:
         WorkerSettings.load(**{name: value})
-    assert about in str(raised.value)
+    assert message in str(raised.value)

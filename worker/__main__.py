@@ -1,10 +1,10 @@
 """`python -m worker`: the process tree of one accelerator.
 
-Prints `ready` on stdout when it takes jobs. SIGTERM or Ctrl-C finishes what was begun and ends;
-a second one does not wait. Exit codes: 0 stopped, 1 a process kept dying, 2 a setting or the model
-cannot be used, 3 a worker runs here already.
+Prints `ready` on stdout when it takes jobs. SIGTERM or Ctrl-C finishes running jobs and exits; a
+second one does not wait. Exit codes: 0 stopped, 1 a process kept dying, 2 a setting or the model
+cannot be used, 3 a worker already runs here.
 
-`python -m worker info [MODEL]` tells what a model needs of a device's memory.
+`python -m worker info [MODEL]` shows the device memory that a model needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from worker.supervisor import Supervisor
 
 
 def main() -> int:
-    """Run until stopped, or tell about a model."""
+    """Run until stopped, or report about a model."""
     if sys.argv[1:2] == ["info"]:
         return info.main(sys.argv[2:])
     logging.basicConfig(
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _parser() -> ArgumentParser:
-    """One option for each setting, so that none can be forgotten."""
+    """Return a parser with one option for each setting, so that none can be missing."""
     parser = ArgumentParser(
         prog="python -m worker", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )

@@ -1,24 +1,19 @@
-"""Why something has no answer: the one exception that items, images and options end with."""
+"""The exception that ends one item with an error of the contract."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from producer import contract
-from producer.contract import ErrorCode
-
-#: One item's entry in the result of its chunk.
-Result = dict[str, Any]
+from producer.contract import ErrorCode, ItemResult
 
 
 class ItemRejected(Exception):
-    """What was asked cannot be done; `code` is one of the contract's, the message for the user."""
+    """An item, its image or its options are rejected; the message is for the client."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
 
     @property
-    def result(self) -> Result:
-        """What the item ends with."""
+    def result(self) -> ItemResult:
+        """The result of the item."""
         return contract.failure(self.code, str(self))

@@ -1,7 +1,7 @@
-"""`python -m worker info [MODEL]`: what a model is, and what it needs of a device's memory.
+"""`python -m worker info [MODEL]`: a model's family, tasks and device memory.
 
-Reads the configuration alone, never the weights. Exit codes: 0, or 2 if the model or a setting
-cannot be used.
+Reads the configuration only, not the weights. Exit codes: 0, or 2 if the model or a setting cannot
+be used.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ EPILOG: Final = """examples:
 
 
 @dataclass(frozen=True)
-class Place:
-    """The memory that is asked about."""
+class DeviceMemory:
+    """The device whose memory the report compares with the model's need."""
 
     device: torch.device
     free_bytes: int
@@ -47,41 +47,41 @@ def main(arguments: list[str]) -> int:
     try:
         settings = WorkerSettings.load(device=options.device)
     except InvalidInput as error:
-        return _refuse(str(error))
-    # Seconds of imports: not before the settings are known to be good.
+        return _fail(str(error))
+    # These imports take seconds; the settings are checked first.
     from worker.engine.errors import LoadError
 
     try:
         facts = describe(options.model or settings.model, settings.device, options.memory)
     except LoadError as error:
-        return _refuse(str(error))
+        return _fail(str(error))
     try:
         print(json.dumps(facts, indent=2) if options.json else report(facts), flush=True)
     except BrokenPipeError:
-        # Whoever reads has read enough; the interpreter must not try again at its end.
+        # The reader has closed the pipe; the interpreter must not write again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def describe(model: str, device: str, memory: int | None = None) -> dict[str, Any]:
-    """All that is known of a model, ready for JSON. `memory` bytes stand for a free GPU.
+    """Return all facts about a model as JSON data; `memory` is the free bytes of another device.
 
     Raises LoadError.
     """
     from huggingface_hub.utils import logging as hub_logging
 
-    from worker.models.checkpoint import read_config, unreadable
+    from worker.models.checkpoint import load_error, read_config
     from worker.models.memory import estimate
     from worker.models.registry import PRECISIONS, find_family
 
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    place = _place(device, memory)
+    target = _device_memory(device, memory)
     config = read_config(model)
     family = find_family(model, config)
     try:
-        estimates = [estimate(config, precision, place.device) for precision in PRECISIONS]
+        estimates = [estimate(config, precision, target.device) for precision in PRECISIONS]
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
     module = import_module(f"worker.models.{family.module}")
     return {
         "model": model,
@@ -89,35 +89,36 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
         "tasks": sorted(getattr(module, family.class_name).tasks),
         "image_size": int(config.vision_config.image_size),
         "parameters": estimates[0].parameters,
-        "device": place.name,
-        "free_bytes": place.free_bytes,
+        "device": target.name,
+        "free_bytes": target.free_bytes,
         "row_tokens": estimates[0].row_tokens,
-        "precisions": [_line(one, place.free_bytes) for one in estimates],
+        "precisions": [_precision_facts(item, target.free_bytes) for item in estimates],
     }
 
 
-def _line(estimate: Estimate, free: int) -> dict[str, Any]:
-    figures = asdict(estimate)
-    for same in ("parameters", "row_tokens"):
-        del figures[same]
-    return {**figures, "rows": estimate.rows(free), "fits": estimate.least_bytes <= free}
+def _precision_facts(estimate: Estimate, free: int) -> dict[str, Any]:
+    facts = asdict(estimate)
+    for common in ("parameters", "row_tokens"):
+        del facts[common]
+    return {**facts, "rows": estimate.rows(free), "fits": estimate.least_bytes <= free}
 
 
-def _place(device: str, memory: int | None) -> Place:
+def _device_memory(device: str, memory: int | None) -> DeviceMemory:
     import torch
 
     from worker.engine.device import free_bytes, pick_device
 
     if memory is not None:
-        asked = torch.device("cpu" if device == "cpu" else "cuda")
-        return Place(asked, memory, f"{'CPU' if device == 'cpu' else 'GPU'} with {_words(memory)}")
+        kind = "cpu" if device == "cpu" else "cuda"
+        name = f"{'CPU' if kind == 'cpu' else 'GPU'} with {_format_bytes(memory)}"
+        return DeviceMemory(torch.device(kind), memory, name)
     picked = pick_device(device)
     free = free_bytes(picked)
-    return Place(picked, free, f"{picked}, {_words(free)} free")
+    return DeviceMemory(picked, free, f"{picked}, {_format_bytes(free)} free")
 
 
 def family_name(family: Family) -> str:
-    """`Blip2ForConditionalGeneration` with `opt` is BLIP-2 with OPT."""
+    """Return a readable name: `Blip2ForConditionalGeneration` with `opt` is BLIP-2 with OPT."""
     kind, _, purpose = family.architecture.partition("For")
     name = kind.replace("Blip", "BLIP").replace("BLIP2", "BLIP-2")
     if family.language:
@@ -127,7 +128,7 @@ def family_name(family: Family) -> str:
 
 
 def report(facts: dict[str, Any]) -> str:
-    """The facts as text, with a table of precisions."""
+    """Return the facts as text, with a table of precisions."""
     lines = [
         f"model       {facts['model']}",
         f"family      {facts['family']}",
@@ -140,26 +141,26 @@ def report(facts: dict[str, Any]) -> str:
     table = [["precision", "weights", "row", "rows that fit", "fits"]]
     table += [
         [
-            one["precision"],
-            _words(one["weight_bytes"] + one["copy_bytes"]),
-            _words(one["row_bytes"]) if one["row_bytes"] else "-",
-            f"{one['rows']:,}",
-            "yes" if one["fits"] else "no",
+            row["precision"],
+            _format_bytes(row["weight_bytes"] + row["copy_bytes"]),
+            _format_bytes(row["row_bytes"]) if row["row_bytes"] else "-",
+            f"{row['rows']:,}",
+            "yes" if row["fits"] else "no",
         ]
-        for one in facts["precisions"]
+        for row in facts["precisions"]
     ]
     tokens = facts["row_tokens"]
-    note = f"A row is an image with a text: keys and values of {tokens} tokens, and of its source."
-    return "\n".join([*lines, *map(_aligned, table), *(["", note] if tokens else [])])
+    note = f"A row is an image with a text: its KV cache of {tokens} tokens and of its source."
+    return "\n".join([*lines, *map(_align, table), *(["", note] if tokens else [])])
 
 
-def _aligned(cells: list[str]) -> str:
+def _align(cells: list[str]) -> str:
     first, *others = cells
     return f"{first:<10}" + "".join(f"{cell:>15}" for cell in others)
 
 
-def _words(count: int) -> str:
-    """Bytes in units of powers of 1000."""
+def _format_bytes(count: int) -> str:
+    """Format bytes in units of powers of 1000."""
     for unit, size in reversed(UNITS.items()):
         if count >= size:
             return f"{count / size:.{2 if unit in 'GT' and unit else 0}f} {unit}B"
@@ -167,11 +168,11 @@ def _words(count: int) -> str:
 
 
 def memory_size(text: str) -> int:
-    """`24GB`, `24 GiB` or a number of bytes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if not found:
-        raise ArgumentTypeError(f"{text!r} is no amount of memory; write 24GB or 16GiB")
-    number, unit, binary = found.groups()
+    """Parse `24GB`, `24 GiB` or a number of bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ArgumentTypeError(f"{text!r} is not an amount of memory; write 24GB or 16GiB")
+    number, unit, binary = match.groups()
     power = list(UNITS).index(unit.upper())
     return int(float(number) * (1024 if binary else 1000) ** power)
 
@@ -186,12 +187,15 @@ def _parser() -> ArgumentParser:
     parser.add_argument("model", nargs="?", help="directory or hub name [BLIPLINE_MODEL]")
     parser.add_argument("--device", metavar="VALUE", help="auto, cpu or cuda [BLIPLINE_DEVICE]")
     parser.add_argument(
-        "--memory", type=memory_size, metavar="SIZE", help="of another device: a GPU with 24GB free"
+        "--memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="free memory of another device, such as 24GB",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
-def _refuse(reason: str) -> int:
-    print(f"worker info: {reason}", file=sys.stderr)
+def _fail(message: str) -> int:
+    print(f"worker info: {message}", file=sys.stderr)
     return EXIT_UNUSABLE

@@ -1,4 +1,4 @@
-"""What the supervisor tells its children through their environment."""
+"""The lifeline between the supervisor and its children: readiness files and death detection."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-#: The file descriptor to watch: the supervisor holds the other end of the pipe for as long as it
-#: lives, so end of file tells its death, however it died.
+#: Environment variable with the file descriptor of a pipe whose other end the supervisor holds as
+#: long as it lives: end of file means that the supervisor has died.
 LIFELINE_FD: Final = "BLIPLINE_LIFELINE_FD"
 
-#: A child writes its process id there when it serves; a consumer removes the file when it begins to
-#: shut down, and an engine goes on touching it for as long as its loop turns.
+#: Environment variable with the path of a file to which a child writes its process id once it is
+#: ready. A consumer removes the file when it shuts down; an engine touches it as its heartbeat.
 READY_FILE: Final = "BLIPLINE_CHILD_READY_FILE"
 
 
 def announce() -> None:
-    """Tell the supervisor, if there is one, that this process serves; again as a sign of life."""
+    """Report readiness to the supervisor, if there is one; repeated calls are the heartbeat."""
     path = os.environ.get(READY_FILE)
     if path is None:
         return
     if announced_by(Path(path)) == os.getpid():
         Path(path).touch()
         return
-    # All at once: the supervisor may look at any moment.
-    fresh = Path(f"{path}.{os.getpid()}")
-    fresh.write_text(str(os.getpid()))
-    fresh.replace(path)
+    # Atomically: the supervisor may read at any moment.
+    temporary = Path(f"{path}.{os.getpid()}")
+    temporary.write_text(str(os.getpid()))
+    temporary.replace(path)
 
 
 def announced_by(path: Path) -> int | None:
-    """Which process serves, by what this file says."""
+    """Return the id of the process that has reported readiness in this file."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -40,14 +40,14 @@ def announced_by(path: Path) -> int | None:
 
 
 def withdraw() -> None:
-    """Tell the supervisor, if there is one, that this process takes no more."""
+    """Report to the supervisor, if there is one, that this process takes no more work."""
     path = os.environ.get(READY_FILE)
     if path is not None:
         Path(path).unlink(missing_ok=True)
 
 
-def when_orphaned(act: Callable[[], None]) -> None:
-    """Call `act`, from a thread, when the supervisor is gone. Without a supervisor, do nothing."""
+def on_supervisor_death(action: Callable[[], None]) -> None:
+    """Call `action`, from a thread, when the supervisor dies. Without a supervisor, do nothing."""
     descriptor = os.environ.pop(LIFELINE_FD, None)
     if descriptor is None:
         return
@@ -55,6 +55,6 @@ def when_orphaned(act: Callable[[], None]) -> None:
     def watch() -> None:
         while os.read(int(descriptor), 1):
             pass
-        act()
+        action()
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()

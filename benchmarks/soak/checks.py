@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from worker.engine.engine import Engine
 from worker.engine.request import Answer
 from worker.engine.row import Row
-from worker.engine.stepwise import Stepwise
+from worker.engine.thread_coroutine import ThreadCoroutine
 
 #: Scores and vectors of a row in a batch may differ by so much from those of the row alone.
 CLOSE: Final = 1e-4
@@ -44,7 +44,7 @@ def alike(one: Answer, other: Answer) -> bool:
 def alive() -> int:
     """Rows and searches that somebody still refers to."""
     gc.collect()
-    return sum(type(one) in (Row, Stepwise) for one in gc.get_objects())
+    return sum(type(one) in (Row, ThreadCoroutine) for one in gc.get_objects())
 
 
 def leftovers(engine: Engine, before: int) -> Iterator[str]:
@@ -52,7 +52,7 @@ def leftovers(engine: Engine, before: int) -> Iterator[str]:
 
     `before` objects were `alive` before it was made.
     """
-    decoding, grouped = engine.decoding, engine.grouped
+    decoding, grouped = engine.decoding, engine.beams
     assert decoding is not None
     assert grouped is not None
     held = {
@@ -67,7 +67,7 @@ def leftovers(engine: Engine, before: int) -> Iterator[str]:
         "groups": grouped._groups or grouped._again or grouped._rows or grouped._search,
         "matching rows": engine.matching and (engine.matching.active or engine.matching.waiting),
         "rows and searches somewhere": max(0, alive() - before),
-        "threads": any(one.name == "stepwise" and one.is_alive() for one in rested_threads()),
+        "threads": any(one.name == "thread-coroutine" and one.is_alive() for one in rested_threads()),
     }
     yield from (f"left over: {name} {what}" for name, what in held.items() if what)
     for encoder in engine.encoders:
@@ -80,7 +80,7 @@ def leftovers(engine: Engine, before: int) -> Iterator[str]:
 def rested_threads() -> list[threading.Thread]:
     """Threads that are about to end get the time to."""
     for thread in threading.enumerate():
-        if thread.name == "stepwise":
+        if thread.name == "thread-coroutine":
             thread.join(1)
     return threading.enumerate()
 

@@ -103,7 +103,7 @@ class Soak:
             self.report.problems += leftovers(self.engine, self.before)
             self.report.seconds = time.perf_counter() - began
             self.report.memory.append(memory(self.report.rows))
-        self.report.joined = self.engine.figures.joined
+        self.report.joined = self.engine.stats.joined
         self._compare()
         return self.report
 
@@ -158,7 +158,7 @@ class Soak:
 
     def _keep(self, asked: Asked, answer: Answer) -> None:
         """Each good row of a kind is as likely in the sample as any other."""
-        if not asked.request.options.repeatable:
+        if not asked.request.options.deterministic:
             return
         self._good[asked.kind] += 1
         kept, most = self.sample[asked.kind], -(-self.keep // (len(SHARES) - 1))

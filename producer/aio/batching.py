@@ -1,4 +1,4 @@
-"""One task of an event loop that answers all who wait there for the same kind of thing."""
+"""Batching of requests on an event loop: Batcher collects them, SingleFlight shares equal ones."""
 
 from __future__ import annotations
 
@@ -6,84 +6,126 @@ import asyncio
 import copy
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Hashable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
+Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 
-class Batcher(ABC, Generic[Answer]):
-    """Leaves nobody without an answer, whatever ends it. For one event loop."""
+class LoopTask(ABC, Generic[Answer]):
+    """A task of one event loop that answers the futures of its callers, however it ends."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._unanswered: set[asyncio.Future[Answer | Exception]] = set()
+        self._pending: set[asyncio.Future[Answer | Exception]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Attend until nobody waits."""
+        """Run until no future is pending."""
         self._task = self._loop.create_task(self._run())
-        # Also where the task is cancelled, even before its first step.
-        self._task.add_done_callback(lambda _: self._end(None))
+        # The callback also runs for a task that is cancelled before its first step.
+        self._task.add_done_callback(lambda _: self._cancel_pending())
 
     @property
     def running(self) -> bool:
-        """Whether it still attends; one that has ended does not begin again."""
+        """True from `start` until the task has ended; it does not start a second time."""
         return self._task is not None and not self._task.done()
 
     @abstractmethod
     async def process(self) -> None:
-        """Answer until nobody waits; what it raises is everybody's answer."""
+        """Answer until no future is pending. An error is the answer to all pending futures."""
 
     def new_future(self) -> asyncio.Future[Answer | Exception]:
-        """For one who waits; cancelling it is giving up."""
-        found: asyncio.Future[Answer | Exception] = self._loop.create_future()
-        self._unanswered.add(found)
-        found.add_done_callback(self._unanswered.discard)
-        return found
+        """Return a future to await; cancelling it withdraws the request."""
+        future: asyncio.Future[Answer | Exception] = self._loop.create_future()
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
 
     async def _run(self) -> None:
         try:
             await self.process()
         except Exception as error:
-            self._end(error)
+            for future in list(self._pending):
+                resolve(future, error)
 
-    def _end(self, error: Exception | None) -> None:
-        """Answer whoever waits with an error; None cancels their waits."""
-        for found in [one for one in self._unanswered if not one.done()]:
-            if error is None:
-                found.cancel()
-            else:
-                found.set_result(error)
+    def _cancel_pending(self) -> None:
+        for future in list(self._pending):
+            future.cancel()
 
 
-Kind = TypeVar("Kind", bound=Batcher[Any])
+class Batcher(LoopTask[Answer], Generic[Request, Answer]):
+    """A batcher: the requests that come during one round trip share the next one."""
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Request]], Awaitable[Sequence[Answer | Exception]]],
+        limit: int,
+    ) -> None:
+        super().__init__()
+        #: Returns the answer or the error of each request, in order.
+        self._send = send
+        #: Maximum requests of one round trip.
+        self._limit = limit
+        self._queue: deque[tuple[Request, asyncio.Future[Answer | Exception]]] = deque()
+
+    def add(self, request: Request) -> asyncio.Future[Answer | Exception]:
+        """Enqueue a request. It is not sent if the future is cancelled before its round trip."""
+        future = self.new_future()
+        self._queue.append((request, future))
+        return future
+
+    async def process(self) -> None:
+        while page := self._next_page():
+            answers = await self._send([request for request, _ in page])
+            for (_, future), answer in zip(page, answers, strict=True):
+                resolve(future, answer)
+
+    def _next_page(self) -> list[tuple[Request, asyncio.Future[Answer | Exception]]]:
+        page: list[tuple[Request, asyncio.Future[Answer | Exception]]] = []
+        while self._queue and len(page) < self._limit:
+            request, future = self._queue.popleft()
+            if not future.done():
+                page.append((request, future))
+        return page
 
 
-class PerLoop(Generic[Kind]):
-    """One attendant for each event loop, for as long as somebody waits there."""
+TaskType = TypeVar("TaskType", bound=LoopTask[Any])
 
-    def __init__(self, make: Callable[[], Kind]) -> None:
-        self._make = make
-        self._found: dict[AbstractEventLoop, Kind] = {}
 
-    def here(self) -> Kind:
-        """The one of the loop that runs."""
+class PerLoop(Generic[TaskType]):
+    """One task for each event loop, for as long as futures are pending there."""
+
+    def __init__(self, create: Callable[[], TaskType]) -> None:
+        self._create = create
+        self._tasks: dict[AbstractEventLoop, TaskType] = {}
+
+    def here(self) -> TaskType:
+        """Return the task of the running loop, started."""
         loop = asyncio.get_running_loop()
-        found = self._found.get(loop)
-        if found is None or not found.running:
-            # Those of other loops that have ended are let go.
-            others = list(self._found.items())
-            self._found = {one: its for one, its in others if its.running}
-            found = self._found[loop] = self._make()
-            found.start()
-        return found
+        task = self._tasks.get(loop)
+        if task is None or not task.running:
+            # Ended tasks of other loops are dropped, and their loops with them.
+            self._tasks = {
+                key: running for key, running in list(self._tasks.items()) if running.running
+            }
+            task = self._tasks[loop] = self._create()
+            task.start()
+        return task
+
+
+def resolve(future: asyncio.Future[Answer], answer: Answer) -> None:
+    """Set the result of a future unless it is cancelled."""
+    if not future.done():
+        future.set_result(answer)
 
 
 def unwrap(answer: Answer | Exception) -> Answer:
-    """What one who waited is given; raises where that is an exception."""
+    """Return an answer; raise it where it is an exception."""
     if isinstance(answer, Exception):
-        # Others may be told the same; what is raised has a traceback of its own.
+        # Several callers may share the exception; each raises a copy with a traceback of its own.
         raise copy.copy(answer).with_traceback(answer.__traceback__) from answer.__cause__
     return answer
 
@@ -93,29 +135,29 @@ Value = TypeVar("Value")
 
 
 class SingleFlight(Generic[Key, Value]):
-    """One task for all who want the same while it is under way; for one event loop."""
+    """Single flight: one call serves all who request the same key meanwhile; for one event loop."""
 
     def __init__(self) -> None:
-        self._under_way: dict[Key, asyncio.Task[Value | Exception]] = {}
+        self._calls: dict[Key, asyncio.Task[Value | Exception]] = {}
 
-    async def get(self, key: Key, make: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
-        """What `make` gives, or raises, to whoever was first to want it, and to all others."""
-        task = self._under_way.get(key)
+    async def get(self, key: Key, call: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+        """Return or raise the outcome of the running call of this key, or of a new one."""
+        task = self._calls.get(key)
         if task is None:
-            task = self._under_way[key] = asyncio.create_task(_outcome(make))
-            task.add_done_callback(lambda _: self._under_way.pop(key))
-        # Whoever hangs up does not take it from the others.
+            task = self._calls[key] = asyncio.create_task(_catch(call))
+            task.add_done_callback(lambda _: self._calls.pop(key))
+        # A cancelled caller leaves the call to the others.
         return unwrap(await asyncio.shield(task))
 
     def cancel(self) -> None:
-        """Nobody wants any of it any more."""
-        for task in self._under_way.values():
+        """Cancel all running calls."""
+        for task in self._calls.values():
             task.cancel()
 
 
-async def _outcome(make: Callable[[], Coroutine[Any, Any, Value]]) -> Value | Exception:
-    # Nobody may be left to hear what it raises.
+async def _catch(call: Callable[[], Coroutine[Any, Any, Value]]) -> Value | Exception:
+    # An error that no caller awaits any more must not be logged as never retrieved.
     try:
-        return await make()
+        return await call()
     except Exception as error:
         return error

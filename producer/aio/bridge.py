@@ -1,4 +1,4 @@
-"""What a submission that runs in a thread wants of an event loop."""
+"""The bridge from a submission in a thread to an event loop: its items and its callback."""
 
 from __future__ import annotations
 
@@ -11,42 +11,44 @@ from typing import Any, Final, TypeVar
 
 from ..ledger.submission import ItemSource
 
-#: Items taken at once from an async iterable at most.
-TAKE_ITEMS: Final = 1024
-#: Seconds that taking them may keep others off the event loop.
-TAKE_S: Final = 0.005
+#: Maximum items read at once from an async iterable.
+READ_ITEMS: Final = 1024
+#: Maximum seconds that reading them keeps the event loop busy.
+READ_S: Final = 0.005
 
-#: What a batch can be made of: a plain iterable is read in the submission's thread.
+#: The items of a batch; a plain iterable is read in the submission's thread.
 Items = Iterable[ItemSource] | AsyncIterable[ItemSource]
 
 Answer = TypeVar("Answer")
 
 
 class BridgeClosed(Exception):
-    """Nobody wants the submission any more."""
+    """The submission was cancelled on the event loop."""
 
 
 class LoopBridge:
-    """Made on the event loop, used by one thread.
+    """A bridge that is created on the event loop, and used by one thread.
 
-    `take_items` are asked for at once at most: with 1, none waits for the next one.
+    The thread reads up to `read_items` items at once; with 1 an item never waits for the next one.
     """
 
-    def __init__(self, take_items: int = TAKE_ITEMS) -> None:
-        self._take_items = take_items
+    def __init__(self, read_items: int = READ_ITEMS) -> None:
+        self._read_items = read_items
         self._loop = asyncio.get_running_loop()
-        self._asked: concurrent.futures.Future[Any] | None = None
-        self._raised: Exception | None = None
+        #: The call that the thread waits for.
+        self._call: concurrent.futures.Future[Any] | None = None
+        #: The error of the async iterable, raised after the items before it.
+        self._error: Exception | None = None
         self._stopped = False
 
     def stop(self) -> None:
-        """Raise FeedStopped in the thread as soon as it wants the next thing. From any thread."""
+        """Raise BridgeClosed in the thread at its next use of the bridge. For any thread."""
         self._stopped = True
-        if self._asked is not None:
-            self._asked.cancel()
+        if self._call is not None:
+            self._call.cancel()
 
     def items(self, source: Items) -> Iterator[ItemSource]:
-        """The items, wherever they come from."""
+        """Yield the items of either kind of iterable."""
         groups = self._groups(source) if isinstance(source, AsyncIterable) else (source,)
         for item in chain.from_iterable(groups):
             if self._stopped:
@@ -54,45 +56,45 @@ class LoopBridge:
             yield item
 
     def on_loop(self, callback: Callable[[int], None]) -> Callable[[int], None]:
-        """The same for the thread to call; it runs on the event loop, where the caller lives."""
+        """Return a function for the thread that runs the callback on the event loop."""
 
         async def call(total: int) -> None:
             callback(total)
 
-        return lambda total: self._ask(call(total))
+        return lambda total: self._run(call(total))
 
     def _groups(self, source: AsyncIterable[ItemSource]) -> Iterator[list[ItemSource]]:
         stream = aiter(source)
-        while group := self._ask(self._take(stream)):
+        while group := self._run(self._read(stream)):
             yield group
 
-    def _ask(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
-        asked = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        self._asked = asked
+    def _run(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+        """Run a coroutine on the event loop, and wait for its result."""
+        call = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        self._call = call
         if self._stopped:
-            # `stop` may have come before there was this to cancel.
-            asked.cancel()
+            # `stop` may have run before there was this call to cancel.
+            call.cancel()
         try:
-            return asked.result()
+            return call.result()
         except concurrent.futures.CancelledError:
             if self._stopped:
                 raise BridgeClosed from None
             raise
 
-    async def _take(self, stream: AsyncIterator[ItemSource]) -> list[ItemSource]:
-        """The next items, as many as come soon; none at the end."""
-        if self._raised is not None:
-            raise self._raised
+    async def _read(self, stream: AsyncIterator[ItemSource]) -> list[ItemSource]:
+        """Return the items that come within READ_S; none at the end of the stream."""
+        if self._error is not None:
+            raise self._error
         items: list[ItemSource] = []
-        until = time.monotonic() + TAKE_S
+        deadline = time.monotonic() + READ_S
         try:
             async for item in stream:
                 items.append(item)
-                if len(items) == self._take_items or time.monotonic() >= until:
+                if len(items) == self._read_items or time.monotonic() >= deadline:
                     break
         except Exception as error:
-            # What came before it is in the batch.
             if not items:
                 raise
-            self._raised = error
+            self._error = error
         return items

@@ -1,8 +1,8 @@
-"""The client for programs on asyncio, such as FastAPI's: what Client does, awaitable.
+"""The asynchronous client, for programs on asyncio such as FastAPI's: Client, awaitable.
 
-There is one implementation, the synchronous one: its methods run in a few threads here, and what
-they take, mean and raise is said there. Waiting for an answer holds no thread: one task looks for
-all that are awaited.
+The synchronous client is the one implementation: its methods run in thread pools here, and its
+docstrings describe their arguments, results and errors. Waiting for a result holds no thread: one
+task polls all awaited jobs.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from functools import wraps
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
-from ..batch import LONGEST_PAUSE_S, Batch
+from ..batch import MAX_DELAY_S, Batch
 from ..client import Client
 from ..contract import State
-from ..errors import WaitTimeout
 from ..job import Job, JobSnapshot, Result, snapshot_all, state_and_result
+from ..job_builder import JobBuilder
+from ..ledger.backpressure import WhenFull
 from ..ledger.blobs import ImageSource
-from ..ledger.publisher import WhenFull
-from ..ledger.records import Depth
+from ..ledger.records import Depth, NewJob
 from ..ledger.submission import ItemSource
 from ..polling import PollSchedule
 from ..settings import ClientSettings
 from .batching import PerLoop, unwrap
 from .bridge import BridgeClosed, Items, LoopBridge
 from .poller import JobPoller
-from .submit_batcher import Call, SubmitBatcher, is_nonblocking, submit_all
-from .thread_pools import Kind, ThreadPools, was_closed
+from .submit_batcher import SubmitBatcher, is_nonblocking
+from .thread_pools import Kind, ThreadPools, client_closed
 
-#: Results of a batch that its thread hands over at once.
+#: Maximum results of a batch that a thread reads at once.
 PAGE_RESULTS: Final = 1024
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ Sync = TypeVar("Sync", bound=Job[Any] | Batch)
 
 
 class _Handle(Generic[Sync]):
-    """A handle of the synchronous client, and the threads to call it in."""
+    """A handle of the synchronous client, called in the thread pools of an AsyncClient."""
 
     def __init__(self, handle: Sync, client: AsyncClient) -> None:
         self.id = handle.id
@@ -53,7 +53,7 @@ class _Handle(Generic[Sync]):
 def _awaited(
     method: Callable[Concatenate[Sync, P], R], kind: Kind = "call"
 ) -> Callable[Concatenate[_Handle[Sync], P], Coroutine[Any, Any, R]]:
-    """A method of a handle, awaitable."""
+    """Return an awaitable method that calls a method of the synchronous handle."""
 
     @wraps(method)
     async def call(self: _Handle[Sync], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -63,30 +63,30 @@ def _awaited(
 
 
 class AsyncJob(_Handle[Job[Value]]):
-    """One submitted job; see Job."""
+    """A handle on one submitted job; see Job."""
 
     cancel = _awaited(Job[Any].cancel)
     note = _awaited(Job[Any].note)
 
     async def status(self) -> State:
-        """Where the job stands. Looks of one moment are one round trip."""
+        """Return the state of the job. Look-ups of the same moment share one round trip."""
         return (await self.look())[0]
 
     async def look(self, wait_s: float = 0.0) -> tuple[State, Result | None]:
-        """Where the job stands, and how its item ended once it has; waits so long for its end."""
-        return state_and_result(await self._watch(wait_s))
+        """Return the state, and the item's result once it has ended; wait `wait_s` for the end."""
+        return state_and_result(await self._poll(wait_s))
 
     async def result(self, timeout: float | None = None) -> Value:
-        """Wait for the answer as Job.result does. Cancelling the wait leaves the job as it is."""
-        return self._handle.value(await self._watch(timeout), timeout)
+        """Wait for the result as Job.result does. Cancelling the wait leaves the job as it is."""
+        return self._handle.value(await self._poll(timeout), timeout)
 
-    async def _watch(self, timeout: float | None) -> JobSnapshot:
+    async def _poll(self, timeout: float | None) -> JobSnapshot:
         self._client._threads.check_open()
-        return unwrap(await self._client._watchers.here().add(self._handle, timeout))
+        return unwrap(await self._client._pollers.here().add(self._handle, timeout))
 
 
 class AsyncBatch(_Handle[Batch]):
-    """One submitted batch; see Batch."""
+    """A handle on one submitted batch; see Batch."""
 
     progress = _awaited(Batch.progress)
     page = _awaited(Batch.page)
@@ -98,8 +98,8 @@ class AsyncBatch(_Handle[Batch]):
     async def results(
         self, timeout: float | None = None, *, cursor: int = 0, as_completed: bool = False
     ) -> AsyncIterator[Result]:
-        """Every item's result, as Batch.results gives them; read as fast as they are used up."""
-        patience = PollSchedule(timeout, LONGEST_PAUSE_S)
+        """Yield the result of every item as Batch.results does, a page at a time."""
+        schedule = PollSchedule(timeout, MAX_DELAY_S)
         while True:
             page = await self.page(cursor, as_completed=as_completed, most=PAGE_RESULTS)
             for result in page.results:
@@ -108,30 +108,33 @@ class AsyncBatch(_Handle[Batch]):
             if page.over:
                 return
             if page.results:
-                patience = PollSchedule(timeout, LONGEST_PAUSE_S)
-            elif (pause_s := patience.next_delay_s()) is not None:
-                await asyncio.sleep(pause_s)
+                schedule = PollSchedule(timeout, MAX_DELAY_S)
+            elif (delay_s := schedule.next_delay_s()) is not None:
+                # Not in a thread: waiting must not take the threads of other calls.
+                await asyncio.sleep(delay_s)
             else:
-                # A thread is not held while there is nothing.
                 run = self._client._threads.run
-                raise WaitTimeout(await run("call", self._handle._waited, timeout))
+                raise await run("call", self._handle._wait_timeout, timeout)
 
 
 def _submits(
-    method: Callable[Concatenate[Client, P], Job[Value]],
+    method: Callable[Concatenate[Client, P], Job[Value]], build: Callable[..., NewJob]
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncJob[Value]]]:
-    """A method that submits a job, awaitable."""
+    """Return an awaitable method that submits a job; `build` is JobBuilder's method of this name.
+
+    Nonblocking calls of the same moment share one round trip; the others run in a thread.
+    """
 
     @wraps(method)
     async def call(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncJob[Value]:
         if is_nonblocking(args, kwargs):
             self._threads.check_open()
-            job = unwrap(
-                await self._together.here().add(lambda client: method(client, *args, **kwargs))
-            )
-        else:
-            kind: Kind = "submit" if kwargs.get("when_full") == "wait" else "call"
-            job = await self._threads.run(kind, method, self._client, *args, **kwargs)
+            options = {name: value for name, value in kwargs.items() if name != "when_full"}
+            new_job = build(self._client._builder, *args, **options)
+            unwrap(await self._submit_batchers.here().add(new_job))
+            return AsyncJob(self._client.job(new_job.record.id), self)
+        kind: Kind = "submit" if kwargs.get("when_full") == "wait" else "call"
+        job = await self._threads.run(kind, method, self._client, *args, **kwargs)
         return AsyncJob(job, self)
 
     return call
@@ -140,36 +143,38 @@ def _submits(
 def _submits_batch(
     method: Callable[Concatenate[Client, Iterable[ItemSource], P], Batch],
 ) -> Callable[Concatenate[AsyncClient, Items, P], Coroutine[Any, Any, AsyncBatch]]:
-    """A method that submits a batch, awaitable; the items may come asynchronously."""
+    """Return an awaitable method that submits a batch, also of an async iterable."""
 
     @wraps(method)
     async def call(
         self: AsyncClient, items: Items, /, *args: P.args, **kwargs: P.kwargs
     ) -> AsyncBatch:
-        feed = LoopBridge()
+        bridge = LoopBridge()
         if callable(callback := kwargs.get("on_submitted")):
-            kwargs["on_submitted"] = feed.on_loop(callback)
-        self._feeds.add(feed)
+            kwargs["on_submitted"] = bridge.on_loop(callback)
+        self._bridges.add(bridge)
         try:
-            stream = feed.items(items)
+            stream = bridge.items(items)
             batch = await self._threads.run("submit", method, self._client, stream, *args, **kwargs)
         except BridgeClosed:
-            raise was_closed() from None
+            raise client_closed() from None
         finally:
-            # Who is cancelled here leaves the thread behind: it stops, and the batch is what is in.
-            feed.stop()
-            self._feeds.discard(feed)
+            # Cancellation leaves the thread running: it stops at its next use of the bridge, and
+            # the batch ends with its submitted items.
+            bridge.stop()
+            self._bridges.discard(bridge)
         return AsyncBatch(batch, self)
 
     return call
 
 
 class AsyncClient:
-    """Submits to one Redis from event loops; `await close()` or `async with` ends it.
+    """A client of one Redis for event loops; `await close()` or `async with` ends it.
 
-    Takes and raises what Client does; the items of a batch may also come from an async iterable,
-    and `on_submitted` is called on the event loop. Cancelling `submit_batch` stops it, and the
-    batch is what is in; another call that a thread has begun is made all the same.
+    Arguments and errors are those of Client; the items of a batch may also come from an async
+    iterable, and `on_submitted` is called on the event loop. Cancelling `submit_batch` interrupts
+    the submission: the batch ends with its submitted items. Other calls that a thread has started
+    complete although they are cancelled.
     """
 
     def __init__(
@@ -177,9 +182,9 @@ class AsyncClient:
     ) -> None:
         self._client = Client(redis_url, settings=settings)
         self._threads = ThreadPools()
-        self._watchers = PerLoop(lambda: JobPoller(self._look_up))
-        self._together = PerLoop(lambda: SubmitBatcher(self._submit_all))
-        self._feeds: set[LoopBridge] = set()
+        self._pollers = PerLoop(lambda: JobPoller(self._look_up))
+        self._submit_batchers = PerLoop(lambda: SubmitBatcher(self._publish_all))
+        self._bridges: set[LoopBridge] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,46 +193,45 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Give threads and connections back. Whoever still waits gets ConnectionFailed.
+        """Close threads and connections. Calls that still wait raise ConnectionFailed.
 
-        What was submitted goes on; a batch that is being submitted is what is in.
+        Submitted jobs go on; a batch that is being submitted ends with its submitted items.
         """
         if self._threads.closed:
             return
-        for feed in list(self._feeds):
-            feed.stop()
-        # Watchers hear of it when they look next, and those who wait from them. Connections are
-        # not taken from those who still use them.
+        for bridge in list(self._bridges):
+            bridge.stop()
+        # Pollers fail at their next look-up. Calls in progress keep their connections to the end.
         await self._threads.close(then=self._client.close)
 
     # Ignored: an option could be called `self`. The types that callers see are right.
-    caption = _submits(Client.caption)  # type: ignore[arg-type]
-    ask = _submits(Client.ask)  # type: ignore[arg-type]
-    chat = _submits(Client.chat)  # type: ignore[arg-type]
-    match = _submits(Client.match)
-    embed = _submits(Client.embed)
-    submit = _submits(Client.submit)  # type: ignore[arg-type]
+    caption = _submits(Client.caption, JobBuilder.caption)  # type: ignore[arg-type]
+    ask = _submits(Client.ask, JobBuilder.ask)  # type: ignore[arg-type]
+    chat = _submits(Client.chat, JobBuilder.chat)  # type: ignore[arg-type]
+    match = _submits(Client.match, JobBuilder.match)
+    embed = _submits(Client.embed, JobBuilder.embed)
+    submit = _submits(Client.submit, JobBuilder.submit)  # type: ignore[arg-type]
     submit_batch = _submits_batch(Client.submit_batch)  # type: ignore[arg-type]
 
     async def upload(self, image: ImageSource, *, when_full: WhenFull = "raise") -> str:
-        """Store a local image, as Client.upload does."""
+        """Store a local image as Client.upload does."""
         kind: Kind = "submit" if when_full == "wait" else "call"
         return await self._threads.run(kind, self._client.upload, image, when_full=when_full)
 
     async def depth(self) -> Depth:
-        """How much is open now."""
+        """Read the number of open items of each queue, running jobs, and bytes of uploads."""
         return await self._threads.run("call", self._client.depth)
 
     def job(self, job_id: str) -> AsyncJob[Any]:
-        """A handle on a job, as Client.job gives it."""
+        """Return a handle on a job of any process."""
         return AsyncJob(self._client.job(job_id), self)
 
     def batch(self, batch_id: str) -> AsyncBatch:
-        """A handle on a batch, as Client.batch gives it."""
+        """Return a handle on a batch of any process."""
         return AsyncBatch(self._client.batch(batch_id), self)
 
     async def _look_up(self, jobs: list[Job[Any]]) -> list[JobSnapshot | Exception]:
         return await self._threads.run("look", snapshot_all, jobs)
 
-    async def _submit_all(self, calls: Sequence[Call]) -> list[Job[Any] | Exception]:
-        return await self._threads.run("call", submit_all, self._client, calls)
+    async def _publish_all(self, jobs: Sequence[NewJob]) -> list[Exception | None]:
+        return await self._threads.run("call", self._client._publisher.publish_all, jobs)

@@ -1,4 +1,4 @@
-"""Threads of one client's own, to call it from event loops."""
+"""Thread pools of one client, in which event loops call its blocking methods."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ..errors import ConnectionFailed
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
 
-#: What a call may have to wait for: an answer of Redis alone; a great many of them, as it walks a
-#: whole batch; also room in a queue, or items; or it is a look at what is awaited.
+#: Kind of a call by its longest wait: one round trip ("call"), many round trips over a whole batch
+#: ("long"), capacity or further items ("submit"); "look" is the look-up of awaited jobs.
 Kind = Literal["call", "long", "submit", "look"]
 
-#: Threads for each kind, at most: none of them holds up another.
+#: Maximum threads of each kind; a kind cannot take the threads of another.
 THREADS: Final[dict[Kind, int]] = {"call": 8, "long": 2, "submit": 32, "look": 1}
 
-#: Seconds that closing waits for calls. A submission may wait for room, or for items, for as long
-#: as it likes.
+#: Maximum seconds that `close` waits for calls: a submission may wait for capacity or items
+#: without a limit.
 CLOSE_S: Final = 5.0
 
 
 class ThreadPools:
-    """Neither what else a program runs in threads holds these up, nor they that."""
+    """Thread pools apart from those of the rest of the program, one for each kind of call."""
 
     def __init__(self) -> None:
         self._pools: dict[tuple[int, Kind], ThreadPoolExecutor] = {}
@@ -43,9 +43,9 @@ class ThreadPools:
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Answer:
-        """Call a function, with the context variables of this task."""
+        """Call a function in a thread, with the context variables of this task."""
         self.check_open()
-        # A forked child has its parent's pools, but none of their threads.
+        # A forked child inherits its parent's pools, but none of their threads.
         key = (os.getpid(), kind)
         if key not in self._pools:
             self._pools[key] = ThreadPoolExecutor(THREADS[kind], f"blipline-{kind}")
@@ -53,12 +53,12 @@ class ThreadPools:
         return await asyncio.get_running_loop().run_in_executor(self._pools[key], call)
 
     def check_open(self) -> None:
-        """Raise ConnectionFailed once this is closed."""
+        """Raise ConnectionFailed after `close`."""
         if self.closed:
-            raise was_closed()
+            raise client_closed()
 
     async def close(self, then: Callable[[], None]) -> None:
-        """Let all calls return, then make this one; after CLOSE_S seconds it is not waited for."""
+        """Wait for all calls, up to CLOSE_S seconds; call `then` after the last of them."""
         self.closed = True
         closer = ThreadPoolExecutor(1)
         closed = asyncio.get_running_loop().run_in_executor(closer, self._close, then)
@@ -73,6 +73,6 @@ class ThreadPools:
         then()
 
 
-def was_closed() -> ConnectionFailed:
-    """For whoever waits, or asks, all the same."""
-    return ConnectionFailed("this AsyncClient was closed; what was submitted goes on")
+def client_closed() -> ConnectionFailed:
+    """Return the error of a call that is made, or still waits, after `close`."""
+    return ConnectionFailed("this AsyncClient was closed; submitted jobs go on")

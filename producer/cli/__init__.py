@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-#: What the extra installs.
+#: Packages of the extra.
 _EXTRA = ("click", "rich")
 
 

@@ -1,4 +1,4 @@
-"""The program: its commands, and the one place where errors become exit codes."""
+"""The program: its commands, signal handling, and the conversion of errors to exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .batch import batch
 from .caption import ask, caption
 from .chat import chat
 from .dead import dead
-from .exit_codes import EXIT_HELP, Exit, report
+from .exit_codes import EXIT_HELP, Exit, report_error
 from .gateway import gateway
 from .keys import keys
 from .match import embed, match
@@ -30,9 +30,9 @@ def _version() -> str:
 @click.group(epilog=EXIT_HELP, context_settings={"max_content_width": 100})
 @click.version_option(_version(), prog_name="blipline")
 def blipline() -> None:
-    """Captions, answers, matches and embeddings of images, from the workers of a Blipline Redis.
+    """Caption images, ask about them, and match or embed them, through Blipline's queue.
 
-    Data goes to stdout, notes and progress to stderr. BLIPLINE_REDIS_URL says which Redis.
+    Data goes to stdout, notes and progress to stderr. BLIPLINE_REDIS_URL selects the Redis server.
 
     \b
       blipline caption cat.jpg
@@ -52,15 +52,15 @@ for _command in (caption, ask, chat, match, embed, batch, dead, keys, gateway):
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; no traceback ever reaches the user."""
+    """Run a command and return its exit code; errors are reported without a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = blipline.main(arguments, prog_name="blipline", standalone_mode=False)
         return int(code or Exit.OK)
     except (Exception, KeyboardInterrupt) as error:
-        return int(report(error))
+        return int(report_error(error))
 
 
 def _terminate(*_: object) -> NoReturn:
-    """Unwind, so that no half-written file is left behind."""
+    """Unwind the stack, so that incomplete output files are deleted."""
     sys.exit(Exit.TERMINATED)

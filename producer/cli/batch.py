@@ -1,4 +1,4 @@
-"""`blipline batch`: files of any length, submitted and collected."""
+"""`blipline batch`: submission of JSONL files of any length, and their results."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from ..contract import RESULT_TTL_S, Task
 from ..jsonl import read_items
 from ..ledger.ids import new_id
 from . import batch_admin, options
-from .batch_results import BatchReading, collect
+from .batch_results import ReadOptions, write_results
 from .exit_codes import Exit, warn
 from .output import json_lines_to, print_line
-from .progress import bar
+from .progress import progress_bar
 
-_TIMEOUT_HELP = "Seconds to wait for the next result; without it, as long as it takes."
-_OUTPUT_HELP = "Write the results there, when all are in; without it, to stdout as they come."
-_ID_HELP = "An id of your own, so that the same command can be repeated after a crash."
+_TIMEOUT_HELP = "Seconds to wait for the next result; without it, no limit."
+_OUTPUT_HELP = (
+    "Write the results to this file, once all are available; without it, to stdout as they arrive."
+)
+_ID_HELP = "Id of the batch; it makes the command repeatable after a crash."
 
 _output = click.option("-o", "--output", metavar="OUT", help=_OUTPUT_HELP)
 
 
 @click.group()
 def batch() -> None:
-    """Submit files of items, and collect their results.
+    """Submit files of items, and read their results.
 
     \b
       blipline batch submit items.jsonl --wait -o results.jsonl
@@ -44,7 +46,7 @@ def batch() -> None:
     type=click.Choice([task.short for task in Task]),
     default=Task.CAPTION.short,
     show_default=True,
-    help="What is asked of items that do not say it themselves.",
+    help="Task of the items that have no task of their own.",
 )
 @click.option("--id", "batch_id", metavar="ID", help=_ID_HELP)
 @click.option("--wait", is_flag=True, help="Wait for the results instead of printing the id.")
@@ -57,7 +59,7 @@ def batch() -> None:
     metavar="SECONDS",
     default=RESULT_TTL_S,
     show_default=True,
-    help="How long each result is kept.",
+    help="Seconds for which each result is kept.",
 )
 @options.redis_url
 @options.when_full("wait")
@@ -71,34 +73,34 @@ def submit(
     timeout_s: float | None,
     as_json: bool,
     redis_url: str | None,
-    **how: Any,
+    **submit_options: Any,
 ) -> Exit:
-    """Submit a file of items, one JSON object a line.
+    """Submit a file of items, one JSON object per line.
 
     The file - is stdin.
 
     \b
     An item:  {"custom_id": "1", "image": "cat.jpg", "question": "how many cats?"}
-      image      a path from here, a URL, or blob:<sha256>
-      task       caption, vqa, chat, match or embed, where it differs from --task
-      prompt     caption: how it begins; may be missing
-      question   vqa, chat: what to ask
-      history    chat: [{"question": "…", "answer": "…"}], oldest first; may be missing
-      texts      match: ["a cat", "a dog"], what the image is compared with
+      image      a local path, a URL, or blob:<sha256>
+      task       caption, vqa, chat, match or embed, if it differs from --task
+      prompt     caption: beginning of the caption (optional)
+      question   vqa, chat: the question
+      history    chat: [{"question": "…", "answer": "…"}], oldest first (optional)
+      texts      match: ["a cat", "a dog"], the texts to compare with the image
       text       embed: a text, in place of an image
-      custom_id  comes back with the result; without it, the line number
+      custom_id  returned with the result; by default the line number
 
     \b
     A result: {"custom_id": "1", "status": "ok", "text": "two"}
               {"custom_id": "2", "status": "error", "error": {"code", "message"}}
-      match has "matches": [{"text", "probability", "cosine"}] besides, in the order of the texts,
-      and as its text the likeliest; embed has "embedding": [numbers] in place of a text.
+      match adds "matches": [{"text", "probability", "cosine"}] in the order of the texts; its
+      text is the likeliest. embed has "embedding": [numbers] in place of a text.
 
-    There is a result for each line, in the order of the lines. A line that cannot be used gets an
-    error of its own; blank lines are skipped.
+    There is a result for each line, in the order of the lines. The result of an invalid line is an
+    error; blank lines are skipped.
 
-    With --id, the command can be repeated if it did not end well, with the same file and options:
-    what was submitted is not submitted twice, the rest is.
+    With --id, the command can be repeated after it failed, with the same file and options: it then
+    submits only the items that were not submitted before.
 
     \b
       blipline batch submit items.jsonl
@@ -110,9 +112,9 @@ def submit(
     if output is not None and not wait:
         raise click.UsageError("-o is for results: add --wait, or use `batch results ID -o OUT`")
     with json_lines_to(output) as write, Client(redis_url) as client:
-        submitted, items = _submit(client, file, task, batch_id or new_id(), **how)
+        submitted, items = _submit(client, file, task, batch_id or new_id(), **submit_options)
         if wait:
-            return collect(submitted, BatchReading(timeout_s), write)
+            return write_results(submitted, ReadOptions(timeout_s), write)
         if as_json:
             write({"batch": submitted.id, "items": items})
         else:
@@ -123,19 +125,19 @@ def submit(
 @batch.command()
 @options.batch_id
 @_output
-@click.option("--as-completed", is_flag=True, help="In the order in which the items end.")
+@click.option("--as-completed", is_flag=True, help="Read results in the order of completion.")
 @click.option(
     "--cursor",
     type=click.IntRange(min=0),
     metavar="N",
     default=0,
-    help='Go on after N lines; with --as-completed, after the line whose "cursor" is N.',
+    help='Skip N lines; with --as-completed, continue after the line whose "cursor" is N.',
 )
 @click.option(
     "--wait/--no-wait",
     default=True,
     show_default=True,
-    help="Wait for results that are not in yet, or print those up to the first that is missing.",
+    help="Wait for missing results, or stop at the first that is missing.",
 )
 @options.timeout(None, _TIMEOUT_HELP)
 @options.redis_url
@@ -150,11 +152,11 @@ def results(
 ) -> Exit:
     """Write a batch's results as JSON lines, in the order of its items.
 
-    With --no-wait, exit code 4 says that some are not in yet.
+    With --no-wait, exit code 4 means that results are missing.
 
-    With --as-completed they come in the order in which they end, and a line has "index", the place
-    of its item from 0, and "cursor" besides. What is asked again comes again, and of a batch that
-    was cancelled there is what ended.
+    With --as-completed, results are in the order of completion, and each line also has "index",
+    the item's position from 0, and "cursor". An item that is retried appears again; of a cancelled
+    batch, only the items that ended appear.
 
     \b
       blipline batch results 0198c0de-… -o results.jsonl
@@ -162,9 +164,9 @@ def results(
       blipline batch results 0198c0de-… --cursor $(wc -l < results.jsonl) >> results.jsonl
       blipline batch results 0198c0de-… --as-completed --cursor $(tail -n 1 seen.jsonl | jq .cursor)
     """
-    reading = BatchReading(timeout_s if wait else 0.0, as_completed, cursor)
+    read = ReadOptions(timeout_s if wait else 0.0, as_completed, cursor)
     with Client(redis_url) as client, json_lines_to(output) as write:
-        return collect(client.batch(batch_id), reading, write)
+        return write_results(client.batch(batch_id), read, write)
 
 
 for _command in (
@@ -178,11 +180,11 @@ for _command in (
 
 
 def _submit(
-    client: Client, file: BinaryIO, task: str, batch_id: str, **how: Any
+    client: Client, file: BinaryIO, task: str, batch_id: str, **submit_options: Any
 ) -> tuple[Batch, int]:
-    """The batch, and how many items it has."""
+    """Submit the items of a file; return the batch and the number of its items."""
     items = 0
-    with bar("submitting", None) as on_done:
+    with progress_bar("submitting", None) as on_done:
 
         def count(total: int) -> None:
             nonlocal items
@@ -191,12 +193,12 @@ def _submit(
 
         try:
             submitted = client.submit_batch(
-                read_items(file), task, batch_id=batch_id, on_submitted=count, **how
+                read_items(file), task, batch_id=batch_id, on_submitted=count, **submit_options
             )
         except BaseException:
             if items:
                 warn(
-                    f"stopped while submitting: {items:,} items go on as batch {batch_id}; the "
+                    f"submission interrupted: {items:,} items continue as batch {batch_id}; the "
                     f"same command with --id {batch_id} submits the rest"
                 )
             raise

@@ -1,4 +1,4 @@
-"""What is done about a batch while it runs, and after: status, cancel, retry, close, delete."""
+"""`blipline batch` status, cancel, retry, close, delete: administration of a batch."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from ..progress import Progress
 from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
-from .progress import live
+from .progress import watch_bar
 
-#: Seconds between two looks at a batch that is watched.
-WATCH_S: Final = 1.0
-#: Seconds without a submission that are worth a word: its producer may be gone.
+#: Seconds between two polls of a watched batch.
+POLL_S: Final = 1.0
+#: Seconds without a submission after which the status reports them: the producer may have died.
 SILENCE_S: Final = 60.0
 
-_WATCH_HELP = "Show how it goes, on a terminal, until it has ended; exit code 1 if any item failed."
+_WATCH_HELP = "Show the progress on a terminal until the end; exit code 1 if any item failed."
 
 
 @click.command()
 @options.batch_id
 @click.option("--watch", is_flag=True, help=_WATCH_HELP)
-@options.as_json('{"batch", "state", "total", "done", "failed", "submitted", "rate", "left_s"}.')
+@options.as_json(
+    'Print {"batch", "state", "total", "done", "failed", "submitted", "rate", "left_s"}.'
+)
 @options.redis_url
 def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> Exit:
-    """Say how far a batch is, how fast it goes, and how long it will take.
+    """Print the progress of a batch, its rate, and the remaining time.
 
-    A rate (items a second) and the seconds left are null in JSON while they cannot be told. A batch
-    that is still being submitted, and to which nothing has come for long, has lost its producer:
-    submit the same items under its id again, or close it.
+    In JSON, "rate" (items per second) and "left_s" (remaining seconds) are null while they are
+    unknown. If a batch is still being submitted but has received no items for a long time, its
+    producer has probably died: submit the same items under its id again, or close it.
 
     \b
       blipline batch status 0198c0de-…
@@ -41,16 +43,25 @@ def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> 
       blipline batch status 0198c0de-… --json | jq .done
     """
     with Client(redis_url) as client:
-        one = client.batch(batch_id)
-        now = _watch(one) if watch else one.progress()
+        batch = client.batch(batch_id)
+        progress = _watch(batch) if watch else batch.progress()
     if as_json:
-        counts = {"total": now.total, "done": now.done, "failed": now.failed}
-        about = {"batch": batch_id, "state": now.state.value}
-        pace = {"rate": now.rate, "left_s": now.left_s}
-        print_json(about | counts | {"submitted": now.submitted and not now.cut} | pace)
+        print_json(
+            {
+                "batch": batch_id,
+                "state": progress.state.value,
+                "total": progress.total,
+                "done": progress.done,
+                "failed": progress.failed,
+                "submitted": progress.submitted and not progress.cut,
+                "rate": progress.rate,
+                "left_s": progress.left_s,
+            }
+        )
     else:
-        print_line(f"{now.state.value}: {_told(now)}")
-    return Exit.SOME_FAILED if watch and (now.failed or not now.finished) else Exit.OK
+        print_line(f"{progress.state.value}: {_summary(progress)}")
+    failed = progress.failed or not progress.finished
+    return Exit.SOME_FAILED if watch and failed else Exit.OK
 
 
 @click.command()
@@ -58,20 +69,20 @@ def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> 
 @options.as_json('Print {"batch", "state"}.')
 @options.redis_url
 def cancel(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
-    """End a batch: what has not begun never runs; what is done keeps its result.
+    """Cancel a batch: items that have not started never run; results are kept.
 
-    `batch retry` goes on with it after all.
+    `batch retry` resumes it.
 
     \b
       blipline batch cancel 0198c0de-…
     """
     with Client(redis_url) as client:
-        one = client.batch(batch_id)
-        one.cancel()
-        now = one.progress()
+        batch = client.batch(batch_id)
+        batch.cancel()
+        progress = batch.progress()
     if as_json:
-        print_json({"batch": batch_id, "state": now.state.value})
-    warn(f"batch {batch_id} is cancelled; {now.done:,} of {now.total:,} items were done")
+        print_json({"batch": batch_id, "state": progress.state.value})
+    warn(f"batch {batch_id} is cancelled; {progress.done:,} of {progress.total:,} items were done")
     return Exit.OK
 
 
@@ -80,10 +91,10 @@ def cancel(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
 @options.as_json('Print {"batch", "items"} instead of the number alone.')
 @options.redis_url
 def retry(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
-    """Ask again what failed; print how many items that are.
+    """Retry the failed items of a batch, and print their number.
 
-    What succeeded keeps its result. A batch that was cancelled goes on: with what was cancelled,
-    and with what had not begun, which is not counted.
+    The results of successful items are kept. A cancelled batch is resumed: the number includes its
+    cancelled items, but not those that have not started.
 
     \b
       blipline batch retry 0198c0de-… && blipline batch results 0198c0de-… -o results.jsonl
@@ -101,18 +112,19 @@ def retry(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
 @options.batch_id
 @options.redis_url
 def close(batch_id: str, redis_url: str | None) -> Exit:
-    """Say that no more items come to a batch whose producer died while it submitted.
+    """Close a batch whose producer died during the submission: it receives no more items.
 
-    Whoever waits for it then has its end. To submit the rest instead, repeat `batch submit --id`.
+    Clients that wait for the batch then reach its end. To submit the remaining items instead,
+    repeat `batch submit --id`.
 
     \b
       blipline batch close 0198c0de-…
     """
     with Client(redis_url) as client:
-        one = client.batch(batch_id)
-        one.close()
-        now = one.progress()
-    warn(f"batch {batch_id} is closed; it has {now.total:,} items")
+        batch = client.batch(batch_id)
+        batch.close()
+        progress = batch.progress()
+    warn(f"batch {batch_id} is closed; it has {progress.total:,} items")
     return Exit.OK
 
 
@@ -120,7 +132,7 @@ def close(batch_id: str, redis_url: str | None) -> Exit:
 @options.batch_id
 @options.redis_url
 def delete(batch_id: str, redis_url: str | None) -> Exit:
-    """Drop a batch and its results; what has not begun never runs.
+    """Delete a batch and its results; items that have not started never run.
 
     \b
       blipline batch delete 0198c0de-…
@@ -131,36 +143,35 @@ def delete(batch_id: str, redis_url: str | None) -> Exit:
     return Exit.OK
 
 
-def _watch(one: Batch) -> Progress:
-    """Look on until nothing more will come."""
-    with live("running") as show:
-        while not ((now := one.progress()).finished or now.cancelled):
-            show(now.done, now.total, _told(now).partition(" done, ")[2])
-            time.sleep(WATCH_S)
-    return now
+def _watch(batch: Batch) -> Progress:
+    """Show the progress of a batch until it has ended; return the last."""
+    with watch_bar("running") as on_progress:
+        while not ((progress := batch.progress()).finished or progress.cancelled):
+            note = _summary(progress).partition(" done, ")[2]
+            on_progress(progress.done, progress.total, note)
+            time.sleep(POLL_S)
+    return progress
 
 
-def _coming(now: Progress) -> str:
-    if now.cut:
-        return "its submission broke off"
-    silent = now.silent_s >= SILENCE_S
-    about = f", though nothing has come for {_span(now.silent_s)}" if silent else ""
-    return f"still being submitted{about}"
+def _summary(progress: Progress) -> str:
+    """Return `1,234 of 10,000 done, 3 failed; 412 items/s, 21 s left`."""
+    summary = f"{progress.done:,} of {progress.total:,} done, {progress.failed:,} failed"
+    if progress.rate is not None and not progress.cancelled:
+        rate = f"{progress.rate:,.0f}" if progress.rate >= 10 else f"{progress.rate:.2g}"
+        summary += f"; {rate} items/s"
+        if progress.left_s is not None:
+            summary += f", {_duration(progress.left_s)} left"
+    if progress.cut:
+        summary += "; its submission was interrupted"
+    elif not progress.submitted:
+        summary += "; still being submitted"
+        if progress.silent_s >= SILENCE_S:
+            summary += f", but no items for {_duration(progress.silent_s)}"
+    return summary
 
 
-def _told(now: Progress) -> str:
-    """`1,234 of 10,000 done, 3 failed; 412 items/s, 21 s left`"""
-    counts = f"{now.done:,} of {now.total:,} done, {now.failed:,} failed"
-    more = f"; {_coming(now)}" if now.cut or not now.submitted else ""
-    if now.rate is None or now.cancelled:
-        return counts + more
-    rate = f"{now.rate:,.0f}" if now.rate >= 10 else f"{now.rate:.2g}"
-    left = "" if now.left_s is None else f", {_span(now.left_s)} left"
-    return f"{counts}; {rate} items/s{left}{more}"
-
-
-def _span(seconds: float) -> str:
-    """A time in units that a person reads at a glance."""
+def _duration(seconds: float) -> str:
+    """Return a duration in the unit that suits its length."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

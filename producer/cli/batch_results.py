@@ -1,4 +1,4 @@
-"""A batch's results, written as they come, and what to say when that ends early."""
+"""Results of a batch, written as they arrive, with instructions to resume."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from ..batch import Batch
 from ..errors import WaitTimeout
 from .exit_codes import Exit, warn
 from .output import WriteJson, print_json
-from .progress import bar
+from .progress import progress_bar
 
 
 @dataclass(frozen=True, slots=True)
-class BatchReading:
-    """How results are read."""
+class ReadOptions:
+    """Order, position and timeout of reading results."""
 
     timeout_s: float | None
     as_completed: bool = False
     cursor: int = 0
 
-    def command(self, batch_id: str) -> str:
-        """What reads on from here."""
+    def resume_command(self, batch_id: str) -> str:
+        """Return the command that continues from the cursor."""
         order = " --as-completed" if self.as_completed else ""
-        place = f" --cursor {self.cursor}" if self.cursor else ""
-        return f"blipline batch results {batch_id}{order}{place}"
+        cursor = f" --cursor {self.cursor}" if self.cursor else ""
+        return f"blipline batch results {batch_id}{order}{cursor}"
 
 
-def collect(one: Batch, reading: BatchReading, write: WriteJson) -> Exit:
-    """Write every result; whatever ends the wait says how to go on."""
-    read = failed = 0
-    # Of a file there is all or nothing.
+def write_results(batch: Batch, read: ReadOptions, write: WriteJson) -> Exit:
+    """Write all results; if it is interrupted, report the command that continues."""
+    written = failed = 0
+    # A file is written completely or not at all, so only stdout can be continued.
     streams = write is print_json
     try:
-        with bar("waiting", one.progress().total, prints=streams) as on_done:
-            for result in one.results(
-                reading.timeout_s, cursor=reading.cursor, as_completed=reading.as_completed
+        with progress_bar("waiting", batch.progress().total, prints=streams) as on_done:
+            for result in batch.results(
+                read.timeout_s, cursor=read.cursor, as_completed=read.as_completed
             ):
-                place = {"index": result.index, "cursor": result.cursor}
-                write(result.to_json() | (place if reading.as_completed else {}))
-                read, failed = read + 1, failed + (not result.ok)
+                position = {"index": result.index, "cursor": result.cursor}
+                write(result.to_json() | (position if read.as_completed else {}))
+                written, failed = written + 1, failed + (not result.ok)
                 if streams:
-                    reading = replace(reading, cursor=result.cursor)
+                    read = replace(read, cursor=result.cursor)
                 on_done(result.cursor)
     except KeyboardInterrupt:
-        warn(f"the batch goes on. Its results: {reading.command(one.id)}")
+        warn(f"the batch continues. To read its results: {read.resume_command(batch.id)}")
         raise
     except WaitTimeout as error:
-        raise WaitTimeout(f"{error}. Its results: {reading.command(one.id)}") from None
+        command = read.resume_command(batch.id)
+        raise WaitTimeout(f"{error}. To read its results: {command}") from None
     if failed:
-        warn(f"{failed:,} of {read:,} items failed")
-    return Exit.SOME_FAILED if failed or _cut_short(one, reading) else Exit.OK
+        warn(f"{failed:,} of {written:,} items failed")
+    incomplete = read.as_completed and _is_incomplete(batch)
+    return Exit.SOME_FAILED if failed or incomplete else Exit.OK
 
 
-def _cut_short(one: Batch, reading: BatchReading) -> bool:
-    """Whether items have no result that could have been read."""
-    if not reading.as_completed:
+def _is_incomplete(batch: Batch) -> bool:
+    """Return whether the batch was cancelled before all its items ended; warn if so."""
+    progress = batch.progress()
+    if progress.finished:
         return False
-    now = one.progress()
-    if now.finished:
-        return False
-    warn(f"the batch is cancelled; {now.done:,} of {now.total:,} items had ended")
+    warn(f"the batch was cancelled; {progress.done:,} of {progress.total:,} items had ended")
     return True

@@ -11,14 +11,14 @@ from ..client import Client
 from ..job import Job
 from . import options
 from .exit_codes import Exit
-from .single_jobs import TEXT, TIMEOUT_HELP, answer, check_image
+from .single_jobs import TEXT, TIMEOUT_HELP, check_image, run_jobs
 
-_JSON_HELP = 'A JSON line for each image: {"image", "status", "text" or "error"}.'
+_JSON_HELP = 'Print a JSON line for each image: {"image", "status", "text" or "error"}.'
 
 
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--prompt", metavar="TEXT", help="How every caption begins.")
+@click.option("--prompt", metavar="TEXT", help="Beginning of every caption.")
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
 @options.redis_url
@@ -30,12 +30,12 @@ def caption(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    **how: Any,
+    **submit_options: Any,
 ) -> Exit:
-    """Describe images.
+    """Caption images.
 
-    An image is a file, a URL, or a blob: reference. One prints its caption; several print a line
-    each: the image, a tab, the caption.
+    An image is a file, a URL, or a blob: reference. The output for a single image is its caption;
+    for several it is a line for each: the image, a tab, the caption.
 
     \b
       blipline caption cat.jpg
@@ -46,10 +46,10 @@ def caption(
 
     def submit(image: str) -> Job[str]:
         check_image(image, "blipline caption")
-        return client.caption(image, prompt, **how)
+        return client.caption(image, prompt, **submit_options)
 
     with Client(redis_url) as client:
-        return answer(images, submit, TEXT, timeout_s, as_json)
+        return run_jobs(images, submit, TEXT, timeout_s, as_json)
 
 
 @click.command()
@@ -66,7 +66,7 @@ def ask(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    **how: Any,
+    **submit_options: Any,
 ) -> Exit:
     """Ask a question about an image.
 
@@ -79,7 +79,7 @@ def ask(
 
     def submit(image: str) -> Job[str]:
         check_image(image)
-        return client.ask(image, question, **how)
+        return client.ask(image, question, **submit_options)
 
     with Client(redis_url) as client:
-        return answer([image], submit, TEXT, timeout_s, as_json)
+        return run_jobs([image], submit, TEXT, timeout_s, as_json)

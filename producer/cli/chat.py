@@ -1,4 +1,4 @@
-"""`blipline chat`: a question after others, or a whole dialogue."""
+"""`blipline chat`: a question with a history, or an interactive dialogue."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ from .single_jobs import (
     TIMEOUT_HELP,
     OutputFormat,
     SubmittedJob,
-    answer,
-    cancel,
+    cancel_jobs,
     check_image,
     one_line,
+    run_jobs,
     wait_and_print,
 )
 
-_JSON_HELP = 'A JSON line for each question: {"image", "question", "status", "text" or "error"}.'
-_TURN_HELP = "What was said before, oldest first; repeat it for each turn."
+_JSON_HELP = (
+    'Print a JSON line for each question: {"image", "question", "status", "text" or "error"}.'
+)
+_TURN_HELP = "An earlier turn of the dialogue, oldest first; may be repeated."
 _PROMPT: Final = "> "
 
-#: What is wrong with an image or a worker is wrong for every question about it.
-_HOPELESS: Final = frozenset(
+#: Errors of the image or the worker, which every further question would have as well.
+_FATAL_CODES: Final = frozenset(
     {
         ErrorCode.IMAGE_UNREACHABLE,
         ErrorCode.IMAGE_BLOCKED,
@@ -51,37 +53,37 @@ Turn = tuple[str, str]
 
 @dataclass(slots=True)
 class Dialogue:
-    """Questions about one image, each asked in the light of those before it."""
+    """Questions about one image, each submitted with the turns before it."""
 
     submit: Callable[[str, Sequence[Turn]], Job[str]]
-    form: OutputFormat[str]
+    output: OutputFormat[str]
     timeout_s: float
     as_json: bool
     turns: list[Turn] = field(default_factory=list)
 
     def ask_all(self, questions: Iterable[str]) -> Exit:
-        """Until there are no more questions, or until it is clear that none will be answered."""
+        """Ask all questions; stop after a fatal error if none was answered before."""
         failed = answered = False
         for question in questions:
             code = self._ask(question)
             failed, answered = failed or code is not None, answered or code is None
-            if code in _HOPELESS and not answered:
+            if code in _FATAL_CODES and not answered:
                 break
         return Exit.SOME_FAILED if failed else Exit.OK
 
     def _ask(self, question: str) -> str | None:
-        """Print the answer and remember it; returns the code of an error."""
+        """Print the answer and append the turn; return the code of an error."""
         job = self.submit(question, self.turns)
         try:
-            ended = wait_and_print(
-                SubmittedJob(question, job), self.form, self.timeout_s, True, self.as_json
+            outcome = wait_and_print(
+                SubmittedJob(question, job), self.output, self.timeout_s, True, self.as_json
             )
         except BaseException:
-            cancel([job])
+            cancel_jobs([job])
             raise
-        if ended.value is not None:
-            self.turns.append((question, ended.value))
-        return None if ended.error is None else ended.error["code"]
+        if outcome.value is not None:
+            self.turns.append((question, outcome.value))
+        return None if outcome.error is None else outcome.error["code"]
 
 
 @click.command()
@@ -100,14 +102,14 @@ def chat(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    **how: Any,
+    **submit_options: Any,
 ) -> Exit:
-    """Ask on in a dialogue about an image.
+    """Ask questions about an image in a dialogue.
 
-    The image is a file, a URL, or a blob: reference. A QUESTION is answered in the light of the
-    turns before it. Without one, questions come from stdin, one a line, and each answer is
-    remembered: on a terminal until Ctrl-D; in a pipe an empty line stands for an answer that there
-    is none of. What is too long for the model is cut from the oldest turn on.
+    The image is a file, a URL, or a blob: reference. With a QUESTION, the command answers it with
+    the turns as its history. Without one, it reads questions from stdin, one per line, and adds
+    each answer to the history: on a terminal until Ctrl-D. In a pipe, an empty line stands for a
+    question that failed. If the history is too long for the model, its oldest turns are dropped.
 
     \b
       blipline chat cat.jpg
@@ -116,23 +118,23 @@ def chat(
     """
     with Client(redis_url) as client:
         if question is None:
-            source = _read(image)
+            source = _read_image(image)
 
             def ask(question: str, turns: Sequence[Turn]) -> Job[str]:
-                return client.chat(source, question, turns, **how)
+                return client.chat(source, question, turns, **submit_options)
 
             return _converse(image, ask, timeout_s, as_json, list(turns))
 
         def submit(image: str) -> Job[str]:
             check_image(image)
-            return client.chat(image, question, turns, **how)
+            return client.chat(image, question, turns, **submit_options)
 
-        form = replace(TEXT, about=lambda image: {"image": image, "question": question})
-        return answer([image], submit, form, timeout_s, as_json)
+        output = replace(TEXT, subject_fields=lambda image: {"image": image, "question": question})
+        return run_jobs([image], submit, output, timeout_s, as_json)
 
 
-def _read(image: str) -> str | bytes:
-    """Once: a dialogue is about one picture, whatever becomes of its file."""
+def _read_image(image: str) -> str | bytes:
+    """Read the image once, so that a changed file does not affect the dialogue."""
     try:
         check_image(image)
         return blobs.read(image)
@@ -147,36 +149,33 @@ def _converse(
     as_json: bool,
     turns: list[Turn],
 ) -> Exit:
-    """With a person, or with a program that holds the other end of stdin."""
-    form = replace(TEXT, about=lambda question: {"image": image, "question": question})
+    """Run a dialogue with the questions on stdin."""
+    output = replace(TEXT, subject_fields=lambda question: {"image": image, "question": question})
     if sys.stdin.isatty():
-        return Dialogue(ask, form, timeout_s, as_json, turns).ask_all(_typed(image))
-    questions = read_questions(sys.stdin.buffer)
-    return Dialogue(ask, _by_lines(form), timeout_s, as_json, turns).ask_all(questions)
-
-
-def _by_lines(form: OutputFormat[str]) -> OutputFormat[str]:
-    """The n-th line is that of the n-th question, whatever the model says."""
-    return replace(
-        form,
+        return Dialogue(ask, output, timeout_s, as_json, turns).ask_all(_prompt_questions(image))
+    # In a pipe, the n-th line answers the n-th question, whatever the model writes.
+    output = replace(
+        output,
         show=lambda question, text, alone: print_line(one_line(text)),
-        show_none=lambda: print_line(""),
+        show_missing=lambda: print_line(""),
     )
+    questions = read_questions(sys.stdin.buffer)
+    return Dialogue(ask, output, timeout_s, as_json, turns).ask_all(questions)
 
 
-def _typed(image: str) -> Iterator[str]:
-    """What a person asks; the prompts go where the answers do not, unless that is the terminal."""
+def _prompt_questions(image: str) -> Iterator[str]:
+    """Prompt for questions; the prompts go to stderr unless stdout is the terminal."""
     warn(f"ask about {image}; Ctrl-D ends")
-    shown = sys.stdout.isatty()
-    if shown:
+    interactive = sys.stdout.isatty()
+    if interactive:
         with suppress(ImportError):
-            import readline  # noqa: F401  (`input` then has arrow keys, and the lines before)
+            import readline  # noqa: F401  (gives `input` line editing and a history)
     while True:
         try:
-            with nullcontext() if shown else redirect_stdout(sys.stderr):
+            with nullcontext() if interactive else redirect_stdout(sys.stderr):
                 question = input(_PROMPT).strip()
         except EOFError:
-            # What comes next begins on a line of its own.
+            # End the line of the prompt.
             click.echo(err=True)
             return
         if question:

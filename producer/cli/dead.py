@@ -1,11 +1,10 @@
-"""`blipline dead`: what was given up on although nothing is wrong with it."""
+"""`blipline dead`: dead letters."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
@@ -16,16 +15,17 @@ from .exit_codes import Exit, warn
 from .output import print_json, print_line
 from .single_jobs import one_line
 
-_all = click.option("--all", "everything", is_flag=True, help="All dead letters, in place of ids.")
+_all = click.option("--all", "all_letters", is_flag=True, help="Select all dead letters.")
 _ids = click.argument("ids", metavar="[ID...]", nargs=-1)
 
 
 @click.group()
 def dead() -> None:
-    """Look at dead letters, and ask them again.
+    """Inspect, retry and purge dead letters.
 
-    A dead letter is a job with an item that ended as `poisoned` (consumers or engines died of it)
-    or `internal` (a bug): nothing is wrong with what was asked. It is kept as long as its result.
+    A dead letter is a job with an item that failed as `poisoned` (consumers or engines died while
+    they processed it) or `internal` (an internal error): the item itself may be valid. It is kept
+    as long as its result.
 
     \b
       blipline dead list
@@ -36,40 +36,42 @@ def dead() -> None:
 
 
 @dead.command(name="list")
-@options.as_json("A JSON line for each letter, as `dead show --json` prints it.")
+@options.as_json("Print a JSON line for each dead letter, in the form of `dead show --json`.")
 @options.redis_url
 def list_(as_json: bool, redis_url: str | None) -> Exit:
     """Print a line for each dead letter, the newest first.
 
-    With tabs between: its id, when it died (UTC), its task, its error codes, how many of its items
-    died, and the image (or text) of the first of them.
+    The fields, with tabs between them: the id, the time of death (UTC), the task, the error codes,
+    the number of dead items, and the image (or text) of the first of them.
 
     \b
       blipline dead list
       blipline dead list | cut -f 1 | head -n 5 | xargs blipline dead retry
       blipline dead list --json | jq -r '.died[].item.image'
     """
-    none = True
+    empty = True
     with Client(redis_url) as client:
         for letter in client.dead:
-            none = False
+            empty = False
             if as_json:
                 print_json(letter.to_json())
             else:
                 print_line("\t".join(_columns(letter)))
-    if none:
+    if empty:
         warn("no dead letters")
     return Exit.OK
 
 
 @dead.command()
 @click.argument("letter_id", metavar="ID")
-@options.as_json('{"id", "at", "task", "queue", "batch", "items", "died": [{"index", "item", …}]}.')
+@options.as_json(
+    'Print {"id", "at", "task", "queue", "batch", "items", "died": [{"index", "item", …}]}.'
+)
 @options.redis_url
 def show(letter_id: str, as_json: bool, redis_url: str | None) -> Exit:
-    """Print all about a dead letter: its items that died, and of what.
+    """Print a dead letter with its dead items and their errors.
 
-    An item's number is its place among those submitted, from 0; of a batch, in the whole batch.
+    The number of an item is its position in the job or the batch, from 0.
 
     \b
       blipline dead show 0198c0de-…:3
@@ -80,13 +82,19 @@ def show(letter_id: str, as_json: bool, redis_url: str | None) -> Exit:
     if as_json:
         print_json(letter.to_json())
         return Exit.OK
-    about = {"id": letter.id, "died": _when(letter), "task": letter.task, "queue": letter.queue}
-    about |= {"batch": letter.batch or "none", "items": f"{_share(letter)} died"}
-    for name, value in about.items():
+    fields = {
+        "id": letter.id,
+        "died": _timestamp(letter),
+        "task": letter.task,
+        "queue": letter.queue,
+        "batch": letter.batch or "none",
+        "items": f"{_died_of_total(letter)} died",
+    }
+    for name, value in fields.items():
         print_line(f"{name:<6} {value}")
-    for one in letter.died:
-        print_line(f"\n{one.index}: {one_line(one.message)} ({one.code})")
-        print_line(f"  {json.dumps(one.item, ensure_ascii=False)}")
+    for item in letter.died:
+        print_line(f"\n{item.index}: {one_line(item.message)} ({item.code})")
+        print_line(f"  {json.dumps(item.item, ensure_ascii=False)}")
     return Exit.OK
 
 
@@ -95,19 +103,19 @@ def show(letter_id: str, as_json: bool, redis_url: str | None) -> Exit:
 @_all
 @options.as_json('Print {"items"} instead of the number alone.')
 @options.redis_url
-def retry(ids: Sequence[str], everything: bool, as_json: bool, redis_url: str | None) -> Exit:
-    """Ask again what died, and print how many items that are.
+def retry(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str | None) -> Exit:
+    """Retry the dead items of dead letters, and print their number.
 
-    What else these jobs hold keeps its result. The answers are where they would have been: in the
-    results of the job or the batch. They have no deadline any more. Those of a batch that was
-    cancelled are cancelled: `batch retry` goes on with such a batch.
+    The results of the other items are kept. The new results appear where the old ones were: in
+    the results of the job or the batch. Retried items have no deadline. Items of a cancelled batch
+    are cancelled again; `batch retry` resumes such a batch.
 
     \b
       blipline dead retry 0198c0de-…:3 0198c0de-…:7
       blipline dead retry --all
     """
     with Client(redis_url) as client:
-        items = client.dead.retry(_chosen(ids, everything))
+        items = client.dead.retry(_selected(ids, all_letters))
     _print_count("items", items, as_json)
     return Exit.OK
 
@@ -117,24 +125,24 @@ def retry(ids: Sequence[str], everything: bool, as_json: bool, redis_url: str | 
 @_all
 @options.as_json('Print {"letters"} instead of the number alone.')
 @options.redis_url
-def purge(ids: Sequence[str], everything: bool, as_json: bool, redis_url: str | None) -> Exit:
-    """Take jobs off the list, and print how many; their results stay as they are.
+def purge(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str | None) -> Exit:
+    """Remove jobs from the list, and print their number; their results are kept.
 
     \b
       blipline dead purge 0198c0de-…:3
       blipline dead purge --all
     """
     with Client(redis_url) as client:
-        letters = client.dead.purge(_chosen(ids, everything))
+        letters = client.dead.purge(_selected(ids, all_letters))
     _print_count("letters", letters, as_json)
     return Exit.OK
 
 
-def _chosen(ids: Sequence[str], everything: bool) -> Sequence[str] | None:
-    """The ids, or None for all."""
-    if bool(ids) == everything:
-        raise click.UsageError("give ids (`blipline dead list` has them), or --all: one of the two")
-    return None if everything else ids
+def _selected(ids: Sequence[str], all_letters: bool) -> Sequence[str] | None:
+    """Return the ids, or None for all; raises UsageError unless exactly one was given."""
+    if bool(ids) == all_letters:
+        raise click.UsageError("give either ids (`blipline dead list` prints them) or --all")
+    return None if all_letters else ids
 
 
 def _print_count(name: str, count: int, as_json: bool) -> None:
@@ -145,18 +153,23 @@ def _print_count(name: str, count: int, as_json: bool) -> None:
 
 
 def _columns(letter: DeadLetter) -> list[str]:
-    about = [letter.id, _when(letter), letter.task, ",".join(letter.codes), _share(letter)]
-    return [*about, _subject(letter.died[0])]
+    return [
+        letter.id,
+        _timestamp(letter),
+        letter.task,
+        ",".join(letter.codes),
+        _died_of_total(letter),
+        _subject(letter.died[0]),
+    ]
 
 
-def _when(letter: DeadLetter) -> str:
+def _timestamp(letter: DeadLetter) -> str:
     return datetime.fromtimestamp(letter.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _share(letter: DeadLetter) -> str:
+def _died_of_total(letter: DeadLetter) -> str:
     return f"{len(letter.died):,} of {letter.items:,}"
 
 
-def _subject(one: DeadItem) -> str:
-    item: dict[str, Any] = one.item
-    return one_line(str(item.get("image") or item.get("text") or ""))
+def _subject(dead_item: DeadItem) -> str:
+    return one_line(str(dead_item.item.get("image") or dead_item.item.get("text") or ""))

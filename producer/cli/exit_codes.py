@@ -1,4 +1,4 @@
-"""Exit codes, and which error ends with which."""
+"""Exit codes, error messages on stderr, and the mapping from exceptions to exit codes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..errors import (
     QueueFull,
     WaitTimeout,
 )
-from .output import ReaderGone
+from .output import StdoutClosed
 
 
 class Exit(IntEnum):
-    """What the shell is told."""
+    """Exit codes of the program."""
 
     OK = 0
     SOME_FAILED = 1
@@ -28,11 +28,11 @@ class Exit(IntEnum):
     NO_REDIS = 3
     NO_RESULT = 4
     QUEUE_FULL = 5
-    #: What sysexits.h calls EX_SOFTWARE.
-    BUG = 70
+    #: EX_SOFTWARE of sysexits.h.
+    INTERNAL_ERROR = 70
     INTERRUPTED = 130
-    #: 128 + SIGPIPE, as a shell reports a program that the signal ended.
-    NO_READER = 141
+    #: 128 + SIGPIPE, the code that a shell reports for a program that this signal ended.
+    STDOUT_CLOSED = 141
     #: 128 + SIGTERM.
     TERMINATED = 143
 
@@ -40,19 +40,19 @@ class Exit(IntEnum):
 #: For `--help`; the first line keeps click from wrapping the block.
 EXIT_HELP = """\b
 Exit codes:
-  0    all right
-  1    some items failed; each says why
-  2    wrong usage or input; nothing was submitted
-  3    Redis cannot be reached
-  4    no result in time
+  0    success
+  1    some items failed; each has an error message
+  2    invalid usage or input; nothing was submitted
+  3    Redis is unreachable
+  4    no result before the timeout
   5    the queue is full; try again later
-  70   a bug in blipline
+  70   internal error
   130  interrupted (Ctrl-C)
 """
 
 
-def report(error: BaseException) -> Exit:
-    """Tell the user what went wrong, in a sentence, and say which code that is."""
+def report_error(error: BaseException) -> Exit:
+    """Print an error message and return the exit code."""
     if isinstance(error, BliplineError):
         warn(str(error))
         return _code_of(error)
@@ -61,16 +61,16 @@ def report(error: BaseException) -> Exit:
         return Exit.USAGE
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return Exit.INTERRUPTED
-    if isinstance(error, ReaderGone):
-        return Exit.NO_READER
+    if isinstance(error, StdoutClosed):
+        return Exit.STDOUT_CLOSED
     if isinstance(error, OSError):
         warn(str(error))
         return Exit.USAGE
-    return _report_bug(error)
+    return _report_internal_error(error)
 
 
 def warn(message: str) -> None:
-    """A line on stderr that names the program, as its neighbours in a pipeline do."""
+    """Print a line on stderr, prefixed with the program's name as usual in pipelines."""
     click.echo(f"blipline: {message}", err=True)
 
 
@@ -84,11 +84,11 @@ def _code_of(error: BliplineError) -> Exit:
     return Exit.SOME_FAILED if isinstance(error, JobFailed | JobCancelled) else Exit.USAGE
 
 
-def _report_bug(error: BaseException) -> Exit:
+def _report_internal_error(error: BaseException) -> Exit:
     if os.environ.get("BLIPLINE_DEBUG") == "1":
         traceback.print_exception(error)
     warn(
-        f"this is a bug ({type(error).__name__}: {error}). Please report it with what the same "
-        "command prints under BLIPLINE_DEBUG=1"
+        f"internal error ({type(error).__name__}: {error}). Please report it with the output of "
+        "the same command under BLIPLINE_DEBUG=1"
     )
-    return Exit.BUG
+    return Exit.INTERNAL_ERROR

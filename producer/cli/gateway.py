@@ -1,4 +1,4 @@
-"""`blipline gateway`: Blipline over HTTP."""
+"""`blipline gateway`: the HTTP server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import options
 from .exit_codes import Exit
 from .output import print_line
 
-#: What the extra `gateway` installs.
+#: Packages of the extra `gateway`.
 _EXTRA = frozenset(
     {
         "fastapi",
@@ -31,14 +31,20 @@ _EXTRA = frozenset(
 
 
 @click.command()
-@click.option("--host", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="[default: 8000]")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Port to listen on.  [default: 8000]",
+)
 @options.redis_url
 def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
-    """Serve Blipline over HTTP, and a page for people at /ui.
+    """Serve Blipline's HTTP API, and a page for browsers at /ui.
 
-    Requests need an API key: `blipline keys create NAME` makes one. BLIPLINE_GATEWAY_RATE and its
-    like say what a key may do. SIGTERM lets what was asked be answered, then ends it.
+    Requests need an API key, which `blipline keys create NAME` creates. BLIPLINE_GATEWAY_RATE and
+    related settings limit the use of a key. After SIGTERM the gateway completes the current
+    requests and exits.
 
     \b
       blipline gateway
@@ -48,7 +54,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
     try:
         from ..gateway.app import create_app
         from ..gateway.logs import log_to_stderr
-        from ..gateway.server import Server, address_of, listen
+        from ..gateway.server import Server, listen, url_of
         from ..gateway.settings import GatewaySettings
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
@@ -64,9 +70,8 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
         from ..page import mount
 
         mount(app, app.state.gateway)
-    server = Server(app, lambda: print_line(f"gateway: {address_of(listening)}"))
-    # uvicorn answers what was asked, then sends itself the signal again: that is the end, and no
-    # error.
+    server = Server(app, lambda: print_line(f"gateway: {url_of(listening)}"))
+    # After the shutdown, uvicorn raises the signal again; the exit code must be 0 then.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server.run([listening])
     return Exit.OK

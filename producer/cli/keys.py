@@ -1,4 +1,4 @@
-"""`blipline keys`: who may use the gateway."""
+"""`blipline keys`: API keys and webhook secrets of the gateway."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from ..connection.connect import connect, redis_errors
 from ..errors import InvalidInput
-from ..gateway.api_keys import ApiKeys, id_of, no_secret, shown_id
+from ..gateway.api_keys import ApiKeys, key_id_of, missing_secret, printable_key_id
 from ..ledger.keys import Keys
 from ..settings import ClientSettings
 from . import options
@@ -20,10 +20,10 @@ from .output import print_json, print_line
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys of the gateway.
+    """Create, list and revoke API keys of the gateway.
 
-    A key belongs to a name: all keys of a name see the same jobs, and no other name's. To replace
-    one, make a second, hand it out, and revoke the first.
+    A key belongs to a name. All keys of a name have access to the same jobs, and to no others. To
+    replace a key, create a second one, distribute it, and revoke the first.
 
     \b
       blipline keys create acme
@@ -38,9 +38,10 @@ def keys() -> None:
 @options.as_json('Print {"name", "id", "key", "webhook_secret"} instead of the key alone.')
 @options.redis_url
 def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
-    """Make a key and print it: it is never shown again.
+    """Create a key and print it; it cannot be displayed again.
 
-    The name's webhooks are signed with a secret that comes with its first key; it goes to stderr.
+    The first key of a name also creates the secret that signs its webhooks. The secret is printed
+    on stderr.
 
     \b
       key=$(blipline keys create acme)
@@ -50,7 +51,7 @@ def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
         key = api_keys.create(name)
         secret = api_keys.webhook_secrets(name)[0]
     if as_json:
-        print_json({"name": name, "id": id_of(key), "key": key, "webhook_secret": secret})
+        print_json({"name": name, "id": key_id_of(key), "key": key, "webhook_secret": secret})
     else:
         print_line(key)
         warn(f"webhooks of {name} are signed with {secret}")
@@ -58,51 +59,51 @@ def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
 
 
 @keys.command(name="list")
-@options.as_json('A JSON line for each key: {"id", "name", "created_at"}.')
+@options.as_json('Print a JSON line for each key: {"id", "name", "created_at"}.')
 @options.redis_url
 def list_(as_json: bool, redis_url: str | None) -> Exit:
-    """Print a line for each key, the oldest first: its id, its name, when it was made (UTC).
+    """Print a line for each key, the oldest first: id, name, time of creation (UTC).
 
     \b
       blipline keys list
       blipline keys list --json | jq -r 'select(.name == "acme").id'
     """
     with _api_keys(redis_url) as api_keys:
-        found = api_keys.list()
-    for key in found:
+        records = api_keys.list()
+    for key in records:
         if as_json:
             print_json({"id": key.id, "name": key.name, "created_at": key.created_at})
         else:
-            made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            print_line(f"{key.id}\t{key.name}\t{made}")
-    if not found:
-        warn("no keys: `blipline keys create NAME` makes one")
+            created = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            print_line(f"{key.id}\t{key.name}\t{created}")
+    if not records:
+        warn("no keys: `blipline keys create NAME` creates one")
     return Exit.OK
 
 
 @keys.command()
 @click.argument("key_id", metavar="[ID]", required=False)
-@click.option("--name", metavar="NAME", help="All keys of a name, in place of an id.")
+@click.option("--name", metavar="NAME", help="Revoke all keys of a name.")
 @options.as_json('Print {"keys"} instead of the number alone.')
 @options.redis_url
 def revoke(key_id: str | None, name: str | None, as_json: bool, redis_url: str | None) -> Exit:
-    """Let a key in no more, and print how many keys that were; jobs and results stay.
+    """Revoke keys, and print their number; jobs and results are kept.
 
-    Gateways remember keys for 5 seconds: so long it may still be let in.
+    Gateways cache keys for 5 seconds, so a revoked key may be accepted for that long.
 
     \b
       blipline keys revoke 3f9c0a51b27e
       blipline keys revoke --name acme
     """
     if (key_id is None) == (name is None):
-        raise click.UsageError("give an id (`blipline keys list` has them), or --name: one of both")
+        raise click.UsageError("give either an id (`blipline keys list` prints them) or --name")
     with _api_keys(redis_url) as api_keys:
         if name is not None:
             revoked = api_keys.revoke_all(name)
         else:
             revoked = int(api_keys.revoke(key_id or ""))
     if not revoked:
-        raise InvalidInput(f"{name or shown_id(key_id or '')}: there is no such key")
+        raise InvalidInput(f"{name or printable_key_id(key_id or '')}: no such key")
     if as_json:
         print_json({"keys": revoked})
     else:
@@ -112,13 +113,15 @@ def revoke(key_id: str | None, name: str | None, as_json: bool, redis_url: str |
 
 @keys.command(name="webhook-secret")
 @click.argument("name")
-@click.option("--rotate", is_flag=True, help="Make a new one; the old one signs on for 24 hours.")
+@click.option(
+    "--rotate", is_flag=True, help="Create a new secret; the old one also signs for 24 hours."
+)
 @options.as_json('Print {"name", "webhook_secrets"}, the newest first.')
 @options.redis_url
 def webhook_secret(name: str, rotate: bool, as_json: bool, redis_url: str | None) -> Exit:
-    """Print what webhooks of a name are signed with: the newest secret.
+    """Print the newest secret that signs the webhooks of a name.
 
-    While an old one is replaced, both sign, so receivers can change over at any time.
+    During a rotation both secrets sign, so that receivers can switch at any time.
 
     \b
       blipline keys webhook-secret acme
@@ -127,13 +130,13 @@ def webhook_secret(name: str, rotate: bool, as_json: bool, redis_url: str | None
     with _api_keys(redis_url) as api_keys:
         if rotate:
             api_keys.rotate_webhook_secret(name)
-        found = api_keys.webhook_secrets(name)
-    if not found:
-        raise no_secret(name)
+        secrets = api_keys.webhook_secrets(name)
+    if not secrets:
+        raise missing_secret(name)
     if as_json:
-        print_json({"name": name, "webhook_secrets": found})
+        print_json({"name": name, "webhook_secrets": secrets})
     else:
-        print_line(found[0])
+        print_line(secrets[0])
     return Exit.OK
 
 

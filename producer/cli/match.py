@@ -1,4 +1,4 @@
-"""`blipline match` and `blipline embed`: images beside texts."""
+"""`blipline match` and `blipline embed`: retrieval of images and texts."""
 
 from __future__ import annotations
 
@@ -13,37 +13,33 @@ from ..job import Job, Match
 from . import options
 from .exit_codes import Exit
 from .output import print_json, print_line
-from .single_jobs import TIMEOUT_HELP, OutputFormat, answer, check_image, one_line
+from .single_jobs import TIMEOUT_HELP, OutputFormat, check_image, one_line, run_jobs
 
 
 def _show_matches(image: str, matches: list[Match], alone: bool) -> None:
-    for one in sorted(matches, key=lambda match: match.probability, reverse=True):
-        print_line(f"{one.probability:.4f}\t{one.cosine:.4f}\t{one_line(one.text)}")
-
-
-def _show_vector(subject: str, vector: list[float], alone: bool) -> None:
-    print_json(vector)
+    for match in sorted(matches, key=lambda match: match.probability, reverse=True):
+        print_line(f"{match.probability:.4f}\t{match.cosine:.4f}\t{one_line(match.text)}")
 
 
 MATCHES: Final[OutputFormat[list[Match]]] = OutputFormat(
     fields=lambda matches: {"matches": [asdict(match) for match in matches]}, show=_show_matches
 )
-
-
 VECTORS: Final[OutputFormat[list[float]]] = OutputFormat(
     fields=lambda vector: {"embedding": vector},
-    show=_show_vector,
-    # The n-th line stays that of the n-th image.
-    show_none=lambda: print_json(None),
+    show=lambda subject, vector, alone: print_json(vector),
+    # The n-th line is the vector of the n-th image.
+    show_missing=lambda: print_json(None),
 )
-TEXT_VECTORS: Final = replace(VECTORS, about=lambda text: {"text": text})
+TEXT_VECTORS: Final = replace(VECTORS, subject_fields=lambda text: {"text": text})
 
 
 @click.command()
 @click.argument("image")
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
-@options.as_json('A JSON line: {"image", "status", "matches" or "error"}; texts in their order.')
+@options.as_json(
+    'Print a JSON line: {"image", "status", "matches" or "error"}; matches in the order of TEXT.'
+)
 @options.redis_url
 @options.when_full("raise")
 @options.deadline
@@ -53,13 +49,14 @@ def match(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    **how: Any,
+    **submit_options: Any,
 ) -> Exit:
-    """Say how well texts fit an image, the likeliest first.
+    """Rank texts by how well they describe an image, the likeliest first.
 
-    The image is a file, a URL, or a blob: reference. A line for each text, with tabs between: the
-    probability that it describes the image, 0 to 1; the cosine of their embeddings, -1 to 1; the
-    text. The worker needs a retrieval model: BLIPLINE_MATCH_MODEL, or BLIPLINE_MODEL itself.
+    The image is a file, a URL, or a blob: reference. The output is a line for each text, with tabs
+    between the fields: the probability that it describes the image, 0 to 1; the cosine of their
+    embeddings, -1 to 1; the text. The worker needs a retrieval model, set by BLIPLINE_MATCH_MODEL
+    or BLIPLINE_MODEL.
 
     \b
       blipline match cat.jpg "a cat" "a dog"
@@ -69,17 +66,21 @@ def match(
 
     def submit(image: str) -> Job[list[Match]]:
         check_image(image)
-        return client.match(image, texts, **how)
+        return client.match(image, texts, **submit_options)
 
     with Client(redis_url) as client:
-        return answer([image], submit, MATCHES, timeout_s, as_json)
+        return run_jobs([image], submit, MATCHES, timeout_s, as_json)
 
 
 @click.command()
 @click.argument("images", metavar="[IMAGE...]", nargs=-1)
-@click.option("--text", "texts", metavar="TEXT", multiple=True, help="A text; may be repeated.")
+@click.option(
+    "--text", "texts", metavar="TEXT", multiple=True, help="A text to embed; may be repeated."
+)
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
-@options.as_json('A JSON line for each: {"image" or "text", "status", "embedding" or "error"}.')
+@options.as_json(
+    'Print a JSON line for each: {"image" or "text", "status", "embedding" or "error"}.'
+)
 @options.redis_url
 @options.when_full("raise")
 @options.deadline
@@ -89,13 +90,13 @@ def embed(
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
-    **how: Any,
+    **submit_options: Any,
 ) -> Exit:
     """Print the unit vectors of images, or of texts.
 
-    A line each, in order: a JSON list of numbers, or null where there is none. The dot product of
-    two vectors says how alike two images are, or how well a text fits an image. The worker needs a
-    retrieval model: BLIPLINE_MATCH_MODEL, or BLIPLINE_MODEL itself.
+    The output is a line for each, in order: a JSON list of numbers, or null after an error. The
+    dot product of two vectors measures how similar two images are, or how well a text describes an
+    image. The worker needs a retrieval model, set by BLIPLINE_MATCH_MODEL or BLIPLINE_MODEL.
 
     \b
       blipline embed cat.jpg
@@ -103,16 +104,16 @@ def embed(
       blipline embed --text "a cat on a sofa" --text "a dog"
     """
     if bool(images) == bool(texts):
-        raise click.UsageError("give images, or texts with --text: one of them, not both")
+        raise click.UsageError("give either images, or texts with --text")
 
-    def of_image(image: str) -> Job[list[float]]:
+    def submit_image(image: str) -> Job[list[float]]:
         check_image(image, "blipline embed")
-        return client.embed(image, **how)
+        return client.embed(image, **submit_options)
 
-    def of_text(text: str) -> Job[list[float]]:
-        return client.embed(text=text, **how)
+    def submit_text(text: str) -> Job[list[float]]:
+        return client.embed(text=text, **submit_options)
 
     with Client(redis_url) as client:
         if images:
-            return answer(images, of_image, VECTORS, timeout_s, as_json)
-        return answer(texts, of_text, TEXT_VECTORS, timeout_s, as_json)
+            return run_jobs(images, submit_image, VECTORS, timeout_s, as_json)
+        return run_jobs(texts, submit_text, TEXT_VECTORS, timeout_s, as_json)

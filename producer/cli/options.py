@@ -9,27 +9,27 @@ import click
 from pydantic.fields import FieldInfo
 
 from ..contract import Options
-from ..ledger.publisher import WhenFull
+from ..ledger.backpressure import WhenFull
 
 Command = Callable[..., Any]
 
-#: Seconds that a person at a terminal waits for one answer: a large model may still be loading.
+#: Default timeout of an answer in seconds; a large model may still be loading.
 ANSWER_TIMEOUT_S: Final = 120.0
 
 redis_url = click.option(
     "--redis-url",
     metavar="URL",
-    help="The Redis of the workers.  [env: BLIPLINE_REDIS_URL; default: redis://127.0.0.1:6379/0]",
+    help="URL of the Redis server.  [env: BLIPLINE_REDIS_URL; default: redis://127.0.0.1:6379/0]",
 )
 
 
 def as_json(help_text: str) -> Callable[[Command], Command]:
-    """`--json`, with what it prints here."""
+    """Add `--json`, with a help text that describes its output."""
     return click.option("--json", "as_json", is_flag=True, help=help_text)
 
 
 def timeout(default_s: float | None, help_text: str) -> Callable[[Command], Command]:
-    """`--timeout` in seconds; None waits for as long as it takes."""
+    """Add `--timeout` in seconds; None waits without a limit."""
     return click.option(
         "--timeout",
         "timeout_s",
@@ -42,13 +42,13 @@ def timeout(default_s: float | None, help_text: str) -> Callable[[Command], Comm
 
 
 def when_full(default: WhenFull) -> Callable[[Command], Command]:
-    """`--when-full`: single jobs end with an exit code of their own, batches wait."""
+    """Add `--when-full`; the default of batches is to wait, that of single jobs to fail."""
     return click.option(
         "--when-full",
         type=click.Choice(get_args(WhenFull)),
         default=default,
         show_default=True,
-        help="While the queue has no room: wait for it, or end with exit code 5.",
+        help="If the queue is full, wait for capacity, or raise an error (exit code 5).",
     )
 
 
@@ -58,12 +58,12 @@ deadline = click.option(
     "--deadline-s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Seconds from now after which nobody wants the answer: workers then skip it.",
+    help="Seconds from now after which workers skip the job.",
 )
 
 
 def generation(command: Command) -> Command:
-    """Every option of the contract, with its bounds; the deadline is given as seconds from now."""
+    """Add an option for each of the contract's, with its range, and `--deadline-s`."""
     command = deadline(command)
     for name, field in reversed(Options.model_fields.items()):
         if name != "deadline":
@@ -85,11 +85,11 @@ def _generation_option(name: str, field: FieldInfo) -> Callable[[Command], Comma
 
 
 def _range(field: FieldInfo) -> click.ParamType[Any]:
-    """The bounds that pydantic enforces, so that `--help` shows them."""
+    """Return the range that pydantic enforces, so that `--help` shows it."""
     low, low_open = _bound(field, "ge", "gt")
     high, high_open = _bound(field, "le", "lt")
-    whole = int in (field.annotation, *get_args(field.annotation))
-    kind = click.IntRange if whole else click.FloatRange
+    is_integer = int in (field.annotation, *get_args(field.annotation))
+    kind = click.IntRange if is_integer else click.FloatRange
     return kind(min=low, max=high, min_open=low_open, max_open=high_open)
 
 

@@ -1,4 +1,4 @@
-"""Data out: lines on stdout, or in a file that appears only when it is complete."""
+"""Output of data: lines on stdout, or a file that is replaced atomically."""
 
 from __future__ import annotations
 
@@ -16,36 +16,40 @@ from ..errors import InvalidInput
 WriteJson = Callable[[Any], None]
 
 
-class ReaderGone(Exception):
-    """Whoever read stdout has gone away: nothing to talk about."""
+class StdoutClosed(Exception):
+    """A broken pipe: the reader of stdout has exited."""
 
 
 def print_line(text: str) -> None:
-    """A line of data; what a path holds that is not UTF-8 comes out as it came in."""
+    """Print a line of data; bytes of a path that are not UTF-8 are printed unchanged."""
     _print(text.encode("utf-8", "surrogateescape") + b"\n")
 
 
 def print_json(value: Any) -> None:
-    """A value as a line of JSON."""
+    """Print a value as a line of JSON."""
     _print(_json_line(value))
 
 
 @contextmanager
 def json_lines_to(path: str | None) -> Iterator[WriteJson]:
-    """A writer of JSON lines: to stdout (None or ``-``), or to a file.
+    """Yield a writer of JSON lines to stdout (None or ``-``) or to a file.
 
-    The file is written beside its place and moved there when the block ends well: it is never
-    half a file. Raises InvalidInput, before the block, when it cannot be written.
+    The file is written under a temporary name and replaces `path` when the block succeeds, so it
+    is never incomplete. Raises InvalidInput before the block if it cannot be written.
     """
     if path in (None, "-"):
         yield print_json
         return
-    # A link stays one: its target is replaced.
+    # Of a symbolic link, the target is replaced.
     target = Path(os.path.realpath(path or ""))
-    part = _create_beside(target)
+    part = _create_part(target)
     try:
         with part.open("wb") as file:
-            yield lambda value: _append(file.write, value)
+
+            def write(value: Any) -> None:
+                file.write(_json_line(value))
+
+            yield write
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
@@ -54,10 +58,11 @@ def json_lines_to(path: str | None) -> Iterator[WriteJson]:
         raise
 
 
-def _create_beside(target: Path) -> Path:
+def _create_part(target: Path) -> Path:
+    """Create the temporary file beside its target."""
     if target.exists() and not target.is_file():
-        # Moving a file over a device would replace the device.
-        raise InvalidInput(f"{target}: not a regular file; leave out -o to write to stdout")
+        # A rename would replace a device by a file.
+        raise InvalidInput(f"{target}: not a regular file; omit -o to write to stdout")
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         if target.exists():
@@ -68,30 +73,26 @@ def _create_beside(target: Path) -> Path:
     return part
 
 
-def _append(write: Callable[[bytes], int], value: Any) -> None:
-    write(_json_line(value))
-
-
 def _json_line(value: Any) -> bytes:
-    # A lone surrogate has no UTF-8; its escape is JSON all the same.
+    # UTF-8 cannot encode a lone surrogate; its JSON escape is equivalent.
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _print(line: bytes) -> None:
-    """Write to stdout; raises ReaderGone, or InvalidInput when it cannot be written."""
+    """Write to stdout; raises StdoutClosed, or InvalidInput if it cannot be written."""
     try:
         sys.stdout.buffer.write(line)
-        # Whoever reads a pipe gets each line when it is there, not when a buffer is full.
+        # The reader of a pipe receives each line at once, not when a buffer is full.
         sys.stdout.buffer.flush()
     except OSError as error:
-        _forget_stdout()
+        _discard_stdout()
         if isinstance(error, BrokenPipeError):
-            raise ReaderGone from None
+            raise StdoutClosed from None
         raise InvalidInput(f"stdout: {error.strerror}") from None
 
 
-def _forget_stdout() -> None:
-    """The interpreter must not try again when it flushes at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _discard_stdout() -> None:
+    """Redirect stdout to the null device, so that the interpreter's flush at exit succeeds."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

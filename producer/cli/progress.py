@@ -1,4 +1,4 @@
-"""Progress bars on stderr, for people only: nothing of them reaches a pipe or a log."""
+"""Progress bars on stderr; only a terminal shows them, never a pipe or a log."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-#: Hears how many items are done so far.
+#: Receives the number of items that are done.
 OnDone = Callable[[int], None]
 
-#: Shows how many items are done, of how many, and a note.
-Show = Callable[[int, int, str], None]
+#: Receives the number of items that are done, their total, and a note.
+OnProgress = Callable[[int, int, str], None]
 
 #: Seconds between two updates: a million items must not cost a million redraws.
 UPDATE_S: Final = 0.1
 
 
 @contextmanager
-def bar(about: str, total: int | None, *, prints: bool = False) -> Iterator[OnDone]:
-    """A bar while the block runs; a total of None is not known yet.
+def progress_bar(label: str, total: int | None, *, prints: bool = False) -> Iterator[OnDone]:
+    """Show a bar during the block; a `total` of None is unknown.
 
-    None where the block `prints` its data to the same terminal: the lines are progress enough,
-    and a bar would stand in their way.
+    Pass `prints` if the block prints data to stdout: on a terminal, the lines themselves show the
+    progress, and there is no bar.
     """
     if not sys.stderr.isatty() or (prints and sys.stdout.isatty()):
         yield lambda done: None
         return
     with _progress(TimeElapsedColumn()) as progress:
-        task = progress.add_task(about, total=total)
+        task = progress.add_task(label, total=total)
         updated = 0.0
 
         def update(done: int) -> None:
@@ -53,22 +53,22 @@ def bar(about: str, total: int | None, *, prints: bool = False) -> Iterator[OnDo
 
 
 @contextmanager
-def live(about: str) -> Iterator[Show]:
-    """A bar of what others do, for as long as the block looks on."""
+def watch_bar(label: str) -> Iterator[OnProgress]:
+    """Show a bar for work that other processes do, during the block."""
     if not sys.stderr.isatty():
         yield lambda done, total, note: None
         return
     with _progress(TextColumn("{task.fields[note]}")) as progress:
-        task = progress.add_task(about, total=None, note="")
+        task = progress.add_task(label, total=None, note="")
 
-        def show(done: int, total: int, note: str) -> None:
+        def update(done: int, total: int, note: str) -> None:
             progress.update(task, completed=done, total=total, note=note)
 
-        yield show
+        yield update
 
 
 def _progress(last: ProgressColumn) -> Progress:
-    """On stderr, gone in the end; data passes by untouched."""
+    """Return a bar on stderr that disappears at the end and leaves stdout unchanged."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

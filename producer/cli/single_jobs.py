@@ -1,4 +1,4 @@
-"""Answers for a person who waits for them: what the commands of single jobs share."""
+"""Jobs of a single item: submit, wait for the result, print it."""
 
 from __future__ import annotations
 
@@ -8,162 +8,163 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from ..contract import ErrorCode, failure
+from ..contract import ErrorCode, ErrorPayload, failure
 from ..errors import BliplineError, InvalidInput, JobError, WaitTimeout
 from ..job import Job
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
-from .progress import bar
+from .progress import progress_bar
 
-#: For `--timeout` of every command that waits for answers.
-TIMEOUT_HELP: Final = "Seconds to wait for each answer; then what is left is cancelled."
+#: Help of `--timeout` for commands that wait for answers.
+TIMEOUT_HELP: Final = "Seconds to wait for each answer; then the remaining jobs are cancelled."
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat(Generic[Value]):
-    """How answers of one kind are printed."""
+    """The output of results of one kind, for people and as JSON."""
 
-    #: What a line of JSON says of the answer.
+    #: Returns the fields of a result in a line of JSON.
     fields: Callable[[Value], dict[str, Any]]
-    #: Prints an answer for people, given what was asked about and whether it is the only one.
+    #: Prints a result for people, given its subject and whether it is the only one.
     show: Callable[[str, Value, bool], None]
-    #: Holds the place of an answer that there is none of, where a place is needed.
-    show_none: Callable[[], None] = lambda: None
-    #: What a line of JSON says of what was asked about.
-    about: Callable[[str], dict[str, str]] = lambda image: {"image": image}
+    #: Prints a placeholder for a missing result, where the position of a line counts.
+    show_missing: Callable[[], None] = lambda: None
+    #: Returns the fields of a subject in a line of JSON.
+    subject_fields: Callable[[str], dict[str, str]] = lambda image: {"image": image}
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob(Generic[Value]):
-    """What was asked about and the job it became, or why it did not."""
+    """A subject (an image, a text or a question) with its job, or the error of its submission."""
 
     subject: str
     job: Job[Value] | None = None
-    refusal: InvalidInput | None = None
+    error: InvalidInput | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome(Generic[Value]):
-    """An answer, or an error as in a results file."""
+    """The value of a job, or its error in the form of a results file."""
 
     value: Value | None = None
-    error: dict[str, str] | None = None
+    error: ErrorPayload | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether there is an answer."""
+        """True if the job has a value."""
         return self.error is None
 
 
 def show_text(image: str, text: str, alone: bool) -> None:
-    """A line each, whatever the model says."""
+    """Print a text on one line, whatever the model writes."""
     print_line(text if alone else f"{image}\t{one_line(text)}")
 
 
-#: Of captions and answers.
+#: Format of captions and answers.
 TEXT: Final[OutputFormat[str]] = OutputFormat(fields=lambda text: {"text": text}, show=show_text)
 
 
 def one_line(text: str) -> str:
-    """A text that stays in its line and in its column."""
+    """Return a text without line breaks and tabs."""
     return " ".join(text.split())
 
 
-def answer(
+def run_jobs(
     subjects: Sequence[str],
     submit: Callable[[str], Job[Value]],
-    form: OutputFormat[Value],
+    output: OutputFormat[Value],
     timeout_s: float,
     as_json: bool,
 ) -> Exit:
-    """Submit everything, then print the answers in order."""
-    asked: list[SubmittedJob[Value]] = []
+    """Submit a job for each subject, then print the results in order."""
+    submitted: list[SubmittedJob[Value]] = []
     failed = 0
+    alone = len(subjects) == 1
     try:
-        with bar("answering", len(subjects), prints=True) as on_done:
-            asked.extend(ask(subject, submit) for subject in subjects)
-            for done, one in enumerate(asked, start=1):
-                failed += not wait_and_print(one, form, timeout_s, len(subjects) == 1, as_json).ok
+        with progress_bar("answering", len(subjects), prints=True) as on_done:
+            submitted.extend(submit_job(subject, submit) for subject in subjects)
+            for done, job in enumerate(submitted, start=1):
+                failed += not wait_and_print(job, output, timeout_s, alone, as_json).ok
                 on_done(done)
     except BaseException:
-        # Nobody will fetch these answers. Jobs that have ended stay as they are.
-        cancel(one.job for one in asked if one.job is not None)
+        # No other process knows the ids of these jobs. Those that have ended do not change.
+        cancel_jobs(job.job for job in submitted if job.job is not None)
         raise
-    if all(one.job is None for one in asked):
+    if all(job.job is None for job in submitted):
         return Exit.USAGE
     return Exit.SOME_FAILED if failed else Exit.OK
 
 
-def check_image(image: str, command: str | None = None) -> None:
-    """The two slips that a shell makes likely, each with its remedy.
-
-    `command` is that of a shell, where it takes several images.
-    """
-    if os.path.isdir(image):
-        files = f"name its files: {command} {os.path.join(image, '*.jpg')}"
-        remedy = f"a directory; {files if command else 'name a file in it'}"
-        raise InvalidInput(remedy, ErrorCode.IMAGE_UNREACHABLE)
-    if "*" in image and "://" not in image and not os.path.exists(image):
-        remedy = "no file matches; a pattern needs to stand without quotes, for the shell to fill"
-        raise InvalidInput(remedy, ErrorCode.IMAGE_UNREACHABLE)
-
-
-def ask(subject: str, submit: Callable[[str], Job[Value]]) -> SubmittedJob[Value]:
-    """Submit one; what is wrong for every image alike is raised."""
+def submit_job(subject: str, submit: Callable[[str], Job[Value]]) -> SubmittedJob[Value]:
+    """Submit a job; raises an error that applies to every subject alike."""
     try:
         return SubmittedJob(subject, submit(subject))
     except InvalidInput as error:
         if error.code == ErrorCode.OPTION_INVALID:
             raise
-        return SubmittedJob(subject, refusal=error)
+        return SubmittedJob(subject, error=error)
 
 
 def wait_and_print(
-    one: SubmittedJob[Value],
-    form: OutputFormat[Value],
+    job: SubmittedJob[Value],
+    output: OutputFormat[Value],
     timeout_s: float,
     alone: bool,
     as_json: bool,
 ) -> JobOutcome[Value]:
-    """Wait for an answer and print it, or tell why there is none."""
-    ended = _outcome(one, timeout_s)
-    if ended.error is not None:
-        warn(f"{one.subject}: {ended.error['message']} ({ended.error['code']})")
+    """Wait for the result of a job and print it, or its error; raises WaitTimeout."""
+    outcome = _outcome(job, timeout_s)
+    if outcome.error is not None:
+        warn(f"{job.subject}: {outcome.error['message']} ({outcome.error['code']})")
     if as_json:
-        said = {"error": ended.error} if ended.value is None else form.fields(ended.value)
-        status = {"status": "ok" if ended.ok else "error"}
-        print_json(form.about(one.subject) | status | said)
-    elif ended.value is not None:
-        form.show(one.subject, ended.value, alone)
+        fields = {"error": outcome.error} if outcome.value is None else output.fields(outcome.value)
+        status = {"status": "ok" if outcome.ok else "error"}
+        print_json(output.subject_fields(job.subject) | status | fields)
+    elif outcome.value is not None:
+        output.show(job.subject, outcome.value, alone)
     else:
-        form.show_none()
-    return ended
+        output.show_missing()
+    return outcome
 
 
-def _outcome(one: SubmittedJob[Value], timeout_s: float) -> JobOutcome[Value]:
-    if one.job is None:
-        assert one.refusal is not None
-        return JobOutcome(error=_error(one.refusal.code, str(one.refusal)))
-    try:
-        return JobOutcome(one.job.result(timeout_s))
-    except JobError as error:
-        return JobOutcome(error=_error(error.code, getattr(error, "message", str(error))))
-    except WaitTimeout:
-        raise WaitTimeout(
-            f"{one.subject}: no answer after {timeout_s:g} s; it was {one.job.status().value}, and "
-            "is cancelled now. Is a worker running on this Redis (`python -m worker`)?"
-        ) from None
-
-
-def cancel(jobs: Iterable[Job[Any]]) -> None:
-    """Nobody waits for these any more; those that have ended stay as they are."""
+def cancel_jobs(jobs: Iterable[Job[Any]]) -> None:
+    """Cancel jobs; those that have ended do not change."""
     with suppress(BliplineError):
         for job in jobs:
             job.cancel()
 
 
-def _error(code: str, message: str) -> dict[str, str]:
-    error: dict[str, str] = failure(code, message)["error"]
-    return error
+def check_image(image: str, command: str | None = None) -> None:
+    """Check for a directory and for an unexpanded pattern; raises InvalidInput with the remedy.
+
+    `command` is the shell command, if it takes several images.
+    """
+    if os.path.isdir(image):
+        files = f"name its files: {command} {os.path.join(image, '*.jpg')}"
+        message = f"a directory; {files if command else 'name a file in it'}"
+        raise InvalidInput(message, ErrorCode.IMAGE_UNREACHABLE)
+    if "*" in image and "://" not in image and not os.path.exists(image):
+        message = "no file matches; remove the quotes so that the shell expands the pattern"
+        raise InvalidInput(message, ErrorCode.IMAGE_UNREACHABLE)
+
+
+def _outcome(job: SubmittedJob[Value], timeout_s: float) -> JobOutcome[Value]:
+    if job.job is None:
+        assert job.error is not None
+        return JobOutcome(error=_error(job.error.code, str(job.error)))
+    try:
+        return JobOutcome(job.job.result(timeout_s))
+    except JobError as error:
+        return JobOutcome(error=_error(error.code, getattr(error, "message", str(error))))
+    except WaitTimeout:
+        raise WaitTimeout(
+            f"{job.subject}: no result after {timeout_s:g} s; the job was "
+            f"{job.job.status().value} and is now cancelled. Check that a worker runs on this "
+            "Redis server (`python -m worker`)"
+        ) from None
+
+
+def _error(code: str, message: str) -> ErrorPayload:
+    return failure(code, message)["error"]

@@ -1,5 +1,7 @@
-"""Connections to Redis: one set of timeouts, and one way to get over a failover, for producers and
-workers alike."""
+"""Connections to Redis: timeouts, retries with jittered backoff, and failover.
+
+Producers and workers share them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from .fork_safety import make_fork_safe
 from .sentinel import Sentinels
 from .url import Address, redact_password
 
-#: A peer that vanished without a word is noticed within these bounds, not when TCP gives up.
+#: Limits after which a silent peer counts as dead; TCP alone takes minutes.
 SOCKET_OPTIONS: Final[dict[str, Any]] = {
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
@@ -25,22 +27,22 @@ SOCKET_OPTIONS: Final[dict[str, Any]] = {
     "health_check_interval": 10,
 }
 
-#: What a server says that is not, or not yet, the master with its replicas: another one is, or will
-#: be. Looked for in the text, since Redis 6 wraps what a script is told into an error of its own.
+#: Error codes of a server that is not, or not yet, the master with its replicas. They are searched
+#: for in the message, since Redis 6 wraps the error of a command in a script.
 _NOT_MASTER: Final = ("READONLY", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED")
-#: Seconds for one sentinel to answer: there are others.
+#: Timeout of one sentinel in seconds; then the next one is asked.
 _SENTINEL_TIMEOUT_S: Final = 2
 
 
 def connect(url: str, *, patient: bool = False) -> redis.Redis:
-    """A pooled client; connects at the first command. Thread-safe, and safe after fork.
+    """Return a client with a connection pool, thread-safe and safe after a fork.
 
-    `url` is what producer/connection/url.py describes. Behind sentinels each new connection asks them
-    which server is the master.
+    It connects at the first command. `url` is in the form of `connection.url`. Behind sentinels
+    each new connection asks them for the address of the master.
 
-    A patient one, for workers, outlasts an outage or a failover of some ten minutes; its commands
-    must be idempotent, since one whose answer was lost is sent again. Raises InvalidInput when the
-    URL is wrong.
+    A patient client, for workers, outlasts an outage or a failover of about ten minutes. Its
+    commands must be idempotent, since a command without an answer is sent again. Raise InvalidInput
+    when the URL is invalid.
     """
     address = Address.parse(url)
     options: dict[str, Any] = {
@@ -67,12 +69,12 @@ def connect(url: str, *, patient: bool = False) -> redis.Redis:
 
 
 def tls_options(address: Address) -> dict[str, Any]:
-    """redis-py's options for a connection over TLS; nothing where there is none."""
+    """Return redis-py's options for a connection over TLS; none for a plain connection."""
     return {} if address.tls is None else {"ssl": True, **address.tls}
 
 
 def sentinel_options(address: Address) -> dict[str, Any]:
-    """redis-py's options for a connection to a sentinel itself."""
+    """Return redis-py's options for a connection to a sentinel."""
     return {
         **SOCKET_OPTIONS,
         **tls_options(address),
@@ -80,14 +82,14 @@ def sentinel_options(address: Address) -> dict[str, Any]:
         "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
         "username": address.sentinel_username,
         "password": address.sentinel_password,
-        # The next sentinel is asked instead, and all of them again by whoever wants to connect.
+        # Not retried: the next sentinel is asked, and each new connection asks all of them again.
         "retry": None,
     }
 
 
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Turn what redis-py raises into ConnectionFailed, or into QueueFull where Redis is full."""
+    """Convert errors of redis-py to ConnectionFailed, or to QueueFull where Redis is full."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
@@ -95,12 +97,14 @@ def redis_errors(url: str) -> Iterator[None]:
             raise
         where = redact_password(url)
         if is_out_of_memory(error):
-            raise QueueFull(f"Redis at {where} is full (its `maxmemory`)") from error
+            raise QueueFull(
+                f"Redis at {where} is full (its `maxmemory`): try again later"
+            ) from error
         raise ConnectionFailed(f"Redis at {where}: {error}. {_remedy(error)}") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether Redis refused because it is full; older servers wrap what a script raised."""
+    """Return whether Redis is out of memory; older servers wrap the error of a script."""
     if isinstance(error, redis.OutOfMemoryError):
         return True
     return isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
@@ -116,7 +120,7 @@ def _remedy(error: BaseException) -> str:
 
 
 class TransientRetry(Retry):
-    """Also gets over a failover, and does not repeat a wrong password."""
+    """A retry policy that also covers a failover, and excludes a wrong password."""
 
     def __init__(self, backoff: ExponentialWithJitterBackoff, retries: int) -> None:
         errors = (redis.ConnectionError, redis.TimeoutError, TimeoutError, redis.ResponseError)
@@ -136,7 +140,7 @@ class TransientRetry(Retry):
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether Redis is in trouble that may pass: away, full, loading, busy, or no master."""
+    """Return whether an error is temporary: unreachable, full, loading, busy, or no master."""
     if not isinstance(error, redis.ResponseError):
         return isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError)
     busy = any(code in str(error) for code in ("MISCONF", "LOADING", "BUSY "))
@@ -144,9 +148,9 @@ def is_transient(error: Exception) -> bool:
 
 
 def is_retryable_error(error: Exception) -> bool:
-    """Whether to try again, over a new connection, may help."""
+    """Return whether a retry over a new connection may succeed."""
     if isinstance(error, redis.ResponseError):
-        # redis-py takes the code off an error that it has a class for.
+        # redis-py removes the code from the message of an error that has a class.
         known = isinstance(
             error, (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
         )

@@ -1,6 +1,7 @@
-"""Sentinel: clients of whichever server is the master now.
+"""Sentinel: clients of the current master.
 
-redis-py's own, with two of its gaps closed: see `Sentinels.discover_master` and `_Asking`.
+redis-py's Sentinel, with two of its gaps closed: see `Sentinels.discover_master` and
+`_MasterDiscovery`.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from redis.sentinel import (
 
 
 class Sentinels(Sentinel):
-    """Asks sentinels, from many threads."""
+    """A thread-safe group of sentinels."""
 
     def master_client(self, name: str, options: dict[str, Any]) -> redis.Redis:
-        """A client of the master; `options` are redis-py's, for its connections."""
-        kind = MasterTlsConnection if options.get("ssl") else MasterConnection
+        """Return a client of the master; `options` are redis-py's, for its connections."""
+        connection = MasterTlsConnection if options.get("ssl") else MasterConnection
         client: redis.Redis = self.master_for(  # type: ignore[no-untyped-call]
-            name, MasterClient, **{**options, "connection_class": kind}
+            name, MasterClient, **{**options, "connection_class": connection}
         )
         return client
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Where the master is now; raises MasterNotFoundError, which says what each one answered.
+        """Return host and port of the master; raise MasterNotFoundError with each answer.
 
-        redis-py puts the sentinel that answered first in place, and two threads that do so at once
-        may lose another one for good. Here each makes a list of its own.
+        redis-py swaps the sentinel that answered to the front of the shared list, and two threads
+        that do so at once may lose a sentinel for good. Here each thread builds a new list.
         """
         answers, cause = [], None
         for sentinel in self.sentinels:
@@ -43,27 +44,28 @@ class Sentinels(Sentinel):
                 continue
             state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-                self.sentinels = [sentinel, *(one for one in self.sentinels if one is not sentinel)]
+                others = [other for other in self.sentinels if other is not sentinel]
+                self.sentinels = [sentinel, *others]
                 return state["ip"], state["port"]
-            answers.append(f"{_name(sentinel)} {'thinks it is down' if state else 'knows none'}")
+            answers.append(f"{_name(sentinel)} {'considers it down' if state else 'knows none'}")
         raise MasterNotFoundError(f"no master {service_name!r}: {'; '.join(answers)}") from cause
 
 
 class MasterClient(redis.Redis):
-    """A client of the master that gives the connections to the sentinels back as well."""
+    """A client of the master that also closes the connections to the sentinels."""
 
     def close(self) -> None:
-        """Give all connections back; a later command opens new ones."""
+        """Close all connections; a later command opens new ones."""
         super().close()
         pool: Any = self.connection_pool
         pool.sentinel_manager.close()
 
 
-class _Asking:
-    """Asks the sentinels also when a command is sent again.
+class _MasterDiscovery:
+    """A mixin of connections that ask the sentinels before each retry of a command.
 
-    redis-py asks them for the first connect alone. A command that was on its way when its master
-    died would be sent, at each new try, to the address of the dead one.
+    redis-py asks them before the first connect alone. A command whose master died would be sent, at
+    each retry, to the address of the dead master.
     """
 
     connection_pool: Any
@@ -72,18 +74,18 @@ class _Asking:
     def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True
     ) -> None:
-        # Retrying is not wanted by the one caller that has asked the sentinels itself.
+        # redis-py passes False after it has asked the sentinels itself.
         if retry_socket_connect and not self._sock:
             self.host, self.port = self.connection_pool.get_master_address()
         parent: Any = super()
         parent.connect_check_health(check_health, retry_socket_connect=False)
 
 
-class MasterConnection(_Asking, SentinelManagedConnection):
+class MasterConnection(_MasterDiscovery, SentinelManagedConnection):
     """A connection to the master."""
 
 
-class MasterTlsConnection(_Asking, SentinelManagedSSLConnection):
+class MasterTlsConnection(_MasterDiscovery, SentinelManagedSSLConnection):
     """A connection to the master over TLS."""
 
 

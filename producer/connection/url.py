@@ -1,4 +1,4 @@
-"""Where Redis is: what the setting `redis_url` says.
+"""The URL of Redis, in the form of the setting `redis_url`, and its redaction.
 
 ::
 
@@ -7,7 +7,7 @@
     sentinel://[[user]:password@]host[:port][,host[:port]…][/database][?master=name]
     sentinels://…                                       the same over TLS, to the sentinels too
 
-User and password are those of the Redis itself. Options follow a question mark:
+User and password are those of Redis itself. Options follow a question mark:
 
 - for TLS `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs` (required, optional or
   none) and `ssl_check_hostname`, with redis-py's meaning;
@@ -26,10 +26,10 @@ from ..errors import InvalidInput
 
 REDIS_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
-#: The name that Sentinel's own documentation and most charts give.
+#: Master name of Sentinel's documentation and of most charts.
 DEFAULT_MASTER: Final = "mymaster"
 
-#: Scheme: is it Sentinel, is it TLS.
+#: Scheme: (Sentinel, TLS).
 _SCHEMES: Final = {
     "redis": (False, False),
     "rediss": (False, True),
@@ -53,23 +53,23 @@ _SENTINEL_OPTIONS: Final = ("master", "sentinel_username", "sentinel_password")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A Redis: one server, or the master that sentinels name."""
+    """The address of a Redis: one server, or the master of a group of sentinels."""
 
-    #: Names or addresses (of IPv6 without brackets) and ports; of the sentinels, if there are any.
+    #: Names or addresses (IPv6 without brackets) and ports of the server, or of the sentinels.
     hosts: tuple[tuple[str, int], ...]
     database: int = 0
     username: str | None = None
     password: str | None = None
-    #: redis-py's options for TLS, never empty; None: no TLS.
+    #: redis-py's options for TLS, never empty; None without TLS.
     tls: dict[str, Any] | None = None
-    #: What the sentinels call the master; None: there are no sentinels.
+    #: Name of the master; None without sentinels.
     master: str | None = None
     sentinel_username: str | None = None
     sentinel_password: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read a URL; raises InvalidInput with a sentence that shows no password."""
+        """Parse a URL; raise InvalidInput with a message that shows no password."""
         match = _URL.fullmatch(url)
         scheme = match["scheme"].lower() if match else ""
         if match is None or scheme not in _SCHEMES:
@@ -93,12 +93,14 @@ class Address:
 
 
 def redact_password(url: str) -> str:
-    """The URL as it may appear in messages and logs, be it well-formed or not."""
+    """Redact the password of a URL, also of a malformed one, for messages and logs."""
     url = re.sub(r"(password=)[^&#]*", r"\1***", url, flags=re.IGNORECASE)
-    # Up to the last @: a password that was not quoted may hold any of the separators.
-    hidden = re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    # What stands alone before it is more often a password than a user.
-    return hidden if hidden != url else re.sub(r"^(\w+:/*)?.*@", r"\1***@", url, flags=re.DOTALL)
+    # Up to the last @: a password that is not quoted may contain any of the separators.
+    redacted = re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    # A lone word before the @ is more often a password than a user.
+    return (
+        redacted if redacted != url else re.sub(r"^(\w+:/*)?.*@", r"\1***@", url, flags=re.DOTALL)
+    )
 
 
 def _hosts(text: str, scheme: str) -> tuple[tuple[str, int], ...]:
@@ -110,12 +112,12 @@ def _hosts(text: str, scheme: str) -> tuple[tuple[str, int], ...]:
         if match is None or not 0 < port < 65536:
             raise InvalidInput(
                 f"must look like {scheme}://host:port, and {part!r} is no host and port: an IPv6 "
-                "address stands in brackets"
+                "address is in brackets"
             )
         hosts.append((match["ipv6"] or unquote(match["name"]), port))
     if len(hosts) > 1 and not by_sentinel:
         raise InvalidInput(
-            f"must look like {scheme}://host:port, with one host: several are for sentinel://"
+            f"must look like {scheme}://host:port, with one host; sentinel:// takes several"
         )
     return tuple(hosts)
 
@@ -129,21 +131,21 @@ def _options(text: str, scheme: str) -> dict[str, str]:
         if name not in known:
             takes = f"takes {', '.join(known)}" if known else "takes no options"
             raise InvalidInput(f"must look like {scheme}://host: it {takes}, and not {name!r}")
-        # Not what forms do, where + is a space: a password may hold one.
+        # Unlike in HTML forms + is no space: a password may contain one.
         options[name] = unquote(value)
     return options
 
 
 def _tls(options: dict[str, str]) -> dict[str, Any]:
-    given: dict[str, Any] = {name: options[name] for name in _TLS_OPTIONS if options.get(name)}
+    tls: dict[str, Any] = {name: options[name] for name in _TLS_OPTIONS if options.get(name)}
     for name in _FILES:
-        if name in given and not Path(given[name]).is_file():
-            raise InvalidInput(f"{name}={given[name]!r}: there is no such file")
-    # Celery's own URLs say CERT_REQUIRED.
-    reqs = given.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+        if name in tls and not Path(tls[name]).is_file():
+            raise InvalidInput(f"{name}={tls[name]!r}: there is no such file")
+    # Celery writes CERT_REQUIRED.
+    reqs = tls.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
     if reqs not in ("required", "optional", "none"):
         raise InvalidInput(f"ssl_cert_reqs={reqs!r}: choose required, optional or none")
-    checked = str(given.get("ssl_check_hostname", "true")).lower()
+    checked = str(tls.get("ssl_check_hostname", "true")).lower()
     if checked not in ("true", "false", "1", "0"):
         raise InvalidInput(f"ssl_check_hostname={checked!r}: choose true or false")
-    return {**given, "ssl_cert_reqs": reqs, "ssl_check_hostname": checked in ("true", "1")}
+    return {**tls, "ssl_cert_reqs": reqs, "ssl_check_hostname": checked in ("true", "1")}

@@ -1,1 +1,1 @@
-"""The gateway: Blipline over HTTP; it needs the extra `blipline[gateway]`."""
+"""HTTP gateway: the REST API, server-sent events and webhooks; needs `blipline[gateway]`."""

@@ -1,4 +1,4 @@
-"""The application: its parts, its layers and its routes."""
+"""Application factory: builds the FastAPI app with its middleware, routes and webhook sender."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from ..aio.thread_pools import ThreadPools
 from ..client import Client
 from ..connection.connect import connect
 from ..ledger.keys import Keys
-from ..ledger.ledger import Ledger
+from ..ledger.outbox import WebhookOutbox
 from ..webhooks.receiver import WebhookClient
 from ..webhooks.sender import THREADS, WebhookSender
 from . import batches, events, images, jobs, openapi, status
 from .api_keys import ApiKeys
-from .auth import Access
+from .auth import AuthMiddleware
 from .broadcast import BatchBroadcaster, ProgressReader
 from .key_cache import KeyCache
 from .metrics import Metrics
-from .middleware import AnswerHeaders, BodyBounds
-from .problems import Problems, add_handlers
+from .middleware import BodyLimitMiddleware, HeadersMiddleware
+from .problems import ProblemMiddleware, add_exception_handlers
 from .rate_limit import RateLimiter
 from .redis_calls import RedisCalls
 from .settings import GatewaySettings
 from .state import Gateway
+from .tenants import tenant_of
 from .webhook_body import WebhookBodies
 
-#: What scripts of other origins may do, send and read, where they may call at all.
+#: CORS: methods, request headers and response headers that scripts of allowed origins may use.
 _CORS_METHODS: Final = ("GET", "POST", "PUT", "DELETE")
-_CORS_SENT: Final = (
+_CORS_REQUEST_HEADERS: Final = (
     "Authorization",
     "Content-Encoding",
     "Content-Type",
@@ -44,7 +45,7 @@ _CORS_SENT: Final = (
     "Prefer",
     "X-Request-Id",
 )
-_CORS_READ: Final = (
+_CORS_RESPONSE_HEADERS: Final = (
     "Blipline-Status",
     "Location",
     "Preference-Applied",
@@ -56,17 +57,17 @@ _CORS_READ: Final = (
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """A gateway to one Redis, without the page; it connects at the first request."""
+    """Build the gateway to one Redis, without the page; it connects at the first request."""
     connection = connect(settings.redis_url)
     api_keys = ApiKeys(connection, Keys(settings.key_prefix))
     threads = ThreadPools()
     calls = RedisCalls(threads, settings.redis_url)
-    gateway = _gateway(settings, KeyCache(api_keys, calls))
+    gateway = _create_state(settings, KeyCache(api_keys, calls))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
-            async with _webhooks(gateway, connection, api_keys):
+            async with _webhook_sender(gateway, connection, api_keys):
                 yield
         finally:
             await gateway.client.close()
@@ -77,59 +78,63 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         summary="Captions, answers, matches and embeddings of images",
         version=_version(),
         lifespan=lifespan,
-        # They load scripts from elsewhere.
+        # Both documentation pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
     )
     app.state.gateway = gateway
-    _add_layers(app, gateway, connection, calls)
-    # As its own, the busiest first: FastAPI looks twice for the route of a router that is included.
-    for routes in (jobs, batches, events, images, status):
-        app.router.routes.extend(routes.router.routes)
-    openapi.describe(app)
+    _add_middleware(app, gateway, connection, calls)
+    # Added to the app, the busiest first: FastAPI matches the routes of included routers twice.
+    for module in (jobs, batches, events, images, status):
+        app.router.routes.extend(module.router.routes)
+    openapi.complete_openapi(app)
     return app
 
 
-def _gateway(settings: GatewaySettings, keyring: KeyCache) -> Gateway:
-    looks, stopping = ProgressReader(), asyncio.Event()
-    hubs = BatchBroadcaster(looks, stopping)
+def _create_state(settings: GatewaySettings, key_cache: KeyCache) -> Gateway:
+    progress_reader, stopping = ProgressReader(), asyncio.Event()
+    broadcaster = BatchBroadcaster(progress_reader, stopping)
     client = AsyncClient(settings=settings)
-    return Gateway(settings, client, keyring, Metrics(), looks, hubs, stopping)
+    return Gateway(settings, client, key_cache, Metrics(), progress_reader, broadcaster, stopping)
 
 
-def _add_layers(app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: RedisCalls) -> None:
-    """From the innermost to the outermost."""
+def _add_middleware(
+    app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: RedisCalls
+) -> None:
+    """Add the middleware, from the innermost to the outermost."""
     settings = gateway.settings
-    add_handlers(app)
-    app.add_middleware(BodyBounds, settings=settings)
-    keys, per_minute = Keys(settings.key_prefix), settings.gateway_rate
-    rates = RateLimiter(connection, keys, per_minute, calls)
-    app.add_middleware(Access, keyring=gateway.keyring, rates=rates if per_minute else None)
-    app.add_middleware(Problems)
+    add_exception_handlers(app)
+    app.add_middleware(BodyLimitMiddleware, settings=settings)
+    limiter = None
+    if settings.gateway_rate:
+        keys = Keys(settings.key_prefix)
+        limiter = RateLimiter(connection, keys, settings.gateway_rate, calls)
+    app.add_middleware(AuthMiddleware, key_cache=gateway.key_cache, rate_limiter=limiter)
+    app.add_middleware(ProblemMiddleware)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=_CORS_METHODS,
-            allow_headers=_CORS_SENT,
-            expose_headers=_CORS_READ,
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
         )
-    app.add_middleware(AnswerHeaders, metrics=gateway.metrics)
+    app.add_middleware(HeadersMiddleware, metrics=gateway.metrics)
 
 
 @asynccontextmanager
-async def _webhooks(
+async def _webhook_sender(
     gateway: Gateway, connection: redis.Redis, api_keys: ApiKeys
 ) -> AsyncIterator[None]:
-    """They are sent within the block."""
+    """Run the webhook sender within the block."""
     settings = gateway.settings
-    ledger = Ledger(connection, Keys(settings.key_prefix), blob_ttl_s=settings.blob_ttl_s)
     with Client(settings=settings) as client:
         sender = WebhookSender(
-            ledger,
-            WebhookClient(settings.webhook_guard(), connections=THREADS),
+            WebhookOutbox(connection, Keys(settings.key_prefix)),
+            WebhookClient(settings.webhook_address_policy(), connections=THREADS),
             WebhookBodies(client).read,
             api_keys.webhook_secrets,
+            lambda event: tenant_of(event.id, event.kind),
             tries=settings.webhook_tries,
             count=lambda outcome: gateway.metrics.webhooks.labels(outcome).inc(),
         )

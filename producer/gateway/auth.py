@@ -1,4 +1,4 @@
-"""Who calls: a name for each API key, and how much it may ask for."""
+"""API key authentication and rate limiting of requests."""
 
 from __future__ import annotations
 
@@ -8,90 +8,91 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .api_keys import id_of
+from .api_keys import key_id_of
 from .key_cache import KeyCache
 from .problems import Problem
 from .rate_limit import RateLimiter
 from .tenants import Tenant
 
-#: What needs a key.
-GUARDED: Final = "/v1"
+#: Prefix of the paths that need an API key.
+PROTECTED_PREFIX: Final = "/v1"
 
 
-def caller_of(request: Request) -> Tenant:
-    """Who sent a request that needs a key; the middleware has seen to it."""
-    caller: Tenant = request.state.caller
-    return caller
+def request_tenant(request: Request) -> Tenant:
+    """Return the tenant of a request that `AuthMiddleware` has let through."""
+    tenant: Tenant = request.state.tenant
+    return tenant
 
 
-async def _caller_of(request: Request) -> Tenant:
-    # FastAPI calls in a thread what is not asynchronous.
-    return caller_of(request)
+async def _request_tenant(request: Request) -> Tenant:
+    # FastAPI runs a dependency that is not asynchronous in a thread.
+    return request_tenant(request)
 
 
-#: For the routes.
-CallerDependency = Annotated[Tenant, Depends(_caller_of)]
+#: Dependency of routes.
+TenantDependency = Annotated[Tenant, Depends(_request_tenant)]
 
 
-class Access:
-    """Lets nobody past who has no valid key, or asks too often (pure ASGI).
+class AuthMiddleware:
+    """Pure ASGI middleware that rejects requests without a valid API key or above its rate limit.
 
-    Not a dependency of the routes: it comes before the body is read, and no route can forget it.
+    It is no dependency of the routes, so that it runs before the body is read and no route can
+    omit it.
     """
 
-    def __init__(self, app: ASGIApp, keyring: KeyCache, rates: RateLimiter | None) -> None:
+    def __init__(self, app: ASGIApp, key_cache: KeyCache, rate_limiter: RateLimiter | None) -> None:
         self._app = app
-        self._keyring = keyring
-        self._rates = rates
+        self._key_cache = key_cache
+        self._rate_limiter = rate_limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_guarded(scope["path"]):
+        if scope["type"] != "http" or not needs_api_key(scope["path"]):
             await self._app(scope, receive, send)
             return
-        key = _key_in(Headers(scope=scope))
-        name = await self._keyring.name_of(key, (scope.get("client") or ("", 0))[0])
-        caller = Tenant(name, id_of(key) or "")
-        scope.setdefault("state", {})["caller"] = caller
-        limits = await self._count(caller)
+        key = _bearer_token(Headers(scope=scope))
+        name = await self._key_cache.authenticate(key, (scope.get("client") or ("", 0))[0])
+        tenant = Tenant(name, key_id_of(key) or "")
+        scope.setdefault("state", {})["tenant"] = tenant
+        limits = await self._check_rate(tenant)
 
-        async def send_on(message: Message) -> None:
+        async def send_with_limits(message: Message) -> None:
             if message["type"] == "http.response.start":
-                more = [(name.lower().encode(), value.encode()) for name, value in limits.items()]
-                message["headers"] = [*message.get("headers", ()), *more]
+                added = [(name.lower().encode(), value.encode()) for name, value in limits.items()]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
-        await self._app(scope, receive, send_on)
+        await self._app(scope, receive, send_with_limits)
 
-    async def _count(self, caller: Tenant) -> dict[str, str]:
-        """The headers that say what is left."""
-        if self._rates is None:
+    async def _check_rate(self, tenant: Tenant) -> dict[str, str]:
+        """Count the request; return the `RateLimit` headers. Raises Problem."""
+        if self._rate_limiter is None:
             return {}
-        allowance = await self._rates.take(caller.key_id)
-        if not allowance.granted:
-            wait_s = allowance.retry_after_s
+        decision = await self._rate_limiter.take(tenant.key_id)
+        if not decision.granted:
+            wait_s = decision.retry_after_s
             raise Problem(
                 "rate_limited",
-                f"This API key may make {allowance.limit:,} requests a minute: "
+                f"This API key may make {decision.limit:,} requests a minute: "
                 f"try again in {wait_s} s",
                 retry_after_s=wait_s,
-                headers=allowance.headers,
+                headers=decision.headers,
             )
-        return allowance.headers
+        return decision.headers
 
 
-def is_guarded(path: str) -> bool:
-    """Whether a path needs a key."""
-    return path == GUARDED or path.startswith(f"{GUARDED}/")
+def needs_api_key(path: str) -> bool:
+    """Return whether requests of a path need an API key."""
+    return path == PROTECTED_PREFIX or path.startswith(f"{PROTECTED_PREFIX}/")
 
 
-def _key_in(headers: Headers) -> str:
-    """What stands after ``Bearer``; raises Problem."""
-    given = headers.getlist("authorization")
-    scheme, _, key = (given[0] if len(given) == 1 else "").strip().partition(" ")
+def _bearer_token(headers: Headers) -> str:
+    """Return the token of the `Authorization` header; raises Problem."""
+    values = headers.getlist("authorization")
+    scheme, _, key = (values[0] if len(values) == 1 else "").strip().partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Problem(
             "unauthorized",
-            "Send an API key, which `blipline keys create NAME` makes, as "
+            "Send an API key, created with `blipline keys create NAME`, as "
             "`Authorization: Bearer <key>`",
             headers={"WWW-Authenticate": "Bearer"},
         )

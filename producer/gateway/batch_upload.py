@@ -1,4 +1,4 @@
-"""An upload becomes a batch, and whatever ends it early leaves what the client was told."""
+"""Submission of an upload as a batch, and the cleanup of an interrupted one."""
 
 from __future__ import annotations
 
@@ -15,83 +15,87 @@ from ..errors import BliplineError
 from ..ledger.ids import new_id
 from .metadata import RequestMetadata
 from .problems import Problem, as_problem
-from .queries import BatchTerms
+from .queries import BatchQuery
 from .state import Gateway
 from .tenants import Tenant
-from .uploads import Upload, no_room
+from .uploads import Upload, queue_full
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
-    """A batch, all of which is in."""
+class SubmittedBatch:
+    """A batch whose upload is complete."""
 
-    #: As the caller knows it.
-    id: str
-    noted: RequestMetadata
+    public_id: str
+    metadata: RequestMetadata
     items: int
 
 
-async def submit(gateway: Gateway, caller: Tenant, terms: BatchTerms, upload: Upload) -> Submitted:
-    """Submit everything. Raises Problem, ClientDisconnect.
+async def submit_upload(
+    gateway: Gateway, tenant: Tenant, query: BatchQuery, upload: Upload
+) -> SubmittedBatch:
+    """Submit all items of an upload. Raises Problem, ClientDisconnect.
 
-    What breaks off under an id of the caller's own stays as far as it came, for the same upload to
-    go on with; without one it is deleted, unless there was no room, and the caller is told the id.
+    An interrupted batch with an id of the client's own keeps its items, and the same upload can
+    continue it. Without such an id the batch is deleted, unless the queue was full: then the
+    problem names its id.
     """
-    outer_id, task = terms.id or new_id(), Task.parse(terms.task)
-    batch = gateway.client.batch(caller.batch_id(outer_id))
-    noted = RequestMetadata.now(task)
-    room = _Room(gateway.settings.gateway_upload_wait_s)
+    public_id, task = query.id or new_id(), Task.parse(query.task)
+    batch = gateway.client.batch(tenant.batch_id(public_id))
+    metadata = RequestMetadata.now(task)
+    detector = _StallDetector(gateway.settings.gateway_upload_wait_s)
     try:
         await gateway.client.submit_batch(
             upload.items(),
             task,
             batch_id=batch.id,
-            submitter=caller.name,
-            note=noted.encode(),
-            on_submitted=room.hear,
-            **terms.submission(),
+            submitter=tenant.name,
+            note=metadata.encode(),
+            on_submitted=detector.on_submitted,
+            **query.submit_options(),
         )
-    except _NoRoom as error:
-        raise no_room(
-            f"There was no room for more for {error.waited_s:g} s. {error.items:,} items are in "
-            f"batch {outer_id}, and go on; the same upload with id={outer_id} submits the rest"
+    except _UploadStalled as error:
+        raise queue_full(
+            f"The queue was full for {error.waited_s:g} s. Batch {public_id} has "
+            f"{error.items:,} items; repeat the upload with id={public_id} to submit the rest"
         ) from None
     except Exception as error:
-        kept = await _keep_or_drop(batch, terms.id is not None, error)
+        kept_items = await _keep_or_delete(batch, query.id is not None, error)
         if isinstance(error, ClientDisconnect):
             raise
-        raise _told(error, batch.id, outer_id, kept) from None
+        raise _upload_problem(error, batch.id, public_id, kept_items) from None
     except asyncio.CancelledError:
-        # The process is to end. The thread may still be at it.
+        # The process shuts down while the thread may still submit.
         upload.stop()
-        await _keep_or_drop(batch, terms.id is not None)
+        await _keep_or_delete(batch, query.id is not None)
         raise
     finally:
         upload.stop()
-    return Submitted(outer_id, noted, room.items)
+    return SubmittedBatch(public_id, metadata, detector.items)
 
 
-async def _keep_or_drop(batch: AsyncBatch, is_own: bool, error: Exception | None = None) -> int:
-    """How many items stay in of a batch that was cut short; one that nobody knows is dropped."""
+async def _keep_or_delete(
+    batch: AsyncBatch, has_client_id: bool, error: Exception | None = None
+) -> int:
+    """Delete an interrupted batch that nothing can continue; return the number of kept items."""
     with suppress(BliplineError):
-        kept = (await batch.progress()).total if is_own else 0
-        # Bytes that begin wrong begin nothing.
-        if not is_own or (not kept and isinstance(error, Problem)):
+        kept_items = (await batch.progress()).total if has_client_id else 0
+        # A batch whose body was invalid from its beginning is deleted as well.
+        if not has_client_id or (not kept_items and isinstance(error, Problem)):
             await asyncio.shield(batch.delete())
-        return kept
+        return kept_items
     return 0
 
 
-def _told(error: Exception, inner_id: str, outer_id: str, kept: int) -> Problem:
+def _upload_problem(error: Exception, inner_id: str, public_id: str, kept_items: int) -> Problem:
     problem = as_problem(error)
-    # Nobody is told ids inside.
-    detail = str(problem.detail).replace(inner_id, outer_id).rstrip(".")
-    about = f"{kept:,} items are in batch {outer_id}" if kept else "Nothing of it is kept"
-    return Problem(problem.code, f"{detail}. {about}", headers=problem.headers)
+    # Inner ids are not disclosed.
+    detail = str(problem.detail).replace(inner_id, public_id).rstrip(".")
+    state = f"Batch {public_id} has {kept_items:,} items" if kept_items else "No items are kept"
+    return Problem(problem.code, f"{detail}. {state}", headers=problem.headers)
 
 
-class _NoRoom(Exception):
-    """There was none for too long."""
+class _UploadStalled(Exception):
+    """The queue was full for too long."""
 
     def __init__(self, items: int, waited_s: float) -> None:
         super().__init__(items, waited_s)
@@ -99,22 +103,22 @@ class _NoRoom(Exception):
         self.waited_s = waited_s
 
 
-class _Room:
-    """Notices that a submission gets no further."""
+class _StallDetector:
+    """Ends a submission that makes no progress for `max_wait_s`."""
 
-    def __init__(self, longest_s: float) -> None:
-        self._longest_s = longest_s
-        #: How many are in.
+    def __init__(self, max_wait_s: float) -> None:
+        self._max_wait_s = max_wait_s
+        #: Number of submitted items.
         self.items = 0
-        #: When it was first heard that there is no room for more than these.
-        self._full_at: float | None = None
+        #: Time of the first report without progress.
+        self._stalled_since: float | None = None
 
-    def hear(self, items: int) -> None:
-        """So many are in, as `on_submitted` says it: once when they are, then while it waits."""
+    def on_submitted(self, items: int) -> None:
+        """Record a report of `submit_batch`: it repeats the number while the queue is full."""
         now = time.monotonic()
         if items != self.items:
-            self.items, self._full_at = items, None
-        elif self._full_at is None:
-            self._full_at = now
-        elif now - self._full_at >= self._longest_s:
-            raise _NoRoom(items, self._longest_s)
+            self.items, self._stalled_since = items, None
+        elif self._stalled_since is None:
+            self._stalled_since = now
+        elif now - self._stalled_since >= self._max_wait_s:
+            raise _UploadStalled(items, self._max_wait_s)

@@ -1,4 +1,4 @@
-"""Batches: upload, look, read, cancel."""
+"""Routes of batches: upload, status, results, cancel, retry and delete."""
 
 from __future__ import annotations
 
@@ -10,41 +10,46 @@ from starlette.responses import StreamingResponse
 from ..aio.client import AsyncBatch
 from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..progress import Progress
-from .auth import CallerDependency
-from .batch_upload import Submitted, submit
+from .auth import TenantDependency
+from .batch_upload import SubmittedBatch, submit_upload
 from .logs import LOGGER
 from .metadata import RequestMetadata
-from .openapi import answers, batch_body, problems
+from .openapi import batch_body, json_responses, problem_responses
 from .problems import Problem
-from .queries import BatchTerms, ErrorsQuery, ResultsQuery
-from .responses import LOOK_AGAIN_S, BatchBody, BatchStatus, RetriedBody, batch_url
-from .results import ResultStream, lines
+from .queries import BatchQuery, ErrorsQuery, ResultsQuery
+from .responses import POLL_AFTER_S, BatchBody, BatchStatus, RetriedBody, batch_url
+from .results import ResultSelection, stream_results
 from .state import Gateway, GatewayDependency
 from .tenants import Tenant, path_id
 from .uploads import Upload
 
 router = APIRouter(tags=["batches"])
 
-_RESULTS_EXAMPLE: Final = (
+BatchId = Annotated[str, path_id("photos")]
+
+_LINES_EXAMPLE: Final = (
     '{"custom_id":"1","status":"ok","text":"a black cat","index":0,"cursor":1}\n'
     '{"custom_id":"2","status":"error","error":{"code":"image_unreachable","message":"…"},'
     '"index":1,"cursor":2}\n'
 )
+_STATUS_RESPONSES: Final = {
+    **json_responses({200: "The batch"}, BatchBody, "Retry-After"),
+    **problem_responses(404),
+}
 
 
-def _stream(about: str) -> dict[int | str, dict[str, Any]]:
-    content = {"application/jsonl": {"schema": {"type": "string"}, "example": _RESULTS_EXAMPLE}}
+def _lines_responses(description: str) -> dict[int | str, dict[str, Any]]:
     status = {
-        "description": "Where the batch stood when this was asked",
+        "description": "Status of the batch at the time of the request",
         "schema": {"type": "string", "enum": list(get_args(BatchStatus))},
         "example": "running",
     }
-    answer = {"description": about, "content": content, "headers": {"Blipline-Status": status}}
-    return {200: answer, **problems(404, 422)}
-
-
-BatchId = Annotated[str, path_id("photos")]
-_LOOKED_AT: Final = {**answers({200: "As it stands"}, BatchBody, "Retry-After"), **problems(404)}
+    response = {
+        "description": description,
+        "content": {"application/jsonl": {"schema": {"type": "string"}, "example": _LINES_EXAMPLE}},
+        "headers": {"Blipline-Status": status},
+    }
+    return {200: response, **problem_responses(404, 422)}
 
 
 @router.post(
@@ -53,117 +58,119 @@ _LOOKED_AT: Final = {**answers({200: "As it stands"}, BatchBody, "Retry-After"),
     status_code=202,
     response_class=Response,
     responses={
-        **answers({202: "All of it is in"}, BatchBody, "Location", "Retry-After"),
-        **problems(404, 409, 422),
+        **json_responses({202: "All items are submitted"}, BatchBody, "Location", "Retry-After"),
+        **problem_responses(404, 409, 422),
     },
     openapi_extra={"requestBody": batch_body()},
 )
 async def create_batch(
     request: Request,
-    terms: Annotated[BatchTerms, Query()],
-    caller: CallerDependency,
+    query: Annotated[BatchQuery, Query()],
+    tenant: TenantDependency,
     gateway: GatewayDependency,
 ) -> Response:
-    """Submit any number of items; the body is read as fast as there is room for them.
+    """Submit any number of items; the gateway reads the body as fast as the queue accepts them.
 
-    An item that cannot be used ends as an error in its place. With an `id` of your own the upload
-    can be repeated if it broke off: nothing is submitted twice. Without one, what broke off is
-    deleted. Where there is no room for long, a 429 says under which `id` to repeat the upload.
+    An invalid item ends with an error of its own. With an `id` of your own an interrupted upload
+    can be repeated: no item is submitted twice. Without one an interrupted batch is deleted. If the
+    queue stays full, a 429 contains the `id` under which to repeat the upload.
     """
     upload = Upload(request, gateway.settings)
-    with gateway.upload_slots.one_more(caller.name):
-        terms = terms.with_fields(await upload.fields())
-        submitted = await submit(gateway, caller, terms, upload)
-    body = await _body_of(gateway, caller, submitted)
-    return _answer(body, 202, {"Location": batch_url(submitted.id)})
+    with gateway.upload_slots.acquire(tenant.name):
+        query = query.with_form_fields(await upload.fields())
+        submitted = await submit_upload(gateway, tenant, query, upload)
+    body = await _submitted_body(gateway, tenant, submitted)
+    return _response(body, 202, {"Location": batch_url(submitted.public_id)})
 
 
 @router.head("/v1/batches/{id}", include_in_schema=False)
 @router.get(
     "/v1/batches/{id}",
-    summary="Look at a batch",
+    summary="Get a batch",
     response_class=Response,
-    responses=_LOOKED_AT,
+    responses=_STATUS_RESPONSES,
 )
 async def get_batch(
-    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+    public_id: BatchId, tenant: TenantDependency, gateway: GatewayDependency
 ) -> Response:
-    """How many of its items have ended, how fast it goes, and how long it will take."""
-    _, now, noted = await known(gateway, caller, outer_id)
-    return _answer(BatchBody.of(outer_id, noted, now))
+    """Return the item counts of a batch, its rate and the remaining time."""
+    _, progress, metadata = await find_batch(gateway, tenant, public_id)
+    return _response(BatchBody.of(public_id, metadata, progress))
 
 
 @router.get(
     "/v1/batches/{id}/results",
-    summary="Read the results of a batch",
+    summary="Get the results of a batch",
     response_class=StreamingResponse,
-    responses=_stream("A line for each result"),
+    responses=_lines_responses("A line for each result"),
 )
 async def get_results(
-    outer_id: BatchId,
-    wanted: Annotated[ResultsQuery, Query()],
-    caller: CallerDependency,
+    public_id: BatchId,
+    query: Annotated[ResultsQuery, Query()],
+    tenant: TenantDependency,
     gateway: GatewayDependency,
 ) -> StreamingResponse:
-    """A line of JSON for each result, in the order of the items or in that in which they end.
+    """Stream a line of JSON for each result, in the order of the items or of completion.
 
-    What is there now, or with `wait` everything to the end of the batch. Each line has the
-    `cursor` to go on with after it, and the `index` of its item, from 0.
+    The stream contains the present results, or with `wait` all results until the end of the batch.
+    Each line has a `cursor` to continue after it, and the `index` of its item, from 0.
     """
-    reading = ResultStream(
-        wanted.cursor, wanted.limit, wanted.order == "completed", wait=wanted.wait
-    )
-    return await _read(gateway, caller, outer_id, reading)
+    as_completed = query.order == "completed"
+    selection = ResultSelection(query.cursor, query.limit, as_completed, wait=query.wait)
+    return await _stream(gateway, tenant, public_id, selection)
 
 
 @router.get(
     "/v1/batches/{id}/errors",
-    summary="Read what failed of a batch",
+    summary="Get the failed items of a batch",
     response_class=StreamingResponse,
-    responses=_stream("A line for each item that failed"),
+    responses=_lines_responses("A line for each failed item"),
 )
 async def get_errors(
-    outer_id: BatchId,
-    wanted: Annotated[ErrorsQuery, Query()],
-    caller: CallerDependency,
+    public_id: BatchId,
+    query: Annotated[ErrorsQuery, Query()],
+    tenant: TenantDependency,
     gateway: GatewayDependency,
 ) -> StreamingResponse:
-    """The lines of `results` that have an error, in the order of the items."""
-    reading = ResultStream(wanted.cursor, wanted.limit, only_failed=True, wait=wanted.wait)
-    return await _read(gateway, caller, outer_id, reading)
+    """Stream the lines of `results` that have an error, in the order of the items."""
+    selection = ResultSelection(query.cursor, query.limit, only_failed=True, wait=query.wait)
+    return await _stream(gateway, tenant, public_id, selection)
 
 
 @router.post(
     "/v1/batches/{id}/cancel",
     summary="Cancel a batch",
     response_class=Response,
-    responses=_LOOKED_AT,
+    responses=_STATUS_RESPONSES,
 )
 async def cancel_batch(
-    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+    public_id: BatchId, tenant: TenantDependency, gateway: GatewayDependency
 ) -> Response:
-    """What has not begun never runs; what has ended keeps its result."""
-    batch, now, noted = await known(gateway, caller, outer_id)
-    if not now.finished:
+    """Cancel the queued items of a batch; items that have ended keep their results."""
+    batch, progress, metadata = await find_batch(gateway, tenant, public_id)
+    if not progress.finished:
         await batch.cancel()
-        now = await gateway.looks.progress(batch)
-    return _answer(BatchBody.of(outer_id, noted, now))
+        progress = await gateway.progress_reader.progress(batch)
+    return _response(BatchBody.of(public_id, metadata, progress))
 
 
 @router.post(
     "/v1/batches/{id}/retry",
-    summary="Ask again what failed",
-    responses={**answers({200: "It is asked again"}, RetriedBody), **problems(404)},
+    summary="Retry the failed items of a batch",
+    responses={
+        **json_responses({200: "The failed items are queued again"}, RetriedBody),
+        **problem_responses(404),
+    },
 )
 async def retry_batch(
-    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+    public_id: BatchId, tenant: TenantDependency, gateway: GatewayDependency
 ) -> RetriedBody:
-    """Items that succeeded keep their results; a batch that was cancelled goes on.
+    """Retry failed items and continue a cancelled batch; items that succeeded keep their results.
 
-    Who asks for it while it is being done gets the same answer.
+    Requests during a retry receive its response.
     """
-    batch, _, _ = await known(gateway, caller, outer_id)
-    return RetriedBody(items=await gateway.retries.get(batch.id, batch.retry_failed))
+    batch, _, _ = await find_batch(gateway, tenant, public_id)
+    return RetriedBody(items=await gateway.batch_retries.get(batch.id, batch.retry_failed))
 
 
 @router.delete(
@@ -171,57 +178,60 @@ async def retry_batch(
     summary="Delete a batch",
     status_code=204,
     response_class=Response,
-    responses={204: {"description": "It is gone"}, **problems(404)},
+    responses={204: {"description": "The batch is deleted"}, **problem_responses(404)},
 )
 async def delete_batch(
-    outer_id: BatchId, caller: CallerDependency, gateway: GatewayDependency
+    public_id: BatchId, tenant: TenantDependency, gateway: GatewayDependency
 ) -> Response:
-    """Its results are gone, and what has not begun never runs."""
-    batch, _, _ = await known(gateway, caller, outer_id)
+    """Delete a batch with its results, and cancel its queued items."""
+    batch, _, _ = await find_batch(gateway, tenant, public_id)
     await batch.delete()
     return Response(status_code=204)
 
 
-async def known(
-    gateway: Gateway, caller: Tenant, outer_id: str
+async def find_batch(
+    gateway: Gateway, tenant: Tenant, public_id: str
 ) -> tuple[AsyncBatch, Progress, RequestMetadata]:
-    """A batch of this caller's, as it stands; raises Problem where there is none."""
+    """Return a batch of a tenant and its progress; raises Problem if there is none."""
     try:
-        batch = gateway.client.batch(caller.batch_id(outer_id))
-        now = await gateway.looks.progress(batch)
+        batch = gateway.client.batch(tenant.batch_id(public_id))
+        progress = await gateway.progress_reader.progress(batch)
     except (InvalidInput, JobUnknown):
-        raise _unknown(outer_id) from None
-    if (noted := RequestMetadata.decode(now.note)) is None:
-        raise _unknown(outer_id)
-    return batch, now, noted
+        raise _not_found(public_id) from None
+    if (metadata := RequestMetadata.decode(progress.note)) is None:
+        raise _not_found(public_id)
+    return batch, progress, metadata
 
 
-async def _body_of(gateway: Gateway, caller: Tenant, submitted: Submitted) -> BatchBody:
-    """A batch that is in; whatever becomes of Redis, its caller must hear its id."""
+async def _submitted_body(gateway: Gateway, tenant: Tenant, submitted: SubmittedBatch) -> BatchBody:
+    """Return a new batch. If Redis fails meanwhile, the client still has to learn its id."""
     try:
-        _, now, noted = await known(gateway, caller, submitted.id)
+        _, progress, metadata = await find_batch(gateway, tenant, submitted.public_id)
     except ConnectionFailed as error:
         LOGGER.warning("%s", error)
-        total, noted = submitted.items, submitted.noted
-        now = Progress(total, 0, 0, submitted=True, cancelled=False, task=noted.task)
-    return BatchBody.of(submitted.id, noted, now)
+        items, metadata = submitted.items, submitted.metadata
+        progress = Progress(items, 0, 0, submitted=True, cancelled=False, task=metadata.task)
+    return BatchBody.of(submitted.public_id, metadata, progress)
 
 
-def _unknown(outer_id: str) -> Problem:
-    return Problem("not_found", f"There is no batch {outer_id!r:.100}, or it is no longer kept")
+def _not_found(public_id: str) -> Problem:
+    return Problem("not_found", f"There is no batch {public_id!r:.100}, or it has expired")
 
 
-async def _read(
-    gateway: Gateway, caller: Tenant, outer_id: str, reading: ResultStream
+async def _stream(
+    gateway: Gateway, tenant: Tenant, public_id: str, selection: ResultSelection
 ) -> StreamingResponse:
-    batch, now, _ = await known(gateway, caller, outer_id)
+    batch, progress, _ = await find_batch(gateway, tenant, public_id)
     return StreamingResponse(
-        lines(batch, reading, gateway.stopping),
-        headers={"Blipline-Status": now.state.value},
+        stream_results(batch, selection, gateway.stopping),
+        headers={"Blipline-Status": progress.state.value},
         media_type="application/jsonl",
     )
 
 
-def _answer(body: BatchBody, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    more = {} if body.ended else {"Retry-After": str(LOOK_AGAIN_S)}
-    return Response(body.model_dump_json(), status, {**more, **(headers or {})}, "application/json")
+def _response(
+    body: BatchBody, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    all_headers = {} if body.ended else {"Retry-After": str(POLL_AFTER_S)}
+    all_headers |= headers or {}
+    return Response(body.model_dump_json(), status, all_headers, "application/json")

@@ -1,4 +1,4 @@
-"""Who listens to one batch: any number of streams, for which Redis is asked once."""
+"""Broadcast of a batch's progress and results: any number of streams share the reads of Redis."""
 
 from __future__ import annotations
 
@@ -15,187 +15,194 @@ from ..errors import BliplineError, JobUnknown
 from ..job import Result
 from ..progress import Progress
 from .lru import LRUCache
-from .results import encoded, line_of
+from .results import encode_page, result_line
 from .shutdown import is_set_within
 
-#: Seconds between two looks at a batch: while it changes, and at most.
-SHORTEST_PAUSE_S: Final = 0.25
-LONGEST_PAUSE_S: Final = 1.0
-#: Results that are read and sent at once. An embedding has some 5 KB.
+#: Seconds between two reads of a batch: while it changes, and at most.
+MIN_INTERVAL_S: Final = 0.25
+MAX_INTERVAL_S: Final = 1.0
+#: Maximum results that are read and sent at once. An embedding has about 5 KB.
 PAGE_RESULTS: Final = 256
-#: Pages that are kept for streams that come to them a little later.
-KEPT_PAGES: Final = 16
+#: Pages that are cached for streams that request them later.
+MAX_CACHED_PAGES: Final = 16
 
-
-@dataclass(frozen=True, slots=True)
-class EventPage:
-    """Results in the order in which they ended, written down once for all streams."""
-
-    events: bytes
-    #: Where they go on.
-    cursor: int
-    #: Whether no more will come.
-    over: bool
-
-
-class BatchBroadcast:
-    """Looks at one batch for all who listen to it; for one event loop.
-
-    Streams take what they want when they want it, so a slow one holds up nobody, and nothing is
-    kept for it.
-    """
-
-    def __init__(self, batch: AsyncBatch, looks: ProgressReader, stopping: asyncio.Event) -> None:
-        self._batch = batch
-        self._looks = looks
-        self._stopping = stopping
-        #: As of the last look; None before the first.
-        self.progress: Progress | None = None
-        #: Whether the batch was deleted.
-        self.gone = False
-        #: Counts the changes that were seen.
-        self.version = 0
-        self.listeners = 0
-        self._news = asyncio.Event()
-        #: By their cursor; with the version that they were read at.
-        self._pages: LRUCache[int, tuple[int, EventPage]] = LRUCache(KEPT_PAGES)
-        self._reads: SingleFlight[tuple[int, int], EventPage] = SingleFlight()
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the process is to end."""
-        return self._stopping.is_set()
-
-    def start(self) -> None:
-        """Look until it is stopped, or the batch or the process is gone."""
-        self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(lambda _: self._tell())
-
-    def stop(self) -> None:
-        """Nobody listens any more."""
-        self._reads.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    async def changed(self, seen: int) -> None:
-        """Wait for another version than the one that was seen, or for the end of the looks."""
-        while self.version == seen:
-            assert self._task is not None
-            if self._task.done():
-                # It raises what ended it, unless that was as it should be.
-                return self._task.result()
-            await self._news.wait()
-
-    async def page(self, cursor: int) -> EventPage:
-        """The results after a cursor, no older than the version of now. Raises as Batch.page."""
-        version = self.version
-        kept, page = self._pages.get(cursor) or (-1, None)
-        # What has ended stays as it is; that there is nothing more holds for one version.
-        if page is not None and (page.events or kept == version):
-            return page
-        key = (cursor, version)
-        return await self._reads.get(key, partial(self._read, *key))
-
-    async def _read(self, cursor: int, version: int) -> EventPage:
-        found = await self._batch.page(cursor, as_completed=True, most=PAGE_RESULTS)
-        events = await encoded(_as_events, found.results) if found.results else b""
-        page = EventPage(events, found.cursor, found.over)
-        self._pages.put(cursor, (version, page))
-        return page
-
-    async def _run(self) -> None:
-        pause_s, shown = SHORTEST_PAUSE_S, None
-        while not self.stopping:
-            try:
-                self.progress = await self._looks.progress(self._batch)
-            except JobUnknown:
-                self.gone = True
-                return
-            except BliplineError:
-                # Redis is away: the streams stay.
-                counts = None
-            else:
-                counts = counts_of(self.progress)
-            if counts is not None and counts != shown:
-                self._tell()
-                pause_s = SHORTEST_PAUSE_S
-            else:
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            shown = counts
-            await is_set_within(self._stopping, pause_s)
-
-    def _tell(self) -> None:
-        self.version += 1
-        self._news.set()
-        self._news = asyncio.Event()
-
-
-class BatchBroadcaster:
-    """A hub for each batch that somebody listens to."""
-
-    def __init__(self, looks: ProgressReader, stopping: asyncio.Event) -> None:
-        self._looks = looks
-        self._stopping = stopping
-        self._hubs: dict[str, BatchBroadcast] = {}
-
-    @asynccontextmanager
-    async def join(self, batch: AsyncBatch) -> AsyncIterator[BatchBroadcast]:
-        """The batch's hub; when the last one leaves it, it stops."""
-        hub = self._hubs.get(batch.id)
-        if hub is None:
-            hub = self._hubs[batch.id] = BatchBroadcast(batch, self._looks, self._stopping)
-            hub.start()
-        hub.listeners += 1
-        try:
-            yield hub
-        finally:
-            hub.listeners -= 1
-            if not hub.listeners:
-                del self._hubs[batch.id]
-                hub.stop()
-
-
-def counts_of(now: Progress) -> tuple[int, int, int, bool, bool, bool]:
-    """What of a batch's progress is news; the rest changes all the time."""
-    return now.total, now.done, now.failed, now.submitted, now.cut, now.cancelled
-
-
-def _as_events(page: Sequence[Result]) -> bytes:
-    return "".join(
-        f"event: result\nid: {one.cursor}\ndata: {line_of(one)}\n\n" for one in page
-    ).encode()
-
-
-_Look = asyncio.Task[Progress | Exception]
+_Read = asyncio.Task[Progress | Exception]
 
 
 class ProgressReader:
-    """For one event loop.
+    """Reads the progress of batches, once for simultaneous requests; for one event loop.
 
-    Who asks while a look is under way gets the next one: it may have begun before what they did.
+    A request during a read waits for the next one, because the current read may have started before
+    a change that the client has made.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[str, _Look] = {}
-        self._next: dict[str, _Look] = {}
+        self._current: dict[str, _Read] = {}
+        self._next: dict[str, _Read] = {}
 
     async def progress(self, batch: AsyncBatch) -> Progress:
-        """As AsyncBatch.progress gives it."""
-        look = self._next.get(batch.id)
-        if look is None:
-            look = self._next[batch.id] = asyncio.create_task(self._look(batch))
-        # Whoever hangs up does not take it from the others.
-        return unwrap(await asyncio.shield(look))
+        """Return the same as `AsyncBatch.progress`."""
+        read = self._next.get(batch.id)
+        if read is None:
+            read = self._next[batch.id] = asyncio.create_task(self._read(batch))
+        # The cancellation of one request does not cancel the read of the others.
+        return unwrap(await asyncio.shield(read))
 
-    async def _look(self, batch: AsyncBatch) -> Progress | Exception:
-        if (before := self._under_way.get(batch.id)) is not None:
-            await asyncio.wait([before])
-        self._under_way[batch.id] = look = self._next.pop(batch.id)
+    async def _read(self, batch: AsyncBatch) -> Progress | Exception:
+        if (previous := self._current.get(batch.id)) is not None:
+            await asyncio.wait([previous])
+        self._current[batch.id] = read = self._next.pop(batch.id)
         try:
             return await batch.progress()
         except BliplineError as error:
             return error
         finally:
-            if self._under_way.get(batch.id) is look:
-                del self._under_way[batch.id]
+            if self._current.get(batch.id) is read:
+                del self._current[batch.id]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Results in order of completion, encoded once for all streams."""
+
+    events: bytes
+    #: Cursor of the next page.
+    cursor: int
+    #: True if no more results will follow.
+    over: bool
+
+
+class BatchBroadcast:
+    """Polls one batch for all its subscribers; for one event loop.
+
+    Each stream requests pages at its own pace, so a slow one delays no other and needs no buffer.
+    """
+
+    def __init__(self, batch: AsyncBatch, reader: ProgressReader, stopping: asyncio.Event) -> None:
+        self._batch = batch
+        self._reader = reader
+        self._stopping = stopping
+        #: Progress of the last read; None before the first.
+        self.progress: Progress | None = None
+        #: True if the batch was deleted.
+        self.deleted = False
+        #: Number of changes so far.
+        self.version = 0
+        self.subscribers = 0
+        self._change = asyncio.Event()
+        #: Pages by their cursor, each with the version at which it was read.
+        self._pages: LRUCache[int, tuple[int, EventPage]] = LRUCache(MAX_CACHED_PAGES)
+        self._reads: SingleFlight[tuple[int, int], EventPage] = SingleFlight()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """True if the process is shutting down."""
+        return self._stopping.is_set()
+
+    def start(self) -> None:
+        """Poll until `stop`, the deletion of the batch, or the shutdown."""
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(lambda _: self._notify())
+
+    def stop(self) -> None:
+        """Stop polling, and cancel reads in progress."""
+        self._reads.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def changed(self, seen: int) -> None:
+        """Wait for a version other than `seen`, or for the end of the polling."""
+        while self.version == seen:
+            assert self._task is not None
+            if self._task.done():
+                # Raises the error that ended the polling, if any.
+                return self._task.result()
+            await self._change.wait()
+
+    async def page(self, cursor: int) -> EventPage:
+        """Return the results after a cursor, as of the current version. Raises as `Batch.page`."""
+        version = self.version
+        cached_version, page = self._pages.get(cursor) or (-1, None)
+        # Results are final; an empty page is valid for one version.
+        if page is not None and (page.events or cached_version == version):
+            return page
+        key = (cursor, version)
+        return await self._reads.get(key, partial(self._read_page, *key))
+
+    async def _read_page(self, cursor: int, version: int) -> EventPage:
+        results = await self._batch.page(cursor, as_completed=True, most=PAGE_RESULTS)
+        events = await encode_page(_as_events, results.results) if results.results else b""
+        page = EventPage(events, results.cursor, results.over)
+        self._pages.put(cursor, (version, page))
+        return page
+
+    async def _run(self) -> None:
+        interval_s, last_counts = MIN_INTERVAL_S, None
+        while not self.stopping:
+            try:
+                self.progress = await self._reader.progress(self._batch)
+            except JobUnknown:
+                self.deleted = True
+                return
+            except BliplineError:
+                # Redis is unreachable: the streams wait.
+                counts = None
+            else:
+                counts = counts_of(self.progress)
+            if counts is not None and counts != last_counts:
+                self._notify()
+                interval_s = MIN_INTERVAL_S
+            else:
+                interval_s = min(2 * interval_s, MAX_INTERVAL_S)
+            last_counts = counts
+            await is_set_within(self._stopping, interval_s)
+
+    def _notify(self) -> None:
+        self.version += 1
+        self._change.set()
+        self._change = asyncio.Event()
+
+
+class BatchBroadcaster:
+    """The broadcasts of all batches that have subscribers."""
+
+    def __init__(self, reader: ProgressReader, stopping: asyncio.Event) -> None:
+        self._reader = reader
+        self._stopping = stopping
+        self._broadcasts: dict[str, BatchBroadcast] = {}
+
+    @asynccontextmanager
+    async def subscribe(self, batch: AsyncBatch) -> AsyncIterator[BatchBroadcast]:
+        """Yield the broadcast of a batch; it stops with its last subscriber."""
+        broadcast = self._broadcasts.get(batch.id)
+        if broadcast is None:
+            broadcast = BatchBroadcast(batch, self._reader, self._stopping)
+            self._broadcasts[batch.id] = broadcast
+            broadcast.start()
+        broadcast.subscribers += 1
+        try:
+            yield broadcast
+        finally:
+            broadcast.subscribers -= 1
+            if not broadcast.subscribers:
+                del self._broadcasts[batch.id]
+                broadcast.stop()
+
+
+def counts_of(progress: Progress) -> tuple[int, int, int, bool, bool, bool]:
+    """Return the fields of a batch's progress whose change is an event."""
+    return (
+        progress.total,
+        progress.done,
+        progress.failed,
+        progress.submitted,
+        progress.cut,
+        progress.cancelled,
+    )
+
+
+def _as_events(page: Sequence[Result]) -> bytes:
+    return "".join(
+        f"event: result\nid: {result.cursor}\ndata: {result_line(result)}\n\n" for result in page
+    ).encode()

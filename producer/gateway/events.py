@@ -1,4 +1,4 @@
-"""Server-sent events of a batch: its results as they come, its progress, and its end."""
+"""Server-sent events (SSE) of a batch: results, progress and the end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from starlette.types import Receive, Scope, Send
 from ..aio.client import AsyncBatch
 from ..errors import ConnectionFailed, JobUnknown
 from ..progress import Progress
-from .auth import CallerDependency
-from .batches import BatchId, known
+from .auth import TenantDependency
+from .batches import BatchId, find_batch
 from .broadcast import BatchBroadcast, EventPage, counts_of
 from .metadata import RequestMetadata
-from .openapi import problems
+from .openapi import problem_responses
 from .problems import Problem
 from .queries import EventsQuery
 from .responses import BatchBody
@@ -29,12 +29,12 @@ from .state import Gateway, GatewayDependency
 
 router = APIRouter(tags=["batches"])
 
-#: Seconds between two signs of life: proxies close what is silent for a minute.
+#: Seconds between heartbeats: proxies close connections that are idle for a minute.
 HEARTBEAT_S: Final = 15
-#: Seconds after which a client that takes nothing is given up.
+#: Timeout for a client that does not read, in seconds.
 SEND_S: Final = 60.0
-#: Seconds until what Redis did not answer is tried again.
-TRY_AGAIN_S: Final = 1.0
+#: Seconds between attempts to read a page while Redis is unreachable.
+RETRY_S: Final = 1.0
 
 _CURSOR: Final = re.compile(r"[0-9]{1,15}")
 _EVENT: Final[Mapping[str, Any]] = {
@@ -42,7 +42,7 @@ _EVENT: Final[Mapping[str, Any]] = {
     "required": ["event", "data"],
     "properties": {
         "event": {"enum": ["result", "progress", "end"]},
-        "id": {"type": "string", "description": "Of a result: its cursor."},
+        "id": {"type": "string", "description": "Cursor of a result."},
         "data": {"type": "string", "description": "JSON."},
     },
 }
@@ -52,16 +52,16 @@ _EXAMPLE: Final = (
     '"cursor":1}\n\n'
     'event: end\ndata: {"id":"photos","object":"batch","status":"done", …}\n\n'
 )
-_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The events, until the batch has ended",
+        "description": "Events until the end of the batch",
         "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
     }
 }
 
 
-class Stream(EventSourceResponse):
-    """One that a client which takes nothing does not hold for ever."""
+class EventStream(EventSourceResponse):
+    """An SSE response with heartbeats and a send timeout."""
 
     def __init__(self, events: AsyncIterator[bytes]) -> None:
         super().__init__(events, ping=HEARTBEAT_S, sep="\n", send_timeout=SEND_S)
@@ -75,97 +75,97 @@ class Stream(EventSourceResponse):
 
 @router.get(
     "/v1/batches/{id}/events",
-    summary="Listen to a batch",
+    summary="Stream events of a batch",
     response_class=Response,
-    responses={**_STREAM, **problems(404, 422)},
+    responses={**_RESPONSES, **problem_responses(404, 422)},
 )
 async def listen(
-    outer_id: BatchId,
-    listening: Annotated[EventsQuery, Query()],
-    caller: CallerDependency,
+    public_id: BatchId,
+    query: Annotated[EventsQuery, Query()],
+    tenant: TenantDependency,
     gateway: GatewayDependency,
     last_event_id: Annotated[
         str,
         Header(
             alias="Last-Event-ID",
-            description="The id of the last event that was received: the stream goes on after it.",
+            description="Id of the last received event: the stream continues after it.",
             json_schema_extra={"pattern": "^[0-9]{0,15}$"},
         ),
     ] = "",
 ) -> Response:
-    """Server-sent events: `result` for each result as it comes, `progress`, and a last `end`.
+    """Stream server-sent events: `result` for each result, `progress`, and a last `end`.
 
-    The id of a `result` is its cursor, so a client that connects again gets each result once.
-    `progress` and `end` have what `GET /v1/batches/{id}` answers, without an id; of a batch that
-    was deleted `end` says the status `deleted`. After `end` the stream is closed: close it, too,
-    or a browser connects again.
+    The id of a `result` is its cursor, so a client that reconnects receives each result once.
+    `progress` and `end` contain the response of `GET /v1/batches/{id}` and have no id. The `end` of
+    a deleted batch has the status `deleted`. The server closes the stream after `end`: close it in
+    the client as well, or a browser reconnects.
     """
-    batch, _, noted = await known(gateway, caller, outer_id)
-    cursor = _cursor(last_event_id, listening.cursor)
-    events = _Events(gateway, batch, outer_id, noted)
-    return Stream(events.run(cursor, listening.results))
+    batch, _, metadata = await find_batch(gateway, tenant, public_id)
+    cursor = _parse_cursor(last_event_id, query.cursor)
+    events = _BatchEvents(gateway, batch, public_id, metadata)
+    return EventStream(events.stream(cursor, query.results))
 
 
-class _Events:
-    """What one stream says."""
+class _BatchEvents:
+    """The events of one stream."""
 
     def __init__(
-        self, gateway: Gateway, batch: AsyncBatch, outer_id: str, noted: RequestMetadata
+        self, gateway: Gateway, batch: AsyncBatch, public_id: str, metadata: RequestMetadata
     ) -> None:
         self._gateway = gateway
         self._batch = batch
-        self._id = outer_id
-        self._noted = noted
+        self._id = public_id
+        self._metadata = metadata
 
-    async def run(self, cursor: int, with_results: bool) -> AsyncIterator[bytes]:
-        """Events from a cursor on, until the batch has ended or the process is to end."""
+    async def stream(self, cursor: int, with_results: bool) -> AsyncIterator[bytes]:
+        """Yield events after a cursor, until the end of the batch or the shutdown."""
         gateway = self._gateway
-        async with gateway.hubs.join(self._batch) as hub:
+        async with gateway.broadcaster.subscribe(self._batch) as broadcast:
             with gateway.metrics.streams.track_inprogress():
                 try:
-                    async for event in self._listen(hub, cursor, with_results):
+                    async for event in self._events(broadcast, cursor, with_results):
                         yield event
                 except JobUnknown:
                     yield self._deleted()
 
-    async def _listen(
-        self, hub: BatchBroadcast, cursor: int, with_results: bool
+    async def _events(
+        self, broadcast: BatchBroadcast, cursor: int, with_results: bool
     ) -> AsyncIterator[bytes]:
-        seen, shown = 0, None
+        seen, last_counts = 0, None
         while True:
-            await hub.changed(seen)
-            seen, now = hub.version, hub.progress
-            if hub.stopping:
+            await broadcast.changed(seen)
+            seen, progress = broadcast.version, broadcast.progress
+            if broadcast.stopping:
                 return
-            if hub.gone or now is None:
+            if broadcast.deleted or progress is None:
                 raise JobUnknown(self._id)
-            if shown != (shown := counts_of(now)):
-                yield self._about("progress", now)
-            while with_results and (page := await self._page(hub, cursor)).events:
+            if last_counts != (last_counts := counts_of(progress)):
+                yield self._event("progress", progress)
+            while with_results and (page := await self._page(broadcast, cursor)).events:
                 yield page.events
                 cursor = page.cursor
-            # The last results may be there before a look has found them.
-            if (now.finished or now.cancelled) and (not with_results or page.over):
-                yield self._about("end", now)
+            # The last results can be readable before the progress includes them.
+            if (progress.finished or progress.cancelled) and (not with_results or page.over):
+                yield self._event("end", progress)
                 return
 
-    async def _page(self, hub: BatchBroadcast, cursor: int) -> EventPage:
+    async def _page(self, broadcast: BatchBroadcast, cursor: int) -> EventPage:
         while True:
             try:
-                return await hub.page(cursor)
+                return await broadcast.page(cursor)
             except ConnectionFailed:
-                await asyncio.sleep(TRY_AGAIN_S)
+                await asyncio.sleep(RETRY_S)
 
-    def _about(self, event: str, now: Progress) -> bytes:
-        body = BatchBody.of(self._id, self._noted, now).model_dump_json()
-        return f"event: {event}\ndata: {body}\n\n".encode()
+    def _event(self, name: str, progress: Progress) -> bytes:
+        body = BatchBody.of(self._id, self._metadata, progress).model_dump_json()
+        return f"event: {name}\ndata: {body}\n\n".encode()
 
     def _deleted(self) -> bytes:
         body = json.dumps({"id": self._id, "object": "batch", "status": "deleted"})
         return f"event: end\ndata: {body}\n\n".encode()
 
 
-def _cursor(last_event_id: str, cursor: int) -> int:
+def _parse_cursor(last_event_id: str, cursor: int) -> int:
     if not last_event_id:
         return cursor
     if not _CURSOR.fullmatch(last_event_id):

@@ -1,5 +1,5 @@
-"""What the server's HTTP protocol leaves open: how large what comes before and after a body may be,
-and how long connections may take."""
+"""HTTP/1.1 protocol of the server: size limits for heads and trailers, timeouts for slow
+connections, and no protocol upgrades."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-#: Bytes of a head at most, and of whatever else comes without a byte of a body.
+#: Maximum bytes of a head, or of any other input without a byte of a body.
 MAX_HEAD_BYTES: Final = 64 * 1024
 
 _TOO_LARGE: Final = (
@@ -17,22 +17,21 @@ _TOO_LARGE: Final = (
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
 
+#: Headers that offer an upgrade; each is also a token of `Connection`.
+_UPGRADE_HEADERS: Final = (b"upgrade", b"http2-settings")
 
-#: What an offer is made with: headers, and words in `Connection`.
-_OFFERS: Final = (b"upgrade", b"http2-settings")
 
+class UpgradeIgnoringProtocol(HttpToolsProtocol):
+    """Serves requests that offer a protocol upgrade as if they had offered none.
 
-class NoUpgrades(HttpToolsProtocol):
-    """Answers each request as if it had offered nothing.
-
-    Java's clients offer HTTP/2 (h2c) with all they send. uvicorn answers those, too, but its parser
-    takes their bodies for the other protocol.
+    Java's HTTP clients offer HTTP/2 (h2c) with every request. uvicorn also answers these without an
+    upgrade, but its parser treats their bodies as data of the other protocol.
     """
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         try:
-            self._read(memoryview(data))
+            self._feed(memoryview(data))
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
 
@@ -44,62 +43,63 @@ class NoUpgrades(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def _read(self, rest: memoryview) -> None:
-        while rest:
+    def _feed(self, data: memoryview) -> None:
+        while data:
             try:
-                self.parser.feed_data(rest)
+                self.parser.feed_data(data)
                 return
-            except httptools.HttpParserUpgrade as offered:
-                # The parser has read the head, and would read no more.
-                rest = rest[offered.args[0] :]
-                head = self._head_without_offers()
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser has read the head and would read no further.
+                data = data[upgrade.args[0] :]
+                head = self._head_without_upgrade()
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
                 self.parser.feed_data(head)
 
-    def _head_without_offers(self) -> bytes:
+    def _head_without_upgrade(self) -> bytes:
         method = self.parser.get_method()
         if method == b"CONNECT":
-            # That is no offer, but all that it asks for.
+            # A tunnel is the whole request, not an offer beside it.
             raise httptools.HttpParserInvalidMethodError
         lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
             if name == b"connection":
-                words = (word.strip() for word in value.split(b","))
-                value = b", ".join(word for word in words if word.lower() not in _OFFERS)
-            if name not in _OFFERS and (value or name != b"connection"):
+                tokens = (token.strip() for token in value.split(b","))
+                value = b", ".join(
+                    token for token in tokens if token.lower() not in _UPGRADE_HEADERS
+                )
+            if name not in _UPGRADE_HEADERS and (value or name != b"connection"):
                 lines.append(b"%b: %b" % (name, value))
         return b"\r\n".join([*lines, b"", b""])
 
 
-class BoundedProtocol(NoUpgrades):
-    """Ends connections that never get to the point; uvicorn alone waits, and keeps all they say.
+class BoundedProtocol(UpgradeIgnoringProtocol):
+    """Closes connections that send a head too slowly or too large, or read a response too slowly.
 
-    So it does with one who asks and takes nothing of the answer.
+    uvicorn alone waits for them without limit and buffers their input.
     """
 
-    #: Seconds for a connection to send the head of a request, once it is open or has begun to.
+    #: Timeout for the head of a request, from the opening of the connection or its first byte.
     head_s = 20.0
-    #: Seconds for a client to take what it has been sent, where that is too much to lie ready.
+    #: Timeout for a client to read a response that exceeds the write buffer.
     send_s = 60.0
-
-    #: Seconds for the rest of a request that was answered before it was read.
+    #: Timeout for the rest of a request that was answered before it was read.
     rest_s = 5.0
 
-    _waiting: asyncio.TimerHandle | None = None
-    #: Bytes since the last that were of use: the end of a head, or a part of a body.
+    _read_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+    #: Bytes since the last progress: the end of a head, or a part of a body.
     _idle_bytes = 0
-    #: Whether there is more to come of a request whose head was read.
+    #: True from the end of a request's head to the end of its message.
     _is_open = False
-    _untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait(self.head_s)
+        self._start_read_timer(self.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        self._taken()
+        self._stop_read_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -113,15 +113,15 @@ class BoundedProtocol(NoUpgrades):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_open = False
-        self._wait(self.head_s)
+        self._start_read_timer(self.head_s)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # What comes after the body comes too late: the request has been judged by its head.
+        # Trailers are ignored: the request has been checked by its head.
         if not self._is_open:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._stop_waiting()
+        self._stop_read_timer()
         self._idle_bytes, self._is_open = 0, True
         super().on_headers_complete()
 
@@ -132,37 +132,37 @@ class BoundedProtocol(NoUpgrades):
     def on_message_complete(self) -> None:
         self._is_open = False
         super().on_message_complete()
-        if self._waiting is not None:
-            # For the rest; what uvicorn itself began to wait for when it had answered, is lost.
-            self._wait(self.timeout_keep_alive)
+        if self._read_timer is not None:
+            # Replaces the timer for the rest, and the keep-alive timer that uvicorn has lost.
+            self._start_read_timer(self.timeout_keep_alive)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._is_open and self._is_answered():
-            self._wait(self.rest_s)
+            self._start_read_timer(self.rest_s)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        # Closing would wait for all to be taken first.
-        self._untaken = self.loop.call_later(self.send_s, self.transport.abort)
+        # `close` would first wait until the client has read everything.
+        self._write_timer = self.loop.call_later(self.send_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._taken()
-
-    def _taken(self) -> None:
-        if self._untaken is not None:
-            self._untaken.cancel()
-            self._untaken = None
+        self._stop_write_timer()
 
     def _is_answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._waiting = self.loop.call_later(seconds, self.transport.close)
+    def _start_read_timer(self, seconds: float) -> None:
+        self._stop_read_timer()
+        self._read_timer = self.loop.call_later(seconds, self.transport.close)
 
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None

@@ -1,4 +1,4 @@
-"""Whose an API key is: asked of Redis every few seconds, however many keys somebody tries."""
+"""Cache of API keys: Redis is read every few seconds, however many invalid keys a client sends."""
 
 from __future__ import annotations
 
@@ -10,98 +10,104 @@ from functools import partial
 from typing import Final
 
 from ..aio.batching import SingleFlight
-from .api_keys import ApiKeys, digest, id_of
+from .api_keys import ApiKeys, digest, key_id_of
 from .lru import LRUCache
 from .problems import Problem
 from .redis_calls import RedisCalls
 
-#: Seconds after which a key is looked up again: so long a revoked one may still be let in.
-KNOWN_S: Final = 5.0
-#: Keys that are remembered at most, of those that let somebody in and of those that do not.
-KEPT_KEYS: Final = 4096
-#: Keys not seen before that are looked up at once, one by one, for one address in a minute; more
-#: wait for the next time that all keys are read. Nobody guesses a key: it is Redis that is spared.
-UNKNOWN_KEYS: Final = 60
-UNKNOWN_KEYS_S: Final = 60.0
-#: Seconds before all keys are read for those who wait for that.
-TURN_S: Final = 1.0
-#: Addresses that are remembered at most.
-KEPT_ADDRESSES: Final = 4096
+#: Seconds until a key is read again; a revoked key may work for so long.
+CACHE_TTL_S: Final = 5.0
+#: Maximum number of cached keys: of valid and of invalid ones.
+MAX_CACHED_KEYS: Final = 4096
+#: Maximum number of unknown keys that one network may have looked up one by one in each period;
+#: more wait for the next read of all keys. Keys cannot be guessed: the limit protects Redis.
+MAX_NETWORK_LOOKUPS: Final = 60
+LOOKUP_PERIOD_S: Final = 60.0
+#: Seconds before all keys are read for the requests that wait for that.
+LIST_DELAY_S: Final = 1.0
+#: Maximum number of networks whose look-ups are counted.
+MAX_NETWORKS: Final = 4096
 
-#: Finds the name of a key, given also as its SHA-256.
-_Read = Callable[[str, str], Awaitable[str | None]]
+#: Returns the name of a key, given the key and its SHA-256.
+_Lookup = Callable[[str, str], Awaitable[str | None]]
 
 
 class KeyCache:
-    """Remembers keys by their SHA-256; for one event loop."""
+    """Caches keys by their SHA-256; for one event loop."""
 
     def __init__(self, keys: ApiKeys, calls: RedisCalls) -> None:
         self._keys = keys
         self._calls = calls
-        #: The name, and until when that counts as known.
-        self._valid: LRUCache[str, tuple[str, float]] = LRUCache(KEPT_KEYS)
-        self._wrong: LRUCache[str, float] = LRUCache(KEPT_KEYS)
-        self._unknown: LRUCache[str, tuple[int, float]] = LRUCache(KEPT_ADDRESSES)
-        self._looks: SingleFlight[str, str | None] = SingleFlight()
+        #: Tenant names of valid keys, and when each entry expires.
+        self._valid: LRUCache[str, tuple[str, float]] = LRUCache(MAX_CACHED_KEYS)
+        #: Invalid keys, and when each entry expires.
+        self._invalid: LRUCache[str, float] = LRUCache(MAX_CACHED_KEYS)
+        #: Look-ups of unknown keys by network, and when the period ends.
+        self._network_lookups: LRUCache[str, tuple[int, float]] = LRUCache(MAX_NETWORKS)
+        self._lookups: SingleFlight[str, str | None] = SingleFlight()
         #: Names by the SHA-256 of keys.
-        self._all: SingleFlight[None, Mapping[str, str]] = SingleFlight()
+        self._lists: SingleFlight[None, Mapping[str, str]] = SingleFlight()
 
-    async def name_of(self, key: str, address: str) -> str:
-        """The name that a key stands for. Raises Problem, or ConnectionFailed."""
-        kept = digest(key)
-        name, until = self._valid.get(kept) or ("", 0.0)
-        if until > time.monotonic():
-            return name
-        found = None
-        if id_of(key) is not None and (self._wrong.get(kept) or 0.0) <= time.monotonic():
-            # A key that was good is looked up again, whatever comes from the same address.
-            read = self._verify if name or self._may_look(address) else self._find
-            found = await self._looks.get(kept, partial(self._ask, read, key, kept))
-        if found is None:
+    async def authenticate(self, key: str, address: str) -> str:
+        """Return the tenant's name of an API key. Raises Problem, or ConnectionFailed."""
+        key_digest = digest(key)
+        cached_name, expires = self._valid.get(key_digest) or ("", 0.0)
+        if expires > time.monotonic():
+            return cached_name
+        name = None
+        is_cached_as_invalid = (self._invalid.get(key_digest) or 0.0) > time.monotonic()
+        if key_id_of(key) is not None and not is_cached_as_invalid:
+            # A key that was valid is looked up at once, whatever else its network sends.
+            may_verify = cached_name or self._count_lookup(address)
+            lookup = self._verify if may_verify else self._find
+            name = await self._lookups.get(
+                key_digest, partial(self._look_up, lookup, key, key_digest)
+            )
+        if name is None:
             raise Problem(
                 "unauthorized",
-                "This API key is not valid; `blipline keys list` names those that are",
+                "This API key is not valid; `blipline keys list` lists the valid ones",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        return found
+        return name
 
-    async def _ask(self, read: _Read, key: str, kept: str) -> str | None:
-        name = await read(key, kept)
-        until = time.monotonic() + KNOWN_S
+    async def _look_up(self, lookup: _Lookup, key: str, key_digest: str) -> str | None:
+        name = await lookup(key, key_digest)
+        expires = time.monotonic() + CACHE_TTL_S
         if name is None:
-            self._valid.drop(kept)
-            self._wrong.put(kept, until)
+            self._valid.drop(key_digest)
+            self._invalid.put(key_digest, expires)
         else:
-            self._valid.put(kept, (name, until))
+            self._valid.put(key_digest, (name, expires))
         return name
 
     async def _verify(self, key: str, _: str) -> str | None:
         return await self._calls.run(self._keys.verify, key)
 
-    async def _find(self, _: str, kept: str) -> str | None:
-        """The same of all keys, which are read for all who wait for that."""
-        return (await self._all.get(None, self._read_all)).get(kept)
+    async def _find(self, _: str, key_digest: str) -> str | None:
+        """Look a key up in the list of all keys, which waiting requests share."""
+        return (await self._lists.get(None, self._read_all)).get(key_digest)
 
     async def _read_all(self) -> Mapping[str, str]:
-        await asyncio.sleep(TURN_S)
+        await asyncio.sleep(LIST_DELAY_S)
         return {key.digest: key.name for key in await self._calls.run(self._keys.list)}
 
-    def _may_look(self, address: str) -> bool:
-        """Whether Redis is asked for one more key that is not known, on behalf of an address."""
+    def _count_lookup(self, address: str) -> bool:
+        """Count a look-up of an unknown key; return whether its network is within the limit."""
         now, network = time.monotonic(), _network(address)
-        looks, until = self._unknown.get(network) or (0, 0.0)
-        if until <= now:
-            looks, until = 0, now + UNKNOWN_KEYS_S
-        self._unknown.put(network, (looks + 1, until))
-        return looks < UNKNOWN_KEYS
+        lookups, ends = self._network_lookups.get(network) or (0, 0.0)
+        if ends <= now:
+            lookups, ends = 0, now + LOOKUP_PERIOD_S
+        self._network_lookups.put(network, (lookups + 1, ends))
+        return lookups < MAX_NETWORK_LOOKUPS
 
 
 def _network(address: str) -> str:
-    """One subscriber has as many IPv6 addresses as it likes, in its /64."""
+    """Return the /64 network of an IPv6 address, since one subscriber has all of it."""
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if found.version == 4:
+    if parsed.version == 4:
         return address
-    return str(ipaddress.ip_network((int(found), 64), strict=False))
+    return str(ipaddress.ip_network((int(parsed), 64), strict=False))

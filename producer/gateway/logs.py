@@ -1,4 +1,4 @@
-"""Log lines: JSON, one a line, each with the id of its request, and none with a secret."""
+"""Log lines in JSON, each with the id of its request; secrets are redacted."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from ..connection.url import redact_password
 LOGGER: Final = logging.getLogger("blipline.gateway")
 ACCESS: Final = logging.getLogger("blipline.gateway.access")
 
-#: Of the request that is being answered.
+#: Id of the current request.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-#: Nothing logs one of these on purpose; what a library puts in an error is another matter.
+#: No log call contains one of these deliberately; messages of libraries may.
 _SECRETS: Final = (
     (re.compile(r"(blip_[0-9a-f]{12}_)[0-9a-f]+"), r"\1***"),
     (re.compile(r"whsec_[A-Za-z0-9+/=]+"), "whsec_***"),
 )
 
-#: Up to the last @, as a password may hold anything, and then to the quote that ends a string.
+#: A URL up to the last @, because a password may contain any character, and then to the quote that
+#: ends a string.
 _URL: Final = re.compile(r'\w{0,20}://(?:\S*@)?[^\s"]*')
 
 
-class JsonLines(logging.Formatter):
-    """A record as a line of JSON; `extra={"about": {...}}` adds to it."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as a line of JSON; `extra={"fields": {...}}` adds fields to it."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -38,23 +39,23 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             "request_id": request_id.get(),
-            **getattr(record, "about", {}),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return without_secrets(json.dumps({name: line[name] for name in line if line[name] != ""}))
+        return redact_secrets(json.dumps({name: line[name] for name in line if line[name] != ""}))
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Let everything that is logged in this process come out there."""
+    """Write the log of this process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     LOGGER.setLevel(level)
 
 
-def without_secrets(text: str) -> str:
-    """A text as it may be read by everybody who reads logs."""
-    for pattern, shown in _SECRETS:
-        text = pattern.sub(shown, text)
-    return _URL.sub(lambda found: redact_password(found[0]), text)
+def redact_secrets(text: str) -> str:
+    """Redact API keys, webhook secrets and passwords of URLs in a text."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return _URL.sub(lambda match: redact_password(match[0]), text)

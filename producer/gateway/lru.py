@@ -1,4 +1,4 @@
-"""What was used last, and of that a bounded number."""
+"""A bounded LRU cache."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Key, Value]):
-    """The entries that were used last."""
+    """A cache that evicts the least recently used entry above `max_entries`."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_entries: int) -> None:
         self._entries: OrderedDict[Key, Value] = OrderedDict()
-        self._most = most
+        self._max_entries = max_entries
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: Key) -> Value | None:
-        """What was put there; None where it is not, or no longer."""
+        """Return the value of a key and mark it as used; None if it is not cached."""
         value = self._entries.get(key)
         if value is not None:
             self._entries.move_to_end(key)
         return value
 
     def put(self, key: Key, value: Value) -> None:
-        """Remember, at the cost of the one that was not used for the longest time."""
+        """Store a value; evict the least recently used entry if the cache is full."""
         self._entries[key] = value
         self._entries.move_to_end(key)
-        if len(self._entries) > self._most:
+        if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
     def drop(self, key: Key) -> None:
-        """Forget one."""
+        """Remove a key if it is cached."""
         self._entries.pop(key, None)

@@ -1,4 +1,4 @@
-"""What is kept with each job and batch that came over HTTP, and is read again with every look."""
+"""Metadata of jobs and batches submitted over HTTP, stored as the note of each, and its cache."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from ..aio.client import AsyncJob
 from ..contract import Task
 from .lru import LRUCache
 
-#: Jobs whose notes are remembered.
-KEPT_NOTES: Final = 65_536
-#: Seconds after which a note is read again: an id may be used anew once its job is forgotten.
-KNOWN_S: Final = 600.0
+#: Maximum number of jobs whose metadata is cached.
+MAX_CACHED_JOBS: Final = 65_536
+#: Seconds until metadata is read again: an id can be reused once its job has expired.
+CACHE_TTL_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class RequestMetadata:
-    """What an answer says that the ledger itself does not know."""
+    """Fields of a response that the job store itself does not have."""
 
     task: Task
-    #: When it was submitted first, Unix seconds.
+    #: Time of the first submission, Unix seconds.
     created_at: float
 
     @classmethod
     def now(cls, task: Task) -> Self:
-        """The note of what is submitted at this moment."""
+        """Return the metadata of a submission at this moment."""
         return cls(task, round(time.time(), 3))
 
     def encode(self) -> str:
-        """As `note=` takes it."""
+        """Return the text for `note=`."""
         return json.dumps({"task": self.task.short, "created_at": self.created_at})
 
     @classmethod
     def decode(cls, note: str | None) -> Self | None:
-        """None where there is none, or another program wrote it."""
+        """Read a note; return None if there is none or another program wrote it."""
         try:
-            said = json.loads(note or "")
-            return cls(Task.parse(said["task"]), float(said["created_at"]))
+            fields = json.loads(note or "")
+            return cls(Task.parse(fields["task"]), float(fields["created_at"]))
         except (ValueError, TypeError, KeyError):
             return None
 
 
 class MetadataCache:
-    """Remembers notes, which do not change: a job that is looked at again costs one look."""
+    """Caches metadata, which does not change, so that polling a job costs a single read."""
 
-    def __init__(self, kept: int = KEPT_NOTES) -> None:
-        self._recent: LRUCache[str, tuple[RequestMetadata, float]] = LRUCache(kept)
+    def __init__(self, max_jobs: int = MAX_CACHED_JOBS) -> None:
+        self._entries: LRUCache[str, tuple[RequestMetadata, float]] = LRUCache(max_jobs)
 
-    def put(self, job_id: str, noted: RequestMetadata) -> None:
-        """Remember the note of a job that was submitted just now."""
-        self._recent.put(job_id, (noted, time.monotonic() + KNOWN_S))
+    def put(self, job_id: str, metadata: RequestMetadata) -> None:
+        """Cache the metadata of a job."""
+        self._entries.put(job_id, (metadata, time.monotonic() + CACHE_TTL_S))
 
     async def of(self, job: AsyncJob[object]) -> RequestMetadata | None:
-        """The note of a job; None where there is no such job. Raises ConnectionFailed."""
-        noted, until = self._recent.get(job.id) or (None, 0.0)
-        if noted is None or until <= time.monotonic():
-            noted = RequestMetadata.decode(await job.note())
-            if noted is not None:
-                self.put(job.id, noted)
-        return noted
+        """Return the metadata of a job; None if there is no such job. Raises ConnectionFailed."""
+        metadata, expires = self._entries.get(job.id) or (None, 0.0)
+        if metadata is None or expires <= time.monotonic():
+            metadata = RequestMetadata.decode(await job.note())
+            if metadata is not None:
+                self.put(job.id, metadata)
+        return metadata

@@ -1,4 +1,5 @@
-"""What every answer has: a request id, headers that browsers heed, a line in the log, a count."""
+"""ASGI middleware for every request: request id, security headers, access log, metrics and the
+body size limit."""
 
 from __future__ import annotations
 
@@ -13,12 +14,10 @@ from ..ledger.ids import new_id
 from .logs import ACCESS, request_id
 from .metrics import Metrics
 from .problems import Problem
-from .settings import PAGE, GatewaySettings
+from .settings import PAGE_PATH, GatewaySettings
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-#: Unless the answer says otherwise, as the page's do.
-DEFAULTS: Final = {
+#: Headers of every response that does not set them itself, as the page does.
+SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -26,12 +25,19 @@ DEFAULTS: Final = {
     "Cache-Control": "no-store",
 }
 
-#: What the log says where the client hung up before there was an answer; nobody is sent it.
-HUNG_UP: Final = 499
+#: Status in the log if the client disconnects before the response; it is never sent.
+CLIENT_CLOSED_REQUEST: Final = 499
+
+#: Bytes beside an image: the rest of a job, or the frame of a form.
+_IMAGE_OVERHEAD: Final = 2**20
+#: Path whose bodies are read as streams.
+_STREAM_PATH: Final = "/v1/batches"
+#: Request ids of clients that are adopted: safe in logs.
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class AnswerHeaders:
-    """The outermost layer (pure ASGI): no answer gets past it without them."""
+class HeadersMiddleware:
+    """The outermost layer: adds the headers to every response, logs and counts every request."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -41,10 +47,11 @@ class AnswerHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id.set(_request_id(Headers(scope=scope)))
-        began, status = time.perf_counter(), 0
+        client_id = Headers(scope=scope).get("x-request-id", "")
+        request_id.set(client_id if _REQUEST_ID.fullmatch(client_id) else new_id())
+        started, status = time.perf_counter(), 0
 
-        async def send_on(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -52,80 +59,69 @@ class AnswerHeaders:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_on)
+            await self._app(scope, receive, send_with_headers)
         finally:
-            self._note(scope, status or HUNG_UP, time.perf_counter() - began)
+            seconds = time.perf_counter() - started
+            self._record(scope, status or CLIENT_CLOSED_REQUEST, seconds)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], _route(scope)
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
-        caller = scope.get("state", {}).get("caller")
-        about: dict[str, Any] = {"method": method, "route": route, "status": status}
-        about |= {"ms": round(seconds * 1000, 1), "name": caller.name if caller else ""}
-        ACCESS.info("%s %s %d", method, route, status, extra={"about": about})
+        tenant = scope.get("state", {}).get("tenant")
+        fields: dict[str, Any] = {"method": method, "route": route, "status": status}
+        fields |= {"ms": round(seconds * 1000, 1), "name": tenant.name if tenant else ""}
+        ACCESS.info("%s %s %d", method, route, status, extra={"fields": fields})
+
+
+class BodyLimitMiddleware:
+    """Rejects a request whose body is too large, before or while it is read."""
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
+        self._app = app
+        self._max_stream_bytes = settings.max_body_bytes
+        # An image may be base64, four characters for three bytes.
+        self._max_bytes = settings.max_image_bytes * 4 // 3 + _IMAGE_OVERHEAD
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The page has its own limits, because its uploads consist of several files.
+        if scope["type"] != "http" or scope["path"].startswith(f"{PAGE_PATH}/"):
+            await self._app(scope, receive, send)
+            return
+        limit = self._max_stream_bytes if scope["path"] == _STREAM_PATH else self._max_bytes
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise _too_large(limit)
+        received = 0
+
+        async def receive_within_limit() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise _too_large(limit)
+            return message
+
+        await self._app(scope, receive_within_limit, send)
 
 
 def _add_headers(message: Message) -> None:
     headers = MutableHeaders(raw=[*message.get("headers", ())])
-    for name, value in DEFAULTS.items():
+    for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
     headers["X-Request-Id"] = request_id.get()
     message["headers"] = headers.raw
 
 
-def _request_id(headers: Headers) -> str:
-    """The caller's own where it is harmless in logs."""
-    given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else new_id()
-
-
 def _route(scope: Scope) -> str:
-    """The template of the path; never the path, which has ids in it, and whatever anybody likes."""
+    """Return the template of the path, which unlike the path has no ids and few values."""
     mounted = scope.get("root_path", "")
     path = getattr(scope.get("route"), "path", None)
     if path is None:
-        # The description is no route of FastAPI's own kind.
+        # FastAPI serves the OpenAPI description by a route of another class.
         path = scope["path"] if scope["path"] == "/openapi.json" else "" if mounted else "none"
     return f"{mounted}{path}"
 
 
-#: Bytes around an image: the rest of a job, or the frame of a form.
-_AROUND: Final = 2**20
-#: Where bodies come in as streams.
-_STREAMS: Final = "/v1/batches"
-
-
-class BodyBounds:
-    """Ends a request whose body is too large, before or while it is read (pure ASGI)."""
-
-    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
-        self._app = app
-        self._stream = settings.max_body_bytes
-        # An image may come as base64, four characters for three bytes.
-        self._other = settings.max_image_bytes * 4 // 3 + _AROUND
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # The page has bounds of its own: several files are one upload there.
-        if scope["type"] != "http" or scope["path"].startswith(f"{PAGE}/"):
-            await self._app(scope, receive, send)
-            return
-        most = self._stream if scope["path"] == _STREAMS else self._other
-        length = Headers(scope=scope).get("content-length", "")
-        if length.isdecimal() and int(length) > most:
-            raise _too_large(most)
-        received = 0
-
-        async def receive_on() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > most:
-                raise _too_large(most)
-            return message
-
-        await self._app(scope, receive_on, send)
-
-
-def _too_large(most: int) -> Problem:
-    return Problem("body_too_large", f"The body has more than the {most:,} bytes that it may have")
+def _too_large(limit: int) -> Problem:
+    return Problem("body_too_large", f"The body exceeds the limit of {limit:,} bytes")

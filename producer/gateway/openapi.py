@@ -1,4 +1,4 @@
-"""What `/openapi.json` says beyond what FastAPI finds in the routes."""
+"""OpenAPI description: the parts that FastAPI does not derive from the routes."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from . import request_body
-from .auth import is_guarded
+from .auth import needs_api_key
 from .problems import EXAMPLES, MEDIA_TYPE, STATUS
-from .requests import KINDS
+from .requests import REQUEST_MODELS
 from .responses import BatchBody, ImageBody, JobBody, ProblemBody, QueuesBody
-from .uploads import LINES
+from .uploads import JSON_LINES_TYPES
 
 _REF: Final = "#/components/schemas/{model}"
 
-#: What every route that needs a key may answer.
+#: Error statuses of every route that needs an API key.
 _GUARDED: Final = (401, 429, 500, 503)
-#: What every route that reads a body may answer.
-_READING: Final = (400, 408, 413, 415)
+#: Error statuses of every route that reads a body.
+_WITH_BODY: Final = (400, 408, 413, 415)
 
 _HEADERS: Final[Mapping[str, Any]] = {
     "X-Request-Id": {
-        "description": "Of this request; stands in the log, too.",
+        "description": "Id of this request, also in the log of the gateway.",
         "schema": {"type": "string"},
         "example": "01999f7e-0000-7000-8000-000000000000",
     },
     "RateLimit": {
-        "description": "Requests that are left to this key, and seconds until there are more.",
+        "description": "Remaining requests of this API key, and seconds until more are allowed.",
         "schema": {"type": "string"},
         "example": '"minute";r=599;t=60',
     },
     "Location": {
-        "description": "Where it is found.",
+        "description": "Path of the job or batch.",
         "schema": {"type": "string"},
         "example": "/v1/jobs/01999f7e-0000-7000-8000-000000000000",
     },
     "Retry-After": {
-        "description": "Seconds after which it is worth asking again.",
+        "description": "Seconds after which to retry or poll again.",
         "schema": {"type": "integer", "minimum": 0},
         "example": 5,
     },
     "Preference-Applied": {
-        "description": "How long was waited at most.",
+        "description": "The wait that was applied.",
         "schema": {"type": "string"},
         "example": "wait=10",
     },
@@ -70,50 +70,50 @@ _EXAMPLES: Final = {
     for model in (JobBody, BatchBody, ImageBody, QueuesBody, ProblemBody)
 }
 
-#: By it the middleware tells who calls.
+#: Security scheme, which the middleware enforces.
 _SCHEMES: Final = {
     "key": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A key that `blipline keys create NAME` printed",
+        "description": "An API key, printed by `blipline keys create NAME`",
     }
 }
 
 _TAGS: Final = [
-    {"name": "jobs", "description": "One image, one question."},
+    {"name": "jobs", "description": "One image and one question."},
     {"name": "batches", "description": "Any number of items under one id."},
     {"name": "images", "description": "Images that have no URL."},
-    {"name": "queues", "description": "How much is open."},
-    {"name": "health", "description": "For those who watch over it; they need no key."},
+    {"name": "queues", "description": "Depth of the queues."},
+    {"name": "health", "description": "Liveness, readiness and metrics, without an API key."},
 ]
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Entries of a route's `responses` for what it may refuse with."""
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return entries of a route's `responses` for its errors."""
     return {status: _problem(status) for status in statuses}
 
 
-def answers(
+def json_responses(
     descriptions: Mapping[int, str], model: type[BaseModel], *headers: str
 ) -> dict[int | str, dict[str, Any]]:
-    """Entries of a route's `responses` for what it answers as JSON."""
+    """Return entries of a route's `responses` for its JSON responses."""
     return {
         status: {
-            "description": about,
+            "description": description,
             "model": model,
             "content": {"application/json": {}},
             "headers": {name: _HEADERS[name] for name in headers},
         }
-        for status, about in descriptions.items()
+        for status, description in descriptions.items()
     }
 
 
 def job_body() -> dict[str, Any]:
-    """The `requestBody` of a job: its form depends on the task."""
-    refs = {task: _REF.format(model=model.__name__) for task, model in KINDS.items()}
+    """Return the `requestBody` of a job, whose schema depends on the task."""
+    refs = {task: _REF.format(model=model.__name__) for task, model in REQUEST_MODELS.items()}
     examples = {
         task: {"summary": model.__doc__, "value": model.model_json_schema()["examples"][0]}
-        for task, model in KINDS.items()
+        for task, model in REQUEST_MODELS.items()
     }
     schema = {
         "oneOf": [{"$ref": ref} for ref in refs.values()],
@@ -124,9 +124,9 @@ def job_body() -> dict[str, Any]:
 
 
 def batch_body() -> dict[str, Any]:
-    """The `requestBody` of a batch: a line of JSON for each item."""
+    """Return the `requestBody` of a batch: a line of JSON for each item."""
     lines = {"schema": _SCHEMA_OF_LINES, "example": _LINES}
-    content: dict[str, Any] = dict.fromkeys(LINES, lines)
+    content: dict[str, Any] = dict.fromkeys(JSON_LINES_TYPES, lines)
     form = {
         "type": "object",
         "required": ["file"],
@@ -136,33 +136,33 @@ def batch_body() -> dict[str, Any]:
     content["multipart/form-data"] = {"schema": form, "example": {"file": _LINES}}
     return {
         "required": True,
-        "description": "A line of JSON for each item, as docs/tasks.md has them; also as gzip "
-        "(`Content-Encoding: gzip`, or a .gz file). In a form the part `file` has them and comes "
-        "last; parts before it may say what the address may say.",
+        "description": "A line of JSON for each item (docs/tasks.md), optionally as gzip "
+        "(`Content-Encoding: gzip`, or a .gz file). In a form, the part `file` contains them and "
+        "is the last part; parts before it may contain the query parameters.",
         "content": content,
     }
 
 
 def image_body() -> dict[str, Any]:
-    """The `requestBody` of an image: its bytes."""
+    """Return the `requestBody` of an image: its bytes."""
     data = {"type": "string", "format": "binary", "minLength": 1}
     form = {"type": "object", "required": ["file"], "properties": {"file": data}}
     types = ("image/jpeg", "image/png", "application/octet-stream")
     content: dict[str, Any] = {kind: {"schema": data} for kind in types}
     return {
         "required": True,
-        "description": "The bytes of an image file, of any type image/….",
+        "description": "The bytes of an image file, of any type `image/…`.",
         "content": {**content, "multipart/form-data": {"schema": form}},
     }
 
 
-def describe(app: FastAPI) -> None:
-    """Let the description of an app, all of whose routes are there, be complete."""
-    found = app.openapi
+def complete_openapi(app: FastAPI) -> None:
+    """Extend the description of an app that has all its routes."""
+    derive = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            _complete(found())
+            _complete(derive())
         assert app.openapi_schema is not None
         return app.openapi_schema
 
@@ -173,45 +173,45 @@ def _complete(schema: dict[str, Any]) -> None:
     schema["tags"] = _TAGS
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schema["components"]["securitySchemes"] = _SCHEMES
-    schemas |= request_body.schemas(_REF) | {"ProblemBody": ProblemBody.model_json_schema()}
+    schemas |= request_body.job_schemas(_REF) | {"ProblemBody": ProblemBody.model_json_schema()}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    # FastAPI leaves out what is null.
+    # FastAPI omits null values from examples.
     for name, example in _EXAMPLES.items():
         if name in schemas:
             schemas[name]["examples"] = [example]
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
-            # The name of the function: FastAPI adds path and method.
-            added = re.sub(r"\W", "_", path) + f"_{method}"
-            operation["operationId"] = operation["operationId"].removesuffix(added)
-            _complete_operation(operation, is_guarded(path), schemas)
+            # Only the name of the function: FastAPI appends path and method.
+            suffix = re.sub(r"\W", "_", path) + f"_{method}"
+            operation["operationId"] = operation["operationId"].removesuffix(suffix)
+            _complete_operation(operation, needs_api_key(path), schemas)
     schema["components"]["schemas"] = dict(sorted(schemas.items()))
 
 
 def _complete_operation(
     operation: dict[str, Any], guarded: bool, schemas: Mapping[str, Any]
 ) -> None:
-    more: tuple[int, ...] = _GUARDED if guarded else (500,)
-    more += _READING if "requestBody" in operation else ()
+    statuses: tuple[int, ...] = _GUARDED if guarded else (500,)
+    statuses += _WITH_BODY if "requestBody" in operation else ()
     if guarded:
         operation["security"] = [{name: []} for name in _SCHEMES]
-    given = operation["responses"]
-    if "HTTPValidationError" in str(given.get("422", "")):
-        # FastAPI's own, which nobody is given here.
-        given["422"] = _problem(422)
-    for status in more:
-        given.setdefault(str(status), _problem(status))
-    for status, answer in given.items():
-        for content in answer.get("content", {}).values():
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422", "")):
+        # FastAPI's own error format, which the gateway does not use.
+        responses["422"] = _problem(422)
+    for status in statuses:
+        responses.setdefault(str(status), _problem(status))
+    for status, response in responses.items():
+        for content in response.get("content", {}).values():
             ref = content.get("schema", {}).get("$ref", "")
-            known = schemas.get(ref.rpartition("/")[2], {}).get("examples")
-            if known and "example" not in content:
-                content["example"] = known[0]
+            examples = schemas.get(ref.rpartition("/")[2], {}).get("examples")
+            if examples and "example" not in content:
+                content["example"] = examples[0]
         common = ("X-Request-Id", *(("RateLimit",) if guarded else ()))
         for name in (*common, *_OF_STATUS.get(status, ())):
-            answer.setdefault("headers", {}).setdefault(name, _HEADERS[name])
-    operation["responses"] = dict(sorted(given.items()))
+            response.setdefault("headers", {}).setdefault(name, _HEADERS[name])
+    operation["responses"] = dict(sorted(responses.items()))
 
 
 def _problem(status: int) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _problem(status: int) -> dict[str, Any]:
         "type": f"urn:blipline:error:{code}",
         "title": title,
         "status": status,
-        "detail": "What is wrong here, and what to do",
+        "detail": "The cause and the remedy",
         "code": code,
         "request_id": "01999f7e-0000-7000-8000-000000000000",
     }

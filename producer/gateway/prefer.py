@@ -1,4 +1,4 @@
-"""What a client would like, and may be denied: the `Prefer` header (RFC 7240)."""
+"""The `Prefer: wait` header (RFC 7240): long polling at the client's request."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-#: Characters of a header from which on it is ignored: nobody has so much to prefer.
+#: Characters above which a header is ignored.
 MAX_CHARS: Final = 256
-#: A preference, its value, and parameters, which none of ours has. Possessive (`*+`), so that no
-#: header is read in more ways than one.
+#: A preference, its value, and parameters, which `wait` does not have. Possessive quantifiers
+#: (`*+`) prevent catastrophic backtracking.
 _PREFERENCE: Final = re.compile(
     r"\s*+([!#$%&'*+.^_`|~0-9A-Za-z-]++)\s*+"
     r'(?:=\s*+("(?:[^"\\]|\\.)*+"|[^\s,;"]*+)\s*+)?(?:;[^,]*+)?\Z'
 )
-#: Commas within quotes separate nothing; quotes that nobody closed go on to the end.
+#: Parts between commas; a comma within quotes does not separate, and an open quote extends to the
+#: end.
 _PARTS: Final = re.compile(r'(?:"(?:[^"\\]|\\.?)*+(?:"|\Z)|[^",])++')
 
 
-def wait_s(headers: Iterable[str], most_s: int) -> int | None:
-    """Seconds that a client would wait for the end, `most_s` at most; None where it does not say.
+def wait_s(headers: Iterable[str], max_s: int) -> int | None:
+    """Return the seconds that a client prefers to wait, at most `max_s`; None if it names none.
 
-    What makes no sense is ignored, as the RFC has it; of several the first counts.
+    As the RFC demands, invalid preferences are ignored, and the first of several counts.
     """
     for name, value in _preferences(headers):
         if name == "wait":
             if not (value.isascii() and value.isdecimal()):
                 return None
-            # Python refuses to read numbers of thousands of digits.
-            return min(int(value.lstrip("0")[:9] or "0"), most_s)
+            # Python does not parse numbers of thousands of digits.
+            return min(int(value.lstrip("0")[:9] or "0"), max_s)
     return None
 
 
 def _preferences(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
     for header in headers:
         for part in _PARTS.findall(header) if len(header) <= MAX_CHARS else ():
-            found = _PREFERENCE.match(part)
-            if found:
-                yield found[1].lower(), (found[2] or "").strip('"')
+            match = _PREFERENCE.match(part)
+            if match:
+                yield match[1].lower(), (match[2] or "").strip('"')

@@ -1,5 +1,4 @@
-"""What a request is told that cannot be answered: problem details (RFC 9457), and the one table
-from codes to HTTP status."""
+"""Problem details (RFC 9457) of failed requests, and the table of HTTP statuses by error code."""
 
 from __future__ import annotations
 
@@ -24,49 +23,49 @@ from .logs import LOGGER, request_id
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-#: Seconds after which it is worth trying again when Redis was away.
-AWAY_RETRY_S: Final = 5
+#: Retry-After, in seconds, while Redis is unreachable.
+REDIS_RETRY_S: Final = 5
 
-#: Every code that a problem may have, with its status and its title.
+#: HTTP status and title of every error code.
 STATUS: Final[Mapping[str, tuple[int, str]]] = {
-    # Of the contract.
-    ErrorCode.IMAGE_UNREACHABLE: (422, "The image cannot be reached"),
-    ErrorCode.IMAGE_BLOCKED: (422, "The image is where none may be fetched from"),
+    # Codes of the contract.
+    ErrorCode.IMAGE_UNREACHABLE: (422, "The image is unreachable"),
+    ErrorCode.IMAGE_BLOCKED: (422, "The host of the image is blocked"),
     ErrorCode.IMAGE_TOO_LARGE: (413, "The image is too large"),
-    ErrorCode.IMAGE_INVALID: (422, "That is no image"),
+    ErrorCode.IMAGE_INVALID: (422, "The image is invalid"),
     ErrorCode.PROMPT_TOO_LONG: (422, "The text is too long"),
-    ErrorCode.OPTION_INVALID: (422, "The request is wrong"),
-    ErrorCode.UNSUPPORTED_TASK: (422, "The model does not do this task"),
+    ErrorCode.OPTION_INVALID: (422, "The request is invalid"),
+    ErrorCode.UNSUPPORTED_TASK: (422, "The model does not support this task"),
     ErrorCode.DEADLINE_EXCEEDED: (504, "The deadline has passed"),
-    ErrorCode.CANCELLED: (409, "It was cancelled"),
-    ErrorCode.OUT_OF_MEMORY: (503, "The accelerator's memory is too small for it"),
-    ErrorCode.ENGINE_UNAVAILABLE: (503, "The model cannot be reached"),
-    ErrorCode.POISONED: (500, "It kills the engine"),
-    ErrorCode.INTERNAL: (500, "A bug"),
-    # Of producers.
-    "error": (500, "It went wrong"),
-    "id_taken": (409, "The id is that of something else"),
-    "connection_failed": (503, "The queue cannot be reached"),
+    ErrorCode.CANCELLED: (409, "The job was cancelled"),
+    ErrorCode.OUT_OF_MEMORY: (503, "The accelerator is out of memory"),
+    ErrorCode.ENGINE_UNAVAILABLE: (503, "The engine is unavailable"),
+    ErrorCode.POISONED: (500, "The item crashes the engine"),
+    ErrorCode.INTERNAL: (500, "Internal error"),
+    # Codes of the client's errors.
+    "error": (500, "Unspecified error"),
+    "id_taken": (409, "The id is in use"),
+    "connection_failed": (503, "The queue is unreachable"),
     "queue_full": (429, "The queue is full"),
-    "wait_timeout": (504, "It did not end in time"),
-    "expired": (410, "It is no longer kept"),
-    "unknown": (404, "There is no such thing"),
-    # Of the gateway.
-    "bad_request": (400, "The request cannot be read"),
-    "unauthorized": (401, "A valid API key is needed"),
-    "forbidden": (403, "Not allowed"),
-    "not_found": (404, "There is no such thing"),
-    "method_not_allowed": (405, "This cannot be done with it"),
-    "not_acceptable": (406, "It cannot be given in this form"),
-    "request_timeout": (408, "The request did not come in time"),
-    "body_too_large": (413, "The request is too large"),
-    "unsupported_media_type": (415, "The body is of the wrong type"),
-    "range_not_satisfiable": (416, "There is no such range"),
+    "wait_timeout": (504, "The wait timed out"),
+    "expired": (410, "The result has expired"),
+    "unknown": (404, "Not found"),
+    # Codes of the gateway.
+    "bad_request": (400, "The request is malformed"),
+    "unauthorized": (401, "A valid API key is required"),
+    "forbidden": (403, "Access denied"),
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "Method not allowed"),
+    "not_acceptable": (406, "Not acceptable"),
+    "request_timeout": (408, "The request timed out"),
+    "body_too_large": (413, "The request body is too large"),
+    "unsupported_media_type": (415, "Unsupported media type"),
+    "range_not_satisfiable": (416, "Range not satisfiable"),
     "rate_limited": (429, "Too many requests"),
-    "unavailable": (503, "Not available now"),
+    "unavailable": (503, "Service unavailable"),
 }
 
-#: What a bare HTTP status is called.
+#: Error codes of bare HTTP statuses.
 CODES: Final[Mapping[int, str]] = {
     400: "bad_request",
     401: "unauthorized",
@@ -82,7 +81,7 @@ CODES: Final[Mapping[int, str]] = {
     503: "unavailable",
 }
 
-#: What a problem of each status is called in the examples of the description.
+#: Error codes in the examples of the OpenAPI description.
 EXAMPLES: Final[Mapping[int, str]] = {
     **CODES,
     409: "id_taken",
@@ -95,7 +94,7 @@ EXAMPLES: Final[Mapping[int, str]] = {
 
 
 class Problem(HTTPException):
-    """Raised where a request cannot be answered; `code` is one of STATUS."""
+    """Error response to a request; `code` is a key of STATUS."""
 
     def __init__(
         self,
@@ -106,8 +105,10 @@ class Problem(HTTPException):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         status, _ = STATUS[code]
-        more = {} if retry_after_s is None else {"Retry-After": f"{max(1, ceil(retry_after_s))}"}
-        super().__init__(status, detail, {**more, **(headers or {})})
+        all_headers = dict(headers or {})
+        if retry_after_s is not None:
+            all_headers.setdefault("Retry-After", f"{max(1, ceil(retry_after_s))}")
+        super().__init__(status, detail, all_headers)
         self.code = str(code)
 
     def __str__(self) -> str:
@@ -115,7 +116,7 @@ class Problem(HTTPException):
 
 
 def problem_response(problem: Problem) -> Response:
-    """The answer that tells of a problem."""
+    """Return a problem as an `application/problem+json` response."""
     status, title = STATUS[problem.code]
     body = {
         "type": f"urn:blipline:error:{problem.code}",
@@ -125,115 +126,109 @@ def problem_response(problem: Problem) -> Response:
         "code": problem.code,
         "request_id": request_id.get(),
     }
-    return Response(
-        # What a client sent may hold lone surrogates, which have no UTF-8.
-        json.dumps(body),
-        status,
-        problem.headers,
-        MEDIA_TYPE,
-    )
+    # ASCII: a detail that quotes the client may contain lone surrogates, which UTF-8 cannot encode.
+    return Response(json.dumps(body), status, problem.headers, MEDIA_TYPE)
 
 
 def as_problem(error: Exception) -> Problem:
-    """What a client is told of an exception; nothing inner leaks."""
+    """Return the problem for an exception, without internal details."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, StarletteHTTPException):
-        return _of_status(error)
+        return _http_problem(error)
     if isinstance(error, RequestValidationError):
-        found = error.errors()
-        return Problem("option_invalid", join_errors(map(_sentence, found), len(found)))
+        errors = error.errors()
+        return Problem("option_invalid", join_errors(map(_format, errors), len(errors)))
     if isinstance(error, ConnectionFailed):
-        # Its message names servers: it is for the log.
+        # Its message names servers, so only the log has it.
         LOGGER.warning("%s", error)
-        return away()
+        return redis_unavailable()
     if isinstance(error, QueueFull):
-        about = "There is no room for more now: try again later"
-        return Problem("queue_full", about, retry_after_s=error.retry_after_s)
+        detail = "The queue is full: try again later"
+        return Problem("queue_full", detail, retry_after_s=error.retry_after_s)
     if isinstance(error, BliplineError) and error.code in STATUS:
         return Problem(error.code, str(error))
-    LOGGER.error("this is a bug", exc_info=error)
-    return Problem("internal", "This is a bug; the log has more under this request id")
+    LOGGER.error("internal error", exc_info=error)
+    return Problem("internal", "Internal error; the log has details under this request id")
 
 
-def away() -> Problem:
-    """Redis cannot be reached."""
+def redis_unavailable() -> Problem:
+    """Return the problem for an unreachable Redis."""
     return Problem(
         "connection_failed",
-        "The queue cannot be reached now: try again in a moment",
-        retry_after_s=AWAY_RETRY_S,
+        "The queue is unreachable: try again in a moment",
+        retry_after_s=REDIS_RETRY_S,
     )
 
 
-def ending() -> Problem:
-    """The process has been told to end."""
-    about = "This process is about to end: try again"
-    return Problem("unavailable", about, retry_after_s=1)
+def shutting_down() -> Problem:
+    """Return the problem for a process that is shutting down."""
+    return Problem("unavailable", "The gateway is shutting down: try again", retry_after_s=1)
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Let every error of a route end as a problem."""
+def add_exception_handlers(app: FastAPI) -> None:
+    """Answer the errors of all routes as problems."""
 
-    async def tell(_: Request, error: Exception) -> Response:
+    async def handle(_: Request, error: Exception) -> Response:
         return problem_response(as_problem(error))
 
-    async def tell_allowed(request: Request, error: Exception) -> Response:
+    async def handle_method_not_allowed(request: Request, error: Exception) -> Response:
         assert isinstance(error, StarletteHTTPException)
         if methods := _methods_of(app, getattr(request.scope.get("route"), "path", "")):
             error.headers = {**(error.headers or {}), "Allow": ", ".join(sorted(methods))}
         return problem_response(as_problem(error))
 
     for kind in (StarletteHTTPException, RequestValidationError, BliplineError):
-        app.add_exception_handler(kind, tell)
-    app.add_exception_handler(405, tell_allowed)
+        app.add_exception_handler(kind, handle)
+    app.add_exception_handler(405, handle_method_not_allowed)
 
 
-class Problems:
-    """Turns what layers below raise into an answer (pure ASGI): nothing gets past it."""
+class ProblemMiddleware:
+    """Pure ASGI middleware that answers exceptions of the layers below as problems."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        response_started = False
 
-        async def send_on(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def track_start(message: Message) -> None:
+            nonlocal response_started
+            response_started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, send_on)
+            await self._app(scope, receive, track_start)
         except ClientDisconnect:
             return
         except asyncio.CancelledError:
-            # The server does so to what has not ended some time after it was told to end itself.
-            if not begun:
-                await problem_response(ending())(scope, receive, send)
+            # uvicorn cancels requests that outlast its shutdown timeout.
+            if not response_started:
+                await problem_response(shutting_down())(scope, receive, send)
         except Exception as error:
             if scope["type"] != "http":
                 raise
             problem = as_problem(error)
-            # An answer that has begun breaks off: the server closes the connection.
-            if not begun:
+            # A response that has started stays incomplete: the server closes the connection.
+            if not response_started:
                 await problem_response(problem)(scope, receive, send)
 
 
-def _sentence(problem: Mapping[str, Any]) -> str:
-    # Where it was: the body, the path, the query. The names within speak for themselves.
-    name = ".".join(map(str, problem["loc"][1:])) or str(problem["loc"][0])
-    if problem["type"] == "json_invalid":
-        return f"the body is no JSON: {problem['ctx']['error']} at character {name}"
-    return format_error(name, problem)
+def _format(error: Mapping[str, Any]) -> str:
+    # The first part of `loc` is the body, path or query; the names within are sufficient.
+    name = ".".join(map(str, error["loc"][1:])) or str(error["loc"][0])
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']} at character {name}"
+    return format_error(name, error)
 
 
 def _methods_of(app: FastAPI, template: str) -> set[str]:
-    """What can be done with a path: each method of it is a route that knows of no other."""
+    """Return all methods of a path; FastAPI has one route for each."""
     same = [route for route in app.router.routes if getattr(route, "path", None) == template]
     return {method for route in same for method in getattr(route, "methods", None) or ()}
 
 
-def _of_status(error: StarletteHTTPException) -> Problem:
+def _http_problem(error: StarletteHTTPException) -> Problem:
     code = CODES.get(error.status_code, "internal" if error.status_code >= 500 else "bad_request")
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:

@@ -1,4 +1,4 @@
-"""What the address of a request on batches says."""
+"""Query parameters of the batch routes."""
 
 from __future__ import annotations
 
@@ -13,78 +13,79 @@ from .requests import Deadline, JobOptions, Webhook
 from .tenants import PUBLIC_ID
 
 
-class BatchTerms(JobOptions):
-    """What holds for all items of a batch; the options of generation stand beside the rest."""
+class BatchQuery(JobOptions):
+    """Parameters of a batch upload, with the generation options among them."""
 
     model_config = ConfigDict(strict=False, extra="forbid", hide_input_in_errors=True)
 
     task: Literal["caption", "vqa", "chat", "match", "embed"] = Field(
-        "caption", description="What is asked of items that do not say it themselves."
+        "caption", description="Task of items that name none."
     )
     id: str | None = Field(
         None,
         pattern=f"^{PUBLIC_ID}$",
-        description="An id of your own: the same upload can be repeated, and goes on where one "
-        "broke off.",
+        description="An id of your own: an interrupted upload can be repeated under it and "
+        "continues where it stopped.",
     )
     keep_s: int = Field(
-        RESULT_TTL_S, ge=1, le=MAX_KEEP_S, description="Seconds that results are kept."
+        RESULT_TTL_S, ge=1, le=MAX_KEEP_S, description="Seconds that results are stored."
     )
     deadline_s: Deadline = None
     webhook: Webhook = None
 
-    def with_fields(self, fields: dict[str, str]) -> Self:
-        """These and what a form says; raises RequestValidationError or Problem."""
+    def with_form_fields(self, fields: dict[str, str]) -> Self:
+        """Return these parameters with a form's; raises RequestValidationError or Problem."""
         given = self.model_dump(exclude_unset=True)
         for name in fields:
             if name in given:
-                raise Problem("option_invalid", f"{name}: the address and the form both say it")
+                raise Problem("option_invalid", f"{name}: the query and the form both contain it")
         try:
             return self.model_validate(given | fields)
         except ValidationError as error:
-            problems = [{**one, "loc": ("form", *one["loc"])} for one in error.errors()]
-            raise RequestValidationError(problems) from None
+            errors = [{**detail, "loc": ("form", *detail["loc"])} for detail in error.errors()]
+            raise RequestValidationError(errors) from None
 
-    def submission(self) -> dict[str, Any]:
-        """As `submit_batch` takes them, but for what only the gateway knows."""
-        aside = {"task", "id", "webhook"}
-        said = {"keep_s", "deadline_s"}
+    def submit_options(self) -> dict[str, Any]:
+        """Return the arguments of `submit_batch` that the client determines."""
+        always = {"keep_s", "deadline_s"}
+        excluded = {"task", "id", "webhook", *always}
         return {
-            **self.model_dump(include=said),
-            **self.model_dump(exclude=aside | said, exclude_defaults=True),
+            **self.model_dump(include=always),
+            **self.model_dump(exclude=excluded, exclude_defaults=True),
             "webhook": self.webhook or "",
         }
 
 
-class _Query(BaseModel):
+class StrictQuery(BaseModel):
+    """Query parameters without unknown names."""
+
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class ErrorsQuery(_Query):
-    """Which failures are wanted."""
+class ErrorsQuery(StrictQuery):
+    """Parameters of the errors of a batch."""
 
-    cursor: int = Field(0, ge=0, le=2**53, description="Go on after the line that has it.")
-    limit: int | None = Field(None, ge=1, le=2**53, description="Lines at most.")
-    wait: bool = Field(False, description="Wait for those that are not in yet, to the end.")
+    cursor: int = Field(0, ge=0, le=2**53, description="Continue after the line with this cursor.")
+    limit: int | None = Field(None, ge=1, le=2**53, description="Maximum number of lines.")
+    wait: bool = Field(False, description="Stream lines until the end of the batch.")
 
 
 class ResultsQuery(ErrorsQuery):
-    """Which results are wanted."""
+    """Parameters of the results of a batch."""
 
     order: Literal["submitted", "completed"] = Field(
         "submitted",
-        description="In the order of the items, or in that in which they end; a cursor belongs to "
-        "one of them.",
+        description="Order of the items, or order of completion; a cursor is valid for one order.",
     )
 
 
-class EventsQuery(_Query):
-    """Which events are wanted."""
+class EventsQuery(StrictQuery):
+    """Parameters of the events of a batch."""
 
     cursor: int = Field(
         0,
         ge=0,
         le=2**53,
-        description="Go on after the result that has it; Last-Event-ID counts more.",
+        description="Continue after the result with this cursor; Last-Event-ID takes precedence.",
     )
-    results: bool = Field(True, description="Whether results come, or progress alone.")
+    results: bool = Field(True, description="False omits `result` events.")

@@ -1,4 +1,4 @@
-"""How many requests each API key may make, counted in Redis, so that gateways share the counts."""
+"""Rate limit of each API key, counted in Redis, so that all gateways share the counts."""
 
 from __future__ import annotations
 
@@ -19,98 +19,99 @@ from ..errors import QueueFull
 from ..ledger.keys import Keys
 from .redis_calls import RedisCalls
 
-#: Seconds for which a refusal is repeated without asking Redis, at most.
-REFUSED_S: Final = 1.0
+#: Maximum seconds for which a rejection is repeated without a call of Redis.
+REJECTION_TTL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class RateDecision:
-    """What a key may do."""
+    """The answer of the rate limiter to one request."""
 
     granted: bool
-    #: Requests in a minute, and those that are left now.
+    #: Requests per minute, and the remaining ones now.
     limit: int
-    left: int
-    #: Seconds until there is more.
-    more_s: float
+    remaining: int
+    #: Seconds until more requests are allowed.
+    reset_s: float
 
     @property
     def headers(self) -> dict[str, str]:
-        """As draft-ietf-httpapi-ratelimit-headers has them."""
-        more_s = ceil(max(self.more_s, 0.0))
+        """Headers of draft-ietf-httpapi-ratelimit-headers."""
+        reset_s = ceil(max(self.reset_s, 0.0))
         return {
             "RateLimit-Policy": f'"minute";q={self.limit};w=60',
-            "RateLimit": f'"minute";r={self.left};t={more_s}',
+            "RateLimit": f'"minute";r={self.remaining};t={reset_s}',
         }
 
     @property
     def retry_after_s(self) -> int:
-        """Seconds after which it is worth trying again."""
-        return max(1, ceil(self.more_s))
+        """Seconds until a retry may succeed."""
+        return max(1, ceil(self.reset_s))
 
 
 class RateLimiter:
-    """A window that slides: two counters a key, whatever the limit.
+    """A sliding-window rate limiter; each key has two counters, whatever the limit.
 
-    The library opens connections in its own way; it takes ours, so Sentinel, TLS and what gets
-    over a failover are as everywhere (producer/connection.py).
+    The `limits` library gets the pool of this process's Redis client, so that Sentinel, TLS and
+    failover work as elsewhere (`producer/connection`).
     """
 
     def __init__(self, client: redis.Redis, keys: Keys, per_minute: int, calls: RedisCalls) -> None:
         self.per_minute = per_minute
         self._calls = calls
         self._item = RateLimitItemPerMinute(per_minute)
-        # The URL is not used where there is a pool.
+        # The URL is ignored when there is a pool.
         storage = RedisStorage(
             "redis://", connection_pool=client.connection_pool, key_prefix=keys.rates
         )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
-        self._refused: dict[str, tuple[float, RateDecision]] = {}
-        #: Requests to be counted, by their key; those of one moment are counted together.
+        #: Rejections by key, and when each expires.
+        self._rejections: dict[str, tuple[float, RateDecision]] = {}
+        #: Requests to be counted, by key; simultaneous ones are counted in one call.
         self._waiting: dict[str, list[asyncio.Future[RateDecision]]] = {}
-        self._counting: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, key_id: str) -> RateDecision:
-        """Count a request, if there is room for it. Raises ConnectionFailed."""
-        until, refusal = self._refused.get(key_id, (0.0, None))
-        if refusal is not None and until > time.monotonic():
-            return refusal
+        """Count a request if the limit allows it. Raises ConnectionFailed."""
+        expires, rejection = self._rejections.get(key_id, (0.0, None))
+        if rejection is not None and expires > time.monotonic():
+            return rejection
         future: asyncio.Future[RateDecision] = asyncio.get_running_loop().create_future()
         if key_id in self._waiting:
             self._waiting[key_id].append(future)
         else:
             self._waiting[key_id] = [future]
-            counting = asyncio.create_task(self._count(key_id))
-            self._counting.add(counting)
-            counting.add_done_callback(self._counting.discard)
+            task = asyncio.create_task(self._count(key_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await future
 
     async def _count(self, key_id: str) -> None:
-        """Until nobody waits; meanwhile others come to wait, however many there are."""
+        """Count waiting requests until there are none; new ones arrive during each call."""
         while waiting := self._waiting[key_id]:
             self._waiting[key_id] = []
             try:
-                allowances = await self._calls.run(self._take, key_id, len(waiting))
+                decisions = await self._calls.run(self._take, key_id, len(waiting))
             except QueueFull:
-                # Nothing can be written: not to count is better than to hold up who reads.
-                allowances = [RateDecision(True, self.per_minute, 0, 0.0)] * len(waiting)
+                # Redis rejects writes: uncounted requests are better than blocked readers.
+                decisions = [RateDecision(True, self.per_minute, 0, 0.0)] * len(waiting)
             except Exception as error:
                 for future in waiting:
                     if not future.done():
-                        # Each raises one with a traceback of its own.
+                        # Each waiter raises its own copy, with its own traceback.
                         future.set_exception(copy.copy(error))
                 continue
-            self._remember(key_id, allowances[-1])
-            for future, allowance in zip(waiting, allowances, strict=True):
+            self._cache_rejection(key_id, decisions[-1])
+            for future, decision in zip(waiting, decisions, strict=True):
                 if not future.done():
-                    future.set_result(allowance)
+                    future.set_result(decision)
         del self._waiting[key_id]
 
-    def _remember(self, key_id: str, last: RateDecision) -> None:
-        self._refused.pop(key_id, None)
+    def _cache_rejection(self, key_id: str, last: RateDecision) -> None:
+        self._rejections.pop(key_id, None)
         if not last.granted:
-            until = time.monotonic() + min(last.more_s, REFUSED_S)
-            self._refused[key_id] = (until, last)
+            expires = time.monotonic() + min(last.reset_s, REJECTION_TTL_S)
+            self._rejections[key_id] = (expires, last)
 
     def _take(self, key_id: str, requests: int) -> list[RateDecision]:
         granted = requests
@@ -118,7 +119,7 @@ class RateLimiter:
             singly = (self._limiter.hit(self._item, key_id) for _ in range(requests))
             granted = 0 if requests == 1 else sum(takewhile(bool, singly))
         stats = self._limiter.get_window_stats(self._item, key_id)
-        more_s = stats.reset_time - time.time()
-        yes = RateDecision(True, self.per_minute, stats.remaining, more_s)
-        no = RateDecision(False, self.per_minute, 0, more_s)
-        return [yes] * granted + [no] * (requests - granted)
+        reset_s = stats.reset_time - time.time()
+        accepted = RateDecision(True, self.per_minute, stats.remaining, reset_s)
+        rejected = RateDecision(False, self.per_minute, 0, reset_s)
+        return [accepted] * granted + [rejected] * (requests - granted)

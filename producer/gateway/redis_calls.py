@@ -1,4 +1,4 @@
-"""Calls of Redis, for what runs on the event loop."""
+"""Redis calls from the event loop, run in a thread pool."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ R = TypeVar("R")
 
 
 class RedisCalls:
-    """Makes each call in a thread."""
+    """Runs blocking Redis calls in a thread pool."""
 
     def __init__(self, threads: ThreadPools, redis_url: str) -> None:
         self._threads = threads
         self._redis_url = redis_url
 
     async def run(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """What it gives; raises ConnectionFailed or QueueFull where Redis does not do it."""
+        """Run a call in a thread; raises ConnectionFailed, or QueueFull if Redis is full."""
         with redis_errors(self._redis_url):
             return await self._threads.run("call", call, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Bodies that are needed as a whole, in bounded memory however many come at once."""
+"""Bodies of jobs and images: read as a whole within a memory limit, and parsed strictly."""
 
 from __future__ import annotations
 
@@ -20,185 +20,185 @@ from ..validation import MAX_PROBLEMS
 from .problems import Problem
 from .requests import JobRequest, JobRequestBase
 
-#: Bytes of bodies that this process holds at once at most; of one name, half as many.
-MAX_HELD_BYTES: Final = 256 * 2**20
-#: Bytes of a body that is let in whatever those of others hold.
+#: Maximum bytes of all bodies in memory; a tenant may use half of them.
+MAX_BUFFERED_BYTES: Final = 256 * 2**20
+#: Bytes up to which a body is accepted although the bodies of others exceed the limit.
 SMALL_BYTES: Final = 2**20
-#: Seconds for a whole body to come in.
-READ_S: Final = 300.0
-#: Seconds without anything of a body after which it is given up: it holds memory, or a thread.
-SILENT_S: Final = 60.0
-#: Bytes from which on work on a body would hold up everybody else.
+#: Timeout for a whole body, in seconds.
+READ_TIMEOUT_S: Final = 300.0
+#: Timeout between two pieces of a body, in seconds: the request occupies memory or a thread.
+IDLE_TIMEOUT_S: Final = 60.0
+#: Bytes from which a body is processed in a thread, because it would block the event loop.
 LARGE_BYTES: Final = 2**18
+#: Maximum bytes of a job's body without its image.
+MAX_JOB_BYTES: Final = 2**20
+
+_DATA_URL: Final = re.compile(rb'"data:[^"]*"', re.IGNORECASE)
+_JOB: Final[TypeAdapter[JobRequestBase]] = TypeAdapter(JobRequest)
+#: Fields with URLs, which often contain secrets.
+_URL_FIELDS: Final = ("image", "webhook")
+_TASKS: Final = ", ".join(task.short for task in Task)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class BodyReader:
-    """Counts the bytes of all bodies that one process holds, and whose they are."""
+    """Reads bodies and counts the buffered bytes of each tenant."""
 
     def __init__(
         self,
-        max_held_bytes: int = MAX_HELD_BYTES,
+        max_buffered_bytes: int = MAX_BUFFERED_BYTES,
         small_bytes: int = SMALL_BYTES,
-        read_s: float = READ_S,
-        silent_s: float = SILENT_S,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
     ) -> None:
-        self._held: Counter[str] = Counter()
-        self._max_held_bytes = max_held_bytes
+        self._buffered: Counter[str] = Counter()
+        self._max_buffered_bytes = max_buffered_bytes
         self._small_bytes = small_bytes
-        self._read_s = read_s
-        self._silent_s = silent_s
+        self._read_timeout_s = read_timeout_s
+        self._idle_timeout_s = idle_timeout_s
 
     @property
-    def held_bytes(self) -> int:
-        """Of all names."""
-        return self._held.total()
+    def buffered_bytes(self) -> int:
+        """Buffered bytes of all tenants."""
+        return self._buffered.total()
 
     @asynccontextmanager
-    async def whole(self, name: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """A name's body, which counts as held within the block; raises Problem.
+    async def read(self, tenant: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Read a tenant's body, which counts as buffered within the block; raises Problem.
 
-        How large a single one may be is seen to before (bounds.py).
+        `BodyLimitMiddleware` limits the size of a single body.
         """
         parts: list[bytes] = []
         try:
-            await self._collect(name, chunks, parts)
-            # Not twice.
+            await self._collect(tenant, chunks, parts)
+            # Replaces the parts, so that the body is in memory once.
             parts[:] = [b"".join(parts)]
             yield parts[0]
         finally:
-            self._held[name] -= sum(map(len, parts))
-            if not self._held[name]:
-                del self._held[name]
+            self._buffered[tenant] -= sum(map(len, parts))
+            if not self._buffered[tenant]:
+                del self._buffered[tenant]
 
-    async def _collect(self, name: str, chunks: AsyncIterator[bytes], parts: list[bytes]) -> None:
+    async def _collect(self, tenant: str, chunks: AsyncIterator[bytes], parts: list[bytes]) -> None:
         size = 0
         try:
-            async with asyncio.timeout(self._read_s):
-                async for chunk in with_idle_timeout(chunks, self._silent_s):
+            async with asyncio.timeout(self._read_timeout_s):
+                async for chunk in with_idle_timeout(chunks, self._idle_timeout_s):
                     parts.append(chunk)
                     size += len(chunk)
-                    self._held[name] += len(chunk)
-                    self._check_held(name, size)
+                    self._buffered[tenant] += len(chunk)
+                    self._check_limits(tenant, size)
         except TimeoutError:
-            about = f"The body has not come within {self._read_s:g} s"
-            raise Problem("request_timeout", about) from None
+            detail = f"The body did not arrive within {self._read_timeout_s:g} s"
+            raise Problem("request_timeout", detail) from None
 
-    def _check_held(self, name: str, size: int) -> None:
-        is_full = size > self._small_bytes and self.held_bytes > self._max_held_bytes
-        # However small they are: others could not send any.
-        if is_full or self._held[name] > self._max_held_bytes // 2:
+    def _check_limits(self, tenant: str, size: int) -> None:
+        is_full = size > self._small_bytes and self.buffered_bytes > self._max_buffered_bytes
+        # Applies to small bodies as well: otherwise one tenant could block all others.
+        if is_full or self._buffered[tenant] > self._max_buffered_bytes // 2:
             raise Problem(
                 "unavailable",
-                "Too many large bodies come in at this moment: try again",
+                "Too many large bodies are being received: try again",
                 retry_after_s=1,
             )
 
 
-async def with_idle_timeout(pieces: AsyncIterator[bytes], longest_s: float) -> AsyncIterator[bytes]:
-    """The same, or a Problem once nothing came for so long: it holds up others."""
+async def with_idle_timeout(
+    pieces: AsyncIterator[bytes], idle_timeout_s: float
+) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body; raises Problem if none arrives for `idle_timeout_s`."""
     while True:
         try:
-            async with asyncio.timeout(longest_s):
+            async with asyncio.timeout(idle_timeout_s):
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            about = f"Nothing more of the body came within {longest_s:g} s"
-            raise Problem("request_timeout", about) from None
+            detail = f"No further part of the body arrived within {idle_timeout_s:g} s"
+            raise Problem("request_timeout", detail) from None
         if piece:
             yield piece
 
 
-def check_identity(headers: Headers) -> None:
-    """Refuse bodies that are compressed; raises Problem."""
+def reject_compressed(headers: Headers) -> None:
+    """Reject compressed bodies; raises Problem."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise Problem(
-            "unsupported_media_type", f"Content-Encoding {encoding!r:.40}: send it as it is"
-        )
+        detail = f"Content-Encoding {encoding!r:.40}: send the body uncompressed"
+        raise Problem("unsupported_media_type", detail)
 
 
 def media_type(headers: Headers) -> str:
-    """What the body is, without parameters; '' where nothing is said."""
+    """Return the media type of the body without parameters; empty if there is none."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def run_if_large(size: int, act: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call it, in a thread where so many bytes would take long."""
+async def run_if_large(
+    size: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Call a function, in a thread if it processes LARGE_BYTES or more."""
     if size < LARGE_BYTES:
-        return act(*args, **kwargs)
-    return await asyncio.to_thread(act, *args, **kwargs)
-
-
-#: Bytes of a job's body at most, its image left out.
-MAX_ASIDE_BYTES: Final = 2**20
-
-_DATA_URL: Final = re.compile(rb'"data:[^"]*"', re.IGNORECASE)
-_JOB: Final[TypeAdapter[JobRequestBase]] = TypeAdapter(JobRequest)
-#: Where URLs stand, which often carry a secret.
-_SECRETIVE: Final = ("image", "webhook")
-_TASKS: Final = ", ".join(task.short for task in Task)
+        return function(*args, **kwargs)
+    return await asyncio.to_thread(function, *args, **kwargs)
 
 
 def parse_job(body: bytes) -> JobRequestBase:
-    """Read a job; raises Problem where it is no JSON, RequestValidationError where it is no job."""
+    """Parse a job; raises Problem for invalid JSON, RequestValidationError for an invalid job."""
     _check_size(body)
     try:
-        asked = _JOB.validate_json(body)
+        request = _JOB.validate_json(body)
     except ValidationError as error:
-        raise _wrong(error) from None
-    # Other programs take the first of two equal names, or the last: nobody should have to guess.
-    json.loads(body, object_pairs_hook=_refuse_twins)
-    return asked
+        raise _request_error(error) from None
+    # Parsers differ in which of two equal names they use, so neither is accepted.
+    json.loads(body, object_pairs_hook=_reject_duplicates)
+    return request
 
 
-def schemas(ref_template: str) -> dict[str, Any]:
-    """JSON Schema of all that a job may be made of, by name."""
-    found: dict[str, Any] = _JOB.json_schema(ref_template=ref_template)["$defs"]
-    return found
+def job_schemas(ref_template: str) -> dict[str, Any]:
+    """Return the JSON Schemas of a job's models, by name."""
+    schemas: dict[str, Any] = _JOB.json_schema(ref_template=ref_template)["$defs"]
+    return schemas
 
 
 def _check_size(body: bytes) -> None:
-    """Small things take many times their place once they are read; a long string does not."""
-    if len(body) <= MAX_ASIDE_BYTES:
+    """Limit the body without its image: once parsed, small values take many times their size."""
+    if len(body) <= MAX_JOB_BYTES:
         return
-    longest = max((len(found[0]) for found in _DATA_URL.finditer(body)), default=0)
-    if len(body) - longest > MAX_ASIDE_BYTES:
+    longest = max((len(match[0]) for match in _DATA_URL.finditer(body)), default=0)
+    if len(body) - longest > MAX_JOB_BYTES:
         raise Problem(
             "body_too_large",
-            f"A job may have {MAX_ASIDE_BYTES:,} bytes beside a data: URL as its image",
+            f"A job may have {MAX_JOB_BYTES:,} bytes beside an image as a data: URL",
         )
 
 
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> None:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in pairs]
-    twin = next((name for name in names if names.count(name) > 1), None)
-    if twin is not None:
-        raise Problem("bad_request", f"{twin!r:.100} stands twice in one object")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise Problem("bad_request", f"{duplicate!r:.100}: the name is twice in one object")
 
 
-def _wrong(error: ValidationError) -> Exception:
+def _request_error(error: ValidationError) -> Exception:
     if (count := error.error_count()) > MAX_PROBLEMS:
-        return Problem("option_invalid", f"{count:,} things are wrong with the job")
-    found = error.errors(include_url=False)
-    if found[0]["type"] == "json_invalid":
-        return Problem("bad_request", f"The body is not JSON: {found[0]['ctx']['error']}")
-    return RequestValidationError([_located(dict(one)) for one in found])
+        return Problem("option_invalid", f"The job has {count:,} errors")
+    details = error.errors(include_url=False)
+    if details[0]["type"] == "json_invalid":
+        return Problem("bad_request", f"The body is not JSON: {details[0]['ctx']['error']}")
+    return RequestValidationError([_request_detail(dict(detail)) for detail in details])
 
 
-def _located(found: dict[str, Any]) -> dict[str, Any]:
-    """What is wrong, in the words of the request, and without what is secret in it."""
-    if found["type"] == "union_tag_not_found":
+def _request_detail(detail: dict[str, Any]) -> dict[str, Any]:
+    """Return an error with the location in the request and without secrets of URLs."""
+    if detail["type"] == "union_tag_not_found":
         return {"type": "missing", "loc": ("body", "task"), "msg": "is missing", "input": None}
-    if found["type"] == "union_tag_invalid":
-        about = f"choose one of {_TASKS}"
-        return {"type": "enum", "loc": ("body", "task"), "msg": about, "input": found["ctx"]["tag"]}
-    given = found["input"]
-    # The first step into the body is the name of the task.
-    found["loc"] = ("body", *found["loc"][1:])
-    if isinstance(given, str) and found["loc"][-1] in _SECRETIVE:
-        found["input"] = redact_url(given)
-    return found
+    if detail["type"] == "union_tag_invalid":
+        message, tag = f"choose one of {_TASKS}", detail["ctx"]["tag"]
+        return {"type": "enum", "loc": ("body", "task"), "msg": message, "input": tag}
+    # The first part of the location is the name of the task.
+    detail["loc"] = ("body", *detail["loc"][1:])
+    if isinstance(detail["input"], str) and detail["loc"][-1] in _URL_FIELDS:
+        detail["input"] = redact_url(detail["input"])
+    return detail

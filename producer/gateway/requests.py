@@ -1,4 +1,4 @@
-"""What a job may ask; every model has an example, which the OpenAPI shows."""
+"""Request models of jobs; each has an example for the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ from ..contract import (
     Task,
 )
 
-#: Characters of a webhook's URL at most.
+#: Maximum characters of a webhook URL.
 MAX_WEBHOOK_CHARS: Final = 2048
 
 
-def check_webhook(url: str) -> str:
-    """Whether webhooks can be sent there at all; where the host leads is checked at each sending.
+def check_webhook_url(url: str) -> str:
+    """Check that a URL can receive webhooks; return it. Raises ValueError.
 
-    Raises ValueError.
+    Its address is checked whenever a webhook is sent.
     """
-    remedy = "must be http://host/… or https://host/… in ASCII, without a user or a password"
+    rule = "must be http://host/… or https://host/… in ASCII, without a user or a password"
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ValueError(remedy)
+        raise ValueError(rule)
     parts = urlsplit(url)
-    # What is no port raises ValueError, too.
-    right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    if not right or "@" in parts.netloc:
-        raise ValueError(remedy)
+    # `port` itself raises ValueError if it is no number.
+    is_http = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if not is_http or "@" in parts.netloc:
+        raise ValueError(rule)
     return url
 
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("is empty: say something about the image")
+        raise ValueError("is empty: send a text about the image")
     return text
 
 
 _WebhookUrl = Annotated[
     str,
     Field(max_length=MAX_WEBHOOK_CHARS, json_schema_extra={"format": "uri"}),
-    AfterValidator(check_webhook),
+    AfterValidator(check_webhook_url),
 ]
 Webhook = Annotated[
     _WebhookUrl | None,
-    Field(description="URL that is told when it has ended, by a signed POST."),
+    Field(description="URL that receives a signed POST when the job or batch has ended."),
 ]
 Deadline = Annotated[
     float | None,
     Field(
         gt=0,
         le=MAX_DEADLINE_S,
-        description="Seconds after which nobody wants what has no answer by then.",
+        description="Seconds after which items without a result fail.",
     ),
 ]
-#: Something that is said or asked.
+#: A text that must not be blank.
 Text = Annotated[
     str,
     Field(min_length=1, max_length=MAX_TEXT_CHARS, json_schema_extra={"pattern": r"\S"}),
@@ -73,24 +73,24 @@ Image = Annotated[
     Field(
         min_length=1,
         json_schema_extra={"format": "image-reference"},
-        description="`https://…`, `blob:<sha256>` (the answer of `POST /v1/images`), "
-        "`data:image/png;base64,…`, `file:<path>` below the worker's image root, or `s3://…` and "
-        "the like where the worker has them. Never a path.",
+        description="`https://…`, `blob:<sha256>` (as returned by `POST /v1/images`), "
+        "`data:image/png;base64,…`, `file:<path>` below the worker's image root, or a scheme of "
+        "the worker's stores such as `s3://…`. Never a path.",
     ),
 ]
 
 
-def example(**fields: Any) -> ConfigDict:
-    """The example of a model, which the OpenAPI shows."""
+def example_config(**fields: Any) -> ConfigDict:
+    """Return the configuration of a model with an example for the OpenAPI description."""
     return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
-#: Of the examples.
+#: Image of the examples.
 _IMAGE: Final = "https://images.example.com/cat.jpg"
 
 
-class _Strict(BaseModel):
-    """Part of a request: nothing is guessed, and nothing is passed over."""
+class StrictModel(BaseModel):
+    """Part of a request, without type conversion and unknown fields."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
@@ -98,32 +98,32 @@ class _Strict(BaseModel):
 
 
 class JobOptions(Options):
-    """How to generate; greedy unless `temperature` is set."""
+    """Generation options; decoding is greedy unless `temperature` is set."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    #: A job has `deadline_s`.
+    #: Not an option here: a job has `deadline_s`.
     deadline: ClassVar[None] = None  # type: ignore[misc]
 
     @field_validator("*", mode="before")
     @classmethod
-    def _read_whole(cls, value: Any) -> Any:
-        # In JSON 5.0 is an integer, too.
+    def _accept_whole_floats(cls, value: Any) -> Any:
+        # In JSON, 5.0 is an integer as well.
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _DEFAULTS: Final = JobOptions.model_validate({})
 
 
-class TurnBody(_Strict):
-    """A question that was asked before, and what was answered."""
+class TurnBody(StrictModel):
+    """An earlier question of a dialogue and its answer."""
 
     question: AnyText
     answer: AnyText
 
 
-class JobRequestBase(_Strict):
-    """What every task has."""
+class JobRequestBase(StrictModel):
+    """Fields of the requests of all tasks."""
 
     task: str
     deadline_s: Deadline = None
@@ -131,16 +131,16 @@ class JobRequestBase(_Strict):
 
     @property
     def contract_task(self) -> Task:
-        """The task as the contract names it."""
+        """The task of the contract."""
         return Task.parse(self.task)
 
     def item(self) -> dict[str, Any]:
-        """What is asked, as the contract has it."""
-        aside = {"task", "deadline_s", "webhook", "options"}
-        return self.model_dump(exclude=aside, exclude_none=True)
+        """Return the item of the contract."""
+        excluded = {"task", "deadline_s", "webhook", "options"}
+        return self.model_dump(exclude=excluded, exclude_none=True)
 
     def given_options(self) -> dict[str, Any]:
-        """Those that are not at their defaults."""
+        """Return the options that differ from their defaults."""
         options: JobOptions | None = getattr(self, "options", None)
         return {} if options is None else options.model_dump(exclude_defaults=True)
 
@@ -148,18 +148,18 @@ class JobRequestBase(_Strict):
 class CaptionRequest(JobRequestBase):
     """Describe an image."""
 
-    model_config = example(task="caption", image=_IMAGE, prompt="a photo of")
+    model_config = example_config(task="caption", image=_IMAGE, prompt="a photo of")
 
     task: Literal["caption"]
     image: Image
-    prompt: AnyText | None = Field(None, description="How the caption begins.")
+    prompt: AnyText | None = Field(None, description="Beginning of the caption.")
     options: JobOptions = _DEFAULTS
 
 
 class VqaRequest(JobRequestBase):
     """Ask a question about an image."""
 
-    model_config = example(
+    model_config = example_config(
         task="vqa", image=_IMAGE, question="what color is it?", options={"max_new_tokens": 5}
     )
 
@@ -170,9 +170,9 @@ class VqaRequest(JobRequestBase):
 
 
 class ChatRequest(JobRequestBase):
-    """Ask on in a dialogue."""
+    """Ask a question in a dialogue about an image."""
 
-    model_config = example(
+    model_config = example_config(
         task="chat",
         image=_IMAGE,
         question="what color is it?",
@@ -185,7 +185,8 @@ class ChatRequest(JobRequestBase):
     history: list[TurnBody] | None = Field(
         None,
         max_length=MAX_TURNS,
-        description="What was said before, oldest first. What is too long for the model is cut.",
+        description="Earlier turns, the oldest first; turns that exceed the model's context are "
+        "dropped.",
     )
     options: JobOptions = _DEFAULTS
 
@@ -193,28 +194,28 @@ class ChatRequest(JobRequestBase):
 class MatchRequest(JobRequestBase):
     """Compare an image with texts."""
 
-    model_config = example(task="match", image=_IMAGE, texts=["a cat", "a dog"])
+    model_config = example_config(task="match", image=_IMAGE, texts=["a cat", "a dog"])
 
     task: Literal["match"]
     image: Image
     texts: list[Text] = Field(
         min_length=1,
         max_length=MAX_TEXTS,
-        description=f"They may have {MAX_TEXTS_CHARS:,} characters together.",
+        description=f"At most {MAX_TEXTS_CHARS:,} characters in total.",
     )
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        together = sum(map(len, self.texts))
-        if together > MAX_TEXTS_CHARS:
+    def _check_total(self) -> Self:
+        chars = sum(map(len, self.texts))
+        if chars > MAX_TEXTS_CHARS:
             raise ValueError(
-                f"the texts have {together:,} characters; at most {MAX_TEXTS_CHARS:,} are read"
+                f"the texts have {chars:,} characters; at most {MAX_TEXTS_CHARS:,} are allowed"
             )
         return self
 
 
 class EmbedRequest(JobRequestBase):
-    """The unit vector of an image or of a text: give one of them."""
+    """Compute the unit vector of an image or of a text."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -237,14 +238,14 @@ class EmbedRequest(JobRequestBase):
     text: Text | None = None
 
     @model_validator(mode="after")
-    def _check_one(self) -> Self:
+    def _check_input(self) -> Self:
         if (self.image is None) == (self.text is None):
             raise ValueError("an embedding is of an image or of a text: give one of them")
         return self
 
 
-#: By the name of the task.
-KINDS: Final[Mapping[str, type[JobRequestBase]]] = {
+#: Request models by the name of their task.
+REQUEST_MODELS: Final[Mapping[str, type[JobRequestBase]]] = {
     "caption": CaptionRequest,
     "vqa": VqaRequest,
     "chat": ChatRequest,

@@ -1,4 +1,4 @@
-"""What answers say; every model has an example, which the OpenAPI shows."""
+"""Response models; each has an example for the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from ..ledger.records import Depth
 from ..progress import Progress
 from ..settings import ClientSettings
 from .metadata import RequestMetadata
-from .requests import example
+from .requests import example_config
 
-#: Where a batch stands.
+#: Status of a batch.
 BatchStatus = Literal["queued", "running", "done", "failed", "cancelled"]
-#: Seconds after which it is worth looking again at what has not ended.
-LOOK_AGAIN_S: Final = 1
+#: Retry-After, in seconds, of a job or batch that has not ended.
+POLL_AFTER_S: Final = 1
 
-#: Of the examples.
+#: Id of the examples.
 _ID: Final = "01999f7e-0000-7000-8000-000000000000"
 
 
 class MatchAnswer(BaseModel):
-    """How well one text fits."""
+    """Score of one text of a match."""
 
     text: str
-    probability: float = Field(description="That the text describes the image, 0 to 1.")
-    cosine: float = Field(description="Of the embeddings of both, -1 to 1.")
+    probability: float = Field(description="Probability that the text describes the image, 0 to 1.")
+    cosine: float = Field(description="Cosine of the embeddings of text and image, -1 to 1.")
 
 
 class TextOutput(BaseModel):
-    """Of caption, vqa and chat."""
+    """Output of caption, vqa and chat."""
 
     model_config = ConfigDict(extra="forbid")
     text: str
 
 
 class MatchOutput(BaseModel):
-    """Of match: the likeliest of the texts, and all of them in their order."""
+    """Output of match: the most probable text, and the scores of all texts in their order."""
 
     model_config = ConfigDict(extra="forbid")
     text: str
@@ -47,30 +47,30 @@ class MatchOutput(BaseModel):
 
 
 class EmbedOutput(BaseModel):
-    """Of embed."""
+    """Output of embed."""
 
     model_config = ConfigDict(extra="forbid")
     embedding: list[float]
 
 
 class ErrorBody(BaseModel):
-    """Why there is no answer: one of the contract's codes."""
+    """Error of a job, with a code of the contract."""
 
     code: str
     message: str
 
 
 class JobUrls(BaseModel):
-    """Where to go on."""
+    """URLs of a job."""
 
     get: str
-    cancel: str = Field(description="By DELETE.")
+    cancel: str = Field(description="Cancel with DELETE.")
 
 
 class JobBody(BaseModel):
-    """A job as it stands."""
+    """Status and output of a job."""
 
-    model_config = example(
+    model_config = example_config(
         id=_ID,
         object="job",
         task="vqa",
@@ -85,34 +85,36 @@ class JobBody(BaseModel):
     object: Literal["job"] = "job"
     task: str
     status: Literal[BatchStatus, "expired"] = Field(
-        description="`expired`: it has ended, and its answer is no longer kept."
+        description="`expired`: the job has ended and its result is no longer stored."
     )
     created_at: float = Field(description="Unix seconds.")
     output: TextOutput | MatchOutput | EmbedOutput | None
-    error: ErrorBody | None = Field(description="Of a job that failed.")
+    error: ErrorBody | None = Field(description="Error of a failed job.")
     urls: JobUrls
 
     @classmethod
-    def of(cls, outer_id: str, noted: RequestMetadata, state: State, result: Result | None) -> Self:
-        """A job under the id that its caller knows, from a look at it."""
-        # There is a note, so there was a job: its result is no longer kept.
+    def of(
+        cls, public_id: str, metadata: RequestMetadata, state: State, result: Result | None
+    ) -> Self:
+        """Return a job under its public id."""
+        # A job with metadata has existed, so an unknown one has expired.
         status = State.EXPIRED if state is State.UNKNOWN else state
-        at = job_url(outer_id)
-        said: dict[str, Any] = {} if result is None else result.output()
-        error = said.pop("error", None)
+        url = job_url(public_id)
+        output: dict[str, Any] = {} if result is None else result.output()
+        error = output.pop("error", None)
         return cls(
-            id=outer_id,
-            task=noted.task.short,
+            id=public_id,
+            task=metadata.task.short,
             status=status.value,  # type: ignore[arg-type]
-            created_at=noted.created_at,
-            output=_output(said),
+            created_at=metadata.created_at,
+            output=_output(output),
             error=None if error is None else ErrorBody(**error),
-            urls=JobUrls(get=at, cancel=at),
+            urls=JobUrls(get=url, cancel=url),
         )
 
     @property
     def ended(self) -> bool:
-        """Whether looking again would change nothing."""
+        """True if the status is final."""
         return _has_ended(self.status)
 
 
@@ -120,49 +122,49 @@ def _has_ended(status: str) -> bool:
     return status not in ("queued", "running")
 
 
-def _output(said: dict[str, Any]) -> TextOutput | MatchOutput | EmbedOutput | None:
-    if not said:
+def _output(output: dict[str, Any]) -> TextOutput | MatchOutput | EmbedOutput | None:
+    if not output:
         return None
-    if "embedding" in said:
-        return EmbedOutput(embedding=said["embedding"])
-    text = said["text"] or ""
-    if "matches" in said:
-        return MatchOutput(text=text, matches=[MatchAnswer(**match) for match in said["matches"]])
+    if "embedding" in output:
+        return EmbedOutput(embedding=output["embedding"])
+    text = output["text"] or ""
+    if "matches" in output:
+        return MatchOutput(text=text, matches=[MatchAnswer(**match) for match in output["matches"]])
     return TextOutput(text=text)
 
 
-def job_url(outer_id: str) -> str:
-    """Where a job is found."""
-    return f"/v1/jobs/{outer_id}"
+def job_url(public_id: str) -> str:
+    """Return the path of a job."""
+    return f"/v1/jobs/{public_id}"
 
 
-def batch_url(outer_id: str) -> str:
-    """Where a batch is found."""
-    return f"/v1/batches/{outer_id}"
+def batch_url(public_id: str) -> str:
+    """Return the path of a batch."""
+    return f"/v1/batches/{public_id}"
 
 
 class RequestCounts(BaseModel):
-    """Items of a batch."""
+    """Item counts of a batch."""
 
-    total: int = Field(description="Those that are in; final once `submitted` is true.")
-    completed: int = Field(description="Those with an answer.")
-    failed: int = Field(description="Those that ended with an error.")
+    total: int = Field(description="Submitted items; final once `submitted` is true.")
+    completed: int = Field(description="Items with an output.")
+    failed: int = Field(description="Items that ended with an error.")
 
 
 class BatchUrls(BaseModel):
-    """Where to go on."""
+    """URLs of a batch."""
 
     get: str
     results: str
     errors: str
     events: str
-    cancel: str = Field(description="By POST.")
+    cancel: str = Field(description="Cancel with POST.")
 
 
 class BatchBody(BaseModel):
-    """A batch as it stands."""
+    """Status and progress of a batch."""
 
-    model_config = example(
+    model_config = example_config(
         id="photos",
         object="batch",
         task="caption",
@@ -187,67 +189,69 @@ class BatchBody(BaseModel):
     status: BatchStatus = Field(description="`failed`: every item has ended, and some failed.")
     created_at: float = Field(description="Unix seconds.")
     request_counts: RequestCounts
-    submitted: bool = Field(description="Whether all of it is in, and it did not break off.")
-    rate: float | None = Field(description="Items a second, of late; null while it cannot be told.")
-    left_s: float | None = Field(description="Seconds that are left at this rate.")
+    submitted: bool = Field(description="True once the upload is complete.")
+    rate: float | None = Field(description="Recent items per second; null while unknown.")
+    left_s: float | None = Field(description="Remaining seconds at this rate.")
     urls: BatchUrls
 
     @classmethod
-    def of(cls, outer_id: str, noted: RequestMetadata, now: Progress) -> Self:
-        """A batch under the id that its caller knows."""
-        at = batch_url(outer_id)
-        more = {name: f"{at}/{name}" for name in ("results", "errors", "events", "cancel")}
+    def of(cls, public_id: str, metadata: RequestMetadata, progress: Progress) -> Self:
+        """Return a batch under its public id."""
+        url = batch_url(public_id)
+        urls = {name: f"{url}/{name}" for name in ("results", "errors", "events", "cancel")}
         return cls(
-            id=outer_id,
-            task=noted.task.short,
-            status=now.state.value,  # type: ignore[arg-type]
-            created_at=noted.created_at,
+            id=public_id,
+            task=metadata.task.short,
+            status=progress.state.value,  # type: ignore[arg-type]
+            created_at=metadata.created_at,
             request_counts=RequestCounts(
-                total=now.total, completed=now.done - now.failed, failed=now.failed
+                total=progress.total,
+                completed=progress.done - progress.failed,
+                failed=progress.failed,
             ),
-            submitted=now.submitted and not now.cut,
-            rate=None if now.rate is None else round(now.rate, 1),
-            left_s=None if now.left_s is None else round(now.left_s, 1),
-            urls=BatchUrls(get=at, **more),
+            submitted=progress.submitted and not progress.cut,
+            rate=None if progress.rate is None else round(progress.rate, 1),
+            left_s=None if progress.left_s is None else round(progress.left_s, 1),
+            urls=BatchUrls(get=url, **urls),
         )
 
     @property
     def ended(self) -> bool:
-        """Whether looking again would change nothing, unless it is asked again."""
+        """True if the status is final unless failed items are retried."""
         return _has_ended(self.status)
 
 
 class RetriedBody(BaseModel):
-    """What is asked again."""
+    """Number of items that are retried."""
 
-    model_config = example(items=3)
+    model_config = example_config(items=3)
 
     items: int
 
 
 class ImageBody(BaseModel):
-    """An image that was uploaded."""
+    """An uploaded image."""
 
-    model_config = example(image=f"blob:{'0a' * 32}", bytes=48213, expires_in_s=3600)
+    model_config = example_config(image=f"blob:{'0a' * 32}", bytes=48213, expires_in_s=3600)
 
-    image: str = Field(description="What jobs and batches name it by.")
+    image: str = Field(description="Reference for jobs and batches.")
     bytes: int
     expires_in_s: int = Field(
-        description="Seconds within which a job must name it; then it is kept as long as need be."
+        description="Seconds within which a job must reference it; open jobs then keep it stored."
     )
 
 
 class QueueBody(BaseModel):
-    """How full one queue is."""
+    """Depth and limit of one queue."""
 
     open_items: int = Field(description="Items without a result.")
-    max_items: int | None = Field(description="From here on it takes no more; null: any number.")
+    max_items: int | None = Field(description="Limit of open items; null means unlimited.")
 
 
 class QueuesBody(BaseModel):
-    """How much is open, of all callers together."""
+    """Depth of the queues, of all tenants together."""
 
-    model_config = example(
+    model_config = example_config(
         queues={
             "interactive": {"open_items": 3, "max_items": 10000},
             "bulk": {"open_items": 19952, "max_items": 10000000},
@@ -258,20 +262,22 @@ class QueuesBody(BaseModel):
     )
 
     queues: dict[str, QueueBody]
-    running_jobs: int = Field(description="Jobs, each of one or more items, that workers hold.")
-    blob_bytes: int = Field(description="Bytes of uploaded images that open jobs name.")
-    max_blob_bytes: int | None = Field(description="From here on no more; null: any number.")
+    running_jobs: int = Field(
+        description="Jobs, each of one or more items, that workers are processing."
+    )
+    blob_bytes: int = Field(description="Bytes of uploaded images that open jobs reference.")
+    max_blob_bytes: int | None = Field(description="Limit of these bytes; null means unlimited.")
 
     @classmethod
     def of(cls, depth: Depth, settings: ClientSettings) -> Self:
-        """From a look at the queues, and their bounds."""
-        most = {
+        """Return the depth of the queues with their limits."""
+        limits = {
             Queue.INTERACTIVE: settings.max_queued_interactive,
             Queue.BULK: settings.max_queued_bulk,
         }
         return cls(
             queues={
-                queue.value: QueueBody(open_items=items, max_items=most[queue] or None)
+                queue.value: QueueBody(open_items=items, max_items=limits[queue] or None)
                 for queue, items in depth.items.items()
             },
             running_jobs=depth.running_jobs,
@@ -281,11 +287,11 @@ class QueuesBody(BaseModel):
 
 
 class ProblemBody(BaseModel):
-    """Why a request was not answered (RFC 9457)."""
+    """Problem details (RFC 9457) of a failed request."""
 
-    model_config = example(
+    model_config = example_config(
         type="urn:blipline:error:option_invalid",
-        title="The request is wrong",
+        title="The request is invalid",
         status=422,
         detail="image: is missing",
         code="option_invalid",
@@ -295,6 +301,6 @@ class ProblemBody(BaseModel):
     type: str = Field(description="`urn:blipline:error:<code>`")
     title: str
     status: int
-    detail: str = Field(description="What is wrong here, and what to do.")
+    detail: str = Field(description="The cause and the remedy.")
     code: str
-    request_id: str = Field(description="Stands in the log, too.")
+    request_id: str = Field(description="Also in the log of the gateway.")

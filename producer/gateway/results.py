@@ -1,4 +1,4 @@
-"""Results of a batch as lines of JSON, made page by page and as fast as they are read."""
+"""Results of a batch as a stream of JSON lines, encoded page by page as the client reads them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final, TypeVar
 from starlette.requests import ClientDisconnect
 
 from ..aio.client import PAGE_RESULTS, AsyncBatch
-from ..batch import LONGEST_PAUSE_S
+from ..batch import MAX_DELAY_S
 from ..errors import BliplineError
 from ..job import Result
 from ..polling import PollSchedule
 from .logs import LOGGER
 from .shutdown import is_set_within
 
-#: Results that are written down on the event loop: a thread would take longer.
+#: Results up to which a page is encoded on the event loop: a thread would take longer.
 FEW_RESULTS: Final = 32
-#: Bytes of lines that are sent at once, about: so much of an answer is held for a slow reader. An
-#: embedding has some 5 KB, a caption 100 bytes.
+#: Approximate bytes of lines that are sent at once, and buffered for a slow reader. An embedding
+#: has about 5 KB, a caption 100 bytes.
 PAGE_BYTES: Final = 256 * 1024
 
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -30,76 +30,76 @@ Encoded = TypeVar("Encoded")
 
 
 @dataclass(frozen=True, slots=True)
-class ResultStream:
-    """How a batch's results are read."""
+class ResultSelection:
+    """Selection and order of the results to stream."""
 
     cursor: int = 0
-    #: Lines at most.
+    #: Maximum number of lines.
     limit: int | None = None
     as_completed: bool = False
-    #: Whether those that failed are all that is wanted.
     only_failed: bool = False
-    #: Whether to wait for what is not there yet.
+    #: True to wait for results until the end of the batch.
     wait: bool = False
 
 
-async def lines(
-    batch: AsyncBatch, reading: ResultStream, stopping: asyncio.Event
+async def stream_results(
+    batch: AsyncBatch, selection: ResultSelection, stopping: asyncio.Event
 ) -> AsyncIterator[bytes]:
-    """A line for each result.
+    """Yield pages of lines, one line for each result.
 
-    Raises ClientDisconnect, which breaks the connection off, where the batch is deleted, Redis goes
-    away, or the process is to end: an answer that ends as it should must be all of it.
+    Raises ClientDisconnect, which closes the connection without the end of the body, if the batch
+    is deleted, Redis fails, or the process shuts down: a response with a regular end is complete.
     """
-    cursor, left = reading.cursor, reading.limit
-    patience, fitting = PollSchedule(None, LONGEST_PAUSE_S), FEW_RESULTS
-    while left is None or left > 0:
-        most = fitting
-        if left is not None and not reading.only_failed:
-            most = min(most, left)
+    cursor, remaining = selection.cursor, selection.limit
+    schedule, page_results = PollSchedule(None, MAX_DELAY_S), FEW_RESULTS
+    while remaining is None or remaining > 0:
+        limit = page_results
+        if remaining is not None and not selection.only_failed:
+            limit = min(limit, remaining)
         try:
-            page = await batch.page(cursor, as_completed=reading.as_completed, most=most)
+            page = await batch.page(cursor, as_completed=selection.as_completed, most=limit)
         except BliplineError as error:
-            raise _cut_short(str(error)) from None
+            raise _abort(str(error)) from None
         cursor = page.cursor
-        wanted = [one for one in page.results if not (reading.only_failed and one.ok)][:left]
-        if wanted:
-            left = None if left is None else left - len(wanted)
-            text = await encoded(_as_lines, wanted)
-            fitting = _fitting(len(text) / len(wanted))
-            yield text
+        matching = [result for result in page.results if not (selection.only_failed and result.ok)]
+        selected = matching[:remaining]
+        if selected:
+            remaining = None if remaining is None else remaining - len(selected)
+            lines = await encode_page(_as_lines, selected)
+            page_results = _page_results(len(lines) / len(selected))
+            yield lines
         if page.over:
             return
         if page.results:
-            patience = PollSchedule(None, LONGEST_PAUSE_S)
-        elif not reading.wait:
+            schedule = PollSchedule(None, MAX_DELAY_S)
+        elif not selection.wait:
             return
-        elif await is_set_within(stopping, patience.next_delay_s() or 0.0):
-            raise _cut_short("this process is to end")
+        elif await is_set_within(stopping, schedule.next_delay_s() or 0.0):
+            raise _abort("the gateway is shutting down")
 
 
-def line_of(result: Result) -> str:
-    """A result as JSON, with its place."""
+def result_line(result: Result) -> str:
+    """Return a result as JSON, with its index and cursor."""
     return _encode(result.to_json() | {"index": result.index, "cursor": result.cursor})
 
 
-async def encoded(encode: Callable[[Sequence[Result]], Encoded], page: list[Result]) -> Encoded:
-    """Write a page down, and hold up nobody."""
+async def encode_page(encode: Callable[[Sequence[Result]], Encoded], page: list[Result]) -> Encoded:
+    """Encode a page, in a thread if it is large."""
     if len(page) <= FEW_RESULTS:
         return encode(page)
     return await asyncio.to_thread(encode, page)
 
 
-def _fitting(line_bytes: float) -> int:
-    """How many results to send at once, where their lines are so long: whole chunks, mostly."""
+def _page_results(line_bytes: float) -> int:
+    """Return the results of a page of PAGE_BYTES, in multiples of a chunk's usual size."""
     chunks = int(PAGE_BYTES / line_bytes) // FEW_RESULTS
     return min(max(1, chunks) * FEW_RESULTS, PAGE_RESULTS)
 
 
-def _cut_short(why: str) -> ClientDisconnect:
-    LOGGER.warning("results were broken off: %s", why)
+def _abort(reason: str) -> ClientDisconnect:
+    LOGGER.warning("result stream aborted: %s", reason)
     return ClientDisconnect()
 
 
 def _as_lines(page: Sequence[Result]) -> bytes:
-    return "".join(f"{line_of(result)}\n" for result in page).encode()
+    return "".join(f"{result_line(result)}\n" for result in page).encode()

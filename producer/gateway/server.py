@@ -1,4 +1,4 @@
-"""The server under the application: uvicorn, with bounds of its own."""
+"""HTTP server of the gateway: uvicorn with connection limits and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .http_protocol import BoundedProtocol
 from .settings import GatewaySettings
 from .state import Gateway
 
-#: Seconds that a connection is kept without a request. Longer than load balancers keep theirs,
-#: who would else send a request into one that is just being closed.
+#: Seconds for which an idle connection stays open. Longer than load balancers keep theirs, so that
+#: they do not send a request into a connection that is being closed.
 KEEP_ALIVE_S: Final = 75
-#: Seconds that SIGTERM leaves to answer what was asked.
+#: Seconds after SIGTERM for requests in progress.
 GRACE_S: Final = 10
-#: Connections at once; more are told 503.
+#: Maximum number of connections; further ones receive a 503.
 MAX_CONNECTIONS: Final = 4096
-#: Seconds for which a thread may keep the event loop from going on; Python's own are ten times as
-#: many, and an upload that is being parsed takes all of them again and again.
-SWITCH_S: Final = 0.0005
+#: Seconds after which a thread must release the GIL to the event loop. Python's default is ten
+#: times as long, and a thread that parses an upload would use all of it repeatedly.
+SWITCH_INTERVAL_S: Final = 0.0005
 
 
 class Server(uvicorn.Server):
-    """Says when it takes requests, and tells streams to end when it is to end itself."""
+    """A uvicorn server that reports when it is ready, and ends streams when it shuts down."""
 
     def __init__(self, app: FastAPI, on_ready: Callable[[], None]) -> None:
         super().__init__(
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                # uvicorn believes a proxy on this machine unasked: so would anybody on it be.
+                # uvicorn's default trusts a proxy on this machine, and so any local process.
                 proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_S,
@@ -51,7 +51,7 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        sys.setswitchinterval(SWITCH_S)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         await super().startup(sockets)
         if self.started:
             self._on_ready()
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
 
 
 def listen(settings: GatewaySettings) -> socket.socket:
-    """The socket that it listens on; raises InvalidInput."""
+    """Open the listening socket; raises InvalidInput."""
     host, port = settings.gateway_host, settings.gateway_port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -84,7 +84,7 @@ def listen(settings: GatewaySettings) -> socket.socket:
     return listening
 
 
-def address_of(listening: socket.socket) -> str:
-    """Where it is reached."""
+def url_of(listening: socket.socket) -> str:
+    """Return the base URL of a listening socket."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

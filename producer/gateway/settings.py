@@ -12,63 +12,68 @@ from ..net.address_policy import AddressPolicy, split_list
 from ..settings import ClientSettings
 from .api_keys import check_name
 
-#: Where the page is.
-PAGE: Final = "/ui"
+#: Path of the page.
+PAGE_PATH: Final = "/ui"
 
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 
 
 class GatewaySettings(ClientSettings):
-    """What the gateway needs to know."""
+    """Settings of the gateway process, beside those of clients."""
 
     gateway_host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
-    gateway_port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: a free one")
-    gateway_rate: int = Field(
-        600, ge=0, description="Requests that each API key may make in a minute; 0: any"
+    gateway_port: int = Field(
+        8000, ge=0, le=65535, description="Port to listen on; 0 selects a free port"
     )
-    gateway_max_body_mb: int = Field(4096, ge=1, description="MiB of one upload of a batch at most")
-    gateway_max_image_mb: int = Field(64, ge=1, le=64, description="MiB of one image at most")
-    gateway_max_items: int = Field(10_000_000, ge=1, description="Items of one batch at most")
+    gateway_rate: int = Field(
+        600, ge=0, description="Requests a minute of each API key; 0 means unlimited"
+    )
+    gateway_max_body_mb: int = Field(4096, ge=1, description="Maximum MiB of one batch upload")
+    gateway_max_image_mb: int = Field(64, ge=1, le=64, description="Maximum MiB of one image")
+    gateway_max_items: int = Field(10_000_000, ge=1, description="Maximum items of one batch")
     gateway_max_wait_s: int = Field(
-        60, ge=0, le=3600, description="Seconds that `Prefer: wait` may hold a request at most"
+        60, ge=0, le=3600, description="Maximum seconds of `Prefer: wait` (long polling)"
     )
     gateway_upload_wait_s: int = Field(
-        30, ge=0, le=3600, description="Seconds that an upload waits for room before it ends as 429"
+        30,
+        ge=0,
+        le=3600,
+        description="Seconds that an upload waits while the queue is full, then a 429",
     )
     gateway_cors_origins: str = Field(
         "",
-        description="Origins of pages that may call it, with commas between; *: all; unset: none",
+        description="Comma-separated origins whose pages may call the gateway (CORS); * allows all",
     )
     webhook_allow: str = Field(
-        "", description="Hosts that webhooks may go to although their address is not public"
+        "", description="Webhook hosts that are allowed although their addresses are not public"
     )
-    webhook_deny: str = Field("", description="Hosts that webhooks may never go to")
+    webhook_deny: str = Field("", description="Webhook hosts that are always blocked")
     webhook_only: str = Field(
-        "", description="The only hosts that webhooks may go to; unset: all that are public"
+        "", description="If set, the only allowed webhook hosts; unset allows all public ones"
     )
-    webhook_tries: int = Field(8, ge=1, le=30, description="How often a webhook is tried at most")
-    page: bool = Field(True, description="Serve the page at /ui, where its extra is installed")
+    webhook_tries: int = Field(8, ge=1, le=30, description="Maximum attempts to deliver a webhook")
+    page: bool = Field(True, description="Serve the page at /ui if its extra is installed")
     page_open_as: str = Field(
-        "", description="Name that the page works under without a key; loopback only"
+        "", description="Name under which the page works without an API key; loopback only"
     )
 
     @property
     def cors_origins(self) -> tuple[str, ...]:
-        """Origins of pages that may call it."""
+        """Origins whose pages may call the gateway (CORS)."""
         return split_list(self.gateway_cors_origins)
 
     @property
     def max_body_bytes(self) -> int:
-        """Bytes of one upload of a batch at most."""
+        """Maximum bytes of one batch upload."""
         return self.gateway_max_body_mb << 20
 
     @property
     def max_image_bytes(self) -> int:
-        """Bytes of one image at most."""
+        """Maximum bytes of one image."""
         return self.gateway_max_image_mb << 20
 
-    def webhook_guard(self) -> AddressPolicy:
-        """Which hosts webhooks may go to."""
+    def webhook_address_policy(self) -> AddressPolicy:
+        """Return the SSRF guard of webhooks."""
         hosts = (self.webhook_allow, self.webhook_deny, self.webhook_only)
         return AddressPolicy(*map(split_list, hosts))
 
@@ -78,8 +83,8 @@ class GatewaySettings(ClientSettings):
         for origin in split_list(origins):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(
-                    f"must hold origins as browsers send them, https://www.example.com, with "
-                    f"commas between, or be *, and {origin!r} is none"
+                    f"must be * or comma-separated origins as browsers send them, such as "
+                    f"https://www.example.com; {origin!r} is no origin"
                 )
         return origins
 
@@ -100,7 +105,7 @@ class GatewaySettings(ClientSettings):
     def _check_open_page(self) -> Self:
         if self.page_open_as and not _is_loopback(self.gateway_host):
             raise ValueError(
-                "BLIPLINE_PAGE_OPEN_AS opens the page to everybody who reaches it, so it needs "
+                "BLIPLINE_PAGE_OPEN_AS opens the page to every client, so it needs "
                 "BLIPLINE_GATEWAY_HOST=127.0.0.1"
             )
         return self

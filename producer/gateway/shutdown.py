@@ -1,4 +1,4 @@
-"""Waits that are over when something happens."""
+"""Waits that end early when an event is set, such as the shutdown of the process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event for so long at most."""
+    """Wait up to `seconds` for an event; return whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()
@@ -18,12 +18,12 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
         return False
 
 
-async def wait_unless(event: asyncio.Event, wait: Awaitable[Found]) -> Found | None:
-    """What comes of a wait; None where the event came first, and the wait was given up."""
-    waiting, happening = asyncio.ensure_future(wait), asyncio.create_task(event.wait())
+async def wait_unless(event: asyncio.Event, wait: Awaitable[Result]) -> Result | None:
+    """Return the result of `wait`; cancel it and return None if the event is set first."""
+    waiting, stopping = asyncio.ensure_future(wait), asyncio.create_task(event.wait())
     try:
-        await asyncio.wait((waiting, happening), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
         return await waiting if waiting.done() else None
     finally:
         waiting.cancel()
-        happening.cancel()
+        stopping.cancel()

@@ -1,4 +1,4 @@
-"""What the routes of one gateway share."""
+"""Shared state of the gateway: the components that its routes use."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from .uploads import UploadSlots
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The parts; `app.state.gateway` holds them from the start."""
+    """The components of one gateway; stored as `app.state.gateway`."""
 
     settings: GatewaySettings
     client: AsyncClient
-    #: Who calls: for requests, and for the page.
-    keyring: KeyCache
+    #: API keys, for requests and for the page.
+    key_cache: KeyCache
     metrics: Metrics
-    looks: ProgressReader
-    hubs: BatchBroadcaster
-    #: Set when the process is told to end: what is open without an end in sight ends now.
+    progress_reader: ProgressReader
+    broadcaster: BatchBroadcaster
+    #: Set when the process shuts down: long polls and streams end.
     stopping: asyncio.Event
-    notes: MetadataCache = field(default_factory=MetadataCache)
-    intake: BodyReader = field(default_factory=BodyReader)
+    metadata_cache: MetadataCache = field(default_factory=MetadataCache)
+    body_reader: BodyReader = field(default_factory=BodyReader)
     upload_slots: UploadSlots = field(default_factory=UploadSlots)
-    #: Of whole batches, by their id inside; how many items were asked again.
-    retries: SingleFlight[str, int] = field(default_factory=SingleFlight)
+    #: Retries in progress, by the batch's inner id; each returns the number of items retried.
+    batch_retries: SingleFlight[str, int] = field(default_factory=SingleFlight)
 
 
 def gateway_of(request: Request) -> Gateway:
-    """The parts of the gateway that answers a request."""
+    """Return the gateway that serves a request."""
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
 async def _gateway_of(request: Request) -> Gateway:
-    # FastAPI calls in a thread what is not asynchronous.
+    # FastAPI runs a dependency that is not asynchronous in a thread.
     return gateway_of(request)
 
 
-#: For the routes.
+#: Dependency of routes.
 GatewayDependency = Annotated[Gateway, Depends(_gateway_of)]

@@ -1,4 +1,4 @@
-"""For those who watch over it: whether it lives, whether it can work, and figures."""
+"""Routes for operators: liveness, readiness, Prometheus metrics and the depth of the queues."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from ..errors import BliplineError
-from .auth import CallerDependency
-from .openapi import answers, problems
-from .problems import ending
+from .auth import TenantDependency
+from .openapi import json_responses, problem_responses
+from .problems import shutting_down
 from .responses import QueuesBody
 from .state import GatewayDependency
 
@@ -21,7 +21,7 @@ router = APIRouter()
 _OK: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/json": {"example": {"status": "ok"}}}}
 }
-_FIGURES: Final[dict[int | str, dict[str, Any]]] = {
+_METRICS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {
             "text/plain": {
@@ -34,9 +34,9 @@ _FIGURES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", tags=["health"], summary="Whether the process lives", responses=_OK)
+@router.get("/healthz", tags=["health"], summary="Check liveness", responses=_OK)
 async def healthz() -> dict[str, str]:
-    """Answers as long as the process does; says nothing of Redis."""
+    """Return 200 while the process runs, whatever the state of Redis."""
     return {"status": "ok"}
 
 
@@ -44,13 +44,13 @@ async def healthz() -> dict[str, str]:
 @router.get(
     "/readyz",
     tags=["health"],
-    summary="Whether it can take requests",
-    responses=_OK | problems(503),
+    summary="Check readiness",
+    responses=_OK | problem_responses(503),
 )
 async def readyz(gateway: GatewayDependency) -> dict[str, str]:
-    """Whether Redis answers, and the process is not about to end."""
+    """Return 200 if Redis answers and the process is not shutting down."""
     if gateway.stopping.is_set():
-        raise ending()
+        raise shutting_down()
     await gateway.client.depth()
     return {"status": "ok"}
 
@@ -58,12 +58,12 @@ async def readyz(gateway: GatewayDependency) -> dict[str, str]:
 @router.get(
     "/metrics",
     tags=["health"],
-    summary="Figures for Prometheus",
+    summary="Get Prometheus metrics",
     response_class=Response,
-    responses=_FIGURES,
+    responses=_METRICS,
 )
 async def metrics(gateway: GatewayDependency) -> Response:
-    """Those of this process, and how much is open; without that while Redis is away."""
+    """Return the metrics of this process, and the open items unless Redis is down."""
     open_items = gateway.metrics.open_items
     open_items.clear()
     with suppress(BliplineError):
@@ -76,14 +76,14 @@ async def metrics(gateway: GatewayDependency) -> Response:
 @router.get(
     "/v1/queues",
     tags=["queues"],
-    summary="How full the queues are",
+    summary="Get the depth of the queues",
     response_class=Response,
-    responses=answers({200: "The queues"}, QueuesBody),
+    responses=json_responses({200: "The queues"}, QueuesBody),
 )
-async def get_queues(_: CallerDependency, gateway: GatewayDependency) -> Response:
-    """What is open now, of all callers together, and the bounds.
+async def get_queues(_: TenantDependency, gateway: GatewayDependency) -> Response:
+    """Return the open items of all tenants together, and the limits.
 
-    A queue at its bound takes no more: `POST /v1/jobs` answers 429, and uploads of batches wait.
+    A queue at its limit accepts no more items: `POST /v1/jobs` answers 429, and batch uploads wait.
     """
     depth = await gateway.client.depth()
     body = QueuesBody.of(depth, gateway.settings)

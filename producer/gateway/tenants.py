@@ -1,4 +1,4 @@
-"""Whose a request is, and the ids that belong to a name."""
+"""Tenants (owners of API keys), and the inner ids that keep their jobs and batches apart."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from fastapi import Path
 
 from ..errors import InvalidInput
 
-#: Ids that callers choose, or are given.
+#: Pattern of the ids that clients choose or receive.
 PUBLIC_ID: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_ABOUT: Final = "1 to 64 letters, digits, `-`, `_` and `.`; the first a letter or a digit"
+_ID_RULE: Final = "1 to 64 letters, digits, `-`, `_` and `.`; the first a letter or a digit"
 _PUBLIC_ID: Final = re.compile(PUBLIC_ID)
 
 
 def path_id(example: str) -> Any:
-    """The id in the path of a route."""
+    """Return the parameter for the id in a route's path."""
     pattern = {"pattern": f"^{PUBLIC_ID}$"}
-    return Path(alias="id", description=_ABOUT, json_schema_extra=pattern, examples=[example])
+    return Path(alias="id", description=_ID_RULE, json_schema_extra=pattern, examples=[example])
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose request it is. Ids inside begin with the name, so nobody can reach another's."""
+    """The owner of an API key. Inner ids begin with its name, so tenants cannot collide."""
 
     name: str
-    #: Empty for the page, whose visitors may have none.
+    #: Empty for the page, whose visitors may have no key.
     key_id: str = ""
 
-    def job_id(self, outer_id: str) -> str:
-        """The id inside of a job of this caller; raises InvalidInput."""
-        return self._inner("job", outer_id)
+    def job_id(self, public_id: str) -> str:
+        """Return the inner id of a job of this tenant; raises InvalidInput."""
+        return self._inner_id("job", public_id)
 
-    def batch_id(self, outer_id: str) -> str:
-        """The id inside of a batch of this caller; raises InvalidInput."""
-        return self._inner("batch", outer_id)
+    def batch_id(self, public_id: str) -> str:
+        """Return the inner id of a batch of this tenant; raises InvalidInput."""
+        return self._inner_id("batch", public_id)
 
-    def _inner(self, kind: str, outer_id: str) -> str:
-        if not _PUBLIC_ID.fullmatch(outer_id):
-            raise InvalidInput(f"id={outer_id!r:.100}: {_ABOUT}")
-        return f"{self.name}.{kind}.{outer_id}"
+    def _inner_id(self, kind: str, public_id: str) -> str:
+        if not _PUBLIC_ID.fullmatch(public_id):
+            raise InvalidInput(f"id={public_id!r:.100}: {_ID_RULE}")
+        return f"{self.name}.{kind}.{public_id}"
 
 
 def public_id_of(inner_id: str) -> str:
-    """The id that callers know of what has this id inside."""
+    """Return the public id of a tenant's job or batch."""
     return inner_id.split(".", 2)[2]
 
 
 def tenant_of(inner_id: str, kind: str) -> str:
-    """The name that the id of a job or batch begins with; empty where it came from no gateway."""
+    """Return the tenant's name in an inner id; empty if no gateway submitted the job or batch."""
     name, _, rest = inner_id.partition(".")
     return name if rest.startswith(f"{kind}.") else ""

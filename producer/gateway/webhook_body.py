@@ -1,4 +1,4 @@
-"""What GET says of jobs and batches, for the threads that send webhooks to say the same."""
+"""Webhook bodies: jobs and batches as JSON, the same as GET returns, for the sender's threads."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _OPEN: Final = (State.QUEUED, State.RUNNING)
 
 
 class WebhookBodies:
-    """Reads what has ended; thread-safe. Raises ConnectionFailed."""
+    """Reads ended jobs and batches; thread-safe. Raises ConnectionFailed."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def read(self, told: WebhookEvent) -> Mapping[str, Any] | None:
-        """The job or batch as it stands; None where it is open again, or not of a gateway."""
-        noted = RequestMetadata.decode(told.note)
-        if noted is None:
+    def read(self, event: WebhookEvent) -> Mapping[str, Any] | None:
+        """Return the job or batch of an event; None if it is open again or of no gateway."""
+        metadata = RequestMetadata.decode(event.metadata)
+        if metadata is None:
             return None
-        body = self._job if told.kind == "job" else self._batch
-        found = body(told.id, public_id_of(told.id), noted)
-        return None if found is None else found.model_dump(mode="json")
+        read = self._job if event.kind == "job" else self._batch
+        body = read(event.id, public_id_of(event.id), metadata)
+        return None if body is None else body.model_dump(mode="json")
 
-    def _job(self, job_id: str, outer_id: str, noted: RequestMetadata) -> JobBody | None:
+    def _job(self, job_id: str, public_id: str, metadata: RequestMetadata) -> JobBody | None:
         state, result = self._client.job(job_id).look()
-        return None if state in _OPEN else JobBody.of(outer_id, noted, state, result)
+        return None if state in _OPEN else JobBody.of(public_id, metadata, state, result)
 
-    def _batch(self, batch_id: str, outer_id: str, noted: RequestMetadata) -> BatchBody | None:
+    def _batch(self, batch_id: str, public_id: str, metadata: RequestMetadata) -> BatchBody | None:
         try:
             progress = self._client.batch(batch_id).progress()
         except JobUnknown:
-            # It was deleted.
+            # The batch was deleted.
             return None
-        return BatchBody.of(outer_id, noted, progress) if progress.finished else None
+        return BatchBody.of(public_id, metadata, progress) if progress.finished else None

@@ -8,15 +8,15 @@ import uuid
 
 
 def new_id() -> str:
-    """A job or batch id: a UUID of version 7, so that it tells when it was made."""
+    """Return a new job or batch id: a UUID of version 7, which contains its creation time."""
     stamp = int(time.time() * 1000) << 80
     random = secrets.randbits(74)
     value = stamp | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & (1 << 62) - 1
     return str(uuid.UUID(int=value))
 
 
-def made_at(job_or_batch_id: str) -> float | None:
-    """When an id of ours was made (Unix seconds); None for any other."""
+def created_at(job_or_batch_id: str) -> float | None:
+    """Return the creation time of a UUID of version 7 (Unix seconds); None for any other id."""
     try:
         value = uuid.UUID(job_or_batch_id)
     except ValueError:
@@ -25,11 +25,11 @@ def made_at(job_or_batch_id: str) -> float | None:
 
 
 def chunk_id(batch_id: str, number: int) -> str:
-    """Task id of a batch's chunk, so that a batch needs no list of them."""
+    """Return the task id of a batch's chunk. It is computed, so a batch needs no list of ids."""
     return f"{batch_id}:{number}"
 
 
 def parse_chunk_id(task_id: str) -> tuple[str, int] | None:
-    """Batch id and chunk number of a task id, or None when it is no chunk of a batch."""
+    """Return the batch id and chunk number of a task id; None if it is no chunk of a batch."""
     batch_id, colon, number = task_id.rpartition(":")
     return (batch_id, int(number)) if colon and number.isdecimal() else None

@@ -1,4 +1,4 @@
-"""Asking for many things at once, where one that is wrong must harm no other."""
+"""Isolation of failures: one invalid element must not fail a whole request."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from typing import Final, TypeVar
 
 import redis
 
-Thing = TypeVar("Thing")
+Element = TypeVar("Element")
 Answer = TypeVar("Answer")
 
-#: What redis-py raises when there is no use in asking for something else.
-_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
+#: Errors of redis-py after which a further request is useless.
+_UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
 def isolate_failures(
-    ask: Callable[[Sequence[Thing]], list[Answer]], things: Sequence[Thing]
+    request: Callable[[Sequence[Element]], list[Answer]], elements: Sequence[Element]
 ) -> list[Answer | Exception]:
-    """What `ask` says of all of them, or what it raises for each that it cannot be asked for.
+    """Return the answer to each element, or the error of each that fails alone.
 
-    `ask` gives as many answers as it is given things, and may be asked for the same ones again.
+    A request that fails is repeated with each half of its elements. So `request` must return one
+    answer for each element, in order, and be idempotent.
     """
     try:
-        return [*ask(things)]
+        return [*request(elements)]
     except Exception as error:
-        if len(things) < 2 or isinstance(error.__cause__, _AWAY):
-            return [error] * len(things)
-    middle = len(things) // 2
-    return isolate_failures(ask, things[:middle]) + isolate_failures(ask, things[middle:])
+        if len(elements) < 2 or isinstance(error.__cause__, _UNREACHABLE):
+            return [error] * len(elements)
+    middle = len(elements) // 2
+    return isolate_failures(request, elements[:middle]) + isolate_failures(
+        request, elements[middle:]
+    )

@@ -1,51 +1,33 @@
-"""The ledger: what is known of every job, kept in Redis beside the queues.
-
-A job's row is entered together with its place in the queue, and closed by the very script that
-stores its result. So 'waiting' can be told from 'never heard of it', a result is never there
-without the books saying so, and what Celery loses on the way is found and pushed again: ledger.lua
-says how.
-"""
+"""The producers' side of the job store: enqueue, cancel, delete and look-up of jobs and batches."""
 
 from __future__ import annotations
 
-import json
-import secrets
 import time
-from collections.abc import Iterable, Sequence
-from importlib import resources
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import redis
 
 from .. import contract
-from ..contract import ErrorCode, Queue, State
-from .ids import made_at, parse_chunk_id
+from ..contract import ErrorCode, ItemResult, Queue, State
+from .ids import created_at, parse_chunk_id
 from .keys import Keys
 from .message import event_channel
 from .records import (
     NO_METADATA,
     ChunkResult,
-    Claim,
     Depth,
     EnqueueStatus,
     JobMetadata,
     JobRecord,
     NewJob,
     QueueLimits,
-    WebhookEvent,
 )
-
-#: Jobs that one call of the script deals with at most: it holds up everybody else.
-PAGE_JOBS: Final = 64
-
-#: Milliseconds for replicas to take over what was entered.
-REPLICAS_WAIT_MS: Final = 5000
-
-_SCRIPT: Final = resources.files(__package__).joinpath("ledger.lua").read_text()
+from .script import LedgerScript
 
 
 class Ledger:
-    """Reads and writes the books; thread-safe. Raises redis-py's errors as they are."""
+    """The jobs and batches of one deployment; thread-safe. Raises redis-py's errors as they are."""
 
     def __init__(
         self,
@@ -53,158 +35,154 @@ class Ledger:
         keys: Keys = Keys(),  # noqa: B008 - immutable
         *,
         blob_ttl_s: int = contract.BLOB_TTL_S,
-        lease_s: float = contract.LEASE_S,
     ) -> None:
         self._redis = client
         self.keys = keys
         self._blob_ttl_s = blob_ttl_s
-        self._lease_s = lease_s
-        self._script = client.register_script(_SCRIPT)
-
+        self._script = LedgerScript(client, keys.prefix)
         database = client.connection_pool.connection_kwargs.get("db") or 0
         self._channel = event_channel(keys.prefix, database)
 
-    def _call(self, operation: str, *arguments: Any) -> Any:
-        return self._script(args=[self.keys.prefix, operation, *arguments])
-
-    # What producers do.
-
     def enqueue(
-        self, postings: Sequence[NewJob], bounds: QueueLimits, replicas: int = 0
+        self, jobs: Sequence[NewJob], limits: QueueLimits, replicas: int = 0
     ) -> list[EnqueueStatus]:
-        """Enter jobs and queue them, each in one step, all in one round trip.
+        """Enqueue jobs, each in one step, all in one round trip.
 
-        Notes are kept of jobs that are no chunks; a batch has its own (see `open_batch`). What was
-        entered before is not entered again, so a call whose answer was lost can be repeated.
-        Raises redis.TimeoutError when fewer than `replicas` have it all in time.
+        Stores the metadata of jobs that are no chunks; a batch has its own (see `open_batch`). A
+        call that lost its answer can be repeated: a known job is not enqueued twice. Raises
+        redis.TimeoutError when fewer than `replicas` acknowledge all of it before the deadline.
         """
-        calls = [self._entering(one, bounds) for one in postings]
-        try:
-            answers = self._send(calls, replicas)
-        except redis.exceptions.NoScriptError:
-            # Another server than before, or one that was started anew.
-            answers = self._send(calls, replicas, load=True)
-        if replicas and (have := answers.pop()) < replicas:
-            raise redis.TimeoutError(f"{have} of {replicas} replicas have it (BLIPLINE_REPLICAS)")
+        calls = [self._enqueue_arguments(job, limits) for job in jobs]
+        answers = self._script.call_many("enqueue", calls, replicas)
         return [EnqueueStatus(answer) for answer in answers]
 
-    def _entering(self, posting: NewJob, bounds: QueueLimits) -> tuple[Any, ...]:
-        row, note = posting.record, posting.metadata
-        terms = (bounds.max_items, bounds.max_blob_bytes, *(parse_chunk_id(row.id) or ("", "")))
-        noted = (note.text, note.digest, note.webhook)
-        told = (self._channel, posting.event)
-        return (self.keys.prefix, "enter", row.id, row.encode(), *terms, *noted, *told)
+    def _enqueue_arguments(self, job: NewJob, limits: QueueLimits) -> tuple[Any, ...]:
+        record, metadata = job.record, job.metadata
+        return (
+            record.id,
+            record.encode(),
+            limits.max_items,
+            limits.max_blob_bytes,
+            *(parse_chunk_id(record.id) or ("", "")),
+            metadata.text,
+            metadata.digest,
+            metadata.webhook,
+            self._channel,
+            job.event,
+        )
 
-    def _send(
-        self, calls: Sequence[tuple[Any, ...]], replicas: int, *, load: bool = False
-    ) -> list[Any]:
-        """Call the script so often in one round trip.
+    def requeue(self, record: JobRecord, seen: JobRecord) -> bool:
+        """Enqueue an ended job with a new record; return whether it was enqueued.
 
-        Not as `_call` does: redis-py asks, before each pipeline, whether the script is there.
+        False if the job is open, or its generation is not that of `seen` any more.
         """
-        pipe = self._redis.pipeline(transaction=False)
-        if load:
-            pipe.script_load(_SCRIPT)
-        for arguments in calls:
-            pipe.evalsha(self._script.sha, 0, *arguments)
-        if replicas:
-            # On this very connection: it speaks of what was written before.
-            pipe.wait(replicas, REPLICAS_WAIT_MS)
-        return pipe.execute()[int(load) :]
+        return bool(self._script.call("requeue", record.id, record.encode(), seen.generation))
+
+    def touch(self, shas: Sequence[str]) -> list[bool]:
+        """Extend the time to live of uploads until their jobs are enqueued.
+
+        Returns for each whether Redis holds it at all.
+        """
+        answers = self._script.call_paged("touch", contract.UPLOAD_TTL_S, names=shas)
+        return [bool(answer) for answer in answers]
+
+    # Batches.
 
     def open_batch(
         self,
         batch_id: str,
         fields: dict[str, Any],
         keep_s: int,
-        note: JobMetadata = NO_METADATA,
+        metadata: JobMetadata = NO_METADATA,
         pass_id: str = "",
     ) -> dict[str, str]:
-        """Enter a batch's record if there is none; returns the one that is there.
+        """Create a batch's record if there is none; return the stored one.
 
-        `pass_id` tells this pass over its items from others: where it is not the record's `pass`,
-        this one goes on with what another one began (see `go_on`).
+        `pass_id` identifies this pass over the items. If the record's `pass` differs, an earlier
+        pass created it (see `resume_batch`).
         """
-        terms = (keep_s, keep_s + contract.TOMBSTONE_S)
-        wanted = (fields["task"], fields["chunk_items"], fields["options"])
-        answer = self._call("batch", batch_id, *terms, *wanted, note.text, note.webhook, pass_id)
+        answer = self._script.call(
+            "open_batch",
+            batch_id,
+            keep_s,
+            keep_s + contract.TOMBSTONE_S,
+            fields["task"],
+            fields["chunk_items"],
+            fields["options"],
+            metadata.text,
+            metadata.webhook,
+            pass_id,
+        )
         words = [word.decode() for word in answer]
         return dict(zip(words[::2], words[1::2], strict=True))
 
     def resume_batch(self, batch_id: str, pass_id: str) -> None:
-        """Say that a batch's items are submitted once more; those that are in already are known."""
-        self._call("go_on", batch_id, pass_id)
+        """Start another pass over a batch's items; chunks of earlier passes are known."""
+        self._script.call("resume_batch", batch_id, pass_id)
 
     def seal_batch(self, batch_id: str) -> int | None:
-        """Say that all of a batch is in; returns its items, None where it is gone."""
-        total = int(self._call("submitted", batch_id))
+        """Mark a batch as completely submitted; return its items, None if it does not exist."""
+        total = int(self._script.call("seal_batch", batch_id))
         return None if total < 0 else total
 
     def interrupt_batch(self, batch_id: str, pass_id: str) -> None:
-        """Say that a pass was cut short: until another one goes on, the batch is what is in.
+        """Mark a pass as interrupted: until another pass, the batch consists of its chunks so far.
 
-        Nothing happens where all of it is in, or where another pass has begun since.
+        Does nothing for a sealed batch, or if another pass has started since.
         """
-        self._call("cut", batch_id, pass_id)
+        self._script.call("interrupt_batch", batch_id, pass_id)
 
-    def requeue(self, row: JobRecord, seen: JobRecord) -> bool:
-        """Ask an ended job again; False where it is open, or is not what was seen any more."""
-        return bool(self._call("again", row.id, row.encode(), seen.generation))
-
-    def delete_jobs(self, task_ids: Sequence[str]) -> None:
-        """Drop all that is known of jobs, whether they have ended or not."""
-        for page in _pages(task_ids):
-            self._call("forget", self._blob_ttl_s, *page)
+    # Ends.
 
     def cancel(self, job_or_batch_id: str) -> None:
-        """Mark a job, or every chunk of a batch, as no longer wanted."""
-        self._call("cancel", job_or_batch_id, contract.RESULT_TTL_S + contract.TOMBSTONE_S)
+        """Mark a job, or all chunks of a batch, as cancelled."""
+        ttl_s = contract.RESULT_TTL_S + contract.TOMBSTONE_S
+        self._script.call("cancel", job_or_batch_id, ttl_s)
+
+    def delete_jobs(self, task_ids: Sequence[str]) -> None:
+        """Delete jobs with their records, metadata and results, also while they are open."""
+        self._script.call_paged("delete_jobs", self._blob_ttl_s, names=task_ids)
+
+    # Look-up.
 
     def snapshot(self, task_id: str) -> tuple[State, ChunkResult | None]:
-        """What is known of a job, and how it ended if it did."""
+        """Return the state of a job, and its result if it has ended."""
         return self.snapshot_all([task_id])[0]
 
     def snapshot_all(self, task_ids: Sequence[str]) -> list[tuple[State, ChunkResult | None]]:
-        """What is known of jobs, in one round trip."""
+        """Return the states and results of jobs, in one round trip."""
         if not task_ids:
             return []
-        # No transaction: a full Redis refuses even to read in one. So the results come last, or a
-        # job that ends meanwhile would be neither open nor done.
+        # No transaction: a full Redis rejects even reads in one. So the results come last: a job
+        # that ends between two of these commands is never neither open nor done.
         pipe = self._redis.pipeline(transaction=False)
         pipe.zmscore(self.keys.open, list(task_ids))
         pipe.zmscore(self.keys.running, list(task_ids))
         pipe.mget([self.keys.cancelled(task_id) for task_id in task_ids])
         pipe.mget([self.keys.result(task_id) for task_id in task_ids])
         answers = zip(task_ids, *pipe.execute(), strict=True)
-        return [_state(*answer) for answer in answers]
+        return [_snapshot_of(*answer) for answer in answers]
 
     def records(self, task_ids: Sequence[str]) -> list[JobRecord | None]:
-        """Rows that are kept: of open jobs, and for a time of those that failed."""
-        found = self._redis.mget([self.keys.row(task_id) for task_id in task_ids])
+        """Return the stored records: those of open jobs, and for a time those of failed ones."""
+        texts = self._redis.mget([self.keys.record(task_id) for task_id in task_ids])
         return [
             None if text is None else JobRecord.decode(task_id, text)
-            for task_id, text in zip(task_ids, found, strict=True)
+            for task_id, text in zip(task_ids, texts, strict=True)
         ]
 
     def chunk_results(self, task_ids: Sequence[str]) -> list[ChunkResult | None]:
-        """How jobs ended; None for those without a stored result."""
-        stored = self._redis.mget([self.keys.result(task_id) for task_id in task_ids])
-        return [None if one is None else ChunkResult.decode(one) for one in stored]
+        """Return the stored results of jobs; None for a job without one."""
+        texts = self._redis.mget([self.keys.result(task_id) for task_id in task_ids])
+        return [None if text is None else ChunkResult.decode(text) for text in texts]
 
     def metadata(self, task_id: str) -> str | None:
-        """What a job was submitted with; None where nothing was noted, or is kept no longer."""
-        found: Any = self._redis.hget(self.keys.note(task_id), "note")
-        return None if found is None else found.decode()
-
-    def touch(self, shas: Sequence[str]) -> list[bool]:
-        """Keep uploads until their jobs are entered; which of them are held at all."""
-        held: list[int] = []
-        for page in _pages(shas):
-            held += self._call("touch", contract.UPLOAD_TTL_S, *page)
-        return [bool(one) for one in held]
+        """Return the text that a job was submitted with; None if there is none, or it expired."""
+        text: Any = self._redis.hget(self.keys.metadata(task_id), "note")
+        return None if text is None else text.decode()
 
     def depth(self) -> Depth:
-        """How much is open now."""
+        """Return the open items of each queue, the running jobs and the bytes of their images."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(self.keys.depth)
         pipe.zcard(self.keys.running)
@@ -216,112 +194,25 @@ class Ledger:
             counts.get("blob_bytes", 0),
         )
 
-    # What consumers do.
 
-    def claim(self, task_id: str, generation: str = "") -> Claim:
-        """Note that a job is begun, if it is to be run here and now.
-
-        `generation` is what its message says of the row that it belongs to; other programs' have none.
-        """
-        what, *more = self._call("begin", task_id, generation, secrets.token_hex(6), self._lease_s)
-        if what == b"done":
-            return Claim(outcome=ChunkResult.decode(more[0]))
-        if what != b"run":
-            return Claim()
-        cancelled, attempts, suspects, asked = more
-        return Claim(
-            run=True,
-            cancelled=bool(cancelled),
-            attempts=attempts,
-            suspects={int(place): deaths for place, deaths in json.loads(suspects).items()},
-            payload=json.loads(asked) if asked else None,
-        )
-
-    def heartbeat(self, task_ids: Iterable[str]) -> set[str]:
-        """A sign of life for jobs that are being run; returns those that somebody has cancelled."""
-        cancelled: set[str] = set()
-        for page in _pages(list(task_ids)):
-            cancelled.update(name.decode() for name in self._call("beat", *page))
-        return cancelled
-
-    def mark_suspect(self, task_id: str, suspects: dict[int, int]) -> None:
-        """Note which item is tried now: should this consumer die, the next one knows of which."""
-        self._call("suspect", task_id, json.dumps(suspects))
-
-    def finish(
-        self,
-        task_id: str,
-        stored: str,
-        failed_items: int,
-        *,
-        generation: str = "",
-        dead: bool = False,
-    ) -> None:
-        """Store a job's result, tell those who wait for it, and close its row, all at once.
-
-        The first result of a job stays: a chunk that was delivered twice counts once. A result for
-        another `generation` of the job is dropped. -1 failed items are all of them; `dead` puts the job
-        among the dead letters.
-        """
-        record_s = contract.RESULT_TTL_S + contract.TOMBSTONE_S
-        terms = (contract.RESULT_TTL_S, record_s, failed_items, int(dead), self._blob_ttl_s)
-        self._call("finish", task_id, generation, stored, *terms)
-
-    def sweep(self, pause_s: float) -> int:
-        """Push lost jobs again; returns their number.
-
-        Whoever comes within `pause_s` after another sweep does nothing.
-        """
-        return int(self._call("sweep", max(1, int(pause_s * 1000)), self._lease_s))
-
-    # What those do who send webhooks.
-
-    def claim_due_webhooks(self, most: int, lease_s: float) -> list[WebhookEvent]:
-        """Ends of jobs and batches to tell of now; nobody else is given them for so long."""
-        return [
-            WebhookEvent(kind, task_id, url, int(event), int(tries), note)
-            for kind, task_id, url, event, tries, note in (
-                (word.decode() for word in words)
-                for words in self._call("webhooks_due", most, lease_s)
-            )
-        ]
-
-    def settle_webhook(self, told: WebhookEvent, about: str, again_in_s: float | None) -> None:
-        """Note how telling went; it is due again in so many seconds, or, None, never."""
-        pause_s = -1 if again_in_s is None else again_in_s
-        self._call("webhook_told", told.kind, told.id, told.event, pause_s, about)
-
-    def defer_webhook(self, one: WebhookEvent, pause_s: float) -> None:
-        """Give one back that was not tried; it is due again in so many seconds."""
-        self._call("webhook_put_off", one.kind, one.id, one.event, pause_s)
-
-
-def _pages(task_ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (task_ids[at : at + PAGE_JOBS] for at in range(0, len(task_ids), PAGE_JOBS))
-
-
-def _state(
-    task_id: str, opened: Any, begun: Any, cancelled: Any, stored: Any
+def _snapshot_of(
+    task_id: str, opened: Any, heartbeat: Any, cancelled: Any, stored: Any
 ) -> tuple[State, ChunkResult | None]:
     if stored is not None:
-        outcome = ChunkResult.decode(stored)
-        return _ended_as(outcome.result(0)), outcome
+        result = ChunkResult.decode(stored)
+        return _final_state(result.result(0)), result
     if cancelled:
         return State.CANCELLED, None
     if opened is not None:
-        return (State.QUEUED if begun is None else State.RUNNING), None
-    return _gone(task_id), None
+        return (State.QUEUED if heartbeat is None else State.RUNNING), None
+    # An id that is older than results are kept belongs to a job that has ended.
+    created = created_at(task_id)
+    expired = created is not None and created < time.time() - contract.RESULT_TTL_S
+    return (State.EXPIRED if expired else State.UNKNOWN), None
 
 
-def _ended_as(result: dict[str, Any]) -> State:
+def _final_state(result: ItemResult) -> State:
     error = result.get("error")
     if error is None:
         return State.DONE
     return State.CANCELLED if error["code"] == ErrorCode.CANCELLED else State.FAILED
-
-
-def _gone(task_id: str) -> State:
-    """Neither open nor stored: an id older than results are kept must have finished."""
-    made = made_at(task_id)
-    old = made is not None and made < time.time() - contract.RESULT_TTL_S
-    return State.EXPIRED if old else State.UNKNOWN

@@ -1,8 +1,8 @@
-"""Celery messages as kombu's Redis transport has them in its lists.
+"""Celery messages in the format of kombu's Redis transport.
 
 Celery's message protocol, version 2 (https://docs.celeryq.dev/en/stable/internals/protocol.html).
-Written here rather than by kombu, so that a message and its ledger row are entered in one step and
-half the memory: what is asked stands in the row alone, and the consumer reads it there.
+Built here and not by kombu, so that a message and its job record are stored in one step and half
+the memory: the record alone holds the payload, and the consumer reads it there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _body(value: Any) -> str:
     return base64.b64encode(json.dumps(value).encode()).decode()
 
 
-#: No arguments, no keyword arguments, nothing to call afterwards.
+#: No arguments, no keyword arguments, no callbacks.
 _NO_ARGUMENTS: Final = _body(
     [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
 )
@@ -36,9 +36,9 @@ def _host() -> str:
 
 
 def task_message(task_id: str, task: Task, queue: Queue, summary: str) -> str:
-    """The message that makes a consumer run a job of the ledger.
+    """Return the message of a job record.
 
-    `summary` is what people see of it in Flower.
+    Flower shows `summary`.
     """
     headers = {
         "lang": "py",
@@ -50,14 +50,14 @@ def task_message(task_id: str, task: Task, queue: Queue, summary: str) -> str:
         "argsrepr": "",
         "kwargsrepr": summary,
         "origin": _origin(),
-        # Ours: tells this time that the job was entered from others under the same id.
+        # A header of Blipline: the generation of the job record.
         "entry": secrets.token_hex(6),
     }
     return _envelope(_NO_ARGUMENTS, headers, "", queue.value, task_id)
 
 
 def sent_event(task_id: str, task: Task, queue: Queue, summary: str) -> str:
-    """The event by which Flower shows a job from the moment it waits."""
+    """Return the event that makes Flower show a job that waits."""
     event = {
         "type": "task-sent",
         "uuid": task_id,
@@ -82,7 +82,7 @@ def sent_event(task_id: str, task: Task, queue: Queue, summary: str) -> str:
 
 
 def event_channel(prefix: str, database: int) -> str:
-    """Where monitors listen for sent tasks."""
+    """Return the channel of the events that monitors receive."""
     return f"{prefix}/{database}.celeryev/task.sent"
 
 

@@ -1,41 +1,41 @@
-"""What the ledger takes in and gives out."""
+"""Arguments and return values of the ledger: job records, metadata, results, events."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 from .. import contract
-from ..contract import ErrorCode, Queue
+from ..contract import ChunkPayload, ErrorCode, ItemResult, Queue
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """A finished chunk: one result for each item, or one error for all of them."""
+    """The result of a chunk: one result for each item, or one error for all of them."""
 
-    results: list[dict[str, Any]] | None = None
-    error: dict[str, Any] | None = None
+    results: list[ItemResult] | None = None
+    error: ItemResult | None = None
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> ChunkResult:
-        """All items of the chunk failed for the same reason."""
+        """Return the result of a chunk whose items failed for the same reason."""
         return cls(error=contract.failure(code, message))
 
     @classmethod
     def decode(cls, stored: bytes | str) -> ChunkResult:
-        """Read what Celery's result backend wrote."""
+        """Read a result of Celery's result backend."""
         meta = json.loads(stored)
         result = meta["result"]
         if meta["status"] == "SUCCESS" and isinstance(result, list):
             return cls(result)
-        # Celery itself failed the task: no worker knows its name, or its arguments do not fit.
-        about = result.get("exc_message") if isinstance(result, dict) else result
-        return cls.failed(ErrorCode.INTERNAL, f"{meta['status'].lower()}: {about}")
+        # Celery itself failed the task: its name is unknown, or its arguments do not match.
+        message = result.get("exc_message") if isinstance(result, dict) else result
+        return cls.failed(ErrorCode.INTERNAL, f"{meta['status'].lower()}: {message}")
 
-    def result(self, index: int) -> dict[str, Any]:
-        """The result of one item."""
+    def result(self, index: int) -> ItemResult:
+        """Return the result of one item."""
         if self.results is None:
             assert self.error is not None
             return self.error
@@ -45,27 +45,27 @@ class ChunkResult:
 
 
 class EnqueueStatus(Enum):
-    """What became of a job that was to be entered."""
+    """The outcome of enqueueing a job."""
 
     ENTERED = b"entered"
-    #: It was entered before, and is not entered twice.
+    #: The job is enqueued already.
     KNOWN = b"known"
-    #: Its id was given to something else.
+    #: Another job has its id.
     DIFFERS = b"differs"
-    #: Its batch was deleted.
+    #: The batch of the chunk was deleted.
     DELETED = b"deleted"
-    #: Its queue has no room, or there is none for its images.
+    #: The queue has reached its limit, or the images have.
     FULL = b"full"
     BLOBS_FULL = b"blobs_full"
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much is open at one moment."""
+    """The open work at one moment."""
 
     #: Items without a result, by their queue.
     items: dict[Queue, int]
-    #: Jobs, each of 1 to N items, that consumers have begun.
+    #: Jobs, each of 1 to N items, that consumers run.
     running_jobs: int
     #: Bytes of the uploaded images that open jobs name.
     blob_bytes: int
@@ -73,7 +73,7 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may be open; 0 is no bound."""
+    """Limits of the open work; 0 means unlimited."""
 
     max_items: int = 0
     max_blob_bytes: int = 0
@@ -81,90 +81,94 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as the ledger holds it; ledger.lua has the form."""
+    """A job record; prelude.lua describes its text form."""
 
     id: str
     queue: str
-    #: Whose turn in the queue it takes.
+    #: Owner of the submitter queue in which it waits.
     submitter: str
     items: int
     #: SHA-256 of each uploaded image that it names.
     blobs: tuple[str, ...]
     message: str
-    #: JSON of what is asked.
+    #: A `ChunkPayload` as JSON.
     payload: str
 
     @property
     def generation(self) -> str:
-        """Tells this time that the job was entered from others under the same id."""
+        """The token of the record's current run: an id can be enqueued again."""
         return str(json.loads(self.message)["headers"]["entry"])
 
     def encode(self) -> str:
+        """Return the text form."""
         head = " ".join([str(self.items), self.queue, self.submitter, *self.blobs])
         return f"{head}\n{self.message}\n{self.payload}"
 
     @classmethod
     def decode(cls, task_id: str, text: bytes | str) -> JobRecord:
+        """Read the text form."""
         text = text.decode() if isinstance(text, bytes) else text
-        head, message, asked = text.split("\n", 2)
+        head, message, payload = text.split("\n", 2)
         items, queue, submitter, *blobs = head.split(" ")
-        return cls(task_id, queue, submitter, int(items), tuple(blobs), message, asked)
+        return cls(task_id, queue, submitter, int(items), tuple(blobs), message, payload)
 
 
 @dataclass(frozen=True, slots=True)
 class JobMetadata:
-    """What is kept with a job or a batch for whoever submitted it."""
+    """The metadata of a job or batch: a text, a digest of the payload, a webhook URL."""
 
-    #: Comes back as it is.
+    #: The submitter's own; returned unchanged.
     text: str = ""
-    #: Of a job whose id the submitter chose: tells what is asked from everything else.
+    #: Digest of the payload, for a job whose id the submitter chose; '' matches any payload.
     digest: str = ""
-    #: The URL that is told when it has ended.
+    #: URL that receives the end of the job or batch; '': none.
     webhook: str = ""
 
 
-#: What most jobs have.
+#: The metadata of most jobs.
 NO_METADATA: Final = JobMetadata()
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job that is to be entered, and what goes with it."""
+    """A job to be enqueued, with its metadata, event and images."""
 
     record: JobRecord
     metadata: JobMetadata = NO_METADATA
-    #: What monitors are told once it is in; '': nothing.
+    #: Celery event that monitors receive once it is enqueued; '': none.
     event: str = ""
+    #: Local images that it names by their SHA-256, to be uploaded before it is enqueued.
+    images: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """An end that somebody wants to be told of."""
+    """The end of a job or batch that was submitted with a webhook."""
 
     #: ``job`` or ``batch``.
     kind: str
     id: str
     url: str
-    #: How often it has ended by now: what failed can be asked again.
+    #: Number of this end: a job that failed can be requeued and end again.
     event: int
-    #: How often somebody tried to tell of this end before.
+    #: Earlier tries to deliver this end.
     tries: int
-    #: The note that it was submitted with.
-    note: str
+    #: Text of the metadata.
+    metadata: str
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a consumer is to do about a message that it was handed."""
+    """The answer to a consumer's claim: run the job, return its stored result, or neither."""
 
-    #: Its stored result: to be handed back.
+    #: The stored result, which the consumer returns.
     outcome: ChunkResult | None = None
-    #: Whether it is to be run; if it is not, and there is no outcome, others see to it.
+    #: True if the consumer runs the job. Without this and an outcome, it drops the message.
     run: bool = False
     cancelled: bool = False
-    #: How often it has been begun, this time included.
+    #: Number of claims, this one included.
     attempts: int = 1
-    #: How often a consumer died while it had this item alone, by the item's place.
+    #: Number of consumers that died at an isolated item, by the item's index.
     suspects: dict[int, int] = field(default_factory=dict)
-    #: What is asked, where the ledger says it: task, items, options.
-    payload: dict[str, Any] | None = None
+    #: The payload of the job record; None for other programs' messages.
+    payload: ChunkPayload | None = None

@@ -1,4 +1,4 @@
-"""How full Redis is."""
+"""Memory usage of Redis."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any, Final
 
 import redis
 
-#: Part of Redis's `maxmemory` from which on it takes no new work: what is open needs the rest.
+#: Share of Redis's `maxmemory` above which no new work is enqueued: open work needs the rest.
 FULL_AT: Final = 0.9
-#: Seconds between two looks.
-LOOK_S: Final = 1.0
+#: Seconds between two readings.
+READ_INTERVAL_S: Final = 1.0
 
 
-class Memory:
-    """Notices in time that Redis has little memory left."""
+class RedisMemory:
+    """A monitor of the memory of Redis, to stop new work before Redis is full."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._look_at = 0.0
-        self._problem: str | None = None
+        self._read_at = 0.0
+        self._shortage: str | None = None
 
-    def problem(self) -> str | None:
-        """Why Redis should take no more, as of a moment ago."""
+    def shortage(self) -> str | None:
+        """Return a message if Redis is short of memory, as of READ_INTERVAL_S ago at most."""
         now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_S
-            self._problem = self._look()
-        return self._problem
+        if now >= self._read_at:
+            self._read_at = now + READ_INTERVAL_S
+            self._shortage = self._read()
+        return self._shortage
 
-    def _look(self) -> str | None:
+    def _read(self) -> str | None:
         try:
             memory: dict[str, Any] = self._redis.info("memory")
         except redis.exceptions.NoPermissionError:
-            # Not every user may ask. Then it is full when it says so.
+            # This user may not read it. Then Redis is full only when it rejects a write.
             return None
-        used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
-        if not most or used < FULL_AT * most:
+        used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+        if not limit or used < FULL_AT * limit:
             return None
-        return f"Redis holds {used >> 20:,} of {most >> 20:,} MiB (its `maxmemory`)"
+        return f"Redis holds {used >> 20:,} of {limit >> 20:,} MiB (its `maxmemory`)"

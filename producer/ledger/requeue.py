@@ -1,4 +1,4 @@
-"""Asking again what has failed."""
+"""Requeue: enqueues jobs again for the items that failed."""
 
 from __future__ import annotations
 
@@ -7,50 +7,52 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final
 
-from ..contract import Queue, Task
+from ..contract import ChunkPayload, ItemResult, Queue, Task
+from .chunk import Chunk
 from .ledger import Ledger
-from .publisher import Chunk
 from .records import ChunkResult, JobRecord
 
-#: Jobs whose rows and results are read in one round trip.
+#: Jobs whose records and results are read in one round trip.
 PAGE_JOBS: Final = 128
 
-#: Which results are not good enough: one item's, as the contract has it.
-Unwanted = Callable[[dict[str, Any]], bool]
+#: A predicate of the results that are to be computed again.
+ShouldRetry = Callable[[ItemResult], bool]
 
 
-def ask_again(ledger: Ledger, task_ids: Iterable[str], unwanted: Unwanted) -> int:
-    """Queue jobs anew for those of their items whose results are unwanted; returns their number.
+def retry_items(ledger: Ledger, task_ids: Iterable[str], should_retry: ShouldRetry) -> int:
+    """Requeue ended jobs for the items that are to be retried; return the number of these items.
 
-    The other items keep what they have. A job of which nothing is kept any more stays as it is.
+    The other items keep their results. A job without a stored record or result stays as it is.
     """
-    ids, asked = iter(task_ids), 0
+    ids, count = iter(task_ids), 0
     while page := list(islice(ids, PAGE_JOBS)):
-        for row, outcome in zip(ledger.records(page), ledger.chunk_results(page), strict=True):
-            if row is not None and outcome is not None:
-                asked += _ask_again(ledger, row, outcome, unwanted)
-    return asked
+        for record, result in zip(ledger.records(page), ledger.chunk_results(page), strict=True):
+            if record is not None and result is not None:
+                count += _retry(ledger, record, result, should_retry)
+    return count
 
 
-def _ask_again(ledger: Ledger, row: JobRecord, outcome: ChunkResult, unwanted: Unwanted) -> int:
-    asked = json.loads(row.payload)
-    results = [outcome.result(place) for place in range(len(asked["items"]))]
-    again = [unwanted(result) for result in results]
-    if not any(again):
+def _retry(
+    ledger: Ledger, record: JobRecord, result: ChunkResult, should_retry: ShouldRetry
+) -> int:
+    payload: ChunkPayload = json.loads(record.payload)
+    results = [result.result(index) for index in range(len(payload["items"]))]
+    retried = [should_retry(item_result) for item_result in results]
+    if not any(retried):
         return 0
-    asked["items"] = [
-        _only_asked(item) if wanted else {**_only_asked(item), "result": result}
-        for item, result, wanted in zip(asked["items"], results, again, strict=True)
+    items: list[Any] = [
+        _without_result(item) if retry else {**_without_result(item), "result": item_result}
+        for item, item_result, retry in zip(payload["items"], results, retried, strict=True)
     ]
-    # It is late already, and somebody wants it all the same.
-    asked["options"].pop("deadline", None)
-    chunk = Chunk(row.id, Task.parse(asked["task"]), asked["items"], asked["options"])
-    fresh = chunk.row(Queue(row.queue), row.submitter)
-    return sum(again) if ledger.requeue(fresh, row) else 0
+    # The deadline of the first run has passed already.
+    options = {name: value for name, value in payload["options"].items() if name != "deadline"}
+    chunk = Chunk(record.id, Task.parse(payload["task"]), items, options)
+    new_record = chunk.record(Queue(record.queue), record.submitter)
+    return sum(retried) if ledger.requeue(new_record, record) else 0
 
 
-def _only_asked(item: Any) -> Any:
-    """An item without what an earlier time left on it."""
+def _without_result(item: Any) -> Any:
+    """Return an item without the result of an earlier retry."""
     if not isinstance(item, dict):
         return item
     return {name: value for name, value in item.items() if name != "result"}

@@ -1,4 +1,4 @@
-"""Submitting a batch: a stream of items of any length becomes chunks, in bounded memory."""
+"""The submission of a batch: a stream of items becomes chunks, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,176 +8,192 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 
-from .. import contract
 from ..connection.connect import redis_errors
-from ..contract import MAX_CUSTOM_ID_CHARS, ErrorCode, Item, ItemError, Queue, Task
+from ..contract import (
+    MAX_CUSTOM_ID_CHARS,
+    ErrorCode,
+    Item,
+    ItemError,
+    ItemPayload,
+    Queue,
+    Task,
+)
 from ..errors import IdTaken, InvalidInput, JobUnknown
 from . import blobs
+from .backpressure import WhenFull
 from .blobs import ImageSource
+from .chunk import Chunk
 from .ids import chunk_id, new_id
 from .ledger import Ledger
-from .publisher import PIPELINE_MESSAGES, Chunk, OnWait, Publisher, WhenFull, differs, pass_on
-from .records import NO_METADATA, JobMetadata
+from .publisher import PIPELINE_MESSAGES, OnWait, Publisher, batch_differs, ignore_wait
+from .records import NO_METADATA, JobMetadata, NewJob
 
-#: Seconds that a chunk may wait for others to be published with it. A full group of URLs is ready
-#: in about this time; local images, which are read and uploaded, take longer.
+#: Maximum seconds that a chunk waits for others to be published with it. A full group of URLs is
+#: ready in about this time; local images, which are read and uploaded, take longer.
 PUBLISH_AFTER_S: Final = 0.02
 
-#: Fields of an item that hold lists or objects; what is wrong inside of them the worker finds out.
+#: Fields of an item that hold lists or objects; the worker checks their contents.
 _STRUCTURED: Final = ("error", "history", "texts")
 
 _FIELDS: Final = tuple(Item.model_fields)
 
-#: An item of a batch: an image alone, or a mapping with what the contract says of its task.
+#: An item of a batch: an image alone, or a mapping of the contract's form.
 ItemSource = ImageSource | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What holds for all of a batch."""
+    """The options of a whole batch."""
 
     batch_id: str
     task: Task
     options: dict[str, Any]
     chunk_items: int
-    #: Seconds that results are kept.
+    #: Seconds that Redis keeps results.
     keep_s: int
     when_full: WhenFull
-    #: Whose turn it takes; '': its own.
-    submitter: str = ""
-    note: JobMetadata = NO_METADATA
+    #: Name of the submitter queue.
+    submitter: str
+    metadata: JobMetadata = NO_METADATA
 
 
 class Submission:
-    """One pass over the items of one batch; a second pass goes on where the first broke off."""
+    """One pass over the items of a batch; a second pass resumes where the first was interrupted."""
 
     def __init__(
         self,
-        terms: BatchOptions,
+        options: BatchOptions,
         client: redis.Redis,
         ledger: Ledger,
         publisher: Publisher,
         url: str,
     ) -> None:
-        self._terms = terms
+        self._options = options
         self._redis = client
         self._ledger = ledger
         self._publisher = publisher
         self._url = url
-        self._on_wait: OnWait = pass_on
-        #: Tells this pass from others over the same batch.
-        self._id = new_id()
-        #: Items that are in.
+        self._on_wait: OnWait = ignore_wait
+        #: Distinguishes this pass from other passes over the same batch.
+        self._pass_id = new_id()
+        #: Number of items submitted so far.
         self._total = 0
-        #: Bitmap of the chunks that had ended when this began.
+        #: Bitmap of the chunks that had ended when this pass started.
         self._done = b""
 
     def run(self, items: Iterable[ItemSource], on_submitted: Callable[[int], None]) -> None:
-        """Publish everything; `on_submitted` hears the number of items that are in so far.
+        """Submit all items, and call `on_submitted` with the number of items submitted so far.
 
-        It hears so also while this waits for room, and may raise to end it.
+        The calls go on during backpressure; the callback may raise to end the submission.
         """
         self._on_wait, reported = lambda items: on_submitted(self._total + items), 0
-        record = self._begin()
+        record: dict[str, str] = {}
+        for attempt in self._publisher.backpressure(
+            self._options.when_full, lambda: self._on_wait(0)
+        ):
+            with attempt:
+                record = self._open()
         try:
-            if record.get("pass") != self._id:
+            if record.get("pass") != self._pass_id:
                 with redis_errors(self._url):
-                    self._ledger.resume_batch(self._terms.batch_id, self._id)
-            # What the caller's iterable and callback raise is the caller's, and comes as it is.
-            for group in _grouped(self._chunks(items, record)):
-                self._publisher.publish_many(
-                    group, self._terms.when_full, self._on_wait, self._terms.submitter
-                )
-                self._total += sum(len(chunk.items) for chunk in group)
+                    self._ledger.resume_batch(self._options.batch_id, self._pass_id)
+            # Errors of the caller's iterable and callback reach the caller unchanged.
+            for group in _group(self._jobs(items, record)):
+                self._publisher.publish_many(group, self._options.when_full, self._on_wait)
+                self._total += sum(job.record.items for job in group)
                 reported = self._total
                 on_submitted(reported)
             with redis_errors(self._url):
-                self._close()
+                self._seal()
         except BaseException:
-            # Cut short, the batch is what is in: who waits for it must not wait for ever.
+            # An interrupted batch ends with its submitted items, or readers would wait for ever.
             with suppress(redis.RedisError):
-                self._ledger.interrupt_batch(self._terms.batch_id, self._id)
+                self._ledger.interrupt_batch(self._options.batch_id, self._pass_id)
             raise
         if reported != self._total:
             on_submitted(self._total)
 
-    def _begin(self) -> dict[str, str]:
-        record: dict[str, str] = {}
-        self._publisher.with_room(
-            lambda: record.update(self._open()), self._terms.when_full, lambda: self._on_wait(0)
-        )
-        return record
-
     def _open(self) -> dict[str, str]:
-        terms = self._terms
-        wanted = {
-            "task": terms.task.value,
-            "chunk_items": str(terms.chunk_items),
-            "options": json.dumps(terms.options, sort_keys=True),
+        """Return the batch's record, once it agrees with this submission."""
+        batch = self._options
+        fields = {
+            "task": batch.task.value,
+            "chunk_items": str(batch.chunk_items),
+            "options": json.dumps(batch.options, sort_keys=True),
         }
-        record = self._ledger.open_batch(terms.batch_id, wanted, terms.keep_s, terms.note, self._id)
-        for name, value in wanted.items():
-            if _timeless(record[name]) != _timeless(value):
+        record = self._ledger.open_batch(
+            batch.batch_id, fields, batch.keep_s, batch.metadata, self._pass_id
+        )
+        for name, value in fields.items():
+            if _without_deadline(record[name]) != _without_deadline(value):
                 raise IdTaken(
-                    f"batch_id={terms.batch_id!r}: there is a batch of this id, with {name} "
-                    f"{record[name]} and not {value}: go on with the same, or choose another id"
+                    f"batch_id={batch.batch_id!r}: a batch of this id exists with {name} "
+                    f"{record[name]} and not {value}: submit the same, or choose another id"
                 )
         if int(record["total"]):
-            done: Any = self._redis.get(self._ledger.keys.done(terms.batch_id))
+            done: Any = self._redis.get(self._ledger.keys.done(batch.batch_id))
             self._done = done or b""
         return record
 
-    def _close(self) -> None:
-        known = self._ledger.seal_batch(self._terms.batch_id)
-        if known is None:
-            raise JobUnknown(f"batch {self._terms.batch_id} was deleted while it was submitted")
-        if known > self._total:
+    def _seal(self) -> None:
+        batch_id = self._options.batch_id
+        submitted = self._ledger.seal_batch(batch_id)
+        if submitted is None:
+            raise JobUnknown(f"batch {batch_id} was deleted during its submission")
+        if submitted > self._total:
             raise IdTaken(
-                f"batch_id={self._terms.batch_id!r}: {known:,} items were submitted before, and "
-                f"only {self._total:,} now. They go on; a batch of other items needs another id"
+                f"batch_id={batch_id!r}: {submitted:,} items were submitted before, and only "
+                f"{self._total:,} now. They go on; submit other items under another id"
             )
 
-    def _chunks(self, items: Iterable[ItemSource], record: dict[str, str]) -> Iterator[Chunk]:
-        terms, stream = self._terms, iter(items)
-        # The deadline of a second pass is that of the first.
+    def _jobs(self, items: Iterable[ItemSource], record: dict[str, str]) -> Iterator[NewJob]:
+        batch, stream = self._options, iter(items)
+        # A second pass has the deadline of the first.
         options = json.loads(record["options"])
         number = -1
-        while sources := list(islice(stream, terms.chunk_items)):
+        while sources := list(islice(stream, batch.chunk_items)):
             number += 1
             if self._is_done(number):
-                left = int(record["total"]) - number * terms.chunk_items
-                if len(sources) != min(terms.chunk_items, left):
-                    raise differs(terms.batch_id, number)
-                # Its images need not be uploaded again.
+                remaining = int(record["total"]) - number * batch.chunk_items
+                if len(sources) != min(batch.chunk_items, remaining):
+                    raise batch_differs(batch.batch_id, number)
+                # The images of a chunk with a result are not uploaded again.
                 self._total += len(sources)
                 continue
-            ready = [prepare(source) for source in sources]
-            self._upload(ready)
-            yield Chunk(chunk_id(terms.batch_id, number), terms.task, ready, options)
+            payloads = [prepare(source) for source in sources]
+            self._upload(payloads)
+            chunk = Chunk(
+                chunk_id(batch.batch_id, number),
+                batch.task,
+                cast(list[ItemPayload], payloads),
+                options,
+            )
+            # Without an event: Flower shows a bulk chunk once a worker receives it.
+            yield NewJob(chunk.record(Queue.BULK, batch.submitter))
 
     def _is_done(self, number: int) -> bool:
-        """Whether a chunk had ended when this began: bits count from the highest in a byte."""
-        place, bit = divmod(number, 8)
-        return place < len(self._done) and bool(self._done[place] >> (7 - bit) & 1)
+        """Return whether a chunk had ended when this pass started; bit 0 is a byte's highest."""
+        index, bit = divmod(number, 8)
+        return index < len(self._done) and bool(self._done[index] >> (7 - bit) & 1)
 
-    def _upload(self, items: list[dict[str, Any]]) -> None:
+    def _upload(self, payloads: list[dict[str, Any]]) -> None:
         """Replace the bytes of local images by references."""
-        local = [item for item in items if isinstance(item.get("image"), bytes)]
+        local = [payload for payload in payloads if isinstance(payload.get("image"), bytes)]
         if local:
-            images = [item["image"] for item in local]
+            images = [payload["image"] for payload in local]
             references = self._publisher.upload(
-                images, Queue.BULK, self._terms.when_full, self._on_wait
+                images, Queue.BULK, self._options.when_full, self._on_wait
             )
-            for item, reference in zip(local, references, strict=True):
-                item["image"] = reference
+            for payload, reference in zip(local, references, strict=True):
+                payload["image"] = reference
 
 
-def _timeless(value: str) -> str:
-    """A term of a batch, without what differs each time that it is submitted."""
+def _without_deadline(value: str) -> str:
+    """Return a field of a batch without the deadline, which differs at each submission."""
     if not value.startswith("{"):
         return value
     options = json.loads(value)
@@ -185,14 +201,14 @@ def _timeless(value: str) -> str:
     return json.dumps(options, sort_keys=True)
 
 
-def _grouped(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
-    """Chunks to publish together: as many as are ready soon, so that workers begin at once."""
-    group: list[Chunk] = []
+def _group(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:
+    """Yield groups to publish in one round trip; a slow stream makes small groups."""
+    group: list[NewJob] = []
     publish_at = 0.0
-    for chunk in chunks:
+    for job in jobs:
         if not group:
             publish_at = time.monotonic() + PUBLISH_AFTER_S
-        group.append(chunk)
+        group.append(job)
         if len(group) == PIPELINE_MESSAGES or time.monotonic() >= publish_at:
             yield group
             group = []
@@ -201,9 +217,9 @@ def _grouped(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def prepare(source: ItemSource) -> dict[str, Any]:
-    """An item as the contract has it, its image still bytes where it is local.
+    """Return an item in the contract's form, its image still bytes where it is local.
 
-    What is wrong with one item becomes that item's error: the others must not suffer.
+    An invalid item becomes an item with an error: its neighbours go on.
     """
     item = dict(source) if isinstance(source, Mapping) else {"image": source}
     for name, value in item.items():
@@ -214,21 +230,21 @@ def prepare(source: ItemSource) -> dict[str, Any]:
             return _failed(item, f"{name}: {problem}")
     image = item.get("image")
     if item.get("error") is not None or image is None or (isinstance(image, str) and not image):
-        # An error that was found before, or no image: the worker names it in the result.
+        # The worker reports an earlier error, or a missing image, in the result.
         return item
     try:
         item["image"] = blobs.read(image)
     except InvalidInput as error:
-        return _failed(item, str(error), contract.ErrorCode(error.code))
+        return _failed(item, str(error), ErrorCode(error.code))
     except Exception as error:
-        # Whatever it is, and whatever it does when it is asked for its bytes.
-        about = f"{type(error).__name__}: {error}"
-        return _failed(item, f"the image cannot be read: {about}", ErrorCode.IMAGE_INVALID)
+        # A foreign object may raise anything when its bytes are read.
+        message = f"the image cannot be read: {type(error).__name__}: {error}"
+        return _failed(item, message, ErrorCode.IMAGE_INVALID)
     return item
 
 
 def _problem(name: str, value: Any) -> str | None:
-    """What is wrong with a field; what could not be written in a message must not stop others."""
+    """Return the error of a field that could not be written in a message."""
     if name not in _STRUCTURED:
         if value is not None and not isinstance(value, str):
             return f"a string is needed, not {type(value).__name__}"
@@ -243,9 +259,7 @@ def _problem(name: str, value: Any) -> str | None:
 
 
 def _failed(
-    item: Mapping[str, Any],
-    message: str,
-    code: contract.ErrorCode = contract.ErrorCode.OPTION_INVALID,
+    item: Mapping[str, Any], message: str, code: ErrorCode = ErrorCode.OPTION_INVALID
 ) -> dict[str, Any]:
     error = ItemError(code=code, message=message)
     custom_id = item.get("custom_id")

@@ -1,1 +1,1 @@
-"""HTTP to hosts that callers name. Imports nothing: httpx is an extra."""
+"""HTTP to hosts that users name, guarded against SSRF. Imports nothing: httpx is an extra."""

@@ -1,6 +1,7 @@
-"""Which addresses may be connected to: those of the public Internet, unless settings say more.
+"""The address policy, a guard against SSRF (server-side request forgery).
 
-AddressBlocked is raised for what is never to be connected to.
+Connections go to addresses of the public Internet alone, unless the settings allow others.
+AddressBlocked is raised for any other address.
 """
 
 from __future__ import annotations
@@ -11,47 +12,47 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-#: Of IPv4, what Python's `is_global` lets pass in some of its versions.
+#: Reserved IPv4 networks that `is_global` of some Python versions accepts.
 _RESERVED_V4: Final = (
     IPv4Network("192.0.0.0/24"),  # protocol assignments
     IPv4Network("192.88.99.0/24"),  # the nearest 6to4 relay
     IPv4Network("224.0.0.0/4"),  # multicast
     IPv4Network("240.0.0.0/4"),  # not assigned
 )
-#: All of IPv6 that has been given out as global unicast.
+#: The part of IPv6 that is allocated for global unicast.
 _UNICAST_V6: Final = IPv6Network("2000::/3")
-#: What is in there, but leads to no host of the public Internet.
+#: Networks in it that lead to no host of the public Internet.
 _RESERVED_V6: Final = (
     IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
     IPv6Network("2001:db8::/32"),  # documentation
     IPv6Network("3fff::/20"),  # documentation
 )
-#: A translator's prefix: the way to IPv4 hosts where a network has IPv6 alone (RFC 6052).
+#: Prefix of a NAT64 translator: the way to IPv4 hosts from an IPv6 network (RFC 6052).
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-#: The upper half of an interface id that an IPv4 address follows (ISATAP, RFC 5214).
+#: Upper half of an interface id before an embedded IPv4 address (ISATAP, RFC 5214).
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
 
 _LABEL: Final = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _NAME: Final = re.compile(rf"\.?({_LABEL}\.)*{_LABEL}")
-#: Readers of addresses take a name for a number if its last label is one: 127.1, 0x7f000001.
+#: Address parsers read a name whose last label is a number as an address: 127.1, 0x7f000001.
 _NUMBER: Final = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 
 _Address = IPv4Address | IPv6Address
 
 
 class AddressBlocked(Exception):
-    """Never to be connected to; the message names the host, but not its inner address."""
+    """The address is not allowed; the message names the host, but not an internal address."""
 
 
 class AddressPolicy:
-    """Which hosts may be connected to; immutable.
+    """An immutable policy of allowed hosts and addresses.
 
-    An entry is a name (`images.example.com`), a domain (`.example.com`: itself and all below it),
-    an IP address or a network (`10.0.0.0/8`). Raises ValueError for any other.
+    An entry is a name (`images.example.com`), a domain (`.example.com`: itself and its subdomains),
+    an IP address or a network (`10.0.0.0/8`). Any other raises ValueError.
 
-    ``allow``: may be connected to although the address is not public.
-    ``deny``: may not, by whatever name or address; it wins over the others.
-    ``only``: no host but these, if any is given.
+    ``allow``: hosts that are allowed although their address is not public.
+    ``deny``: hosts that are not allowed, by name or address; it overrides the other lists.
+    ``only``: the only allowed hosts, if the list has entries.
     """
 
     def __init__(
@@ -62,56 +63,56 @@ class AddressPolicy:
         self._only = HostList(only)
 
     def check_name(self, host: str) -> None:
-        """Raises AddressBlocked if no address would make this host allowed; looks nothing up."""
+        """Raise AddressBlocked if no address would make this host allowed; without a look-up."""
         if self._deny.names(host):
             raise AddressBlocked(f"{host} is denied by the settings")
         if self._only and not self._only.names(host) and not self._only.networks:
             raise AddressBlocked(f"{host} is none of the hosts that the settings allow")
 
     def check(self, host: str, address: str) -> None:
-        """Raises AddressBlocked unless this address, which the host resolved to, is allowed."""
+        """Raise AddressBlocked unless this address, which the host resolved to, is allowed."""
         self.check_name(host)
-        faces = embedded_addresses(address)
-        if any(self._deny.holds(face) for face in faces):
+        addresses = embedded_addresses(address)
+        if any(self._deny.contains(ip) for ip in addresses):
             raise AddressBlocked(f"{host} is denied by the settings, by its address")
-        if self._only and not (self._only.names(host) or all(map(self._only.holds, faces))):
+        if self._only and not (self._only.names(host) or all(map(self._only.contains, addresses))):
             raise AddressBlocked(f"{host} is none of the hosts that the settings allow")
-        inner = [face for face in faces if "%" in address or not _is_global(face)]
-        if not self._allow.names(host) and not all(map(self._allow.holds, inner)):
+        internal = [ip for ip in addresses if "%" in address or not _is_global(ip)]
+        if not self._allow.names(host) and not all(map(self._allow.contains, internal)):
             raise AddressBlocked(f"{host} is at an address that is not public")
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """The entries of a setting: `10.0.0.0/8, images.example.com`."""
-    return tuple(one.strip() for one in text.split(",") if one.strip())
+    """Return the entries of a setting, such as `10.0.0.0/8, images.example.com`."""
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
 def is_public(address: str) -> bool:
-    """Whether this IP address belongs to the public Internet, and hides no other in itself."""
-    # One with a zone is known in one network alone.
-    return "%" not in address and all(_is_global(face) for face in embedded_addresses(address))
+    """Return whether this IP address, and any address embedded in it, is public."""
+    # An address with a zone belongs to one network.
+    return "%" not in address and all(_is_global(ip) for ip in embedded_addresses(address))
 
 
 class HostList:
-    """Entries of one list."""
+    """A list of host names, domains and networks."""
 
-    def __init__(self, given: Iterable[str]) -> None:
+    def __init__(self, entries: Iterable[str]) -> None:
         self.networks: list[IPv4Network | IPv6Network] = []
         self._names: set[str] = set()
         self._domains: tuple[str, ...] = ()
-        for entry in given:
+        for entry in entries:
             self._add(entry)
 
     def __bool__(self) -> bool:
         return bool(self.networks or self._names)
 
     def names(self, host: str) -> bool:
-        """Whether the host's name is in the list."""
-        host = _plain(host)
+        """Return whether the host's name is in the list."""
+        host = _normalize(host)
         return host in self._names or host.endswith(self._domains)
 
-    def holds(self, address: _Address) -> bool:
-        """Whether the address is in one of the networks."""
+    def contains(self, address: _Address) -> bool:
+        """Return whether the address is in one of the networks."""
         return any(address in network for network in self.networks)
 
     def _add(self, entry: str) -> None:
@@ -119,7 +120,7 @@ class HostList:
             self.networks.append(ipaddress.ip_network(entry))
             return
         except ValueError:
-            name = _plain(entry)
+            name = _normalize(entry)
         if not _NAME.fullmatch(name) or _NUMBER.fullmatch(name):
             raise ValueError(
                 f"{entry!r} is no host name, domain (.example.com), IP address or network "
@@ -130,27 +131,27 @@ class HostList:
             self._domains += (name,)
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
 def embedded_addresses(address: str) -> list[_Address]:
-    """The address and the IPv4 address that it leads to, if it holds one."""
+    """Return the address and the IPv4 addresses that are embedded in it."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, IPv4Address):
         return [ip]
     if ip.ipv4_mapped is not None:
-        # Another way to write an IPv4 address: no packet ever bears it.
+        # A notation of an IPv4 address: packets go to the IPv4 address alone.
         return [ip.ipv4_mapped]
     number = int(ip)
-    inner = []
+    embedded = []
     if ip in _NAT64 or (number >> 32) & 0xFFFFFFFF in _ISATAP:
-        inner.append(IPv4Address(number & 0xFFFFFFFF))
+        embedded.append(IPv4Address(number & 0xFFFFFFFF))
     if ip.sixtofour is not None:
-        inner.append(ip.sixtofour)
-    # The client of a Teredo address; 2001::/23, in which it is, is blocked as well.
-    inner += (ip.teredo or ())[1:]
-    return [ip, *inner]
+        embedded.append(ip.sixtofour)
+    # The client of a Teredo address; its own network 2001::/23 is blocked as well.
+    embedded += (ip.teredo or ())[1:]
+    return [ip, *embedded]
 
 
 def _is_global(ip: _Address) -> bool:

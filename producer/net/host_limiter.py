@@ -1,4 +1,4 @@
-"""Threads that a slow host cannot take all: of each host only so much runs at once."""
+"""A thread pool with a per-host limit: a slow host cannot take all threads."""
 
 from __future__ import annotations
 
@@ -12,69 +12,70 @@ T = TypeVar("T")
 
 
 class HostLimiter(Generic[T]):
-    """Runs work, of one host `each` pieces at once at most; thread-safe.
+    """A thread pool that runs at most `per_host` tasks of one host at once; thread-safe.
 
-    What waits for its host holds no thread; other hosts' work overtakes it.
+    A task that waits for its host holds no thread; the tasks of other hosts overtake it.
     """
 
-    def __init__(self, threads: int, each: int, name: str = "turn") -> None:
-        self._each = each
+    def __init__(self, threads: int, per_host: int, name: str = "host") -> None:
+        self._per_host = per_host
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._lock = threading.Lock()
         self._running: Counter[str] = Counter()
-        self._waiting: dict[str, deque[_Piece[T]]] = {}
+        self._waiting: dict[str, deque[_HostTask[T]]] = {}
         self._closed = False
 
     def close(self) -> None:
-        """Cancel what has not begun."""
+        """Cancel the tasks that have not started."""
         with self._lock:
             self._closed = True
-            left = [piece for pieces in self._waiting.values() for piece in pieces]
+            waiting = [task for tasks in self._waiting.values() for task in tasks]
             self._waiting.clear()
-        for piece in left:
-            piece.future.cancel()
-        # What is in its queue cancels itself: its own `cancel_futures` would not tell who waits.
+        for task in waiting:
+            task.future.cancel()
+        # The tasks in the pool's queue cancel themselves: `cancel_futures` would cancel the pool's
+        # futures, and leave those that callers wait for pending.
         self._pool.shutdown(wait=False)
 
     def submit(self, host: str, work: Callable[[], T]) -> Future[T]:
-        """Begin it now, or when its host has its turn; raises RuntimeError once closed."""
-        piece = _Piece(work)
+        """Run a function now, or once its host is below the limit; raise RuntimeError if closed."""
+        task = _HostTask(work)
         with self._lock:
             if self._closed:
                 raise RuntimeError("closed")
-            if self._running[host] >= self._each:
-                self._waiting.setdefault(host, deque()).append(piece)
-                return piece.future
+            if self._running[host] >= self._per_host:
+                self._waiting.setdefault(host, deque()).append(task)
+                return task.future
             self._running[host] += 1
-            self._pool.submit(self._run, host, piece)
-        return piece.future
+            self._pool.submit(self._run, host, task)
+        return task.future
 
-    def _run(self, host: str, piece: _Piece[T]) -> None:
+    def _run(self, host: str, task: _HostTask[T]) -> None:
         try:
             if self._closed:
-                piece.future.cancel()
-            piece.run()
+                task.future.cancel()
+            task.run()
         finally:
-            self._next(host)
+            self._start_next(host)
 
-    def _next(self, host: str) -> None:
-        """Hand the turn on, behind all that other hosts have in the queue already."""
+    def _start_next(self, host: str) -> None:
+        """Start the next task of this host, behind the tasks of other hosts in the pool's queue."""
         with self._lock:
-            pieces = self._waiting.get(host)
-            while pieces:
-                piece = pieces.popleft()
-                if not piece.future.cancelled():
-                    self._pool.submit(self._run, host, piece)
+            tasks = self._waiting.get(host)
+            while tasks:
+                task = tasks.popleft()
+                if not task.future.cancelled():
+                    self._pool.submit(self._run, host, task)
                     break
             else:
                 self._running[host] -= 1
                 if not self._running[host]:
                     del self._running[host]
-            if not pieces:
+            if not tasks:
                 self._waiting.pop(host, None)
 
 
-class _Piece(Generic[T]):
+class _HostTask(Generic[T]):
     def __init__(self, work: Callable[[], T]) -> None:
         self.future: Future[T] = Future()
         self._work = work

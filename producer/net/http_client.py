@@ -1,11 +1,11 @@
-"""HTTP to hosts that somebody else named: image hosts, and receivers of webhooks.
+"""An HTTP client guarded against SSRF, for image hosts and webhook receivers that users name.
 
-A guarded client connects to allowed addresses only, and never for longer than its time limit says.
-httpx is an extra of the wheel: whoever imports this needs it.
+A guarded client connects to allowed addresses alone, and every request has a deadline. It needs
+httpx, an extra of the wheel.
 
 AddressBlocked: the host, or the address that it resolved to, is not allowed.
-└── UrlBlocked: the URL itself is not; no setting allows it.
-HostUnknown: there is no such host, or it cannot prove that it is the one; this will not change.
+└── UrlBlocked: the URL itself is not allowed, by any setting.
+HostUnknown: the host does not exist, or cannot prove its identity; a retry is useless.
 """
 
 from __future__ import annotations
@@ -29,69 +29,69 @@ import httpx
 
 from .address_policy import AddressBlocked, AddressPolicy
 
-#: What a resolver says of names that do not exist; all else that it says may pass.
+#: Errors of a resolver for names that do not exist; its other errors are temporary.
 _NO_SUCH_NAME: Final = (socket.EAI_NONAME, socket.EAI_NODATA)
-#: As it is asked for: after lower case, and after names in other scripts have become `xn--…`.
+#: A host name after conversion to lower case and, from other scripts, to `xn--…`.
 _HOST: Final = re.compile(r"[a-z0-9_.-]+")
 
-#: A function that answers as `socket.getaddrinfo` does.
+#: A resolver with the signature of `socket.getaddrinfo`.
 Resolve = Callable[..., list[Any]]
 
 
 class UrlBlocked(AddressBlocked):
-    """Neither a setting nor another address would make this URL one that is asked for."""
+    """The URL is not allowed, whatever its address and the settings."""
 
 
 class HostUnknown(Exception):
-    """The host does not exist or cannot prove that it is the one; asking again is no use."""
+    """The host does not exist, or cannot prove its identity; a retry is useless."""
 
 
 class RequestDeadline(threading.local):
-    """When the request of this very thread ends: a request is sent and read by one thread."""
+    """The deadline of the request of this thread: one thread sends and reads a request."""
 
-    #: On the monotonic clock.
+    #: Time on the monotonic clock.
     ends: float = math.inf
 
     def within(self, timeout: float | None) -> float | None:
-        """The timeout, or what is left if that is less; raises TimeoutException if nothing is."""
-        left_s = self.ends - time.monotonic()
-        if left_s <= 0:
+        """Return the timeout, cut to the remaining time; raise TimeoutException if none remains."""
+        remaining_s = self.ends - time.monotonic()
+        if remaining_s <= 0:
             raise httpcore.TimeoutException("timed out")
         if timeout is not None:
-            return min(timeout, left_s)
-        return None if left_s == math.inf else left_s
+            return min(timeout, remaining_s)
+        return None if remaining_s == math.inf else remaining_s
 
 
 def guarded_client(
-    guard: AddressPolicy,
+    policy: AddressPolicy,
     *,
     connections: int,
-    limit: RequestDeadline,
+    deadline: RequestDeadline,
     headers: Mapping[str, str] | None = None,
     resolve: Resolve = socket.getaddrinfo,
     verify: ssl.SSLContext | bool = True,
 ) -> httpx.Client:
-    """A client that is safe to be sent anywhere; thread-safe, keeps connections for later.
+    """Return a thread-safe client with a connection pool that is safe for any URL.
 
-    Follows no redirect by itself; each that its user follows is checked as the first URL was.
-    Requests raise AddressBlocked and HostUnknown beside httpx's own errors. One thing knows no time
-    limit but the resolver's own: looking up a name.
+    It follows no redirect automatically, and checks each URL that its caller follows. Requests
+    raise AddressBlocked and HostUnknown beside httpx's own errors. The deadline does not cover the
+    look-up of a name, which has the resolver's own timeout.
     """
     for name in ("httpx", "httpcore"):
-        # They log whole URLs, and those may carry secrets.
+        # They log whole URLs, which may contain secrets.
         logging.getLogger(name).setLevel(logging.WARNING)
     return httpx.Client(
-        transport=_Transport(guard, _Network(guard, limit, resolve), connections, verify),
-        # A proxy from the environment would look names up itself, behind the check.
+        transport=_Transport(policy, _Network(policy, deadline, resolve), connections, verify),
+        # A proxy from the environment would resolve names itself, after the check.
         trust_env=False,
-        # One user's host must not know the next user's by what it left here.
+        # A cookie of one user's host must not identify the next user.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": "blipline", **(headers or {})},
     )
 
 
 def host_of(url: str) -> str:
-    """The host that a URL names, for turns and logs; empty where it names none."""
+    """Return the host of a URL, for per-host limits and logs; empty where it names none."""
     try:
         return httpx.URL(url).host.removesuffix(".")
     except (httpx.InvalidURL, ValueError):
@@ -99,7 +99,7 @@ def host_of(url: str) -> str:
 
 
 def retry_after_s(value: str) -> float:
-    """Seconds from now that a Retry-After header asks for (RFC 9110, 10.2.3); 0 for nonsense."""
+    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3); 0 for an invalid one."""
     value = value.strip()
     if value.isascii() and value.isdecimal():
         return float(value)
@@ -112,34 +112,34 @@ def retry_after_s(value: str) -> float:
 
 
 class _Transport(httpx.HTTPTransport):
-    """Looks at every URL before it is asked for, redirects included."""
+    """A transport that checks every URL before its request, redirects included."""
 
     def __init__(
         self,
-        guard: AddressPolicy,
+        policy: AddressPolicy,
         network: _Network,
         connections: int,
         verify: ssl.SSLContext | bool,
     ) -> None:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         super().__init__(verify=verify, limits=limits)
-        # httpx offers no argument for its pool's network backend.
+        # httpx has no argument for the network backend of its pool.
         self._pool._network_backend = network
-        self._guard = guard
+        self._policy = policy
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         _check_url(request.url)
-        self._guard.check_name(_host(request.url))
+        self._policy.check_name(_host(request.url))
         return super().handle_request(request)
 
 
 def _check_url(url: httpx.URL) -> None:
-    """Raises UrlBlocked for what no URL of an image or a webhook needs."""
+    """Raise UrlBlocked for parts that no URL of an image or a webhook needs."""
     if url.scheme not in ("http", "https"):
-        raise UrlBlocked("only http and https are asked")
+        raise UrlBlocked("only http and https URLs are allowed")
     if url.userinfo:
-        raise UrlBlocked("a URL with a user name or password in it is not asked")
-    # Readers of URLs do not agree on what they make of any other host.
+        raise UrlBlocked("a URL with a user name or password is not allowed")
+    # URL parsers disagree on any other host.
     host = _host(url)
     if not _HOST.fullmatch(host) and not _is_ipv6(host):
         raise UrlBlocked("it names no host in plain letters, digits, dots and hyphens")
@@ -159,11 +159,11 @@ def _is_ipv6(host: str) -> bool:
 
 
 class _Network(httpcore.SyncBackend):
-    """Connects to the very addresses that were checked, and keeps to the thread's time limit."""
+    """A network backend that connects to checked addresses alone, before the deadline."""
 
-    def __init__(self, guard: AddressPolicy, limit: RequestDeadline, resolve: Resolve) -> None:
-        self._guard = guard
-        self._limit = limit
+    def __init__(self, policy: AddressPolicy, deadline: RequestDeadline, resolve: Resolve) -> None:
+        self._policy = policy
+        self._deadline = deadline
         self._resolve = resolve
 
     def connect_tcp(
@@ -175,49 +175,49 @@ class _Network(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         addresses = self._addresses(host, port)
-        # A name with one address inside and one outside is either broken or an attack.
+        # A name with an internal and a public address is either misconfigured or an attack.
         for address in addresses:
-            self._guard.check(host, address)
-        # One address that swallows packets must not take the time of the others.
+            self._policy.check(host, address)
+        # An address that drops packets must not take the time of the others.
         share_s = None if timeout is None else timeout / max(1, len(addresses))
-        trouble: Exception = httpcore.ConnectError(f"{host}: no address")
+        failure: Exception = httpcore.ConnectError(f"{host}: no address")
         for address in addresses:
             try:
-                # An address, not the name: nothing is looked up after the check.
+                # The address, not the name: no look-up follows the check.
                 stream = super().connect_tcp(
-                    address, port, self._limit.within(share_s), local_address, socket_options
+                    address, port, self._deadline.within(share_s), local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                trouble = error
+                failure = error
             else:
-                return _LimitedStream(stream, self._limit)
-        raise trouble
+                return _DeadlineStream(stream, self._deadline)
+        raise failure
 
     def _addresses(self, host: str, port: int) -> list[str]:
         try:
-            found = self._resolve(host, port, type=socket.SOCK_STREAM)
+            entries = self._resolve(host, port, type=socket.SOCK_STREAM)
         except UnicodeError:
-            raise HostUnknown(f"{host}: no name that can be looked up") from None
+            raise HostUnknown(f"{host}: not a valid host name") from None
         except OSError as error:
-            about = f"{host}: {error.strerror or error}"
+            message = f"{host}: {error.strerror or error}"
             if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
-                raise HostUnknown(about) from None
-            raise httpcore.ConnectError(about) from None
-        return [str(entry[4][0]) for entry in found]
+                raise HostUnknown(message) from None
+            raise httpcore.ConnectError(message) from None
+        return [str(entry[4][0]) for entry in entries]
 
 
-class _LimitedStream(httpcore.NetworkStream):
-    """A host that drips a byte a second passes every single read, but not their sum."""
+class _DeadlineStream(httpcore.NetworkStream):
+    """A stream with the deadline of the request: slow bytes pass each read, but not their sum."""
 
-    def __init__(self, stream: httpcore.NetworkStream, limit: RequestDeadline) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, deadline: RequestDeadline) -> None:
         self._stream = stream
-        self._limit = limit
+        self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._limit.within(timeout))
+        return self._stream.read(max_bytes, self._deadline.within(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._limit.within(timeout))
+        self._stream.write(buffer, self._deadline.within(timeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -229,16 +229,16 @@ class _LimitedStream(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         try:
-            # Python takes this timeout as one for the whole handshake.
+            # Python applies this timeout to the whole handshake.
             stream = self._stream.start_tls(
-                ssl_context, server_hostname, self._limit.within(timeout)
+                ssl_context, server_hostname, self._deadline.within(timeout)
             )
         except httpcore.ConnectError as error:
             if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-                about = f"{server_hostname}: {error.__cause__.verify_message}"
-                raise HostUnknown(about) from None
+                message = f"{server_hostname}: {error.__cause__.verify_message}"
+                raise HostUnknown(message) from None
             raise
-        return _LimitedStream(stream, self._limit)
+        return _DeadlineStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)

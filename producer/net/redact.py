@@ -1,55 +1,56 @@
-"""What may be shown of an image reference: a URL often carries a secret in its query."""
+"""Redaction of URLs and image references for messages and logs: a query often holds a secret."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: Characters of a reference that a message or a log line holds at most.
+#: Maximum characters of a reference in a message or a log line.
 MAX_REDACTED_CHARS: Final = 200
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-#: A host and its port. Anything else may be a name and a password, cut off by a `?` within it.
+#: A host and its port. Anything else may be a name and a password that contains a `?`.
 _HOST: Final = re.compile(r"(\[[^]]*\]|[^:\[\]]*)(:[0-9]*)?")
 
 
 def redact_url(reference: str) -> str:
-    """Scheme, host and path; `?…` stands for query and fragment, `data:…` for data.
+    """Redact a URL to its scheme, host and path; `?…` stands for query and fragment.
 
-    Never raises, and shows no password and nothing after `?` or `#`, also where the reference is no
-    URL at all. What cannot be printed becomes `�`, and the end of a long one `…`.
+    Never raise, and show neither a password nor anything after `?` or `#`, also where the reference
+    is no URL. `data:…` stands for data, `�` for a character that cannot be printed, and `…` for the
+    end of a long reference.
     """
-    # Readers of URLs drop outer spaces, and some drop tabs and line breaks anywhere.
+    # URL parsers drop outer spaces, and some drop tabs and line breaks anywhere.
     text = re.sub(r"[\t\r\n]", "", reference.strip())
     text = text[: 8 * MAX_REDACTED_CHARS]
     if not text.isprintable():
-        text = "".join(one if one.isprintable() else "�" for one in text)
-    found = _SCHEME.match(text)
-    scheme = found.group().lower() if found else ""
+        text = "".join(char if char.isprintable() else "�" for char in text)
+    match = _SCHEME.match(text)
+    scheme = match.group().lower() if match else ""
     if scheme == "data:":
         return "data:…"
-    place, *hidden = re.split(r"[?#]", text[len(scheme) :], maxsplit=1)
-    whole = _without_user(scheme, place) + ("?…" if hidden else "")
-    return whole if len(whole) <= MAX_REDACTED_CHARS else whole[: MAX_REDACTED_CHARS - 1] + "…"
+    location, *query = re.split(r"[?#]", text[len(scheme) :], maxsplit=1)
+    shown = _without_user(scheme, location) + ("?…" if query else "")
+    return shown if len(shown) <= MAX_REDACTED_CHARS else shown[: MAX_REDACTED_CHARS - 1] + "…"
 
 
-def _without_user(scheme: str, place: str) -> str:
-    slashes = place[: len(place) - len(place.lstrip("/\\"))]
+def _without_user(scheme: str, location: str) -> str:
+    slashes = location[: len(location) - len(location.lstrip("/\\"))]
     if scheme in ("", "file:") and not slashes.startswith("//"):
-        return scheme + (place if scheme or slashes else place.rpartition("@")[2])
-    if "@" in place and not slashes:
-        # `user:password@host` looks like a scheme, too.
-        return place.rpartition("@")[2]
-    # A password may itself hold a slash; so all before the last `@` is left out.
-    rest = place[len(slashes) :].rpartition("@")[2]
-    host, slash, path = _parted(rest)
+        return scheme + (location if scheme or slashes else location.rpartition("@")[2])
+    if "@" in location and not slashes:
+        # The start of `user:password@host` looks like a scheme.
+        return location.rpartition("@")[2]
+    # A password may contain a slash, so everything before the last `@` is dropped.
+    rest = location[len(slashes) :].rpartition("@")[2]
+    host, slash, path = _split_path(rest)
     if not _HOST.fullmatch(host):
         host = "…"
     return scheme + slashes + host + slash + path
 
 
-def _parted(rest: str) -> tuple[str, str, str]:
-    found = re.search(r"[/\\]", rest)
-    if found is None:
+def _split_path(rest: str) -> tuple[str, str, str]:
+    match = re.search(r"[/\\]", rest)
+    if match is None:
         return rest, "", ""
-    return rest[: found.start()], found.group(), rest[found.end() :]
+    return rest[: match.start()], match.group(), rest[match.end() :]

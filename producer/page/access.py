@@ -1,7 +1,7 @@
-"""What stands before Gradio: who may come in, which of its routes exist, and what they may say.
+"""The access gate in front of Gradio: authentication, an allowlist of routes, request checks.
 
-Gradio brings some seventy routes, among them some that fetch URLs, and one that rewrites the
-program. Here exist those that the page uses; everything else is not found.
+Gradio has some seventy routes. Some of them fetch URLs, and one rewrites the program. The gate
+passes only those that the page uses; every other route is answered with 404.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from ..errors import ConnectionFailed
 from . import html, login
 from .ownership import Ownership
 from .pending import PendingAnswers
-from .request_filter import Forbidden, Inputs, TooSlow, body_of, checked
-from .responses import NOT_FOUND, refused, signed_out
+from .request_filter import BodyTimeout, Forbidden, Validators, filter_request, read_body
+from .responses import NOT_FOUND, error_response, signed_out
 from .sessions import Sessions
-from .streams import until_stopped
+from .streams import end_on_shutdown
 from .upload_quota import UploadQuota
 from .uploads import Uploads
 
 _API: Final = "/gradio_api"
 _FILE: Final = f"{_API}/file="
 _HEARTBEAT: Final = f"{_API}/heartbeat/"
-#: What holds nothing of anybody.
+#: Routes that serve no data of any tenant.
 _PUBLIC: Final = ("/assets/", "/static/", "/theme.css", "/favicon.ico")
-#: Which gateway this is. A page that lost its own asks for it, and loads itself anew.
-_WHICH: Final = f"{_API}/app_id"
+#: The gateway's identity. A page that lost its connection polls it, and then reloads.
+_APP_ID: Final = f"{_API}/app_id"
 _JOIN: Final = f"{_API}/queue/join"
-#: What waits for nothing, and stands in no queue.
+#: Functions that return at once and skip Gradio's queue.
 _RUN: Final = f"{_API}/run/"
 _GET: Final = frozenset(f"{_API}/{name}" for name in ("info", "startup-events", "upload_progress"))
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-#: Bytes of one request that is no upload.
+#: Maximum bytes of a request body, uploads excepted.
 MAX_BODY_BYTES: Final = 2**20
-#: Buttons that one name may have pressed without an answer yet.
-MAX_WAITING: Final = 32
+#: Maximum pending answers of one tenant.
+MAX_PENDING: Final = 32
 
 
 class AccessGate:
-    """Lets through, with whose request it is in the scope, or answers itself."""
+    """ASGI middleware that authenticates a request and passes it on, or answers it itself."""
 
-    #: Where the scope has the name.
+    #: Key of the tenant's name in the scope.
     NAME: Final = "blipline.page.name"
 
     def __init__(
@@ -57,35 +57,35 @@ class AccessGate:
         app: ASGIApp,
         sessions: Sessions,
         open_as: str,
-        room: UploadQuota,
-        inputs: Inputs,
-        waiting: Callable[[str], int],
-        places: PendingAnswers,
+        quota: UploadQuota,
+        validators: Validators,
+        pending_count: Callable[[str], int],
+        pending: PendingAnswers,
         stopping: asyncio.Event,
     ) -> None:
-        """`waiting`: how many buttons a name has pressed without an answer yet."""
+        """Protect `app`; `pending_count` returns a tenant's events that have no answer yet."""
         self._app = app
-        self._streams = until_stopped(app, stopping)
+        self._streams = end_on_shutdown(app, stopping)
         self._sessions = sessions
         self._open_as = open_as
-        self._inputs = inputs
-        self._waiting = waiting
-        #: By name: those on their way to where `waiting` counts them.
+        self._validators = validators
+        self._pending_count = pending_count
+        #: By tenant: events that `pending_count` does not count yet.
         self._joining: Counter[str] = Counter()
-        self._places = places
-        self._holdings = Ownership()
-        self._uploads = Uploads(app, room, self._holdings)
+        self._pending = pending
+        self._ownership = Ownership()
+        self._uploads = Uploads(app, quota, self._ownership)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of the application."""
+        """Handle one request, or the application's lifespan."""
         if scope["type"] == "http":
             try:
                 answer = await self._answer(Request(scope, receive))
             except ConnectionFailed:
-                answer = refused(503, "the queue cannot be reached now: try again later")
-            except TooSlow as error:
-                answer = refused(408, str(error))
-            await answer(scope, receive, html.protected(send))
+                answer = error_response(503, "the queue is unavailable: try again later")
+            except BodyTimeout as error:
+                answer = error_response(408, str(error))
+            await answer(scope, receive, html.add_policy(send))
         elif scope["type"] == "lifespan":
             await self._app(scope, receive, send)
 
@@ -93,63 +93,68 @@ class AccessGate:
         path = request.scope["path"].removeprefix(request.scope.get("root_path", "")) or "/"
         reading = request.method in ("GET", "HEAD")
         if not reading and not _same_origin(request):
-            return refused(403, "this request comes from another site")
+            return error_response(403, "this request comes from another site")
         if self._open_as and request.url.hostname not in _LOOPBACK:
-            # Another site's name may have been made to lead here.
-            return refused(403, "the page is open to this machine alone: use http://127.0.0.1")
+            # DNS rebinding: the name of another site may resolve to this machine.
+            return error_response(
+                403, "the page is available on this machine only: open http://127.0.0.1"
+            )
         if reading and path.startswith(_PUBLIC):
-            return html.cached(self._app) if path.startswith("/assets/") else self._app
-        if reading and path == _WHICH:
+            return html.cache_in_browser(self._app) if path.startswith("/assets/") else self._app
+        if reading and path == _APP_ID:
             return self._app
         if path == "/login" or (path == "/logout" and not reading):
             return await login.answer(request, path, self._sessions)
-        name = self._open_as or await self._sessions.name(*login.render_login(request))
+        name = self._open_as or await self._sessions.name(*login.session_token(request))
         if name is None:
             home = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
             return home if path == "/" else signed_out()
         request.scope[self.NAME] = name
-        return await self._of(name, path, request)
+        return await self._route(name, path, request)
 
-    async def _of(self, name: str, path: str, request: Request) -> ASGIApp:
-        """The answer to somebody who is known."""
+    async def _route(self, name: str, path: str, request: Request) -> ASGIApp:
+        """Return the application that answers an authenticated request."""
         if request.method == "POST":
             if path == f"{_API}/upload":
                 return await self._uploads.answer(name, request)
             if path == _JOIN or path.startswith(_RUN):
-                return await self._checked(name, path, request)
+                return await self._filter_body(name, path, request)
         if request.method not in ("GET", "HEAD"):
             return NOT_FOUND
         if path == "/":
-            return html.rewritten(self._app)
+            return html.rewrite_page(self._app)
         if path.startswith(_FILE):
-            own = self._holdings.may_read(path.removeprefix(_FILE), name)
+            own = self._ownership.may_read(path.removeprefix(_FILE), name)
             return self._app if own else NOT_FOUND
         if path.startswith(_HEARTBEAT):
             page = path.removeprefix(_HEARTBEAT)
-            return self._streams if self._holdings.may_use(page, name) else NOT_FOUND
+            return self._streams if self._ownership.may_use(page, name) else NOT_FOUND
         if path == f"{_API}/queue/data":
-            # The last, as Gradio reads it.
+            # Of several values the last, as Gradio reads it.
             page = request.query_params.get("session_hash", "")
-            own = self._holdings.may_use(page, name)
-            return self._places.watched(self._streams, page) if own else NOT_FOUND
+            own = self._ownership.may_use(page, name)
+            return self._pending.cancel_on_disconnect(self._streams, page) if own else NOT_FOUND
         return self._app if path in _GET or path.startswith("/results/") else NOT_FOUND
 
-    async def _checked(self, name: str, path: str, request: Request) -> ASGIApp:
-        body = await body_of(request, MAX_BODY_BYTES)
+    async def _filter_body(self, name: str, path: str, request: Request) -> ASGIApp:
+        body = await read_body(request, MAX_BODY_BYTES)
         if body is None:
-            return refused(413, "the request is too large")
+            return error_response(413, "the request is too large")
         try:
-            allowed = _with_body(self._app, checked(body, name, self._holdings, self._inputs))
+            filtered = filter_request(body, name, self._ownership, self._validators)
         except Forbidden as error:
-            return refused(403, str(error))
+            return error_response(403, str(error))
+        app = _with_body(self._app, filtered)
         if path != _JOIN:
-            return allowed
-        if self._waiting(name) + self._joining[name] >= MAX_WAITING:
-            return refused(429, f"{MAX_WAITING} of your questions are not answered yet: wait")
-        return self._counted(name, allowed)
+            return app
+        if self._pending_count(name) + self._joining[name] >= MAX_PENDING:
+            return error_response(
+                429, f"{MAX_PENDING} of your requests are pending: wait for an answer"
+            )
+        return self._count_joining(name, app)
 
-    def _counted(self, name: str, app: ASGIApp) -> ASGIApp:
-        # At once, so that the next to ask knows of it.
+    def _count_joining(self, name: str, app: ASGIApp) -> ASGIApp:
+        # Before the first await, so that concurrent requests see it.
         self._joining[name] += 1
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,7 +168,10 @@ class AccessGate:
 
 
 def _same_origin(request: Request) -> bool:
-    """Whether a request that changes something was made by our own page, or by no browser."""
+    """Return whether a request comes from the page itself or from a client other than a browser.
+
+    Protects against CSRF.
+    """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -175,7 +183,7 @@ def _same_origin(request: Request) -> bool:
 
 
 def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:
-    """Hand a request on with another body."""
+    """Return an application that receives this body in place of the request's own."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         scope = {**scope, "headers": list(scope["headers"])}

@@ -1,19 +1,19 @@
-// What was said of one picture is hidden while another is chosen. It is seen to here, as what the
-// server says may come late, and would take away what was said since.
+// Shows an answer only while its image is chosen. This runs in the browser because the server's
+// updates may arrive late and would then remove a newer answer.
 (() => {
-  const chosen = () => {
+  const chosenImage = () => {
     const url = document.querySelector("#url :is(input, textarea)")?.value.trim();
-    const picture = document.querySelector("#picture img")?.src ?? "";
-    return url || decodeURIComponent(picture.split("/file=")[1] ?? "");
+    const image = document.querySelector("#image img")?.src ?? "";
+    return url || decodeURIComponent(image.split("/file=")[1] ?? "");
   };
-  const look = () => {
-    const about = chosen();
-    for (const said of document.querySelectorAll(".beside")) {
-      said.hidden = said.getAttribute("cite") !== about;
+  const update = () => {
+    const image = chosenImage();
+    for (const answer of document.querySelectorAll(".image-answer")) {
+      answer.hidden = answer.getAttribute("cite") !== image;
     }
   };
-  new MutationObserver(look).observe(document, {
+  new MutationObserver(update).observe(document, {
     childList: true, subtree: true, attributes: true, attributeFilter: ["src", "cite"],
   });
-  document.addEventListener("input", look);
+  document.addEventListener("input", update);
 })();

@@ -1,4 +1,4 @@
-"""One picture: captions, questions, dialogues and matches."""
+"""Handlers of the tabs about a single image: captions, questions, dialogues and matches."""
 
 from __future__ import annotations
 
@@ -18,172 +18,174 @@ from ..gateway.tenants import Tenant
 from ..job import Result
 from ..ledger.ids import new_id
 from . import images, views
-from .messages import as_sentence, problem, shown_as_error
-from .options import DEADLINE, chosen
+from .messages import as_sentence, errors_on_page, page_error
+from .options import DEADLINE, parse_options
 from .pending import PendingAnswers
 
-#: Seconds that the page waits for an answer at most, where no deadline is given.
+#: Maximum seconds that the page waits for an answer.
 WAIT_S: Final = 60.0
-#: Seconds beyond a deadline in which the worker says that it has passed.
+#: Seconds after a deadline within which the worker reports that it has passed.
 GRACE_S: Final = 2.0
-#: Pictures that are read into memory at once.
-MAX_READ: Final = 8
+#: Maximum images that are in memory at once.
+MAX_READING: Final = 8
 
-#: The picture that is spoken of, and the questions and their answers, oldest first.
+#: The key of the image, and the turns of the dialogue, oldest first.
 Dialogue = tuple[str, list[tuple[str, str]]]
 NO_DIALOGUE: Final[Dialogue] = ("", [])
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
-    """What stands where an answer will be; a tuple begins with that."""
+class AnswerViews:
+    """The outputs of a handler in each state; in a tuple, the first element is the view."""
 
     answered: Callable[[Result, float], Any]
     waiting: Any = views.WAITING
-    #: After an error.
     failed: Any = ""
-    #: Where it is no longer wanted.
-    over: Any = ""
-    #: While another picture is chosen.
-    otherwise: str = ""
+    cancelled: Any = ""
+    #: Shown while another image is chosen.
+    fallback: str = ""
 
-    def beside(self, about: str, shown: Any) -> Any:
-        """One of them, as what is said of a picture."""
-        if isinstance(shown, tuple):
-            return self.beside(about, shown[0]), *shown[1:]
-        return views.beside(about, shown, self.otherwise)
+    def for_image(self, image: str, outputs: Any) -> Any:
+        """Return outputs whose view is shown only while the image is chosen."""
+        if isinstance(outputs, tuple):
+            return self.for_image(image, outputs[0]), *outputs[1:]
+        return views.for_image(image, outputs, self.fallback)
 
 
-TEXT: Final = Views(lambda result, seconds: views.answer(result.text or "", seconds))
-MATCHES: Final = Views(lambda result, seconds: views.bars(result.matches or [], seconds))
+TEXT: Final = AnswerViews(lambda result, seconds: views.answer(result.text or "", seconds))
+MATCHES: Final = AnswerViews(lambda result, seconds: views.bars(result.matches or [], seconds))
 
 
 class AskHandlers:
-    """What the buttons about one picture do; each ends in time, or raises gr.Error.
+    """Event handlers; each ends before its deadline, or raises gr.Error.
 
-    One event both waits and answers: what two say may reach the browser in either order.
+    A single event shows both the waiting indicator and the answer: the outputs of two events may
+    reach the browser in either order.
     """
 
-    def __init__(self, gateway: Gateway, places: PendingAnswers) -> None:
+    def __init__(self, gateway: Gateway, pending: PendingAnswers) -> None:
         self._gateway = gateway
-        self._places = places
-        self._reading = asyncio.Semaphore(MAX_READ)
+        self._pending = pending
+        self._reading = asyncio.Semaphore(MAX_READING)
 
     async def caption(
-        self, request: gr.Request, picture: Any, url: str, prompt: str, *options: Any
+        self, request: gr.Request, upload: Any, url: str, prompt: str, *options: Any
     ) -> AsyncIterator[str]:
-        """The caption, with its statistics."""
+        """Yield the view of a caption."""
         item = {"prompt": prompt} if prompt and prompt.strip() else {}
-        async for shown in self._ask(request, Task.CAPTION, picture, url, item, options):
-            yield shown
+        async for view in self._run(request, Task.CAPTION, upload, url, item, options):
+            yield view
 
     async def ask(
-        self, request: gr.Request, picture: Any, url: str, question: str, *options: Any
+        self, request: gr.Request, upload: Any, url: str, question: str, *options: Any
     ) -> AsyncIterator[str]:
-        """The answer, with its statistics."""
-        item = {"question": question_in(question)}
-        async for shown in self._ask(request, Task.VQA, picture, url, item, options):
-            yield shown
+        """Yield the view of an answer."""
+        item = {"question": parse_question(question)}
+        async for view in self._run(request, Task.VQA, upload, url, item, options):
+            yield view
 
     async def chat(
         self,
         request: gr.Request,
-        picture: Any,
+        upload: Any,
         url: str,
         question: str,
         dialogue: Dialogue,
         *options: Any,
     ) -> AsyncIterator[tuple[Any, Any, Any]]:
-        """The dialogue's view, the dialogue, and an empty field for what is asked next."""
-        about = images.which(picture, url)
-        # Another picture begins another dialogue.
-        turns = dialogue[1] if dialogue[0] == about else []
-        history = [{"question": asked, "answer": reply} for asked, reply in turns]
-        question = question_in(question)
+        """Yield the view of the dialogue, the dialogue, and the input's text."""
+        image = images.image_key(upload, url)
+        # Another image begins another dialogue.
+        turns = dialogue[1] if dialogue[0] == image else []
+        history = [{"question": earlier, "answer": reply} for earlier, reply in turns]
+        question = parse_question(question)
 
         def answered(result: Result, seconds: float) -> tuple[Any, Any, Any]:
-            longer = [*turns, (question, result.text or "")]
-            return views.dialogue(longer, seconds), (about, longer), gr.skip()
+            extended = [*turns, (question, result.text or "")]
+            return views.dialogue(extended, seconds), (image, extended), gr.skip()
 
-        shown = Views(
+        outputs = AnswerViews(
             answered,
-            waiting=(views.dialogue(turns, asked=question), gr.skip(), ""),
+            waiting=(views.dialogue(turns, pending=question), gr.skip(), ""),
             failed=(views.dialogue(turns), gr.skip(), question),
-            over=(views.dialogue(turns), gr.skip(), gr.skip()),
-            otherwise=views.dialogue([]),
+            cancelled=(views.dialogue(turns), gr.skip(), gr.skip()),
+            fallback=views.dialogue([]),
         )
         item = {"question": question, "history": history}
-        async for view in self._ask(request, Task.CHAT, picture, url, item, options, shown):
+        async for view in self._run(request, Task.CHAT, upload, url, item, options, outputs):
             yield view
 
     async def clear(self, request: gr.Request) -> tuple[str, Dialogue]:
-        """An empty dialogue."""
-        self._places.replace(request.session_hash or "", Task.CHAT)
+        """Return an empty dialogue; cancel the pending answer."""
+        self._pending.replace(request.session_hash or "", Task.CHAT)
         return views.dialogue([]), NO_DIALOGUE
 
-    async def turn(self, request: gr.Request, picture: Any, url: str) -> None:
-        """Another picture is chosen: what was asked about others is no longer waited for."""
-        self._places.turn(request.session_hash or "", images.which(picture, url))
+    async def choose_image(self, request: gr.Request, upload: Any, url: str) -> None:
+        """Cancel the pending answers about other images."""
+        self._pending.choose_image(request.session_hash or "", images.image_key(upload, url))
 
     async def match(
-        self, request: gr.Request, picture: Any, url: str, texts: str
+        self, request: gr.Request, upload: Any, url: str, texts: str
     ) -> AsyncIterator[str]:
-        """Bars of probability, the likeliest text first."""
+        """Yield the view of a match."""
         lines = [line.strip() for line in (texts or "").splitlines() if line.strip()]
         if not lines:
-            raise problem("Write one text a line to compare the picture with.")
+            raise page_error("Enter the texts to compare with the image, one per line.")
         if len(lines) > MAX_TEXTS:
-            raise problem(f"At most {MAX_TEXTS} texts can be compared at once, not {len(lines):,}.")
-        async for shown in self._ask(
-            request, Task.MATCH, picture, url, {"texts": lines}, shown=MATCHES
-        ):
-            yield shown
+            raise page_error(f"Enter at most {MAX_TEXTS} texts, not {len(lines):,}.")
+        item = {"texts": lines}
+        async for view in self._run(request, Task.MATCH, upload, url, item, outputs=MATCHES):
+            yield view
 
-    async def _ask(
+    async def _run(
         self,
         request: gr.Request,
         task: Task,
-        picture: Any,
+        upload: Any,
         url: str,
         item: dict[str, Any],
         options: Sequence[Any] = (),
-        shown: Views = TEXT,
+        outputs: AnswerViews = TEXT,
     ) -> AsyncIterator[Any]:
-        """What is shown, in turn; no answer where it is no longer wanted."""
-        began = time.monotonic()
-        about = images.which(picture, url)
-        asked = self._places.ask(request.session_hash or "", task, about)
-        yield shown.beside(about, shown.waiting)
+        """Submit a job and yield the outputs of each state until it has ended."""
+        started = time.monotonic()
+        image = images.image_key(upload, url)
+        pending = self._pending.add(request.session_hash or "", task, image)
+        yield outputs.for_image(image, outputs.waiting)
         try:
-            with shown_as_error():
-                wanted = chosen(options) if options else {}
-                item = {"image": await self._image(picture, url), **item}
-                result = await self._answer(request.username or "", task, item, wanted, asked.over)
+            with errors_on_page():
+                generation = parse_options(options) if options else {}
+                item = {"image": await self._upload(upload, url), **item}
+                result = await self._result(
+                    request.username or "", task, item, generation, pending.cancelled
+                )
         except gr.Error:
-            if not asked.over.is_set():
-                yield shown.beside(about, shown.failed)
+            if not pending.cancelled.is_set():
+                yield outputs.for_image(image, outputs.failed)
                 raise
             result = None
         if result is not None:
-            yield shown.beside(about, shown.answered(result, time.monotonic() - began))
-        elif not asked.replaced:
-            yield shown.beside(about, shown.over)
-        # What is said last Gradio says once more, when something else may stand there.
-        yield _unchanged(shown.over)
+            answered = outputs.answered(result, time.monotonic() - started)
+            yield outputs.for_image(image, answered)
+        elif not pending.replaced:
+            yield outputs.for_image(image, outputs.cancelled)
+        # Gradio repeats the last outputs of an event, when the page may show newer ones.
+        yield _no_change(outputs.cancelled)
 
-    async def _image(self, picture: Any, url: str) -> str:
+    async def _upload(self, upload: Any, url: str) -> str:
         async with self._reading:
-            source = await asyncio.to_thread(images.source, picture, url)
+            source = await asyncio.to_thread(images.image_source, upload, url)
             return await self._gateway.client.upload(source)
 
-    async def _answer(
+    async def _result(
         self,
         name: str,
         task: Task,
         item: dict[str, Any],
         options: dict[str, Any],
-        over: asyncio.Event,
+        cancelled: asyncio.Event,
     ) -> Result | None:
+        """Submit an item and wait for its result; None if it was cancelled. Raises gr.Error."""
         job = await self._gateway.client.submit(
             item,
             task,
@@ -194,34 +196,34 @@ class AskHandlers:
         )
         deadline_s = options.get(DEADLINE)
         wait_s = WAIT_S if deadline_s is None else min(WAIT_S, deadline_s)
-        look = await wait_unless(over, job.look(wait_s + GRACE_S))
-        if look is None or over.is_set():
+        snapshot = await wait_unless(cancelled, job.look(wait_s + GRACE_S))
+        if snapshot is None or cancelled.is_set():
             await job.cancel()
             return None
-        state, result = look
+        state, result = snapshot
         if result is None:
             await job.cancel()
-            raise problem(_waited(state, wait_s))
+            raise page_error(_timeout_message(state, wait_s))
         if result.error is not None:
-            raise problem(as_sentence(result.error.message))
+            raise page_error(as_sentence(result.error.message))
         return result
 
 
-def _unchanged(shown: Any) -> Any:
-    return tuple(map(_unchanged, shown)) if isinstance(shown, tuple) else gr.skip()
-
-
-def question_in(field: str) -> str:
-    """The question that was typed; raises gr.Error where there is none."""
+def parse_question(field: str) -> str:
+    """Return the question without surrounding spaces; raises gr.Error if it is empty."""
     if not field or not field.strip():
-        raise problem("Write a question first.")
+        raise page_error("Enter a question first.")
     return field.strip()
 
 
-def _waited(state: State, wait_s: float) -> str:
+def _no_change(outputs: Any) -> Any:
+    return tuple(map(_no_change, outputs)) if isinstance(outputs, tuple) else gr.skip()
+
+
+def _timeout_message(state: State, wait_s: float) -> str:
     if state is State.QUEUED:
         return (
-            f"No worker has begun it after {wait_s:g} s, so it was cancelled. "
-            "Is a worker running, or is there much before it in the queue?"
+            f"No worker started the job within {wait_s:g} s, so it was cancelled. "
+            "Check that a worker is running, or try again when the queue is shorter."
         )
-    return f"There was no answer after {wait_s:g} s, so it was cancelled. Try again later."
+    return f"The job did not end within {wait_s:g} s, so it was cancelled. Try again later."

@@ -1,4 +1,4 @@
-"""Several pictures at once: the batch tab, and its results as files."""
+"""Handlers of the batch tab, and the download of its results."""
 
 from __future__ import annotations
 
@@ -24,52 +24,53 @@ from ..ledger.ids import new_id
 from ..progress import Progress
 from . import export, images, views
 from .access import AccessGate
-from .ask import question_in
-from .messages import problem, shown_as_error
-from .options import DEADLINE, chosen
+from .ask import parse_question
+from .messages import errors_on_page, page_error
+from .options import DEADLINE, parse_options
 
-#: Pictures of one batch of the page; the gateway and the shell take any number.
-MAX_PICTURES: Final = 500
-#: Seconds between two looks at a batch.
-PAUSE_S: Final = 0.25
-#: Seconds without any further result after which the page no longer watches.
-SILENT_S: Final = 60.0
+#: Maximum images of a batch; the gateway and the command line have no such limit.
+MAX_IMAGES: Final = 500
+#: Seconds between two polls of a batch.
+POLL_S: Final = 0.25
+#: Seconds without a further result after which the page stops polling.
+STALL_S: Final = 60.0
 
 _FILE: Final = re.compile(rf"({PUBLIC_ID})\.(jsonl|csv)")
 _MEDIA: Final = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8"}
 
-#: Progress, table, links, the batch's id for `cancel`, and whether it runs.
-Shown = tuple[Any, Any, Any, Any, Any, Any]
+#: Progress, table, links, the batch's public id, and the states of the buttons Run and Cancel.
+BatchOutputs = tuple[Any, Any, Any, Any, Any, Any]
 
 
-class Batches:
-    """What the buttons of the batch tab do."""
+class BatchHandlers:
+    """Event handlers of the batch tab."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
     async def run(
         self, request: gr.Request, uploads: Any, task: str, question: str, *options: Any
-    ) -> AsyncIterator[Shown]:
-        """Submit, then show how far it is until it has ended; raises gr.Error."""
-        began, name = time.monotonic(), request.username or ""
-        uploads = _needed(uploads)
-        fields = _fields(task, question)
+    ) -> AsyncIterator[BatchOutputs]:
+        """Submit a batch and yield its progress until it has ended; raises gr.Error."""
+        started, name = time.monotonic(), request.username or ""
+        uploads = _check_uploads(uploads)
+        fields = _item_fields(task, question)
         yield (views.submitting(len(uploads)), "", "", None, *_buttons(running=False, busy=True))
         try:
-            with shown_as_error():
+            with errors_on_page():
                 batch = await self._submit(name, uploads, Task.parse(task), fields, options)
-                async for shown in _followed(batch, uploads, began):
-                    yield shown
+                async for outputs in _follow(batch, uploads, started):
+                    yield outputs
         except gr.Error:
             yield ("", gr.skip(), gr.skip(), gr.skip(), *_buttons(running=False))
             raise
 
-    async def cancel(self, request: gr.Request, outer: str | None) -> None:
-        """Say that the rest is no longer wanted."""
-        if outer:
-            with shown_as_error():
-                await self._batch(request.username or "", outer).cancel()
+    async def cancel(self, request: gr.Request, public_id: str | None) -> None:
+        """Cancel the items of a batch that have not started."""
+        if public_id:
+            with errors_on_page():
+                tenant = Tenant(request.username or "")
+                await self._gateway.client.batch(tenant.batch_id(public_id)).cancel()
 
     async def _submit(
         self,
@@ -79,116 +80,111 @@ class Batches:
         fields: dict[str, str],
         options: Sequence[Any],
     ) -> AsyncBatch:
-        wanted = chosen(options)
-        deadline_s = wanted.pop(DEADLINE, None)
+        generation = parse_options(options)
+        deadline_s = generation.pop(DEADLINE, None)
         return await self._gateway.client.submit_batch(
             _items(uploads, fields),
             task,
             batch_id=Tenant(name).batch_id(new_id()),
             submitter=name,
             note=RequestMetadata.now(task).encode(),
-            # Few enough for progress to be seen, and for workers to share.
+            # Small chunks show progress early, and spread over several workers.
             chunk_items=8,
             deadline_s=deadline_s,
             when_full="raise",
-            **wanted,
+            **generation,
         )
-
-    def _batch(self, name: str, outer: str) -> AsyncBatch:
-        return self._gateway.client.batch(Tenant(name).batch_id(outer))
 
 
 def download(client: AsyncClient) -> Callable[[Request], Awaitable[Response]]:
-    """The route of a batch's results as a file: what there is of them now."""
+    """Return the route that downloads the current results of a batch as a file."""
 
     async def answer(request: Request) -> Response:
-        found = _FILE.fullmatch(request.path_params["file"])
-        if found is None:
-            return PlainTextResponse("no such file", 404)
-        outer, kind = found.groups()
-        batch = client.batch(Tenant(request.scope[AccessGate.NAME]).batch_id(outer))
+        match = _FILE.fullmatch(request.path_params["file"])
+        if match is None:
+            return PlainTextResponse("not found", 404)
+        public_id, kind = match.groups()
+        batch = client.batch(Tenant(request.scope[AccessGate.NAME]).batch_id(public_id))
         try:
             await batch.progress()
         except BliplineError:
-            return PlainTextResponse("there is no such batch, or no longer", 404)
+            return PlainTextResponse("unknown or expired batch", 404)
         write = export.jsonl if kind == "jsonl" else export.table
         return StreamingResponse(
-            write(_now(batch)),
+            write(_current_results(batch)),
             media_type=_MEDIA[kind],
-            headers={"content-disposition": f'attachment; filename="{outer}.{kind}"'},
+            headers={"content-disposition": f'attachment; filename="{public_id}.{kind}"'},
         )
 
     return answer
 
 
-def _needed(uploads: Any) -> list[Any]:
+def _check_uploads(uploads: Any) -> list[Any]:
     uploads = uploads or []
     if not uploads:
-        raise problem("Choose some pictures first.")
-    if len(uploads) > MAX_PICTURES:
-        raise problem(f"The page takes {MAX_PICTURES} pictures at once, not {len(uploads):,}.")
+        raise page_error("Choose one or more images first.")
+    if len(uploads) > MAX_IMAGES:
+        raise page_error(f"Choose at most {MAX_IMAGES} images, not {len(uploads):,}.")
     return list(uploads)
 
 
-def _fields(task: str, question: str) -> dict[str, str]:
+def _item_fields(task: str, question: str) -> dict[str, str]:
     if task == Task.VQA.short:
-        return {"question": question_in(question)}
+        return {"question": parse_question(question)}
     return {"prompt": question} if question and question.strip() else {}
 
 
 def _items(uploads: Sequence[Any], fields: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Items, each picture read when its turn comes; this runs in a thread of the client."""
+    """Yield the items, reading one image at a time; the client iterates in a thread."""
     for upload in uploads:
-        known = {"custom_id": images.name_of(upload), **fields}
+        item = {"custom_id": images.name_of(upload), **fields}
         try:
-            yield {"image": images.read(images.path_of(upload)), **known}
+            yield {"image": images.read_upload(images.path_of(upload)), **item}
         except BliplineError as error:
-            yield {"error": {"code": error.code, "message": str(error)}, **known}
+            yield {"error": {"code": error.code, "message": str(error)}, **item}
 
 
-async def _followed(batch: AsyncBatch, uploads: list[Any], began: float) -> AsyncIterator[Shown]:
-    """How far it is, until it is over or nothing happens any more; then what there is of it."""
-    outer = public_id_of(batch.id)
-    links = views.downloads(outer)
-    rows = shown = ""
+async def _follow(
+    batch: AsyncBatch, uploads: list[Any], started: float
+) -> AsyncIterator[BatchOutputs]:
+    """Yield the progress of a batch until it has ended or stalled, then its results."""
+    public_id = public_id_of(batch.id)
+    links = views.downloads(public_id)
+    table = progress = ""
     try:
-        async for counts in _watched(batch):
-            shown = views.progress(counts, time.monotonic() - began)
+        async for counts in _poll(batch):
+            progress = views.progress(counts, time.monotonic() - started)
             if not (counts.finished or counts.cancelled):
-                yield (shown, "", links, outer, *_buttons(running=True))
+                yield (progress, "", links, public_id, *_buttons(running=True))
         paths = [upload["path"] for upload in uploads]
-        rows = views.results(zip(paths, await _results(batch), strict=True))
+        results = [result async for result in batch.results(STALL_S)]
+        table = views.results(zip(paths, results, strict=True))
     except WaitTimeout as error:
-        # What there is can be fetched, and more of it later.
+        # No error: the links give the current results, and later the others.
         gr.Warning(escape(str(error)))
-    yield (shown, rows, links, outer, *_buttons(running=False))
+    yield (progress, table, links, public_id, *_buttons(running=False))
 
 
-async def _watched(batch: AsyncBatch) -> AsyncIterator[Progress]:
-    """Counts, until the batch is over; raises WaitTimeout when nothing happens any more."""
-    done, since = -1, time.monotonic()
+async def _poll(batch: AsyncBatch) -> AsyncIterator[Progress]:
+    """Yield the counts of a batch until it has ended; raises WaitTimeout if it stalls."""
+    done, changed_at = -1, time.monotonic()
     while True:
         counts = await batch.progress()
         yield counts
         if counts.finished or counts.cancelled:
             return
         if counts.done != done:
-            done, since = counts.done, time.monotonic()
-        elif time.monotonic() - since > SILENT_S:
-            begun = "finished anything more of it" if done else "begun it"
+            done, changed_at = counts.done, time.monotonic()
+        elif time.monotonic() - changed_at > STALL_S:
+            progress = "finished a further item" if done else "started this batch"
             raise WaitTimeout(
-                f"No worker has {begun} after {SILENT_S:g} s. It stays in the queue, under the id "
-                f"{public_id_of(batch.id)}."
+                f"No worker has {progress} within {STALL_S:g} s. The batch stays in the queue; "
+                f"its id is {public_id_of(batch.id)}."
             )
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(POLL_S)
 
 
-async def _results(batch: AsyncBatch) -> list[Result]:
-    return [result async for result in batch.results(SILENT_S)]
-
-
-async def _now(batch: AsyncBatch) -> AsyncIterator[Result]:
-    """The results that there are."""
+async def _current_results(batch: AsyncBatch) -> AsyncIterator[Result]:
     try:
         async for result in batch.results(0):
             yield result
@@ -197,5 +193,5 @@ async def _now(batch: AsyncBatch) -> AsyncIterator[Result]:
 
 
 def _buttons(*, running: bool, busy: bool = False) -> tuple[Any, Any]:
-    """Run, which takes one batch at a time, and Cancel, once there is what can be cancelled."""
+    """Return the states of Run and Cancel; `busy` while a batch is being submitted."""
     return gr.update(interactive=not (running or busy)), gr.update(visible=running)

@@ -1,4 +1,4 @@
-"""The head of the page: who is signed in, and how much is open."""
+"""The page's header: the tenant's name and the queue depths."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from ..gateway.state import Gateway
 from ..ledger.records import Depth
 from . import views
 
-#: Seconds for which one look serves all open pages.
-FRESH_S: Final = 2.0
+#: Seconds for which the queue depths are cached for all open pages.
+CACHE_S: Final = 2.0
 
 
-class Queues:
-    """How much is open, asked for once however many pages want to know."""
+class PageHeader:
+    """The header's view, with cached queue depths."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._depth: Depth | None = None
-        self._fresh_until = 0.0
+        self._expires_at = 0.0
 
-    async def header(self, request: gr.Request) -> str:
-        """The head of the page."""
+    async def render(self, request: gr.Request) -> str:
+        """Return the header for a request's tenant."""
         return views.header(
             request.username or "",
-            await self._look(),
+            await self._read_depth(),
             can_leave=not self._gateway.settings.page_open_as,
         )
 
-    async def _look(self) -> Depth | None:
-        if time.monotonic() >= self._fresh_until:
-            self._fresh_until = time.monotonic() + FRESH_S
+    async def _read_depth(self) -> Depth | None:
+        if time.monotonic() >= self._expires_at:
+            self._expires_at = time.monotonic() + CACHE_S
             try:
                 self._depth = await self._gateway.client.depth()
             except BliplineError:

@@ -1,4 +1,4 @@
-"""The HTML that Gradio writes, and the headers under which it works."""
+"""The HTML that Gradio writes: content security policy, script nonce, caching."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _COMMON: Final = (
     "font-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'self'; "
     "frame-ancestors 'none'"
 )
-#: Gradio's interface sets styles on elements.
+#: Allows inline styles, which Gradio's interface sets on elements.
 POLICY: Final = f"{_COMMON}; script-src 'none'"
 
-#: What Gradio says of itself to others, and a manifest that is not ours.
-_FOREIGN: Final = re.compile(
+#: Gradio's own previews for social networks, and its web app manifest.
+_GRADIO_TAGS: Final = re.compile(
     rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>'
 )
 
-#: Without one, browsers ask for /favicon.ico.
+#: An inline icon, as browsers request /favicon.ico of a page that has none.
 _ICON: Final = quote(
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
     '<rect width="32" height="32" rx="7" fill="#2f5bd0"/><circle cx="12" cy="12" r="6" '
@@ -35,8 +35,8 @@ ICON_LINK: Final = f'<link rel="icon" href="data:image/svg+xml,{_ICON}">'
 _SCRIPT: Final = Path(__file__).with_name("answers.js").read_text(encoding="utf-8")
 
 
-def protected(send: Send) -> Send:
-    """Adds the policy under which Gradio works, unless there is one that says more."""
+def add_policy(send: Send) -> Send:
+    """Return a `send` that adds the content security policy to a response that has none."""
 
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -46,22 +46,22 @@ def protected(send: Send) -> Send:
     return add
 
 
-def cached(app: ASGIApp) -> ASGIApp:
-    """Files whose names tell what is in them: browsers may keep them."""
+def cache_in_browser(app: ASGIApp) -> ASGIApp:
+    """Return `app`, whose responses browsers may cache; for files with a hash in their name."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        async def keep(message: Message) -> None:
+        async def add_header(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 200:
                 MutableHeaders(scope=message)["cache-control"] = "private, max-age=86400"
             await send(message)
 
-        await app(scope, receive, keep)
+        await app(scope, receive, add_header)
 
     return answer
 
 
-def rewritten(app: ASGIApp) -> ASGIApp:
-    """The page itself: its scripts are named by a nonce, so no other runs."""
+def rewrite_page(app: ASGIApp) -> ASGIApp:
+    """Return `app`, whose HTML has a nonce on its scripts; browsers run no other script."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         body = bytearray()
@@ -73,9 +73,9 @@ def rewritten(app: ASGIApp) -> ASGIApp:
                 return
             body.extend(message.get("body", b""))
             if not message.get("more_body"):
-                whole = _finish(start, bytes(body))
+                html = _rewrite(start, bytes(body))
                 await send(start)
-                await send({"type": "http.response.body", "body": whole})
+                await send({"type": "http.response.body", "body": html})
 
         await app(uncompressed(scope), receive, collect)
 
@@ -83,15 +83,15 @@ def rewritten(app: ASGIApp) -> ASGIApp:
 
 
 def uncompressed(scope: Scope) -> Scope:
-    """The same request, whose answer can be read on its way."""
-    kept = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
-    return {**scope, "headers": kept}
+    """Return the scope without Accept-Encoding, so that the response can be read in transit."""
+    headers = [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]
+    return {**scope, "headers": headers}
 
 
-def _finish(start: Message, html: bytes) -> bytes:
+def _rewrite(start: Message, html: bytes) -> bytes:
     nonce = secrets.token_urlsafe(16)
     head = f"{ICON_LINK}<script>{_SCRIPT}</script></head>"
-    html = _FOREIGN.sub(b"", html).replace(b"</head>", head.encode(), 1)
+    html = _GRADIO_TAGS.sub(b"", html).replace(b"</head>", head.encode(), 1)
     html = html.replace(b"<script", f'<script nonce="{nonce}"'.encode())
     headers = MutableHeaders(scope=start)
     headers["content-length"] = str(len(html))

@@ -1,4 +1,4 @@
-"""The picture that is asked about: an uploaded file, or a URL for the worker to fetch."""
+"""The image of a request: an uploaded file, or a URL that the worker fetches."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from ..ledger.blobs import ImageSource
 _HTTPS: Final = re.compile(r"https://[^\s/]+\S*", re.IGNORECASE)
 
 
-def reference(url: str) -> str:
-    """The URL, which the worker alone fetches, with its guard; raises InvalidInput."""
-    url = url.strip()
-    if not _HTTPS.fullmatch(url):
-        raise InvalidInput("The address of a picture begins with https://")
-    return url
+def image_source(upload: Any, url: str | None) -> ImageSource:
+    """Return the URL if there is one, else the bytes of the upload; raises InvalidInput."""
+    if url and url.strip():
+        return parse_url(url)
+    if not upload:
+        raise InvalidInput("Choose an image or enter its URL first")
+    return read_upload(path_of(upload))
 
 
-def which(upload: Any, url: str | None) -> str:
-    """Says of two choices whether they are the same picture: the URL where there is one."""
+def image_key(upload: Any, url: str | None) -> str:
+    """Return a key that is equal for equal images: the URL if there is one, else the path."""
     return (url or "").strip() or str(path_of(upload) if upload else "")
 
 
+def parse_url(url: str) -> str:
+    """Check the URL of an image, which only the worker fetches (SSRF); raises InvalidInput."""
+    url = url.strip()
+    if not _HTTPS.fullmatch(url):
+        raise InvalidInput("The URL of an image must begin with https://")
+    return url
+
+
 def path_of(upload: Any) -> Path:
-    """Where an uploaded file lies."""
+    """Return the path of an uploaded file."""
     return Path(upload["path"])
 
 
 def name_of(upload: Any) -> str:
-    """What its owner calls it."""
+    """Return the name that an uploaded file had on its owner's machine."""
     name = upload.get("orig_name")
     return name[:255] if isinstance(name, str) and name else path_of(upload).name
 
 
-def read(path: Path) -> bytes:
-    """An uploaded file; one byte more than may be uploaded at most. Raises InvalidInput."""
+def read_upload(path: Path) -> bytes:
+    """Read an uploaded file, up to one byte over the size limit; raises InvalidInput."""
     try:
         with path.open("rb") as file:
             return file.read(MAX_BLOB_BYTES + 1)
     except OSError:
-        # Its path is nobody's business.
-        raise InvalidInput("The picture is no longer here: upload it again") from None
-
-
-def source(upload: Any, url: str | None) -> ImageSource:
-    """The picture that is meant: the URL where there is one. Raises InvalidInput."""
-    if url and url.strip():
-        return reference(url)
-    if not upload:
-        raise InvalidInput("Choose a picture first, or give the address of one")
-    return read(path_of(upload))
+        # Without the path, which is internal.
+        raise InvalidInput("The uploaded image has expired: upload it again") from None

@@ -1,4 +1,4 @@
-"""Signing in with an API key, and out."""
+"""Login with an API key, and logout."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ..gateway.problems import Problem
 from .html import ICON_LINK
-from .request_filter import body_of
+from .request_filter import read_body
 from .sessions import SESSION_S, Sessions
 
 COOKIE: Final = "blipline-page"
 _TEMPLATE: Final = Path(__file__).with_name("login.html")
 _STYLE: Final = Path(__file__).with_name("style.css")
-#: Bytes of the form.
+#: Maximum bytes of the submitted form.
 _MAX_FORM_BYTES: Final = 4096
 
 
 async def answer(request: Request, path: str, sessions: Sessions) -> Response:
-    """The form; what was filled in; the way out."""
+    """Show the login form, open a session with the submitted key, or log out."""
     if path == "/logout":
         return _sign_out(request, sessions)
     if request.method != "POST":
         return _form(request)
     try:
-        token = await sessions.open(await _key(request), render_login(request)[1])
+        token = await sessions.open(await _submitted_key(request), session_token(request)[1])
     except Problem:
-        return _form(request, "This key is not known here, or was revoked.")
+        return _form(request, "This API key is unknown or was revoked.")
     response = _redirect(request, "/")
     response.set_cookie(
         COOKIE,
@@ -47,20 +47,20 @@ async def answer(request: Request, path: str, sessions: Sessions) -> Response:
     return response
 
 
-def render_login(request: Request) -> tuple[str, str]:
-    """The token that a browser shows, and the address that it comes from."""
+def session_token(request: Request) -> tuple[str, str]:
+    """Return the session token of a request's cookie, and the client's address."""
     return request.cookies.get(COOKIE, ""), request.client.host if request.client else ""
 
 
 def _sign_out(request: Request, sessions: Sessions) -> Response:
     response = _redirect(request, "/login")
-    sessions.close(render_login(request)[0])
+    sessions.close(session_token(request)[0])
     response.delete_cookie(COOKIE, path=request.scope.get("root_path") or "/")
     return response
 
 
-async def _key(request: Request) -> str:
-    body = await body_of(request, _MAX_FORM_BYTES) or b""
+async def _submitted_key(request: Request) -> str:
+    body = await read_body(request, _MAX_FORM_BYTES) or b""
     return parse_qs(body.decode(errors="replace")).get("key", [""])[0].strip()
 
 
@@ -75,7 +75,7 @@ def _form(request: Request, problem: str = "") -> Response:
         nonce=nonce,
         icon=ICON_LINK,
         action=f"{request.scope.get('root_path', '')}/login",
-        problem=f'<p class="bad" role="alert" id="problem">{escape(problem)}</p>'
+        problem=f'<p class="error-text" role="alert" id="problem">{escape(problem)}</p>'
         if problem
         else "",
         invalid=' aria-invalid="true" aria-describedby="problem"' if problem else "",

@@ -1,11 +1,13 @@
-"""Errors as sentences for whoever looks at the page."""
+"""Error messages that the page shows."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import Final
 
 import gradio as gr
 
@@ -17,47 +19,50 @@ from ..errors import (
     JobFailed,
     QueueFull,
 )
-from .options import labelled
+from .options import with_labels
 
 _log = logging.getLogger(__name__)
 
+#: A remark for operators: settings in parentheses at the end of a message.
+_SETTINGS: Final = re.compile(r" \([^()]*\bBLIPLINE_[^()]*\)")
+
 
 @contextmanager
-def shown_as_error() -> Iterator[None]:
-    """What goes wrong inside is shown on the page; what nobody expected goes to the log."""
+def errors_on_page() -> Iterator[None]:
+    """Convert exceptions of the block to gr.Error; log those that are not expected."""
     try:
         yield
     except gr.Error:
         raise
     except BliplineError as error:
-        raise problem(capitalize(error)) from None
+        raise page_error(message_of(error)) from None
     except Exception:
         _log.exception("the page: unexpected error")
-        raise problem("Something went wrong here. The log of the gateway says what.") from None
+        raise page_error("An internal error occurred. The gateway's log has the details.") from None
 
 
-def problem(message: str) -> gr.Error:
-    """An error that the page shows; it takes HTML, and is given text."""
+def page_error(message: str) -> gr.Error:
+    """Return an error that shows a message as text; gr.Error itself takes HTML."""
     return gr.Error(escape(message), print_exception=False)
 
 
-def capitalize(error: BliplineError) -> str:
-    """What to say of an error of the client."""
+def message_of(error: BliplineError) -> str:
+    """Return the message of a client error for a visitor."""
     if isinstance(error, QueueFull):
-        return "There is no room in the queue now: try again later."
+        return "The queue is full: try again later."
     if isinstance(error, ConnectionFailed):
-        # It may name the server.
-        return "The queue cannot be reached now: try again later."
+        # Not its own message, which may name the server.
+        return "The queue is unavailable: try again later."
     if isinstance(error, JobCancelled):
-        return "It was cancelled."
+        return "The job was cancelled."
     if isinstance(error, JobFailed | InvalidInput):
         return as_sentence(error.message if isinstance(error, JobFailed) else str(error))
     return str(error)
 
 
 def as_sentence(message: str) -> str:
-    """A message with a capital letter and a full stop, in the words of the page."""
-    message = labelled(message)
+    """Return a message with the page's labels, without settings, and punctuated as a sentence."""
+    message = with_labels(_SETTINGS.sub("", message))
     if "://" not in message.partition(" ")[0]:
         message = message[:1].upper() + message[1:]
     return message + ("" if message.endswith((".", "?")) else ".")

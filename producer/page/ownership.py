@@ -1,4 +1,4 @@
-"""Which uploaded file, and which open page, is whose."""
+"""Owners of uploaded files and of open pages."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from typing import Final, Literal
 
 from ..gateway.lru import LRUCache
 
-#: Things that are remembered at most; who comes back to one that was forgotten uploads it again.
-MAX_HELD: Final = 100_000
+#: Maximum entries of each kind. A tenant whose file was evicted uploads it again.
+MAX_ENTRIES: Final = 100_000
 
 
 class Ownership:
-    """Files may be several people's, as their path tells what is in them; a page has one owner."""
+    """Owners by file and by page.
+
+    A file may have several owners, as its path is a hash of its content; a page has one.
+    """
 
     def __init__(self) -> None:
-        self._files: LRUCache[tuple[str, str], Literal[True]] = LRUCache(MAX_HELD)
-        self._pages: LRUCache[str, str] = LRUCache(MAX_HELD)
+        self._files: LRUCache[tuple[str, str], Literal[True]] = LRUCache(MAX_ENTRIES)
+        self._pages: LRUCache[str, str] = LRUCache(MAX_ENTRIES)
 
-    def uploaded(self, path: str, name: str) -> None:
-        """Somebody uploaded the file that lies at this path."""
+    def add_file(self, path: str, name: str) -> None:
+        """Record that a tenant uploaded the file at this path."""
         self._files.put((path, name), True)
 
     def may_read(self, path: str, name: str) -> bool:
-        """Whether this is a file that this very name uploaded."""
+        """Return whether this tenant uploaded the file."""
         return self._files.get((path, name)) is not None
 
     def may_use(self, page: str, name: str) -> bool:
-        """Whether an open page is this name's; nobody's becomes that of who is first."""
+        """Return whether this tenant owns the page; the first to use a page becomes its owner."""
         owner = self._pages.get(page)
         if owner is None:
             self._pages.put(page, name)

@@ -1,4 +1,4 @@
-"""What open pages ask, by the place where the answer will stand, and until when it is wanted."""
+"""Pending answers of open pages, and their cancellation."""
 
 from __future__ import annotations
 
@@ -11,78 +11,78 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..contract import Task
 from ..gateway.lru import LRUCache
 
-#: Pages that are remembered; the one that asked nothing for the longest time gives way.
+#: Maximum pages; the least recently used one is evicted.
 MAX_PAGES: Final = 10_000
 
 
 @dataclass(slots=True)
 class PendingAnswer:
-    """What is asked in a place."""
+    """An answer that a page waits for."""
 
-    #: The picture.
-    about: str
-    #: Set once the answer is no longer wanted.
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Whether something else stands in the place then.
+    #: Key of the image that the request is about.
+    image: str
+    #: Set once the page no longer needs the answer.
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    #: True if the page shows something else in the answer's place.
     replaced: bool = False
 
 
 class PendingAnswers:
-    """Each page has one place for each task; for one event loop.
+    """At most one pending answer per page and task; for one event loop.
 
-    An answer is wanted until something else is asked in its place, another picture is chosen, or
-    the page is left.
+    An answer is cancelled when the same task is requested again, another image is chosen, or the
+    page is closed.
     """
 
     def __init__(self) -> None:
         self._pages: LRUCache[str, dict[Task, PendingAnswer]] = LRUCache(MAX_PAGES)
 
-    def ask(self, page: str, place: Task, about: str) -> PendingAnswer:
-        """Something is asked about a picture."""
-        self.replace(page, place)
-        asked = PendingAnswer(about)
-        places = self._pages.get(page) or {}
-        places[place] = asked
-        self._pages.put(page, places)
-        return asked
+    def add(self, page: str, task: Task, image: str) -> PendingAnswer:
+        """Add an answer; it replaces the one of the same page and task."""
+        self.replace(page, task)
+        answer = PendingAnswer(image)
+        answers = self._pages.get(page) or {}
+        answers[task] = answer
+        self._pages.put(page, answers)
+        return answer
 
-    def replace(self, page: str, place: Task) -> None:
-        """Something else will stand there."""
-        places = self._pages.get(page) or {}
-        if asked := places.pop(place, None):
-            asked.replaced = True
-            asked.over.set()
+    def replace(self, page: str, task: Task) -> None:
+        """Cancel an answer because the page shows something else in its place."""
+        answers = self._pages.get(page) or {}
+        if answer := answers.pop(task, None):
+            answer.replaced = True
+            answer.cancelled.set()
 
-    def turn(self, page: str, about: str) -> None:
-        """Another picture is chosen; nothing is wanted that was asked about others."""
-        for asked in (self._pages.get(page) or {}).values():
-            if asked.about != about:
-                asked.over.set()
+    def choose_image(self, page: str, image: str) -> None:
+        """Cancel the page's answers about all images but this."""
+        for answer in (self._pages.get(page) or {}).values():
+            if answer.image != image:
+                answer.cancelled.set()
 
-    def watched(self, app: ASGIApp, page: str) -> ASGIApp:
-        """The stream of a page's answers; who breaks it off has left the page."""
+    def cancel_on_disconnect(self, app: ASGIApp, page: str) -> ASGIApp:
+        """Return `app`, the stream of a page's answers; a disconnect cancels them all."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             ended = False
 
             async def next_message() -> Message:
                 message = await receive()
-                # When all is answered, the stream ends by itself, and another may come.
+                # A stream that has sent all answers ends regularly; the page may open another.
                 if message["type"] == "http.disconnect" and not ended:
-                    self._leave(page)
+                    self._cancel_all(page)
                 return message
 
-            async def pass_on(message: Message) -> None:
+            async def track(message: Message) -> None:
                 nonlocal ended
                 if message["type"] == "http.response.body":
                     ended = not message.get("more_body", False)
                 await send(message)
 
-            await app(scope, next_message, pass_on)
+            await app(scope, next_message, track)
 
         return answer
 
-    def _leave(self, page: str) -> None:
-        for asked in (self._pages.get(page) or {}).values():
-            asked.over.set()
+    def _cancel_all(self, page: str) -> None:
+        for answer in (self._pages.get(page) or {}).values():
+            answer.cancelled.set()
         self._pages.drop(page)

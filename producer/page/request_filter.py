@@ -1,7 +1,8 @@
-"""What the page's own requests say, and what they may say of files.
+"""A filter for the bodies of Gradio's requests: known fields, valid values, own files.
 
-Gradio downloads what a request calls a file and gives a URL for, on the server, whether the page
-offers that or not. Here a file is one that the same person uploaded, and nothing else.
+Gradio downloads every URL that a request declares as a file, whether the page offers that or not.
+The filter therefore accepts only files that the same tenant uploaded (SSRF, path traversal), only
+functions and values that the page itself can send, and drops all other fields.
 """
 
 from __future__ import annotations
@@ -16,38 +17,27 @@ from starlette.requests import Request
 
 from .ownership import Ownership
 
-#: What a request of the page says; what else Gradio would hear is dropped.
-_SAID: Final = ("data", "event_data", "fn_index", "session_hash", "trigger_id")
-#: Seconds for the body of a request that is no upload: a moment's worth of bytes.
+#: Fields of a request that Gradio receives.
+_FIELDS: Final = ("data", "event_data", "fn_index", "session_hash", "trigger_id")
+#: Seconds within which a request body must arrive, uploads excepted.
 BODY_S = 30.0
 
+#: Returns whether an input component can have this value.
+Validator = Callable[[Any], bool]
+#: The validators of each function's inputs, by Gradio's number of the function.
+Validators = Mapping[int, Sequence[Validator]]
 
-class TooSlow(Exception):
-    """The body of a request takes too long to come; the message says so."""
+
+class BodyTimeout(Exception):
+    """A request body that did not arrive before the deadline."""
 
 
 class Forbidden(Exception):
-    """The request names what is not its sender's; the message says what."""
+    """A request that names a page, file, function or value which the sender may not use."""
 
 
-def checked(body: bytes, name: str, holdings: Ownership, inputs: Inputs) -> bytes:
-    """The request's JSON, with every file in it known to be `name`'s; raises Forbidden."""
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Forbidden("the request is not JSON") from None
-    if not isinstance(request, dict):
-        raise Forbidden("the request is not an object")
-    page = request.get("session_hash")
-    if not isinstance(page, str) or not holdings.may_use(page, name):
-        raise Forbidden("this page is somebody else's: reload it")
-    _check_data(request, inputs)
-    _check_files(request, name, holdings)
-    return json.dumps({word: request[word] for word in _SAID if word in request}).encode()
-
-
-async def body_of(request: Request, max_bytes: int) -> bytes | None:
-    """The whole body of a request; None where it is larger. Raises TooSlow."""
+async def read_body(request: Request, max_bytes: int) -> bytes | None:
+    """Read a request body; return None if it is larger than `max_bytes`. Raises BodyTimeout."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_S):
@@ -56,51 +46,63 @@ async def body_of(request: Request, max_bytes: int) -> bytes | None:
                 if len(body) > max_bytes:
                     return None
     except TimeoutError:
-        raise TooSlow(f"the request did not come within {BODY_S:g} s: try again") from None
+        raise BodyTimeout(
+            f"the request body did not arrive within {BODY_S:g} s: try again"
+        ) from None
     return bytes(body)
 
 
-def _check_data(request: dict[str, Any], inputs: Inputs) -> None:
-    pressed, data = request.get("fn_index"), request.get("data")
-    # True is 1 to a mapping.
-    fits = inputs.get(pressed) if type(pressed) is int else None
-    if fits is None or not isinstance(data, list) or len(data) != len(fits):
-        raise Forbidden("the page has no such button: reload it")
-    if not all(fit(value) for fit, value in zip(fits, data, strict=True)):
-        raise Forbidden("a field of the page holds no such value: reload it")
+def filter_request(body: bytes, name: str, ownership: Ownership, validators: Validators) -> bytes:
+    """Check a tenant's request and return it with the known fields only; raises Forbidden."""
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Forbidden("the request is not JSON") from None
+    if not isinstance(request, dict):
+        raise Forbidden("the request is not a JSON object")
+    page = request.get("session_hash")
+    if not isinstance(page, str) or not ownership.may_use(page, name):
+        raise Forbidden("this page belongs to another user: reload it")
+    _check_data(request, validators)
+    _check_files(request, name, ownership)
+    return json.dumps({field: request[field] for field in _FIELDS if field in request}).encode()
 
 
-def _check_files(request: dict[str, Any], name: str, holdings: Ownership) -> None:
-    # Gradio finds files at any depth.
-    todo: list[Any] = [request]
-    while todo:
-        value = todo.pop()
+def validators_of(blocks: Any) -> Validators:
+    """Return the validators of a page; raises KeyError if an input component has none."""
+    return {
+        number: [_VALIDATORS[type(component)] for component in function.inputs]
+        for number, function in blocks.fns.items()
+    }
+
+
+def _check_data(request: dict[str, Any], validators: Validators) -> None:
+    number, data = request.get("fn_index"), request.get("data")
+    # Not isinstance: a mapping takes True for 1.
+    expected = validators.get(number) if type(number) is int else None
+    if expected is None or not isinstance(data, list) or len(data) != len(expected):
+        raise Forbidden("the page has no such function: reload it")
+    if not all(is_valid(value) for is_valid, value in zip(expected, data, strict=True)):
+        raise Forbidden("a field has an invalid value: reload the page")
+
+
+def _check_files(request: dict[str, Any], name: str, ownership: Ownership) -> None:
+    # At any depth, as Gradio looks for files at any depth.
+    unchecked: list[Any] = [request]
+    while unchecked:
+        value = unchecked.pop()
         if isinstance(value, list):
-            todo += value
+            unchecked += value
         elif isinstance(value, dict):
-            todo += value.values()
-            if "path" in value and not _is_own(value["path"], name, holdings):
-                raise Forbidden("no such file was uploaded from here: upload it again")
-            # Where the browser shows it from; the server has no use for it.
+            unchecked += value.values()
+            if "path" in value and not _is_own(value["path"], name, ownership):
+                raise Forbidden("you have not uploaded this file: upload it again")
+            # The browser's own link to the file; the server does not need it.
             value.pop("url", None)
 
 
-def _is_own(path: Any, name: str, holdings: Ownership) -> bool:
-    return isinstance(path, str) and holdings.may_read(path, name)
-
-
-#: Whether a value can be a field's.
-Fits = Callable[[Any], bool]
-#: The fields of each function, by Gradio's number for it.
-Inputs = Mapping[int, Sequence[Fits]]
-
-
-def inputs_of(blocks: Any) -> Inputs:
-    """What a page sends; raises KeyError where it has a kind of field that is not known here."""
-    return {
-        number: [_FITS[type(field)] for field in function.inputs]
-        for number, function in blocks.fns.items()
-    }
+def _is_own(path: Any, name: str, ownership: Ownership) -> bool:
+    return isinstance(path, str) and ownership.may_read(path, name)
 
 
 def _is_text(value: Any) -> bool:
@@ -115,22 +117,22 @@ def _is_file(value: Any) -> bool:
     return value is None or (isinstance(value, dict) and "path" in value)
 
 
-def _is_files(value: Any) -> bool:
+def _is_file_list(value: Any) -> bool:
     return value is None or (
-        isinstance(value, list) and all(one is not None and _is_file(one) for one in value)
+        isinstance(value, list) and all(file is not None and _is_file(file) for file in value)
     )
 
 
-def _is_nothing(value: Any) -> bool:
+def _is_none(value: Any) -> bool:
     return value is None
 
 
-_FITS: Final[Mapping[type, Fits]] = {
+_VALIDATORS: Final[Mapping[type, Validator]] = {
     gr.Textbox: _is_text,
     gr.Radio: _is_text,
     gr.Number: _is_number,
     gr.Image: _is_file,
-    gr.File: _is_files,
-    # Gradio keeps it.
-    gr.State: _is_nothing,
+    gr.File: _is_file_list,
+    # Gradio keeps a state on the server.
+    gr.State: _is_none,
 }

@@ -1,4 +1,4 @@
-"""Why a request of the page was not taken, as Gradio's scripts read it."""
+"""Error responses in the form that Gradio's scripts read."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
-#: What Gradio's scripts call a gateway that cannot be reached. They look for it then, say so once,
-#: and load the page anew when it answers: so whoever must sign in comes to the form.
-_LOST: Final = "Connection errored out. "
+#: The text by which Gradio's scripts recognize a lost connection. They then poll the server and
+#: reload the page once it responds, which leads a signed-out user to the login form.
+_CONNECTION_LOST: Final = "Connection errored out. "
 
 
-def refused(status: int, reason: str) -> Response:
-    """The page shows the reason."""
+def error_response(status: int, reason: str) -> Response:
+    """Return an error response whose reason the page shows."""
     return JSONResponse({"detail": reason, "error": reason}, status)
 
 
 def signed_out() -> Response:
-    """The page reloads, which leads to the form."""
-    return JSONResponse({"detail": "sign in: reload the page", "error": _LOST}, 401)
+    """Return a 401 response that makes the page reload, which leads to the login form."""
+    return JSONResponse({"detail": "sign in: reload the page", "error": _CONNECTION_LOST}, 401)
 
 
-NOT_FOUND: Final = refused(404, "there is no such thing here")
+NOT_FOUND: Final = error_response(404, "not found")

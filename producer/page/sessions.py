@@ -1,4 +1,4 @@
-"""Who has signed in, and with which key."""
+"""Login sessions, each opened by an API key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Final
 from ..gateway.lru import LRUCache
 from ..gateway.problems import Problem
 
-#: Seconds after which one must sign in again.
+#: Lifetime of a session in seconds.
 SESSION_S: Final = 12 * 3600.0
-#: Sessions at most; the one that was not used for the longest time gives way.
+#: Maximum sessions; the least recently used one is evicted.
 MAX_SESSIONS: Final = 10_000
 
-#: The name that a key, shown by an address, stands for; raises Problem where it does for none.
+#: Returns the tenant's name of a key, given the client's address; raises Problem if it is invalid.
 NameOf = Callable[[str, str], Awaitable[str]]
 
 
@@ -27,7 +27,7 @@ class _Session:
 
 
 class Sessions:
-    """Sessions of this process, by their token. A key that is revoked ends those of it."""
+    """Sessions of this process by token. A revoked key ends its sessions."""
 
     def __init__(self, name_of: NameOf, clock: Callable[[], float] = time.monotonic) -> None:
         self._name_of = name_of
@@ -35,14 +35,14 @@ class Sessions:
         self._open: LRUCache[str, _Session] = LRUCache(MAX_SESSIONS)
 
     async def open(self, key: str, address: str) -> str:
-        """A token for whoever shows a good key; raises Problem for a bad one."""
+        """Open a session and return its token; raises Problem if the key is invalid."""
         await self._name_of(key, address)
         token = secrets.token_urlsafe(32)
         self._open.put(token, _Session(key, self._clock() + SESSION_S))
         return token
 
     async def name(self, token: str, address: str) -> str | None:
-        """Whose session it is; None where it has ended or never was."""
+        """Return the tenant's name of a session; None if it has ended or never existed."""
         session = self._open.get(token)
         if session is None or self._clock() >= session.ends_at:
             self.close(token)
@@ -54,5 +54,5 @@ class Sessions:
             return None
 
     def close(self, token: str) -> None:
-        """Sign out."""
+        """End a session."""
         self._open.drop(token)

@@ -1,4 +1,4 @@
-"""How much the uploaded files of everybody may take on this machine's disk."""
+"""Disk quota of uploaded files, for all tenants and for each of them."""
 
 from __future__ import annotations
 
@@ -12,80 +12,84 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive
 
-#: Bytes of one upload, which may hold several files.
+#: Maximum bytes of one upload, which may contain several files.
 MAX_UPLOAD_BYTES: Final = 512 * 1024 * 1024
-#: Bytes of all that lie there at once, or are on their way.
-MAX_HELD_BYTES: Final = 4 * 1024 * 1024 * 1024
-#: Of these, what one name may take.
-SHARE: Final = 1 / 4
-#: Seconds after which a file is nobody's: Gradio deletes what was uploaded well before, but knows
-#: nothing of an upload that broke off.
-FORGOTTEN_S: Final = 2 * 3600
+#: Maximum bytes of all stored files and running uploads together.
+MAX_STORED_BYTES: Final = 4 * 1024 * 1024 * 1024
+#: Share of `MAX_STORED_BYTES` that one tenant may use.
+TENANT_SHARE: Final = 1 / 4
+#: Seconds after which a file is stale. Gradio deletes complete uploads long before, but does not
+#: know those that broke off.
+STALE_S: Final = 2 * 3600
 
 
-class NoRoom(Exception):
-    """An upload that cannot be taken; the message says why."""
+class QuotaExceeded(Exception):
+    """An upload for which there is no disk quota."""
 
 
 class UploadQuota:
-    """What uploads take, and what those that run have yet to take; for one event loop."""
+    """Disk quota with reservations for running uploads; for one event loop."""
 
     def __init__(self, directory: str, keep_s: float) -> None:
         self._directory = directory
         self._keep_s = keep_s
+        #: Reserved bytes of running uploads, by tenant.
         self._running: Counter[str] = Counter()
-        #: By when it is deleted, the name, and the bytes of each upload.
-        self._kept: deque[tuple[float, str, int]] = deque()
+        #: Time of deletion, tenant and bytes of each finished upload, oldest first.
+        self._finished: deque[tuple[float, str, int]] = deque()
 
     @asynccontextmanager
-    async def held(self, name: str, length: int, receive: Receive) -> AsyncIterator[Receive]:
-        """Room for an upload of so many bytes, which come by what is given; raises NoRoom."""
-        if length > MAX_UPLOAD_BYTES:
-            most = MAX_UPLOAD_BYTES // 2**20
-            raise NoRoom(f"one upload may have {most} MiB: choose fewer files at once")
-        if self._taken_by(name) + length > MAX_HELD_BYTES * SHARE:
-            raise NoRoom("your pictures of the last hour take all your room: try again later")
-        came = 0
+    async def reserve(self, name: str, length: int, receive: Receive) -> AsyncIterator[Receive]:
+        """Reserve quota for an upload of `length` bytes; yield a `receive` that counts them.
 
-        async def counted() -> Message:
-            nonlocal came
+        Raises QuotaExceeded.
+        """
+        if length > MAX_UPLOAD_BYTES:
+            limit = MAX_UPLOAD_BYTES // 2**20
+            raise QuotaExceeded(f"an upload is limited to {limit} MiB: choose fewer files at once")
+        if self._used_by(name) + length > MAX_STORED_BYTES * TENANT_SHARE:
+            raise QuotaExceeded("your uploads of the last hour fill your quota: try again later")
+        received = 0
+
+        async def count() -> Message:
+            nonlocal received
             message = await receive()
-            came += len(message.get("body", b""))
+            received += len(message.get("body", b""))
             return message
 
-        # At once, so that the next to ask knows of it.
+        # Before the first await, so that concurrent requests see it.
         self._running[name] += length
         try:
-            lying = await run_in_threadpool(tidy, self._directory)
-            if lying + self._running.total() > MAX_HELD_BYTES:
-                raise NoRoom("there is no room for more pictures now: try again in some minutes")
-            yield counted
+            stored = await run_in_threadpool(delete_stale, self._directory)
+            if stored + self._running.total() > MAX_STORED_BYTES:
+                raise QuotaExceeded("the upload storage is full: try again in a few minutes")
+            yield count
         finally:
             self._running[name] -= length
-            if came:
-                self._kept.append((time.monotonic() + self._keep_s, name, came))
+            if received:
+                self._finished.append((time.monotonic() + self._keep_s, name, received))
 
-    def _taken_by(self, name: str) -> int:
-        while self._kept and self._kept[0][0] <= time.monotonic():
-            self._kept.popleft()
+    def _used_by(self, name: str) -> int:
+        while self._finished and self._finished[0][0] <= time.monotonic():
+            self._finished.popleft()
         self._running += Counter()
-        return self._running[name] + sum(size for _, whose, size in self._kept if whose == name)
+        return self._running[name] + sum(size for _, owner, size in self._finished if owner == name)
 
 
-def tidy(directory: str) -> int:
-    """Delete what was forgotten there; returns the bytes of the rest."""
-    total, oldest = 0, time.time() - FORGOTTEN_S
-    for place, _, names in os.walk(directory, topdown=False):
+def delete_stale(directory: str) -> int:
+    """Delete stale files below a directory; return the bytes of the remaining files."""
+    total, oldest = 0, time.time() - STALE_S
+    for folder, _, names in os.walk(directory, topdown=False):
         for name in names:
-            # Others delete there, too.
+            # Gradio deletes files there concurrently.
             with suppress(OSError):
-                path = os.path.join(place, name)
-                found = os.lstat(path)
-                if found.st_mtime < oldest:
+                path = os.path.join(folder, name)
+                status = os.lstat(path)
+                if status.st_mtime < oldest:
                     os.unlink(path)
                 else:
-                    total += found.st_size
+                    total += status.st_size
         with suppress(OSError):
-            if place != directory and os.lstat(place).st_mtime < oldest:
-                os.rmdir(place)
+            if folder != directory and os.lstat(folder).st_mtime < oldest:
+                os.rmdir(folder)
     return total

@@ -1,4 +1,4 @@
-"""Uploads: how much there is room for, and whose they are."""
+"""Uploads: disk quota and ownership of the files that Gradio stores."""
 
 from __future__ import annotations
 
@@ -10,61 +10,62 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import html
 from .ownership import Ownership
-from .responses import refused
-from .upload_quota import NoRoom, UploadQuota
+from .responses import error_response
+from .upload_quota import QuotaExceeded, UploadQuota
 
-#: What Gradio makes of a form that holds no files, or files without a name.
+#: Errors that Gradio raises for a form without files, or with files that have no name.
 _MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
 
 
 class Uploads:
-    """Hands uploads on to Gradio, and notes who sent what."""
+    """Handler that passes uploads to Gradio and records their owner."""
 
-    def __init__(self, app: ASGIApp, room: UploadQuota, holdings: Ownership) -> None:
+    def __init__(self, app: ASGIApp, quota: UploadQuota, ownership: Ownership) -> None:
         self._app = app
-        self._room = room
-        self._holdings = holdings
+        self._quota = quota
+        self._ownership = ownership
 
     async def answer(self, name: str, request: Request) -> ASGIApp:
-        """The answer to somebody who is known."""
+        """Return the application that answers a tenant's upload."""
         length = request.headers.get("content-length", "")
         if not length.isdecimal() or "transfer-encoding" in request.headers:
-            return refused(411, "an upload must say how long it is")
+            return error_response(411, "an upload needs a Content-Length header")
 
         async def upload(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                async with self._room.held(name, int(length), receive) as counted:
-                    await self._take(name, scope, counted, send)
-            except NoRoom as error:
-                await refused(413, str(error))(scope, receive, send)
+                async with self._quota.reserve(name, int(length), receive) as counted:
+                    await self._pass_on(name, scope, counted, send)
+            except QuotaExceeded as error:
+                await error_response(413, str(error))(scope, receive, send)
 
         return upload
 
-    async def _take(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
-        body, begun = bytearray(), False
+    async def _pass_on(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        body, started = bytearray(), False
 
-        async def note(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def collect(message: Message) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.body":
                 body.extend(message.get("body", b""))
                 if not message.get("more_body"):
-                    self._note(bytes(body), name)
+                    self._record_owner(bytes(body), name)
             await send(message)
 
         try:
-            await self._app(html.uncompressed(scope), receive, note)
+            await self._app(html.uncompressed(scope), receive, collect)
         except _MALFORMED:
-            if begun:
+            if started:
                 raise
-            await refused(400, "an upload is a form of files that have names")(scope, receive, send)
+            response = error_response(400, "an upload must be a form of files with names")
+            await response(scope, receive, send)
 
-    def _note(self, body: bytes, name: str) -> None:
+    def _record_owner(self, body: bytes, name: str) -> None:
         try:
             paths = json.loads(body)
         except ValueError:
-            # It says why nothing was uploaded.
+            # An error response: nothing was uploaded.
             return
         if isinstance(paths, list):
             for path in paths:
-                self._holdings.uploaded(path, name)
+                self._ownership.add_file(path, name)

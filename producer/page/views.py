@@ -1,14 +1,14 @@
-"""What the page shows, as HTML. Everything that comes from outside is escaped here.
+"""The HTML of the page's outputs. Every value from outside is escaped here.
 
-Gradio shows it as Markdown, as its component for HTML needs a policy that lets pages evaluate
-strings. One line that begins with the tag of a block is HTML and nothing else to Markdown.
+Gradio renders it as Markdown, because its HTML component needs a policy that allows pages to
+evaluate strings. Markdown leaves a single line that begins with a block element's tag unchanged.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from html import escape as escape_lines
+from html import escape as escape_html
 from typing import Final
 from urllib.parse import quote
 
@@ -18,68 +18,69 @@ from ..ledger.records import Depth
 from ..progress import Progress
 from .messages import as_sentence
 
-#: An answer that has not come yet.
+#: The indicator of a pending answer.
 WAITING: Final = '<p class="waiting" role="status">Waiting for the answer</p>'
 
-#: Letters and digits, also with an apostrophe or a hyphen inside: ``don't`` is one word.
+#: Letters and digits, with apostrophes or hyphens inside: ``don't`` is one word.
 _WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
 
 def header(name: str, depth: Depth | None, *, can_leave: bool) -> str:
-    """The title, how much is open in the queues, and who is signed in."""
+    """Return the title, the queue depths, and the tenant's name with a button to sign out."""
     leave = f'<form method="post" action="logout"><button>{escape(name)}: sign out</button></form>'
     return (
         '<header class="head"><div><h1>Blipline</h1>'
-        f"<p>Captions, answers and dialogues, through the queue.</p></div>{facts(depth)}"
+        f"<p>Captions, answers and dialogues about images.</p></div>{facts(depth)}"
         f"{leave if can_leave else ''}</header>"
     )
 
 
 def facts(depth: Depth | None) -> str:
-    """How much is open; dashes where the queue does not say."""
-    shown = [
+    """Return the queue depths; dashes if they are unknown."""
+    values = [
         (f"open {queue}", "-" if depth is None else f"{depth.items[queue]:,}") for queue in Queue
     ]
-    shown.append(("running jobs", "-" if depth is None else f"{depth.running_jobs:,}"))
-    pairs = "".join(f"<div><dt>{term}</dt><dd>{value}</dd></div>" for term, value in shown)
-    return f'<dl class="facts" aria-label="Open work">{pairs}</dl>'
+    values.append(("running jobs", "-" if depth is None else f"{depth.running_jobs:,}"))
+    pairs = "".join(f"<div><dt>{term}</dt><dd>{value}</dd></div>" for term, value in values)
+    return f'<dl class="facts" aria-label="Queue depths">{pairs}</dl>'
 
 
 def answer(text: str, seconds: float) -> str:
-    """A text, with what can be counted of it and the time that it took."""
+    """Return a text with its statistics and the elapsed time."""
     return (
-        f'<article class="answer"><p class="said">{escape(text) or "(no text)"}</p>'
-        f'<p class="about"><span>{statistics(text)}</span><span>{_time(seconds)}</span></p>'
-        "</article>"
+        f'<article class="answer"><p class="answer-text">{escape(text) or "(no text)"}</p>'
+        f"{_details(statistics(text), seconds)}</article>"
     )
 
 
-def beside(about: str, html: str, otherwise: str = "") -> str:
-    """What is said of a picture, which answers.js shows while that is chosen; else the other."""
-    return f'<blockquote class="beside" cite="{escape(about)}">{html}</blockquote>{otherwise}'
+def for_image(image: str, html: str, fallback: str = "") -> str:
+    """Return HTML that answers.js shows while the image is chosen, and `fallback` otherwise."""
+    return f'<blockquote class="image-answer" cite="{escape(image)}">{html}</blockquote>{fallback}'
 
 
 def dialogue(
-    turns: Sequence[tuple[str, str]], seconds: float | None = None, asked: str | None = None
+    turns: Sequence[tuple[str, str]], seconds: float | None = None, pending: str | None = None
 ) -> str:
-    """Questions and answers, oldest first; what can be counted of the last answer, or what is
-    asked now."""
-    if not turns and asked is None:
-        return '<div class="dialogue empty">Ask something about the picture.</div>'
-    said = "".join(
-        f'{_asked(question)}<p class="replied">{escape(reply)}</p>' for question, reply in turns
+    """Return the turns of a dialogue, oldest first.
+
+    After them stand the statistics of the last answer if `seconds` is given, or the question that
+    is `pending`.
+    """
+    if not turns and pending is None:
+        return '<div class="dialogue empty">Ask a question about the image.</div>'
+    body = "".join(
+        f'{_question(question)}<p class="dialogue-answer">{escape(reply)}</p>'
+        for question, reply in turns
     )
-    about = ""
-    if asked is not None:
-        about = f"{_asked(asked)}{WAITING}"
+    if pending is not None:
+        body += f"{_question(pending)}{WAITING}"
     elif seconds is not None:
-        last = turns[-1][1]
-        about = f'<p class="about"><span>{statistics(last)}</span><span>{_time(seconds)}</span></p>'
-    return f'<div class="dialogue" role="log" aria-live="polite">{said}{about}</div>'
+        body += _details(statistics(turns[-1][1]), seconds)
+    return f'<div class="dialogue" role="log" aria-live="polite">{body}</div>'
 
 
 def bars(matches: Sequence[Match], seconds: float) -> str:
-    """How well each text fits, the best first."""
+    """Return a bar of each text's probability, the likeliest first."""
     rows = "".join(
         f'<li><span class="term">{escape(match.text)}</span>'
         f'<span class="value">{match.probability:.3f}</span>'
@@ -88,37 +89,35 @@ def bars(matches: Sequence[Match], seconds: float) -> str:
     )
     return (
         f'<article class="answer"><ul class="bars">{rows}</ul>'
-        f'<p class="about"><span>{_counted(len(matches), "text")}</span>'
-        f"<span>{_time(seconds)}</span></p></article>"
+        f"{_details(_count(len(matches), 'text'), seconds)}</article>"
     )
 
 
 def progress(counts: Progress, seconds: float) -> str:
-    """How far a batch is."""
+    """Return the progress bar of a batch with its counts."""
     state = "cancelled" if counts.cancelled else "done" if counts.finished else "running"
     parts = [f"{counts.done:,} of {counts.total:,}"]
     if counts.failed:
         parts.append(f"{counts.failed:,} failed")
     if counts.left_s:
         parts.append(f"{counts.left_s:.0f} s left")
+    summary = f"{state.capitalize()}: {' · '.join(parts)}"
     return (
         f'<div class="progress" data-state="{state}"><progress max="{max(counts.total, 1)}" '
-        f'value="{counts.done}" aria-label="Batch"></progress>'
-        f'<p class="about"><span>{state.capitalize()}: {" · ".join(parts)}</span>'
-        f"<span>{_time(seconds)}</span></p></div>"
+        f'value="{counts.done}" aria-label="Batch"></progress>{_details(summary, seconds)}</div>'
     )
 
 
 def submitting(items: int) -> str:
-    """A batch that is on its way into the queue."""
+    """Return the progress bar of a batch that is being submitted."""
     return (
         '<div class="progress"><progress aria-label="Batch"></progress>'
-        f'<p class="about"><span>Submitting {_counted(items, "picture")}</span></p></div>'
+        f'<p class="answer-details"><span>Submitting {_count(items, "image")}</span></p></div>'
     )
 
 
 def downloads(batch: str) -> str:
-    """Links to the results of a batch, by the id that its submitter knows."""
+    """Return links to the results of a batch, given its public id."""
     links = "".join(
         f'<a class="file" href="results/{batch}.{kind}" download>{kind.upper()}</a>'
         for kind in ("jsonl", "csv")
@@ -127,58 +126,53 @@ def downloads(batch: str) -> str:
 
 
 def results(rows: Iterable[tuple[str, Result]]) -> str:
-    """A table: each picture, by the path that it was uploaded to, beside how its item ended."""
+    """Return a table of the items of a batch, given the path of each image and its result."""
     body = "".join(_row(path, result) for path, result in rows)
     return (
-        '<table class="results"><thead><tr><th scope="col">Picture</th><th scope="col">Result</th>'
+        '<table class="results"><thead><tr><th scope="col">Image</th><th scope="col">Result</th>'
         f"</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
 def statistics(text: str) -> str:
-    """``41 characters · 9 words``."""
-    return f"{_counted(len(text), 'character')} · {_counted(words(text), 'word')}"
+    """Return ``41 characters · 9 words``."""
+    return f"{_count(len(text), 'character')} · {_count(words(text), 'word')}"
 
 
 def words(text: str) -> int:
-    """Runs of letters and digits. Text without spaces between words is one for each run."""
+    """Count runs of letters and digits; in scripts without spaces a run is one word."""
     return len(_WORD.findall(text))
 
 
-def _asked(question: str) -> str:
-    return f'<p class="asked">{escape(question)}</p>'
+def escape(text: str) -> str:
+    """Escape a text for HTML, on one line."""
+    return "&#10;".join(escape_html(text).splitlines())
+
+
+def _question(question: str) -> str:
+    return f'<p class="dialogue-question">{escape(question)}</p>'
+
+
+def _details(summary: str, seconds: float) -> str:
+    time = f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f'<p class="answer-details"><span>{summary}</span><span>{time}</span></p>'
 
 
 def _row(path: str, result: Result) -> str:
-    name = escape(result.custom_id or "")
     if result.error is None:
         text = result.text or ""
-        said = (
-            f'<p class="said">{escape(text)}</p>'
-            f'<p class="about"><span>{name}</span><span>{statistics(text)}</span></p>'
-        )
+        output, detail = f'<p class="answer-text">{escape(text)}</p>', statistics(text)
     else:
-        code = escape(result.error.code.value)
-        said = (
-            f'<p class="bad">{escape(as_sentence(result.error.message))}</p>'
-            f'<p class="about"><span>{name}</span><span>{code}</span></p>'
-        )
-    picture = f'<img src="gradio_api/file={quote(path)}" alt="" loading="lazy">'
-    kind = "bad-row" if result.error else "good-row"
+        message = escape(as_sentence(result.error.message))
+        output, detail = f'<p class="error-text">{message}</p>', escape(result.error.code.value)
+    name = escape(result.custom_id or "")
+    output += f'<p class="answer-details"><span>{name}</span><span>{detail}</span></p>'
+    image = f'<img src="gradio_api/file={quote(path)}" alt="" loading="lazy">'
     return (
-        f'<tr class="{kind}"><td><div class="mat">{picture if result.ok else "?"}</div></td>'
-        f"<td>{said}</td></tr>"
+        f'<tr class="{"good" if result.ok else "bad"}-row">'
+        f'<td><div class="mat">{image if result.ok else "?"}</div></td><td>{output}</td></tr>'
     )
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def _counted(number: int, noun: str) -> str:
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def escape(text: str) -> str:
-    """Text inside of HTML, on one line."""
-    return "&#10;".join(escape_lines(text).splitlines())

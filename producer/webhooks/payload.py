@@ -1,4 +1,4 @@
-"""What a webhook says: that a job or a batch has ended, signed by the Standard Webhooks convention
+"""Payload and signature of a webhook, by the Standard Webhooks convention
 (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
@@ -16,41 +16,44 @@ from ..ledger.records import WebhookEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One request: its body, and the headers that say who sent it."""
+class WebhookMessage:
+    """The body and the signed headers of one request."""
 
     body: str
     headers: Mapping[str, str]
 
 
-def message(
-    told: WebhookEvent, data: Mapping[str, Any], secrets: Sequence[str], at: datetime
-) -> Message:
-    """What is sent at this moment, in UTC; each of the secrets signs it, so one can be replaced."""
+def build_message(
+    event: WebhookEvent, data: Mapping[str, Any], secrets: Sequence[str], at: datetime
+) -> WebhookMessage:
+    """Return the signed message of an event; `at` is the time in UTC.
+
+    Each of the secrets signs it, so that a secret can be replaced.
+    """
     body = json.dumps(
         {
-            "type": f"{told.kind}.completed",
+            "type": f"{event.kind}.completed",
             "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "data": data,
         },
         separators=(",", ":"),
         allow_nan=False,
     )
-    name = message_id(told)
-    signatures = (Webhook(secret).sign(name, at, body) for secret in secrets)
+    event_id = message_id(event)
+    signatures = (Webhook(secret).sign(event_id, at, body) for secret in secrets)
     headers = {
         "Content-Type": "application/json",
-        "webhook-id": name,
+        "webhook-id": event_id,
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": " ".join(signatures),
     }
-    return Message(body, headers)
+    return WebhookMessage(body, headers)
 
 
-def message_id(told: WebhookEvent) -> str:
-    """The same at each try to tell of one end; another for each other end.
+def message_id(event: WebhookEvent) -> str:
+    """Return the `webhook-id`: the same for every try of an event, different for other events.
 
-    The note says when it was submitted: of what was deleted the id may be used again.
+    The note contains the time of submission, because the id of a deleted job can be reused.
     """
-    end = json.dumps([told.kind, told.id, told.event, told.note])
-    return f"msg_{hashlib.sha256(end.encode()).hexdigest()[:32]}"
+    identity = json.dumps([event.kind, event.id, event.event, event.metadata])
+    return f"msg_{hashlib.sha256(identity.encode()).hexdigest()[:32]}"

@@ -1,4 +1,4 @@
-"""How many webhooks are taken from Redis and not yet told: what is slow leaves room for others."""
+"""Quotas of webhooks in flight: a slow host or a busy tenant leaves capacity for the others."""
 
 from __future__ import annotations
 
@@ -7,60 +7,64 @@ import threading
 from collections import Counter
 from typing import Final
 
-#: All in all, of one host, and of one API key's name.
-HELD: Final = 64
-HELD_EACH_HOST: Final = 16
-HELD_EACH_NAME: Final = 32
-#: What finds no room comes again at so many a second, by chance, within these bounds in seconds.
-PUT_OFF_RATE: Final = 100
-SHORTEST_PUT_OFF_S: Final = 0.1
-LONGEST_PUT_OFF_S: Final = 60.0
+#: Webhooks that are claimed from Redis and not settled: in total, per host and per tenant.
+MAX_IN_FLIGHT: Final = 64
+MAX_HOST_IN_FLIGHT: Final = 16
+MAX_TENANT_IN_FLIGHT: Final = 32
+#: Rate, per second, at which deferred webhooks of one host become due again, at random times.
+DEFERRED_RATE: Final = 100
+#: Bounds of a deferral, in seconds.
+MIN_DEFERRAL_S: Final = 0.1
+MAX_DEFERRAL_S: Final = 60.0
 
-#: A host, and the name of an API key: who has a share of what can be done at once.
-Share = tuple[str, str]
+#: Host and tenant of a webhook.
+QuotaKey = tuple[str, str]
 
 
 class DeliveryQuotas:
-    """How much is held, of each host and each name; thread-safe."""
+    """Counts the webhooks in flight of each host and each tenant; thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._held: Counter[Share] = Counter()
-        #: How many were put off since a host had nothing to be sent.
-        self._put_off: Counter[str] = Counter()
+        self._in_flight: Counter[QuotaKey] = Counter()
+        #: Deferrals of each host since it last had nothing in flight.
+        self._deferrals: Counter[str] = Counter()
 
     @property
-    def held(self) -> int:
+    def in_flight(self) -> int:
         with self._changed:
-            return self._held.total()
+            return self._in_flight.total()
 
     @property
-    def room(self) -> int:
-        return HELD - self.held
+    def free(self) -> int:
+        return MAX_IN_FLIGHT - self.in_flight
 
-    def take(self, share: Share) -> float | None:
-        """Hold one more; where its host or its name has its share, the seconds to put it off."""
-        host, name = share
+    def acquire(self, key: QuotaKey) -> float | None:
+        """Count a webhook as in flight; return the seconds to defer it if a quota is used up."""
+        host, tenant = key
         with self._changed:
-            if self._of(0, host) < HELD_EACH_HOST and self._of(1, name) < HELD_EACH_NAME:
-                self._held[share] += 1
+            if (
+                self._count_at(0, host) < MAX_HOST_IN_FLIGHT
+                and self._count_at(1, tenant) < MAX_TENANT_IN_FLIGHT
+            ):
+                self._in_flight[key] += 1
                 return None
-            self._put_off[host] += 1
-            within_s = min(self._put_off[host] / PUT_OFF_RATE, LONGEST_PUT_OFF_S)
-            return random.uniform(SHORTEST_PUT_OFF_S, SHORTEST_PUT_OFF_S + within_s)
+            self._deferrals[host] += 1
+            within_s = min(self._deferrals[host] / DEFERRED_RATE, MAX_DEFERRAL_S)
+            return random.uniform(MIN_DEFERRAL_S, MIN_DEFERRAL_S + within_s)
 
-    def give_back(self, share: Share) -> None:
-        host, _ = share
+    def release(self, key: QuotaKey) -> None:
+        host, _ = key
         with self._changed:
-            self._held[share] -= 1
-            self._held += Counter()
-            if not self._of(0, host):
-                del self._put_off[host]
+            self._in_flight[key] -= 1
+            self._in_flight += Counter()
+            if not self._count_at(0, host):
+                del self._deferrals[host]
             self._changed.notify_all()
 
-    def wait_until_none(self, wait_s: float) -> None:
+    def wait_until_idle(self, timeout_s: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._held, wait_s)
+            self._changed.wait_for(lambda: not self._in_flight, timeout_s)
 
-    def _of(self, place: int, wanted: str) -> int:
-        return sum(held for share, held in self._held.items() if share[place] == wanted)
+    def _count_at(self, position: int, value: str) -> int:
+        return sum(count for key, count in self._in_flight.items() if key[position] == value)

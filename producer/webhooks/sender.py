@@ -1,8 +1,8 @@
-"""Who tells of ends: takes from Redis what is due, and sends it, a few at once.
+"""Webhook sender: claims due events from Redis and delivers them, with retries and leases.
 
-Several gateways may do so side by side: what one has taken the others see again when its lease is
-over, so one that dies leaves its part to them. An end may so be told twice, never not at all; the
-webhook-id is the same.
+Several gateways may run one side by side. An event that one has claimed becomes due again when its
+lease expires, so a gateway that dies leaves its events to the others. Delivery is at least once; a
+repeated event has the same `webhook-id`.
 """
 
 from __future__ import annotations
@@ -20,209 +20,215 @@ from typing import Any, Final, Literal
 import redis
 
 from ..errors import BliplineError
-from ..gateway.tenants import tenant_of
-from ..ledger.ledger import Ledger
+from ..ledger.outbox import WebhookOutbox
 from ..ledger.records import WebhookEvent
 from ..net.host_limiter import HostLimiter
 from ..net.http_client import host_of
-from .payload import message
-from .quotas import DeliveryQuotas, Share
+from .payload import build_message
+from .quotas import DeliveryQuotas, QuotaKey
 from .receiver import Delivery, Verdict, WebhookClient
 
-#: Webhooks that are sent at once, and of those the ones to one host.
+#: Requests in progress: in total and per host.
 THREADS: Final = 16
-THREADS_EACH: Final = 4
-#: Seconds that others leave alone what was taken: for a turn, and for the sending itself.
+THREADS_PER_HOST: Final = 4
+#: Lease of a claimed event, in seconds: covers its wait for a thread and the request itself.
 LEASE_S: Final = 60.0
-#: What must be left of the lease when it begins, in times of what sending takes at most.
-LEFT: Final = 1.5
-#: Seconds after each try in vain, as the Standard Webhooks convention suggests; the last one stays.
-PAUSES_S: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000)
-#: Part of a pause that chance adds at most: what failed together need not come together again.
+#: Part of the lease that must remain when a request starts, as a multiple of its timeout.
+MIN_LEASE_FACTOR: Final = 1.5
+#: Seconds before each retry, as the Standard Webhooks convention suggests; the last one repeats.
+RETRY_DELAYS_S: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000)
+#: Maximum random addition to a delay, as a part of it; spreads events that failed together.
 JITTER: Final = 0.2
-#: Seconds that a receiver may ask to be left alone for.
-LONGEST_ASKED_S: Final = 72_000.0
-#: Seconds between looks at Redis, when there is nothing to do, and when there is more to come.
-IDLE_S: Final = 1.0
-BUSY_S: Final = 0.1
-#: Seconds that stopping waits for what is being sent.
-STOP_S: Final = 5.0
+#: Maximum delay that a receiver may request, in seconds.
+MAX_RETRY_AFTER_S: Final = 72_000.0
+#: Seconds between polls of Redis: when no event is due, and while some are in flight.
+IDLE_POLL_S: Final = 1.0
+BUSY_POLL_S: Final = 0.1
+#: Seconds that `stop` waits for requests in progress.
+STOP_TIMEOUT_S: Final = 5.0
 
-#: What metrics count.
+#: Label of the metric.
 DeliveryOutcome = Literal["sent", "failed", "given_up"]
 
-#: What GET says of a job or batch now; None where it is not at an end, or is gone.
-Read = Callable[[WebhookEvent], Mapping[str, Any] | None]
+#: Reads the job or batch of an event as JSON; None if it is open again or deleted.
+ReadBody = Callable[[WebhookEvent], Mapping[str, Any] | None]
 
-#: There is nothing to tell of.
-_NOTHING: Final = "it is open again, or gone"
+#: Stored result of an event whose job or batch has nothing to report.
+_NOTHING_TO_SEND: Final = "it is open again, or gone"
 
 log = logging.getLogger("blipline.gateway.webhooks")
 
-_TROUBLE: Final = (redis.RedisError, BliplineError, OSError)
+#: Errors of Redis and of the network; all others are internal errors.
+_CONNECTION_ERRORS: Final = (redis.RedisError, BliplineError, OSError)
 
 
 class WebhookSender:
-    """Tells of ends between `start` and `stop`.
+    """Delivers webhook events between `start` and `stop`.
 
-    `secrets` are those of a name, the newest first; `tries` is how often one end is told of at
-    most; `count` is called with each outcome, in any thread.
+    `secrets_of` returns the signing secrets of a tenant, the newest first, and `tenant_of` the
+    tenant of an event, empty if it has none. `tries` is the maximum number of attempts per event.
+    `count` receives each outcome, in any thread.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
-        receivers: WebhookClient,
-        read: Read,
-        secrets: Callable[[str], Sequence[str]],
+        outbox: WebhookOutbox,
+        client: WebhookClient,
+        read_body: ReadBody,
+        secrets_of: Callable[[str], Sequence[str]],
+        tenant_of: Callable[[WebhookEvent], str],
         *,
-        tries: int = len(PAUSES_S),
-        pauses_s: Sequence[float] = PAUSES_S,
+        tries: int = len(RETRY_DELAYS_S),
+        delays_s: Sequence[float] = RETRY_DELAYS_S,
         lease_s: float = LEASE_S,
-        idle_s: float = IDLE_S,
+        idle_s: float = IDLE_POLL_S,
         count: Callable[[DeliveryOutcome], None] = lambda outcome: None,
     ) -> None:
-        self._ledger = ledger
-        self._receivers = receivers
-        self._read = read
-        self._secrets = secrets
+        self._outbox = outbox
+        self._client = client
+        self._read_body = read_body
+        self._secrets_of = secrets_of
+        self._tenant_of = tenant_of
         self._tries = tries
-        self._pauses_s = pauses_s
+        self._delays_s = delays_s
         self._lease_s = lease_s
         self._idle_s = idle_s
         self._count = count
-        self._turns: HostLimiter[None] = HostLimiter(THREADS, THREADS_EACH, "webhook")
-        self._shares = DeliveryQuotas()
+        self._limiter: HostLimiter[None] = HostLimiter(THREADS, THREADS_PER_HOST, "webhook")
+        self._quotas = DeliveryQuotas()
         self._stopping = threading.Event()
-        self._away = False
-        self._loop = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._redis_failed = False
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
 
     def start(self) -> None:
-        """Begin; comes back at once."""
-        self._loop.start()
+        """Start the sender's thread."""
+        self._thread.start()
 
-    def stop(self, wait_s: float = STOP_S) -> None:
-        """Take no more; what is being sent has so long, and what had no turn is left to others."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Claim no more events and wait for requests in progress.
+
+        Claimed events without a thread are given back to other senders.
+        """
         self._stopping.set()
-        if self._loop.is_alive():
-            self._loop.join(wait_s)
-        self._turns.close()
-        self._shares.wait_until_none(wait_s)
-        self._receivers.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        self._limiter.close()
+        self._quotas.wait_until_idle(timeout_s)
+        self._client.close()
 
     def _run(self) -> None:
         pause_s = 0.0
         while not self._stopping.wait(pause_s):
             try:
-                pause_s = self._take()
-                self._say_away(None)
+                pause_s = self._claim()
+                self._log_recovery()
             except Exception as error:
                 pause_s = self._idle_s
                 if not self._stopping.is_set():
-                    self._say_away(error)
+                    self._log_error(error)
 
-    def _take(self) -> float:
-        """Take what is due, as far as there is room; returns the seconds until the next look."""
-        room = self._shares.room
-        if not room:
-            return BUSY_S
-        until = time.monotonic() + self._lease_s
-        due = self._ledger.claim_due_webhooks(room, self._lease_s)
-        for one in due:
-            share = _share_of(one)
-            put_off_s = self._shares.take(share)
-            if put_off_s is None:
-                self._begin(one, share, until)
+    def _claim(self) -> float:
+        """Claim and submit due events within the quotas; return the seconds until the next poll."""
+        free = self._quotas.free
+        if not free:
+            return BUSY_POLL_S
+        lease_ends = time.monotonic() + self._lease_s
+        due = self._outbox.claim_due(free, self._lease_s)
+        for event in due:
+            key = host_of(event.url) or "no host", self._tenant_of(event)
+            deferral_s = self._quotas.acquire(key)
+            if deferral_s is None:
+                self._submit(event, key, lease_ends)
             else:
-                self._ledger.defer_webhook(one, put_off_s)
-        if len(due) == room:
+                self._outbox.defer(event, deferral_s)
+        if len(due) == free:
             return 0.0
-        return min(self._idle_s, BUSY_S) if self._shares.held else self._idle_s
+        return min(self._idle_s, BUSY_POLL_S) if self._quotas.in_flight else self._idle_s
 
-    def _begin(self, one: WebhookEvent, share: Share, until: float) -> None:
-        host, _ = share
-        told = self._turns.submit(host, partial(self._tell, one, host, until))
-        told.add_done_callback(partial(self._end, one, share))
+    def _submit(self, event: WebhookEvent, key: QuotaKey, lease_ends: float) -> None:
+        host, tenant = key
+        delivery = self._limiter.submit(
+            host, partial(self._deliver, event, host, tenant, lease_ends)
+        )
+        delivery.add_done_callback(partial(self._finish, event, key))
 
-    def _end(self, one: WebhookEvent, share: Share, told: Future[None]) -> None:
-        """It was told, or never had a turn."""
+    def _finish(self, event: WebhookEvent, key: QuotaKey, delivery: Future[None]) -> None:
+        """Release the quota; give back an event that was cancelled before it had a thread."""
         try:
-            if told.cancelled():
-                self._ledger.defer_webhook(one, 0)
-            elif (error := told.exception()) is not None:
-                self._say_away(error)
-        except _TROUBLE as error:
-            # The lease gives it to others, too.
-            self._say_away(error)
+            if delivery.cancelled():
+                self._outbox.defer(event, 0)
+            elif (error := delivery.exception()) is not None:
+                self._log_error(error)
+        except _CONNECTION_ERRORS as error:
+            # The event becomes due again when its lease expires.
+            self._log_error(error)
         finally:
-            self._shares.give_back(share)
+            self._quotas.release(key)
 
-    def _tell(self, one: WebhookEvent, host: str, until: float) -> None:
-        if time.monotonic() > until - LEFT * self._receivers.send_s:
-            # It waited for its turn for too long: others may soon take it.
-            self._ledger.defer_webhook(one, 0)
+    def _deliver(self, event: WebhookEvent, host: str, tenant: str, lease_ends: float) -> None:
+        if time.monotonic() > lease_ends - MIN_LEASE_FACTOR * self._client.send_s:
+            # It waited too long for a thread: another sender may soon claim it.
+            self._outbox.defer(event, 0)
             return
         try:
-            answer = self._answer_to(one)
-        except _TROUBLE:
+            delivery = self._send(event, tenant)
+        except _CONNECTION_ERRORS:
             raise
         except Exception as error:
-            # It counts as a try: it must not be tried for ever.
-            log.error("webhook of %s: this is a bug", one.id, exc_info=error)
-            answer = Delivery(Verdict.RETRY, "a bug of the gateway")
-        if answer is None:
-            log.info("webhook of %s: %s", one.id, _NOTHING)
-            self._ledger.settle_webhook(one, _NOTHING, None)
+            # Counts as an attempt, so that the event is not retried forever.
+            log.error("webhook of %s: internal error", event.id, exc_info=error)
+            delivery = Delivery(Verdict.RETRY, "internal error of the gateway")
+        if delivery is None:
+            log.info("webhook of %s: %s", event.id, _NOTHING_TO_SEND)
+            self._outbox.settle(event, _NOTHING_TO_SEND, None)
         else:
-            self._note(one, host, answer)
+            self._settle(event, host, delivery)
 
-    def _answer_to(self, one: WebhookEvent) -> Delivery | None:
-        """What the receiver says; None where there is nothing to tell any more."""
-        secrets = self._secrets(tenant_of(one.id, one.kind))
+    def _send(self, event: WebhookEvent, tenant: str) -> Delivery | None:
+        """Send the request; return None if the job or batch is open again or deleted."""
+        secrets = self._secrets_of(tenant)
         if not secrets:
-            return Delivery(Verdict.GIVE_UP, "its id belongs to no API key, so nothing signs it")
-        data = self._read(one)
+            return Delivery(Verdict.GIVE_UP, "its id belongs to no API key, so no secret signs it")
+        data = self._read_body(event)
         if data is None:
             return None
-        return self._receivers.send(one.url, message(one, data, secrets, datetime.now(UTC)))
+        message = build_message(event, data, secrets, datetime.now(UTC))
+        return self._client.send(event.url, message)
 
-    def _note(self, one: WebhookEvent, host: str, answer: Delivery) -> None:
-        again_in_s = self._again_in_s(one, answer)
-        tries = f"try {one.tries + 1}"
-        if answer.verdict is Verdict.DELIVERED:
+    def _settle(self, event: WebhookEvent, host: str, delivery: Delivery) -> None:
+        retry_in_s = self._retry_delay_s(event, delivery)
+        attempt = f"try {event.tries + 1}"
+        if delivery.verdict is Verdict.DELIVERED:
             outcome: DeliveryOutcome = "sent"
-            log.info("webhook of %s to %s: %s (%s)", one.id, host, answer.about, tries)
-        elif again_in_s is None:
+            log.info("webhook of %s to %s: %s (%s)", event.id, host, delivery.detail, attempt)
+        elif retry_in_s is None:
             outcome = "given_up"
-            log.warning("webhook of %s to %s given up: %s (%s)", one.id, host, answer.about, tries)
+            detail = f"{delivery.detail} ({attempt})"
+            log.warning("webhook of %s to %s given up: %s", event.id, host, detail)
         else:
             outcome = "failed"
-            about = f"{answer.about} ({tries}, again in {again_in_s:.0f} s)"
-            log.warning("webhook of %s to %s failed: %s", one.id, host, about)
+            detail = f"{delivery.detail} ({attempt}, again in {retry_in_s:.0f} s)"
+            log.warning("webhook of %s to %s failed: %s", event.id, host, detail)
         self._count(outcome)
-        self._ledger.settle_webhook(one, answer.about, again_in_s)
+        self._outbox.settle(event, delivery.detail, retry_in_s)
 
-    def _again_in_s(self, one: WebhookEvent, answer: Delivery) -> float | None:
-        """Seconds until the next try; None where there is none."""
-        if answer.verdict is not Verdict.RETRY or one.tries + 1 >= self._tries:
+    def _retry_delay_s(self, event: WebhookEvent, delivery: Delivery) -> float | None:
+        """Return the seconds until the next attempt, with jitter; None if there is none."""
+        if delivery.verdict is not Verdict.RETRY or event.tries + 1 >= self._tries:
             return None
-        pause_s = self._pauses_s[min(one.tries, len(self._pauses_s) - 1)]
-        asked_s = min(answer.asked_s, LONGEST_ASKED_S)
-        return max(pause_s, asked_s) * random.uniform(1.0, 1.0 + JITTER)
+        delay_s = self._delays_s[min(event.tries, len(self._delays_s) - 1)]
+        requested_s = min(delivery.retry_after_s, MAX_RETRY_AFTER_S)
+        return max(delay_s, requested_s) * random.uniform(1.0, 1.0 + JITTER)
 
-    def _say_away(self, error: BaseException | None) -> None:
-        """Once when trouble begins, and once when it is over."""
-        if error is None:
-            if self._away:
-                log.info("webhooks are sent again")
-            self._away = False
-            return
-        if not isinstance(error, _TROUBLE):
-            log.error("a webhook was not sent: this is a bug", exc_info=error)
-        elif not self._away:
-            self._away = True
+    def _log_error(self, error: BaseException) -> None:
+        """Log an internal error, or once that Redis has failed."""
+        if not isinstance(error, _CONNECTION_ERRORS):
+            log.error("a webhook was not sent: internal error", exc_info=error)
+        elif not self._redis_failed:
+            self._redis_failed = True
             log.warning("webhooks wait until Redis answers again: %s", type(error).__name__)
 
-
-def _share_of(one: WebhookEvent) -> Share:
-    return host_of(one.url) or "no host", tenant_of(one.id, one.kind)
+    def _log_recovery(self) -> None:
+        if self._redis_failed:
+            log.info("webhooks are sent again")
+        self._redis_failed = False

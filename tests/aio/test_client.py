@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,7 +38,7 @@ from producer.ledger.ledger import Ledger
 
 URL = "https://images.example.com/cat.jpg"
 STRANGER = "01890000-0000-7000-8000-0000000000zz"
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 AnyClient = Client | AsyncClient
 Scenario = Callable[[Any, Finish], Coroutine[Any, Any, Any]]
 

@@ -20,7 +20,7 @@ from producer import (
     QueueFull,
     State,
 )
-from producer.aio.batching import Batcher
+from producer.aio.batching import LoopTask
 from producer.aio.submit_batcher import PAGE_JOBS, is_nonblocking
 from producer.contract import Queue
 from producer.ledger.isolation import isolate_failures
@@ -84,7 +84,7 @@ def test_what_comes_while_others_are_under_way_goes_together(redis_url: str, hel
 def test_what_is_wrong_with_one_is_told_to_it_alone(
     redis_url: str, connection: redis.Redis
 ) -> None:
-    connection.rpush(Keys().note("alien"), "no note")
+    connection.rpush(Keys().metadata("alien"), "no note")
 
     async def scenario() -> None:
         async with AsyncClient(redis_url) as client:
@@ -292,7 +292,7 @@ def test_halves_do_not_go_on_asking_a_redis_that_is_away() -> None:
     assert len(asked) == 1
 
 
-class Silent(Batcher[str]):
+class Silent(LoopTask[str]):
     """Never comes to an answer."""
 
     def add(self) -> asyncio.Future[str | Exception]:

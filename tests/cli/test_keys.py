@@ -1,4 +1,4 @@
-"""`blipline keys`: who may use the gateway."""
+"""`blipline keys`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ import pytest
 import redis
 
 from producer.cli.app import run
-from producer.gateway.api_keys import ApiKeys, id_of
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
-    monkeypatch.setenv("BLIPLINE_REDIS_URL", redis_url)
+from producer.gateway.api_keys import ApiKeys, key_id_of
 
 
 @pytest.fixture
@@ -21,7 +16,7 @@ def keys(connection: redis.Redis) -> ApiKeys:
     return ApiKeys(connection)
 
 
-def test_create_prints_the_key_alone_and_the_secret_beside_it(
+def test_create_prints_the_key_on_stdout_and_the_secret_on_stderr(
     keys: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["keys", "create", "acme"]) == 0
@@ -30,67 +25,69 @@ def test_create_prints_the_key_alone_and_the_secret_beside_it(
     assert err == f"blipline: webhooks of acme are signed with {keys.webhook_secrets('acme')[0]}\n"
 
 
-def test_create_says_all_as_json(keys: ApiKeys, capsys: pytest.CaptureFixture[str]) -> None:
+def test_create_prints_both_as_json(keys: ApiKeys, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "create", "acme", "--json"]) == 0
     out, err = capsys.readouterr()
-    made = json.loads(out)
-    assert keys.verify(made["key"]) == made["name"] == "acme"
-    assert made["id"] == keys.list()[0].id
-    assert [made["webhook_secret"]] == keys.webhook_secrets("acme")
+    created = json.loads(out)
+    assert keys.verify(created["key"]) == created["name"] == "acme"
+    assert created["id"] == keys.list()[0].id
+    assert [created["webhook_secret"]] == keys.webhook_secrets("acme")
     assert err == ""
 
 
-def test_a_name_that_cannot_be_one_is_refused(
-    keys: ApiKeys, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_name_is_rejected(keys: ApiKeys, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "create", "Acme Ltd."]) == 2
     assert capsys.readouterr().err.startswith("blipline: 'Acme Ltd.': a name has")
     assert not keys.list()
 
 
-def test_list_shows_whose_keys_there_are_and_no_secret(
+def test_list_prints_the_names_of_keys_and_no_secret(
     keys: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = [keys.create(name) for name in ("acme", "other", "acme")]
+    names = ("acme", "globex", "acme")
+    created = [keys.create(name) for name in names]
     assert run(["keys", "list"]) == 0
     out, err = capsys.readouterr()
     columns = [line.split("\t") for line in out.splitlines()]
     assert [(key_id, name) for key_id, name, _ in columns] == [
-        (id_of(key), name) for key, name in zip(made, ("acme", "other", "acme"), strict=True)
+        (key_id_of(key), name) for key, name in zip(created, names, strict=True)
     ]
     assert run(["keys", "list", "--json"]) == 0
-    more = capsys.readouterr().out
-    assert [set(json.loads(line)) for line in more.splitlines()] == [
+    json_out = capsys.readouterr().out
+    assert [set(json.loads(line)) for line in json_out.splitlines()] == [
         {"id", "name", "created_at"}
     ] * 3
-    for key in made:
-        assert key.rpartition("_")[2] not in out + err + more
-        assert keys.list()[0].digest not in out + more
+    for key in created:
+        assert key.rpartition("_")[2] not in out + err + json_out
+        assert keys.list()[0].digest not in out + json_out
 
 
-def test_without_keys_list_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_keys_list_prints_how_to_create_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "list"]) == 0
-    assert capsys.readouterr() == ("", "blipline: no keys: `blipline keys create NAME` makes one\n")
+    assert capsys.readouterr() == (
+        "",
+        "blipline: no keys: `blipline keys create NAME` creates one\n",
+    )
 
 
 def test_revoke_takes_an_id_or_a_name(keys: ApiKeys, capsys: pytest.CaptureFixture[str]) -> None:
-    old, new, other = (keys.create(name) for name in ("acme", "acme", "other"))
-    assert run(["keys", "revoke", id_of(old) or ""]) == 0
-    assert [keys.verify(key) for key in (old, new, other)] == [None, "acme", "other"]
+    old, new, globex = (keys.create(name) for name in ("acme", "acme", "globex"))
+    assert run(["keys", "revoke", key_id_of(old) or ""]) == 0
+    assert [keys.verify(key) for key in (old, new, globex)] == [None, "acme", "globex"]
     assert run(["keys", "revoke", "--name", "acme", "--json"]) == 0
-    assert [keys.verify(key) for key in (old, new, other)] == [None, None, "other"]
+    assert [keys.verify(key) for key in (old, new, globex)] == [None, None, "globex"]
     assert capsys.readouterr().out == '1\n{"keys": 1}\n'
 
 
 @pytest.mark.parametrize("arguments", [[], ["0" * 12, "--name", "acme"]])
-def test_revoke_wants_an_id_or_a_name(
+def test_revoke_needs_either_an_id_or_a_name(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["keys", "revoke", *arguments]) == 2
-    assert "one of both" in capsys.readouterr().err
+    assert "give either an id" in capsys.readouterr().err
 
 
-def test_revoking_what_is_not_there_is_an_error_that_shows_no_key(
+def test_revoking_an_unknown_key_is_an_error_without_the_key(
     keys: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = keys.create("acme")
@@ -99,11 +96,11 @@ def test_revoking_what_is_not_there_is_an_error_that_shows_no_key(
     assert run(["keys", "revoke", "--name", "nobody"]) == 2
     err = capsys.readouterr().err
     assert key.rpartition("_")[2] not in err
-    assert f"{id_of(key)}: there is no such key" in err
-    assert "nobody: there is no such key" in err
+    assert f"{key_id_of(key)}: no such key" in err
+    assert "nobody: no such key" in err
 
 
-def test_webhook_secret_prints_the_newest_and_makes_another(
+def test_webhook_secret_prints_the_newest_and_creates_another(
     keys: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys.create("acme")
@@ -120,15 +117,15 @@ def test_webhook_secret_prints_the_newest_and_makes_another(
     }
 
 
-@pytest.mark.parametrize("more", [[], ["--rotate"]])
-def test_who_never_had_a_key_has_no_webhook_secret(
-    more: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("arguments", [[], ["--rotate"]])
+def test_a_name_without_a_key_has_no_webhook_secret(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["keys", "webhook-secret", "nobody", *more]) == 2
-    assert capsys.readouterr().err == "blipline: 'nobody': no key was ever made for this name\n"
+    assert run(["keys", "webhook-secret", "nobody", *arguments]) == 2
+    assert capsys.readouterr().err == "blipline: 'nobody': no key was ever created for this name\n"
 
 
-def test_without_redis_they_say_so(
+def test_without_redis_the_error_hides_the_password(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BLIPLINE_REDIS_URL", "redis://:s3cret@127.0.0.1:1/0")

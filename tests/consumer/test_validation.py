@@ -1,3 +1,5 @@
+"""Validation of items and options."""
+
 from __future__ import annotations
 
 import time
@@ -5,47 +7,46 @@ from typing import Any
 
 import pytest
 
-from producer.contract import ErrorCode, Task
+from producer.contract import ErrorCode, ErrorPayload, Task
 from worker.consumer.validation import check_item, read_options
 from worker.errors import ItemRejected
 
 IMAGE = "https://x/y.png"
 
 
-def refusal(options: Any) -> ItemRejected:
+def rejection(options: Any) -> ItemRejected:
     with pytest.raises(ItemRejected) as raised:
         read_options(options, interactive=False)
     return raised.value
 
 
-def error_of(task: Task, item: Any) -> dict[str, str]:
+def error_of(task: Task, item: Any) -> ErrorPayload:
     with pytest.raises(ItemRejected) as raised:
         check_item(task, item)
-    error: dict[str, str] = raised.value.result["error"]
-    return error
+    return raised.value.result["error"]
 
 
 @pytest.mark.parametrize("options", [None, {}])
 def test_no_options_are_plain_greedy_decoding(options: Any) -> None:
-    terms = read_options(options, interactive=True)
-    assert terms.options.max_new_tokens == 20
-    assert terms.options.temperature == 0
-    assert terms.deadline is None
+    checked = read_options(options, interactive=True)
+    assert checked.decoding.max_new_tokens == 20
+    assert checked.decoding.temperature == 0
+    assert checked.deadline is None
 
 
-def test_a_deadline_counts_from_now_on_the_clock_that_never_jumps() -> None:
-    terms = read_options({"deadline": time.time() + 60}, interactive=False)
-    assert terms.deadline is not None
-    assert 59 < terms.deadline - time.monotonic() <= 60
+def test_a_deadline_is_converted_to_the_monotonic_clock() -> None:
+    options = read_options({"deadline": time.time() + 60}, interactive=False)
+    assert options.deadline is not None
+    assert 59 < options.deadline - time.monotonic() <= 60
 
 
-def test_a_chunk_begun_after_its_deadline_is_refused() -> None:
-    assert refusal({"deadline": time.time() - 5}).code is ErrorCode.DEADLINE_EXCEEDED
+def test_a_chunk_started_after_its_deadline_is_rejected() -> None:
+    assert rejection({"deadline": time.time() - 5}).code is ErrorCode.DEADLINE_EXCEEDED
 
 
 @pytest.mark.parametrize("options", [{"beams": 5}, {"top_p": 0}, "greedy", [1], 7])
-def test_wrong_options_are_refused(options: Any) -> None:
-    assert refusal(options).code is ErrorCode.OPTION_INVALID
+def test_invalid_options_are_rejected(options: Any) -> None:
+    assert rejection(options).code is ErrorCode.OPTION_INVALID
 
 
 def test_a_caption_takes_its_prompt_and_a_question_its_question() -> None:
@@ -55,12 +56,12 @@ def test_a_caption_takes_its_prompt_and_a_question_its_question() -> None:
 
 
 def test_an_item_may_ask_for_a_task_of_its_own() -> None:
-    row = check_item(Task.CAPTION, {"image": IMAGE, "task": "vqa", "question": "how many?"})
-    assert row.task is Task.VQA
+    item = check_item(Task.CAPTION, {"image": IMAGE, "task": "vqa", "question": "how many?"})
+    assert item.task is Task.VQA
 
 
 @pytest.mark.parametrize(
-    ("task", "item", "about"),
+    ("task", "item", "message"),
     [
         (Task.VQA, {"image": IMAGE}, "question: empty or missing"),
         (Task.VQA, {"image": IMAGE, "question": " \n"}, "question: empty or missing"),
@@ -86,10 +87,10 @@ def test_an_item_may_ask_for_a_task_of_its_own() -> None:
         (Task.CAPTION, "an image", "item="),
     ],
 )
-def test_a_wrong_item_is_told_what_is_wrong(task: Task, item: Any, about: str) -> None:
+def test_the_error_of_an_invalid_item_names_the_field(task: Task, item: Any, message: str) -> None:
     error = error_of(task, item)
     assert error["code"] == "option_invalid"
-    assert about in error["message"]
+    assert message in error["message"]
 
 
 def test_a_text_far_beyond_any_model_never_reaches_the_engine() -> None:
@@ -98,16 +99,16 @@ def test_a_text_far_beyond_any_model_never_reaches_the_engine() -> None:
     assert "40,000 characters" in error["message"]
 
 
-def test_an_error_found_by_the_producer_is_handed_back() -> None:
-    found = {"code": "image_unreachable", "message": "no such file"}
-    assert error_of(Task.CAPTION, {"error": found}) == found
+def test_an_error_that_the_producer_set_is_returned() -> None:
+    error = {"code": "image_unreachable", "message": "no such file"}
+    assert error_of(Task.CAPTION, {"error": error}) == error
 
 
 def test_of_a_long_dialogue_the_newest_turns_are_read() -> None:
     turns = [{"question": f"{number} " * 1000, "answer": "yes"} for number in range(50)]
-    row = check_item(Task.CHAT, {"image": IMAGE, "question": "q", "history": turns})
-    assert 0 < sum(len(one) + len(other) for one, other in row.history) <= 20_000
-    assert row.history[-1][0].startswith("49 ")
+    item = check_item(Task.CHAT, {"image": IMAGE, "question": "q", "history": turns})
+    assert 0 < sum(len(question) + len(answer) for question, answer in item.history) <= 20_000
+    assert item.history[-1][0].startswith("49 ")
 
 
 def test_texts_that_are_too_long_together_never_reach_the_engine() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,9 +25,9 @@ from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
 from demo.tour import QUESTIONS, Check, Report, Tour, pictures, recolored, wording
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
-from producer.ledger.ledger import Ledger
+from producer.ledger.leases import Leases
 
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 def a_tour(image: Path, caption: str = "a red circle", error: ItemError | None = None) -> Tour:
@@ -166,7 +166,7 @@ def test_each_caption_is_checked_against_the_wrong_one(
         taken = connection.brpop(["bulk"], timeout=20)
         assert taken is not None
         task_id = json.loads(taken[1])["headers"]["id"]
-        claimed = Ledger(connection).claim(task_id)
+        claimed = Leases(connection).claim(task_id)
         assert claimed.payload is not None
         texts.append([item.get("texts") for item in claimed.payload["items"]])
         finish(task_id, results)

@@ -1,4 +1,4 @@
-"""A consumer's line to the engine, with real engine processes that are really killed."""
+"""The engine client, against real engine processes that are killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ECHO = Path(__file__).parents[1] / "echo_engine.py"
 
 @pytest.fixture
 def socket() -> Iterator[Path]:
-    # Not tmp_path: a Unix socket's path has room for some hundred bytes only.
+    # Not tmp_path: the path of a Unix socket has some hundred bytes at most.
     with tempfile.TemporaryDirectory(prefix="blipline-test-") as directory:
         yield Path(directory, "engine.sock")
 
@@ -50,9 +50,9 @@ def row(text: str) -> Callable[[int], Request]:
     return lambda row_id: Request(row_id, "caption", "hash", b"", text)
 
 
-def wait_for(true: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -66,17 +66,17 @@ def test_every_row_gets_the_answer_to_its_own_text(socket: Path) -> None:
 
 
 def test_consumers_of_one_engine_do_not_get_each_others_answers(socket: Path) -> None:
-    with engine(socket), connected(socket) as one, connected(socket) as other:
-        # Both count their rows from 1.
-        first, second = one.submit(row("mine")), other.submit(row("yours"))
+    with engine(socket), connected(socket) as client, connected(socket) as second_client:
+        # Both number their rows from 1.
+        first, second = client.submit(row("mine")), second_client.submit(row("yours"))
         assert first.result(20).text.startswith("mine")
         assert second.result(20).text.startswith("yours")
 
 
-def test_the_engine_says_which_features_it_holds(socket: Path) -> None:
+def test_the_engine_reports_its_cached_features(socket: Path) -> None:
     with engine(socket), connected(socket) as client:
         client.info(20)
-        assert client.held(["a1", "b1", "a2"], "caption") == {"a1", "a2"}
+        assert client.cached_features(["a1", "b1", "a2"], "caption") == {"a1", "a2"}
 
 
 def test_rows_of_an_engine_that_was_killed_are_answered_by_the_next(socket: Path) -> None:
@@ -84,7 +84,9 @@ def test_rows_of_an_engine_that_was_killed_are_answered_by_the_next(socket: Path
         with engine(socket, "--hold") as process:
             client.info(20)
             futures = [client.submit(row(str(number))) for number in range(20)]
-            client.held(["a"], "caption")  # its answer tells that the rows before it have arrived
+            client.cached_features(
+                ["a"], "caption"
+            )  # its reply means that the rows before it have arrived
             os.kill(process.pid, signal.SIGKILL)
         assert not any(future.done() for future in futures)
         with engine(socket) as successor:
@@ -106,13 +108,13 @@ def test_a_row_that_sees_every_engine_die_is_poisoned(socket: Path) -> None:
             with engine(socket, "--hold"):
                 client.info(20)
                 future = future or client.submit(row("deadly"))
-                wait_for(lambda: client.held(["a"], "caption") == {"a"})
+                wait_for(lambda: client.cached_features(["a"], "caption") == {"a"})
             assert future.done() is False or death == MAX_DEATHS - 1
         assert future is not None
         assert future.result(20).error_code == "poisoned"
 
 
-def test_a_row_that_kills_engines_is_found_and_spares_those_that_were_with_it(
+def test_a_row_that_kills_engines_is_isolated_and_spares_the_others(
     socket: Path,
 ) -> None:
     with connected(socket) as client:
@@ -147,7 +149,7 @@ def test_a_cancelled_row_ends_as_cancelled(socket: Path) -> None:
         assert future.result(20).error_code == "cancelled"
 
 
-def test_closing_the_line_answers_what_is_left(socket: Path) -> None:
+def test_closing_the_client_answers_the_remaining_rows(socket: Path) -> None:
     with engine(socket, "--hold"):
         with connected(socket) as client:
             client.info(20)
@@ -163,7 +165,7 @@ def test_the_directory_of_the_socket_belongs_to_one_user_alone(tmp_path: Path) -
         private_dir(private)
 
 
-def test_a_socket_path_that_is_too_long_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_socket_path_that_is_too_long_is_rejected_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="BLIPLINE_RUN_DIR"):
         socket_path(tmp_path / ("x" * 120))
 
@@ -172,24 +174,24 @@ def test_an_engine_whose_step_hangs_ends_and_the_next_one_answers(socket: Path) 
     with connected(socket) as client:
         with engine(socket, "--hangs") as process:
             client.info(20)
-            future = client.submit(row("asked"))
+            future = client.submit(row("hanging"))
             assert process.wait(20) == 1  # its step would take a minute
         assert not future.done()
         with engine(socket):
-            assert future.result(20).text.startswith("asked")
+            assert future.result(20).text.startswith("hanging")
 
 
-def test_a_consumer_hears_of_an_engine_with_other_models(socket: Path) -> None:
-    heard: list[bool] = []
-    client = EngineClient(socket, 20, on_other_models=lambda: heard.append(True))
+def test_a_consumer_is_notified_of_an_engine_with_other_models(socket: Path) -> None:
+    changes: list[bool] = []
+    client = EngineClient(socket, 20, on_models_changed=lambda: changes.append(True))
     client.start()
     with engine(socket) as first:
         client.info(20)
     with engine(socket) as second:
         wait_for(lambda: client.info(20).pid == second.pid)
-        assert not heard
+        assert not changes
     with engine(socket, "--writes") as third:
         wait_for(lambda: client.info(20).pid == third.pid)
-        assert heard == [True]
+        assert changes == [True]
     client.close()
     assert first.pid != second.pid

@@ -33,5 +33,5 @@ def test_deadlines_of_requests_that_are_gone_do_not_pile_up() -> None:
     deadlines = Deadlines()
     for number in range(1000):
         deadlines.add(ask(str(number), 1e9))
-        deadlines.tidy(live={str(number)}, count=1)
+        deadlines.prune(live={str(number)}, count=1)
     assert len(deadlines) < 100

@@ -18,7 +18,7 @@ def test_the_least_recently_used_feature_is_evicted_first() -> None:
     assert ["a" in cache, "b" in cache, "c" in cache] == [True, False, True]
 
 
-def test_the_cache_never_holds_more_bytes_than_it_may() -> None:
+def test_the_cache_never_exceeds_its_limit() -> None:
     cache = FeatureCache(max_bytes=1000)
     for number in range(50):
         cache.put(str(number), feature(number))
@@ -30,13 +30,13 @@ def test_putting_a_hash_again_replaces_it_and_counts_once() -> None:
     cache = FeatureCache(max_bytes=1000)
     cache.put("a", feature(1))
     cache.put("a", feature(2))
-    held = cache.get("a")
-    assert held is not None
-    assert held[0, 0] == 2
+    cached = cache.get("a")
+    assert cached is not None
+    assert cached[0, 0] == 2
     assert cache.bytes == 128
 
 
-def test_a_feature_larger_than_the_cache_is_not_kept_and_evicts_nothing() -> None:
+def test_a_feature_larger_than_the_cache_is_not_stored_and_evicts_nothing() -> None:
     cache = FeatureCache(max_bytes=130)
     cache.put("a", feature(1))
     cache.put("b", torch.zeros(100))

@@ -1,4 +1,4 @@
-"""Decode steps in buckets; without a GPU, what a graph would replay is run anew each time."""
+"""Decode steps in buckets. Without a GPU each replay runs the captured function again."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.engine.workload import with_methods
 from worker.engine.engine import Engine
 from worker.engine.graphs import Capture, GraphedDecode, Run, row_bucket
 from worker.engine.model import Generator
 from worker.engine.request import GenerationOptions, Request
 
 
-def replay_plainly(run: Run) -> Run:
+def replay_eagerly(run: Run) -> Run:
     return run
 
 
 def engine_with(model: Generator, capture: Capture, max_rows: int = 12) -> tuple[Engine, Any]:
-    """An engine that decodes as it would on a GPU."""
+    """Build an engine that decodes as on a GPU."""
     engine = Engine(model, max_rows=max_rows, reserved_rows=0)
     lane = engine.decoding
     assert lane is not None
     lane.slots.width_step = 16
-    lane.decode = graphed = GraphedDecode(model, lane.slots, capture)
+    lane.decode = graphed = GraphedDecode(model.decoder, lane.slots, capture)
     return engine, graphed
 
 
-def requests(count: int, most: int = 40) -> list[Request]:
+def requests(count: int, longest: int = 40) -> list[Request]:
     generator = random.Random(2)
     return [
         Request(
@@ -38,41 +39,43 @@ def requests(count: int, most: int = 40) -> list[Request]:
             str(number % 9),
             bytes([20 * (number % 9)] * 16 * 16 * 3),
             " a photo of" * generator.randrange(3),
-            GenerationOptions(generator.choice([2, 5, 11, most])),
+            GenerationOptions(generator.choice([2, 5, 11, longest])),
         )
         for number in range(count)
     ]
 
 
-def texts(engine: Engine, asked: list[Request]) -> list[str]:
-    waiting, generator, said = list(asked), random.Random(1), {}
+def texts(engine: Engine, submitted: list[Request]) -> list[str]:
+    """Run requests that arrive at random steps; return their texts."""
+    waiting, generator = list(submitted), random.Random(1)
+    answers: dict[int | str, str] = {}
     while waiting or not engine.idle:
         for _ in range(generator.randrange(4)):
             if waiting:
                 engine.add(waiting.pop())
-        said.update({answer.id: answer.text for answer in engine.step()})
-    return [said[request.id] for request in asked]
+        answers.update({answer.id: answer.text for answer in engine.step()})
+    return [answers[request.id] for request in submitted]
 
 
 @pytest.mark.parametrize(
     ("rows", "bucket"), [(1, 1), (3, 4), (9, 16), (16, 16), (17, 32), (33, 48), (60, 60)]
 )
-def test_row_counts_are_rounded_up_to_a_few(rows: int, bucket: int) -> None:
-    assert row_bucket(rows, most=60) == bucket
+def test_row_counts_are_rounded_up_to_buckets(rows: int, bucket: int) -> None:
+    assert row_bucket(rows, limit=60) == bucket
 
 
 def test_steps_in_buckets_give_the_same_texts(model: Generator) -> None:
-    asked = requests(60)
-    expected = texts(Engine(model, max_rows=12, reserved_rows=0), asked)
-    engine, graphed = engine_with(model, replay_plainly)
-    assert texts(engine, asked) == expected
-    # There were several, and far fewer than steps.
-    assert 4 < len(graphed._graphs) < engine.figures.steps / 4
+    submitted = requests(60)
+    expected = texts(Engine(model, max_rows=12, reserved_rows=0), submitted)
+    engine, graphed = engine_with(model, replay_eagerly)
+    assert texts(engine, submitted) == expected
+    # There are several graphs, and far fewer than steps.
+    assert 4 < len(graphed._graphs) < engine.stats.steps / 4
 
 
-def test_graphs_are_made_anew_when_the_buffers_have_moved(model: Generator) -> None:
+def test_graphs_are_captured_again_when_the_buffers_have_moved(model: Generator) -> None:
     layouts = []
-    engine, graphed = engine_with(model, replay_plainly)
+    engine, graphed = engine_with(model, replay_eagerly)
 
     def capture(run: Run) -> Run:
         layout = graphed.slots.layout
@@ -85,52 +88,48 @@ def test_graphs_are_made_anew_when_the_buffers_have_moved(model: Generator) -> N
         return replay
 
     graphed._capture = capture
-    texts(engine, requests(30, most=90))
+    texts(engine, requests(30, longest=90))
     assert len(set(layouts)) > 1
 
 
-def test_what_cannot_be_captured_is_run_plainly(model: Generator) -> None:
+def test_a_step_that_cannot_be_captured_runs_eagerly(model: Generator) -> None:
     def capture(run: Run) -> Run:
         raise torch.AcceleratorError("operation not permitted when stream is capturing")
 
-    asked = requests(20)
+    submitted = requests(20)
     engine, graphed = engine_with(model, capture)
-    assert texts(engine, asked) == texts(Engine(model), asked)
+    assert texts(engine, submitted) == texts(Engine(model), submitted)
     assert not graphed._usable
 
 
-def test_a_graph_that_does_not_do_the_same_is_not_used(model: Generator) -> None:
-    asked = requests(20)
+def test_a_graph_whose_logits_differ_is_not_used(model: Generator) -> None:
+    submitted = requests(20)
     engine, graphed = engine_with(model, lambda run: lambda: run() * 1.5)
-    assert texts(engine, asked) == texts(Engine(model), asked)
+    assert texts(engine, submitted) == texts(Engine(model), submitted)
     assert not graphed._usable
 
 
 def test_a_graph_that_recorded_nothing_is_not_used(model: Generator) -> None:
-    # What came out when it was captured stays there, and is right for that one step.
+    # The logits of the capture stay in place, and are correct for that one step.
     def capture(run: Run) -> Run:
         logits = run()
         return lambda: logits
 
-    asked = requests(20)
+    submitted = requests(20)
     engine, graphed = engine_with(model, capture)
-    assert texts(engine, asked) == texts(Engine(model), asked)
+    assert texts(engine, submitted) == texts(Engine(model), submitted)
     assert not graphed._usable
 
 
 def test_a_row_without_finite_numbers_leaves_no_slot_that_cannot_be_computed(
     model: Generator,
 ) -> None:
-    class Poisoned:
-        def encode(self, pixels: Tensor) -> Tensor:
-            features = model.encode(pixels)
-            features[pixels[:, 0, 0, 0] == 60] = torch.nan  # request 3, in the last slot
-            return features
+    def encode(pixels: Tensor) -> Tensor:
+        features = model.encode(pixels)
+        features[pixels[:, 0, 0, 0] == 60] = torch.nan  # request 3, in the last slot
+        return features
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(model, name)
-
-    engine, graphed = engine_with(Poisoned(), replay_plainly)  # type: ignore[arg-type]
+    engine, graphed = engine_with(with_methods(model, encode=encode), replay_eagerly)
     lane = engine.decoding
     assert lane is not None
     lane.decode = graphed

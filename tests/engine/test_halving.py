@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from worker.engine.halving import TRY_MORE_AFTER, Failure, Halving
+from worker.engine.halving import GROW_AFTER, Failure, Halving
 
 Batch = Sequence[int]
 
 
 def outcome(halving: Halving[int, list[int]], items: Batch) -> list[object]:
-    """What became of each item: itself, or its error code."""
+    """Return each item's result: itself, or its error code."""
     seen: list[object] = []
     for batch, result in halving.run(items):
         seen += [result.code] if isinstance(result, Failure) else result
@@ -27,7 +27,7 @@ def test_one_bad_item_fails_alone() -> None:
 
     halving = Halving(work, limit=8)
     assert outcome(halving, range(8)) == [0, 1, 2, 3, 4, "internal", 6, 7]
-    assert halving.limit == 8  # it was not a matter of size
+    assert halving.limit == 8  # the size was not the cause
 
 
 def test_the_size_that_fits_memory_is_remembered() -> None:
@@ -89,20 +89,20 @@ def test_no_items_are_no_work() -> None:
 
 
 def test_a_larger_batch_is_tried_again_after_a_while() -> None:
-    most = 3
+    capacity = 3
 
     def work(batch: Batch) -> list[int]:
-        if len(batch) > most:
+        if len(batch) > capacity:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return list(batch)
 
     halving = Halving(work, limit=8)
     outcome(halving, range(8))
     assert halving.limit == 2
-    # When what took the memory is gone
-    most = 8
-    outcome(halving, range(2 * TRY_MORE_AFTER))
+    # When memory is free again
+    capacity = 8
+    outcome(halving, range(2 * GROW_AFTER))
     assert halving.limit == 4
-    outcome(halving, range(4 * TRY_MORE_AFTER))
-    outcome(halving, range(80 * TRY_MORE_AFTER))
-    assert halving.limit == 8  # and never more than what was wanted
+    outcome(halving, range(4 * GROW_AFTER))
+    outcome(halving, range(80 * GROW_AFTER))
+    assert halving.limit == 8  # and never more than the initial limit

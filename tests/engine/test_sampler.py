@@ -31,7 +31,7 @@ def new_sampler(suppressed: Sequence[int] = ()) -> Sampler:
 
 
 def reference_token(logits: Tensor, options: GenerationOptions, prompt: int, ids: list[int]) -> int:
-    """What transformers chooses for one row, by the order in which `generate` puts processors.
+    """Return transformers' token for one row, with processors in the order of `generate`.
 
     Sampling draws from torch's global generator, as `generate` does.
     """

@@ -21,39 +21,39 @@ def new_slots(rows: int = 6, limit: int = 200, source_limit: int = 0) -> SlotCac
 
 
 def states(values: list[list[float]]) -> Tensor:
-    """Keys of (rows, new, heads, dim) that say which row and token they belong to."""
+    """Build keys (rows, new, heads, dim) that identify their row and token."""
     return torch.tensor(values)[:, :, None, None].expand(-1, -1, HEADS, DIM).contiguous()
 
 
 def prefill(slots: SlotCache, rows: dict[int, int]) -> None:
-    """Rows named 1, 2, ... of some length; the key of token t of row r is r + t / 1000."""
-    at = slots.begin_prefill(list(rows.values()))
-    keys = states([[row + token / 1000 for token in range(at.width)] for row in rows])
+    """Prefill rows named 1, 2, ...; the key of token t of row r is r + t / 1000."""
+    forward = slots.begin_prefill(list(rows.values()))
+    keys = states([[row + token / 1000 for token in range(forward.width)] for row in rows])
     for layer in range(LAYERS):
-        slots.store(at, layer, keys, -keys)
+        slots.store(forward, layer, keys, -keys)
     slots.append(list(rows.values()))
 
 
 def decode(slots: SlotCache, names: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """One token for each row, written in every layer; the last layer's view, and the mask."""
-    at = slots.begin_decode(0, len(names))
-    places = at.positions[:, 0].tolist()
-    keys = states([[n + p / 1000] for n, p in zip(names, places, strict=True)])
+    """Decode one token a row in every layer; return the last layer's view, and the mask."""
+    forward = slots.begin_decode(0, len(names))
+    positions = forward.positions[:, 0].tolist()
+    keys = states([[n + p / 1000] for n, p in zip(names, positions, strict=True)])
     for layer in range(LAYERS):
-        seen, values = slots.store(at, layer, keys, -keys)
+        seen, values = slots.store(forward, layer, keys, -keys)
     slots.advance()
-    return seen, values, at.mask
+    return seen, values, forward.mask
 
 
 def visible(seen: Tensor, mask: Tensor) -> list[list[float]]:
-    """What each row may attend to, by the first head and dimension."""
+    """Return the keys that each row may attend to, by the first head and dimension."""
     return [
         [round(x, 3) for x in row[open_].tolist()]
         for row, open_ in zip(seen[:, :, 0, 0], mask[:, 0, 0] == 0, strict=True)
     ]
 
 
-def line(name: int, length: int) -> list[float]:
+def expected_keys(name: int, length: int) -> list[float]:
     return [round(name + token / 1000, 3) for token in range(length)]
 
 
@@ -62,16 +62,20 @@ def test_each_row_sees_its_own_tokens_and_nothing_else() -> None:
     prefill(slots, {1: 3, 2: 5, 3: 1})
     decode(slots, [1, 2, 3])
     seen, values, mask = decode(slots, [1, 2, 3])
-    assert visible(seen, mask) == [line(1, 5), line(2, 7), line(3, 3)]
+    assert visible(seen, mask) == [expected_keys(1, 5), expected_keys(2, 7), expected_keys(3, 3)]
     assert torch.equal(values, -seen)
 
 
-def test_newcomers_join_behind_the_active_rows() -> None:
+def test_new_rows_join_after_the_active_rows() -> None:
     slots = new_slots()
     prefill(slots, {1: 2})
     decode(slots, [1])
     prefill(slots, {2: 4, 3: 1})
-    assert visible(*decode(slots, [1, 2, 3])[::2]) == [line(1, 4), line(2, 5), line(3, 2)]
+    assert visible(*decode(slots, [1, 2, 3])[::2]) == [
+        expected_keys(1, 4),
+        expected_keys(2, 5),
+        expected_keys(3, 2),
+    ]
 
 
 def test_the_last_rows_move_into_freed_slots() -> None:
@@ -83,7 +87,7 @@ def test_the_last_rows_move_into_freed_slots() -> None:
     names = [order[0] + 1, order[1] + 1]
     assert slots.tokens[:2].tolist() == [10 * name for name in names]
     assert slots.lengths == [name + 1 for name in names]
-    assert visible(*decode(slots, names)[::2]) == [line(name, name + 2) for name in names]
+    assert visible(*decode(slots, names)[::2]) == [expected_keys(name, name + 2) for name in names]
 
 
 def test_a_reused_slot_shows_nothing_of_its_former_row() -> None:
@@ -91,45 +95,45 @@ def test_a_reused_slot_shows_nothing_of_its_former_row() -> None:
     prefill(slots, {1: 9})
     slots.drop([0])
     prefill(slots, {2: 2})
-    assert visible(*decode(slots, [2])[::2]) == [line(2, 3)]
+    assert visible(*decode(slots, [2])[::2]) == [expected_keys(2, 3)]
 
 
-def test_a_free_slot_points_at_its_own_first_place() -> None:
-    # Given a row that has filled its slot: its next place would be the first of its neighbour
+def test_a_free_slot_points_at_its_own_first_position() -> None:
+    # Given a row that has filled its slot: its next position would be its neighbour's first
     slots = new_slots(rows=2, limit=FIRST_CAPACITY)
     prefill(slots, {1: FIRST_CAPACITY})
     slots.drop([0])
-    # When a fixed number of rows is computed, whoever owns them
+    # Then a pass over free slots stays within their bounds
     assert slots.positions.tolist() == [0, 0]
 
 
 def test_a_fixed_width_is_kept_whatever_the_rows_need() -> None:
     slots = new_slots(source_limit=20)
     prefill_with_source(slots, [3, 7])
-    slots.fixed = (16, 12)
-    at = slots.begin_decode(0, 6)  # four of these slots are free
-    assert (at.width, at.source_width) == (16, 12)
-    assert at.source_mask is not None
-    open_places = (at.source_mask[:, 0, 0] == 0).sum(1).tolist()
-    assert open_places == [3, 7, 1, 1, 1, 1]  # never none, which would give NaN
+    slots.fixed_widths = (16, 12)
+    forward = slots.begin_decode(0, 6)  # four of these slots are free
+    assert (forward.width, forward.source_width) == (16, 12)
+    assert forward.source_mask is not None
+    unmasked = (forward.source_mask[:, 0, 0] == 0).sum(1).tolist()
+    assert unmasked == [3, 7, 1, 1, 1, 1]  # never none, which would give NaN
 
 
-def test_buffers_grow_by_doubling_and_keep_what_they_held() -> None:
+def test_buffers_grow_by_doubling_and_keep_their_content() -> None:
     slots = new_slots(limit=200)
     prefill(slots, {1: FIRST_CAPACITY, 2: 3})
     seen, _, mask = decode(slots, [1, 2])
     assert slots.capacity == 2 * FIRST_CAPACITY
-    assert visible(seen, mask) == [line(1, FIRST_CAPACITY + 1), line(2, 4)]
+    assert visible(seen, mask) == [expected_keys(1, FIRST_CAPACITY + 1), expected_keys(2, 4)]
     slots.reserve(150)
     assert slots.capacity == 200  # the model's limit, not 256
 
 
-def test_a_row_beyond_the_models_limit_is_refused() -> None:
+def test_a_row_beyond_the_models_limit_is_rejected() -> None:
     with pytest.raises(ValueError, match="exceed"):
         new_slots(limit=80).reserve(81)
 
 
-def test_an_empty_cache_gives_back_what_a_long_row_took() -> None:
+def test_an_empty_cache_releases_the_memory_of_a_long_row() -> None:
     slots = new_slots()
     prefill(slots, {1: 150, 2: 2})
     slots.drop([0])
@@ -140,10 +144,10 @@ def test_an_empty_cache_gives_back_what_a_long_row_took() -> None:
 
 def test_a_scrubbed_row_leaves_no_nan_to_its_successor() -> None:
     slots = new_slots(rows=1)
-    at = slots.begin_prefill([8])
+    forward = slots.begin_prefill([8])
     broken = torch.full((1, 8, HEADS, DIM), torch.nan)
     for layer in range(LAYERS):
-        slots.store(at, layer, broken, torch.zeros(1, 8, HEADS, DIM))
+        slots.store(forward, layer, broken, torch.zeros(1, 8, HEADS, DIM))
     slots.append([8])
     slots.scrub(0)
     slots.drop([0])
@@ -156,37 +160,42 @@ def test_a_part_of_the_rows_can_be_decoded_again_before_the_step_counts() -> Non
     prefill(slots, {1: 2, 2: 3, 3: 4})
     slots.begin_decode(0, 3)
     for part, names in (((0, 1), [1]), ((1, 3), [2, 3])):
-        at = slots.begin_decode(*part)
-        places = at.positions[:, 0].tolist()
-        keys = states([[n + p / 1000] for n, p in zip(names, places, strict=True)])
-        seen, _ = slots.store(at, 0, keys, -keys)
-        assert visible(seen, at.mask) == [line(name, name + 2) for name in names]
+        forward = slots.begin_decode(*part)
+        positions = forward.positions[:, 0].tolist()
+        keys = states([[n + p / 1000] for n, p in zip(names, positions, strict=True)])
+        seen, _ = slots.store(forward, 0, keys, -keys)
+        assert visible(seen, forward.mask) == [expected_keys(name, name + 2) for name in names]
     assert slots.lengths == [2, 3, 4]
 
 
 def prefill_with_source(slots: SlotCache, sources: list[int], first: int = 1) -> None:
-    """Rows of one token; the key of place p of the source of row r is r + p / 1000."""
-    at = slots.begin_prefill([1] * len(sources), sources)
+    """Prefill rows of one token; position p of row r's source has the key r + p / 1000."""
+    forward = slots.begin_prefill([1] * len(sources), sources)
     rows = range(first, first + len(sources))
-    keys = states([[row + place / 1000 for place in range(at.source_width)] for row in rows])
+    keys = states([[row + p / 1000 for p in range(forward.source_width)] for row in rows])
     for layer in range(LAYERS):
-        slots.store_source(at, layer, keys, -keys)
+        slots.store_source(forward, layer, keys, -keys)
     slots.append([1] * len(sources), sources)
 
 
 def visible_source(slots: SlotCache) -> list[list[float]]:
-    at = slots.begin_decode(0, slots.count)
-    keys, values = slots.source(at, LAYERS - 1)
+    forward = slots.begin_decode(0, slots.count)
+    keys, values = slots.source(forward, LAYERS - 1)
     assert torch.equal(values, -keys)
-    mask = torch.zeros(slots.count, 1, 1, at.source_width)
-    return visible(keys, mask if at.source_mask is None else at.source_mask)
+    mask = torch.zeros(slots.count, 1, 1, forward.source_width)
+    return visible(keys, mask if forward.source_mask is None else forward.source_mask)
 
 
 def test_each_row_sees_its_own_source_and_nothing_else() -> None:
     slots = new_slots(source_limit=20)
     prefill_with_source(slots, [3, 7])
     prefill_with_source(slots, [1, 5], first=3)
-    assert visible_source(slots) == [line(1, 3), line(2, 7), line(3, 1), line(4, 5)]
+    assert visible_source(slots) == [
+        expected_keys(1, 3),
+        expected_keys(2, 7),
+        expected_keys(3, 1),
+        expected_keys(4, 5),
+    ]
 
 
 def test_sources_of_one_length_need_no_mask() -> None:
@@ -199,13 +208,13 @@ def test_a_source_moves_with_its_row() -> None:
     slots = new_slots(source_limit=20)
     prefill_with_source(slots, [3, 7, 2])
     assert slots.drop([0]) == [2, 1]
-    assert visible_source(slots) == [line(3, 2), line(2, 7)]
+    assert visible_source(slots) == [expected_keys(3, 2), expected_keys(2, 7)]
 
 
-def test_source_buffers_grow_and_keep_what_they_held() -> None:
+def test_source_buffers_grow_and_keep_their_content() -> None:
     slots = new_slots(source_limit=200)
     prefill_with_source(slots, [3])
     prefill_with_source(slots, [FIRST_CAPACITY + 1], first=2)
-    assert visible_source(slots) == [line(1, 3), line(2, FIRST_CAPACITY + 1)]
+    assert visible_source(slots) == [expected_keys(1, 3), expected_keys(2, FIRST_CAPACITY + 1)]
     with pytest.raises(ValueError, match="exceed"):
         slots.begin_prefill([1], [201])

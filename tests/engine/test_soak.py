@@ -51,8 +51,8 @@ def forget_to_unshare(engine: Engine, row: Row) -> None:
     """Rows that have ended go on being joined."""
 
 
-def forget_to_tell(engine: Engine, row: Row, request: Request) -> None:
-    """Who joins a row is not found when it is cancelled."""
+def forget_the_request(engine: Engine, row: Row, request: Request) -> None:
+    """A request that joins a row is unknown when it is cancelled."""
     row.waiters.append(request)
 
 
@@ -65,7 +65,7 @@ def forget_the_states(slots: SlotCache, row: int, hole: int) -> None:
     ("owner", "name", "broken"),
     [
         (Engine, "_unshare", forget_to_unshare),
-        (Engine, "_join", forget_to_tell),
+        (Engine, "_join", forget_the_request),
         (SlotCache, "_move", forget_the_states),
     ],
 )

@@ -17,15 +17,15 @@ from fastapi import FastAPI
 
 from demo.stack import listening_gateway, running_gateway
 from producer.gateway.api_keys import ApiKeys
-from producer.gateway.server import Server, address_of, listen
+from producer.gateway.server import Server, listen, url_of
 from producer.gateway.settings import GatewaySettings
 from producer.ledger.keys import Keys
-from tests.webhooks.sending import end_job, ledger, outcomes, start_sender
+from tests.webhooks.sending import end_job, outbox, outcomes, start_sender
 
 from .samples import bearer
 
 #: Fixtures of the tests about webhooks.
-__all__ = ["end_job", "ledger", "outcomes", "start_sender"]
+__all__ = ["end_job", "outbox", "outcomes", "start_sender"]
 
 #: Those who have keys.
 NAMES: Final = ("acme", "other")
@@ -166,7 +166,7 @@ def _served(app: FastAPI) -> Iterator[str]:
     thread.start()
     try:
         assert ready.wait(60)
-        yield address_of(listening)
+        yield url_of(listening)
     finally:
         server.should_exit = True
         thread.join()

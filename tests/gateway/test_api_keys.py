@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from producer.errors import InvalidInput
-from producer.gateway.api_keys import SECRET_OVERLAP_S, ApiKeys, id_of
+from producer.gateway.api_keys import SECRET_OVERLAP_S, ApiKeys, key_id_of
 from producer.ledger.keys import Keys
 
 
@@ -26,14 +26,14 @@ def everything(connection: redis.Redis) -> bytes:
 def test_a_key_stands_for_the_name_that_it_was_made_for(keys: ApiKeys) -> None:
     key = keys.create("acme")
     assert keys.verify(key) == "acme"
-    assert id_of(key) == keys.list()[0].id
+    assert key_id_of(key) == keys.list()[0].id
 
 
 def test_a_name_may_have_several_keys_and_each_is_revoked_alone(keys: ApiKeys) -> None:
     old, new = keys.create("acme"), keys.create("acme")
-    assert keys.revoke(id_of(old) or "")
+    assert keys.revoke(key_id_of(old) or "")
     assert (keys.verify(old), keys.verify(new)) == (None, "acme")
-    assert not keys.revoke(id_of(old) or "")
+    assert not keys.revoke(key_id_of(old) or "")
 
 
 def test_a_key_is_revoked_by_itself_too(keys: ApiKeys) -> None:

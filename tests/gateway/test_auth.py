@@ -7,7 +7,7 @@ import socket
 import httpx
 import pytest
 
-from producer.gateway.auth import is_guarded
+from producer.gateway.auth import needs_api_key
 
 from .conftest import Reached
 
@@ -70,4 +70,4 @@ def test_who_has_no_key_is_told_before_the_body_is_sent(gateway: Reached) -> Non
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v10/x", "/ui/v1", "/openapi.json"])
 def test_the_rest_needs_no_key(path: str) -> None:
-    assert not is_guarded(path)
+    assert not needs_api_key(path)

@@ -368,7 +368,7 @@ def test_a_webhook_that_cannot_be_sent_is_refused(http: httpx.Client, url: str) 
 def test_the_end_of_a_job_is_to_be_told(http: httpx.Client, connection: redis.Redis) -> None:
     hook = "https://backend.example.com/hook?for=7"
     body = http.post("/v1/jobs", json=CAPTION | {"webhook": hook}).json()
-    assert connection.hget(Keys().note(f"acme.job.{body['id']}"), "webhook") == hook.encode()
+    assert connection.hget(Keys().metadata(f"acme.job.{body['id']}"), "webhook") == hook.encode()
 
 
 def test_a_queue_that_is_full_says_when_to_come_again(start_gateway: Start) -> None:

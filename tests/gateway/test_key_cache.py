@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from producer.aio.thread_pools import ThreadPools
-from producer.gateway.api_keys import ApiKeys, id_of
-from producer.gateway.key_cache import UNKNOWN_KEYS, KeyCache
+from producer.gateway.api_keys import ApiKeys, key_id_of
+from producer.gateway.key_cache import MAX_NETWORK_LOOKUPS, KeyCache
 from producer.gateway.problems import Problem
 from producer.gateway.redis_calls import RedisCalls
 
@@ -54,7 +54,7 @@ def test_a_revoked_key_is_soon_let_in_no_more_and_the_others_are(
     old, new = keys.create("acme"), keys.create("acme")
     client = gateway.client(None)
     assert client.get(GUARDED, headers=bearer(old)).status_code == 200
-    assert keys.revoke(id_of(old) or "")
+    assert keys.revoke(key_id_of(old) or "")
     wait_for(lambda: client.get(GUARDED, headers=bearer(old)), 401)
     assert client.get(GUARDED, headers=bearer(new)).status_code == 200
 
@@ -77,7 +77,7 @@ def guesses(count: int) -> list[str]:
 def test_guessing_costs_redis_little_and_locks_nobody_out(
     start_gateway: Start, connection: redis.Redis
 ) -> None:
-    own, many = start_gateway(), UNKNOWN_KEYS * 4
+    own, many = start_gateway(), MAX_NETWORK_LOOKUPS * 4
     new = ApiKeys(connection).create("acme")
 
     async def guess() -> list[int]:
@@ -88,17 +88,17 @@ def test_guessing_costs_redis_little_and_locks_nobody_out(
 
     before = looks_at_keys(connection)
     assert asyncio.run(guess()) == [401] * many + [200, 200]
-    assert looks_at_keys(connection) - before <= UNKNOWN_KEYS + 4
+    assert looks_at_keys(connection) - before <= MAX_NETWORK_LOOKUPS + 4
 
 
 def test_one_wrong_key_may_be_tried_for_ever(start_gateway: Start, connection: redis.Redis) -> None:
     own = start_gateway()
     client, before = own.client(None), looks_at_keys(connection)
-    for _ in range(UNKNOWN_KEYS * 2):
+    for _ in range(MAX_NETWORK_LOOKUPS * 2):
         assert client.get(GUARDED, headers=bearer(guesses(1)[0])).status_code == 401
     new = ApiKeys(connection).create("acme")
     assert client.get(GUARDED, headers=bearer(new)).status_code == 200
-    assert looks_at_keys(connection) - before < UNKNOWN_KEYS
+    assert looks_at_keys(connection) - before < MAX_NETWORK_LOOKUPS
 
 
 def test_the_same_wrong_key_is_looked_up_once(gateway: Reached, connection: redis.Redis) -> None:
@@ -130,12 +130,12 @@ def test_guesses_are_counted_by_who_makes_them(
     async def guess() -> None:
         threads = ThreadPools()
         keyring = KeyCache(Noting(connection), RedisCalls(threads, redis_url))
-        addresses = [one] * UNKNOWN_KEYS + [two]
+        addresses = [one] * MAX_NETWORK_LOOKUPS + [two]
         for key, address in zip(guesses(len(addresses)), addresses, strict=True):
             with pytest.raises(Problem) as caught:
-                await keyring.name_of(key, address)
+                await keyring.authenticate(key, address)
             assert caught.value.code == "unauthorized"
         await threads.close(then=lambda: None)
 
     asyncio.run(guess())
-    assert len(looked_up) == UNKNOWN_KEYS + (not together)
+    assert len(looked_up) == MAX_NETWORK_LOOKUPS + (not together)

@@ -17,8 +17,8 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 
 from producer.errors import ConnectionFailed
 from producer.gateway.app import create_app
-from producer.gateway.logs import JsonLines
-from producer.gateway.middleware import DEFAULTS
+from producer.gateway.logs import JsonFormatter
+from producer.gateway.middleware import SECURITY_HEADERS
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Reached, Serve, Start
@@ -57,7 +57,7 @@ TEMPLATES = sorted(
 
 
 def check(answer: httpx.Response) -> None:
-    for name, value in DEFAULTS.items():
+    for name, value in SECURITY_HEADERS.items():
         assert answer.headers.get_list(name) == [value], name
     assert answer.headers["X-Request-Id"]
     assert "Server" not in answer.headers
@@ -198,7 +198,7 @@ def test_the_log_has_the_route_and_not_what_was_asked(
     caplog.set_level(logging.INFO, "blipline.gateway")
     ask(redis_url, "/framed/swordfish?token=swordfish", {"X-Request-Id": "mine"})
     (record,) = [one for one in caplog.records if one.name == "blipline.gateway.access"]
-    line = json.loads(JsonLines().format(record))
+    line = json.loads(JsonFormatter().format(record))
     assert "swordfish" not in str(line)
     assert line["route"] == "/framed/{name}"
     assert line["message"] == "GET /framed/{name} 200"
@@ -235,7 +235,7 @@ def test_a_secret_that_gets_into_a_message_is_not_logged(
     text: str, shown: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.getLogger("blipline.gateway").warning("it is %s", text)
-    assert json.loads(JsonLines().format(caplog.records[-1]))["message"] == f"it is {shown}"
+    assert json.loads(JsonFormatter().format(caplog.records[-1]))["message"] == f"it is {shown}"
 
 
 def test_other_origins_may_not_call_unless_they_are_named(redis_url: str) -> None:

@@ -56,7 +56,7 @@ def test_a_problem_is_told_as_the_rfc_has_it() -> None:
     assert response.status_code == 409
     assert json.loads(bytes(response.body)) == {
         "type": "urn:blipline:error:id_taken",
-        "title": "The id is that of something else",
+        "title": "The id is in use",
         "status": 409,
         "detail": "photo-7 is something else",
         "code": "id_taken",

@@ -23,18 +23,18 @@ async def endless() -> AsyncIterator[bytes]:
 
 async def status_of(intake: BodyReader, body: AsyncIterator[bytes]) -> int:
     with pytest.raises(Problem) as caught:
-        async with intake.whole("acme", body):
+        async with intake.read("acme", body):
             pass
-    assert intake.held_bytes == 0
+    assert intake.buffered_bytes == 0
     return caught.value.status_code
 
 
 def test_a_body_counts_as_held_while_it_is_used() -> None:
     async def run() -> None:
         intake = BodyReader()
-        async with intake.whole("acme", chunks(3, 0, 4)) as body:
-            assert (body, intake.held_bytes) == (b"x" * 7, 7)
-        assert intake.held_bytes == 0
+        async with intake.read("acme", chunks(3, 0, 4)) as body:
+            assert (body, intake.buffered_bytes) == (b"x" * 7, 7)
+        assert intake.buffered_bytes == 0
 
     asyncio.run(run())
 
@@ -42,14 +42,14 @@ def test_a_body_counts_as_held_while_it_is_used() -> None:
 def test_all_bodies_together_have_a_bound() -> None:
     async def run() -> None:
         intake = BodyReader(max_held_bytes=20, small_bytes=2)
-        async with intake.whole("acme", chunks(8)), intake.whole("other", chunks(8)):
+        async with intake.read("acme", chunks(8)), intake.read("other", chunks(8)):
             with pytest.raises(Problem) as caught:
-                async with intake.whole("third", chunks(3, 3)):
+                async with intake.read("third", chunks(3, 3)):
                     pass
             assert caught.value.status_code == 503
             assert caught.value.headers == {"Retry-After": "1"}
-            assert intake.held_bytes == 16
-            async with intake.whole("third", chunks(4)):
+            assert intake.buffered_bytes == 16
+            async with intake.read("third", chunks(4)):
                 pass
 
     asyncio.run(run())
@@ -58,13 +58,13 @@ def test_all_bodies_together_have_a_bound() -> None:
 def test_a_name_has_half_and_takes_nothing_from_others() -> None:
     async def run() -> None:
         intake = BodyReader(max_held_bytes=20, small_bytes=2)
-        async with intake.whole("acme", chunks(5, 5)):
+        async with intake.read("acme", chunks(5, 5)):
             for sizes in ((1,), (3,)):
                 with pytest.raises(Problem) as caught:
-                    async with intake.whole("acme", chunks(*sizes)):
+                    async with intake.read("acme", chunks(*sizes)):
                         pass
                 assert caught.value.status_code == 503
-            async with intake.whole("other", chunks(10)):
+            async with intake.read("other", chunks(10)):
                 pass
 
     asyncio.run(run())
@@ -74,9 +74,9 @@ def test_what_is_small_is_let_in_whatever_others_hold() -> None:
     async def run() -> None:
         intake = BodyReader(max_held_bytes=20, small_bytes=2)
         async with (
-            intake.whole("acme", chunks(10)),
-            intake.whole("other", chunks(10)),
-            intake.whole("third", chunks(1, 1)) as body,
+            intake.read("acme", chunks(10)),
+            intake.read("other", chunks(10)),
+            intake.read("third", chunks(1, 1)) as body,
         ):
             assert body == b"xx"
 
@@ -92,8 +92,8 @@ def test_an_error_of_who_uses_a_body_comes_as_it_is() -> None:
     async def run() -> None:
         intake = BodyReader()
         with pytest.raises(TimeoutError):
-            async with intake.whole("acme", chunks(1)):
+            async with intake.read("acme", chunks(1)):
                 raise TimeoutError
-        assert intake.held_bytes == 0
+        assert intake.buffered_bytes == 0
 
     asyncio.run(run())

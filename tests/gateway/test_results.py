@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 
 from producer.batch import Page
-from producer.contract import ErrorCode
-from producer.gateway.results import PAGE_BYTES, ResultStream, lines
+from producer.contract import ErrorCode, ErrorPayload, ItemResult
+from producer.gateway.results import PAGE_BYTES, ResultSelection, stream_results
 from producer.job import Result
 
 ITEMS = 3000
@@ -18,7 +18,7 @@ ITEMS = 3000
 class Ended:
     """A batch that has ended, all of it."""
 
-    def __init__(self, **said: Any) -> None:
+    def __init__(self, **said: Unpack[ItemResult]) -> None:
         self._said = said
 
     async def page(self, cursor: int, *, as_completed: bool, most: int) -> Page:
@@ -29,7 +29,9 @@ class Ended:
 
 def pages_of(batch: Any, **how: Any) -> list[bytes]:
     async def read() -> list[bytes]:
-        return [page async for page in lines(batch, ResultStream(**how), asyncio.Event())]
+        return [
+            page async for page in stream_results(batch, ResultSelection(**how), asyncio.Event())
+        ]
 
     return asyncio.run(read())
 
@@ -51,6 +53,6 @@ def test_so_many_bytes_are_sent_at_once(said: dict[str, Any], fewest: int, most:
 
 
 def test_a_limit_counts_lines_whatever_is_sent_at_once() -> None:
-    error = {"code": str(ErrorCode.INTERNAL), "message": "x" * 3000}
+    error = ErrorPayload(code=ErrorCode.INTERNAL, message="x" * 3000)
     pages = pages_of(Ended(error=error), limit=333, only_failed=True)
     assert sum(page.count(b"\n") for page in pages) == 333

@@ -32,12 +32,12 @@ def test_many_that_retry_wait_for_one_and_hold_up_nobody(
 ) -> None:
     go, asked = threading.Event(), list[str]()
 
-    def ask_again(ledger: Any, task_ids: Any, unwanted: Any) -> int:
+    def retry_items(ledger: Any, task_ids: Any, unwanted: Any) -> int:
         asked.append("again")
         assert go.wait(30)
         return 7
 
-    monkeypatch.setattr(batches, "ask_again", ask_again)
+    monkeypatch.setattr(batches, "retry_items", retry_items)
     kept_keys.restore(redis_url)
     note = RequestMetadata.now(Task.CAPTION).encode()
     names = [f"batch-{number}" for number in range(MANY)]

@@ -20,7 +20,7 @@ import redis
 from producer import Client
 from producer.gateway.problems import Problem
 from producer.gateway.request_body import with_idle_timeout
-from producer.gateway.uploads import PIECE_BYTES, UPLOADS_EACH, UploadSlots, inflated
+from producer.gateway.uploads import MAX_TENANT_UPLOADS, PIECE_BYTES, UploadSlots, inflate
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
 
@@ -300,18 +300,18 @@ def test_without_room_it_says_under_which_id_to_go_on(
 
 def test_one_name_cannot_take_all_slots() -> None:
     slots = UploadSlots()
-    mine = [slots.one_more("acme") for _ in range(UPLOADS_EACH)]
+    mine = [slots.acquire("acme") for _ in range(MAX_TENANT_UPLOADS)]
     for slot in mine:
         slot.__enter__()
-    with pytest.raises(Problem) as refusal, slots.one_more("acme"):
+    with pytest.raises(Problem) as refusal, slots.acquire("acme"):
         pass
     assert (refusal.value.code, "Retry-After" in (refusal.value.headers or {})) == (
         "queue_full",
         True,
     )
-    with slots.one_more("other"):
+    with slots.acquire("other"):
         mine[0].__exit__(None, None, None)
-    with slots.one_more("acme"):
+    with slots.acquire("acme"):
         pass
 
 
@@ -320,18 +320,18 @@ def test_one_name_cannot_take_all_slots() -> None:
 
 def test_inflated_pieces_are_small_whatever_is_in_them() -> None:
     packed = gzip.compress(bytes(10_000_000))
-    pieces = list(inflated(iter([packed[:7], b"", packed[7:]]), 10_000_000))
+    pieces = list(inflate(iter([packed[:7], b"", packed[7:]]), 10_000_000))
     assert b"".join(pieces) == bytes(10_000_000)
     assert max(map(len, pieces)) <= PIECE_BYTES
     with pytest.raises(Problem) as refusal:
-        list(inflated(iter([packed]), 9_999_999))
+        list(inflate(iter([packed]), 9_999_999))
     assert refusal.value.code == "body_too_large"
 
 
 def test_gzip_may_be_cut_anywhere() -> None:
     members = b"".join(gzip.compress(b"%d," % number) for number in range(20)) + bytes(9)
     by_byte: Iterator[bytes] = (members[at : at + 1] for at in range(len(members)))
-    assert b"".join(inflated(by_byte, 1000)) == b"".join(b"%d," % n for n in range(20))
+    assert b"".join(inflate(by_byte, 1000)) == b"".join(b"%d," % n for n in range(20))
 
 
 def test_whoever_says_nothing_is_not_waited_for() -> None:

@@ -16,7 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from producer.gateway.api_keys import ApiKeys
 from producer.ledger.keys import Keys
 from producer.ledger.records import WebhookEvent
-from producer.webhooks.payload import message, message_id
+from producer.webhooks.payload import build_message, message_id
 from tests.conftest import Finish
 from tests.webhooks.receiver import receiving, silence
 from tests.webhooks.sending import (
@@ -33,7 +33,7 @@ END: Final = WebhookEvent("job", "acme.job.x", "https://h.example/hook", 1, 0, "
 
 
 def test_the_library_of_the_convention_verifies_what_is_said() -> None:
-    said = message(END, {"id": "x"}, [SECRET], datetime.now(UTC))
+    said = build_message(END, {"id": "x"}, [SECRET], datetime.now(UTC))
     assert Webhook(SECRET).verify(said.body, dict(said.headers))["data"] == {"id": "x"}
     with pytest.raises(WebhookVerificationError):
         Webhook(OLD_SECRET).verify(said.body, dict(said.headers))
@@ -42,7 +42,7 @@ def test_the_library_of_the_convention_verifies_what_is_said() -> None:
 
 
 def test_whoever_has_no_library_verifies_it_as_the_docs_show() -> None:
-    said = message(END, {"text": "café"}, [SECRET, OLD_SECRET], datetime.now(UTC))
+    said = build_message(END, {"text": "café"}, [SECRET, OLD_SECRET], datetime.now(UTC))
     key = base64.b64decode(SECRET.removeprefix("whsec_"))
     signed = f"{said.headers['webhook-id']}.{said.headers['webhook-timestamp']}.{said.body}"
     digest = hmac.new(key, signed.encode(), hashlib.sha256).digest()
@@ -51,7 +51,7 @@ def test_whoever_has_no_library_verifies_it_as_the_docs_show() -> None:
 
 
 def test_all_secrets_of_a_name_sign() -> None:
-    said = message(END, {}, [SECRET, OLD_SECRET], datetime.now(UTC))
+    said = build_message(END, {}, [SECRET, OLD_SECRET], datetime.now(UTC))
     for secret in (SECRET, OLD_SECRET):
         Webhook(secret).verify(said.body, dict(said.headers))
 
@@ -66,7 +66,7 @@ def test_all_secrets_of_a_name_sign() -> None:
     ],
 )
 def test_the_id_of_a_message_is_that_of_one_end(other: WebhookEvent) -> None:
-    again = WebhookEvent("job", END.id, END.url, 1, tries=3, note="")
+    again = WebhookEvent("job", END.id, END.url, 1, tries=3, metadata="")
     assert message_id(again) == message_id(END)
     assert message_id(other) != message_id(END)
     # It is a header, and what begins with the name of another is nobody's business.

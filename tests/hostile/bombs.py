@@ -1,4 +1,4 @@
-"""Files that claim much more than they have: pixels, tags, text, frames, blocks."""
+"""Decompression bombs: files that claim more pixels, tags, frames or blocks than they have."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PIXELS = chunk(b"IDAT", zlib.compress(bytes(1000)))
 
 
 def bombs() -> Iterator[Specimen]:
-    """All of them."""
+    """Yield the bombs of all formats."""
     yield from _png_bombs()
     yield from _png_floods()
     yield from _jpeg_bombs()
@@ -49,10 +49,10 @@ def _png_bombs() -> Iterator[Specimen]:
     yield specimen("8000x8000-interlaced.png", png(ihdr(8000, 8000, 8, 6, 1), _PIXELS), INVALID)
     control = chunk(b"acTL", struct.pack(">II", 2, 0))
     frame = struct.pack(">IIIIIHHBB", 0, 60_000, 60_000, 0, 0, 1, 1, 1, 0)
-    # Opening it already fills the area that is to be cleared after the frame.
+    # Opening the file already fills the area to clear after the frame.
     large = png(ihdr(60_000, 60_000, 8, 6), control, chunk(b"fcTL", frame), _PIXELS)
     yield specimen("60000x60000-cleared.apng", large, TOO_LARGE)
-    # The second header is the one that is believed.
+    # Pillow uses the second header.
     twice = png(ihdr(9, 9, 8, 6), ihdr(60_000, 60_000, 8, 6), control, chunk(b"fcTL", frame))
     yield specimen("two-headers.apng", twice, TOO_LARGE)
 
@@ -125,15 +125,15 @@ def _jpeg_bombs() -> Iterator[Specimen]:
     loop = b"Exif\0\0II\x2a\0" + struct.pack("<IHHHIIHHII", 8, 2, 34665, 4, 1, 8, 274, 3, 1, 6)
     loop += struct.pack("<I", 8)
     yield specimen("exif-loop.jpg", with_segments(segment(0xE1, loop)), ANSWERED)
-    for place in (0, 7, 2**32 - 1):
-        bad = b"Exif\0\0MM\0\x2a" + struct.pack(">I", place)
-        yield specimen(f"exif-at-{place}.jpg", with_segments(segment(0xE1, bad)), ANSWERED)
+    for offset in (0, 7, 2**32 - 1):
+        bad = b"Exif\0\0MM\0\x2a" + struct.pack(">I", offset)
+        yield specimen(f"exif-at-{offset}.jpg", with_segments(segment(0xE1, bad)), ANSWERED)
     profile = b"ICC_PROFILE\0\1\xff" + bytes(60_000)
     yield specimen("profiles.jpg", with_segments(segment(0xE2, profile) * 30), ANSWERED)
     yield specimen(
         "broken-profile.jpg", with_segments(segment(0xE2, profile[:13])), INVALID, ANSWERED
     )
-    # Each scan goes over all of 60 million pixels, and says nothing.
+    # Each scan visits all 60 million pixels, and is empty.
     empty = b"\xff\xda\0\x08\1\1\0\1\1\0" + b"\x00"
     scans = sized(8000, 7500, b"\xc2") + empty * 20_000
     yield specimen("many-scans.jpg", scans, INVALID)
@@ -149,7 +149,7 @@ def _gif_bombs() -> Iterator[Specimen]:
     control = b"!\xf9\x04\x08\0\0\0\0"
     yield specimen("small-on-65535x65535.gif", gif((65_535, 65_535), image(1, 1)), TOO_LARGE)
     yield specimen("65535x65535-on-small.gif", gif((1, 1), image(65_535, 65_535)), TOO_LARGE)
-    # Opening it already fills the area that is to be cleared after the frame.
+    # Opening the file already fills the area to clear after the frame.
     yield specimen(
         "65535x65535-cleared.gif", gif((1, 1), control, image(65_535, 65_535)), TOO_LARGE
     )
@@ -218,7 +218,7 @@ def _tiff_bombs() -> Iterator[Specimen]:
     yield specimen("tags-that-share.tif", tiff(size + strip + shared, bytes(2_000_000)), INVALID)
     fewer = tiff(size + strip + shared[:3000], bytes(2_000_000))
     yield specimen("fewer-tags-that-share.tif", fewer, INVALID)
-    inner = struct.pack("<H", 60_000) + b"".join(struct.pack("<HHII", *one) for one in shared)
+    inner = struct.pack("<H", 60_000) + b"".join(struct.pack("<HHII", *entry) for entry in shared)
     outer = [*size, *strip, (34665, 4, 1, 8 + 2 + 12 * 10 + 4)]
     yield specimen("exif-that-shares.tif", tiff(outer, inner + bytes(2_000_000)), INVALID)
     strips = [(256, 4, 1, 1), (257, 4, 1, 1_000_000), *size[2:], (273, 4, 1_000_000, 8)]
@@ -227,11 +227,11 @@ def _tiff_bombs() -> Iterator[Specimen]:
     ratios = [*size, *strip, (282, 5, 400_000, 8)]
     yield specimen("a-resolution-of-numbers.tif", tiff(ratios, bytes(3_300_000)), INVALID)
     tile = [(322, 3, 1, 65_520), (323, 3, 1, 65_520), (324, 4, 1, 8), (325, 4, 1, 81)]
-    packed = [(259, 3, 1, 8) if one[0] == 259 else one for one in size]
+    packed = [(259, 3, 1, 8) if entry[0] == 259 else entry for entry in size]
     yield specimen("a-huge-tile.tif", tiff([*packed, *tile, (277, 3, 1, 1)], tail), TOO_LARGE)
     for kind in (6, 7, 8, 5, 2, 3, 4, 32773, 34925, 34676, 50000, 50001, 9999):
-        other = [(259, 3, 1, kind) if one[0] == 259 else one for one in size]
-        yield specimen(f"compression-{kind}.tif", tiff(other + strip, tail), INVALID, ANSWERED)
+        tags = [(259, 3, 1, kind) if entry[0] == 259 else entry for entry in size]
+        yield specimen(f"compression-{kind}.tif", tiff(tags + strip, tail), INVALID, ANSWERED)
     yield specimen("many-samples.tif", tiff([*size, (277, 4, 1, 2**31)], tail), INVALID)
     yield specimen("directory-behind-the-end.tif", b"II\x2a\0\xff\xff\xff\x7f" + bytes(40), INVALID)
     big = b"II\x2b\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**63) + bytes(4_000_000)

@@ -1,4 +1,4 @@
-"""All files that are tried, the same in each run."""
+"""The corpus of hostile files, the same in each run."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from tests.hostile.strangers import polyglots, strangers
 
 @cache
 def corpus() -> tuple[Specimen, ...]:
-    """Damaged, bombs, no images at all, polyglots, and what is odd but legal."""
+    """Return damaged files, bombs, files of other formats, polyglots, and rare but legal files."""
     return (*damaged(), *bombs(), *strangers(), *polyglots(), *oddities())

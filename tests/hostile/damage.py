@@ -1,4 +1,4 @@
-"""Good files, damaged: cut off, with flipped bits, with holes, with another's head."""
+"""Damaged files: truncated, with flipped bits, with holes, with the head of another file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOLES: Final = 4
 
 
 def sound() -> dict[str, bytes]:
-    """Good files by format."""
+    """Return valid files by format."""
     image = picture()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -46,7 +46,7 @@ def sound() -> dict[str, bytes]:
 
 
 def damaged() -> Iterator[Specimen]:
-    """All of them, the same in each run."""
+    """Yield the damaged files, the same in each run."""
     files = sound()
     for form, data in files.items():
         yield specimen(f"sound.{form}", data, ANSWERED)
@@ -54,14 +54,14 @@ def damaged() -> Iterator[Specimen]:
         yield from _flipped(form, data)
         yield from _holed(form, data)
     names = list(files)
-    for one, other in zip(names, names[1:] + names[:1], strict=True):
-        head, body = files[one][:24], files[other][24:]
-        yield Specimen(f"head-of-{one}-body-of-{other}", head + body, ANY)
+    for head_name, body_name in zip(names, names[1:] + names[:1], strict=True):
+        head, body = files[head_name][:24], files[body_name][24:]
+        yield Specimen(f"head-of-{head_name}-body-of-{body_name}", head + body, ANY)
 
 
 def _cut(form: str, data: bytes) -> Iterator[Specimen]:
     for part in CUTS:
-        # What is cut off a file of several pictures may not be missed.
+        # A file of several images may be valid without its end.
         outcomes = (INVALID, ANSWERED) if form in ("mpo", "apng") else (INVALID,)
         yield specimen(f"cut-at-{part:.0%}.{form}", data[: int(len(data) * part)], *outcomes)
 
@@ -70,10 +70,10 @@ def _flipped(form: str, data: bytes) -> Iterator[Specimen]:
     for seed in range(FLIPS):
         rng = Random(f"{form} {seed}")
         changed = bytearray(data)
-        # One bit of the head, where the claims stand, and some anywhere.
-        places = [rng.randrange(min(64, len(data))), *rng.choices(range(len(data)), k=seed * 2)]
-        for place in places:
-            changed[place] ^= 1 << rng.randrange(8)
+        # One bit of the head, which holds the claims, and some anywhere.
+        positions = [rng.randrange(min(64, len(data))), *rng.choices(range(len(data)), k=seed * 2)]
+        for position in positions:
+            changed[position] ^= 1 << rng.randrange(8)
         yield Specimen(f"flipped-{seed}.{form}", bytes(changed), ANY)
 
 

@@ -16,7 +16,7 @@ UNREACHABLE: Final = "image_unreachable"
 #: Seconds between two bytes of a drip.
 DRIP_S: Final = 0.2
 
-#: What each path ends with.
+#: The outcome of each path.
 PATHS: Final = {
     "good": ANSWERED,
     "wrong-type": ANSWERED,
@@ -26,7 +26,7 @@ PATHS: Final = {
     "claims-too-little": INVALID,
     "page": INVALID,
     "nothing": INVALID,
-    # What was not asked for is not unpacked.
+    # An encoding that the request excludes is not decompressed.
     "gzip-bomb": UNREACHABLE,
     "drip": UNREACHABLE,
     "stall": UNREACHABLE,
@@ -45,7 +45,7 @@ PATHS: Final = {
 
 
 class Host:
-    """Serves one picture in all these ways."""
+    """A host that serves one image in all these ways."""
 
     def __init__(self, picture: bytes) -> None:
         self._picture = picture
@@ -54,11 +54,11 @@ class Host:
         self._stopping = threading.Event()
 
     def address(self, path: str) -> str:
-        """Where that behaviour is."""
+        """Return the address of a path."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/{path}"
 
     def run(self) -> None:
-        """Until it is stopped."""
+        """Serve until `stop`."""
         while not self._stopping.is_set():
             try:
                 connection, _ = self._listener.accept()
@@ -67,15 +67,15 @@ class Host:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more, and leave those who wait."""
+        """Stop accepting, and abandon waiting connections."""
         self._stopping.set()
-        # Closing alone would not wake the thread that accepts.
+        # Closing alone would not wake the thread in accept().
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _serve(self, connection: socket.socket) -> None:
-        # Who is asked for trouble leaves early.
+        # The client may close the connection early.
         with connection, suppress(OSError, IndexError):
             request = connection.recv(65_536).decode("latin-1")
             path = request.split()[1].lstrip("/")
@@ -131,7 +131,7 @@ class Host:
                 yield bytes([byte])
         elif path == "reset":
             yield _answer(self._picture[:300], length=len(self._picture))
-            # Closing it now sends a reset, not an end.
+            # Closing it now sends a reset instead of an end of file.
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         else:
@@ -151,7 +151,7 @@ def _chunked(body: bytes) -> bytes:
 
 @contextmanager
 def running_host(picture: bytes) -> Iterator[Host]:
-    """A host of this picture."""
+    """Run a host of this image."""
     host = Host(picture)
     thread = threading.Thread(target=host.run, name="host", daemon=True)
     thread.start()

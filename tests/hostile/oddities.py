@@ -1,4 +1,4 @@
-"""Rare and legal files: each is answered."""
+"""Rare but legal files: each is answered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.hostile.specimen import ANSWERED, Specimen, encoded, picture, specime
 
 
 def oddities() -> Iterator[Specimen]:
-    """All of them."""
+    """Yield the rare files."""
     for name, data in {**_shapes(), **_modes(), **_tiffs(), **_notes()}.items():
         yield specimen(name, data, ANSWERED)
 
@@ -93,7 +93,7 @@ def _notes() -> dict[str, bytes]:
         exif = Image.Exif()
         exif[0x0112] = value
         turned[f"turned-{value}.jpg"] = encoded(image, "JPEG", exif=exif)
-    # A text where a number belongs.
+    # A text in a field for a number.
     wrong = b"Exif\0\0" + tiff([(274, 3, 1, 6), (282, 2, 13, 38)], b"not a number\0")
     xmp = b'<x:xmpmeta><rdf tiff:Orientation="6"/></x:xmpmeta>'
     return turned | {

@@ -1,4 +1,4 @@
-"""What is no image, or an image and something else at once."""
+"""Files that are not images, and polyglots: images that are another format as well."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LAUGHS = b"""<!DOCTYPE svg [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;"><
 
 
 def strangers() -> Iterator[Specimen]:
-    """Whatever their names claim, they are not images."""
+    """Yield files that are not images, despite their names."""
     tar, archive = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as file:
         file.addfile(tarfile.TarInfo("../../x.png"))
@@ -84,7 +84,7 @@ def strangers() -> Iterator[Specimen]:
 
 
 def polyglots() -> Iterator[Specimen]:
-    """Images that are something else as well: the image counts, and nothing else."""
+    """Yield images that are another format as well: only the image counts."""
     jpeg = encoded(picture(), "JPEG")
     png = encoded(picture(), "PNG")
     gif = encoded(picture().quantize(16), "GIF")

@@ -1,4 +1,4 @@
-"""Decodes files in a process of its own, and tells how that went: one line of JSON.
+"""A trial: decode files in a process of its own, and report as one line of JSON.
 
 python -m tests.hostile.trial corpus
 python -m tests.hostile.trial file PATH
@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -25,34 +26,34 @@ from worker.images.decoder import Decoder, _needed_bytes
 from worker.images.inspection import inspect_image
 from worker.images.pillow import open_image
 
-#: As by default.
+#: The default of the setting.
 MAX_PIXELS: Final = 64_000_000
 DECODER: Final = Decoder(224, Image.Resampling.BICUBIC, MAX_PIXELS)
-#: Bytes of address space: a file that gets hold of more fails, and takes no machine with it.
-ADDRESSES: Final = 6 << 30
+#: Bytes of address space: a file that takes more fails without harm to the machine.
+ADDRESS_SPACE: Final = 6 << 30
 
 
 def peak_bytes() -> int:
-    """The most memory that this process had so far."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def outcome(data: bytes) -> str:
-    """Its code, or that it was answered."""
+    """Return the error code, or `answered`."""
     try:
         pixels = DECODER.decode(data)
-    except ItemRejected as refusal:
-        return str(refusal.code.value)
+    except ItemRejected as error:
+        return str(error.code.value)
     assert len(pixels) == 224 * 224 * 3
     return ANSWERED
 
 
 def try_corpus() -> dict[str, Any]:
-    """All of it, one after the other."""
+    """Decode the corpus, one file after the other."""
     files = corpus()
     before, handles = peak_bytes(), len(os.listdir("/proc/self/fd"))
     return {
-        "outcomes": {one.name: outcome(one.data) for one in files},
+        "outcomes": {file.name: outcome(file.data) for file in files},
         "grown": peak_bytes() - before,
         "threads": threading.active_count(),
         "handles": len(os.listdir("/proc/self/fd")) - handles,
@@ -60,18 +61,18 @@ def try_corpus() -> dict[str, Any]:
 
 
 def try_file(path: str) -> dict[str, Any]:
-    """One: what it was reckoned to need, and took."""
+    """Decode one file; report its estimated and its actual memory."""
     data = Path(path).read_bytes()
     before = peak_bytes()
     outcome(data)
     grown = peak_bytes() - before
     header = inspect_image(data, MAX_PIXELS)
     with open_image(header.format, data) as image:
-        return {"grown": grown, "reckoned": _needed_bytes(image, header)}
+        return {"grown": grown, "estimated": _needed_bytes(image, header)}
 
 
 def try_together(path: str, threads: str) -> dict[str, Any]:
-    """One, by many threads at the same time."""
+    """Decode one file in many threads at the same time."""
     data = Path(path).read_bytes()
     before = peak_bytes()
     with ThreadPoolExecutor(int(threads)) as pool:
@@ -80,7 +81,11 @@ def try_together(path: str, threads: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     kind, *arguments = sys.argv[1:]
-    trial = {"corpus": try_corpus, "file": try_file, "together": try_together}[kind]
-    print(json.dumps(trial(*arguments)))
+    trials: dict[str, Callable[..., dict[str, Any]]] = {
+        "corpus": try_corpus,
+        "file": try_file,
+        "together": try_together,
+    }
+    print(json.dumps(trials[kind](*arguments)))

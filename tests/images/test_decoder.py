@@ -1,3 +1,5 @@
+"""The decoder, compared with the processor of transformers."""
+
 from __future__ import annotations
 
 import contextlib
@@ -35,7 +37,7 @@ def pixels(data: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.frombuffer(DECODER.decode(data), dtype=np.uint8).reshape(SIZE, SIZE, 3)
 
 
-def refusal(data: bytes) -> ItemRejected:
+def rejection(data: bytes) -> ItemRejected:
     with pytest.raises(ItemRejected) as raised:
         DECODER.decode(data)
     return raised.value
@@ -56,7 +58,7 @@ def refusal(data: bytes) -> ItemRejected:
     ],
     ids=["png", "jpeg", "webp", "grey", "rgba", "grey-alpha", "palette", "cmyk", "gif"],
 )
-def test_pixels_equal_what_the_processor_makes_bit_for_bit(data: bytes) -> None:
+def test_pixels_equal_those_of_the_processor_bit_for_bit(data: bytes) -> None:
     processor = BlipImageProcessorPil(size={"height": SIZE, "width": SIZE})
     expected = processor(Image.open(io.BytesIO(data)), do_rescale=False, do_normalize=False)
     np.testing.assert_array_equal(
@@ -83,7 +85,7 @@ def test_exif_rotation_is_applied() -> None:
 @pytest.mark.parametrize("endian", ["<", ">"], ids=["intel", "motorola"])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("value", range(1, 10))
-def test_each_rotation_equals_what_pillow_makes_of_it(form: str, value: int, endian: str) -> None:
+def test_each_orientation_equals_pillows_own(form: str, value: int, endian: str) -> None:
     exif = Image.Exif()
     exif.endian = endian
     exif[0x0112] = value
@@ -99,11 +101,11 @@ def test_a_large_image_is_converted_in_strips_with_the_same_result(
     files += [noise(mode="L").convert("I"), noise(mode="L").convert("F")]
     encodings = [
         encoded(
-            one,
-            "TIFF" if one.mode in "IF" else "PNG",
-            **({"transparency": 3} if one.mode == "P" else {}),
+            image,
+            "TIFF" if image.mode in "IF" else "PNG",
+            **({"transparency": 3} if image.mode == "P" else {}),
         )
-        for one in files
+        for image in files
     ]
     whole = [pixels(data).copy() for data in encodings]
     monkeypatch.setattr("worker.images.decoder.STRIP_PIXELS", 700)
@@ -112,13 +114,13 @@ def test_a_large_image_is_converted_in_strips_with_the_same_result(
 
 
 @pytest.mark.parametrize("kind", [2, 5, 7, 12])
-def test_exif_data_that_makes_no_sense_is_no_reason_to_refuse_an_image(kind: int) -> None:
+def test_invalid_exif_data_does_not_reject_an_image(kind: int) -> None:
     exif = b"Exif\0\0" + tiff([(274, 3, 1, 6), (282, kind, 3, 38), (34665, 4, 1, 8)], b"words")
     turned = noise().transpose(Image.Transpose.ROTATE_270)
     assert (pixels(encoded(noise(), "PNG", exif=exif)) == pixels(encoded(turned))).all()
 
 
-def test_of_an_animation_the_first_frame_counts() -> None:
+def test_the_first_frame_of_an_animation_is_decoded() -> None:
     first, second = Image.new("RGB", (9, 9), "red"), Image.new("RGB", (9, 9), "blue")
     data = encoded(first, "GIF", save_all=True, append_images=[second])
     assert (pixels(data) == (255, 0, 0)).all()
@@ -131,7 +133,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "about"),
+    ("data", "message"),
     [
         (b"", "empty"),
         (b"just some words, named .jpg", "not an image"),
@@ -142,34 +144,34 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     ],
     ids=["empty", "text", "cut-jpeg", "cut-png", "jpeg-head", "svg"],
 )
-def test_what_is_no_image_is_refused_as_invalid(data: bytes, about: str) -> None:
-    error = refusal(data)
+def test_data_that_is_not_an_image_is_rejected_as_invalid(data: bytes, message: str) -> None:
+    error = rejection(data)
     assert error.code is ErrorCode.IMAGE_INVALID
-    assert about in str(error)
+    assert message in str(error)
 
 
 def test_a_flipped_bit_anywhere_never_raises_anything_but_an_image_error() -> None:
     for form in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"):
         data = bytearray(encoded(noise(20, 14).convert("P" if form == "GIF" else "RGB"), form))
-        for place in range(0, len(data), 7):
-            data[place] ^= 0x41
-            # Some survive the flip; any other exception would leave this block and fail the test.
+        for index in range(0, len(data), 7):
+            data[index] ^= 0x41
+            # Some files survive the flip; any other exception fails the test.
             with contextlib.suppress(ItemRejected):
                 DECODER.decode(bytes(data))
-            data[place] ^= 0x41
+            data[index] ^= 0x41
 
 
-def test_a_bomb_is_known_by_its_header_and_never_unpacked() -> None:
+def test_a_decompression_bomb_is_rejected_by_its_header() -> None:
     bomb = encoded(Image.new("1", (20_000, 20_000)), optimize=False)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    error = refusal(bomb)
+    error = rejection(bomb)
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert error.code is ErrorCode.IMAGE_TOO_LARGE
     assert "20000 x 20000" in str(error)
     assert grown_kib < 32 * 1024
 
 
-def test_draft_mode_is_close_and_leaves_what_is_no_jpeg_exact() -> None:
+def test_draft_mode_is_close_and_leaves_other_formats_exact() -> None:
     smooth = noise(12, 9).resize((640, 480), Image.Resampling.BICUBIC)
     draft = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=4_000_000, draft=1)
     jpeg, png = encoded(smooth, "JPEG", quality=90), encoded(smooth)

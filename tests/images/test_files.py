@@ -1,4 +1,4 @@
-"""Files under one root: nothing leads out of it, and nothing hangs."""
+"""Files under one root: no reference leads out of it, and none hangs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MAX_BYTES = 1000
 
 
 def read(files: Files, reference: str) -> bytes:
-    """With room enough."""
-    return files.get(reference, ImageBudget(1 << 20).for_due())
+    """Read a file with enough memory."""
+    return files.get(reference, ImageBudget(1 << 20).reserve_due())
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def code(root: Path) -> Callable[[str], ErrorCode]:
-    """The code that a reference ends with."""
+    """`code(reference)`: the error code of a reference."""
 
     def code(reference: str) -> ErrorCode:
         with pytest.raises(ItemRejected) as raised:
@@ -71,7 +71,7 @@ def test_a_file_under_the_root_is_read(root: Path, reference: str) -> None:
     assert read(files, reference.replace("{root}", str(root))) == b"an image"
 
 
-def test_a_name_that_is_no_text_is_read(root: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_read(root: Path) -> None:
     Path(os.fsdecode(bytes(root) + b"/\xff.png")).write_bytes(b"an image")
     assert read(Files(root, MAX_BYTES), "file:%FF.png") == b"an image"
 
@@ -115,7 +115,7 @@ def test_the_root_may_be_a_link(root: Path) -> None:
         ("file:" + "../" * 2000, BLOCKED),
     ],
 )
-def test_nothing_else_is_read(
+def test_every_other_reference_is_rejected(
     code: Callable[[str], ErrorCode], reference: str, expected: ErrorCode
 ) -> None:
     assert code(reference) is expected
@@ -137,7 +137,7 @@ def test_a_directory_that_leads_out_is_not_followed(
     assert code("file:out/secret") is BLOCKED
 
 
-def test_links_that_go_round_are_refused(root: Path, code: Callable[[str], ErrorCode]) -> None:
+def test_circular_links_are_rejected(root: Path, code: Callable[[str], ErrorCode]) -> None:
     (root / "a").symlink_to("b")
     (root / "b").symlink_to("a")
     assert code("file:a") in (UNREACHABLE, BLOCKED)
@@ -150,42 +150,42 @@ def test_a_pipe_does_not_hang(root: Path, code: Callable[[str], ErrorCode]) -> N
 
 @pytest.mark.parametrize("name", ["zero", "tty", "random"])
 def test_a_device_is_not_read(name: str) -> None:
-    with pytest.raises(ItemRejected, match="no regular file"):
+    with pytest.raises(ItemRejected, match="not a regular file"):
         read(Files(Path("/dev"), MAX_BYTES), f"file:{name}")
 
 
-def test_a_file_that_is_too_large_is_refused(root: Path, code: Callable[[str], ErrorCode]) -> None:
+def test_a_file_that_is_too_large_is_rejected(root: Path, code: Callable[[str], ErrorCode]) -> None:
     with (root / "huge").open("wb") as file:
         file.truncate(1 << 40)
     assert code("file:huge") is ErrorCode.IMAGE_TOO_LARGE
 
 
-def test_nobody_may_read_without_a_root() -> None:
+def test_no_file_is_read_without_a_root() -> None:
     with pytest.raises(ItemRejected, match="BLIPLINE_IMAGE_ROOT") as raised:
         read(Files(None, MAX_BYTES), "file:/etc/hostname")
     assert raised.value.code is BLOCKED
 
 
-def test_what_becomes_a_link_after_the_check_does_not_lead_out(root: Path) -> None:
-    # Given a directory and a file that keep changing places with links that lead out
+def test_a_part_that_becomes_a_link_after_the_check_does_not_lead_out(root: Path) -> None:
+    # Given a directory and a file that are repeatedly replaced by links that lead out
     stop = threading.Event()
-    places = [(root / "dir", root.parent), (root / "dir.png", root.parent / "secret")]
+    targets = [(root / "dir", root.parent), (root / "dir.png", root.parent / "secret")]
     (root / "real").mkdir()
     (root / "real" / "secret").write_bytes(b"an image")
     (root / "real.png").write_bytes(b"an image")
 
     def swap() -> None:
         while not stop.is_set():
-            for place, target in places:
-                real = place.with_name(place.name.replace("dir", "real"))
-                os.rename(real, place)
-                os.rename(place, real)
-                os.symlink(target, place)
-                os.unlink(place)
+            for path, target in targets:
+                real = path.with_name(path.name.replace("dir", "real"))
+                os.rename(real, path)
+                os.rename(path, real)
+                os.symlink(target, path)
+                os.unlink(path)
 
     thread = threading.Thread(target=swap)
     thread.start()
-    # When they are read again and again, Then it is never the secret
+    # When they are read repeatedly, Then the secret is never read
     files, seen = Files(root, MAX_BYTES), set()
     for _ in range(3000):
         for reference in ("file:dir/secret", "file:dir.png"):

@@ -1,3 +1,5 @@
+"""The memory budget that threads share."""
+
 from __future__ import annotations
 
 import threading
@@ -7,23 +9,23 @@ from contextlib import ExitStack
 
 import pytest
 
-from worker.images.memory_budget import MAX_PASSES, MemoryBudget
+from worker.images.memory_budget import MAX_OVERTAKES, MemoryBudget
 
 WAIT_S = 30
 
 
-class Guest:
-    """A thread that stays in a room until it is told to leave."""
+class Holder:
+    """A thread that holds a reservation until `leave`."""
 
-    def __init__(self, room: MemoryBudget, needed: int) -> None:
-        self.inside = threading.Event()
+    def __init__(self, budget: MemoryBudget, needed: int) -> None:
+        self.acquired = threading.Event()
         self._leave = threading.Event()
-        self._thread = threading.Thread(target=self._stay, args=(room, needed), daemon=True)
+        self._thread = threading.Thread(target=self._hold, args=(budget, needed), daemon=True)
         self._thread.start()
 
-    def _stay(self, room: MemoryBudget, needed: int) -> None:
-        with room.of(needed):
-            self.inside.set()
+    def _hold(self, budget: MemoryBudget, needed: int) -> None:
+        with budget.reserve(needed):
+            self.acquired.set()
             self._leave.wait(WAIT_S)
 
     def leave(self) -> None:
@@ -32,85 +34,85 @@ class Guest:
         assert not self._thread.is_alive()
 
 
-def waiting(room: MemoryBudget) -> int:
-    return len(room._waiting)
+def waiting(budget: MemoryBudget) -> int:
+    return len(budget._waiters)
 
 
-def until(true: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool]) -> None:
     pause = threading.Event()
     for _ in range(WAIT_S * 100):
-        if true():
+        if condition():
             return
         pause.wait(0.01)
-    pytest.fail("never came")
+    pytest.fail("the condition never held")
 
 
-def test_who_finds_no_room_waits_until_there_is_some() -> None:
-    room = MemoryBudget(100)
-    first, second = Guest(room, 60), Guest(room, 60)
-    until(lambda: waiting(room) == 1)
-    assert first.inside.is_set() != second.inside.is_set()
-    inside, outside = (first, second) if first.inside.is_set() else (second, first)
-    inside.leave()
-    assert outside.inside.wait(WAIT_S)
-    outside.leave()
+def test_a_request_waits_until_memory_is_free() -> None:
+    budget = MemoryBudget(100)
+    first, second = Holder(budget, 60), Holder(budget, 60)
+    until(lambda: waiting(budget) == 1)
+    assert first.acquired.is_set() != second.acquired.is_set()
+    holder, waiter = (first, second) if first.acquired.is_set() else (second, first)
+    holder.leave()
+    assert waiter.acquired.wait(WAIT_S)
+    waiter.leave()
 
 
-def test_who_needs_more_than_all_of_it_gets_all_of_it() -> None:
-    room = MemoryBudget(100)
-    with room.of(1000):
-        small = Guest(room, 1)
-        until(lambda: waiting(room) == 1)
-        assert not small.inside.is_set()
-    assert small.inside.wait(WAIT_S)
+def test_a_request_for_more_than_the_total_gets_all_of_it() -> None:
+    budget = MemoryBudget(100)
+    with budget.reserve(1000):
+        small = Holder(budget, 1)
+        until(lambda: waiting(budget) == 1)
+        assert not small.acquired.is_set()
+    assert small.acquired.wait(WAIT_S)
     small.leave()
 
 
-def test_small_needs_pass_a_large_one_that_waits_but_not_for_ever() -> None:
-    room = MemoryBudget(100)
-    first = Guest(room, 50)
-    assert first.inside.wait(WAIT_S)
-    large = Guest(room, 80)
-    until(lambda: waiting(room) == 1)
-    for _ in range(MAX_PASSES):
-        with room.of(10):
-            assert not large.inside.is_set()
-    late = Guest(room, 10)
-    until(lambda: waiting(room) == 2)
-    assert not late.inside.is_set()
+def test_small_requests_overtake_a_large_one_only_a_limited_number_of_times() -> None:
+    budget = MemoryBudget(100)
+    first = Holder(budget, 50)
+    assert first.acquired.wait(WAIT_S)
+    large = Holder(budget, 80)
+    until(lambda: waiting(budget) == 1)
+    for _ in range(MAX_OVERTAKES):
+        with budget.reserve(10):
+            assert not large.acquired.is_set()
+    late = Holder(budget, 10)
+    until(lambda: waiting(budget) == 2)
+    assert not late.acquired.is_set()
     first.leave()
-    assert large.inside.wait(WAIT_S)
-    assert late.inside.wait(WAIT_S)
+    assert large.acquired.wait(WAIT_S)
+    assert late.acquired.wait(WAIT_S)
     large.leave()
     late.leave()
 
 
-def test_an_error_inside_gives_the_room_back() -> None:
-    room = MemoryBudget(100)
+def test_an_error_releases_the_reservation() -> None:
+    budget = MemoryBudget(100)
     with ExitStack() as stack:
         stack.enter_context(pytest.raises(ValueError, match="no image"))
-        with room.of(100):
+        with budget.reserve(100):
             raise ValueError("no image")
-    with room.of(100):
+    with budget.reserve(100):
         pass
 
 
-def test_who_waits_until_a_moment_leaves_then_and_lets_others_in() -> None:
-    room = MemoryBudget(100)
-    with room.of(90):
+def test_a_wait_ends_at_its_deadline_and_lets_others_proceed() -> None:
+    budget = MemoryBudget(100)
+    with budget.reserve(90):
         with pytest.raises(TimeoutError):
-            room.take(20, until=time.monotonic() + 0.05)
-        assert waiting(room) == 0
-        with room.of(10):
+            budget.acquire(20, deadline=time.monotonic() + 0.05)
+        assert waiting(budget) == 0
+        with budget.reserve(10):
             pass
 
 
-def test_who_does_not_wait_gets_what_is_free_or_nothing() -> None:
-    room = MemoryBudget(100)
-    assert not room.take_now(101)
-    assert room.take_now(60)
-    assert not room.take_now(41)
-    assert room.take_now(40)
-    room.give(100)
-    with room.of(100):
+def test_a_request_that_does_not_wait_gets_free_memory_or_nothing() -> None:
+    budget = MemoryBudget(100)
+    assert not budget.try_acquire(101)
+    assert budget.try_acquire(60)
+    assert not budget.try_acquire(41)
+    assert budget.try_acquire(40)
+    budget.release(100)
+    with budget.reserve(100):
         pass

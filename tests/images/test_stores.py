@@ -1,4 +1,4 @@
-"""Images from object stores: a real S3 server on loopback, and servers in trouble."""
+"""Images from object stores: a real S3 server on loopback, and servers that fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from demo.stack import free_port
 from producer.contract import ErrorCode
 from producer.net.address_policy import AddressPolicy
 from worker.errors import ItemRejected
-from worker.images.fetcher import Fetched, Fetcher
+from worker.images.fetcher import Fetcher, FetchResult
 from worker.images.stores import PIECE_BYTES
 
 BLOCKED = ErrorCode.IMAGE_BLOCKED
@@ -43,7 +43,7 @@ OBJECTS = {
 
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
-    """The address of a server with one bucket."""
+    """The address of an S3 server with one bucket."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -57,14 +57,14 @@ def s3_server() -> Iterator[str]:
 
 
 def _fill(address: str) -> None:
-    ends = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     with httpx.Client(trust_env=False) as client:
         while True:
             try:
                 client.put(f"{address}/bucket").raise_for_status()
                 break
             except httpx.TransportError:
-                assert time.monotonic() < ends
+                assert time.monotonic() < deadline
                 time.sleep(0.1)
         for key, data in OBJECTS.items():
             path = httpx.URL(address).copy_with(raw_path=_quoted(f"/bucket/{key}"))
@@ -79,7 +79,7 @@ def _quoted(path: str) -> bytes:
 
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The environment of a worker that reads there."""
+    """The environment of a worker that reads from that server."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -93,15 +93,15 @@ def fetching(
     stores: Sequence[str] = ("s3://bucket/",),
     timeout_s: float = 20.0,
     max_bytes: int = MAX_BYTES,
-    room_bytes: int = 1 << 24,
+    budget_bytes: int = 1 << 24,
 ) -> Iterator[Fetcher]:
     fetcher = Fetcher(
         connection,
         image_root=None,
         timeout_s=timeout_s,
         max_bytes=max_bytes,
-        room_bytes=room_bytes,
-        guard=AddressPolicy(),
+        budget_bytes=budget_bytes,
+        policy=AddressPolicy(),
         stores=stores,
     )
     try:
@@ -111,52 +111,52 @@ def fetching(
 
 
 @pytest.fixture
-def fetch(connection: redis.Redis, s3: str) -> Iterator[Callable[[str], Fetched]]:
+def fetch(connection: redis.Redis, s3: str) -> Iterator[Callable[[str], FetchResult]]:
     with fetching(connection, ["s3://bucket/images/"]) as fetcher:
         yield lambda reference: next(fetcher.fetch([reference]))
 
 
-def assert_refused(fetched: Fetched, code: ErrorCode, about: str = "") -> None:
-    assert isinstance(fetched, ItemRejected), fetched
-    assert fetched.code is code, fetched
-    assert about in str(fetched)
-    assert SECRET not in str(fetched)
-    assert "an-id" not in str(fetched)
+def assert_rejected(result: FetchResult, code: ErrorCode, message: str = "") -> None:
+    assert isinstance(result, ItemRejected), result
+    assert result.code is code, result
+    assert message in str(result)
+    assert SECRET not in str(result)
+    assert "an-id" not in str(result)
 
 
 @pytest.mark.parametrize(
     "key", ["images/a.png", "images/b c+%3F?.png", "images/b@2x.png", "images/full"]
 )
-def test_an_object_is_read(fetch: Callable[[str], Fetched], key: str) -> None:
+def test_an_object_is_read(fetch: Callable[[str], FetchResult], key: str) -> None:
     assert fetch(f"s3://bucket/{key}") == OBJECTS[key]
 
 
 def test_many_objects_are_read_in_order(connection: redis.Redis, s3: str) -> None:
     with fetching(connection) as fetcher:
         keys = ["images/a.png", "images/missing", "images/b@2x.png"] * 50
-        found = list(fetcher.fetch([f"s3://bucket/{key}" for key in keys]))
-    assert [one for one in found if isinstance(one, bytes)] == [
+        results = list(fetcher.fetch([f"s3://bucket/{key}" for key in keys]))
+    assert [image for image in results if isinstance(image, bytes)] == [
         OBJECTS["images/a.png"],
         OBJECTS["images/b@2x.png"],
     ] * 50
 
 
-@pytest.mark.parametrize("room_mb", [1, 64])
-def test_large_objects_are_read_piece_by_piece(
-    connection: redis.Redis, s3: str, room_mb: int
-) -> None:
+@pytest.mark.parametrize("budget_mb", [1, 64])
+def test_large_objects_are_read_in_pieces(connection: redis.Redis, s3: str, budget_mb: int) -> None:
     keys = ["images/a-piece", "images/two-pieces", "images/pieces-and-more", "images/a.png"] * 2
-    with fetching(connection, max_bytes=3 * PIECE_BYTES, room_bytes=room_mb << 20) as fetcher:
-        found = fetcher.fetch([f"s3://bucket/{key}" for key in keys])
-        assert [one == OBJECTS[key] for key, one in zip(keys, found, strict=True)] == [True] * 8
+    with fetching(connection, max_bytes=3 * PIECE_BYTES, budget_bytes=budget_mb << 20) as fetcher:
+        results = fetcher.fetch([f"s3://bucket/{key}" for key in keys])
+        assert [image == OBJECTS[key] for key, image in zip(keys, results, strict=True)] == [
+            True
+        ] * 8
     with fetching(connection, max_bytes=2 * PIECE_BYTES) as fetcher:
-        found = fetcher.fetch([f"s3://bucket/{key}" for key in keys[1:3]])
-        assert next(found) == OBJECTS[keys[1]]
-        assert_refused(next(found), ErrorCode.IMAGE_TOO_LARGE, "more than")
+        results = fetcher.fetch([f"s3://bucket/{key}" for key in keys[1:3]])
+        assert next(results) == OBJECTS[keys[1]]
+        assert_rejected(next(results), ErrorCode.IMAGE_TOO_LARGE, "more than")
 
 
 @pytest.mark.parametrize(
-    ("reference", "code", "about"),
+    ("reference", "code", "message"),
     [
         ("s3://bucket/images/missing", UNREACHABLE, "no such object"),
         ("s3://bucket/images/empty", UNREACHABLE, ""),
@@ -185,24 +185,24 @@ def test_large_objects_are_read_piece_by_piece(
         ("memory://a", BLOCKED, ""),
     ],
 )
-def test_nothing_else_is_read(
-    fetch: Callable[[str], Fetched], reference: str, code: ErrorCode, about: str
+def test_every_other_reference_is_rejected(
+    fetch: Callable[[str], FetchResult], reference: str, code: ErrorCode, message: str
 ) -> None:
-    assert_refused(fetch(reference), code, about)
+    assert_rejected(fetch(reference), code, message)
 
 
-def test_no_store_is_read_unless_settings_name_it(connection: redis.Redis, s3: str) -> None:
+def test_no_store_is_read_unless_the_settings_allow_it(connection: redis.Redis, s3: str) -> None:
     with fetching(connection, []) as fetcher:
-        (fetched,) = fetcher.fetch(["s3://bucket/images/a.png"])
-    assert_refused(fetched, BLOCKED, "BLIPLINE_FETCH_STORES")
+        (result,) = fetcher.fetch(["s3://bucket/images/a.png"])
+    assert_rejected(result, BLOCKED, "BLIPLINE_FETCH_STORES")
 
 
 def test_a_missing_bucket_and_a_forbidden_one_are_unreachable(
     connection: redis.Redis, s3: str
 ) -> None:
     with fetching(connection, ["s3://nowhere/"]) as fetcher:
-        (fetched,) = fetcher.fetch(["s3://nowhere/a.png"])
-    assert_refused(fetched, UNREACHABLE)
+        (result,) = fetcher.fetch(["s3://nowhere/a.png"])
+    assert_rejected(result, UNREACHABLE)
 
 
 def test_missing_credentials_are_named_as_such(
@@ -213,17 +213,17 @@ def test_missing_credentials_are_named_as_such(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", "/nowhere")
     with fetching(connection) as fetcher:
-        (fetched,) = fetcher.fetch(["s3://bucket/images/a.png"])
-    assert_refused(fetched, UNREACHABLE, "credentials")
+        (result,) = fetcher.fetch(["s3://bucket/images/a.png"])
+    assert_rejected(result, UNREACHABLE, "credentials")
 
 
-def test_a_server_that_is_down_is_given_up_in_time(
+def test_a_server_that_is_down_is_given_up_at_the_time_limit(
     connection: redis.Redis, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     with fetching(connection, timeout_s=1.0) as fetcher:
-        (fetched,) = fetcher.fetch(["s3://bucket/images/a.png"])
-    assert_refused(fetched, UNREACHABLE)
+        (result,) = fetcher.fetch(["s3://bucket/images/a.png"])
+    assert_rejected(result, UNREACHABLE)
 
 
 @contextmanager
@@ -232,26 +232,26 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_silent_server_is_given_up_in_time(
+def test_a_silent_server_is_given_up_at_the_time_limit(
     connection: redis.Redis, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with silent_server() as address, fetching(connection, timeout_s=0.5) as fetcher:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         references = [f"s3://bucket/images/{number}" for number in range(10)]
-        for fetched in fetcher.fetch(references):
-            assert_refused(fetched, UNREACHABLE, "not complete after 0.5 s")
+        for result in fetcher.fetch(references):
+            assert_rejected(result, UNREACHABLE, "not complete after 0.5 s")
 
 
-def test_the_deadline_cuts_a_silent_server_short(
+def test_the_deadline_ends_a_read_from_a_silent_server(
     connection: redis.Redis, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with silent_server() as address, fetching(connection, timeout_s=60.0) as fetcher:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         deadline = time.monotonic() + 0.5
-        (fetched,) = fetcher.fetch(["s3://bucket/images/a.png"], deadline)
+        (result,) = fetcher.fetch(["s3://bucket/images/a.png"], deadline)
         (late,) = fetcher.fetch(["s3://bucket/images/a.png"], deadline)
-    assert_refused(fetched, ErrorCode.DEADLINE_EXCEEDED, "cut short")
-    assert_refused(late, ErrorCode.DEADLINE_EXCEEDED, "before the store was asked")
+    assert_rejected(result, ErrorCode.DEADLINE_EXCEEDED, "ended by")
+    assert_rejected(late, ErrorCode.DEADLINE_EXCEEDED, "before the store was asked")
 
 
 @pytest.mark.parametrize("kind", set(PACKAGES) - {"s3"})
@@ -260,11 +260,11 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, PACKAGES[kind], None)
     with fetching(connection, [f"{kind}://bucket/"]) as fetcher:
-        (fetched,) = fetcher.fetch([f"{kind}://bucket/a.png"])
-    assert_refused(fetched, UNREACHABLE, f"pip install {PACKAGES[kind]}")
+        (result,) = fetcher.fetch([f"{kind}://bucket/a.png"])
+    assert_rejected(result, UNREACHABLE, f"pip install {PACKAGES[kind]}")
 
 
-def test_fsspec_is_imported_by_those_who_use_it_alone() -> None:
+def test_fsspec_is_imported_only_when_a_store_is_read() -> None:
     code = (
         "import sys, worker.images.fetcher; print('fsspec' in sys.modules, 's3fs' in sys.modules)"
     )
@@ -280,7 +280,7 @@ def test_fsspec_is_imported_by_those_who_use_it_alone() -> None:
         ("gs://my.bucket/a/b", "gs://my.bucket/a/b/"),
     ],
 )
-def test_what_is_allowed_ends_where_a_part_of_a_path_ends(entry: str, expected: str) -> None:
+def test_a_prefix_ends_where_a_part_of_a_path_ends(entry: str, expected: str) -> None:
     assert parse_prefix(entry) == expected
     assert is_store(entry)
 
@@ -289,6 +289,6 @@ def test_what_is_allowed_ends_where_a_part_of_a_path_ends(entry: str, expected: 
     "entry",
     ["", "s3://", "bucket", "s3:///x", "s3://*", "s3://a/../b", "https://host/", "s3://u:p@bucket"],
 )
-def test_any_other_entry_is_refused(entry: str) -> None:
-    with pytest.raises(ValueError, match="nothing in a store"):
+def test_every_other_prefix_is_rejected(entry: str) -> None:
+    with pytest.raises(ValueError, match="not a store prefix"):
         parse_prefix(entry)

@@ -1,10 +1,10 @@
-"""Random BLIP checkpoints, small enough to decode thousands of tokens, and what is true of them.
+"""Random BLIP checkpoints, small enough to decode thousands of tokens, and their reference.
 
 As in the published ones, BLIP's own two tokens lie outside BERT's vocabulary, texts end at
 sep_token_id while eos_token_id is a word like others, and a captioning model may have a vision
 model wider than its text model (as the large one; for VQA that is not possible).
 
-Nothing here knows of the worker.
+This module does not use the worker.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def randomise(network: torch.nn.Module, end_id: int, end_bias: float) -> None:
             if weight.dim() > 1:
                 weight.normal_(std=0.4)
             if "crossattention.self.query" in name or "position_embeddings" in name:
-                weight.mul_(2)  # what is said must depend on what is looked at, and on the place
+                weight.mul_(2)  # answers must depend on the source and on the position
         network.text_decoder.cls.predictions.bias[end_id] += end_bias
 
 
@@ -112,7 +112,7 @@ class Reference:
         )
 
     def answer(self, image: Image.Image, text: str, how: dict[str, Any]) -> tuple[str, int]:
-        """The answer, and how many tokens it took."""
+        """Return the answer and its number of tokens."""
         how = dict(how)
         seed = how.pop("seed", None)
         if seed is not None:

@@ -1,4 +1,4 @@
-"""Fixtures of the models's tests: a tiny BLIP-2 with OPT."""
+"""Fixtures of the models' tests: a tiny BLIP-2 with OPT."""
 
 from tests.opt_checkpoint import checkpoint, model, one_thread
 

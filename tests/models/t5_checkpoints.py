@@ -70,7 +70,7 @@ def build_question_tokenizer() -> BertTokenizer:
 
 
 def text_config(tokenizer: T5Tokenizer, flan: bool) -> dict[str, Any]:
-    """Of a Flan-T5, or of a first T5 with its plain layers and shared, scaled embeddings."""
+    """Configure a Flan-T5, or a first T5 with plain layers and shared, scaled embeddings."""
     return {
         "model_type": "t5",
         "vocab_size": len(tokenizer) + 5,
@@ -114,9 +114,9 @@ def randomise(network: torch.nn.Module) -> None:
             if weight.dim() > 1:
                 weight.normal_(std=0.3)
             if name.endswith((".q.weight", ".k.weight")):
-                weight.mul_(0.6)  # T5 does not scale scores: otherwise it would see one place only
+                weight.mul_(0.6)  # T5 does not scale scores: softmax would select one position
             if "EncDecAttention.o" in name:
-                weight.mul_(3)  # what is said depends on what was read more than on the last word
+                weight.mul_(3)  # answers must depend on the source more than on the last token
             if "relative_attention_bias" in name:
                 weight.mul_(5)
             if "query_tokens" in name or "qformer.embeddings" in name:
@@ -161,7 +161,7 @@ def save(network_class: type, config: Any, path: Path, seed: int) -> None:
     network = network_class(config)
     language = network.language_model
     if not language.config.scale_decoder_outputs:
-        # Flan-T5 has a head of its own, which transformers ties all the same where it is new.
+        # Flan-T5 has an untied head, but transformers ties that of a new network.
         language.lm_head.weight = torch.nn.Parameter(language.shared.weight.detach().clone())
     randomise(network)
     network.eval().save_pretrained(path)

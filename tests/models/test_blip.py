@@ -1,4 +1,4 @@
-"""BLIP captioning and VQA in mixed company give what `generate` gives for the row alone."""
+"""BLIP captioning and VQA: a row in a mixed batch equals `generate` on the row alone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from tests.models.blip_checkpoints import (
     save_vqa,
 )
 from tests.models.ties import assert_equal_but_for_ties
+from tests.models.traffic import serve, some_beams
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
-from worker.engine.request import Answer, GenerationOptions, Request
+from worker.engine.request import GenerationOptions, Request
 from worker.engine.selfcheck import check
 from worker.engine.warmup import warm_up
 from worker.models.registry import load
@@ -49,7 +50,7 @@ PROMPTS = [
 
 
 class Family:
-    """One of the two kinds of checkpoint, in the worker and in transformers alone."""
+    """A kind of checkpoint, loaded by the worker and by plain transformers."""
 
     def __init__(self, reference: Reference, texts: list[str]) -> None:
         self.reference, self.texts = reference, texts
@@ -91,8 +92,8 @@ def vqa(tmp_path_factory: pytest.TempPathFactory) -> Family:
 
 @pytest.fixture(params=["caption", "vqa"])
 def family(request: pytest.FixtureRequest) -> Family:
-    found: Family = request.getfixturevalue(request.param)
-    return found
+    family: Family = request.getfixturevalue(request.param)
+    return family
 
 
 def some_options(generator: random.Random) -> dict[str, Any]:
@@ -115,34 +116,10 @@ def some_options(generator: random.Random) -> dict[str, Any]:
     return how
 
 
-def some_beams(generator: random.Random) -> dict[str, Any]:
-    return {
-        "max_new_tokens": generator.choice([2, 5, 9]),
-        "num_beams": 3,
-        "length_penalty": generator.choice([-1.0, 1.0, 2.0]),
-        "early_stopping": generator.choice([False, True]),
-        "repetition_penalty": generator.choice([1.0, 1.5]),
-        "no_repeat_ngram_size": generator.choice([0, 2]),
-    }
-
-
-def serve(engine: Engine, requests: list[Request], generator: random.Random) -> dict[Any, Answer]:
-    """Run requests that arrive at random times; every one is answered exactly once."""
-    waiting, answers = list(requests), dict[Any, Answer]()
-    while waiting or not engine.idle:
-        for _ in range(generator.choice([0, 0, 1, 2, 7])):
-            if waiting:
-                engine.add(waiting.pop(0))
-        for answer in engine.step():
-            assert answer.id not in answers
-            answers[answer.id] = answer
-    return answers
-
-
 def compare(
     family: Family, rows: int, options: Callable[[random.Random], dict[str, Any]]
 ) -> list[tuple[str, int]]:
-    """Serve random rows together and expect of each what it gets alone; returns the answers."""
+    """Serve random rows together, compare each with the row alone, and return the latter."""
     generator = random.Random(11)
     plans = [
         (generator.randrange(IMAGES), generator.choice(family.texts), options(generator))
@@ -167,9 +144,9 @@ def compare(
 
 
 @pytest.mark.timeout(240)
-def test_every_row_in_mixed_company_equals_the_row_alone(family: Family) -> None:
+def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family) -> None:
     expected = compare(family, ROWS, some_options)
-    # The comparison means something: texts differ, and rows ended at many lengths.
+    # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > ROWS / 3
     assert len({tokens for _, tokens in expected}) >= 8
 
@@ -180,12 +157,18 @@ def test_beams_equal_those_of_the_row_alone(family: Family) -> None:
     assert len({text for text, _ in expected}) > 15
 
 
+def first_logits(model: Any, features: torch.Tensor, prompts: list[Prompt]) -> torch.Tensor:
+    slots, inputs = model.decoder.new_slots(len(prompts)), model.condition(features, prompts)
+    logits: torch.Tensor = model.decoder.prefill(inputs, prompts, slots)
+    return logits
+
+
 def test_first_logits_in_a_batch_equal_those_of_the_row_alone(family: Family) -> None:
     features = family.features(*range(len(family.texts)))
     prompts = [family.new_row(text) for text in family.texts]
-    together = family.model.prefill(features, prompts, family.model.new_slots(len(prompts)))
+    together = first_logits(family.model, features, prompts)
     for row, prompt in enumerate(prompts):
-        alone = family.model.prefill(features[row, None], [prompt], family.model.new_slots(1))
+        alone = first_logits(family.model, features[row, None], [prompt])
         assert torch.allclose(together[row], alone[0], atol=2e-4)
 
 
@@ -210,8 +193,8 @@ def test_a_question_reaches_the_encoder_as_the_processor_makes_it(vqa: Family) -
         assert vqa.new_row(text) == Prompt([begin], source=expected)
 
 
-def test_the_words_of_tokens_are_those_of_the_processor(family: Family) -> None:
-    generator, size = random.Random(2), family.model.vocab_size
+def test_tokens_decode_to_the_text_of_the_processor(family: Family) -> None:
+    generator, size = random.Random(2), family.model.decoder.vocab_size
     for length in (0, 1, 5, 30, 30, 30):
         new = [generator.randrange(size) for _ in range(length)]
         prompt = family.new_row("don't")
@@ -221,9 +204,7 @@ def test_the_words_of_tokens_are_those_of_the_processor(family: Family) -> None:
 
 
 @pytest.mark.parametrize("text", ["what is [SEP] this?", "[PAD] [CLS]", "a [MASK] of [UNK]"])
-def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(
-    family: Family, text: str
-) -> None:
+def test_user_text_never_becomes_a_control_token(family: Family, text: str) -> None:
     prompt = family.new_row(text)
     ids = prompt.start[1:] if prompt.source is None else prompt.source[1:-1]
     tokenizer = family.processor.tokenizer
@@ -231,14 +212,14 @@ def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(
     assert tokenizer.decode(ids).replace(" ", "") == text.lower().replace(" ", "")
 
 
-def test_a_question_longer_than_the_encoder_reads_is_refused(vqa: Family) -> None:
-    # Two places go to [CLS] and [SEP]
+def test_a_question_longer_than_the_encoder_reads_is_rejected(vqa: Family) -> None:
+    # Two tokens are [CLS] and [SEP]
     assert vqa.new_row("circle " * (POSITIONS - 2)).source is not None
     with pytest.raises(PromptTooLong, match=rf"{POSITIONS + 1}.*{POSITIONS}"):
         vqa.new_row("circle " * (POSITIONS - 1))
 
 
-def test_a_prompt_that_leaves_no_room_is_refused_beside_one_that_fits(caption: Family) -> None:
+def test_a_prompt_that_is_too_long_is_rejected_beside_one_that_fits(caption: Family) -> None:
     texts = ["circle " * (POSITIONS - less) for less in (1, 8, 8)]
     new = [1, 7, 8]
     requests = [
@@ -257,7 +238,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_beside_one_that_fits(caption: F
         assert str(POSITIONS) in message
 
 
-def test_text_that_is_no_unicode_is_refused(family: Family) -> None:
+def test_text_that_is_not_valid_unicode_is_rejected(family: Family) -> None:
     request = family.request(0, 0, "a \ud800 circle")
     answer = serve(Engine(family.model, max_rows=2), [request], random.Random(0))[0]
     assert answer.error_code == "option_invalid"
@@ -272,7 +253,7 @@ def test_a_dialogue_is_not_offered(family: Family) -> None:
 
 def test_bfloat16_answers(family: Family) -> None:
     model: Any = load(str(family.path), precision="bf16", device="cpu")
-    assert model.new_slots(1).sources.dtype == torch.bfloat16
+    assert model.decoder.new_slots(1).sources.dtype == torch.bfloat16
     assert model.revision != family.model.revision
     requests = [family.request(n, n, text) for n, text in enumerate(family.texts)]
     answers = serve(Engine(model, max_rows=3), requests, random.Random(0))
@@ -280,14 +261,17 @@ def test_bfloat16_answers(family: Family) -> None:
     assert any(answer.text for answer in answers.values())
 
 
-def test_generate_refuses_questions_of_different_lengths(vqa: Family) -> None:
+def test_generate_rejects_questions_of_different_lengths(vqa: Family) -> None:
     prompts = [vqa.new_row("how many?"), vqa.new_row("what color is it?")]
-    options = GenerationOptions(num_beams=3)
+    inputs, options = (
+        vqa.model.condition(vqa.features(0, 1), prompts),
+        GenerationOptions(num_beams=3),
+    )
     with pytest.raises(ValueError, match="padding"):
-        vqa.model.generate(vqa.features(0, 1), prompts, options, lambda: False)
+        vqa.model.decoder.generate(inputs, prompts, options, lambda: False)
 
 
-def test_the_checks_at_the_start_pass(family: Family) -> None:
+def test_warm_up_and_self_check_pass(family: Family) -> None:
     engine = Engine(family.model, max_rows=6, reserved_rows=1)
     warm_up(engine)
     check(engine)
@@ -295,7 +279,7 @@ def test_the_checks_at_the_start_pass(family: Family) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_features_are_what_the_vision_model_gives(family: Family, precision: str) -> None:
+def test_features_equal_the_output_of_the_vision_model(family: Family, precision: str) -> None:
     model: Any = load(str(family.path), precision=precision, device="cpu")
     inputs = family.processor(images=picture(1), return_tensors="pt").pixel_values
     with torch.inference_mode():
@@ -303,4 +287,4 @@ def test_features_are_what_the_vision_model_gives(family: Family, precision: str
     pixels = torch.tensor(list(picture(1).tobytes()), dtype=torch.uint8)
     features = model.encode(pixels.view(1, IMAGE_SIZE, IMAGE_SIZE, 3))
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
-    assert features.dtype == expected.dtype == model.new_slots(1).dtype
+    assert features.dtype == expected.dtype == model.decoder.new_slots(1).dtype

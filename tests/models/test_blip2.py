@@ -16,7 +16,7 @@ from worker.engine.model import Generator
 from worker.engine.request import GenerationOptions, Request
 from worker.models.checkpoint import read_config
 from worker.models.pixels import pixel_table
-from worker.models.registry import automatic, load
+from worker.models.registry import default_precision, load
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def edit(path: Path, change: dict[str, Any]) -> None:
     settings = json.loads(path.read_text())
     for dotted, value in change.items():
         *parents, last = dotted.split(".")
-        place = settings
+        section = settings
         for parent in parents:
-            place = place[parent]
-        place[last] = value
+            section = section[parent]
+        section[last] = value
     path.write_text(json.dumps(settings))
 
 
@@ -44,10 +44,10 @@ def start(model: Any, task: str, text: str) -> list[int]:
     return ids
 
 
-def said(model: Any, task: str, text: str, new: list[int]) -> str:
+def answer_text(model: Any, task: str, text: str, new: list[int]) -> str:
     request = ask(task, text)
-    words: str = model.text(request, model.prompt(request), new)
-    return words
+    answer: str = model.text(request, model.prompt(request), new)
+    return answer
 
 
 def noise(size: int) -> Image.Image:
@@ -103,26 +103,24 @@ def test_a_caption_without_a_prompt_starts_from_the_image_and_bos(model: Generat
 @pytest.mark.parametrize(
     "text", ["what is </s> this?", "an <image> of <image>", "<pad> {question}"]
 )
-def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(
-    model: Any, text: str
-) -> None:
+def test_user_text_never_becomes_a_control_token(model: Any, text: str) -> None:
     ids = start(model, "vqa", text)
-    special = set(model.language.tokenizer.all_special_ids) | {ids[0]}
+    special = set(model.decoder.tokenizer.all_special_ids) | {ids[0]}
     assert special.isdisjoint(ids[5:])
-    assert model.language.tokenizer.decode(ids[5:]) == f"Question: {text} Answer:"
+    assert model.decoder.tokenizer.decode(ids[5:]) == f"Question: {text} Answer:"
 
 
 def test_texts_have_no_special_tokens_and_no_outer_spaces(model: Any) -> None:
-    new = [*model.language.tokenizer(" two").input_ids, 1, 2]
-    assert said(model, "vqa", "how many?", new) == "two"
-    assert said(model, "caption", " a photo of", new) == "a photo of two"
+    new = [*model.decoder.tokenizer(" two").input_ids, 1, 2]
+    assert answer_text(model, "vqa", "how many?", new) == "two"
+    assert answer_text(model, "caption", " a photo of", new) == "a photo of two"
 
 
 def test_a_dialogue_is_its_turns_and_then_the_question(model: Any) -> None:
     turns = (("what is it?", "a circle"), ("what color?", "red"))
     request = ask("chat", "where?", history=turns)
     assert model.network.config.num_query_tokens == 4
-    assert model.language.tokenizer.decode(model.prompt(request).start[5:]) == (
+    assert model.decoder.tokenizer.decode(model.prompt(request).start[5:]) == (
         "Question: what is it? Answer: a circle. Question: what color? Answer: red."
         " Question: where? Answer:"
     )
@@ -132,34 +130,34 @@ def test_a_dialogue_that_is_too_long_loses_its_oldest_turns(model: Any) -> None:
     turns = tuple((f"question {number}?", "yes") for number in range(40))
     request = ask("chat", "where?", history=turns, options=GenerationOptions(max_new_tokens=30))
     prompt = model.prompt(request)
-    text = model.language.tokenizer.decode(prompt.start[5:])
+    text = model.decoder.tokenizer.decode(prompt.start[5:])
     assert text.endswith("question 39? Answer: yes. Question: where? Answer:")
     assert "question 0?" not in text
-    # As many turns as fit, and not one less
-    longer = model.language.text_ids(f"Question: question 39? Answer: yes. {text}")
-    assert len(prompt.start) + 30 <= model.max_length < 4 + len(longer) + 30
+    # As many turns as fit, and not fewer
+    longer = model.decoder.text_ids(f"Question: question 39? Answer: yes. {text}")
+    assert len(prompt.start) + 30 <= model.decoder.max_length < 4 + len(longer) + 30
 
 
-def test_a_question_that_is_too_long_by_itself_is_refused(model: Any) -> None:
+def test_a_question_that_is_too_long_by_itself_is_rejected(model: Any) -> None:
     with pytest.raises(PromptTooLong):
         model.prompt(ask("chat", "why " * 200, history=(("a", "b"),)))
 
 
 def test_another_question_template_may_be_set(checkpoint: Path) -> None:
     model: Any = load(str(checkpoint), device="cpu", vqa_template="Q: {question} A:")
-    assert model.language.tokenizer.decode(start(model, "vqa", "why?")[5:]) == "Q: why? A:"
+    assert model.decoder.tokenizer.decode(start(model, "vqa", "why?")[5:]) == "Q: why? A:"
     with pytest.raises(LoadError, match="question"):
         load(str(checkpoint), vqa_template="What is it?")
 
 
 def test_a_processor_without_query_tokens_is_no_obstacle(copy: Path, model: Generator) -> None:
-    # Given an older checkpoint, whose processor would silently leave the image out
+    # Given an older checkpoint, whose processor would silently omit the image
     edit(copy / "processor_config.json", {"num_query_tokens": None})
     edit(copy / "config.json", {"image_token_index": None})
     assert start(load(str(copy), device="cpu"), "caption", "") == start(model, "caption", "")
 
 
-def test_the_revision_follows_weights_and_template_and_nothing_else(
+def test_the_revision_follows_weights_and_template_only(
     checkpoint: Path, copy: Path, model: Any
 ) -> None:
     def revision(path: Path, **how: str) -> str:
@@ -175,7 +173,7 @@ def test_the_revision_follows_weights_and_template_and_nothing_else(
     assert revision(copy) != model.revision
 
 
-def test_the_revision_follows_how_images_are_seen(copy: Path, model: Any) -> None:
+def test_the_revision_follows_the_image_processor(copy: Path, model: Any) -> None:
     edit(copy / "processor_config.json", {"image_processor.image_mean": [0.4, 0.5, 0.6]})
     assert load(str(copy), device="cpu").revision != model.revision
 
@@ -184,7 +182,7 @@ def test_the_q_former_stays_in_full_precision(checkpoint: Path) -> None:
     model: Any = load(str(checkpoint), precision="fp16", device="cpu")
     dtypes = {weight.dtype for weight in model.network.qformer.parameters()}
     assert dtypes == {torch.float32}
-    assert model.new_slots(1).buffers.dtype == torch.float16
+    assert model.decoder.new_slots(1).buffers.dtype == torch.float16
 
 
 @pytest.mark.parametrize(
@@ -196,49 +194,51 @@ def test_the_q_former_stays_in_full_precision(checkpoint: Path) -> None:
         ("not supported", {"device": "meta"}),
     ],
 )
-def test_what_cannot_be_loaded_is_refused_in_one_sentence(
+def test_a_failed_load_is_reported_in_one_sentence(
     checkpoint: Path, sentence: str, arguments: dict[str, str]
 ) -> None:
-    with pytest.raises(LoadError, match=sentence) as refusal:
+    with pytest.raises(LoadError, match=sentence) as raised:
         load(**{"model": str(checkpoint), "device": "cpu"} | arguments)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_the_automatic_precision_is_exact_on_a_cpu_and_safe_on_a_gpu(copy: Path) -> None:
     config = read_config(str(copy))
-    assert automatic(config, torch.device("cpu")) == "fp32"
-    assert automatic(config, torch.device("cuda")) == "fp16"
+    assert default_precision(config, torch.device("cpu")) == "fp32"
+    assert default_precision(config, torch.device("cuda")) == "fp16"
     edit(copy / "config.json", {"text_config.model_type": "t5"})
-    assert automatic(read_config(str(copy)), torch.device("cuda")) == "bf16"
+    assert default_precision(read_config(str(copy)), torch.device("cuda")) == "bf16"
 
 
-def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
+def test_an_empty_directory_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="complete checkpoint"):
         load(str(tmp_path))
 
 
-def test_another_family_is_refused_and_told_what_works(copy: Path) -> None:
+def test_an_unsupported_family_is_rejected_with_the_supported_ones(copy: Path) -> None:
     edit(copy / "config.json", {"text_config.model_type": "gpt2"})
-    with pytest.raises(LoadError, match=r"Generation with gpt2; what works is .* with opt .*opt-2"):
+    with pytest.raises(
+        LoadError, match=r"Generation with gpt2; supported models are .* with opt .*opt-2"
+    ):
         load(str(copy))
     edit(copy / "config.json", {"architectures": ["Blip2Model"]})
     with pytest.raises(LoadError, match=r"is Blip2Model.*BlipForQuestionAnswering"):
         load(str(copy))
 
 
-def test_a_processor_that_contradicts_the_model_is_refused(copy: Path) -> None:
+def test_a_processor_that_contradicts_the_model_is_rejected(copy: Path) -> None:
     edit(copy / "processor_config.json", {"image_processor.size": {"height": 24, "width": 24}})
     with pytest.raises(LoadError, match="24x24"):
         load(str(copy))
 
 
-def test_a_damaged_weights_file_is_refused(copy: Path) -> None:
+def test_a_damaged_weights_file_is_rejected(copy: Path) -> None:
     (copy / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(LoadError, match="complete checkpoint"):
         load(str(copy), device="cpu")
 
 
-def test_missing_weights_are_refused_rather_than_made_up(copy: Path) -> None:
+def test_missing_weights_are_rejected(copy: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     weights = load_file(copy / "model.safetensors")

@@ -9,39 +9,39 @@ from worker.models.fused import as_function, fuse_linears
 
 
 class Doubling(nn.Linear):
-    """Stands for a quantised layer: a linear one by name that computes something of its own."""
+    """A stand-in for a quantised layer: a subclass of nn.Linear with its own forward pass."""
 
     def forward(self, states: Tensor) -> Tensor:
         return 2 * super().forward(states)
 
 
-@pytest.mark.parametrize("one", [nn.Linear(6, 4), nn.LayerNorm(6), Doubling(6, 4), nn.ReLU()])
-def test_a_bare_function_gives_what_the_module_gives(one: nn.Module) -> None:
+@pytest.mark.parametrize("layer", [nn.Linear(6, 4), nn.LayerNorm(6), Doubling(6, 4), nn.ReLU()])
+def test_a_function_computes_the_same_as_its_module(layer: nn.Module) -> None:
     states = torch.randn(3, 6)
-    assert torch.equal(as_function(one)(states), one(states))
+    assert torch.equal(as_function(layer)(states), layer(states))
 
 
 @pytest.mark.parametrize("last", [nn.Linear(6, 5), Doubling(6, 5), nn.Linear(6, 5, bias=False)])
 @torch.inference_mode()
-def test_layers_side_by_side_give_what_each_gives(last: nn.Linear) -> None:
+def test_fused_layers_compute_the_same_as_each_alone(last: nn.Linear) -> None:
     modules, states = [nn.Linear(6, 4), nn.Linear(6, 4), last], torch.randn(3, 2, 6)
-    expected = [one(states) for one in modules]
-    for got, alone in zip(fuse_linears(modules)(states), expected, strict=True):
-        torch.testing.assert_close(got, alone)
+    expected = [layer(states) for layer in modules]
+    for fused, alone in zip(fuse_linears(modules)(states), expected, strict=True):
+        torch.testing.assert_close(fused, alone)
     # The modules still work: `generate` uses them.
-    for one, alone in zip(modules, expected, strict=True):
-        torch.testing.assert_close(one(states), alone)
+    for layer, alone in zip(modules, expected, strict=True):
+        torch.testing.assert_close(layer(states), alone)
 
 
-def test_joined_weights_are_held_once_and_large_ones_stay_where_they_are(
+def test_fused_weights_are_stored_once_and_large_ones_are_not_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     small = [nn.Linear(6, 4) for _ in range(3)]
     fuse_linears(small)
-    storages = {one.weight.untyped_storage().data_ptr() for one in small}
+    storages = {layer.weight.untyped_storage().data_ptr() for layer in small}
     assert len(storages) == 1
-    monkeypatch.setattr(module, "MAX_JOINED", 10)
+    monkeypatch.setattr(module, "MAX_FUSED_BYTES", 10)
     large = [nn.Linear(6, 4) for _ in range(3)]
-    before = [one.weight.data_ptr() for one in large]
+    before = [layer.weight.data_ptr() for layer in large]
     fuse_linears(large)
-    assert [one.weight.data_ptr() for one in large] == before
+    assert [layer.weight.data_ptr() for layer in large] == before

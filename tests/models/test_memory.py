@@ -69,72 +69,72 @@ def blip2_config(text: Any) -> Any:
 def test_the_weights_of_blip2_opt_2_7b(
     precision: str, device: torch.device, gigabytes: float
 ) -> None:
-    found = estimate(real_config(), precision, device)
-    assert found.parameters == 3_744_761_856
-    assert found.weight_bytes == pytest.approx(gigabytes * GB, abs=0.005 * GB)
+    memory = estimate(real_config(), precision, device)
+    assert memory.parameters == 3_744_761_856
+    assert memory.weight_bytes == pytest.approx(gigabytes * GB, abs=0.005 * GB)
 
 
 def test_a_row_of_blip2_opt_2_7b() -> None:
-    found = estimate(real_config(), "fp16")
+    memory = estimate(real_config(), "fp16")
     # 32 layers, keys and values, 2560 wide, two bytes; 32 image tokens and 32 of text.
-    assert found.token_bytes == 32 * 2 * 2560 * 2
-    assert found.row_tokens == 64
-    assert found.row_bytes == 64 * found.token_bytes
-    assert estimate(real_config(), "fp32").row_bytes == 2 * found.row_bytes
+    assert memory.token_bytes == 32 * 2 * 2560 * 2
+    assert memory.row_tokens == 64
+    assert memory.row_bytes == 64 * memory.token_bytes
+    assert estimate(real_config(), "fp32").row_bytes == 2 * memory.row_bytes
 
 
 def test_rows_that_look_at_a_source_hold_its_keys_and_values_too() -> None:
     t5 = T5Config(d_model=2048, d_kv=64, d_ff=5120, num_layers=24, num_heads=32, vocab_size=32128)
-    found = estimate(blip2_config(t5), "bf16")
-    assert found.token_bytes == 24 * 2 * 2048 * 2
-    assert found.row_bytes == (64 + 64) * found.token_bytes  # written, and read
+    memory = estimate(blip2_config(t5), "bf16")
+    assert memory.token_bytes == 24 * 2 * 2048 * 2
+    assert memory.row_bytes == (64 + 64) * memory.token_bytes  # written, and read
     caption = BlipConfig(
         text_config={"encoder_hidden_size": 1024},
         vision_config={"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 24},
         architectures=["BlipForConditionalGeneration"],
     )
-    found = estimate(caption, "fp16")
-    assert found.row_bytes == (64 + 24**2 + 1) * 12 * 2 * 768 * 2  # 384 pixels in 24 patches
+    memory = estimate(caption, "fp16")
+    assert memory.row_bytes == (64 + 24**2 + 1) * 12 * 2 * 768 * 2  # 384 pixels in 24 patches
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_a_row_is_what_the_slots_give_it(precision: str) -> None:
     model = as_generator(load(str(DEMO_MODEL), precision, "cpu"))
     assert model is not None
-    found = estimate(read_config(str(DEMO_MODEL)), precision, CPU)
-    assert model.new_slots(8).buffers.nbytes == 8 * found.row_bytes
+    memory = estimate(read_config(str(DEMO_MODEL)), precision, CPU)
+    assert model.decoder.new_slots(8).buffers.nbytes == 8 * memory.row_bytes
 
 
 def test_as_many_rows_fit_as_the_memory_holds() -> None:
-    found = estimate(real_config(), "fp16")
-    each = found.row_bytes + found.work_bytes
-    assert found.rows(found.weight_bytes) == 0
-    assert found.rows(GB) == 0
-    assert found.rows(found.least_bytes - 1) == 0
-    assert found.rows(found.least_bytes) == 1
+    memory = estimate(real_config(), "fp16")
+    per_row = memory.row_bytes + memory.work_bytes
+    assert memory.rows(memory.weight_bytes) == 0
+    assert memory.rows(GB) == 0
+    assert memory.rows(memory.least_bytes - 1) == 0
+    assert memory.rows(memory.least_bytes) == 1
     for rows in (IMAGES, 500):
-        needed = found.weight_bytes + min(rows, IMAGES) * found.image_bytes + rows * each
-        assert found.rows(needed) == rows
-        assert found.rows(needed - 1) == rows - 1
+        free = memory.weight_bytes + min(rows, IMAGES) * memory.image_bytes + rows * per_row
+        assert memory.rows(free) == rows
+        assert memory.rows(free - 1) == rows - 1
 
 
 def test_what_a_cpu_keeps_twice_in_fp32_counts() -> None:
-    # Of each of 39 layers the projection alone is small enough to be packed: 1408 x 1408.
-    found = estimate(real_config(), "fp32", CPU)
-    assert found.copy_bytes == 39 * 1408 * 1408 * 4
-    assert found.least_bytes > found.weight_bytes + found.copy_bytes
+    # Of per_row of 39 layers the projection alone is small enough to be packed: 1408 x 1408.
+    memory = estimate(real_config(), "fp32", CPU)
+    assert memory.copy_bytes == 39 * 1408 * 1408 * 4
+    assert memory.least_bytes > memory.weight_bytes + memory.copy_bytes
     assert estimate(real_config(), "fp32", CUDA).copy_bytes == 0
     assert estimate(real_config(), "bf16", CPU).copy_bytes == 0
 
 
-def test_an_unknown_architecture_is_refused() -> None:
+def test_an_unknown_architecture_is_rejected() -> None:
     config = real_config()
     config.architectures = ["NoSuchNetwork"]
     with pytest.raises(LoadError, match="NoSuchNetwork"):
         estimate(config, "fp16")
 
 
-def test_a_model_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+def test_a_model_that_does_not_fit_is_rejected_before_its_weights_are_read(tmp_path: Path) -> None:
     config = real_config()
     # Four hundred times as much; there is no file with weights.
     config.text_config.num_hidden_layers = 600

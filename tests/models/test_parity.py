@@ -1,6 +1,6 @@
-"""Whatever company a row keeps and whenever it arrives, it gets what `generate` gives it alone.
+"""BLIP-2 with OPT: a row in a mixed batch equals `generate` on the row alone.
 
-The reference below knows nothing of the worker: it is Blip2Processor and generate, one row each.
+The reference is independent of the worker: Blip2Processor and `generate`, one row at a time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from transformers import (
 )
 
 from tests.models.ties import assert_equal_but_for_ties
+from tests.models.traffic import picture, serve, some_options
 from worker.engine.engine import Engine
 from worker.engine.model import Generator
-from worker.engine.request import Answer, GenerationOptions, Request
+from worker.engine.request import GenerationOptions, Request
 
 ROWS = 240
 IMAGES = 10
@@ -62,55 +63,8 @@ class Reference:
         return decoded.strip(), len(row) - prompt
 
 
-def picture(number: int) -> Image.Image:
-    generator = random.Random(number)
-    image = Image.new("RGB", (16, 16), tuple(generator.randrange(256) for _ in range(3)))
-    image.paste(tuple(generator.randrange(256) for _ in range(3)), (4, 2, 12, 9))
-    return image
-
-
-def some_options(generator: random.Random) -> dict[str, Any]:
-    how: dict[str, Any] = {"max_new_tokens": generator.choice([1, 2, 4, 7, 12])}
-    kind = generator.randrange(6)
-    if kind == 5:
-        return how | {
-            "num_beams": generator.choice([2, 4]),
-            "length_penalty": generator.choice([0.5, 1.0, 2.0]),
-            "early_stopping": generator.choice([True, False]),
-            "no_repeat_ngram_size": generator.choice([0, 2]),
-        }
-    if kind == 1:
-        how |= {"repetition_penalty": 1.6, "no_repeat_ngram_size": generator.choice([0, 2])}
-    if kind == 2:
-        how |= {"no_repeat_ngram_size": generator.choice([1, 2, 3])}
-    if kind in (2, 3):
-        how |= {"min_new_tokens": min(how["max_new_tokens"], generator.choice([2, 5, 12]))}
-    if kind == 4:
-        how |= {
-            "seed": generator.randrange(10_000),
-            "temperature": generator.choice([0.7, 1.0, 1.4]),
-            "top_k": generator.choice([0, 3, 40]),
-            "top_p": generator.choice([0.5, 0.9, 1.0]),
-            "repetition_penalty": generator.choice([1.0, 1.3]),
-        }
-    return how
-
-
-def serve(engine: Engine, requests: list[Request], generator: random.Random) -> dict[Any, Answer]:
-    """Run requests that arrive at random times; every one is answered exactly once."""
-    waiting, answers = list(requests), dict[Any, Answer]()
-    while waiting or not engine.idle:
-        for _ in range(generator.choice([0, 0, 1, 2, 7])):
-            if waiting:
-                engine.add(waiting.pop(0))
-        for answer in engine.step():
-            assert answer.id not in answers
-            answers[answer.id] = answer
-    return answers
-
-
 @pytest.mark.timeout(240)
-def test_every_row_in_mixed_company_equals_the_row_alone(
+def test_every_row_in_a_mixed_batch_equals_the_row_alone(
     checkpoint: Path, model: Generator
 ) -> None:
     generator = random.Random(5)
@@ -144,6 +98,6 @@ def test_every_row_in_mixed_company_equals_the_row_alone(
     expected = [alone(number) for number in range(ROWS)]
     got = [(answers[number].text, answers[number].tokens) for number in range(ROWS)]
     assert_equal_but_for_ties(got, expected, reference.network, alone)
-    # The comparison means something: texts differ, and rows ended at many lengths.
+    # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > ROWS / 3
     assert len({tokens for _, tokens in expected}) >= 8

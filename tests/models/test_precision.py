@@ -1,4 +1,4 @@
-"""Precisions: what is stored in which type, and that rows stay apart in eight and four bits."""
+"""Precisions: the type of each weight, and independent rows in int8 and int4."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.engine.errors import LoadError
 from worker.engine.model import as_generator
 from worker.engine.request import Request
 from worker.models.checkpoint import check_fits, read_weights
-from worker.models.int8 import LARGE, Int8Linear, quantize
+from worker.models.int8 import OUTLIER, Int8Linear, quantize
 from worker.models.memory import estimate_plan
 from worker.models.memory_shapes import skeleton
 from worker.models.precision import check_available, half_type, make_plan
@@ -44,9 +44,9 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def stored(network: Any) -> dict[int, int]:
-    """Bytes of every tensor by its place in memory, so that shared ones count once."""
+    """Return the bytes of every tensor by its address, so that shared ones count once."""
     tensors = [*network.state_dict().values(), *network.buffers()]
-    return {one.data_ptr(): one.nbytes for one in tensors}
+    return {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -55,14 +55,14 @@ def test_every_weight_is_stored_as_planned_and_as_estimated(saved: Any, precisio
     network = read_weights(network_class, str(path), precision, CPU)
     empty = skeleton(network.config, network_class)
     plan = make_plan(empty, precision, CPU)
-    for name, one in network.named_parameters():
+    for name, weight in network.named_parameters():
         if name.removesuffix(".weight") not in plan.quantized:
-            assert one.dtype == (torch.float32 if name in plan.full else plan.dtype), name
-    kinds = {name: type(one).__name__ for name, one in network.named_modules()}
-    small = {name for name, kind in kinds.items() if kind in ("Int8Linear", "Linear4bit")}
+            assert weight.dtype == (torch.float32 if name in plan.fp32 else plan.dtype), name
+    classes = {name: type(module).__name__ for name, module in network.named_modules()}
+    small = {name for name, cls in classes.items() if cls in ("Int8Linear", "Linear4bit")}
     assert small == plan.quantized
     assert bool(small) == (precision in ("int8", "int4"))
-    # bitsandbytes keeps a description of some hundred bytes with each int4 matrix.
+    # bitsandbytes stores some hundred bytes of metadata with each int4 matrix.
     more = sum(stored(network).values()) - estimate_plan(empty, plan).weight_bytes
     assert 0 <= more <= (256 * len(small) if precision == "int4" else 0)
 
@@ -74,10 +74,11 @@ def test_heads_projections_and_the_qformer_are_never_quantized(
 ) -> None:
     for network_class, config in FAMILIES.values():
         empty = skeleton(config(), network_class)
-        spared = {name for name, one in empty.named_modules() if isinstance(one, nn.Linear)}
+        modules = dict(empty.named_modules())
+        spared = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
         spared -= make_plan(empty, precision, device).quantized
         head = empty.get_output_embeddings()
-        assert all(name in spared for name, one in empty.named_modules() if one is head)
+        assert all(name in spared for name, module in modules.items() if module is head)
         for name in make_plan(empty, precision, device).quantized:
             assert "qformer" not in name
             assert not name.endswith(("projection", "lm_head", "decoder", ".wo", "itm_head")) or (
@@ -85,19 +86,19 @@ def test_heads_projections_and_the_qformer_are_never_quantized(
             ), name
 
 
-def test_fp16_leaves_in_fp32_what_has_no_room_in_it() -> None:
-    def full(text: dict[str, Any], precision: str, device: torch.device) -> frozenset[str]:
+def test_fp16_leaves_sensitive_weights_in_fp32() -> None:
+    def fp32_names(text: dict[str, Any], precision: str, device: torch.device) -> frozenset[str]:
         empty = skeleton(blip2(text), Blip2ForConditionalGeneration)
-        return make_plan(empty, precision, device).full
+        return make_plan(empty, precision, device).fp32
 
-    opt, t5 = full(OPT, "fp16", CPU), full(T5, "fp16", CPU)
+    opt, t5 = fp32_names(OPT, "fp16", CPU), fp32_names(T5, "fp16", CPU)
     assert "query_tokens" in opt
     assert any(name.startswith("qformer.encoder") for name in opt)
     assert not any(name.startswith("language_model") for name in opt)
     assert any(name.endswith("DenseReluDense.wo.weight") for name in t5)
-    assert not full(OPT, "bf16", CPU)
-    assert not full(OPT, "int8", CPU)  # with bf16
-    assert full(OPT, "int8", CUDA) == opt  # with fp16
+    assert not fp32_names(OPT, "bf16", CPU)
+    assert not fp32_names(OPT, "int8", CPU)  # with bf16
+    assert fp32_names(OPT, "int8", CUDA) == opt  # with fp16
 
 
 def test_t5_is_kept_out_of_fp16_unless_asked_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -122,8 +123,8 @@ def test_a_row_in_eight_bits_is_the_same_beside_any_other() -> None:
     _, linear = random_linear(96, 64)
     rows = torch.randn(16, 64)
     alone = linear(rows[:8])
-    # Rows beside them that are large everywhere, and rows of nothing.
-    rows[8:12] = 40 * LARGE
+    # Other rows that are all outliers, and rows of zeros.
+    rows[8:12] = 40 * OUTLIER
     rows[12:] = 0
     assert torch.equal(linear(rows)[:8], alone)
     assert torch.equal(linear(rows.view(4, 4, 64)).view(16, 96)[:8], alone)
@@ -136,25 +137,25 @@ def test_a_large_value_does_not_coarsen_what_stands_beside_it_in_a_row() -> None
     rows = torch.randn(16, 64)
     rows[0, 5], rows[1] = 500, 0
     assert quantize(rows[1:2])[1] > 0  # 0 / 0 has no code
-    exact, got = plain(rows), linear(rows)
-    error = (got - exact).norm(dim=1) / exact.norm(dim=1)
+    exact, computed = plain(rows), linear(rows)
+    error = (computed - exact).norm(dim=1) / exact.norm(dim=1)
     assert error.max() < 0.02
     assert error[1] < 1e-6
-    # Nearly all of row 0 is that value's share; what is left shows how the others fared.
+    # The outlier dominates row 0; without its share the error of the other values shows.
     rows[0, 5] = 0
     others = plain(rows[:1])
-    share = got[0] - 500 * linear._columns(torch.tensor([5]), torch.float32)[:, 0]
+    share = computed[0] - 500 * linear._columns(torch.tensor([5]), torch.float32)[:, 0]
     assert (share - others[0]).norm() / others.norm() < 0.02
 
 
 @pytest.fixture(scope="module")
 def demo() -> dict[str, Any]:
-    return {one: as_generator(load(str(DEMO_MODEL), one, "cpu")) for one in PRECISIONS}
+    return {name: as_generator(load(str(DEMO_MODEL), name, "cpu")) for name in PRECISIONS}
 
 
 @pytest.fixture(scope="module")
 def requests() -> tuple[list[Request], list[str]]:
-    """Requests about held-out scenes, and what is true of them."""
+    """Requests about held-out scenes, and their true answers."""
     requests, truths = [], []
     for number, row in enumerate(held_out(8, seed=5)):
         pixels = row.picture.convert("RGB").resize((64, 64), 3).tobytes()
@@ -169,9 +170,9 @@ def requests() -> tuple[list[Request], list[str]]:
 def test_the_demo_model_answers_in_every_precision(
     demo: dict[str, Any], requests: tuple[list[Request], list[str]], precision: str
 ) -> None:
-    asked, truths = requests
+    batch, truths = requests
     engine, answers = Engine(demo[precision], max_rows=32), {}
-    for request in asked:
+    for request in batch:
         engine.add(request)
     while not engine.idle:
         answers.update({answer.id: answer.text for answer in engine.step()})
@@ -189,19 +190,19 @@ def test_logits_of_a_row_in_a_batch_are_those_of_the_row_alone(
         joined = bytearray().join(request.pixels or b"" for request in some)
         pixels = torch.frombuffer(joined, dtype=torch.uint8).view(len(some), 64, 64, 3)
         prompts = [model.prompt(request) for request in some]
-        slots = model.new_slots(len(some))
-        first = model.prefill(model.encode(pixels), prompts, slots)
+        slots = model.decoder.new_slots(len(some))
+        first = model.decoder.prefill(model.encode(pixels), prompts, slots)
         slots.tokens[:] = first.argmax(1)
-        return torch.cat([first, model.decode(slots, 0, len(some))], 1).float()
+        return torch.cat([first, model.decoder.decode(slots, 0, len(some))], 1).float()
 
     some = Random(4).sample(requests[0], 12)
-    together, alone = logits(some), torch.cat([logits([one]) for one in some])
+    together, alone = logits(some), torch.cat([logits([request]) for request in some])
     error = (together - alone).norm(dim=1) / alone.norm(dim=1)
     if precision == "fp32":
         assert error.max() < 1e-5
     else:
-        # Steps of a half type, also in int8 and int4. Where neighbours have a say, as in
-        # bitsandbytes' own int8, it is 0.006 on average and 0.02 at most.
+        # Rounding of a half-precision type, also in int8 and int4. bitsandbytes' own int8, in which
+        # rows affect each other, has an error of 0.006 on average and 0.02 at most.
         assert error.max() < 0.01
         assert error.mean() < 0.003
 
@@ -212,14 +213,14 @@ def test_a_precision_has_a_revision_of_its_own_each_time_the_same(demo: dict[str
         assert load(str(DEMO_MODEL), precision, "cpu").revision == demo[precision].revision
 
 
-def test_eight_bits_say_nothing_in_the_log(
+def test_int8_logs_nothing(
     requests: tuple[list[Request], list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         model = as_generator(load(str(DEMO_MODEL), "int8", "cpu"))
         assert model is not None
         model.encode(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
-    assert not [one for one in caplog.records if one.name.startswith("bitsandbytes")]
+    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes")]
 
 
 @pytest.mark.parametrize("package", ["bitsandbytes", "accelerate"])
@@ -228,7 +229,7 @@ def test_without_a_package_the_remedy_is_named(
     monkeypatch: pytest.MonkeyPatch, precision: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(LoadError, match=r"install what requirements\.txt names, or use bf16"):
+    with pytest.raises(LoadError, match=r"install the packages of requirements\.txt, or use bf16"):
         load(str(DEMO_MODEL), precision, "cpu")
 
 
@@ -240,13 +241,13 @@ def test_half_precision_needs_no_more_than_torch_and_transformers(
     assert load(str(DEMO_MODEL), "fp16", "cpu").revision == demo["fp16"].revision
 
 
-def test_a_model_without_room_is_refused_with_what_would_fit() -> None:
+def test_a_model_that_does_not_fit_is_rejected_with_the_precisions_that_fit() -> None:
     empty = skeleton(blip2(OPT), Blip2ForConditionalGeneration)
     needed = {
-        one: estimate_plan(empty, make_plan(empty, one, CPU)).least_bytes for one in PRECISIONS
+        name: estimate_plan(empty, make_plan(empty, name, CPU)).least_bytes for name in PRECISIONS
     }
     check_fits("m", empty, "fp32", CPU, free=lambda device: needed["fp32"])
-    with pytest.raises(LoadError, match=r"needs .* in fp32, and cpu has .* what would fit is bf16"):
+    with pytest.raises(LoadError, match=r"needs .* in fp32, and cpu has .* that fit: bf16"):
         check_fits("m", empty, "fp32", CPU, free=lambda device: needed["fp32"] - 1)
-    with pytest.raises(LoadError, match=r"would fit is no precision\.$"):
+    with pytest.raises(LoadError, match=r"that fit: none\.$"):
         check_fits("m", empty, "int4", CPU, free=lambda device: 1000)

@@ -59,7 +59,7 @@ def build_tokenizer() -> BertTokenizer:
     return BertTokenizer({token: number for number, token in enumerate(vocabulary)})
 
 
-def shuffled(network: Any) -> Any:
+def randomise(network: Any) -> Any:
     """Weights far from zero: rows must differ, and by more than rounding."""
     with torch.no_grad():
         for name, weight in network.named_parameters():
@@ -82,7 +82,7 @@ def save_blip(path: Path) -> None:
     }
     config = BlipConfig(vision_config=VISION, text_config=text, image_text_hidden_size=20)
     torch.manual_seed(3)
-    shuffled(BlipForImageTextRetrieval(config)).save_pretrained(path)
+    randomise(BlipForImageTextRetrieval(config)).save_pretrained(path)
     processor.save_pretrained(path)
 
 
@@ -106,12 +106,12 @@ def save_blip2(path: Path) -> None:
         image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),
     )
     torch.manual_seed(3)
-    shuffled(Blip2ForImageTextRetrieval(config)).save_pretrained(path)
+    randomise(Blip2ForImageTextRetrieval(config)).save_pretrained(path)
     processor.save_pretrained(path)
 
 
 class Pair(NamedTuple):
-    """What transformers itself says of one image and one text."""
+    """Scores and embeddings of an image and a text, by plain transformers."""
 
     probability: float
     cosine: float
@@ -120,7 +120,7 @@ class Pair(NamedTuple):
 
 
 class Reference:
-    """Plain transformers: the whole of processor and forward, for one pair at a time."""
+    """Plain transformers: processor and forward pass, for one pair at a time."""
 
     def __init__(self, path: Path, family: str) -> None:
         blip2 = family == "blip2"
@@ -168,21 +168,22 @@ class Case(NamedTuple):
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     path = tmp_path_factory.mktemp(request.param)
     {"blip": save_blip, "blip2": save_blip2}[request.param](path)
-    return Case(request.param, path, opened(path), Reference(path, request.param))
+    return Case(request.param, path, load_model(path), Reference(path, request.param))
 
 
-def opened(path: Path, precision: str = "fp32") -> Any:
+def load_model(path: Path, precision: str = "fp32") -> Any:
     return load(str(path), precision, "cpu")
 
 
 def images(count: int) -> list[Image.Image]:
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (count, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
-    return [Image.fromarray(one) for one in noise]
+    return [Image.fromarray(pixels) for pixels in noise]
 
 
-def encoded(model: Any, pictures: list[Image.Image]) -> Tensor:
-    features: Tensor = model.encode(torch.from_numpy(np.stack([np.array(one) for one in pictures])))
+def encode(model: Any, pictures: list[Image.Image]) -> Tensor:
+    pixels = np.stack([np.array(picture) for picture in pictures])
+    features: Tensor = model.encode(torch.from_numpy(pixels))
     return features
 
 
@@ -198,17 +199,17 @@ def batches(pairs: list[tuple[int, str]], rng: Random) -> Iterator[list[tuple[in
 def test_pairs_in_mixed_batches_equal_transformers_one_by_one(case: Case) -> None:
     # Given images, each encoded once, and texts of many lengths: 240 pairs
     pictures, model = images(24), case.model
-    features = encoded(model, pictures)
+    features = encode(model, pictures)
     pairs = [(number, text) for number in range(len(pictures)) for text in TEXTS]
     expected = {pair: case.reference.pair(pictures[pair[0]], pair[1]) for pair in pairs}
-    # (which tell the pairs apart)
-    assert np.std([one.probability for one in expected.values()]) > 0.05
-    assert np.std([one.cosine for one in expected.values()]) > 0.05
+    # (whose scores differ)
+    assert np.std([pair.probability for pair in expected.values()]) > 0.05
+    assert np.std([pair.cosine for pair in expected.values()]) > 0.05
     # When all pairs are matched in batches of any size and order
     for some in batches(pairs, Random(0)):
         texts = [model.tokens(text) for _, text in some]
         probabilities, cosines = model.match(features[[number for number, _ in some]], texts)
-        # Then each is what transformers says of it alone
+        # Then each has the scores of transformers for the pair alone
         assert probabilities.dtype == cosines.dtype == torch.float32
         for row, pair in enumerate(some):
             assert float(probabilities[row]) == pytest.approx(expected[pair].probability, abs=1e-5)
@@ -217,7 +218,7 @@ def test_pairs_in_mixed_batches_equal_transformers_one_by_one(case: Case) -> Non
 
 def test_embeddings_are_unit_vectors_and_those_of_transformers(case: Case) -> None:
     pictures, model = images(len(TEXTS)), case.model
-    of_images = model.embed_images(encoded(model, pictures))
+    of_images = model.embed_images(encode(model, pictures))
     of_texts = model.embed_texts([model.tokens(text) for text in TEXTS])
     for embeddings in (of_images, of_texts):
         assert embeddings.dtype == torch.float32
@@ -230,9 +231,9 @@ def test_embeddings_are_unit_vectors_and_those_of_transformers(case: Case) -> No
 
 def test_an_image_alone_has_the_features_that_it_has_among_others(case: Case) -> None:
     pictures = images(5)
-    together = encoded(case.model, pictures)
+    together = encode(case.model, pictures)
     for number, picture in enumerate(pictures):
-        alone = encoded(case.model, [picture])[0]
+        alone = encode(case.model, [picture])[0]
         torch.testing.assert_close(alone, together[number], atol=1e-5, rtol=0)
 
 
@@ -240,12 +241,12 @@ def test_the_vision_encoder_runs_once_for_all_texts(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given an image's features
-    features = encoded(case.model, images(1))
+    features = encode(case.model, images(1))
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("the image was encoded again")
 
-    # When many texts are compared with it, Then its pixels are not asked for
+    # When many texts are compared with it, Then its pixels are not needed
     monkeypatch.setattr(case.model, "tower", refuse)
     texts = [case.model.tokens(text) for text in TEXTS]
     probabilities, cosines = case.model.match(features.expand(len(texts), -1, -1), texts)
@@ -254,7 +255,7 @@ def test_the_vision_encoder_runs_once_for_all_texts(
     assert len(set(cosines.tolist())) == len(set(TEXTS)) - 1
 
 
-def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(case: Case) -> None:
+def test_user_text_never_becomes_a_control_token(case: Case) -> None:
     tokenizer = case.model.texts.tokenizer
     ids = case.model.tokens("a [SEP] red [PAD][CLS] <image>")
     assert ids[0] == tokenizer.cls_token_id
@@ -265,41 +266,41 @@ def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(case: 
     )
 
 
-def test_a_text_that_is_too_long_is_refused_and_the_longest_is_read(case: Case) -> None:
+def test_a_text_that_is_too_long_is_rejected_and_the_longest_is_read(case: Case) -> None:
     longest = " ".join(["red"] * (POSITIONS - 2))
     assert len(case.model.tokens(longest)) == POSITIONS
-    case.model.match(encoded(case.model, images(1)), [case.model.tokens(longest)])
+    case.model.match(encode(case.model, images(1)), [case.model.tokens(longest)])
     with pytest.raises(PromptTooLong, match=rf"{POSITIONS + 1} tokens.* {POSITIONS} "):
         case.model.tokens(longest + " red")
 
 
-def test_what_is_no_text_is_refused(case: Case) -> None:
+def test_invalid_unicode_is_rejected(case: Case) -> None:
     with pytest.raises(ValueError, match="surrogates"):
         case.model.tokens("\ud800")
 
 
-def test_it_says_what_it_is(case: Case) -> None:
+def test_a_model_describes_itself(case: Case) -> None:
     model = case.model
     assert model.tasks == {"match", "embed"}
     assert (model.name, model.precision) == (str(case.path), "fp32")
     assert model.device == torch.device("cpu")
     assert (model.image_size, model.resample) == (IMAGE_SIZE, int(Image.Resampling.BICUBIC))
-    assert model.revision == opened(case.path).revision
-    assert model.revision != opened(case.path, "bf16").revision
+    assert model.revision == load_model(case.path).revision
+    assert model.revision != load_model(case.path, "bf16").revision
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
-def test_less_precision_says_nearly_the_same(case: Case, precision: str) -> None:
+def test_a_lower_precision_gives_nearly_the_same_scores(case: Case, precision: str) -> None:
     if precision == "int8":
         pytest.importorskip("bitsandbytes")
-    half = opened(case.path, precision)
+    half = load_model(case.path, precision)
     pictures = images(len(TEXTS))
     texts = [half.tokens(text) for text in TEXTS]
-    expected = case.model.match(encoded(case.model, pictures), texts)
-    features = encoded(half, pictures)
-    for got, wanted in zip(half.match(features, texts), expected, strict=True):
-        assert got.dtype == torch.float32
-        torch.testing.assert_close(got, wanted, atol=0.1, rtol=0)
+    expected = case.model.match(encode(case.model, pictures), texts)
+    features = encode(half, pictures)
+    for scores, exact in zip(half.match(features, texts), expected, strict=True):
+        assert scores.dtype == torch.float32
+        torch.testing.assert_close(scores, exact, atol=0.1, rtol=0)
     for vectors in (half.embed_images(features), half.embed_texts(texts)):
         assert vectors.dtype == torch.float32
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(TEXTS)))

@@ -1,6 +1,6 @@
-"""BLIP-2 and InstructBLIP with T5 in mixed company give what `generate` gives for the row alone.
+"""BLIP-2 and InstructBLIP with T5: a row in a mixed batch equals `generate` on the row alone.
 
-The reference below knows nothing of the worker: it is the processor and generate, one row each.
+The reference is independent of the worker: the processor and `generate`, one row at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transformers import (
     InstructBlipProcessor,
 )
 
-from tests.models import test_parity as parity
+from tests.models import traffic
 from tests.models.t5_checkpoints import (
     QUERIES,
     QUESTION_POSITIONS,
@@ -33,9 +33,8 @@ from tests.models.t5_checkpoints import (
     save_blip2,
     save_instructblip,
 )
-from tests.models.test_blip import some_beams
-from tests.models.test_parity import picture, serve
 from tests.models.ties import assert_equal_but_for_ties
+from tests.models.traffic import picture, serve, some_beams
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
@@ -61,12 +60,12 @@ Plan = tuple[int, str, str, tuple[tuple[str, str], ...], dict[str, Any]]
 
 @dataclass
 class Family:
-    """A kind of checkpoint, saved, loaded by the worker and by transformers alone."""
+    """A kind of checkpoint, loaded by the worker and by plain transformers."""
 
     path: Path
     network: Any
     processor: Any
-    #: A question by itself, and what stands for the prompt of a caption without one.
+    #: Template of a question, and the default prompt of a caption.
     question: str
     instruction: str | None
 
@@ -74,30 +73,30 @@ class Family:
         self.model: Any = load(str(self.path), precision="fp32", device="cpu")
 
     def words(self, task: str, text: str, history: tuple[tuple[str, str], ...]) -> str | None:
-        """What the processor is given."""
+        """Return the processor's text."""
         if task == "caption":
             return text or self.instruction
         if task == "vqa":
             return self.question.format(text)
-        said = "".join(f"Question: {asked} Answer: {answer}. " for asked, answer in history)
-        return f"{said}Question: {text} Answer:"
+        turns = "".join(f"Question: {turn} Answer: {answer}. " for turn, answer in history)
+        return f"{turns}Question: {text} Answer:"
 
     def inputs(self, image: Image.Image, words: str | None) -> Any:
         return self.processor(images=image, text=words, return_tensors="pt")
 
     def expect(self, plan: Plan) -> tuple[str, int]:
-        """The answer and its tokens, by transformers alone."""
+        """Return transformers' answer and its number of tokens."""
         image, task, text, history, how = plan
         seed = (how := dict(how)).pop("seed", None)
         if seed is not None:
             torch.manual_seed(seed)
         inputs = self.inputs(picture(image), self.words(task, text, history))
         row = self.network.generate(**inputs, do_sample=seed is not None, **how)[0]
-        said = self.processor.tokenizer.decode(
+        decoded = self.processor.tokenizer.decode(
             row, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         begin = text.strip() + " " if task == "caption" else ""
-        return (begin + said.strip()).strip(), len(row) - 1
+        return (begin + decoded.strip()).strip(), len(row) - 1
 
     def prompt(self, task: str, text: str) -> Prompt:
         prompt: Prompt = self.model.prompt(request(0, (0, task, text, (), {})))
@@ -138,8 +137,8 @@ def instruct(tmp_path_factory: pytest.TempPathFactory) -> Family:
 
 @pytest.fixture(params=["flan", "first_t5", "instruct"])
 def family(request: pytest.FixtureRequest) -> Family:
-    found: Family = request.getfixturevalue(request.param)
-    return found
+    family: Family = request.getfixturevalue(request.param)
+    return family
 
 
 def request(number: int, plan: Plan) -> Request:
@@ -149,8 +148,8 @@ def request(number: int, plan: Plan) -> Request:
 
 
 def some_options(generator: random.Random) -> dict[str, Any]:
-    how = parity.some_options(generator)
-    # Also answers in which distances of the decoder share a bucket
+    how = traffic.some_options(generator)
+    # Also answers long enough for several distances in one bucket of the position bias
     return how | {"max_new_tokens": how["max_new_tokens"] + generator.choice([0, 0, 18])}
 
 
@@ -164,7 +163,7 @@ def some_plan(generator: random.Random, options: Callable[[random.Random], dict[
 def compare(
     family: Family, rows: int, options: Callable[[random.Random], dict[str, Any]]
 ) -> list[tuple[str, int]]:
-    """Serve random rows together and expect of each what it gets alone; returns the answers."""
+    """Serve random rows together, compare each with the row alone, and return the latter."""
     generator = random.Random(6)
     plans = [some_plan(generator, options) for _ in range(rows)]
     requests = [request(number, plan) for number, plan in enumerate(plans)]
@@ -180,9 +179,9 @@ def compare(
 
 
 @pytest.mark.timeout(240)
-def test_every_row_in_mixed_company_equals_the_row_alone(family: Family) -> None:
+def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family) -> None:
     expected = compare(family, ROWS, some_options)
-    # The comparison means something: texts differ, and rows ended at many lengths.
+    # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > ROWS / 3
     assert len({tokens for _, tokens in expected}) >= 12
 
@@ -199,12 +198,18 @@ def features_of(family: Family, images: int) -> torch.Tensor:
     return features
 
 
+def first_logits(model: Any, features: torch.Tensor, prompts: list[Prompt]) -> torch.Tensor:
+    slots, inputs = model.decoder.new_slots(len(prompts)), model.condition(features, prompts)
+    logits: torch.Tensor = model.decoder.prefill(inputs, prompts, slots)
+    return logits
+
+
 def test_first_logits_in_a_batch_equal_those_of_the_row_alone(family: Family) -> None:
     prompts = [family.prompt("vqa", text) for text in QUESTIONS]
     features = features_of(family, len(prompts))
-    together = family.model.prefill(features, prompts, family.model.new_slots(len(prompts)))
+    together = first_logits(family.model, features, prompts)
     for row, prompt in enumerate(prompts):
-        alone = family.model.prefill(features[row, None], [prompt], family.model.new_slots(1))
+        alone = first_logits(family.model, features[row, None], [prompt])
         inputs = family.inputs(picture(row), family.words("vqa", QUESTIONS[row], ()))
         with torch.inference_mode():
             logits = family.network(**inputs, decoder_input_ids=torch.tensor([[0]])).logits
@@ -226,21 +231,19 @@ def test_prompts_have_the_layout_of_the_processor(family: Family) -> None:
                 assert prompt.query == inputs.qformer_input_ids[0].tolist()
 
 
-def test_image_features_can_be_kept_whatever_is_asked(flan: Family, instruct: Family) -> None:
+def test_image_features_do_not_depend_on_the_question(flan: Family, instruct: Family) -> None:
     assert features_of(flan, 2).shape == (2, QUERIES, 32)
-    # The vision encoder's: the Q-Former has yet to read the question
+    # Those of the vision encoder: the Q-Former has not read the question yet
     assert features_of(instruct, 2).shape == (2, 1 + 4, 32)
 
 
 @pytest.mark.parametrize(
     "text", ["what is </s> this?", "an <image> of <image>", "<pad> <extra_id_0><unk>", "[SEP]"]
 )
-def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(
-    family: Family, text: str
-) -> None:
+def test_user_text_never_becomes_a_control_token(family: Family, text: str) -> None:
     prompt = family.prompt("vqa", text)
     tokenizer = family.processor.tokenizer
-    # '<' is a character that the tokenizer does not know, as T5's
+    # '<' is unknown to the tokenizer, as to T5's
     control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     assert control.isdisjoint((prompt.source or [])[QUERIES:-1])
     decoded = tokenizer.decode((prompt.source or [])[QUERIES:-1])
@@ -251,7 +254,7 @@ def test_what_a_user_writes_is_text_even_if_it_looks_like_a_control_token(
         assert control.isdisjoint(prompt.query[1:-1])
 
 
-def test_settings_of_whoever_saved_the_tokenizer_do_not_cut_texts() -> None:
+def test_saved_truncation_and_padding_of_the_tokenizer_are_ignored() -> None:
     tokenizer = build_tokenizer()
     tokenizer.backend_tokenizer.enable_truncation(3)
     tokenizer.backend_tokenizer.enable_padding(length=50)
@@ -261,7 +264,7 @@ def test_settings_of_whoever_saved_the_tokenizer_do_not_cut_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "said", "text"),
+    ("prompt", "answer", "text"),
     [
         ("", "a cat", "a cat"),
         ("a photo of", "a cat", "a photo of a cat"),
@@ -271,30 +274,30 @@ def test_settings_of_whoever_saved_the_tokenizer_do_not_cut_texts() -> None:
         ("a", "apple", "a apple"),
     ],
 )
-def test_a_caption_begins_with_its_prompt_and_says_it_once(
-    family: Family, prompt: str, said: str, text: str
+def test_a_caption_begins_with_its_prompt_exactly_once(
+    family: Family, prompt: str, answer: str, text: str
 ) -> None:
-    made = request(0, (0, "caption", prompt, (), {}))
+    asked_request = request(0, (0, "caption", prompt, (), {}))
     tokenizer = family.processor.tokenizer
-    # A token of the model beyond the tokenizer's, the words, the end, padding
-    new = [len(tokenizer) + 1, *tokenizer(said).input_ids, 0, 0]
-    assert family.model.text(made, family.model.prompt(made), new) == text
+    # A model token outside the tokenizer's vocabulary, the answer, the end, padding
+    new = [len(tokenizer) + 1, *tokenizer(answer).input_ids, 0, 0]
+    assert family.model.text(asked_request, family.model.prompt(asked_request), new) == text
 
 
 def test_an_answer_never_repeats_its_question(family: Family) -> None:
-    made = request(0, (0, "vqa", "how many?", (), {}))
+    asked_request = request(0, (0, "vqa", "how many?", (), {}))
     new = family.processor.tokenizer("two").input_ids
-    assert family.model.text(made, family.model.prompt(made), new) == "two"
+    assert family.model.text(asked_request, family.model.prompt(asked_request), new) == "two"
 
 
-def test_a_text_longer_than_the_encoder_reads_is_refused(flan: Family) -> None:
+def test_a_text_longer_than_the_encoder_reads_is_rejected(flan: Family) -> None:
     with pytest.raises(PromptTooLong, match=rf"300.*{READ_TOKENS - QUERIES} "):
         flan.prompt("caption", "a " * 299)
     fits = flan.prompt("caption", "a " * (READ_TOKENS - QUERIES - 1))
     assert len(fits.source or []) == READ_TOKENS
 
 
-def test_a_question_longer_than_the_q_former_reads_is_refused(instruct: Family) -> None:
+def test_a_question_longer_than_the_q_former_reads_is_rejected(instruct: Family) -> None:
     fits = instruct.prompt("vqa", "a " * (QUESTION_POSITIONS - 2))
     assert len(fits.query or []) == QUESTION_POSITIONS
     with pytest.raises(PromptTooLong, match=rf"{QUESTION_POSITIONS + 1}.*{QUESTION_POSITIONS}"):
@@ -320,9 +323,9 @@ def test_a_text_that_is_too_long_fails_alone(family: Family) -> None:
     assert answers[2].text == family.expect((*plans[2][:4], {"max_new_tokens": 20}))[0]
 
 
-def test_text_that_is_no_unicode_is_refused(family: Family) -> None:
-    made = request(0, (0, "vqa", "a \ud800 circle", (), {}))
-    answer = serve(Engine(family.model, max_rows=2), [made], random.Random(0))[0]
+def test_text_that_is_not_valid_unicode_is_rejected(family: Family) -> None:
+    asked_request = request(0, (0, "vqa", "a \ud800 circle", (), {}))
+    answer = serve(Engine(family.model, max_rows=2), [asked_request], random.Random(0))[0]
     assert answer.error_code == "option_invalid"
 
 
@@ -336,12 +339,14 @@ def test_an_engine_warms_up_and_passes_its_own_check(family: Family) -> None:
 def test_a_long_answer_outgrows_the_first_buffers(flan: Family) -> None:
     plan: Plan = (1, "vqa", QUESTIONS[3], (), {"max_new_tokens": 200, "min_new_tokens": 200})
     others: list[Plan] = [(n, "caption", "", (), {"max_new_tokens": 3 * n}) for n in range(2, 9)]
-    requests = [request(number, one) for number, one in enumerate([plan, *others])]
+    requests = [request(number, each) for number, each in enumerate([plan, *others])]
     answers = serve(Engine(flan.model, max_rows=3), requests, random.Random(3))
     assert answers[0].tokens == 200
-    got, alone = (answers[0].text, 200), flan.expect(plan)
-    # Of 200 tokens of an untrained model one may well be a tie.
-    assert_equal_but_for_ties([got], [alone], flan.network, lambda _: flan.expect(plan), most=1)
+    together, alone = (answers[0].text, 200), flan.expect(plan)
+    # 200 tokens of an untrained model may well include a tie.
+    assert_equal_but_for_ties(
+        [together], [alone], flan.network, lambda _: flan.expect(plan), max_share=1
+    )
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8", "int4"])
@@ -363,15 +368,16 @@ def test_half_precision_logits_are_those_of_transformers(family: Family, factor:
     # T5 overflows in fp16, and transformers bounds that
     block.layer[0].SelfAttention.o.weight.mul_(factor)
     prompt = model.prompt(request(0, (0, "vqa", QUESTIONS[0], (), {})))
-    slots = model.new_slots(1)
+    slots = model.decoder.new_slots(1)
     features = model.encode(torch.from_numpy(np.array(picture(0)))[None])
-    got = [model.prefill(features, [prompt], slots)]
+    inputs = model.condition(features, [prompt])
+    steps = [model.decoder.prefill(inputs, [prompt], slots)]
     for token in (5, 9, 17):
         slots.tokens[:1] = token
-        got.append(model.decode(slots, 0, 1))
+        steps.append(model.decoder.decode(slots, 0, 1))
         slots.advance()
     inputs = family.inputs(picture(0), family.words("vqa", QUESTIONS[0], ()))
     with torch.inference_mode():
         ids = torch.tensor([[0, 5, 9, 17]])
         logits = model.network(**inputs, decoder_input_ids=ids).logits[0]
-    assert torch.allclose(torch.cat(got).float(), logits.float(), atol=0.05)
+    assert torch.allclose(torch.cat(steps).float(), logits.float(), atol=0.05)

@@ -1,4 +1,4 @@
-"""The lean vision path against transformers' own forward pass, on random weights."""
+"""The vision encoder's fast path against transformers' own forward pass, on random weights."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ FAMILIES = {
 
 
 class Coarse(nn.Linear):
-    """Stands for a layer whose weight is not what it seems, as a quantised one's is not."""
+    """A stand-in for a quantised layer: its weight alone does not determine its output."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return super().forward(rows).round(decimals=1)
 
 
 def randomise(network: Any) -> Any:
-    """Every weight, also the norms' and biases that begin as ones and zeros."""
+    """Draw every weight, including norms and biases, which start as ones and zeros."""
     torch.manual_seed(5)
     for weight in network.parameters():
         torch.nn.init.normal_(weight, mean=float(weight.dim() == 1), std=0.3)
@@ -86,7 +86,7 @@ def test_a_tower_equals_the_vision_model(family: str, count: int) -> None:
 @pytest.mark.parametrize("packed", [True, False])
 @torch.inference_mode()
 def test_weights_of_any_size_give_the_same(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "MAX_PACKED", 2**20 if packed else 0)
+    monkeypatch.setattr(onednn, "MAX_PACKED_BYTES", 2**20 if packed else 0)
     network, pixels = vision_model("blip-2"), images(4)
     torch.testing.assert_close(
         VisionTower(network)(pixels),

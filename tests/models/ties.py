@@ -1,7 +1,7 @@
-"""Comparing tokens with a reference that rounds as well.
+"""Comparison of tokens with a reference that rounds differently.
 
-Where the two best tokens of a row lie within rounding of each other, the row has no one answer: the
-reference itself gives another when the states of the image are moved by as much as fp32 rounds.
+If the two best tokens of a row differ by less than rounding, the row has no unique answer: the
+reference's own answer changes when the image states change by fp32 rounding.
 """
 
 from __future__ import annotations
@@ -15,36 +15,37 @@ import torch
 #: Relative size of a nudge: some ten units in the last place of fp32, as a few layers round.
 ROUNDING = 2e-6
 NUDGES = 20
-#: Share of rows that may be undecided; more would hide something.
-MOST = 0.02
+#: Maximum share of rows with a tie; more would hide errors.
+MAX_SHARE = 0.02
 
 
 def assert_equal_but_for_ties(
-    got: Sequence[object],
+    actual: Sequence[object],
     expected: Sequence[object],
     network: Any,
-    again: Callable[[int], object],
-    most: float = MOST,
+    rerun: Callable[[int], object],
+    max_share: float = MAX_SHARE,
 ) -> None:
-    """`again(i)` asks the reference, whose `network` has a vision_model, once more for row i."""
-    differing = [i for i, pair in enumerate(zip(got, expected, strict=True)) if pair[0] != pair[1]]
+    """Compare answers; `rerun(i)` runs row i of the reference, whose `network` is given, again."""
+    pairs = enumerate(zip(actual, expected, strict=True))
+    differing = [i for i, pair in pairs if pair[0] != pair[1]]
     for i in differing:
-        assert is_undecided(network, again, i, expected[i]), (i, got[i], expected[i])
-    assert len(differing) <= most * len(expected)
+        assert is_tie(network, rerun, i, expected[i]), (i, actual[i], expected[i])
+    assert len(differing) <= max_share * len(expected)
 
 
-def is_undecided(network: Any, again: Callable[[int], object], i: int, expected: object) -> bool:
-    """Whether rounding changes what the reference says of row i."""
+def is_tie(network: Any, rerun: Callable[[int], object], i: int, expected: object) -> bool:
+    """Return whether rounding changes the reference's answer to row i."""
     for seed in range(NUDGES):
-        with nudged(network, seed):
-            if again(i) != expected:
+        with rounding_noise(network, seed):
+            if rerun(i) != expected:
                 return True
     return False
 
 
 @contextmanager
-def nudged(network: Any, seed: int) -> Iterator[None]:
-    """Moves the states of every image by rounding errors."""
+def rounding_noise(network: Any, seed: int) -> Iterator[None]:
+    """Add rounding errors to the states of every image."""
     generator = torch.Generator().manual_seed(seed)  # sampling has its own
 
     def nudge(module: Any, inputs: Any, output: Any) -> Any:

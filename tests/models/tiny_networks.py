@@ -17,7 +17,7 @@ from transformers import (
     InstructBlipForConditionalGeneration,
 )
 
-# Sizes that every precision can take: int4 wants multiples of 64.
+# Sizes that every precision supports: int4 needs multiples of 64.
 SIZES = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
 WIDE = {**SIZES, "intermediate_size": 128}
 VISION = {**WIDE, "image_size": 16, "patch_size": 8}
@@ -60,7 +60,7 @@ def blip() -> Any:
     return BlipConfig(text_config=BERT, vision_config=VISION)
 
 
-#: Class and configuration of one tiny network of each family.
+#: Class and configuration of a tiny network of each family.
 FAMILIES: dict[str, tuple[Any, Callable[[], Any]]] = {
     "blip2-opt": (Blip2ForConditionalGeneration, lambda: blip2(OPT)),
     "blip2-t5": (Blip2ForConditionalGeneration, lambda: blip2(T5)),

@@ -13,7 +13,7 @@ from producer.net.host_limiter import HostLimiter
 
 @pytest.fixture
 def turns() -> Iterator[HostLimiter[str]]:
-    turns: HostLimiter[str] = HostLimiter(threads=4, each=2)
+    turns: HostLimiter[str] = HostLimiter(threads=4, per_host=2)
     yield turns
     turns.close()
 
@@ -86,7 +86,7 @@ def test_cancelled_work_does_not_run_and_takes_no_turn(turns: HostLimiter[str]) 
 
 
 def test_closing_ends_the_wait_of_all() -> None:
-    turns: HostLimiter[str] = HostLimiter(threads=1, each=1)
+    turns: HostLimiter[str] = HostLimiter(threads=1, per_host=1)
     go_on, begun = threading.Event(), threading.Event()
 
     def slow() -> str:

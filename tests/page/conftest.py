@@ -1,4 +1,4 @@
-"""The whole system and Chromium, for a file of tests."""
+"""Running systems and Chromium for the tests of the page."""
 
 from __future__ import annotations
 
@@ -10,42 +10,41 @@ from playwright.sync_api import Browser
 from tests.page.visitor import Served, Visitor, running_browser, serving
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def served() -> Iterator[Served]:
-    """One system for a file of tests."""
+    """Return a system with a worker."""
     with serving(worker=True) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def idle() -> Iterator[Served]:
-    """A system that no worker serves, with room for two items."""
-    bounds = {"BLIPLINE_MAX_QUEUED_INTERACTIVE": "2"}
-    with serving(worker=False, settings=bounds) as served:
+    """Return a system without a worker, and with room for two items."""
+    settings = {"BLIPLINE_MAX_QUEUED_INTERACTIVE": "2"}
+    with serving(worker=False, settings=settings) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def slow() -> Iterator[Served]:
-    """A system that no worker serves, with room for all that is asked."""
+    """Return a system without a worker, whose queue does not fill up."""
     with serving(worker=False) as served:
         yield served
 
 
-# No longer than a file of tests: Playwright's loop runs for as long as it is open, and asyncio.run
-# refuses to work meanwhile.
+# Not longer than a module: asyncio.run does not work while Playwright's event loop is open.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for a file of tests."""
+    """Return a Chromium for a module."""
     with running_browser() as browser:
         yield browser
 
 
 @pytest.fixture
 def visitor(browser: Browser, served: Served) -> Iterator[Visitor]:
-    """Somebody with a fresh browser, whose page must neither complain nor call anybody else."""
+    """Return a fresh visitor; check that its page had no error and no external request."""
     visitor = Visitor(browser, served, viewport={"width": 1280, "height": 860})
     yield visitor
     visitor.close()
     assert visitor.errors == []
-    assert visitor.outside == []
+    assert visitor.external_requests == []

@@ -1,4 +1,4 @@
-"""What stands before Gradio, asked over HTTP as an attacker would."""
+"""The access gate, tested over HTTP as an attacker would use it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import http.client
 import re
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -28,7 +29,7 @@ Enter = Callable[[str], httpx.Client]
 
 @pytest.fixture
 def enter(idle: Served) -> Iterator[Enter]:
-    """Signs a name in: `enter("acme")` is a client whose paths are those below the page."""
+    """Return a function that signs a tenant in; its client's paths are relative to the page."""
     clients = []
 
     def sign_in(name: str) -> httpx.Client:
@@ -44,58 +45,58 @@ def enter(idle: Served) -> Iterator[Enter]:
 
 
 def upload(client: httpx.Client, name: str = "scene-02.jpg") -> str:
-    """The path that a picture of this name was uploaded to."""
-    picture = (IMAGES / "scene-02.jpg").read_bytes()
-    answer = client.post("gradio_api/upload", files={"files": (name, picture)})
+    """Upload an image under this name and return its path."""
+    image = (IMAGES / "scene-02.jpg").read_bytes()
+    answer = client.post("gradio_api/upload", files={"files": (name, image)})
     (path,) = answer.json()
     return str(path)
 
 
-def join(client: httpx.Client, data: Any, page: str, pressed: Any = 0) -> httpx.Response:
-    """Press a button of the page, that for a caption if no other is named, with any data."""
-    body = {"data": data, "fn_index": pressed, "session_hash": page}
+def join(client: httpx.Client, data: Any, page: str, function: Any = 0) -> httpx.Response:
+    """Call a function of the page with any data; by default that of a caption."""
+    body = {"data": data, "fn_index": function, "session_hash": page}
     return client.post("gradio_api/queue/join", json=body)
 
 
-def asked(picture: Any = None, url: Any = "") -> list[Any]:
-    """What the button for a caption sends."""
-    return [picture, url, "", 20, 1, 0, 1, 0, 1, None, None]
+def caption_inputs(upload: Any = None, url: Any = "") -> list[Any]:
+    """Return the inputs of a caption."""
+    return [upload, url, "", 20, 1, 0, 1, 0, 1, None, None]
 
 
 @pytest.fixture
 def canary() -> Iterator[tuple[str, Callable[[], bool]]]:
-    """A URL that nobody is to ask for, and whether somebody did."""
+    """Return a URL that must not be requested, and a function that reports whether it was."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
 
-        def was_asked() -> bool:
+        def was_requested() -> bool:
             try:
                 server.accept()[0].close()
             except BlockingIOError:
                 return False
             return True
 
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/a.png", was_asked
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/a.png", was_requested
 
 
-def test_nobody_gets_in_without_a_key(idle: Served) -> None:
+def test_without_a_key_every_route_is_closed(idle: Served) -> None:
     with httpx.Client(base_url=f"{idle.url}/") as client:
         home = client.get("")
         assert (home.status_code, home.headers["location"]) == (303, "/ui/login")
-        # A page that lost its gateway asks so whether there is one again.
+        # Open, as a page that lost its connection polls it.
         assert client.get("gradio_api/app_id").status_code == 200
         for path in ("config", "gradio_api/info", "results/x.csv", "gradio_api/heartbeat/x"):
             assert client.get(path).status_code == 401, path
         for path in ("gradio_api/queue/join", "gradio_api/upload", "gradio_api/cancel"):
-            refusal = client.post(path, json={})
-            assert refusal.status_code == 401, path
-            # On this very word Gradio's scripts load the page anew.
-            assert refusal.json()["error"] == "Connection errored out. "
+            response = client.post(path, json={})
+            assert response.status_code == 401, path
+            # Gradio's scripts recognize this text and reload the page.
+            assert response.json()["error"] == "Connection errored out. "
         client.cookies.set("blipline-page", "guessed")
         assert client.get("gradio_api/info").status_code == 401
 
 
-def test_the_cookie_is_for_the_page_alone(idle: Served) -> None:
+def test_the_session_cookie_is_restricted_to_the_page(idle: Served) -> None:
     answer = httpx.post(f"{idle.url}/login", data={"key": idle.keys["acme"]})
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
@@ -122,7 +123,7 @@ def test_the_cookie_is_for_the_page_alone(idle: Served) -> None:
         "gradio_api/custom_component/a/client/b/c",
     ],
 )
-def test_what_the_page_does_not_use_does_not_exist(enter: Enter, path: str) -> None:
+def test_a_route_that_the_page_does_not_use_is_not_found(enter: Enter, path: str) -> None:
     assert enter("acme").get(path).status_code == 404
 
 
@@ -140,16 +141,16 @@ def test_what_the_page_does_not_use_does_not_exist(enter: Enter, path: str) -> N
         "gradio_api/stream/x",
     ],
 )
-def test_nor_can_anything_else_be_sent(enter: Enter, path: str) -> None:
+def test_an_endpoint_that_the_page_does_not_use_is_not_found(enter: Enter, path: str) -> None:
     assert enter("acme").post(path, json={"data": []}).status_code == 404
 
 
-def test_gradio_never_fetches_what_a_request_names(
+def test_gradio_never_fetches_a_url_of_a_request(
     enter: Enter, canary: tuple[str, Callable[[], bool]]
 ) -> None:
-    client, (url, was_asked) = enter("acme"), canary
+    client, (url, was_requested) = enter("acme"), canary
     own = upload(client)
-    for place, file in enumerate(
+    for number, file in enumerate(
         [
             {"path": url, "meta": META},
             {"path": url, "url": url, "meta": META},
@@ -157,35 +158,37 @@ def test_gradio_never_fetches_what_a_request_names(
             {"path": f"{own}/../../{url}", "meta": META},
         ]
     ):
-        assert join(client, asked(file), f"page{place}").status_code == 403
-    # The file is one's own, and so it may be asked about; where its URL leads is not looked at.
-    answer = join(client, asked({"path": own, "url": url, "meta": META}), "page")
+        assert join(client, caption_inputs(file), f"page{number}").status_code == 403
+    # The tenant's own file is accepted, and its URL is ignored.
+    answer = join(client, caption_inputs({"path": own, "url": url, "meta": META}), "page")
     assert answer.status_code == 200
     for path in (f"gradio_api/file={url}", f"gradio_api/proxy={url}"):
         assert client.get(path).status_code == 404
-    assert not was_asked()
+    assert not was_requested()
 
 
-def test_nobody_reads_anybody_elses_files_pages_and_batches(idle: Served, enter: Enter) -> None:
-    acme, other = enter("acme"), enter("other")
+def test_a_tenant_has_no_access_to_files_pages_and_batches_of_another(
+    idle: Served, enter: Enter
+) -> None:
+    acme, globex = enter("acme"), enter("globex")
     path = upload(acme)
     assert acme.get(f"gradio_api/file={path}").status_code == 200
-    assert other.get(f"gradio_api/file={path}").status_code == 404
-    assert join(other, asked({"path": path, "meta": META}), "others").status_code == 403
-    assert join(acme, asked(), "acmes").status_code == 200
-    assert join(other, asked(), "acmes").status_code == 403
+    assert globex.get(f"gradio_api/file={path}").status_code == 404
+    assert join(globex, caption_inputs({"path": path, "meta": META}), "globexs").status_code == 403
+    assert join(acme, caption_inputs(), "acmes").status_code == 200
+    assert join(globex, caption_inputs(), "acmes").status_code == 403
     for stream in (
         "gradio_api/heartbeat/acmes",
-        "gradio_api/heartbeat/acmes?session_hash=others",
+        "gradio_api/heartbeat/acmes?session_hash=globexs",
         "gradio_api/queue/data?session_hash=acmes",
-        "gradio_api/queue/data?session_hash=others&session_hash=acmes",
+        "gradio_api/queue/data?session_hash=globexs&session_hash=acmes",
     ):
-        assert other.get(stream).status_code == 404
+        assert globex.get(stream).status_code == 404
     with Client(idle.redis_url) as client:
         client.submit_batch([], batch_id="acme.batch.x").progress()
     assert acme.get("results/x.jsonl").status_code == 200
-    for stranger in ("results/x.jsonl", "results/x.csv", "results/..x.csv"):
-        assert other.get(stranger).status_code == 404
+    for path in ("results/x.jsonl", "results/x.csv", "results/..x.csv"):
+        assert globex.get(path).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -198,15 +201,15 @@ def test_nobody_reads_anybody_elses_files_pages_and_batches(idle: Served, enter:
         {"origin": "http://["},
     ],
 )
-def test_other_sites_cannot_press_buttons(enter: Enter, headers: dict[str, str]) -> None:
+def test_cross_site_requests_are_rejected(enter: Enter, headers: dict[str, str]) -> None:
     client = enter("acme")
     for path in ("gradio_api/queue/join", "gradio_api/upload", "login", "logout"):
-        refusal = client.post(path, headers=headers)
-        assert refusal.status_code == 403
-        assert "another site" in refusal.json()["detail"]
+        response = client.post(path, headers=headers)
+        assert response.status_code == 403
+        assert "another site" in response.json()["detail"]
 
 
-def test_nobody_is_signed_out_by_a_link(enter: Enter) -> None:
+def test_a_link_does_not_sign_out(enter: Enter) -> None:
     client = enter("acme")
     assert client.get("logout").status_code == 404
     assert client.get("gradio_api/info").status_code == 200
@@ -215,7 +218,7 @@ def test_nobody_is_signed_out_by_a_link(enter: Enter) -> None:
 
 
 @pytest.mark.parametrize("name", ["100%.jpg", "50%25.jpg", 'a "b" c.jpg', "größe #1?.jpg"])
-def test_a_picture_of_any_name_is_shown(enter: Enter, name: str) -> None:
+def test_an_image_of_any_name_is_served(enter: Enter, name: str) -> None:
     client = enter("acme")
     path = upload(client, name)
     assert client.get(f"gradio_api/file={quote(path)}").status_code == 200
@@ -230,35 +233,37 @@ def test_a_picture_of_any_name_is_shown(enter: Enter, name: str) -> None:
         {"fn_index": "0"},
         {"data": []},
         {"data": None},
-        {"data": asked(picture="a string")},
-        {"data": asked(picture={})},
-        {"data": asked(url=1)},
+        {"data": caption_inputs(upload="a string")},
+        {"data": caption_inputs(upload={})},
+        {"data": caption_inputs(url=1)},
     ],
 )
-def test_what_no_button_sends_is_refused(enter: Enter, body: dict[str, Any]) -> None:
+def test_a_request_that_the_page_cannot_send_is_rejected(
+    enter: Enter, body: dict[str, Any]
+) -> None:
     client = enter("acme")
-    whole = {"data": asked(), "fn_index": 0, "session_hash": "page", **body}
+    whole = {"data": caption_inputs(), "fn_index": 0, "session_hash": "page", **body}
     for path in ("gradio_api/queue/join", "gradio_api/run/predict"):
         assert client.post(path, json=whole).status_code == 403
 
 
 @pytest.mark.parametrize("name", ["", '; filename=".."'])
-def test_an_upload_without_a_name_is_refused_in_words(enter: Enter, name: str) -> None:
+def test_an_upload_without_a_file_name_is_rejected_with_a_reason(enter: Enter, name: str) -> None:
     part = f'--b\r\nContent-Disposition: form-data; name="files"{name}\r\n\r\nx\r\n--b--\r\n'
     headers = {"content-type": "multipart/form-data; boundary=b"}
-    refusal = enter("acme").post("gradio_api/upload", content=part, headers=headers)
-    assert refusal.status_code == 400
-    assert "name" in refusal.json()["detail"]
+    response = enter("acme").post("gradio_api/upload", content=part, headers=headers)
+    assert response.status_code == 400
+    assert "name" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/", "/ui"])
-def test_the_gateway_leads_to_the_page_wherever_it_stands(idle: Served, path: str) -> None:
+def test_the_gateway_redirects_to_the_page_with_a_relative_url(idle: Served, path: str) -> None:
     answer = httpx.get(f"{idle.address}{path}")
     assert answer.is_redirect
     assert answer.headers["location"] == "ui/"
 
 
-def test_the_page_runs_its_own_scripts_alone_and_stands_in_no_frame(enter: Enter) -> None:
+def test_the_page_runs_only_its_own_scripts_and_cannot_be_framed(enter: Enter) -> None:
     client = enter("acme")
     first, second = client.get("").headers, client.get("").headers
     policy = first["content-security-policy"]
@@ -272,15 +277,15 @@ def test_the_page_runs_its_own_scripts_alone_and_stands_in_no_frame(enter: Enter
     assert "https://" not in re.sub(r"svg[^>]*>", "", client.get("login").text)
 
 
-def test_a_request_that_is_too_large_is_refused(idle: Served, enter: Enter) -> None:
+def test_a_request_that_is_too_large_is_rejected(idle: Served, enter: Enter) -> None:
     client = enter("acme")
     assert join(client, ["x" * MAX_BODY_BYTES], "p").status_code == 413
-    # Before anything of it was read.
-    to = urlsplit(idle.address)
-    assert to.hostname is not None
-    connection = http.client.HTTPConnection(to.hostname, to.port, timeout=30)
+    # An upload even before its body arrives.
+    url = urlsplit(idle.address)
+    assert url.hostname is not None
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=30)
     try:
-        _announce(connection, client, 2**31)
+        _send_headers(connection, client, 2**31)
         answer = connection.getresponse()
         assert answer.status == 413
         assert b"choose fewer files" in answer.read()
@@ -288,8 +293,10 @@ def test_a_request_that_is_too_large_is_refused(idle: Served, enter: Enter) -> N
         connection.close()
 
 
-def _announce(connection: http.client.HTTPConnection, client: httpx.Client, length: int) -> None:
-    """Begin an upload of so many bytes, and send none."""
+def _send_headers(
+    connection: http.client.HTTPConnection, client: httpx.Client, length: int
+) -> None:
+    """Send the headers of an upload of `length` bytes, and no body."""
     connection.putrequest("POST", "/ui/gradio_api/upload")
     connection.putheader("Content-Length", str(length))
     connection.putheader("Cookie", f"blipline-page={client.cookies['blipline-page']}")
@@ -299,26 +306,26 @@ def _announce(connection: http.client.HTTPConnection, client: httpx.Client, leng
 @pytest.mark.parametrize(
     ("host", "status"), [("127.0.0.1", 200), ("localhost", 200), ("evil.example", 403)]
 )
-def test_an_open_page_is_open_under_the_names_of_this_machine_alone(
-    host: str, status: int, tmp_path: Any
+def test_an_open_page_answers_under_loopback_names_only(
+    host: str, status: int, tmp_path: Path
 ) -> None:
     async def name_of(key: str, address: str) -> str:
         raise AssertionError("an open page needs no key")
 
-    async def ask() -> int:
+    async def status_of_request() -> int:
         app = PlainTextResponse("the page")
         gate = AccessGate(
             app,
             Sessions(name_of),
             "dev",
             UploadQuota(str(tmp_path), 1),
-            inputs={},
-            waiting=lambda _: 0,
-            places=PendingAnswers(),
+            validators={},
+            pending_count=lambda _: 0,
+            pending=PendingAnswers(),
             stopping=asyncio.Event(),
         )
         transport = httpx.ASGITransport(gate)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:8000") as client:
             return (await client.get("/gradio_api/info")).status_code
 
-    assert asyncio.run(ask()) == status
+    assert asyncio.run(status_of_request()) == status

@@ -1,4 +1,4 @@
-"""What a place shows, one view after the other, where nobody works."""
+"""The views of a pending answer, without a worker."""
 
 from __future__ import annotations
 
@@ -23,63 +23,70 @@ REQUEST: Any = SimpleNamespace(username="acme", session_hash="p1")
 UNCHANGED = gr.skip()
 
 
-async def shown(
-    redis_url: str, asked: Callable[[AskHandlers], Any], then: Callable[[PendingAnswers], None]
+async def run_handler(
+    redis_url: str, handler: Callable[[AskHandlers], Any], then: Callable[[PendingAnswers], None]
 ) -> tuple[list[Any], list[State]]:
-    """The views, where something happens once the job is queued; and the states of all jobs."""
-    places = PendingAnswers()
+    """Call `then` once the job is queued; return all outputs, and the states of all jobs."""
+    pending = PendingAnswers()
     async with AsyncClient(redis_url) as client:
         ids: list[str] = []
         submit = client.submit
 
-        async def noted(*args: Any, **named: Any) -> Any:
-            ids.append(named["job_id"])
-            job = await submit(*args, **named)
-            asyncio.get_running_loop().call_soon(then, places)
+        async def record_id(*args: Any, **options: Any) -> Any:
+            ids.append(options["job_id"])
+            job = await submit(*args, **options)
+            asyncio.get_running_loop().call_soon(then, pending)
             return job
 
-        client.submit = noted  # type: ignore[method-assign]
+        client.submit = record_id  # type: ignore[method-assign]
         gateway: Any = SimpleNamespace(client=client)
-        seen = [view async for view in asked(AskHandlers(gateway, places))]
-        return seen, [await client.job(job_id).status() for job_id in ids]
+        outputs = [output async for output in handler(AskHandlers(gateway, pending))]
+        return outputs, [await client.job(job_id).status() for job_id in ids]
 
 
-def caption(questions: AskHandlers) -> Any:
-    return questions.caption(REQUEST, None, URL, "", *OPTIONS)
+def caption(handlers: AskHandlers) -> Any:
+    return handlers.caption(REQUEST, None, URL, "", *OPTIONS)
 
 
-def test_nothing_is_waited_for_once_another_picture_is_chosen(redis_url: str) -> None:
-    seen, states = asyncio.run(shown(redis_url, caption, lambda places: places.turn("p1", "b")))
-    assert seen == [views.beside(URL, views.WAITING), views.beside(URL, ""), UNCHANGED]
+def test_a_job_is_cancelled_once_another_image_is_chosen(redis_url: str) -> None:
+    def choose_other(pending: PendingAnswers) -> None:
+        pending.choose_image("p1", "b")
+
+    outputs, states = asyncio.run(run_handler(redis_url, caption, choose_other))
+    assert outputs == [
+        views.for_image(URL, views.WAITING),
+        views.for_image(URL, ""),
+        UNCHANGED,
+    ]
     assert states == [State.CANCELLED]
 
 
-def test_what_was_replaced_shows_nothing_more(redis_url: str) -> None:
-    def again(places: PendingAnswers) -> None:
-        places.ask("p1", Task.CAPTION, URL)
+def test_a_replaced_answer_shows_no_further_view(redis_url: str) -> None:
+    def replace(pending: PendingAnswers) -> None:
+        pending.add("p1", Task.CAPTION, URL)
 
-    seen, states = asyncio.run(shown(redis_url, caption, again))
-    assert seen == [views.beside(URL, views.WAITING), UNCHANGED]
+    outputs, states = asyncio.run(run_handler(redis_url, caption, replace))
+    assert outputs == [views.for_image(URL, views.WAITING), UNCHANGED]
     assert states == [State.CANCELLED]
 
 
-def test_a_dialogue_stands_beside_its_picture_and_a_question_that_failed_is_given_back(
+def test_a_dialogue_belongs_to_its_image_and_a_failed_question_is_restored(
     redis_url: str,
 ) -> None:
-    seen: list[Any] = []
+    outputs: list[Any] = []
 
-    async def ask() -> None:
+    async def chat() -> None:
         async with AsyncClient(redis_url) as client:
             gateway: Any = SimpleNamespace(client=client)
-            questions = AskHandlers(gateway, PendingAnswers())
-            asked = questions.chat(REQUEST, None, "nowhere", " how? ", NO_DIALOGUE, *OPTIONS)
-            async for view in asked:
-                seen.append(view)
+            handlers = AskHandlers(gateway, PendingAnswers())
+            dialogue = handlers.chat(REQUEST, None, "nowhere", " how? ", NO_DIALOGUE, *OPTIONS)
+            async for output in dialogue:
+                outputs.append(output)
 
-    with pytest.raises(gr.Error, match="begins with https"):
-        asyncio.run(ask())
-    (waiting, _, field), (failed, _, given_back) = seen
+    with pytest.raises(gr.Error, match="must begin with https"):
+        asyncio.run(chat())
+    (waiting, _, field), (failed, _, restored) = outputs
     assert "how?" in waiting
     assert "how?" not in failed
-    assert (field, given_back) == ("", "how?")
+    assert (field, restored) == ("", "how?")
     assert all('cite="nowhere"' in view for view in (waiting, failed))

@@ -15,7 +15,7 @@ from producer.job import Result
 from producer.page import export
 
 
-def a_result(text: str | None = None, *, name: str = "a.png", error: str = "") -> Result:
+def make_result(text: str | None = None, *, name: str = "a.png", error: str = "") -> Result:
     failed = ItemError(code=ErrorCode.IMAGE_INVALID, message=error) if error else None
     return Result(0, name, text, failed)
 
@@ -31,8 +31,8 @@ def as_csv(results: Sequence[Result]) -> list[list[str]]:
     return list(csv.reader(io.StringIO(asyncio.run(whole()), newline="")))
 
 
-def test_csv_has_a_row_for_each_result_below_the_names_of_its_columns() -> None:
-    rows = as_csv([a_result("a red circle"), a_result(name="b.png", error="not an image")])
+def test_csv_has_a_header_and_a_row_for_each_result() -> None:
+    rows = as_csv([make_result("a red circle"), make_result(name="b.png", error="not an image")])
     assert rows == [
         ["custom_id", "status", "text", "error_code", "error_message"],
         ["a.png", "ok", "a red circle", "", ""],
@@ -41,8 +41,8 @@ def test_csv_has_a_row_for_each_result_below_the_names_of_its_columns() -> None:
 
 
 @pytest.mark.parametrize("text", ['say "x", then\ny', "ä; ö", "", "a,b"])
-def test_csv_gives_back_any_text(text: str) -> None:
-    assert as_csv([a_result(text)])[1][2] == text
+def test_any_text_survives_csv(text: str) -> None:
+    assert as_csv([make_result(text)])[1][2] == text
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_csv_gives_back_any_text(text: str) -> None:
     ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\uff1d1"],
 )
 def test_no_cell_of_csv_is_a_formula(cell: str) -> None:
-    (row,) = as_csv([a_result(cell, name=cell)])[1:]
+    (row,) = as_csv([make_result(cell, name=cell)])[1:]
     assert row[0] == row[2] == f"'{cell}"
 
 
-def test_jsonl_is_the_results_file_of_the_cli() -> None:
-    line = export.jsonl_line(a_result("=größer"))
+def test_jsonl_equals_the_results_file_of_the_cli() -> None:
+    line = export.jsonl_line(make_result("=größer"))
     assert line.endswith("\n")
     assert json.loads(line) == {"custom_id": "a.png", "status": "ok", "text": "=größer"}

@@ -1,4 +1,4 @@
-"""Errors as the page says them."""
+"""Error messages of the page."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import gradio as gr
 import pytest
 
 from producer.errors import ConnectionFailed, InvalidInput, JobFailed, QueueFull
-from producer.page.messages import capitalize, problem, shown_as_error
+from producer.page.messages import as_sentence, errors_on_page, message_of, page_error
 
 SECRET = "redis://:hunter2@10.0.0.1/0"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
-        (QueueFull("bulk holds 10 items"), "There is no room in the queue now: try again later."),
-        (ConnectionFailed(SECRET), "The queue cannot be reached now: try again later."),
+        (QueueFull("bulk holds 10 items"), "The queue is full: try again later."),
+        (ConnectionFailed(SECRET), "The queue is unavailable: try again later."),
         (JobFailed("image_invalid", "not an image"), "Not an image."),
         (InvalidInput("num_beams=99: too many"), "Beams = 99: too many."),
+        (InvalidInput("top_k=-1: too few"), "Top k = -1: too few."),
         (InvalidInput("Is it so?"), "Is it so?"),
         (JobFailed("image_blocked", "https://a.b/c is not"), "https://a.b/c is not."),
     ],
 )
-def test_an_error_is_a_sentence(error: Exception, said: str) -> None:
-    with pytest.raises(gr.Error) as raised, shown_as_error():
+def test_an_error_is_a_sentence(error: Exception, message: str) -> None:
+    with pytest.raises(gr.Error) as raised, errors_on_page():
         raise error
-    assert raised.value.message == said
+    assert raised.value.message == message
     assert not raised.value.print_exception
 
 
-def test_what_nobody_expected_says_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(gr.Error) as raised, shown_as_error():
+def test_an_unexpected_error_reveals_no_internals(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(gr.Error) as raised, errors_on_page():
         raise RuntimeError(SECRET)
     assert "hunter2" not in raised.value.message
     assert "log" in raised.value.message
@@ -38,5 +39,11 @@ def test_what_nobody_expected_says_nothing_of_the_inside(caplog: pytest.LogCaptu
 
 
 def test_a_message_is_text_and_never_a_tag() -> None:
-    assert problem("<img src=x>").message == "&lt;img src=x&gt;"
-    assert capitalize(InvalidInput("<b>")) == "<b>."
+    assert page_error("<img src=x>").message == "&lt;img src=x&gt;"
+    assert message_of(InvalidInput("<b>")) == "<b>."
+
+
+def test_a_message_names_no_setting() -> None:
+    blocked = "10.0.0.1: a private address (BLIPLINE_FETCH_ALLOW, _DENY, _ONLY)"
+    assert as_sentence(blocked) == "10.0.0.1: a private address."
+    assert as_sentence("no image (two of them)") == "No image (two of them)."

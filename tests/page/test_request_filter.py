@@ -1,4 +1,4 @@
-"""Which files and pages somebody's requests may name."""
+"""Requests of a page: their files, pages and bodies."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from starlette.types import Message
 
 from producer.page import request_filter
 from producer.page.ownership import Ownership
-from producer.page.request_filter import Forbidden, TooSlow, body_of, checked
+from producer.page.request_filter import BodyTimeout, Forbidden, filter_request, read_body
 
 OWN = "/files/ab/own.png"
 META = {"_type": "gradio.FileData"}
 
 
 @pytest.fixture
-def holdings() -> Ownership:
-    """Acme has uploaded one file."""
-    holdings = Ownership()
-    holdings.uploaded(OWN, "acme")
-    return holdings
+def ownership() -> Ownership:
+    """Return an ownership in which acme has uploaded a file."""
+    ownership = Ownership()
+    ownership.add_file(OWN, "acme")
+    return ownership
 
 
-def sent(holdings: Ownership, *data: Any, name: str = "acme", page: Any = "p1") -> Any:
+def filtered(ownership: Ownership, *data: Any, name: str = "acme", page: Any = "p1") -> Any:
     body = json.dumps({"data": data, "fn_index": 0, "session_hash": page}).encode()
-    fields = {0: [lambda _: True] * len(data)}
-    return json.loads(checked(body, name, holdings, fields))["data"]
+    validators = {0: [lambda _: True] * len(data)}
+    return json.loads(filter_request(body, name, ownership, validators))["data"]
 
 
-def test_ones_own_file_passes_and_its_url_does_not(holdings: Ownership) -> None:
-    (file,) = sent(holdings, {"path": OWN, "url": "http://10.0.0.1/x", "meta": META})
+def test_an_own_file_passes_without_its_url(ownership: Ownership) -> None:
+    (file,) = filtered(ownership, {"path": OWN, "url": "http://10.0.0.1/x", "meta": META})
     assert file == {"path": OWN, "meta": META}
 
 
@@ -53,61 +53,63 @@ def test_ones_own_file_passes_and_its_url_does_not(holdings: Ownership) -> None:
     ],
 )
 @pytest.mark.parametrize("meta", [META, None])
-def test_nothing_else_is_a_file_here(holdings: Ownership, path: Any, meta: Any) -> None:
+def test_no_other_path_is_accepted_as_a_file(ownership: Ownership, path: Any, meta: Any) -> None:
     with pytest.raises(Forbidden):
-        sent(holdings, {"path": path, "meta": meta})
+        filtered(ownership, {"path": path, "meta": meta})
 
 
-def test_a_file_is_found_at_any_depth(holdings: Ownership) -> None:
+def test_files_are_checked_at_any_depth(ownership: Ownership) -> None:
     with pytest.raises(Forbidden):
-        sent(holdings, [{"value": [{"a": {"path": "http://127.0.0.1/"}}]}])
+        filtered(ownership, [{"value": [{"a": {"path": "http://127.0.0.1/"}}]}])
 
 
-def test_a_file_is_only_that_of_who_uploaded_it(holdings: Ownership) -> None:
+def test_a_file_of_another_tenant_is_rejected(ownership: Ownership) -> None:
     with pytest.raises(Forbidden):
-        sent(holdings, {"path": OWN, "meta": META}, name="other", page="p2")
+        filtered(ownership, {"path": OWN, "meta": META}, name="globex", page="p2")
 
 
-def test_two_people_may_upload_the_same(holdings: Ownership) -> None:
-    holdings.uploaded(OWN, "other")
-    assert holdings.may_read(OWN, "acme")
-    assert holdings.may_read(OWN, "other")
+def test_two_tenants_may_upload_the_same_file(ownership: Ownership) -> None:
+    ownership.add_file(OWN, "globex")
+    assert ownership.may_read(OWN, "acme")
+    assert ownership.may_read(OWN, "globex")
 
 
-def test_an_open_page_is_one_persons(holdings: Ownership) -> None:
-    assert sent(holdings, "text") == ["text"]
+def test_an_open_page_has_one_owner(ownership: Ownership) -> None:
+    assert filtered(ownership, "text") == ["text"]
     with pytest.raises(Forbidden):
-        sent(holdings, "text", name="other")
+        filtered(ownership, "text", name="globex")
 
 
 @pytest.mark.parametrize("page", [None, 1, ["p1"]])
-def test_a_request_says_of_which_page_it_is(holdings: Ownership, page: Any) -> None:
+def test_a_request_without_a_page_is_rejected(ownership: Ownership, page: Any) -> None:
     with pytest.raises(Forbidden):
-        sent(holdings, page=page)
+        filtered(ownership, page=page)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000])
-def test_what_is_no_request_is_refused(holdings: Ownership, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_rejected(ownership: Ownership, body: bytes) -> None:
     with pytest.raises(Forbidden):
-        checked(body, "acme", holdings, {})
+        filter_request(body, "acme", ownership, {})
 
 
-def coming(*parts: bytes, ends: bool) -> Request:
-    """A request whose body comes in parts; the rest of it never does, unless it ends."""
-    left = deque(parts)
+def request_of(*parts: bytes, ends: bool) -> Request:
+    """Return a request whose body arrives in parts; unless it `ends`, it then stalls."""
+    remaining = deque(parts)
 
     async def receive() -> Message:
-        if not left and not ends:
+        if not remaining and not ends:
             await asyncio.Event().wait()
-        body = left.popleft() if left else b""
-        return {"type": "http.request", "body": body, "more_body": bool(left) or not ends}
+        body = remaining.popleft() if remaining else b""
+        return {"type": "http.request", "body": body, "more_body": bool(remaining) or not ends}
 
     return Request({"type": "http", "method": "POST"}, receive)
 
 
-def test_a_body_is_read_up_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert asyncio.run(body_of(coming(b"ab", b"cd", ends=True), 4)) == b"abcd"
-    assert asyncio.run(body_of(coming(b"ab", b"cde", ends=True), 4)) is None
+def test_a_body_is_read_up_to_its_limit_and_before_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert asyncio.run(read_body(request_of(b"ab", b"cd", ends=True), 4)) == b"abcd"
+    assert asyncio.run(read_body(request_of(b"ab", b"cde", ends=True), 4)) is None
     monkeypatch.setattr(request_filter, "BODY_S", 0.05)
-    with pytest.raises(TooSlow, match="did not come within"):
-        asyncio.run(body_of(coming(b"ab", ends=False), 4))
+    with pytest.raises(BodyTimeout, match="did not arrive within"):
+        asyncio.run(read_body(request_of(b"ab", ends=False), 4))

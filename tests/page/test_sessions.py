@@ -1,4 +1,4 @@
-"""Who has signed in."""
+"""Login sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADDRESS = "127.0.0.1"
 
 
 class Clock:
-    """Time that stands still until it is moved."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -31,17 +31,17 @@ def sessions(keys: dict[str, str], clock: Clock | None = None) -> Sessions:
     return Sessions(name_of, clock or Clock())
 
 
-def test_a_good_key_opens_a_session_of_its_name() -> None:
+def test_a_valid_key_opens_a_session_of_its_tenant() -> None:
     async def run() -> None:
-        known = sessions({"k": "acme"})
-        token = await known.open("k", ADDRESS)
-        assert await known.name(token, ADDRESS) == "acme"
-        assert await known.name("guessed", ADDRESS) is None
+        opened = sessions({"k": "acme"})
+        token = await opened.open("k", ADDRESS)
+        assert await opened.name(token, ADDRESS) == "acme"
+        assert await opened.name("guessed", ADDRESS) is None
 
     asyncio.run(run())
 
 
-def test_a_bad_key_opens_none() -> None:
+def test_an_invalid_key_opens_no_session() -> None:
     with pytest.raises(Problem):
         asyncio.run(sessions({"k": "acme"}).open("x", ADDRESS))
 
@@ -49,24 +49,24 @@ def test_a_bad_key_opens_none() -> None:
 def test_a_revoked_key_ends_its_sessions() -> None:
     async def run() -> None:
         keys = {"k": "acme"}
-        known = sessions(keys)
-        token = await known.open("k", ADDRESS)
+        opened = sessions(keys)
+        token = await opened.open("k", ADDRESS)
         del keys["k"]
-        assert await known.name(token, ADDRESS) is None
+        assert await opened.name(token, ADDRESS) is None
         keys["k"] = "acme"
-        assert await known.name(token, ADDRESS) is None
+        assert await opened.name(token, ADDRESS) is None
 
     asyncio.run(run())
 
 
-def test_a_session_ends_by_itself_and_by_signing_out() -> None:
+def test_a_session_expires_and_ends_by_signing_out() -> None:
     async def run() -> None:
         clock = Clock()
-        known = sessions({"k": "acme"}, clock)
-        first, second = await known.open("k", ADDRESS), await known.open("k", ADDRESS)
-        known.close(first)
-        assert await known.name(first, ADDRESS) is None
+        opened = sessions({"k": "acme"}, clock)
+        first, second = await opened.open("k", ADDRESS), await opened.open("k", ADDRESS)
+        opened.close(first)
+        assert await opened.name(first, ADDRESS) is None
         clock.now = SESSION_S
-        assert await known.name(second, ADDRESS) is None
+        assert await opened.name(second, ADDRESS) is None
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Answers without an end, and the end of the gateway."""
+"""Streams during shutdown."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import AsyncIterator
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 
-from producer.page.streams import until_stopped
+from producer.page.streams import end_on_shutdown
 
 
-def test_a_stream_ends_when_the_gateway_does() -> None:
+def test_a_stream_ends_when_the_gateway_stops() -> None:
     async def endless() -> AsyncIterator[str]:
         yield "data: ALIVE\n\n"
         await asyncio.Event().wait()
 
     async def run() -> list[Message]:
-        stopping, sent = asyncio.Event(), []
+        stopping, sent = asyncio.Event(), list[Message]()
 
         async def receive() -> Message:
             await asyncio.Event().wait()
@@ -29,7 +29,7 @@ def test_a_stream_ends_when_the_gateway_does() -> None:
                 stopping.set()
 
         scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
-        await until_stopped(StreamingResponse(endless()), stopping)(scope, receive, send)
+        await end_on_shutdown(StreamingResponse(endless()), stopping)(scope, receive, send)
         return sent
 
     sent = asyncio.run(run())

@@ -1,4 +1,4 @@
-"""What the page shows."""
+"""The HTML of the page's outputs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HOSTILE = '<script>alert(1)</script>\n\n# a & "b" \''
 EVERYTHING = {
     "header": lambda: views.header(HOSTILE, None, can_leave=True),
     "answer": lambda: views.answer(HOSTILE, 1.0),
-    "beside": lambda: views.beside(f'" onclick="{HOSTILE}', views.WAITING),
+    "for_image": lambda: views.for_image(f'" onclick="{HOSTILE}', views.WAITING),
     "dialogue": lambda: views.dialogue([(HOSTILE, HOSTILE)], 1.0),
-    "question": lambda: views.dialogue([], asked=HOSTILE),
+    "question": lambda: views.dialogue([], pending=HOSTILE),
     "bars": lambda: views.bars([Match(HOSTILE, 0.5, 0.5)], 1.0),
     "results": lambda: views.results(
         [
@@ -32,18 +32,18 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("view", EVERYTHING)
-def test_what_comes_from_outside_is_text_and_never_a_tag(view: str) -> None:
+def test_an_external_value_is_text_and_never_a_tag(view: str) -> None:
     html = EVERYTHING[view]()
     assert "<script" not in html
     assert "script" in html
 
 
 @pytest.mark.parametrize("view", EVERYTHING)
-def test_a_view_is_one_line_so_that_markdown_leaves_it_as_it_is(view: str) -> None:
+def test_a_view_is_one_line_so_that_markdown_does_not_change_it(view: str) -> None:
     assert "\n" not in EVERYTHING[view]()
 
 
-def test_the_header_says_how_much_is_open_or_that_nobody_knows() -> None:
+def test_the_header_shows_the_queue_depths_if_they_are_known() -> None:
     depth = Depth({Queue.INTERACTIVE: 3, Queue.BULK: 12_000}, running_jobs=2, blob_bytes=0)
     facts = views.facts(depth)
     assert "<dt>open interactive</dt><dd>3</dd>" in facts
@@ -57,11 +57,11 @@ def test_the_likeliest_text_comes_first() -> None:
     assert bars.index("a dog") < bars.index("a cat")
 
 
-def test_progress_tells_of_failed_items_and_the_time_left() -> None:
+def test_progress_shows_failed_items_and_the_remaining_time() -> None:
     running = Progress(total=10, done=4, failed=1, submitted=True, cancelled=False, rate=2.0)
     assert "Running: 4 of 10 · 1 failed · 3 s left" in views.progress(running, 2.0)
-    over = Progress(total=10, done=10, failed=0, submitted=True, cancelled=False)
-    assert "Done: 10 of 10" in views.progress(over, 2.0)
+    finished = Progress(total=10, done=10, failed=0, submitted=True, cancelled=False)
+    assert "Done: 10 of 10" in views.progress(finished, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_words_are_runs_of_letters_and_digits(text: str, words: int) -> None:
     assert views.words(text) == words
 
 
-def test_a_sentence_counts_characters_and_words_in_the_right_number() -> None:
+def test_statistics_count_characters_and_words() -> None:
     assert views.statistics("a red circle") == "12 characters · 3 words"
     assert views.statistics("a") == "1 character · 1 word"
     assert views.statistics("") == "0 characters · 0 words"

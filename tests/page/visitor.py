@@ -1,4 +1,4 @@
-"""The page as people meet it: Redis, a worker and a gateway, each a real process, and Chromium."""
+"""The page in a real browser: Redis, worker and gateway as real processes, and Chromium."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from demo.stack import running_gateway, running_redis, running_worker
 from producer.gateway.api_keys import ApiKeys
 
 IMAGES: Final = Path(__file__).parents[2] / "demo" / "images"
-#: Milliseconds that something on the page may take at most before a test fails.
-PATIENCE_MS: Final = 20_000
-#: No sandbox: tests run as root in containers. The others keep Chromium from calling its maker.
+#: The demo model's caption of scene-02.jpg.
+CAPTION: Final = "a orange star above a yellow circle on a brown background"
+#: Maximum milliseconds until an expectation about the page is met.
+TIMEOUT_MS: Final = 20_000
+#: No sandbox, as tests run as root in containers. The others stop Chromium's own requests.
 ARGUMENTS: Final = (
     "--no-sandbox",
     "--disable-gpu",
@@ -34,21 +44,21 @@ ARGUMENTS: Final = (
 
 @dataclass(frozen=True)
 class Served:
-    """A page that is served, and the keys that open it."""
+    """A running gateway with the page, and an API key for each of two tenants."""
 
-    #: Of the gateway.
+    #: The gateway's URL.
     address: str
     redis_url: str
-    #: By the name that they belong to.
+    #: By tenant.
     keys: dict[str, str]
 
     @property
     def url(self) -> str:
-        """Of the page."""
+        """The page's URL."""
         return f"{self.address}/ui"
 
     def jobs(self, name: str) -> set[str]:
-        """The ids of somebody's jobs."""
+        """Return the ids of a tenant's jobs."""
         with redis.Redis.from_url(self.redis_url, decode_responses=True) as connection:
             keys = connection.scan_iter(f"*:{name}.job.*", count=1000)
             return {key.rpartition(":")[2] for key in keys}
@@ -56,22 +66,23 @@ class Served:
 
 @contextmanager
 def serving(*, worker: bool, settings: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """The whole system, with or without somebody who works, with a key each for two names."""
+    """Run Redis and a gateway, and on request a worker."""
     with ExitStack() as stack:
         url = stack.enter_context(running_redis())
         if worker:
             stack.enter_context(running_worker(url, quiet=True))
         address = stack.enter_context(running_gateway(url, settings=settings))
         keys = ApiKeys(stack.enter_context(redis.Redis.from_url(url)))
-        yield Served(address, url, {name: keys.create(name) for name in ("acme", "other")})
+        yield Served(address, url, {name: keys.create(name) for name in ("acme", "globex")})
 
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """A headless Chromium with a profile of its own."""
+    """Run a headless Chromium with a profile of its own."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.fail("no chromium on the PATH: `make browser` installs it", pytrace=False)
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=[*ARGUMENTS])
         try:
@@ -81,22 +92,22 @@ def running_browser() -> Iterator[Browser]:
 
 
 class Visitor:
-    """One person's browser: what it asked for, and what went wrong in it."""
+    """A browser context that records requests and errors."""
 
     def __init__(self, browser: Browser, served: Served, **context: object) -> None:
         self.served = served
         self.context = browser.new_context(**context)  # type: ignore[arg-type]
-        self.context.set_default_timeout(PATIENCE_MS)
+        self.context.set_default_timeout(TIMEOUT_MS)
         self.page: Page = self.context.new_page()
-        #: URLs of everything that was asked for, of whatever host.
-        self.asked: list[str] = []
+        #: The URLs of all requests.
+        self.requests: list[str] = []
         self.errors: list[str] = []
         self.context.on("request", self._on_request)
         self.page.on("console", self._on_console)
         self.page.on("pageerror", self._on_error)
 
     def sign_in(self, name: str = "acme") -> Page:
-        """Open the page with a name's key."""
+        """Open the page with a tenant's key."""
         self.page.goto(self.served.url)
         self.page.fill("#key", self.served.keys[name])
         self.page.press("#key", "Enter")
@@ -104,39 +115,45 @@ class Visitor:
         return self.page
 
     def choose(self, name: str = "scene-02.jpg") -> None:
-        """Upload a picture; one that is there already gives way."""
-        there = self.page.locator("#picture img")
-        if there.count():
+        """Upload a demo image in place of the current one."""
+        image = self.page.locator("#image img")
+        if image.count():
             self.page.get_by_label("Remove Image").click()
-        self.page.set_input_files("#picture input[type=file]", IMAGES / name)
-        there.wait_for()
+        self.page.set_input_files("#image input[type=file]", IMAGES / name)
+        image.wait_for()
 
     def tab(self, name: str) -> None:
-        """Turn to a tab."""
+        """Open a tab."""
         self.page.get_by_role("tab", name=name).click()
 
-    def complaint(self) -> str:
-        """The sentence of the error that is shown, which is closed then."""
-        text = self.page.get_by_test_id("toast-text").last
-        text.wait_for()
-        said = text.inner_text()
+    def answer(self, output: str = "#caption-answer") -> str:
+        """Wait for the text of an answer and return it."""
+        answer = self.page.locator(f"{output} .answer-text")
+        answer.wait_for()
+        return answer.inner_text()
+
+    def error_message(self) -> str:
+        """Wait for an error message, close it and return its text."""
+        message = self.page.get_by_test_id("toast-text").last
+        message.wait_for()
+        text = message.inner_text()
         self.page.get_by_test_id("toast-close").first.click()
-        text.wait_for(state="detached")
-        return said
+        message.wait_for(state="detached")
+        return text
 
     @property
-    def outside(self) -> list[str]:
-        """What was asked of anybody but the gateway."""
+    def external_requests(self) -> list[str]:
+        """URLs of requests to other hosts than the gateway."""
         own = urlsplit(self.served.address).netloc
-        parts = [(url, urlsplit(url)) for url in self.asked]
+        parts = [(url, urlsplit(url)) for url in self.requests]
         return [url for url, to in parts if to.scheme not in ("data", "blob") and to.netloc != own]
 
     def close(self) -> None:
-        """End it."""
+        """Close the browser context."""
         self.context.close()
 
     def _on_request(self, request: Request) -> None:
-        self.asked.append(request.url)
+        self.requests.append(request.url)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error":

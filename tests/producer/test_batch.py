@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 
 KEYS = Keys()
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 def urls(count: int) -> Iterator[str]:
@@ -95,7 +95,9 @@ def test_a_batch_submitted_again_under_its_id_goes_on_and_nothing_is_there_twice
     batch = client.submit_batch(urls(10), batch_id="nightly", chunk_items=2)
     # Then each chunk is there once
     assert connection.zcard(KEYS.open) == 4
-    assert connection.llen("bulk") + connection.llen(KEYS.lane(Queue.BULK, "nightly")) == 5
+    assert (
+        connection.llen("bulk") + connection.llen(KEYS.submitter_queue(Queue.BULK, "nightly")) == 5
+    )
     for number in range(1, 5):
         finish(f"nightly:{number}", texts(2 * number, 2))
     assert [result.text for result in batch.results(timeout=1)] == [str(n) for n in range(10)]

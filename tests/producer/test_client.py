@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from producer.ledger.ledger import Ledger
 
 KEYS = Keys()
 URL = "https://images.example.com/cat.jpg"
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 def message(connection: redis.Redis, queue: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def test_cancelling_a_finished_job_changes_nothing(client: Client, finish: Finis
 
 
 def test_waiting_without_a_worker_ends_with_a_message_that_says_so(client: Client) -> None:
-    with pytest.raises(WaitTimeout, match=r"no worker has begun it.*python -m worker"):
+    with pytest.raises(WaitTimeout, match=r"no worker has started it.*python -m worker"):
         client.caption(URL).result(timeout=0.2)
 
 

@@ -5,8 +5,7 @@ from pydantic import ValidationError
 
 from producer import contract
 from producer.contract import ErrorCode, Item, Options, Task
-from producer.ledger.ids import chunk_id, parse_chunk_id
-from producer.validation import MAX_PROBLEMS, MAX_TOLD, format_errors
+from producer.validation import MAX_PROBLEMS, MAX_REPORTED, format_errors
 
 
 @pytest.mark.parametrize("name", ["vqa", "blipline.vqa"])
@@ -21,15 +20,6 @@ def test_an_unknown_task_is_refused_with_the_list_of_those_that_exist() -> None:
 
 def test_an_item_may_name_its_own_task_in_short() -> None:
     assert Item(image="https://x/y.png", task="vqa").task is Task.VQA  # type: ignore[arg-type]
-
-
-def test_a_chunk_id_gives_back_its_batch_and_number() -> None:
-    assert parse_chunk_id(chunk_id("0198-ab", 41)) == ("0198-ab", 41)
-
-
-@pytest.mark.parametrize("task_id", ["0198-ab", "a:b", ":", "3:"])
-def test_any_other_task_id_is_no_chunk(task_id: str) -> None:
-    assert parse_chunk_id(task_id) is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +58,7 @@ def test_of_very_many_things_wrong_the_first_are_named_and_all_are_counted(count
     with pytest.raises(ValidationError) as raised:
         Options.model_validate({f"n{number}" * 100: 0 for number in range(count)})
     said = format_errors(raised.value, Options)
-    assert f"{count:,} things are wrong" in said or f"and {count - MAX_TOLD:,} more" in said
+    assert f"{count:,} things are wrong" in said or f"and {count - MAX_REPORTED:,} more" in said
     assert "max_new_tokens" in said
     assert len(said) < 5000
 

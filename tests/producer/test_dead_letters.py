@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -15,9 +15,10 @@ from producer.cli.app import run
 from producer.cli.exit_codes import Exit
 from producer.dead_letters import PAGE_LETTERS
 from producer.ledger.keys import Keys
+from producer.ledger.leases import Leases
 from producer.ledger.ledger import Ledger
 
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 URL = "https://images.example.com/cat.jpg"
 POISONED = contract.failure("poisoned", "3 engines died")
@@ -131,7 +132,7 @@ def test_what_is_no_longer_kept_is_left_out_and_taken_off(
     client: Client, buried: Callable[..., list[str]], connection: redis.Redis
 ) -> None:
     old, new = buried(2)
-    connection.delete(Keys().row(old), Keys().result(old))
+    connection.delete(Keys().record(old), Keys().result(old))
     assert ids(client) == [new]
     assert connection.zrange(Keys().dead, 0, -1) == [new.encode()]
     connection.zadd(Keys().dead, {old: 1.0})
@@ -200,7 +201,7 @@ def test_deployments_that_share_a_redis_have_letters_of_their_own(
     with Client(settings=settings) as other:
         job_id = other.caption(URL).id
         stored = json.dumps({"status": "SUCCESS", "result": [POISONED]})
-        Ledger(connection, Keys("other:")).finish(job_id, stored, 1, dead=True)
+        Leases(connection, Keys("other:")).finish(job_id, stored, 1, dead=True)
         assert ids(other) == [job_id]
         assert other.dead.retry() == 1
     assert len(ids(client)) == 1
@@ -212,7 +213,7 @@ def test_a_job_that_celery_itself_failed_died_as_a_whole(
     batch = client.submit_batch([URL, URL])
     result = {"exc_type": "NotRegistered", "exc_message": "blipline.caption"}
     stored = json.dumps({"status": "FAILURE", "result": result})
-    Ledger(connection).finish(f"{batch.id}:0", stored, -1, dead=True)
+    Leases(connection).finish(f"{batch.id}:0", stored, -1, dead=True)
     (letter,) = client.dead
     assert [one.code for one in letter.died] == ["internal", "internal"]
     assert client.dead.retry(letter.id) == 2

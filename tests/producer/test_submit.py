@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 import redis
 
-from producer import Client, IdTaken, InvalidInput, JobUnknown, State
+from producer import Client, IdTaken, InvalidInput, State
 from producer.contract import Queue
 from producer.ledger.keys import Keys
+from producer.ledger.leases import Leases
 from producer.ledger.ledger import Ledger
-from producer.ledger.records import WebhookEvent
 
 URL = "https://images.example.com/cat.jpg"
-HOOK = "https://backend.example.com/hook"
-Finish = Callable[[str, list[dict[str, Any]]], None]
+Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
 @pytest.fixture
@@ -92,10 +91,10 @@ def test_a_note_is_kept_while_the_job_is_open_and_for_a_week_after(
     client: Client, connection: redis.Redis, finish: Finish
 ) -> None:
     job = client.submit({"image": URL}, note="for later")
-    assert connection.ttl(Keys().note(job.id)) == -1
+    assert connection.ttl(Keys().metadata(job.id)) == -1
     finish(job.id, [{"text": "a cat"}])
     assert job.note() == "for later"
-    assert 6 * 24 * 3600 < connection.ttl(Keys().note(job.id)) <= 7 * 24 * 3600
+    assert 6 * 24 * 3600 < connection.ttl(Keys().metadata(job.id)) <= 7 * 24 * 3600
     assert client.caption(URL).note() is None
 
 
@@ -118,87 +117,10 @@ def test_an_upload_comes_before_its_job(client: Client, connection: redis.Redis)
     assert client.submit({"image": reference}).status() is State.QUEUED
 
 
-def test_depth_says_how_much_is_open(client: Client, ledger: Ledger) -> None:
+def test_depth_says_how_much_is_open(client: Client, connection: redis.Redis) -> None:
     job = client.caption(b"four")
     client.submit_batch([URL] * 40)
-    ledger.claim(job.id)
+    Leases(connection).claim(job.id)
     depth = client.depth()
     assert depth.items == {Queue.INTERACTIVE: 1, Queue.BULK: 40}
     assert (depth.running_jobs, depth.blob_bytes) == (1, 4)
-
-
-def due(ledger: Ledger) -> WebhookEvent:
-    (one,) = ledger.claim_due_webhooks(10, 60)
-    return one
-
-
-def test_the_end_of_a_job_is_to_be_told_once_it_has_ended(
-    client: Client, ledger: Ledger, finish: Finish
-) -> None:
-    job = client.submit({"image": URL}, webhook=HOOK, note="n")
-    assert ledger.claim_due_webhooks(10, 60) == []
-    finish(job.id, [{"text": "a cat"}])
-    assert due(ledger) == WebhookEvent("job", job.id, HOOK, event=1, tries=0, note="n")
-    # It is given to one sender alone.
-    assert ledger.claim_due_webhooks(10, 60) == []
-
-
-def test_who_does_not_tell_it_in_time_leaves_it_to_others(
-    client: Client, ledger: Ledger, finish: Finish
-) -> None:
-    finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
-    (first,) = ledger.claim_due_webhooks(10, 0)
-    assert (first.tries, due(ledger).tries) == (0, 1)
-
-
-def test_what_was_told_is_not_told_again(
-    client: Client, ledger: Ledger, connection: redis.Redis, finish: Finish
-) -> None:
-    finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
-    ledger.settle_webhook(due(ledger), "500", again_in_s=0)
-    ledger.settle_webhook(due(ledger), "200", again_in_s=None)
-    assert not connection.exists(Keys().webhooks)
-
-
-@pytest.mark.parametrize("items", [0, 1, 70])
-def test_the_end_of_a_batch_is_told_when_all_of_it_has_ended(
-    client: Client, ledger: Ledger, finish: Finish, items: int
-) -> None:
-    def slow() -> Iterator[str]:
-        for number in range(items):
-            if number == 32:
-                # While it is still being submitted, all that is in may have ended.
-                finish("photos:0", [{"text": "x"}] * 32)
-            yield URL
-
-    batch = client.submit_batch(slow(), batch_id="photos", webhook=HOOK, note="n")
-    for first in range(0, items, 32):
-        assert ledger.claim_due_webhooks(10, 60) == []
-        finish(f"photos:{first // 32}", [{"text": "x"}] * min(32, items - first))
-    assert due(ledger) == WebhookEvent("batch", batch.id, HOOK, event=1, tries=0, note="n")
-
-
-def test_a_batch_that_is_asked_again_ends_again(
-    client: Client, ledger: Ledger, finish: Finish
-) -> None:
-    batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
-    bad = {"error": {"code": "image_unreachable", "message": "down"}}
-    finish("photos:0", [bad])
-    first = due(ledger)
-    assert batch.retry_failed() == 1
-    finish("photos:0", [{"text": "a cat"}])
-    # What the first sender says of the first end is not said of the second.
-    ledger.settle_webhook(first, "200", again_in_s=None)
-    assert due(ledger).event == 2
-
-
-def test_nobody_is_told_of_what_was_deleted(
-    client: Client, ledger: Ledger, connection: redis.Redis, finish: Finish
-) -> None:
-    batch = client.submit_batch([URL], batch_id="photos", webhook=HOOK)
-    finish("photos:0", [{"text": "a cat"}])
-    batch.delete()
-    assert ledger.claim_due_webhooks(10, 60) == []
-    with pytest.raises(JobUnknown):
-        batch.progress()
-    assert not connection.exists(Keys().webhooks)

@@ -125,7 +125,7 @@ def test_a_worker_told_to_stop_finishes_what_it_began_and_leaves_the_rest(
         assert left > 0, "the batch was over too soon to prove anything"
         assert connection.zcard(KEYS.running) == 0
         assert connection.zcard(KEYS.open) == left / 8
-        waiting = connection.llen(KEYS.lane(Queue.BULK, batch.id))
+        waiting = connection.llen(KEYS.submitter_queue(Queue.BULK, batch.id))
         assert connection.llen("bulk") + waiting == left / 8
         assert not connection.exists("unacked")
         with running_worker(own_redis, FORGETFUL):

@@ -14,9 +14,10 @@ import redis
 from producer import Client
 from producer.contract import Task
 from producer.gateway.metadata import RequestMetadata
+from producer.gateway.tenants import tenant_of
 from producer.gateway.webhook_body import WebhookBodies
 from producer.ledger.keys import Keys
-from producer.ledger.ledger import Ledger
+from producer.ledger.outbox import WebhookOutbox
 from producer.net.address_policy import AddressPolicy
 from producer.webhooks.receiver import WebhookClient
 from producer.webhooks.sender import WebhookSender
@@ -36,8 +37,8 @@ EndJob = Callable[..., None]
 
 
 @pytest.fixture
-def ledger(connection: redis.Redis) -> Ledger:
-    return Ledger(connection)
+def outbox(connection: redis.Redis) -> WebhookOutbox:
+    return WebhookOutbox(connection)
 
 
 @pytest.fixture
@@ -47,7 +48,9 @@ def outcomes() -> Counter[str]:
 
 
 @pytest.fixture
-def start_sender(client: Client, ledger: Ledger, outcomes: Counter[str]) -> Iterator[StartSender]:
+def start_sender(
+    client: Client, outbox: WebhookOutbox, outcomes: Counter[str]
+) -> Iterator[StartSender]:
     """Starts senders: `start_sender(guard=…, secrets=…, send_s=…, **more)`."""
     with ExitStack() as stack:
 
@@ -57,12 +60,13 @@ def start_sender(client: Client, ledger: Ledger, outcomes: Counter[str]) -> Iter
             send_s: float = SEND_S,
             **more: Any,
         ) -> WebhookSender:
-            given: dict[str, Any] = {"pauses_s": (0.01,), "idle_s": 0.05, **more}
+            given: dict[str, Any] = {"delays_s": (0.01,), "idle_s": 0.05, **more}
             sender = WebhookSender(
-                ledger,
+                outbox,
                 WebhookClient(guard, connections=16, send_s=send_s),
                 WebhookBodies(client).read,
                 lambda name: secrets if name == "acme" else (),
+                lambda event: tenant_of(event.id, event.kind),
                 count=lambda outcome: outcomes.update([outcome]),
                 **given,
             )
@@ -91,7 +95,7 @@ def submit(client: Client, url: str, name: str = "x") -> None:
 
 def told(connection: redis.Redis, name: str = "x") -> str:
     """What is noted of the last try to tell of a job."""
-    found: Any = connection.hget(Keys().note(f"acme.job.{name}"), "webhook_told")
+    found: Any = connection.hget(Keys().metadata(f"acme.job.{name}"), "webhook_told")
     return (found or b"").decode()
 
 

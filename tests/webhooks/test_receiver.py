@@ -11,7 +11,7 @@ import redis
 
 from demo.stack import free_port
 from producer.net.address_policy import AddressPolicy
-from producer.webhooks.receiver import Verdict, read
+from producer.webhooks.receiver import Verdict, delivery_of
 
 from .receiver import Answering, receiving, saying, silence
 from .sending import (
@@ -35,10 +35,10 @@ from .sending import (
     ],
 )
 def test_what_a_status_means(status: int, verdict: Verdict, about: str) -> None:
-    answer = read(status, "60")
+    answer = delivery_of(status, "60")
     assert answer.verdict is verdict
-    assert about in answer.about
-    assert answer.asked_s == 0
+    assert about in answer.detail
+    assert answer.retry_after_s == 0
 
 
 def test_a_redirect_is_a_failure_and_not_followed(

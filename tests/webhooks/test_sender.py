@@ -18,7 +18,7 @@ import redis
 from demo.stack import ROOT
 from producer import Client
 from producer.ledger.keys import Keys
-from producer.ledger.ledger import Ledger
+from producer.ledger.outbox import WebhookOutbox
 from producer.ledger.records import WebhookEvent
 from producer.webhooks.receiver import WebhookClient
 from producer.webhooks.sender import WebhookSender
@@ -50,7 +50,7 @@ def test_what_failed_is_told_again_under_the_same_id_at_another_time(
 ) -> None:
     with receiving(500, 404, 200) as receiver:
         # So long that the second of the time of each try is another one.
-        start_sender(pauses_s=(1.1,))
+        start_sender(delays_s=(1.1,))
         end_job(receiver.url)
         tries = [receiver.next() for _ in range(3)]
         wait_until_over(connection)
@@ -81,7 +81,7 @@ def test_pauses_become_longer(
     start_sender: StartSender, end_job: EndJob, connection: redis.Redis
 ) -> None:
     with receiving(500) as receiver:
-        start_sender(pauses_s=(0.01, 300, 1800))
+        start_sender(delays_s=(0.01, 300, 1800))
         end_job(receiver.url)
         receiver.next()
         receiver.next()
@@ -157,11 +157,12 @@ import redis
 from producer.webhooks.receiver import WebhookClient
 from producer.webhooks.sender import WebhookSender
 from producer.net.address_policy import AddressPolicy
-from producer.ledger import Ledger
+from producer.ledger import WebhookOutbox
 
 receivers = WebhookClient(AddressPolicy(["127.0.0.0/8"]), connections=16, send_s=1.0)
-ledger = Ledger(redis.Redis.from_url(sys.argv[1]))
-WebhookSender(ledger, receivers, lambda told: {"id": "x"}, lambda name: [sys.argv[2]], lease_s=3).start()
+outbox = WebhookOutbox(redis.Redis.from_url(sys.argv[1]))
+WebhookSender(outbox, receivers, lambda told: {"id": "x"}, lambda name: [sys.argv[2]],
+    lambda event: "acme", lease_s=3).start()
 time.sleep(100)
 """
 
@@ -233,25 +234,25 @@ def test_stopping_leaves_what_had_no_turn_to_others(
         sender = start_sender()
         for _ in range(4):
             receiver.next()
-        sender.stop(wait_s=0.0)
+        sender.stop(timeout_s=0.0)
         over.set()
         # Six were taken and never begun: they are due at once, and it was no try.
-        due = Ledger(connection).claim_due_webhooks(100, 60)
+        due = WebhookOutbox(connection).claim_due(100, 60)
         assert len(due) == 6
         assert {one.tries for one in due} == {0}
 
 
 def test_nothing_is_begun_when_others_may_soon_take_it(
-    start_sender: StartSender, end_job: EndJob, ledger: Ledger
+    start_sender: StartSender, end_job: EndJob, outbox: WebhookOutbox
 ) -> None:
     back: list[WebhookEvent] = []
-    put_off = ledger.defer_webhook
+    put_off = outbox.defer
 
     def noted(one: WebhookEvent, pause_s: float) -> None:
         back.append(one)
         put_off(one, pause_s)
 
-    ledger.defer_webhook = noted  # type: ignore[method-assign]
+    outbox.defer = noted  # type: ignore[method-assign]
     with receiving() as receiver:
         end_job(receiver.url)
         start_sender(lease_s=SEND_S)
@@ -270,17 +271,19 @@ def test_redis_may_go_away_and_come_back(
     with receiving() as receiver:
         broken = threading.Event()
         broken.set()
-        ledger = Ledger(connection)
-        due = ledger.claim_due_webhooks
+        outbox = WebhookOutbox(connection)
+        due = outbox.claim_due
 
         def away(most: int, lease_s: float) -> list[WebhookEvent]:
             if broken.is_set():
                 raise redis.ConnectionError("away")
             return due(most, lease_s)
 
-        ledger.claim_due_webhooks = away  # type: ignore[method-assign]
+        outbox.claim_due = away  # type: ignore[method-assign]
         receivers = WebhookClient(LOOPBACK, connections=16, send_s=SEND_S)
-        sender = WebhookSender(ledger, receivers, lambda _: {}, lambda _: [SECRET], idle_s=0.01)
+        sender = WebhookSender(
+            outbox, receivers, lambda _: {}, lambda _: [SECRET], lambda _: "acme", idle_s=0.01
+        )
         sender.start()
         try:
             wait_until(lambda: "wait until Redis answers" in caplog.text, "a line in the log")
@@ -294,21 +297,26 @@ def test_redis_may_go_away_and_come_back(
 
 
 def test_a_bug_counts_as_a_try(
-    end_job: EndJob, ledger: Ledger, connection: redis.Redis, caplog: pytest.LogCaptureFixture
+    end_job: EndJob,
+    outbox: WebhookOutbox,
+    connection: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def broken(_: WebhookEvent) -> dict[str, Any]:
         raise KeyError("text")
 
     receivers = WebhookClient(LOOPBACK, connections=16)
-    sender = WebhookSender(ledger, receivers, broken, lambda _: [SECRET], tries=2, pauses_s=(0.01,))
+    sender = WebhookSender(
+        outbox, receivers, broken, lambda _: [SECRET], lambda _: "acme", tries=2, delays_s=(0.01,)
+    )
     sender.start()
     try:
         end_job("http://127.0.0.1:1/")
         wait_until_over(connection)
     finally:
         sender.stop()
-    assert "this is a bug" in caplog.text
-    assert told(connection) == "a bug of the gateway"
+    assert "internal error" in caplog.text
+    assert told(connection) == "internal error of the gateway"
 
 
 def test_no_log_line_and_no_note_has_a_secret_or_more_of_the_url_than_its_host(
@@ -325,7 +333,7 @@ def test_no_log_line_and_no_note_has_a_secret_or_more_of_the_url_than_its_host(
         assert receiver.received[-1].path == "/hook/private-path?token=private-query"
         end_job("http://private-user:private-word@127.0.0.1/", "y")
         wait_until_over(connection)
-    kept = connection.hgetall(Keys().note("acme.job.x"))
+    kept = connection.hgetall(Keys().metadata("acme.job.x"))
     del kept[b"webhook"]
     signature = receiver.received[0].headers["webhook-signature"]
     for text in (caplog.text, str(kept), told(connection, "y")):

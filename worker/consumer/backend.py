@@ -1,4 +1,4 @@
-"""Celery's Redis result backend, made to keep the ledger."""
+"""Celery's Redis result backend, extended to close jobs in the ledger."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from producer.connection.connect import connect, is_transient
 from producer.connection.url import redact_password
 from producer.contract import DEAD_CODES
 from producer.ledger.keys import Keys
-from producer.ledger.ledger import Ledger
+from producer.ledger.leases import Leases
 
 log = logging.getLogger(__name__)
 
 
 class LedgerBackend(RedisBackend):
-    """Stores a result and closes its ledger row in one step.
+    """A result backend that stores a result and closes its job record in one step.
 
-    The first result of a task stays: a chunk that was delivered twice keeps one answer, without
-    the look-up that Celery's own backend makes before each write.
+    The first result of a task stays: a chunk that is delivered twice keeps one result, without the
+    look-up that Celery's own backend makes before each write.
 
-    Its Redis is the one of Celery's setting `blipline_redis_url_with_password`: Celery's own
-    parameters cannot say all that producer/connection/url.py can.
+    Celery's setting `blipline_redis_url_with_password` holds its Redis URL: Celery's own parameters
+    cannot express every URL that producer/connection/url.py accepts.
     """
 
     @cached_property
     def client(self) -> redis.Redis:
-        """One patient client for all threads."""
+        """The client that all threads share; it waits out outages."""
         return connect(self._redis_url, patient=True)
 
     @cached_property
-    def _ledger(self) -> Ledger:
+    def _leases(self) -> Leases:
         conf = self.app.conf
         prefix = conf["result_backend_transport_options"]["global_keyprefix"]
-        return Ledger(self.client, Keys(prefix), blob_ttl_s=conf["blipline_blob_ttl_s"])
+        return Leases(self.client, Keys(prefix), blob_ttl_s=conf["blipline_blob_ttl_s"])
 
     @property
     def _redis_url(self) -> str:
         return str(self.app.conf["blipline_redis_url_with_password"])
 
     def as_uri(self, include_password: bool = False) -> str:
-        """Where results are stored, for people."""
+        """Return the address of the result store, for display."""
         return self._redis_url if include_password else redact_password(self._redis_url)
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:
-        """Also wait out what Redis itself refuses for a time: full, loading, a replica.
+        """Return whether to retry; also true while Redis is full, loading, or a replica.
 
-        An exception that is not retried loses the result and, with it, the acknowledgement; the
-        ledger then gives the job to somebody else.
+        Without a retry the result is lost and, with it, the acknowledgement; the ledger then
+        requeues the job.
         """
         return is_transient(exc) or bool(super().exception_safe_to_retry(exc))
 
     def on_backend_retryable_error(self, exc: Exception) -> None:
-        """A consumer that waits says so."""
+        """Log that the consumer waits for Redis."""
         log.warning("cannot store a result: %s; trying again", exc)
 
     def _store_result(
@@ -76,11 +76,11 @@ class LedgerBackend(RedisBackend):
         )
         meta["task_id"] = task_id
         succeeded = state == states.SUCCESS
-        # Celery fails a task for reasons of its own: then all of it failed.
-        errors = [one["error"]["code"] for one in result if "error" in one] if succeeded else []
+        # Celery can fail a task for reasons of its own: then all of its items failed.
+        errors = [item["error"]["code"] for item in result if "error" in item] if succeeded else []
         failed = len(errors) if succeeded else -1
         dead = not succeeded or not DEAD_CODES.isdisjoint(errors)
-        entry = getattr(request, "entry", None) or ""
-        store = partial(self._ledger.finish, generation=entry, dead=dead)
+        generation = getattr(request, "entry", None) or ""
+        store = partial(self._leases.finish, generation=generation, dead=dead)
         self.ensure(store, (task_id, self.encode(meta), failed))
         return result

@@ -1,14 +1,15 @@
-"""Working off one chunk: from a message that was delivered to the results that are stored."""
+"""The chunk runner: claim a delivered chunk, process its items, return the results to store."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 
@@ -20,62 +21,63 @@ from producer.contract import (
     MAX_DEATHS,
     WHOLE_ATTEMPTS,
     ErrorCode,
+    ItemResult,
     Task,
 )
-from producer.ledger.ledger import Ledger
+from producer.ledger.leases import Leases
 from producer.ledger.records import Claim
 from worker.consumer.pipeline import ChunkState, ItemHandler
 from worker.consumer.validation import ChunkOptions, read_options
-from worker.errors import ItemRejected, Result
+from worker.errors import ItemRejected
 
 log = logging.getLogger(__name__)
 
-#: Seconds before Redis is asked again that refused.
+#: Seconds between tries of a claim while Redis is unavailable.
 REDIS_PAUSE_S: Final = 1.0
 
 
 @dataclass(slots=True)
-class _Running:
-    """A chunk that is being worked off; a second delivery waits for the same results."""
+class _RunningChunk:
+    """A chunk in progress; a second delivery of its message waits for the same results."""
 
-    results: Future[list[Result] | None] = field(default_factory=Future)
-    underway: ChunkState = field(default_factory=ChunkState)
-    #: The ledger has given it to this consumer: before that, no sign of life may claim it.
-    begun: bool = False
+    results: Future[list[ItemResult] | None] = field(default_factory=Future)
+    state: ChunkState = field(default_factory=ChunkState)
+    #: True once this consumer holds the lease; an earlier heartbeat would claim the chunk.
+    claimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What is asked of some items of a chunk."""
+class _ClaimedChunk:
+    """The checked parts of a chunk that this consumer has claimed."""
 
-    mine: _Running
     task_id: str
     task: Task
-    terms: ChunkOptions
+    options: ChunkOptions
+    state: ChunkState
 
 
 class ChunkRunner:
-    """Thread-safe; one for each consumer process."""
+    """The chunk runner of a consumer process; thread-safe."""
 
-    def __init__(self, ledger: Ledger, answering: ItemHandler) -> None:
-        self._ledger = ledger
-        self._answering = answering
+    def __init__(self, leases: Leases, handler: ItemHandler) -> None:
+        self._leases = leases
+        self._handler = handler
         self._lock = threading.Lock()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, _RunningChunk] = {}
 
     @property
     def running(self) -> list[str]:
-        """Ids of the chunks that are being worked off."""
+        """The ids of the chunks that this consumer has claimed and not finished."""
         with self._lock:
-            return [task_id for task_id, one in self._running.items() if one.begun]
+            return [task_id for task_id, chunk in self._running.items() if chunk.claimed]
 
     def cancel(self, task_id: str) -> None:
-        """End a chunk's rows soon, if it is being worked off here."""
+        """Cancel the rows of a chunk if it runs here."""
         with self._lock:
-            running = self._running.get(task_id)
-        if running is not None:
-            running.underway.cancelled = True
-            self._answering.cancel(list(running.underway.row_ids))
+            chunk = self._running.get(task_id)
+        if chunk is not None:
+            chunk.state.cancelled = True
+            self._handler.cancel(list(chunk.state.row_ids))
 
     def run(
         self,
@@ -84,122 +86,126 @@ class ChunkRunner:
         items: Any,
         options: Any,
         *,
-        entry: str = "",
+        generation: str = "",
         interactive: bool,
-    ) -> list[Result] | None:
-        """One result for each item, in order; raises nothing that an item could cause.
+    ) -> list[ItemResult] | None:
+        """Return one result for each item, in order; an item causes no exception.
 
-        With an `entry` the chunk is a job of the ledger, which says what is asked. None where there
-        is nothing to store: somebody else is at it, or nobody wants it any more.
+        With a `generation` the chunk is a job of the ledger, whose record holds the payload.
+        Returns None if there is nothing to store: another consumer runs the chunk, or it has been
+        deleted.
         """
         with self._lock:
             first = self._running.get(task_id)
             if first is None:
-                mine = self._running[task_id] = _Running()
+                chunk = self._running[task_id] = _RunningChunk()
         if first is not None:
-            # What the ledger knows is safe without this message.
-            return None if entry else first.results.result()
-        results: list[Result] | None = None
+            # A job of the ledger does not depend on this message.
+            return None if generation else first.results.result()
+        results: list[ItemResult] | None = None
         try:
-            results = self._run(mine, task_id, task, items, options, entry, interactive)
+            results = self._run(chunk, task_id, task, items, options, generation, interactive)
         finally:
             with self._lock:
                 del self._running[task_id]
-            mine.results.set_result(results)
+            chunk.results.set_result(results)
         return results
 
     def _run(
         self,
-        mine: _Running,
+        chunk: _RunningChunk,
         task_id: str,
         task: Task,
         items: Any,
         options: Any,
-        entry: str,
+        generation: str,
         interactive: bool,
-    ) -> list[Result] | None:
-        begun = self._begin(task_id, entry)
-        if begun.outcome is not None:
-            return begun.outcome.results
-        if not begun.run:
+    ) -> list[ItemResult] | None:
+        claim = self._claim(task_id, generation)
+        if claim.outcome is not None:
+            return claim.outcome.results
+        if not claim.run:
             return None
-        mine.begun = True
-        if begun.payload is not None:
-            items, options = begun.payload["items"], begun.payload["options"]
+        chunk.claimed = True
+        if claim.payload is not None:
+            items, options = claim.payload["items"], claim.payload["options"]
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:
-            about = f"items: a list of 1 to {MAX_CHUNK_ITEMS} objects is needed"
-            return [contract.failure(ErrorCode.OPTION_INVALID, about)]
-        # Of a chunk that is asked again some items have their results already.
-        kept = [_kept(item) if begun.payload is not None else None for item in items]
-        asked = [item for item, result in zip(items, kept, strict=True) if result is None]
+            message = f"items: a list of 1 to {MAX_CHUNK_ITEMS} objects is needed"
+            return [contract.failure(ErrorCode.OPTION_INVALID, message)]
+        # A requeued chunk carries the results of the items that succeeded before.
+        earlier = [_earlier_result(item) if claim.payload is not None else None for item in items]
+        pending = [item for item, result in zip(items, earlier, strict=True) if result is None]
         try:
-            _check_begun(begun)
-            terms = read_options(options, interactive)
-        except ItemRejected as refusal:
-            fresh = [refusal.result] * len(asked)
+            _check_claim(claim)
+            checked = _ClaimedChunk(task_id, task, read_options(options, interactive), chunk.state)
+        except ItemRejected as error:
+            fresh = [error.result] * len(pending)
         else:
-            work = _Work(mine, task_id, task, terms)
-            alone = begun.attempts > WHOLE_ATTEMPTS
-            fresh = self._one_by_one(work, asked, begun) if alone else self._answer(work, asked)
-        left = iter(fresh)
-        results = [next(left) if result is None else result for result in kept]
-        return _named(items, results)
+            fresh = (
+                self._answer_one_by_one(checked, pending, claim.suspects)
+                if claim.attempts > WHOLE_ATTEMPTS
+                else self._answer(checked, pending)
+            )
+        new_results = iter(fresh)
+        results = [next(new_results) if result is None else result for result in earlier]
+        return _with_custom_ids(items, results)
 
-    def _begin(self, task_id: str, entry: str) -> Claim:
-        """Wait out a Redis that is full or away: nothing that it says is the fault of an item."""
+    def _claim(self, task_id: str, generation: str) -> Claim:
+        """Claim the chunk; wait while Redis is full or unavailable, which no item has caused."""
         while True:
             try:
-                return self._ledger.claim(task_id, entry)
+                return self._leases.claim(task_id, generation)
             except redis.RedisError as error:
                 if not is_transient(error):
                     raise
                 log.warning("Redis: %s; trying again in %g s", error, REDIS_PAUSE_S)
                 time.sleep(REDIS_PAUSE_S)
 
-    def _answer(self, work: _Work, items: list[Any]) -> list[Result]:
+    def _answer(self, chunk: _ClaimedChunk, items: list[Any]) -> list[ItemResult]:
         try:
-            return self._answering.answer(work.task, items, work.terms, work.mine.underway)
+            return self._handler.answer(chunk.task, items, chunk.options, chunk.state)
         except Exception as error:
-            log.exception("chunk %s failed", work.task_id)
-            about = f"{type(error).__name__}: {error}"
-            return [contract.failure(ErrorCode.INTERNAL, about)] * len(items)
+            log.exception("chunk %s failed", chunk.task_id)
+            message = f"{type(error).__name__}: {error}"
+            return [contract.failure(ErrorCode.INTERNAL, message)] * len(items)
 
-    def _one_by_one(self, work: _Work, items: list[Any], begun: Claim) -> list[Result]:
-        """One of these items may have killed earlier consumers; the ledger knows which is tried."""
-        suspects = begun.suspects
-        results = []
-        for place, item in enumerate(items):
-            deaths = suspects.get(place, 0)
+    def _answer_one_by_one(
+        self, chunk: _ClaimedChunk, items: list[Any], suspects: dict[int, int]
+    ) -> list[ItemResult]:
+        """Process each item alone, recorded as the suspect: one may have killed consumers."""
+        results: list[ItemResult] = []
+        for index, item in enumerate(items):
+            deaths = suspects.get(index, 0)
             if deaths >= MAX_DEATHS:
-                about = f"{deaths} consumers died while they had this item alone"
-                results.append(contract.failure(ErrorCode.POISONED, about))
+                message = f"{deaths} consumers died while they processed this item alone"
+                results.append(contract.failure(ErrorCode.POISONED, message))
                 continue
-            self._suspect(work.task_id, {**suspects, place: deaths + 1})
-            results += self._answer(work, [item])
-        self._suspect(work.task_id, suspects)
+            self._mark_suspect(chunk.task_id, {**suspects, index: deaths + 1})
+            results += self._answer(chunk, [item])
+        self._mark_suspect(chunk.task_id, suspects)
         return results
 
-    def _suspect(self, task_id: str, suspects: dict[int, int]) -> None:
-        # Without it one may die once more: no reason to stop work.
+    def _mark_suspect(self, task_id: str, suspects: dict[int, int]) -> None:
+        # Without the mark, one more consumer may die: no reason to stop work.
         with suppress(redis.RedisError):
-            self._ledger.mark_suspect(task_id, suspects)
+            self._leases.mark_suspect(task_id, suspects)
 
 
-def _check_begun(begun: Claim) -> None:
-    if begun.cancelled:
-        raise ItemRejected(ErrorCode.CANCELLED, "cancelled before it was begun")
-    if begun.attempts > MAX_ATTEMPTS:
-        about = f"begun {MAX_ATTEMPTS} times, and whoever began it died before it ended"
-        raise ItemRejected(ErrorCode.POISONED, about)
+def _check_claim(claim: Claim) -> None:
+    if claim.cancelled:
+        raise ItemRejected(ErrorCode.CANCELLED, "cancelled before it started")
+    if claim.attempts > MAX_ATTEMPTS:
+        message = f"started {MAX_ATTEMPTS} times; each time its consumer died before the end"
+        raise ItemRejected(ErrorCode.POISONED, message)
 
 
-def _kept(item: Any) -> Result | None:
-    kept = item.get("result") if isinstance(item, dict) else None
-    return kept if isinstance(kept, dict) else None
+def _earlier_result(item: Any) -> ItemResult | None:
+    result = item.get("result") if isinstance(item, dict) else None
+    return cast(ItemResult, result) if isinstance(result, dict) else None
 
 
-def _named(items: list[Any], results: list[Result]) -> list[Result]:
-    """Results with the custom ids of their items."""
+def _with_custom_ids(items: list[Any], results: Sequence[ItemResult]) -> list[ItemResult]:
+    """Return the results with the custom ids of their items."""
     return [
         {"custom_id": item["custom_id"][: contract.MAX_CUSTOM_ID_CHARS], **result}
         if isinstance(item, dict) and isinstance(item.get("custom_id"), str)

@@ -1,8 +1,8 @@
 """Celery's task events, made safe for a pool of threads.
 
-Celery's dispatcher gathers task events in a list that pool threads append to while the event loop
-sends and clears it: events that come in between are lost, and Flower shows tasks that never start
-or never end (https://github.com/celery/celery/issues/10434, open in 5.6.3).
+Celery's dispatcher collects task events in a list that pool threads append to while the event loop
+sends and clears it. Events between the two are lost, and Flower shows tasks that never start or
+never end (https://github.com/celery/celery/issues/10434, open in 5.6.3).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from celery.events.dispatcher import EventDispatcher
 
 
 class UnbufferedDispatcher(EventDispatcher):
-    """Sends each event at once, under the lock that the dispatcher holds anyway."""
+    """An event dispatcher that sends each event at once, under the dispatcher's own lock."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "buffer_group": None, "on_send_buffered": None})
 
 
 class ThreadSafeEvents(Events):
-    """For `Celery(events=…)`."""
+    """The value of `Celery(events=…)`."""
 
     dispatcher_cls = UnbufferedDispatcher

@@ -1,4 +1,4 @@
-"""An item between its message and its result."""
+"""A pending item: from its validation to its result."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from producer import contract
-from producer.contract import Task
+from producer.contract import ItemResult, MatchPayload, Task
 from worker.consumer.validation import CheckedItem
 from worker.engine.request import Answer
-from worker.errors import Result
 from worker.images.loader import ImageRequest
 
 
 @dataclass(slots=True)
 class PendingItem:
-    """An item on its way to a result."""
+    """An item that is being processed."""
 
     item: CheckedItem
     image: ImageRequest
-    #: Of its image, once it is known; "" where there is none.
+    #: Hash of its image, once known; "" if the item has no image.
     hash: str | None = None
-    #: Where its answer is kept for others.
+    #: Key of its result in the result cache, if cacheable.
     key: str | None = None
     answer: Future[Answer] | None = None
-    result: Result | None = None
+    result: ItemResult | None = None
     cached: bool = False
 
     def __post_init__(self) -> None:
@@ -35,24 +34,24 @@ class PendingItem:
             self.hash = contract.blob_hash(reference)
 
     @property
-    def cacheable(self) -> tuple[str, Result] | None:
-        """The answer and where to keep it, if others can be given it."""
+    def cacheable(self) -> tuple[str, ItemResult] | None:
+        """The cache key and the result, if the result is new and may be cached."""
         if self.cached or self.key is None or self.result is None or "error" in self.result:
             return None
         return self.key, self.result
 
 
-def result_of(row: CheckedItem, answer: Answer) -> Result:
-    """What the task gives, from what the engine says."""
+def result_of(item: CheckedItem, answer: Answer) -> ItemResult:
+    """Return the result of an item's task from the engine's answer."""
     if answer.error_code is not None:
         return contract.failure(answer.error_code, answer.error_message)
-    if row.task is Task.EMBED:
+    if item.task is Task.EMBED:
         return {"embedding": [round(value, 7) for value in answer.embedding]}
-    if row.task is Task.MATCH:
-        matches = [
+    if item.task is Task.MATCH:
+        matches: list[MatchPayload] = [
             {"text": text, "probability": round(probability, 7), "cosine": round(cosine, 7)}
-            for text, (probability, cosine) in zip(row.texts, answer.scores, strict=True)
+            for text, (probability, cosine) in zip(item.texts, answer.scores, strict=True)
         ]
-        _, likeliest = max((score, -place) for place, (score, _) in enumerate(answer.scores))
-        return {"text": row.texts[-likeliest], "matches": matches}
+        _, likeliest = max((score, -index) for index, (score, _) in enumerate(answer.scores))
+        return {"text": item.texts[-likeliest], "matches": matches}
     return {"text": answer.text}

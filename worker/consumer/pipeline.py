@@ -1,4 +1,4 @@
-"""From items to results: get their images, ask the engine, collect the answers."""
+"""The item pipeline: check items, look up cached results, load images, ask the engine, collect."""
 
 from __future__ import annotations
 
@@ -6,172 +6,173 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from producer import contract
-from producer.contract import ErrorCode, Task
+from producer.contract import ErrorCode, ItemResult, Task
 from worker.consumer.pending import PendingItem, result_of
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.validation import ChunkOptions, check_item
 from worker.engine.client import EngineClient
 from worker.engine.request import IMAGE_NEEDED, Request
-from worker.errors import ItemRejected, Result
+from worker.errors import ItemRejected
 from worker.images.loader import ImageLoader, ImageRequest, Pixels
 
-#: What stands for the image of an item that has none.
-NO_PICTURE: Final = Pixels("", None)
-#: What becomes of an item whose chunk was cancelled while its image was on the way.
+#: The pixels of an item without an image.
+NO_PIXELS: Final = Pixels("", None)
+#: The error of an item whose chunk is cancelled while its image is being fetched.
 CANCELLED: Final = ItemRejected(ErrorCode.CANCELLED, "cancelled while its image was being fetched")
 
 
 @dataclass(slots=True)
 class ChunkState:
-    """A chunk that is being answered."""
+    """The engine rows of a running chunk, and its cancellation."""
 
     row_ids: list[int] = field(default_factory=list)
-    #: Nobody wants it any more.
     cancelled: bool = False
 
 
 class ItemHandler(Protocol):
-    """Who answers the items of a chunk; thread-safe."""
+    """A producer of results for the items of a chunk; thread-safe."""
 
     def answer(
-        self, task: Task, items: list[Any], terms: ChunkOptions, underway: ChunkState
-    ) -> list[Result]:
-        """One result for each item, in their order; `underway` says how far that is."""
+        self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
+    ) -> list[ItemResult]:
+        """Return one result for each item, in order; update `state` on the way."""
 
     def cancel(self, row_ids: list[int]) -> None:
-        """End these rows soon."""
+        """Cancel these rows of the engine."""
 
 
 class ItemPipeline:
-    """Answers with an engine; one for each consumer process."""
+    """The item handler that uses an engine; one for each consumer process."""
 
-    def __init__(self, pictures: ImageLoader, engine: EngineClient, answers: ResultCache) -> None:
-        self._pictures = pictures
+    def __init__(self, images: ImageLoader, engine: EngineClient, cache: ResultCache) -> None:
+        self._images = images
         self._engine = engine
-        self._answers = answers
+        self._cache = cache
 
     def answer(
-        self, task: Task, items: list[Any], terms: ChunkOptions, underway: ChunkState
-    ) -> list[Result]:
-        """One result for each item, in their order."""
-        asked = [self._check(task, item) for item in items]
-        good = [one for one in asked if isinstance(one, PendingItem)]
-        self._recall(good, terms)
-        self._submit_all(underway, [one for one in good if one.result is None], terms)
+        self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
+    ) -> list[ItemResult]:
+        """Return one result for each item, in order."""
+        checked = [self._check(task, item) for item in items]
+        pending = [item for item in checked if isinstance(item, PendingItem)]
+        self._lookup(pending, options)
+        self._submit_all(state, [item for item in pending if item.result is None], options)
         results = [
-            one.result if isinstance(one, ItemRejected) else self._collect(underway, one, terms)
-            for one in asked
+            item.result if isinstance(item, ItemRejected) else self._collect(state, item, options)
+            for item in checked
         ]
-        self._answers.put([one.cacheable for one in good if one.cacheable is not None])
+        self._cache.put([item.cacheable for item in pending if item.cacheable is not None])
         return results
 
     def cancel(self, row_ids: list[int]) -> None:
-        """End these rows soon, with the code `cancelled`."""
+        """Cancel these rows; they end with the code `cancelled`."""
         self._engine.cancel(row_ids)
 
-    def _check(self, task: Task, item: Any) -> PendingItem | ItemRejected:
+    def _check(self, task: Task, source: Any) -> PendingItem | ItemRejected:
         try:
-            row = check_item(task, item)
-            return PendingItem(row, ImageRequest(row.item.image, self._pictures.model(row.task)))
-        except ItemRejected as refusal:
-            return refusal
+            item = check_item(task, source)
+            image = ImageRequest(item.item.image, self._images.model(item.task))
+            return PendingItem(item, image)
+        except ItemRejected as error:
+            return error
 
-    def _recall(self, asked: list[PendingItem], terms: ChunkOptions) -> None:
-        """Answer what was asked before, of images whose hash is known."""
-        known = [one for one in asked if one.hash is not None]
-        for one in known:
-            revision = one.image.model.revision
-            one.key = self._answers.key(one.item, one.hash or "", terms, revision)
-        for one, result in zip(
-            known, self._answers.lookup([one.key for one in known]), strict=True
-        ):
+    def _lookup(self, pending: list[PendingItem], options: ChunkOptions) -> None:
+        """Set the cached result of each item whose image hash is known."""
+        hashed = [item for item in pending if item.hash is not None]
+        for item in hashed:
+            revision = item.image.model.revision
+            item.key = self._cache.key(item.item, item.hash or "", options, revision)
+        results = self._cache.lookup([item.key for item in hashed])
+        for item, result in zip(hashed, results, strict=True):
             if result is not None:
-                one.result, one.cached = result, True
+                item.result, item.cached = result, True
 
     def _submit_all(
-        self, underway: ChunkState, asked: list[PendingItem], terms: ChunkOptions
+        self, state: ChunkState, pending: list[PendingItem], options: ChunkOptions
     ) -> None:
-        """Submit each row as soon as its image is there."""
+        """Submit each item to the engine as soon as its image is loaded."""
         by_image: dict[ImageRequest, list[PendingItem]] = {}
-        for one in asked:
-            if one.image.reference:
-                by_image.setdefault(one.image, []).append(one)
+        for item in pending:
+            if item.image.reference:
+                by_image.setdefault(item.image, []).append(item)
             else:
-                self._submit(underway, one, NO_PICTURE, terms)
-        for wanted, picture in self._pictures.get(by_image, terms.deadline):
-            sharers = by_image[wanted]
-            if underway.cancelled:
-                # What is still being fetched is not waited for.
-                for one in asked:
-                    if one.answer is None and one.result is None:
-                        one.result = CANCELLED.result
+                self._submit(state, item, NO_PIXELS, options)
+        for request, pixels in self._images.get(by_image, options.deadline):
+            sharers = by_image[request]
+            if state.cancelled:
+                # Without a wait for the images that are still being fetched.
+                for item in pending:
+                    if item.answer is None and item.result is None:
+                        item.result = CANCELLED.result
                 return
-            if isinstance(picture, ItemRejected):
-                for one in sharers:
-                    one.result = picture.result
+            if isinstance(pixels, ItemRejected):
+                for item in sharers:
+                    item.result = pixels.result
                 continue
-            for one in sharers:
-                one.hash = picture.hash
-            if not contract.is_blob(wanted.reference):
-                # Only now is it known which image this is.
-                self._recall(sharers, terms)
-            for one in sharers:
-                if one.result is None:
-                    self._submit(underway, one, picture, terms)
+            for item in sharers:
+                item.hash = pixels.hash
+            if not contract.is_blob(request.reference):
+                # The hash of a remote image is known only after its fetch.
+                self._lookup(sharers, options)
+            for item in sharers:
+                if item.result is None:
+                    self._submit(state, item, pixels, options)
 
     def _submit(
-        self, underway: ChunkState, one: PendingItem, picture: Pixels, terms: ChunkOptions
+        self, state: ChunkState, pending: PendingItem, pixels: Pixels, options: ChunkOptions
     ) -> None:
-        row = one.item
+        item = pending.item
 
         def build(row_id: int) -> Request:
-            underway.row_ids.append(row_id)
+            state.row_ids.append(row_id)
             return Request(
                 id=row_id,
-                task=row.task.short,
-                image_hash=picture.hash,
-                pixels=picture.pixels,
-                text=row.text,
-                options=terms.options,
-                interactive=terms.interactive,
-                deadline=terms.deadline,
-                history=row.history,
-                texts=row.texts,
+                task=item.task.short,
+                image_hash=pixels.hash,
+                pixels=pixels.pixels,
+                text=item.text,
+                options=options.decoding,
+                interactive=options.interactive,
+                deadline=options.deadline,
+                history=item.history,
+                texts=item.texts,
             )
 
-        one.answer = self._engine.submit(build)
+        pending.answer = self._engine.submit(build)
 
-    def _collect(self, underway: ChunkState, one: PendingItem, terms: ChunkOptions) -> Result:
-        """Wait for the engine's answer."""
-        if one.result is None:
-            assert one.answer is not None
-            answer = one.answer.result()
+    def _collect(
+        self, state: ChunkState, pending: PendingItem, options: ChunkOptions
+    ) -> ItemResult:
+        """Wait for the engine's answer and return the item's result."""
+        if pending.result is None:
+            assert pending.answer is not None
+            answer = pending.answer.result()
             if answer.error_code == IMAGE_NEEDED:
-                # Its features were evicted between the question and the row.
-                picture = self._pictures.reload(one.image, terms.deadline)
-                if isinstance(picture, ItemRejected):
-                    one.result = picture.result
-                    return one.result
-                self._submit(underway, one, picture, terms)
-                answer = one.answer.result()
-            one.result = result_of(one.item, answer)
-        return one.result
+                # The engine evicted the image's features after the cache check.
+                pixels = self._images.reload(pending.image, options.deadline)
+                if isinstance(pixels, ItemRejected):
+                    pending.result = pixels.result
+                    return pending.result
+                self._submit(state, pending, pixels, options)
+                answer = pending.answer.result()
+            pending.result = result_of(pending.item, answer)
+        return pending.result
 
 
 class NullPipeline:
-    """Answers every item at once with its `custom_id`: what the queue itself can carry.
+    """The item handler for `BLIPLINE_MODEL=null`, which measures the queue alone.
 
-    For `BLIPLINE_MODEL=null`. Nothing is fetched, and no model is asked.
+    It answers every item at once with its `custom_id`, without image or model.
     """
 
     def answer(
-        self, task: Task, items: list[Any], terms: ChunkOptions, underway: ChunkState
-    ) -> list[Result]:
-        """One result for each item, in their order."""
+        self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
+    ) -> list[ItemResult]:
+        """Return one result for each item, in order."""
         return [
             {"text": item.get("custom_id") or "" if isinstance(item, dict) else ""}
             for item in items
         ]
 
     def cancel(self, row_ids: list[int]) -> None:
-        """There are none."""
+        """Do nothing: there are no rows."""

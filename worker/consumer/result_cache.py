@@ -1,4 +1,4 @@
-"""Answers that were given before, kept in Redis for whoever asks the same of the same model."""
+"""The result cache: deterministic results in Redis, keyed by image, item, options and model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import asdict
 
 import redis
 
+from producer.contract import ItemResult
 from producer.ledger.keys import Keys
 from worker.consumer.validation import CheckedItem, ChunkOptions
-from worker.errors import Result
 
 log = logging.getLogger(__name__)
 
 
 class ResultCache:
-    """A cache, so whatever goes wrong with it only costs time. Off where `ttl_s` is 0."""
+    """A best-effort cache: its errors are logged and cost time only. Off if `ttl_s` is 0."""
 
     def __init__(
         self,
@@ -33,38 +33,38 @@ class ResultCache:
         self._jpeg_draft = jpeg_draft
 
     def key(
-        self, row: CheckedItem, image_hash: str, terms: ChunkOptions, revision: str
+        self, item: CheckedItem, image_hash: str, options: ChunkOptions, revision: str
     ) -> str | None:
-        """Where the answer to this row is kept; None if it is not always the same."""
-        if not self._ttl_s or not terms.options.repeatable:
+        """Return the cache key of an item; None if its result is not deterministic."""
+        if not self._ttl_s or not options.decoding.deterministic:
             return None
-        asked = [row.task.short, row.text, row.history, row.texts]
-        seen = [image_hash, self._jpeg_draft, revision]
-        known = json.dumps([seen, asked, asdict(terms.options)])
-        return self._keys.answer(hashlib.sha256(known.encode()).hexdigest())
+        source = [image_hash, self._jpeg_draft, revision]
+        request = [item.task.short, item.text, item.history, item.texts]
+        identity = json.dumps([source, request, asdict(options.decoding)])
+        return self._keys.cached_result(hashlib.sha256(identity.encode()).hexdigest())
 
-    def lookup(self, keys: Sequence[str | None]) -> list[Result | None]:
-        """The answer behind each key, where there is one."""
-        wanted = [key for key in keys if key is not None]
-        if not wanted:
+    def lookup(self, keys: Sequence[str | None]) -> list[ItemResult | None]:
+        """Return the cached result of each key, or None."""
+        known = [key for key in keys if key is not None]
+        if not known:
             return [None] * len(keys)
         try:
-            kept = dict(zip(wanted, self._redis.mget(wanted), strict=True))
+            cached = dict(zip(known, self._redis.mget(known), strict=True))
         except redis.RedisError as error:
-            log.warning("cannot look up answers: %s", error)
+            log.warning("cannot read the result cache: %s", error)
             return [None] * len(keys)
-        found = [None if key is None else kept[key] for key in keys]
-        return [None if answer is None else json.loads(answer) for answer in found]
+        values = [None if key is None else cached[key] for key in keys]
+        return [None if value is None else json.loads(value) for value in values]
 
-    def put(self, answers: Sequence[tuple[str, Result]]) -> None:
-        """Keep these for a while."""
-        if not answers:
+    def put(self, results: Sequence[tuple[str, ItemResult]]) -> None:
+        """Cache results for `ttl_s`."""
+        if not results:
             return
         pipe = self._redis.pipeline(transaction=False)
-        for key, result in answers:
+        for key, result in results:
             pipe.set(key, json.dumps(result), ex=self._ttl_s)
         try:
             pipe.execute()
         except redis.RedisError as error:
-            # A Redis that is full still answers what was asked.
-            log.warning("cannot keep answers: %s", error)
+            # A full Redis must not fail the items.
+            log.warning("cannot write the result cache: %s", error)

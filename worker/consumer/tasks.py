@@ -1,4 +1,4 @@
-"""The Celery tasks: thin, since everything that can go wrong is handled in `ChunkRunner`."""
+"""The Celery tasks: thin, since `ChunkRunner` handles every error."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from celery import Celery
 from celery import Task as CeleryTask
 from celery.exceptions import Ignore
 
-from producer.contract import Queue, Task
+from producer.contract import ItemResult, Queue, Task
 from worker.consumer.chunks import ChunkRunner
 
 
 def register(app: Celery, runner: Callable[[], ChunkRunner]) -> None:
-    """Add every task of the contract to the app; `runner` is asked at each call."""
+    """Register every task of the contract with the app; each call uses `runner()`."""
     for task in Task:
         app.task(_task(task, runner), bind=True, name=task.value, resultrepr_maxsize=400)
 
 
 def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
-    def run(self: CeleryTask, items: Any = None, options: Any = None) -> list[dict[str, Any]]:
+    def run(self: CeleryTask, items: Any = None, options: Any = None) -> list[ItemResult]:
         request = self.request
         queue = (request.delivery_info or {}).get("routing_key")
         results = runner().run(
@@ -28,11 +28,11 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
             task,
             items,
             options,
-            entry=request.get("entry") or "",
+            generation=request.get("entry") or "",
             interactive=queue == Queue.INTERACTIVE,
         )
         if results is None:
-            # Acknowledged without a result: somebody else stores it, or nobody wants it.
+            # Acknowledge without a result: another consumer stores it, or the job was deleted.
             raise Ignore
         return results
 

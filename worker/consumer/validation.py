@@ -1,4 +1,4 @@
-"""What a message asks, checked: anyone may have written it."""
+"""Validation of the items and options of a message, which any client may have written."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ from producer.validation import format_errors
 from worker.engine.request import GenerationOptions
 from worker.errors import ItemRejected
 
-#: What an item of a task must have, and what it may have besides. Its image is told apart below.
-NEEDED = {
+#: Fields that an item of a task requires, and fields that it may have; `image` is checked apart.
+REQUIRED = {
     Task.CAPTION: (),
     Task.VQA: ("question",),
     Task.CHAT: ("question",),
     Task.MATCH: ("texts",),
     Task.EMBED: (),
 }
-ALLOWED = {
+OPTIONAL = {
     Task.CAPTION: ("prompt",),
     Task.VQA: (),
     Task.CHAT: ("history",),
     Task.MATCH: (),
     Task.EMBED: ("text",),
 }
-#: Fields that say what is asked, in the order that errors name them.
-ASKED = ("prompt", "question", "history", "texts", "text")
+#: Fields that depend on the task, in the order in which errors name them.
+TASK_FIELDS = ("prompt", "question", "history", "texts", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedItem:
-    """One checked item."""
+    """An item that has passed validation, with its task."""
 
     task: Task
     item: Item
 
     @property
     def text(self) -> str:
-        """The one text of an item, by whatever name its task has for it."""
+        """The single text of the item, in the field of its task."""
         return self.item.question or self.item.prompt or self.item.text or ""
 
     @property
     def history(self) -> tuple[tuple[str, str], ...]:
-        """The newest turns, as many as a text may have characters."""
-        kept: list[tuple[str, str]] = []
-        left = MAX_TEXT_CHARS
+        """The newest turns that together stay within the length limit of a text."""
+        turns: list[tuple[str, str]] = []
+        remaining = MAX_TEXT_CHARS
         for turn in reversed(self.item.history or ()):
-            left -= len(turn.question) + len(turn.answer)
-            if left < 0:
+            remaining -= len(turn.question) + len(turn.answer)
+            if remaining < 0:
                 break
-            kept.append((turn.question, turn.answer))
-        return tuple(reversed(kept))
+            turns.append((turn.question, turn.answer))
+        return tuple(reversed(turns))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -72,70 +72,70 @@ class CheckedItem:
 
 @dataclass(frozen=True, slots=True)
 class ChunkOptions:
-    """What holds for all rows of a chunk."""
+    """The options of all items of a chunk."""
 
-    options: GenerationOptions
+    decoding: GenerationOptions
     #: time.monotonic() seconds.
     deadline: float | None
     interactive: bool
 
 
 def read_options(options: Any, interactive: bool) -> ChunkOptions:
-    """Check a chunk's options; raises Refused when they are wrong or its time is already up."""
+    """Check a chunk's options; raise ItemRejected if invalid or after the deadline."""
     try:
         checked = Options.model_validate(options or {})
     except ValidationError as error:
         raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Options)) from None
-    generation = checked.model_dump()
-    deadline = generation.pop("deadline")
+    decoding = checked.model_dump()
+    deadline = decoding.pop("deadline")
     if deadline is not None:
-        # Messages cross machines, so they carry Unix time; from here on, the clock never jumps.
-        left_s = deadline - time.time()
-        if left_s <= 0:
+        # Messages cross machines, so they carry Unix time. The monotonic clock never jumps.
+        remaining_s = deadline - time.time()
+        if remaining_s <= 0:
             raise ItemRejected(
-                ErrorCode.DEADLINE_EXCEEDED, f"begun {-left_s:.1f} s after its deadline"
+                ErrorCode.DEADLINE_EXCEEDED, f"started {-remaining_s:.1f} s after its deadline"
             )
-        # Whoever gave milliseconds waits for ever, and no longer than clocks can say.
-        deadline = time.monotonic() + min(left_s, MAX_DEADLINE_S)
-    return ChunkOptions(GenerationOptions(**generation), deadline, interactive)
+        # A deadline in milliseconds lies beyond the range of a clock; the limit keeps it valid.
+        deadline = time.monotonic() + min(remaining_s, MAX_DEADLINE_S)
+    return ChunkOptions(GenerationOptions(**decoding), deadline, interactive)
 
 
 def check_item(task: Task, source: Any) -> CheckedItem:
-    """A row from an item of the message; raises Refused."""
+    """Check an item of a message; raise ItemRejected if it is invalid."""
     try:
         item = Item.model_validate(source)
     except ValidationError as error:
         raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Item)) from None
     if item.error is not None:
         raise ItemRejected(item.error.code, item.error.message)
-    wanted = item.task or task
-    problem = _image_problem(wanted, item) or _text_problem(wanted, item)
-    if problem is not None:
-        raise ItemRejected(ErrorCode.OPTION_INVALID, problem)
-    together = sum(map(len, item.texts or ()))
-    if together > MAX_TEXTS_CHARS:
-        about = f"the texts have {together:,} characters; at most {MAX_TEXTS_CHARS:,} are read"
-        raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, about)
+    task = item.task or task
+    message = _image_error(task, item) or _text_error(task, item)
+    if message is not None:
+        raise ItemRejected(ErrorCode.OPTION_INVALID, message)
+    total = sum(map(len, item.texts or ()))
+    if total > MAX_TEXTS_CHARS:
+        message = f"the texts have {total:,} characters; at most {MAX_TEXTS_CHARS:,} are read"
+        raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, message)
     longest = max(map(len, _texts(item)), default=0)
     if longest > MAX_TEXT_CHARS:
-        about = f"the text has {longest:,} characters; at most {MAX_TEXT_CHARS:,} are read"
-        raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, about)
-    return CheckedItem(wanted, item)
+        message = f"the text has {longest:,} characters; at most {MAX_TEXT_CHARS:,} are read"
+        raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, message)
+    return CheckedItem(task, item)
 
 
-def _image_problem(task: Task, item: Item) -> str | None:
+def _image_error(task: Task, item: Item) -> str | None:
     if task is Task.EMBED and item.text is not None:
-        both = "image: an embedding is of an image or of a text, not of both"
-        return both if item.image else None
+        message = "image: an embedding is of an image or of a text, not of both"
+        return message if item.image else None
     return None if item.image else "image: missing"
 
 
-def _text_problem(task: Task, item: Item) -> str | None:
-    known = (*NEEDED[task], *ALLOWED[task])
-    for name in ASKED:
-        if getattr(item, name) is not None and name not in known:
-            return f"{name}: the task {task.short} has none{_instead(name)}"
-    for name in NEEDED[task]:
+def _text_error(task: Task, item: Item) -> str | None:
+    allowed = (*REQUIRED[task], *OPTIONAL[task])
+    for name in TASK_FIELDS:
+        if getattr(item, name) is not None and name not in allowed:
+            return f"{name}: the task {task.short} has none; use {' or '.join(_tasks_with(name))}"
+    for name in REQUIRED[task]:
         value = getattr(item, name)
         if value is None or (isinstance(value, str) and not value.strip()):
             return f"{name}: empty or missing"
@@ -146,10 +146,9 @@ def _text_problem(task: Task, item: Item) -> str | None:
     return None
 
 
-def _instead(name: str) -> str:
-    """Which tasks know this field."""
-    tasks = [task.short for task in Task if name in (*NEEDED[task], *ALLOWED[task])]
-    return f"; use {' or '.join(tasks)}"
+def _tasks_with(name: str) -> list[str]:
+    """Return the tasks whose items may have this field."""
+    return [task.short for task in Task if name in (*REQUIRED[task], *OPTIONAL[task])]
 
 
 def _texts(item: Item) -> Iterator[str]:

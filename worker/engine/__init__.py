@@ -1,5 +1,5 @@
-"""In-flight batching on one accelerator: finished rows leave and waiting rows join at every step.
+"""In-flight batching on one accelerator: rows are admitted to and leave the batch at every step.
 
-`request` (what goes in and comes out) and `scheduler` import no torch, so that consumer processes
-may import them. `loop.Engine` is the place to start reading.
+Entry: `engine.Engine.step`. Consumer processes import `client`, `protocol` and `request`, which do
+not import torch; neither does `scheduler`.
 """

@@ -1,7 +1,7 @@
-"""`python -m worker.engine`: load the model, check it, serve the consumers of this machine.
+"""`python -m worker.engine`: load the model, check it, and serve the consumers of this machine.
 
-Exit codes: 0 stopped; 2 the model or a setting cannot be used (the message says why); 3 there is
-an engine here already.
+Exit codes: 0 stopped; 2 the model or a setting cannot be used (see the message); 3 an engine is
+already running here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from worker import lifeline
 from worker.engine import metrics
 from worker.engine.model import Vision, as_generator, as_matcher
 from worker.engine.null import NullEngine
-from worker.engine.protocol import EngineInfo, ModelInfo, hold_lock, private_dir, socket_path
+from worker.engine.protocol import EngineInfo, ModelInfo, acquire_lock, private_dir, socket_path
 from worker.engine.server import EngineServer
 from worker.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.engine.engine import Engine
 
-#: Seconds that fetching, decoding and resizing a picture of a megapixel takes one core.
+#: Seconds of one core to fetch, decode and resize an image of one megapixel.
 PREPARE_S: Final = 0.01
 IMAGES_TIMED: Final = 4
 
@@ -39,29 +39,29 @@ log = logging.getLogger("worker.engine")
 
 
 def main() -> int:
-    """Run until SIGTERM, or for as long as consumers are there (--linger)."""
+    """Run until SIGTERM or, with --linger, until no consumer is connected."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
     parser = ArgumentParser(prog="python -m worker.engine", description=__doc__)
     parser.add_argument(
         "--linger", type=float, metavar="S", help="end after S seconds without a consumer"
     )
     linger_s = parser.parse_args().linger
-    # Ctrl-C belongs to the supervisor; a lone engine ends by SIGTERM or by lingering.
+    # The supervisor handles Ctrl-C; a lone engine ends by SIGTERM or --linger.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         settings = WorkerSettings.load()
         run_dir = private_dir(settings.runtime_dir())
         socket = socket_path(run_dir)
-        # Held until this process ends, whichever way.
-        lock = hold_lock(run_dir / "engine.lock")
+        # Locked until this process ends.
+        lock = acquire_lock(run_dir / "engine.lock")
     except (InvalidInput, OSError) as error:
-        return _refuse(str(error))
+        return _report_unusable(str(error))
     if lock is None and linger_s is not None:
-        # For consumers that find the way to the one that is there.
+        # The consumer that started this process connects to the running engine.
         return EXIT_TAKEN
     if lock is None:
         print(
-            f"engine: one runs in {run_dir} already; an accelerator has one engine. "
+            f"engine: an engine is already running in {run_dir}; an accelerator has one engine. "
             "For a second one set BLIPLINE_RUN_DIR",
             file=sys.stderr,
         )
@@ -73,9 +73,9 @@ def main() -> int:
 def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
     if settings.model == NULL_MODEL:
         return _serve(NullEngine(), (), settings, socket, linger_s)
-    # torch's threads must sleep while they wait, not spin: consumers decode on the same cores.
+    # torch's threads must not spin while they wait: consumers decode images on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Seconds of imports: not before the settings are known to be good.
+    # Late imports: they take seconds, and the settings must be valid first.
     import torch
 
     from worker.engine.errors import LoadError
@@ -87,11 +87,11 @@ def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
         engine = build_engine(settings)
         models = [encoder.model for encoder in engine.encoders]
         if not settings.cpu_threads and models[0].device.type == "cpu":
-            leave_a_core(models[0])
+            reserve_core(models[0])
         warm_up(engine)
         check(engine)
     except LoadError as error:
-        return _refuse(str(error))
+        return _report_unusable(str(error))
     names = " and ".join(model.name for model in models)
     log.info("%s: warm, %s rows at most on %s", names, settings.max_rows, models[0].device)
     return _serve(engine, tuple(map(model_info, models)), settings, socket, linger_s)
@@ -106,15 +106,17 @@ def _serve(
 ) -> int:
     info = EngineInfo(os.getpid(), models)
     watchdog = Watchdog(settings.step_timeout_s)
-    server = EngineServer(engine, info, linger_s, watchdog, on_turn=lifeline.announce)
+    server = EngineServer(engine, info, linger_s, watchdog, on_heartbeat=lifeline.announce)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
-    # The consumers finish what they hold, and need the engine for it.
-    lifeline.when_orphaned(server.finish)
+    # The consumers still need the engine to finish their chunks.
+    lifeline.on_supervisor_death(server.finish)
     if settings.metrics_port:
         try:
-            metrics.serve(settings.metrics_port, server.figures)
+            metrics.serve(settings.metrics_port, server.stats)
         except OSError as error:
-            return _refuse(f"BLIPLINE_METRICS_PORT={settings.metrics_port}: {error.strerror}")
+            return _report_unusable(
+                f"BLIPLINE_METRICS_PORT={settings.metrics_port}: {error.strerror}"
+            )
     server.serve(socket)
     return 0
 
@@ -132,8 +134,8 @@ def build_engine(settings: WorkerSettings) -> Engine:
     generator, matcher = as_generator(loaded[0]), as_matcher(loaded[-1])
     if len(loaded) == 2 and (generator is None or matcher is None):
         raise LoadError(
-            "BLIPLINE_MATCH_MODEL is for a retrieval model beside BLIPLINE_MODEL, which writes;"
-            f" {loaded[0].name!r} offers {', '.join(sorted(loaded[0].tasks))} and"
+            "BLIPLINE_MODEL must be a model that writes text, and BLIPLINE_MATCH_MODEL a retrieval"
+            f" model; {loaded[0].name!r} offers {', '.join(sorted(loaded[0].tasks))} and"
             f" {loaded[1].name!r} {', '.join(sorted(loaded[1].tasks))}."
         )
     return Engine(
@@ -146,25 +148,25 @@ def build_engine(settings: WorkerSettings) -> Engine:
 
 
 def model_info(model: Vision) -> ModelInfo:
-    """What consumers are told of a model."""
+    """Return the description of a model that consumers receive."""
     tasks = tuple(sorted(model.tasks))
     return ModelInfo(model.name, model.revision, model.image_size, model.resample, tasks)
 
 
-def leave_a_core(model: Vision) -> None:
-    """Leave a core to those who prepare images, where that takes longer than the model does."""
+def reserve_core(model: Vision) -> None:
+    """Leave a core to image decoding if it takes longer than the model's forward pass."""
     import torch
 
     side = model.image_size
     pixels = torch.zeros(IMAGES_TIMED, side, side, 3, dtype=torch.uint8)
     model.encode(pixels)
-    began = time.perf_counter()
+    started = time.perf_counter()
     model.encode(pixels)
-    if time.perf_counter() - began < IMAGES_TIMED * PREPARE_S:
+    if time.perf_counter() - started < IMAGES_TIMED * PREPARE_S:
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
-def _refuse(reason: str) -> int:
+def _report_unusable(reason: str) -> int:
     print(f"engine: {reason}", file=sys.stderr, flush=True)
     return EXIT_UNUSABLE
 
@@ -172,5 +174,5 @@ def _refuse(reason: str) -> int:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # The interpreter would spend a second on taking torch apart, while the machine is to be free.
+    # The interpreter's own shutdown would spend a second on torch.
     os._exit(code)

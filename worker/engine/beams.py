@@ -1,7 +1,7 @@
-"""What only transformers' own `generate` does (beam search), in groups of rows that ask alike.
+"""Beam search by transformers' own `generate`, in groups of rows with equal options.
 
-A group has equal options and prompts of equal length, so nothing is padded and its rows get what
-they would get alone. It advances by one token in each step of the engine, beside the rows that are
+The prompts of a group have equal lengths, so nothing is padded and each row gets the result it
+would get alone. A group advances by one token in each step of the engine, beside the rows that are
 decoded in flight.
 """
 
@@ -13,29 +13,29 @@ from contextlib import nullcontext
 
 import torch
 
-from worker.engine.decoding import with_prompt
+from worker.engine.decoding import prepare_prompt
 from worker.engine.encoder import Encoder
-from worker.engine.halving import Failure, describe
+from worker.engine.halving import Failure, failure_of
 from worker.engine.model import Generator
-from worker.engine.row import NOT_FINITE, Row, wrong_image
+from worker.engine.row import NOT_FINITE, Row, check_image
 from worker.engine.scheduler import Scheduler
-from worker.engine.stepwise import Report, Stepwise
+from worker.engine.thread_coroutine import Suspend, ThreadCoroutine
 
 Tokens = list[list[int]]
 
 
-class GroupedLane:
-    """Rows that `generate` runs, one group at a time."""
+class BeamLane:
+    """The lane of rows with `num_beams` above 1; runs one group at a time."""
 
     def __init__(self, model: Generator, encoder: Encoder, max_rows: int) -> None:
         self.model, self.encoder, self.max_rows = model, encoder, max_rows
-        #: Images that may be encoded for a group that begins.
+        #: Maximum images that are encoded when a group starts.
         self.max_images = max_rows
         self._groups: dict[Hashable, Scheduler[Row]] = {}
-        #: Halves of groups that failed, to be run before anything else.
-        self._again: deque[list[Row]] = deque()
+        #: Halves of groups that failed; they run before anything else.
+        self._retries: deque[list[Row]] = deque()
         self._rows: list[Row] = []
-        self._search: Stepwise[Tokens] | None = None
+        self._search: ThreadCoroutine[Tokens] | None = None
 
     @property
     def active(self) -> int:
@@ -43,12 +43,12 @@ class GroupedLane:
 
     @property
     def waiting(self) -> int:
-        return sum(map(len, self._groups.values())) + sum(map(len, self._again))
+        return sum(map(len, self._groups.values())) + sum(map(len, self._retries))
 
     def prepare(self, row: Row) -> Failure | None:
-        """What keeps a row from ever being run, or None. Fills in its prompt and its feature."""
+        """Set a row's prompt and cached feature; return a Failure if the row can never run."""
         row.feature = self.encoder.cache.get(row.request.image_hash)
-        return wrong_image(row.request, row.feature, self.model.image_size) or with_prompt(
+        return check_image(row.request, row.feature, self.model.image_size) or prepare_prompt(
             row, self.model
         )
 
@@ -67,73 +67,74 @@ class GroupedLane:
             group.promote(row)
 
     def withdraw(self, row: Row) -> bool:
-        """Take out a row that waits for its group to begin."""
+        """Remove a row whose group has not started."""
         return any(group.remove(row) for group in self._groups.values())
 
     def step(self) -> list[Row]:
-        """Advance the group by one token, or begin the next one. Returns the rows that ended."""
+        """Start the next group if none runs, advance it by one token, return the ended rows."""
         ended: list[Row] = []
         if self._search is None:
-            ended += self._begin()
+            ended += self._start_group()
         if self._search is not None:
             if all(row.failure is not None for row in self._rows):
                 self._search.stop()
             if self._search.step():
-                ended += self._end(self._search)
+                ended += self._end_group(self._search)
         return ended
 
-    def _begin(self) -> list[Row]:
-        """Take the next group and encode its images; returns the rows that could not be."""
-        rows = self._again.popleft() if self._again else self._next()
+    def _start_group(self) -> list[Row]:
+        """Admit the next group and encode its images; return the rows that failed."""
+        rows = self._retries.popleft() if self._retries else self._admit()
         if not rows:
             return []
         self.encoder.run(rows)
         for row in rows:
-            # Beams of such features would be a text, and an empty one.
+            # Beam search would return an empty text for such features.
             if row.feature is not None and not row.feature.isfinite().all():
                 row.failure = row.failure or NOT_FINITE
         self._rows = [row for row in rows if row.failure is None]
         if self._rows:
-            self._search = Stepwise(self._generate)
+            self._search = ThreadCoroutine(self._generate)
         return [row for row in rows if row.failure is not None]
 
-    def _next(self) -> list[Row]:
-        """The rows of a group somebody waits for, else of the group that was there first."""
+    def _admit(self) -> list[Row]:
+        """Take the rows of a group with interactive rows, else of the oldest group."""
         self._groups = {key: group for key, group in self._groups.items() if len(group)}
-        urgent = [group for group in self._groups.values() if group.has_interactive]
-        for group in [*urgent, *self._groups.values()]:
+        interactive = [group for group in self._groups.values() if group.has_interactive]
+        for group in [*interactive, *self._groups.values()]:
             return group.admit()
         return []
 
     @torch.inference_mode()
-    def _generate(self, report: Report) -> Tokens:
+    def _generate(self, suspend: Suspend) -> Tokens:
         features = torch.stack([row.feature for row in self._rows if row.feature is not None])
         prompts = [row.prompt for row in self._rows]
-        device = self.model.device
-        # This thread has a current device of its own.
+        device, options = self.model.device, self._rows[0].request.options
+        # CUDA's current device is set per thread.
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            return self.model.generate(features, prompts, self._rows[0].request.options, report)
+            inputs = self.model.condition(features, prompts)
+            return self.model.decoder.generate(inputs, prompts, options, suspend)
 
-    def _end(self, search: Stepwise[Tokens]) -> list[Row]:
+    def _end_group(self, search: ThreadCoroutine[Tokens]) -> list[Row]:
         rows, self._rows, self._search = self._rows, [], None
         try:
             tokens = search.result()
         except torch.AcceleratorError:
             raise
-        except Exception as error:  # `generate` also raises what it thinks of its arguments
-            return self._fail(rows, describe(error))
+        except Exception as error:  # `generate` also raises errors about its arguments
+            return self._retry_halves(rows, failure_of(error))
         for row, new in zip(rows, tokens, strict=True):
             row.feature, row.tokens = None, new
             row.text = self.model.text(row.request, row.prompt, new)
         return rows
 
-    def _fail(self, rows: list[Row], failure: Failure) -> list[Row]:
-        """Run a group that failed again in halves, down to the row at fault."""
+    def _retry_halves(self, rows: list[Row], failure: Failure) -> list[Row]:
+        """Queue both halves of a failed group; return a single row with its failure."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(rows) == 1:
             rows[0].failure = rows[0].failure or failure
             return rows
         middle = len(rows) // 2
-        self._again.extendleft([rows[middle:], rows[:middle]])
+        self._retries.extendleft([rows[middle:], rows[:middle]])
         return []

@@ -1,4 +1,4 @@
-"""A consumer's line to the engine. It outlives the engine: rows are sent again to the next one."""
+"""A consumer's client of the engine. After a crash it sends its rows again to the next engine."""
 
 from __future__ import annotations
 
@@ -17,87 +17,87 @@ from typing import Any, Final
 from producer.contract import ErrorCode
 from worker.engine.protocol import (
     Answers,
-    AskFigures,
-    AskHeld,
     Cancel,
     EngineInfo,
+    FeatureQuery,
     Reply,
     Rows,
-    hang_up,
+    StatsQuery,
+    disconnect,
 )
 from worker.engine.request import Answer, Request, RequestId
 
 log = logging.getLogger(__name__)
 
-#: How many rows are tried together that have seen so many engines die: the one that kills engines
-#: is soon alone with the blame.
+#: Rows that are quarantined together, by the number of engine crashes each has seen: a row that
+#: crashes engines is soon tried alone.
 TRIAL_ROWS: Final = {1: 8, 2: 1}
-#: A row that was in the engine at this many of its deaths, at the last one alone, is given up.
+#: Crashes after which a row fails as poisoned; at the last one it was in the engine alone.
 MAX_DEATHS: Final = len(TRIAL_ROWS) + 1
-#: Seconds to wait for an answer that is not about rows; then one goes on as without an engine.
-ASK_TIMEOUT_S: Final = 10.0
+#: Timeout of a query; after it the caller proceeds as without an engine.
+QUERY_TIMEOUT_S: Final = 10.0
 RECONNECT_PAUSE_S: Final = 0.1
-#: Seconds between two calls of `revive`: longer than a start that fails takes.
+#: Seconds between two calls of `revive`: longer than a failing start takes.
 REVIVE_PAUSE_S: Final = 10.0
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A row that has no answer yet."""
+    """A row without an answer."""
 
     request: Request
     future: Future[Answer] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
-    #: Engines that died while they had this row.
+    #: Engine crashes while the engine had this row.
     deaths: int = 0
     sent: bool = False
 
 
 class EngineClient:
-    """Thread-safe. Every submitted row gets exactly one answer, whatever happens to the engine."""
+    """A thread-safe client. Every submitted row gets exactly one answer, even after a crash."""
 
     def __init__(
         self,
         socket: Path,
         wait_s: float,
         revive: Callable[[], object] | None = None,
-        on_other_models: Callable[[], object] = lambda: None,
+        on_models_changed: Callable[[], object] = lambda: None,
     ) -> None:
         self._socket = socket
         self._wait_s = wait_s
-        #: Called now and then while no engine answers, where nobody else would start one.
+        #: Called periodically while no engine answers, if no supervisor starts one.
         self._revive = revive
         self._revived_at = -REVIVE_PAUSE_S
-        #: Called when an engine answers whose models are not those of the engine before.
-        self._on_other_models = on_other_models
+        #: Called when a new engine has other models than the previous one.
+        self._on_models_changed = on_models_changed
         self._ids = count(1)
-        # Guards the books below; a second lock guards the wire, so that a send that blocks
-        # does not keep answers from being read.
+        # Guards the state below; a second lock guards sending, so that a blocked send does not
+        # delay the reading of answers.
         self._lock = threading.Lock()
-        self._wire = threading.Lock()
+        self._send_lock = threading.Lock()
         self._connection: Connection[Any, Any] | None = None
         self._pending: dict[RequestId, _Pending] = {}
-        #: Rows that have seen an engine die: tried a few at a time, beside the rows that are new.
+        #: Rows that have seen a crash: quarantined a few at a time, beside the new rows.
         self._suspects: deque[RequestId] = deque()
         self._quarantined: set[RequestId] = set()
-        self._asked: dict[int, Future[Any]] = {}
+        self._queries: dict[int, Future[Any]] = {}
         self._info: EngineInfo | None = None
         self._ready = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine-client", daemon=True)
 
     def start(self) -> None:
-        """Begin to connect; returns at once."""
+        """Start connecting in a background thread."""
         self._thread.start()
 
     def info(self, timeout_s: float) -> EngineInfo:
-        """What the engine runs; waits for the first connection. Raises TimeoutError."""
+        """Return the engine's models after waiting for a connection. Raises TimeoutError."""
         if not self._ready.wait(timeout_s) or self._info is None:
             raise TimeoutError(f"no engine at {self._socket} after {timeout_s:g} s")
         return self._info
 
     def submit(self, build: Callable[[int], Request]) -> Future[Answer]:
-        """Send the row that `build` makes of its id. The future never holds an exception."""
+        """Send the request that `build` returns for its id. The future never raises."""
         request = build(next(self._ids))
         pending = _Pending(request)
         with self._lock:
@@ -109,66 +109,68 @@ class EngineClient:
         return pending.future
 
     def cancel(self, ids: Sequence[int]) -> None:
-        """Ask that these rows end soon, with the code `cancelled`."""
+        """Cancel rows; they end soon with the code `cancelled`."""
         connection = self._connection
         if connection is not None:
             self._send(connection, Cancel(list(ids)))
 
-    def held(self, hashes: Iterable[str], task: str) -> set[str]:
-        """Images whose features, as a task needs them, the engine has now; none when it is away."""
-        wanted = list(hashes)
-        held = self._ask(lambda token: AskHeld(token, wanted, task)) if wanted else None
-        return held or set()
+    def cached_features(self, hashes: Iterable[str], task: str) -> set[str]:
+        """Return the images whose features for a task the engine has cached; none without one."""
+        requested = list(hashes)
+        if not requested:
+            return set()
+        cached = self._query(lambda token: FeatureQuery(token, requested, task))
+        return cached or set()
 
-    def figures(self) -> dict[str, float] | None:
-        """What the engine has done since its start; None when it is away."""
-        figures: dict[str, float] | None = self._ask(AskFigures)
-        return figures
+    def stats(self) -> dict[str, float] | None:
+        """Return the engine's statistics; None without an engine."""
+        stats: dict[str, float] | None = self._query(StatsQuery)
+        return stats
 
     def close(self) -> None:
-        """Hang up; rows without an answer end with `engine_unavailable`."""
+        """Disconnect; rows without an answer end with `engine_unavailable`."""
         self._closed.set()
         with self._lock:
             connection = self._connection
         if connection is not None:
-            hang_up(connection)
+            disconnect(connection)
         self._thread.join()
         self._fail(lambda row: True, "the worker is shutting down")
 
-    def _ask(self, question: Callable[[int], object]) -> Any:
+    def _query(self, build: Callable[[int], object]) -> Any:
         token, future = next(self._ids), Future[Any]()
         with self._lock:
             connection = self._connection
             if connection is None:
                 return None
-            self._asked[token] = future
-        self._send(connection, question(token))
+            self._queries[token] = future
+        self._send(connection, build(token))
         try:
-            return future.result(ASK_TIMEOUT_S)
+            return future.result(QUERY_TIMEOUT_S)
         except TimeoutError:
             return None
 
     def _send(self, connection: Connection[Any, Any], message: object) -> None:
         try:
-            with self._wire:
+            with self._send_lock:
                 connection.send(message)
         except (OSError, ValueError, TypeError):
-            # Gone, or closed meanwhile (TypeError). The reader notices too, and sends rows again.
-            log.debug("the engine went away while a message was being sent")
+            # Disconnected, or closed meanwhile (TypeError). The reader thread handles it.
+            log.debug("the engine disconnected during a send")
 
     def _run(self) -> None:
         while not self._closed.is_set():
             connection = self._connect()
             if connection is None:
-                self._ask_for_engine()
-                self._give_up_on_old_rows()
+                self._revive_engine()
+                self._expire_rows()
                 self._closed.wait(RECONNECT_PAUSE_S)
                 continue
             try:
                 self._read(connection)
             except (EOFError, OSError) as error:
                 log.debug("engine connection ended: %r", error)
-            self._hung_up(connection)
+            self._disconnected(connection)
 
     def _connect(self) -> Connection[Any, Any] | None:
         try:
@@ -177,34 +179,34 @@ class EngineClient:
         except (OSError, EOFError):
             return None
         if self._info is not None and info.models != self._info.models:
-            self._on_other_models()
+            self._on_models_changed()
         self._info = info
         with self._lock:
             self._connection = connection
-            fresh = [row for row in self._pending.values() if not row.deaths]
+            new_rows = [row for row in self._pending.values() if not row.deaths]
             self._suspects = deque(row_id for row_id, row in self._pending.items() if row.deaths)
-            for row in fresh:
+            for row in new_rows:
                 row.sent = True
         self._ready.set()
-        for row in fresh:
+        for row in new_rows:
             self._send(connection, Rows([row.request]))
-        self._try_suspects()
+        self._quarantine()
         return connection
 
-    def _try_suspects(self) -> None:
-        """Send the next few rows that have seen an engine die, once those before have survived."""
+    def _quarantine(self) -> None:
+        """Send the next few suspects if the quarantine is empty."""
         with self._lock:
             connection = self._connection
             if connection is None or self._quarantined:
                 return
-            trial = self._next_trial()
+            trial = self._next_suspects()
             self._quarantined = {row.request.id for row in trial}
             for row in trial:
                 row.sent = True
         if trial:
             self._send(connection, Rows([row.request for row in trial]))
 
-    def _next_trial(self) -> list[_Pending]:
+    def _next_suspects(self) -> list[_Pending]:
         trial: list[_Pending] = []
         while self._suspects:
             row = self._pending.get(self._suspects[0])
@@ -225,34 +227,34 @@ class EngineClient:
                     self._resolve(answer)
             elif isinstance(message, Reply):
                 with self._lock:
-                    asked = self._asked.pop(message.token, None)
-                if asked is not None:
-                    asked.set_result(message.value)
+                    query = self._queries.pop(message.token, None)
+                if query is not None:
+                    query.set_result(message.value)
 
-    def _hung_up(self, connection: Connection[Any, Any]) -> None:
-        # Whoever is sending finds the line dead, before its descriptor can be anybody else's.
-        hang_up(connection)
-        with self._wire:
+    def _disconnected(self, connection: Connection[Any, Any]) -> None:
+        # A concurrent send must fail before the descriptor can be reused.
+        disconnect(connection)
+        with self._send_lock:
             connection.close()
         with self._lock:
             self._connection = None
             self._quarantined = set()
-            asked, self._asked = self._asked, {}
+            queries, self._queries = self._queries, {}
             for row in self._pending.values():
                 row.deaths += row.sent
                 row.sent, row.since = False, time.monotonic()
-            lost = len(self._pending)
-        for future in asked.values():
+            waiting = len(self._pending)
+        for future in queries.values():
             future.set_result(None)
         if not self._closed.is_set():
-            log.warning("the engine is gone; %d rows wait for the next one", lost)
+            log.warning("the engine has disconnected; %d rows wait for the next one", waiting)
         self._fail(
             lambda row: row.deaths >= MAX_DEATHS,
-            f"the engine died {MAX_DEATHS} times while it worked on this item",
+            f"the engine crashed {MAX_DEATHS} times while it processed this item",
             ErrorCode.POISONED,
         )
 
-    def _ask_for_engine(self) -> None:
+    def _revive_engine(self) -> None:
         now = time.monotonic()
         if self._revive is not None and now - self._revived_at >= REVIVE_PAUSE_S:
             self._revived_at = now
@@ -261,21 +263,21 @@ class EngineClient:
             except OSError:
                 log.exception("cannot start an engine")
 
-    def _give_up_on_old_rows(self) -> None:
+    def _expire_rows(self) -> None:
         oldest = time.monotonic() - self._wait_s
         self._fail(
             lambda row: row.since < oldest,
-            f"no engine for {self._wait_s:g} s: see the worker's log",
+            f"no engine for {self._wait_s:g} s; see the worker's log",
         )
 
     def _fail(
         self,
-        which: Callable[[_Pending], bool],
+        condition: Callable[[_Pending], bool],
         message: str,
         code: ErrorCode = ErrorCode.ENGINE_UNAVAILABLE,
     ) -> None:
         with self._lock:
-            ids = [row_id for row_id, row in self._pending.items() if which(row)]
+            ids = [row_id for row_id, row in self._pending.items() if condition(row)]
         for row_id in ids:
             self._resolve(Answer(row_id, error_code=code.value, error_message=message))
 
@@ -287,4 +289,4 @@ class EngineClient:
         if row is not None:
             row.future.set_result(answer)
         if quarantined:
-            self._try_suspects()
+            self._quarantine()

@@ -1,4 +1,4 @@
-"""When requests run out of time. Pure: no torch, no clock of its own."""
+"""Deadlines of requests, in a heap. It imports no torch and no clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.engine.request import Request, RequestId
 
 
 class Deadlines:
-    """Deadlines of requests, soonest first."""
+    """A heap of requests by deadline."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Request]] = []
@@ -20,19 +20,19 @@ class Deadlines:
         return len(self._heap)
 
     def add(self, request: Request) -> None:
-        """Remember a request's deadline, if it has one."""
+        """Add a request's deadline, if it has one."""
         if request.deadline is not None:
             heapq.heappush(self._heap, (request.deadline, next(self._order), request))
 
     def pop(self, now: float) -> list[Request]:
-        """Take out all whose deadline has come, also those that have ended since."""
-        due = []
+        """Remove and return all requests past their deadline, ended ones included."""
+        expired = []
         while self._heap and self._heap[0][0] <= now:
-            due.append(heapq.heappop(self._heap)[2])
-        return due
+            expired.append(heapq.heappop(self._heap)[2])
+        return expired
 
-    def tidy(self, live: Container[RequestId], count: int) -> None:
-        """Forget requests that are not `live`, before they outnumber those `count` that are."""
+    def prune(self, live: Container[RequestId], count: int) -> None:
+        """Drop requests that are not `live` once they outnumber the `count` live ones."""
         if len(self._heap) > 2 * count + 64:
             self._heap = [entry for entry in self._heap if entry[2].id in live]
             heapq.heapify(self._heap)

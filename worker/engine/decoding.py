@@ -1,6 +1,6 @@
-"""In-flight batching: at every step finished rows leave, waiting rows join, each row gets a token.
+"""In-flight batching: each step ends finished rows, admits waiting rows, decodes one token a row.
 
-Start reading at `DecodingLane.step`.
+Entry: `DecodingLane.step`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from worker.engine.errors import PromptTooLong
 from worker.engine.graphs import GraphedDecode
 from worker.engine.halving import Failure, Halving
 from worker.engine.model import Generator
-from worker.engine.row import NO_TEXT, NOT_FINITE, Row, wrong_image
+from worker.engine.row import INVALID_TEXT, NOT_FINITE, Row, check_image
 from worker.engine.sampler import NOT_FINITE_TOKEN, Sampler
 from worker.engine.scheduler import Scheduler
 
-#: Tokens with padding to tokens without, in one prefill.
-MOST_PADDED = 2
+#: Maximum ratio of padded to real tokens in one prefill.
+MAX_PADDING = 2
 
 
 class DecodingLane:
-    """Rows that are written token by token."""
+    """The lane of rows that are decoded in flight, greedily or by sampling."""
 
     def __init__(
         self,
@@ -37,17 +37,20 @@ class DecodingLane:
     ) -> None:
         self.model, self.encoder = model, encoder
         self.scheduler: Scheduler[Row] = Scheduler(max_rows, min(reserved_rows, max_rows - 1))
-        self.slots = model.new_slots(max_rows)
-        self.sampler = Sampler(model.vocab_size, model.eos_ids, model.device, model.suppressed_ids)
-        self.decode: Callable[[int, int], Tensor] = partial(model.decode, self.slots)
+        decoder = model.decoder
+        self.slots = decoder.new_slots(max_rows)
+        self.sampler = Sampler(
+            decoder.vocab_size, decoder.eos_ids, model.device, decoder.suppressed_ids
+        )
+        self.decode: Callable[[int, int], Tensor] = partial(decoder.decode, self.slots)
         if cuda_graphs and model.device.type == "cuda":
-            self.decode = GraphedDecode(model, self.slots)
+            self.decode = GraphedDecode(decoder, self.slots)
         self.rows: list[Row] = []  # row i decodes in slot i
-        self._eos = frozenset(model.eos_ids)
+        self._eos = frozenset(decoder.eos_ids)
         self._ended: list[Row] = []
         self._prefiller = Halving(self._prefill_rows, max_rows)
         self._decoder = Halving(self._decode_rows, max_rows)
-        self._no_logits = torch.full((1, model.vocab_size), torch.nan, device=model.device)
+        self._no_logits = torch.full((1, decoder.vocab_size), torch.nan, device=model.device)
 
     @property
     def active(self) -> int:
@@ -58,9 +61,9 @@ class DecodingLane:
         return len(self.scheduler)
 
     def prepare(self, row: Row) -> Failure | None:
-        """What keeps a row from ever being run, or None. Fills in its prompt and its feature."""
+        """Set a row's prompt and cached feature; return a Failure if the row can never run."""
         row.feature = self.encoder.cache.get(row.request.image_hash)
-        return wrong_image(row.request, row.feature, self.model.image_size) or with_prompt(
+        return check_image(row.request, row.feature, self.model.image_size) or prepare_prompt(
             row, self.model
         )
 
@@ -71,16 +74,16 @@ class DecodingLane:
         self.scheduler.promote(row)
 
     def withdraw(self, row: Row) -> bool:
-        """Take out a row that waits. One that is active leaves at the next step: it has failed."""
+        """Remove a waiting row. An active row leaves at the next step, since it has failed."""
         return self.scheduler.remove(row)
 
     def step(self) -> list[Row]:
-        """Admit, encode, prefill, give every row one token. Returns the rows that ended."""
-        self._leave([i for i, row in enumerate(self.rows) if row.failure is not None])
-        newcomers = self._encode(self._admit())
-        logits = self._decode() + self._prefill(newcomers)
+        """Admit, encode, decode, prefill, sample one token a row. Return the rows that ended."""
+        self._remove([i for i, row in enumerate(self.rows) if row.failure is not None])
+        new_rows = self._encode(self._admit())
+        logits = self._decode() + self._prefill(new_rows)
         if logits:
-            self._take_tokens(torch.cat(logits))
+            self._sample(torch.cat(logits))
         ended, self._ended = self._ended, []
         return ended
 
@@ -89,16 +92,16 @@ class DecodingLane:
         return self.scheduler.admit(len(self.rows), bulk)
 
     def _encode(self, rows: list[Row]) -> list[Row]:
-        """Give newcomers the features of their images; returns the rows that have them."""
+        """Set the image features of new rows; return the rows that have them."""
         if rows:
             self.encoder.run(rows)
         self._ended += [row for row in rows if row.failure is not None]
         return [row for row in rows if row.failure is None]
 
     def _prefill(self, rows: list[Row]) -> list[Tensor]:
-        """Append newcomers to the active rows. Their first logits, in order."""
+        """Append new rows to the active rows; return their first logits, in order."""
         logits = []
-        parts = (part for alike in of_like_length(rows) for part in self._prefiller.run(alike))
+        parts = (part for group in group_by_length(rows) for part in self._prefiller.run(group))
         for batch, result in parts:
             if isinstance(result, Failure):
                 batch[0].failure = result
@@ -113,10 +116,12 @@ class DecodingLane:
 
     def _prefill_rows(self, rows: Sequence[Row]) -> Tensor:
         features = torch.stack([row.feature for row in rows if row.feature is not None])
-        return self.model.prefill(features, [row.prompt for row in rows], self.slots)
+        prompts = [row.prompt for row in rows]
+        inputs = self.model.condition(features, prompts)
+        return self.model.decoder.prefill(inputs, prompts, self.slots)
 
     def _decode(self) -> list[Tensor]:
-        """The next logits of every active row, in order."""
+        """Run a decode step; return the logits of every active row, in order."""
         logits = []
         for rows, result in self._decoder.run(range(len(self.rows))):
             if isinstance(result, Failure):
@@ -129,12 +134,12 @@ class DecodingLane:
     def _decode_rows(self, rows: Sequence[int]) -> Tensor:
         return self.decode(rows[0], rows[-1] + 1)
 
-    def _take_tokens(self, logits: Tensor) -> None:
-        """Choose each row's next token; rows that end by it leave."""
-        chosen = self.sampler.sample(logits)
-        # A graph may compute slots that are free again: what they hold must be a token.
-        self.slots.tokens[: len(self.rows)] = chosen.clamp_min(0)
-        tokens = chosen.tolist()  # the one place where a step waits for the device
+    def _sample(self, logits: Tensor) -> None:
+        """Sample each row's next token and remove the rows that it ends."""
+        sampled = self.sampler.sample(logits)
+        # A CUDA graph also computes free slots, so these must hold a valid token.
+        self.slots.tokens[: len(self.rows)] = sampled.clamp_min(0)
+        tokens = sampled.tolist()  # the only wait for the device in a step
         self.sampler.observe(tokens)
         leaving = []
         for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
@@ -146,10 +151,10 @@ class DecodingLane:
             row.tokens.append(token)
             if token in self._eos or len(row.tokens) == row.request.options.max_new_tokens:
                 leaving.append(i)
-        self._leave(leaving)
+        self._remove(leaving)
 
-    def _leave(self, leaving: list[int]) -> None:
-        """End these rows; the last rows take their slots."""
+    def _remove(self, leaving: list[int]) -> None:
+        """End these rows; the last active rows move into their slots."""
         if not leaving:
             return
         for i in leaving:
@@ -162,13 +167,13 @@ class DecodingLane:
         self.rows = [self.rows[i] for i in order]
 
 
-def of_like_length(rows: list[Row]) -> Iterator[list[Row]]:
-    """Newcomers in batches of which half or more is no padding: each is padded to its longest."""
+def group_by_length(rows: list[Row]) -> Iterator[list[Row]]:
+    """Yield rows in forward batches of similar prompt length, at most half of them padding."""
     batch: list[Row] = []
     total = 0
     for row in sorted(rows, key=prompt_length):
         length = prompt_length(row)
-        if batch and (len(batch) + 1) * length > MOST_PADDED * (total + length):
+        if batch and (len(batch) + 1) * length > MAX_PADDING * (total + length):
             yield batch
             batch, total = [], 0
         batch.append(row)
@@ -178,24 +183,24 @@ def of_like_length(rows: list[Row]) -> Iterator[list[Row]]:
 
 
 def prompt_length(row: Row) -> int:
-    """Tokens that prefill reads, of whichever kind there are more."""
+    """Return the tokens that prefill reads: the longest of the prompt's sequences."""
     prompt = row.prompt
     return max(len(prompt.start), len(prompt.source or ()), len(prompt.query or ()))
 
 
-def with_prompt(row: Row, model: Generator) -> Failure | None:
-    """Give a row its prompt; what is wrong with it, or None."""
+def prepare_prompt(row: Row, model: Generator) -> Failure | None:
+    """Set a row's prompt; return a Failure if it is invalid or too long."""
     try:
         row.prompt = model.prompt(row.request)
     except PromptTooLong as error:
         return Failure("prompt_too_long", str(error))
     except (TypeError, ValueError):
-        return NO_TEXT
+        return INVALID_TEXT
     needed, new = len(row.prompt.start), row.request.options.max_new_tokens
-    if needed + new > model.max_length:
+    if needed + new > model.decoder.max_length:
         return Failure(
             "prompt_too_long",
-            f"The prompt takes {needed} tokens, those of the image included, and {new} new ones are"
-            f" asked for; the model holds {model.max_length}.",
+            f"The prompt has {needed} tokens, image tokens included, and {new} new tokens are"
+            f" requested; the model's limit is {model.decoder.max_length}.",
         )
     return None

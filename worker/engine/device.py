@@ -1,4 +1,4 @@
-"""Devices and their free memory."""
+"""Selection of the device, and its free memory."""
 
 from __future__ import annotations
 
@@ -11,67 +11,68 @@ import torch
 
 from worker.engine.errors import LoadError
 
-#: Where the two versions of cgroup keep limit, use and what of the use is given back on demand.
+#: Files of a control group with its limit and use, and the name of its reclaimable use, for cgroup
+#: versions 1 and 2.
 V1: Final = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 V2: Final = ("memory.max", "memory.current", "inactive_file")
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises LoadError."""
+    """Return the torch device of a setting; `auto` is CUDA if there is one. Raises LoadError."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        picked = torch.device(device)
+        selected = torch.device(device)
     except RuntimeError as error:
         raise LoadError(f"Unknown device {device!r}; use auto, cpu or cuda.") from error
-    if picked.type not in ("cpu", "cuda"):
+    if selected.type not in ("cpu", "cuda"):
         raise LoadError(f"Device {device!r} is not supported; use auto, cpu or cuda.")
-    if picked.type == "cuda" and not torch.cuda.is_available():
+    if selected.type == "cuda" and not torch.cuda.is_available():
         raise LoadError("This machine has no usable CUDA device; use device cpu or auto.")
-    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
+    if selected.type == "cuda" and (selected.index or 0) >= torch.cuda.device_count():
         raise LoadError(
-            f"This machine has {torch.cuda.device_count()} CUDA devices, counted from 0;"
-            f" there is no {device}."
+            f"This machine has {torch.cuda.device_count()} CUDA devices, numbered from 0;"
+            f" {device} does not exist."
         )
-    return picked
+    return selected
 
 
 def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
-    """Bytes that can be taken now.
+    """Return the bytes that can be allocated now.
 
-    Of a CPU the machine's memory and that of each control group around this process, whichever has
-    least; `root` is where /proc and /sys are.
+    On a CPU it is the least of the machine's memory and that of each control group of this process;
+    `root` is the parent of /proc and /sys.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return min([available_bytes(root), *group_bytes(root)])
+    return min([available_bytes(root), *cgroup_bytes(root)])
 
 
 def available_bytes(root: Path) -> int:
-    """What the kernel says can be taken without swapping; where it does not say, all there is."""
+    """Return the memory available without swapping, or all memory where Linux reports none."""
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def group_bytes(root: Path) -> Iterator[int]:
-    """What is left in each control group that has a limit, from the process's own upwards."""
+def cgroup_bytes(root: Path) -> Iterator[int]:
+    """Yield the free bytes of each control group with a limit, from the process's own upwards."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":
-            yield from _left(root / "sys/fs/cgroup/memory", path, V1)
+            yield from _free_in_groups(root / "sys/fs/cgroup/memory", path, V1)
         elif not controllers:
-            yield from _left(root / "sys/fs/cgroup", path, V2)
+            yield from _free_in_groups(root / "sys/fs/cgroup", path, V2)
 
 
-def _left(mount: Path, path: str, names: tuple[str, str, str]) -> Iterator[int]:
+def _free_in_groups(mount: Path, path: str, names: tuple[str, str, str]) -> Iterator[int]:
     limit_name, used_name, inactive_name = names
-    own = mount / path.lstrip("/")
-    # In a container the path may be the host's: then the mount itself is the container's group.
-    for group in [own, *own.parents]:
+    process_group = mount / path.lstrip("/")
+    # In a container the path may be the host's; the mount itself is then the container's group.
+    for group in [process_group, *process_group.parents]:
         limit = _read(group / limit_name)
-        if limit.isdecimal():  # `max` is none
+        if limit.isdecimal():  # `max` means no limit
             inactive = _read(group / "memory.stat").partition(f"{inactive_name} ")[2]
             cache = int(inactive.split()[0]) if inactive else 0
             yield max(0, int(limit) - int(_read(group / used_name)) + cache)

@@ -1,7 +1,7 @@
-"""The engine: what is asked of it, in lanes by the kind of work. Start reading at `Engine.step`.
+"""The engine: in-flight batching of requests, in lanes by kind of work. Entry: `Engine.step`.
 
-One thread calls everything. A step may raise only when the device itself is broken; the process
-must end then. Otherwise every request that was added gets exactly one Answer.
+All calls come from one thread. `step` raises only if the device itself is broken; the process must
+then end. Otherwise every request that was added gets exactly one Answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-from worker.engine.beams import GroupedLane
+from worker.engine.beams import BeamLane
 from worker.engine.deadlines import Deadlines
 from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import Encoder
@@ -22,41 +22,41 @@ from worker.engine.halving import Failure
 from worker.engine.matching import MatchingLane
 from worker.engine.model import Generator, Matcher, Vision
 from worker.engine.request import Answer, Request, RequestId
-from worker.engine.row import CANCELLED, EXPIRED, Row, refusal
+from worker.engine.row import CANCELLED, EXPIRED, Row, error_answer
 from worker.engine.stats import EngineStats
 
 
 class Lane(Protocol):
-    """One way of working rows off."""
+    """A queue of rows and the loop that runs them."""
 
     encoder: Encoder
 
     @property
     def active(self) -> int:
-        """Rows that are being run."""
+        """Number of rows that are running."""
 
     @property
     def waiting(self) -> int:
-        """Rows that are not begun."""
+        """Number of rows that have not started."""
 
     def prepare(self, row: Row) -> Failure | None:
-        """What keeps a row from ever being run, or None."""
+        """Tokenize a row's text; return a Failure if the row can never run."""
 
     def add(self, row: Row) -> None:
-        """Queue a row."""
+        """Enqueue a row."""
 
     def promote(self, row: Row) -> None:
-        """Somebody waits for this row now."""
+        """Move a waiting bulk row to the interactive queue."""
 
     def withdraw(self, row: Row) -> bool:
-        """Take out a row that waits; False when it runs already."""
+        """Remove a waiting row; return False if it is already running."""
 
     def step(self) -> list[Row]:
-        """Do a little of the work. Returns the rows that ended."""
+        """Run one step and return the rows that ended."""
 
 
 class Engine:
-    """Requests in by `add`, answers out of `step`."""
+    """An engine that takes requests by `add` and returns answers from `step`."""
 
     def __init__(
         self,
@@ -70,22 +70,23 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model, self.matcher, self.clock = model, matcher, clock
-        self.figures = EngineStats()
+        self.stats = EngineStats()
         self.decoding: DecodingLane | None = None
-        self.grouped: GroupedLane | None = None
+        self.beams: BeamLane | None = None
         self.matching: MatchingLane | None = None
-        self.encoders: list[Encoder] = []
-        models: list[Vision] = [one for one in (model, matcher) if one is not None]
-        for one in models:
-            self.encoders.append(Encoder(one, FeatureCache(feature_bytes // len(models))))
+        models: list[Vision] = [loaded for loaded in (model, matcher) if loaded is not None]
+        self.encoders = [
+            Encoder(loaded, FeatureCache(feature_bytes // len(models))) for loaded in models
+        ]
         if model is not None:
             encoder = self.encoders[0]
             self.decoding = DecodingLane(model, encoder, max_rows, reserved_rows, cuda_graphs)
-            self.grouped = GroupedLane(model, self.encoders[0], max_rows)
+            self.beams = BeamLane(model, encoder, max_rows)
         if matcher is not None:
             self.matching = MatchingLane(matcher, self.encoders[-1])
+        #: The row of every request without an answer.
         self._live: dict[RequestId, Row] = {}
-        #: Rows that answer whoever asks the same while they are there.
+        #: Rows by request identity: an equal request joins the row instead of adding its own.
         self._shared: dict[object, Row] = {}
         self._deadlines = Deadlines()
         self._numbers = count()
@@ -93,65 +94,62 @@ class Engine:
 
     @property
     def lanes(self) -> Iterator[Lane]:
-        """The ways of working rows off that the models allow."""
-        lanes: tuple[Lane | None, ...] = (self.decoding, self.grouped, self.matching)
+        """The lanes that the loaded models serve."""
+        lanes: tuple[Lane | None, ...] = (self.decoding, self.beams, self.matching)
         return (lane for lane in lanes if lane is not None)
 
     @property
     def tasks(self) -> frozenset[str]:
-        """What can be asked."""
-        models: list[Vision] = [one for one in (self.model, self.matcher) if one is not None]
-        return frozenset[str]().union(*(one.tasks for one in models))
+        """The tasks that the loaded models offer."""
+        return frozenset[str]().union(*(encoder.model.tasks for encoder in self.encoders))
 
     @property
     def idle(self) -> bool:
-        """Nothing waits, runs or stands ready to be delivered."""
+        """True if no row waits or runs and no answer awaits delivery."""
         return not (self._answers or any(lane.active or lane.waiting for lane in self.lanes))
 
     def add(self, request: Request) -> None:
-        """Queue a request. What is wrong with it comes back from the next step."""
+        """Enqueue a request. The next step returns the error of an invalid one."""
         if request.id in self._live:
             raise ValueError(f"request id {request.id!r} is already in the engine")
-        failure = self._problem(request)
-        if failure is not None:
-            self._answer(refusal(request, failure))
-            return
-        same = self._shared.get(request.identity)
-        if same is None:
-            failure = self._begin(request)
-        else:
-            self._join(same, request)
+        failure = self._validate(request)
         if failure is None:
-            self._deadlines.add(request)
-            self._deadlines.tidy(self._live, len(self._live))
-        else:
-            self._answer(refusal(request, failure))
+            shared = self._shared.get(request.identity)
+            if shared is None:
+                failure = self._add_row(request)
+            else:
+                self._join(shared, request)
+        if failure is not None:
+            self._answer(error_answer(request, failure))
+            return
+        self._deadlines.add(request)
+        self._deadlines.prune(self._live, len(self._live))
 
-    def _problem(self, request: Request) -> Failure | None:
+    def _validate(self, request: Request) -> Failure | None:
         if request.task not in self.tasks:
             offered = ", ".join(sorted(self.tasks))
-            about = f"This worker's models offer {offered}, not {request.task}."
-            return Failure("unsupported_task", about)
-        sentence = request.options.problem()
-        return None if sentence is None else Failure("option_invalid", sentence)
+            message = f"This worker's models offer {offered}, not {request.task}."
+            return Failure("unsupported_task", message)
+        error = request.options.error()
+        return None if error is None else Failure("option_invalid", error)
 
-    def _begin(self, request: Request) -> Failure | None:
-        """Make a row of a request; returns what keeps it from being run, or None."""
+    def _add_row(self, request: Request) -> Failure | None:
+        """Enqueue a new row for a request; return a Failure if the row can never run."""
         row, lane = Row(next(self._numbers), request, [request]), self._lane(request)
         failure = lane.prepare(row)
         if failure is None:
             self._live[request.id] = row
-            if request.options.repeatable:
+            if request.options.deterministic:
                 self._shared[request.identity] = row
             lane.add(row)
-            self.figures.admitted += 1
+            self.stats.admitted += 1
         return failure
 
     def _join(self, row: Row, request: Request) -> None:
-        """Let a row answer this request as well."""
+        """Let an existing row answer this request too."""
         row.waiters.append(request)
         self._live[request.id] = row
-        self.figures.joined += 1
+        self.stats.joined += 1
         if request.interactive:
             self._lane(request).promote(row)
 
@@ -160,32 +158,32 @@ class Engine:
         if self.matcher is not None and request.task in self.matcher.tasks:
             lane = self.matching
         elif request.options.num_beams > 1:
-            lane = self.grouped
-        assert lane is not None  # the task is offered
+            lane = self.beams
+        assert lane is not None  # `_validate` has checked the task
         return lane
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request early with the error `cancelled`. Unknown ids are ignored."""
         row = self._live.get(request_id)
         if row is not None:
-            self._drop(next(one for one in row.waiters if one.id == request_id), CANCELLED)
+            self._abort(next(w for w in row.waiters if w.id == request_id), CANCELLED)
 
-    def _drop(self, request: Request, failure: Failure) -> None:
-        """Answer a request now, if it has no answer yet; its row ends unless others wait for it."""
+    def _abort(self, request: Request, failure: Failure) -> None:
+        """Answer a request with a failure, unless answered; end its row if it was the last one."""
         row = self._live.get(request.id)
-        # By identity: an id may have been used again since.
-        if row is None or not any(one is request for one in row.waiters):
+        # By identity: a later request may use the same id.
+        if row is None or not any(waiter is request for waiter in row.waiters):
             return
         del self._live[request.id]
-        row.waiters = [one for one in row.waiters if one is not request]
-        self._answer(refusal(request, failure))
+        row.waiters = [waiter for waiter in row.waiters if waiter is not request]
+        self._answer(error_answer(request, failure))
         if not row.waiters:
             row.failure = failure
             self._unshare(row)
             self._lane(request).withdraw(row)
 
     def has_features(self, hashes: Iterable[str], task: str) -> set[str]:
-        """Which of these images need not be sent for a task. Safe from any thread."""
+        """Return the images whose features for a task are cached. Safe from any thread."""
         for encoder in self.encoders:
             if task in encoder.model.tasks:
                 return {image_hash for image_hash in hashes if image_hash in encoder.cache}
@@ -193,19 +191,22 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Answer]:
-        """Let every lane work a little, and deliver. Call while not `idle`."""
+        """Expire deadlines, run one step of every lane, and deliver. Call while not `idle`.
+
+        A step of the decoding lane admits, encodes, prefills and decodes: `DecodingLane.step`.
+        """
         started = self.clock()
         for request in self._deadlines.pop(started):
-            self._drop(request, EXPIRED)
+            self._abort(request, EXPIRED)
         ended = [row for lane in self.lanes for row in lane.step()]
         for row in ended:
             self._end(row)
         return self._deliver(started, len(ended))
 
     def _end(self, row: Row) -> None:
-        """Answer everyone who waits for a row."""
+        """Answer every request that waits for a row."""
         self._unshare(row)
-        self.figures.tokens += len(row.tokens)
+        self.stats.tokens += len(row.tokens)
         for request in row.waiters:
             del self._live[request.id]
             self._answer(row.answer(request))
@@ -216,22 +217,22 @@ class Engine:
             del self._shared[identity]
 
     def _answer(self, answer: Answer) -> None:
-        self.figures.answered += 1
-        self.figures.failed += answer.error_code is not None
+        self.stats.answered += 1
+        self.stats.failed += answer.error_code is not None
         self._answers.append(answer)
 
     def _deliver(self, started: float, ended: int) -> list[Answer]:
-        figures, lanes = self.figures, list(self.lanes)
-        figures.steps += 1
-        figures.active = sum(lane.active for lane in lanes)
-        figures.waiting = sum(lane.waiting for lane in lanes)
-        figures.row_steps += figures.active + ended
-        figures.encoded_images = sum(encoder.images for encoder in self.encoders)
-        figures.cache_hits = sum(encoder.hits for encoder in self.encoders)
-        figures.feature_bytes = sum(encoder.cache.bytes for encoder in self.encoders)
+        stats, lanes = self.stats, list(self.lanes)
+        stats.steps += 1
+        stats.active = sum(lane.active for lane in lanes)
+        stats.waiting = sum(lane.waiting for lane in lanes)
+        stats.row_steps += stats.active + ended
+        stats.encoded_images = sum(encoder.images for encoder in self.encoders)
+        stats.cache_hits = sum(encoder.hits for encoder in self.encoders)
+        stats.feature_bytes = sum(encoder.cache.bytes for encoder in self.encoders)
         if self.encoders[0].model.device.type == "cuda":
-            figures.device_bytes = torch.cuda.memory_allocated(self.encoders[0].model.device)
-        figures.last_step_s = self.clock() - started
-        figures.busy_s += figures.last_step_s
+            stats.device_bytes = torch.cuda.memory_allocated(self.encoders[0].model.device)
+        stats.last_step_s = self.clock() - started
+        stats.busy_s += stats.last_step_s
         answers, self._answers = self._answers, []
         return answers

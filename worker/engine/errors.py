@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class LoadError(Exception):
-    """The model cannot serve. The message is one sentence with a remedy, fit to be shown alone."""
+    """A model that cannot serve. The message is one sentence with a remedy, shown as it is."""
 
 
 class PromptTooLong(ValueError):
-    """A text has more tokens than the model reads; the message says how many of each."""
+    """A text with more tokens than the model reads. The message names both numbers."""

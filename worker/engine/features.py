@@ -1,4 +1,4 @@
-"""Image features by content hash: the second question about an image costs no vision encoder."""
+"""An LRU cache of image features by content hash: an image is encoded once for many questions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 class FeatureCache:
-    """Least recently used features, bounded in bytes.
+    """An LRU cache of image features, bounded in bytes.
 
-    A feature is (queries, hidden): 160 KiB for blip2-opt-2.7b in half precision. Whoever holds a
-    tensor that was evicted may go on using it.
+    A feature is (queries, hidden): 160 KiB for blip2-opt-2.7b in half precision. Rows may go on
+    using a tensor after its eviction.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -32,7 +32,7 @@ class FeatureCache:
         return feature
 
     def put(self, image_hash: str, feature: torch.Tensor) -> None:
-        """Keep `feature`, which must own its memory: a view would keep a whole batch alive."""
+        """Store a feature, which must own its memory: a view would keep a whole batch alive."""
         if feature.nbytes > self.max_bytes:
             return
         replaced = self._features.pop(image_hash, None)

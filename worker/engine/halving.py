@@ -1,4 +1,4 @@
-"""A batch that fails is run again in halves, down to the one row at fault."""
+"""Retries of a failed forward batch in halves, down to the row at fault (bisection)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Result = TypeVar("Result")
 
 
 OUT_OF_MEMORY = "out_of_memory"
-#: Full batches of the size that fits, after which a larger one is tried again.
-TRY_MORE_AFTER = 1000
+#: Full batches without an error after which a reduced batch limit is doubled.
+GROW_AFTER = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one row could not be run, even alone."""
+    """The error of a row that fails even alone."""
 
     code: str
     message: str
@@ -30,48 +30,45 @@ Parts = Iterator[tuple[Sequence[Item], Result | Failure]]
 
 
 class Halving(Generic[Item, Result]):
-    """Runs batches through `work`, one result for each batch.
+    """A runner of forward batches that isolates failing items and adapts the batch limit.
 
-    The size that fits memory is remembered. A fault of the device itself (AcceleratorError: every
-    later call would fail too) is raised: the process has to end, and its work is run elsewhere.
+    After running out of memory, `limit` becomes the size that fits. An AcceleratorError is raised:
+    the device is broken and every later call would fail, so the process must end.
     """
 
     def __init__(self, work: Callable[[Sequence[Item]], Result], limit: int) -> None:
         self.work = work
         self.limit = limit
-        self._short_of_memory = False
-        #: The limit before memory ran short, and full batches that have fitted since.
-        self._wanted = self._fitted = 0
+        self._out_of_memory = False
+        #: The limit before it was reduced, and the number of full batches since.
+        self._initial_limit = self._full_batches = 0
 
     def run(self, items: Sequence[Item]) -> Parts[Item, Result]:
         """Yield every item once, in order, in batches with their result; a Failure has one item."""
-        done = 0
-        while done < len(items):
-            batch = items[done : done + self.limit]
-            done += len(batch)
-            yield from self._remember(self._attempt(batch), len(batch))
+        start = 0
+        while start < len(items):
+            batch = items[start : start + self.limit]
+            start += len(batch)
+            yield from self._adapt_limit(self._attempt(batch), len(batch))
 
-    def _remember(self, parts: Parts[Item, Result], size: int) -> Parts[Item, Result]:
-        """Pass a batch's parts on, and learn from them what size fits memory."""
-        self._short_of_memory, largest, all_fit = False, 0, True
+    def _adapt_limit(self, parts: Parts[Item, Result], size: int) -> Parts[Item, Result]:
+        """Yield a batch's parts, then adapt the limit to the largest part that fits memory."""
+        self._out_of_memory, largest, all_fit = False, 0, True
         for part, result in parts:
             if isinstance(result, Failure):
                 all_fit = all_fit and result.code != OUT_OF_MEMORY
             else:
                 largest = max(largest, len(part))
             yield part, result
-        # An item that does not fit alone says nothing about how many of the others do.
-        if self._short_of_memory and all_fit and 0 < largest < size:
-            self._wanted = max(self._wanted, self.limit)
-            self.limit, self._fitted = largest, 0
-        elif size == self.limit < self._wanted:
-            self._try_more()
-
-    def _try_more(self) -> None:
-        """What took the memory may be gone; to find out costs one batch that is run again."""
-        self._fitted += 1
-        if self._fitted == TRY_MORE_AFTER:
-            self.limit, self._fitted = min(self._wanted, 2 * self.limit), 0
+        # An item that does not fit alone is no evidence about the others.
+        if self._out_of_memory and all_fit and 0 < largest < size:
+            self._initial_limit = max(self._initial_limit, self.limit)
+            self.limit, self._full_batches = largest, 0
+        elif size == self.limit < self._initial_limit:
+            self._full_batches += 1
+            # Memory may be free again; trying costs one batch that runs twice.
+            if self._full_batches == GROW_AFTER:
+                self.limit, self._full_batches = min(self._initial_limit, 2 * self.limit), 0
 
     def _attempt(self, items: Sequence[Item]) -> Parts[Item, Result]:
         result: Result | Failure
@@ -80,14 +77,14 @@ class Halving(Generic[Item, Result]):
         except torch.AcceleratorError:
             raise
         except (RuntimeError, MemoryError) as error:
-            result = describe(error)
+            result = failure_of(error)
         if not isinstance(result, Failure):
             yield items, result
             return
-        # Outside of `except`: there the error's frames would keep the batch's tensors alive.
+        # Not inside `except`, where the error's frames would keep the batch's tensors alive.
         if result.code == OUT_OF_MEMORY:
             torch.cuda.empty_cache()
-            self._short_of_memory = True
+            self._out_of_memory = True
         if len(items) == 1:
             yield items, result
             return
@@ -96,11 +93,11 @@ class Halving(Generic[Item, Result]):
         yield from self._attempt(items[middle:])
 
 
-def describe(error: Exception) -> Failure:
-    """The error code and a sentence for a row that cannot be run."""
+def failure_of(error: Exception) -> Failure:
+    """Return the Failure of a row that raised `error`."""
     # A CPU's allocator raises a plain RuntimeError.
     memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if memory or "can't allocate memory" in str(error):
-        return Failure(OUT_OF_MEMORY, "This row alone does not fit the engine's memory.")
+        return Failure(OUT_OF_MEMORY, "This item alone does not fit the engine's memory.")
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return Failure("internal", f"The model failed on this row: {first_line}")
+    return Failure("internal", f"The model failed on this item: {first_line}")

@@ -1,4 +1,4 @@
-"""Comparing images and texts: rows that need one pass, or a few where they have many texts."""
+"""The matching lane: rows that compare or embed images and texts in one or a few forward passes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from worker.engine.encoder import Encoder
 from worker.engine.errors import PromptTooLong
 from worker.engine.halving import Failure, Halving
 from worker.engine.model import Matcher
-from worker.engine.row import NO_TEXT, NOT_FINITE, Row, wrong_image
+from worker.engine.row import INVALID_TEXT, NOT_FINITE, Row, check_image
 from worker.engine.scheduler import Scheduler
 
-#: Rows taken in one step: a compromise between full batches and those who wait meanwhile.
+#: Maximum rows admitted in one step: full batches against the other lanes' latency.
 ROWS = 32
-#: Pairs of an image and a text in one step: each needs the image's features in memory.
+#: Maximum image-text pairs compared in one step: each needs the image's features in memory.
 PAIRS = 32
 
 
 @dataclass(slots=True)
 class Pair:
-    """An image with one of the texts that it is compared with."""
+    """A row's image with one of its texts."""
 
     row: Row
-    place: int
+    index: int  # of the text
     tokens: list[int]
 
 
@@ -38,16 +38,16 @@ class Comparison:
 
     row: Row
     scores: list[tuple[float, float]]
-    missing: int
+    remaining: int
 
 
 class MatchingLane:
-    """Rows of the tasks match and embed."""
+    """The lane of the tasks match and embed."""
 
     def __init__(self, model: Matcher, encoder: Encoder) -> None:
         self.model, self.encoder = model, encoder
         self.scheduler: Scheduler[Row] = Scheduler(ROWS)
-        self._begun: dict[int, Comparison] = {}
+        self._active: dict[int, Comparison] = {}
         self._pairs: deque[Pair] = deque()
         self._matcher = Halving(self._match, PAIRS)
         self._image_embedder = Halving(self._embed_images, ROWS)
@@ -55,28 +55,28 @@ class MatchingLane:
 
     @property
     def active(self) -> int:
-        return len(self._begun)
+        return len(self._active)
 
     @property
     def waiting(self) -> int:
         return len(self.scheduler)
 
     def prepare(self, row: Row) -> Failure | None:
-        """What keeps a row from ever being run, or None. Fills in its texts and its feature."""
+        """Set a row's texts and cached feature; return a Failure if the row can never run."""
         request = row.request
         if request.image_hash:
             row.feature = self.encoder.cache.get(request.image_hash)
-            problem = wrong_image(request, row.feature, self.model.image_size)
-            if problem is not None:
-                return problem
+            failure = check_image(request, row.feature, self.model.image_size)
+            if failure is not None:
+                return failure
         texts = request.texts if request.image_hash else (request.text,)
-        for place, text in enumerate(texts):
+        for number, text in enumerate(texts, start=1):
             try:
                 row.texts.append(self.model.tokens(text))
             except PromptTooLong as error:
-                return Failure("prompt_too_long", f"Text {place + 1}: {error}")
+                return Failure("prompt_too_long", f"Text {number}: {error}")
             except (TypeError, ValueError):
-                return NO_TEXT
+                return INVALID_TEXT
         return None
 
     def add(self, row: Row) -> None:
@@ -86,43 +86,43 @@ class MatchingLane:
         self.scheduler.promote(row)
 
     def withdraw(self, row: Row) -> bool:
-        """Take out a row that waits. One that is active leaves at the next step: it has failed."""
+        """Remove a waiting row. An active row leaves at the next step, since it has failed."""
         return self.scheduler.remove(row)
 
     def step(self) -> list[Row]:
-        """Take the next rows where there is little left to do, and compare one batch of pairs."""
-        ended = self._begin() if len(self._pairs) < PAIRS else []
+        """Admit rows if few pairs remain, compare a batch of pairs, return the rows that ended."""
+        ended = self._admit() if len(self._pairs) < PAIRS else []
         self._compare()
-        over = [
-            one for one in self._begun.values() if not one.missing or one.row.failure is not None
-        ]
-        for one in over:
-            del self._begun[one.row.number]
-            one.row.scores, one.row.feature = tuple(one.scores), None
-        return ended + [one.row for one in over]
+        for comparison in list(self._active.values()):
+            row = comparison.row
+            if not comparison.remaining or row.failure is not None:
+                del self._active[row.number]
+                row.scores, row.feature = tuple(comparison.scores), None
+                ended.append(row)
+        return ended
 
-    def _begin(self) -> list[Row]:
-        """Encode the images of new rows; returns those that end by it, embeddings among them."""
+    def _admit(self) -> list[Row]:
+        """Admit and encode rows; return those that end at once: embeddings and failures."""
         rows = self.scheduler.admit()
         if not rows:
             return []
         self.encoder.run([row for row in rows if row.request.image_hash])
-        good = [row for row in rows if row.failure is None]
-        embed = [row for row in good if row.request.task == "embed"]
+        encoded = [row for row in rows if row.failure is None]
+        embed = [row for row in encoded if row.request.task == "embed"]
         self._embed([row for row in embed if row.request.image_hash], self._image_embedder)
         self._embed([row for row in embed if not row.request.image_hash], self._text_embedder)
         pairs = []
-        for row in good:
+        for row in encoded:
             if row.request.task == "match":
                 count = len(row.texts)
-                self._begun[row.number] = Comparison(row, [(0.0, 0.0)] * count, count)
-                pairs += [Pair(row, place, tokens) for place, tokens in enumerate(row.texts)]
-        # Texts of like length share a pass, so that little of it is padding.
-        self._pairs += sorted(pairs, key=lambda one: len(one.tokens))
-        return [row for row in rows if row.number not in self._begun]
+                self._active[row.number] = Comparison(row, [(0.0, 0.0)] * count, count)
+                pairs += [Pair(row, index, tokens) for index, tokens in enumerate(row.texts)]
+        # Texts of similar length share a pass, so that there is little padding.
+        self._pairs += sorted(pairs, key=lambda pair: len(pair.tokens))
+        return [row for row in rows if row.number not in self._active]
 
     def _compare(self) -> None:
-        """One batch of pairs; those of rows that have failed are left out."""
+        """Compare one batch of pairs, without those of failed rows."""
         batch: list[Pair] = []
         while self._pairs and len(batch) < PAIRS:
             pair = self._pairs.popleft()
@@ -133,9 +133,9 @@ class MatchingLane:
                 part[0].row.failure = result
                 continue
             for pair, score in zip(part, result.tolist(), strict=True):
-                comparison = self._begun[pair.row.number]
-                comparison.scores[pair.place] = (score[0], score[1])
-                comparison.missing -= 1
+                comparison = self._active[pair.row.number]
+                comparison.scores[pair.index] = (score[0], score[1])
+                comparison.remaining -= 1
                 if not all(map(math.isfinite, score)):
                     pair.row.failure = NOT_FINITE
 

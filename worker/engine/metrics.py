@@ -1,4 +1,4 @@
-"""The engine's figures for Prometheus."""
+"""Prometheus metrics of the engine."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-#: Figure of the loop, name and help of the metric.
+#: Field of EngineStats, name of the metric, help text.
 COUNTERS = (
     ("steps", "steps", "Steps of the loop"),
-    ("admitted", "rows", "Rows that were begun"),
-    ("joined", "joined_requests", "Requests that another's row answered as well"),
+    ("admitted", "rows", "Rows admitted to a lane"),
+    ("joined", "joined_requests", "Requests that joined an existing row"),
     ("answered", "answers", "Requests that ended"),
     ("failed", "failures", "Requests that ended with an error"),
     ("tokens", "tokens", "Tokens generated"),
-    ("encoded_images", "encoded_images", "Images that went through a vision encoder"),
-    ("cache_hits", "feature_hits", "Rows whose image features were at hand"),
+    ("encoded_images", "encoded_images", "Images run through a vision encoder"),
+    ("cache_hits", "feature_hits", "Rows whose image features were cached"),
     ("row_steps", "row_steps", "Rows, summed over steps"),
     ("busy_s", "busy_seconds", "Seconds spent in steps"),
 )
 GAUGES = (
-    ("active", "active_rows", "Rows being run"),
-    ("waiting", "waiting_rows", "Rows not begun"),
-    ("last_step_s", "last_step_seconds", "Seconds that the last step took"),
-    ("feature_bytes", "feature_bytes", "Bytes of image features held"),
+    ("active", "active_rows", "Rows running"),
+    ("waiting", "waiting_rows", "Rows waiting"),
+    ("last_step_s", "last_step_seconds", "Seconds of the last step"),
+    ("feature_bytes", "feature_bytes", "Bytes of cached image features"),
     ("device_bytes", "device_bytes", "Bytes allocated on a CUDA device"),
 )
 
 
 class EngineCollector:
-    """Reads the figures when it is asked for them."""
+    """A collector that reads the engine's statistics at each scrape."""
 
-    def __init__(self, figures: Callable[[], dict[str, float]]) -> None:
-        self._figures = figures
+    def __init__(self, stats: Callable[[], dict[str, float]]) -> None:
+        self._stats = stats
 
     def collect(self) -> Iterator[Metric]:
-        figures = self._figures()
-        for figure, name, about in COUNTERS:
-            yield CounterMetricFamily(f"blipline_engine_{name}", about, figures[figure])
-        for figure, name, about in GAUGES:
-            yield GaugeMetricFamily(f"blipline_engine_{name}", about, figures[figure])
+        stats = self._stats()
+        for field, name, description in COUNTERS:
+            yield CounterMetricFamily(f"blipline_engine_{name}", description, stats[field])
+        for field, name, description in GAUGES:
+            yield GaugeMetricFamily(f"blipline_engine_{name}", description, stats[field])
 
 
-def serve(port: int, figures: Callable[[], dict[str, float]]) -> None:
-    """Answer /metrics on this port from a thread; raises OSError if the port cannot be had."""
+def serve(port: int, stats: Callable[[], dict[str, float]]) -> None:
+    """Serve /metrics on a port in a thread. Raises OSError if the port is not available."""
     registry = CollectorRegistry()
-    registry.register(EngineCollector(figures))
+    registry.register(EngineCollector(stats))
     start_http_server(port, registry=registry)

@@ -1,7 +1,7 @@
-"""Protocols of a model: what the engine calls.
+"""Protocols that a model implements for the engine.
 
 A `Generator` writes text about an image, token by token; a `Matcher` compares images and texts in
-one pass. What they share is `Vision`.
+one pass. Both encode images as a `Vision` does.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """How a row begins."""
+    """The tokens that a row starts from."""
 
-    #: Tokens that the decoder goes on from, image tokens included. As in `generate`, repetition
-    #: penalty and n-grams count them as said before.
+    #: Tokens that the decoder continues, image tokens included. As in `generate`, repetition
+    #: penalty and n-grams count them as generated.
     start: list[int]
-    #: Tokens that an encoder reads, where the model has one besides the vision encoder.
+    #: Tokens that a text encoder reads; None if the model has none.
     source: list[int] | None = None
-    #: Tokens that a Q-Former reads, where it reads any.
+    #: Tokens that the Q-Former reads; None if it reads no text.
     query: list[int] | None = None
-    #: What the text says, for a model that does not repeat it: tokens may have lost some of it.
-    words: str = ""
+    #: The prompt as text, where a caption must begin with it and the tokens do not preserve it.
+    text: str = ""
 
 
 class Vision(Protocol):
-    """What the engine asks of every model. Row i of a result belongs to row i of the input."""
+    """The image side of every model. Row i of a result belongs to row i of the input."""
 
     name: str
     revision: str  # short hash of weights, configuration, tokenizer, template and precision
@@ -44,70 +44,84 @@ class Vision(Protocol):
     device: torch.device
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Turn uint8 (n, size, size, 3), on any device, into features (n, tokens, hidden)."""
+        """Encode uint8 (n, size, size, 3), on any device, as features (n, tokens, hidden)."""
 
 
-class Generator(Vision, Protocol):
-    """A model that writes."""
+class Decoder(Protocol):
+    """The text decoder of a generator; its keys and values lie in a `SlotCache`."""
 
-    max_length: int  # tokens that a row of the decoder may have
+    max_length: int  # tokens of a row, prompt included
     vocab_size: int
     eos_ids: tuple[int, ...]
     suppressed_ids: tuple[int, ...]  # tokens the checkpoint never generates
 
-    def prompt(self, request: Request) -> Prompt:
-        """What a request's row begins with. Raises PromptTooLong, ValueError if it is no text."""
-
     def new_slots(self, rows: int) -> SlotCache:
-        """An empty cache for `rows` rows."""
+        """Allocate an empty KV cache of `rows` slots."""
 
     def prefill(
-        self, features: torch.Tensor, prompts: Sequence[Prompt], slots: SlotCache
+        self, inputs: torch.Tensor, prompts: Sequence[Prompt], slots: SlotCache
     ) -> torch.Tensor:
-        """Run newcomers through the decoder and append them to `slots`. Logits (n, vocabulary)."""
+        """Prefill new rows and append them to `slots`. Return logits (n, vocabulary)."""
 
     def decode(self, slots: SlotCache, start: int, stop: int) -> torch.Tensor:
-        """Feed the newest token of rows start..stop. Logits (n, vocabulary); does not advance."""
+        """Run a decode step of rows start..stop. Return logits (n, vocabulary).
+
+        The newest token of each row goes in. The caller advances `slots`.
+        """
 
     def generate(
         self,
-        features: torch.Tensor,
+        inputs: torch.Tensor,
         prompts: Sequence[Prompt],
         options: GenerationOptions,
         stop: Callable[[], bool],
     ) -> list[list[int]]:
-        """What transformers' own `generate` does: the new tokens of each row, ends included.
+        """Run transformers' own `generate`. Return each row's new tokens, end token included.
 
-        Prompts have equal lengths. `stop` is asked after each step whether to leave off.
+        Prompts must have equal lengths. `stop` is called after each step; True ends the call.
         """
 
+
+class Generator(Vision, Protocol):
+    """A model that writes text."""
+
+    @property
+    def decoder(self) -> Decoder:
+        """The text decoder."""
+
+    def prompt(self, request: Request) -> Prompt:
+        """Build the prompt of a request. Raises PromptTooLong; ValueError for invalid Unicode."""
+
+    def condition(self, features: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """Return the decoder's inputs: image features, combined with texts if the model does so."""
+
     def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
-        """The answer in words: no special tokens, no outer spaces."""
+        """Return the answer as text, without special tokens and outer spaces."""
 
 
 class Matcher(Vision, Protocol):
-    """A model that compares images and texts. Texts of a batch may have any lengths."""
+    """A model that compares images and texts. Texts of a forward batch may differ in length."""
 
     def tokens(self, text: str) -> list[int]:
-        """A text as tokens. Raises PromptTooLong, ValueError if it is no text."""
+        """Tokenize a text. Raises PromptTooLong; ValueError for invalid Unicode."""
 
     def match(
         self, features: torch.Tensor, texts: Sequence[list[int]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each pair of a feature and a text: P(match) (n,) and cosine (n,), both float32."""
+        """Return P(match) (n,) and cosine (n,) of each image-text pair, both float32."""
 
     def embed_images(self, features: torch.Tensor) -> torch.Tensor:
-        """Unit vectors (n, dim), float32."""
+        """Return unit vectors (n, dim), float32."""
 
     def embed_texts(self, texts: Sequence[list[int]]) -> torch.Tensor:
-        """Unit vectors (n, dim), float32."""
+        """Return unit vectors (n, dim), float32."""
 
 
 def as_generator(model: Generator | Matcher) -> Generator | None:
-    """The model, if it writes."""
+    """Return the model if it writes text, else None."""
     return None if "match" in model.tasks else cast("Generator", model)
 
 
 def as_matcher(model: Generator | Matcher) -> Matcher | None:
-    """The model, if it compares."""
+    """Return the model if it compares images and texts, else None."""
     return cast("Matcher", model) if "match" in model.tasks else None

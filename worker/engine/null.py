@@ -1,6 +1,6 @@
-"""The engine of BLIPLINE_MODEL=null: no model, no rows. Consumers answer by themselves.
+"""The engine of BLIPLINE_MODEL=null: no model and no rows; consumers answer without it.
 
-What is left is the queue, which can so be measured for more consumers than there are accelerators.
+It measures the queue alone, with more consumers than there are accelerators.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from worker.engine.stats import EngineStats
 
 
 class NullEngine:
-    """Stands where an engine stands, and is asked nothing."""
+    """An engine without a model."""
 
     idle = True
 
     def __init__(self) -> None:
-        self.figures = EngineStats()
+        self.stats = EngineStats()
 
     def add(self, request: Request) -> None:
-        """Nobody has a reason to."""
+        """Raise NotImplementedError; no consumer of this engine sends rows."""
         raise NotImplementedError("the null engine runs no rows")
 
     def cancel(self, request_id: int | str) -> None:
-        """There are no rows."""
+        """Do nothing; there are no rows."""
 
     def step(self) -> list[Answer]:
-        """There is nothing to do."""
+        """Return no answers."""
         return []
 
     def has_features(self, hashes: list[str], task: str) -> set[str]:
-        """None."""
+        """Return no images."""
         return set()

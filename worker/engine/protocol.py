@@ -1,10 +1,10 @@
-"""What consumers and the engine say to each other over a Unix socket of this machine.
+"""Messages between consumers and the engine, over a Unix socket of this machine.
 
-Messages are pickled by `multiprocessing.connection`; whoever can open the socket could therefore
-run code here, so it lies in a directory that belongs to this user alone.
+`multiprocessing.connection` pickles the messages, so any process that can open the socket can run
+code in this one. The socket therefore lies in a directory that only this user can access.
 
 =====================  =====================================================================
-consumer → engine      ``Rows``, ``Cancel``, ``AskHeld``, ``AskFigures``
+consumer → engine      ``Rows``, ``Cancel``, ``FeatureQuery``, ``StatsQuery``
 engine → consumer      ``EngineInfo`` (first, once), ``Answers``, ``Reply``
 =====================  =====================================================================
 """
@@ -23,57 +23,57 @@ from typing import Any
 
 from worker.engine.request import Answer, Request
 
-#: What `sockaddr_un` holds, less the end mark.
+#: Size of `sockaddr_un.sun_path` without the terminating NUL.
 MAX_SOCKET_PATH_BYTES = 107
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a consumer must know to prepare rows for one model."""
+    """The properties of a model that a consumer needs to prepare rows."""
 
     name: str
     revision: str
     #: Side of the model's square input, in pixels.
     image_size: int
-    #: Pillow's number of the resampling filter.
+    #: Number of Pillow's resampling filter.
     resample: int
     tasks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Who answers, and by which models."""
+    """The engine process and its models."""
 
     pid: int
     models: tuple[ModelInfo, ...]
 
     def model_for(self, task: str) -> ModelInfo | None:
-        """The model that does a task; None where none does."""
+        """Return the model that offers a task, or None."""
         return next((model for model in self.models if task in model.tasks), None)
 
     @property
     def tasks(self) -> list[str]:
-        """Every task that some model does."""
+        """The tasks that the models offer."""
         return sorted({task for model in self.models for task in model.tasks})
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Work; ids are the consumer's own."""
+    """Requests of a consumer; their ids are the consumer's own."""
 
     requests: list[Request]
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Nobody wants these any more; each still gets its one answer."""
+    """A cancellation of requests; each still gets its one answer."""
 
     ids: list[int]
 
 
 @dataclass(frozen=True, slots=True)
-class AskHeld:
-    """Which of these images need no pixels for a task, since their features are at hand?"""
+class FeatureQuery:
+    """A query for the images whose features for a task are cached, so they need no pixels."""
 
     token: int
     hashes: list[str]
@@ -81,15 +81,15 @@ class AskHeld:
 
 
 @dataclass(frozen=True, slots=True)
-class AskFigures:
-    """What has the engine done since its start?"""
+class StatsQuery:
+    """A query for the engine's statistics."""
 
     token: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to an Ask: a set of hashes, or the engine's figures."""
+    """The reply to a query: a set of hashes, or the statistics."""
 
     token: int
     value: Any
@@ -97,29 +97,29 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Rows that have ended."""
+    """Answers to requests."""
 
     answers: list[Answer]
 
 
-def hang_up(connection: Connection[Any, Any]) -> None:
-    """End a connection that another thread is reading: that thread reads end of file, and closes.
+def disconnect(connection: Connection[Any, Any]) -> None:
+    """Shut down a connection that another thread reads: that thread gets EOF and closes it.
 
-    To close it here would leave that thread blocked, on a descriptor that may be used anew.
+    Closing it here would leave that thread blocked, on a descriptor that may be reused.
     """
     try:
-        with socket.socket(fileno=os.dup(connection.fileno())) as line:
-            line.shutdown(socket.SHUT_RDWR)
+        with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # It has ended already.
+        # It is closed already.
         return
 
 
 def private_dir(path: Path) -> Path:
-    """Make the directory, for this user alone; PermissionError if it is somebody else's."""
+    """Create a directory for this user alone. Raises PermissionError if others can access it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.stat()
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+    status = path.stat()
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise PermissionError(
             f"{path} must belong to user {os.getuid()} alone (mode 0700): "
             "set BLIPLINE_RUN_DIR to a private directory"
@@ -127,8 +127,8 @@ def private_dir(path: Path) -> Path:
     return path
 
 
-def hold_lock(path: Path) -> TextIOWrapper | None:
-    """Take this lock until the file is closed or the process ends; None if somebody has it."""
+def acquire_lock(path: Path) -> TextIOWrapper | None:
+    """Lock a file until it is closed or the process ends; return None if it is locked."""
     lock = path.open("a")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,7 +139,7 @@ def hold_lock(path: Path) -> TextIOWrapper | None:
 
 
 def socket_path(run_dir: Path) -> Path:
-    """Where the engine of this directory listens; OSError if no socket can have such a path."""
+    """Return the socket path of a directory's engine. Raises OSError if it is too long."""
     path = run_dir / "engine.sock"
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise OSError(f"{path} is too long for a Unix socket: set a shorter BLIPLINE_RUN_DIR")

@@ -1,12 +1,12 @@
-"""What goes into the engine and what comes out. Imported by consumers: no torch here."""
+"""Requests to the engine and its answers. Consumers import this module: it imports no torch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 
-#: Internal code, never shown to a producer: the request came without pixels and the features of
-#: its image are gone. Whoever sent it sends it again, with pixels.
+#: Internal error code, never sent to a producer: the request has no pixels and the features of its
+#: image are not cached. The consumer sends it again, with pixels.
 IMAGE_NEEDED = "image_needed"
 
 RequestId = int | str
@@ -14,7 +14,7 @@ RequestId = int | str
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How one row is decoded. The defaults are greedy decoding of 20 new tokens at most."""
+    """The decoding options of a row. The defaults are greedy decoding of at most 20 new tokens."""
 
     max_new_tokens: int = 20
     min_new_tokens: int = 0
@@ -23,19 +23,19 @@ class GenerationOptions:
     top_p: float = 1.0  # 1 is off
     repetition_penalty: float = 1.0  # 1 is off
     no_repeat_ngram_size: int = 0  # 0 is off
-    seed: int | None = None  # None draws a fresh one for each request
-    num_beams: int = 1  # 1 is off; beams are searched by transformers' own `generate`
-    length_penalty: float = 1.0  # of beam search: above 0 favours longer texts
-    early_stopping: bool = False  # of beam search: end when there are enough candidates
+    seed: int | None = None  # None draws a new seed for each request
+    num_beams: int = 1  # 1 is off; transformers' own `generate` runs beam search
+    length_penalty: float = 1.0  # beam search: above 0 favours longer texts
+    early_stopping: bool = False  # beam search: end when there are enough candidates
 
     @property
-    def repeatable(self) -> bool:
-        """Whether the same request always gets the same answer."""
+    def deterministic(self) -> bool:
+        """True if equal requests always get equal answers."""
         return self.temperature == 0 or self.seed is not None
 
-    def problem(self) -> str | None:
-        """Say in one sentence what is wrong with these options, or None."""
-        for broken, sentence in (
+    def error(self) -> str | None:
+        """Return the first error of these options as one sentence, or None."""
+        for invalid, message in (
             (self.max_new_tokens < 1, "max_new_tokens must be at least 1."),
             (
                 not 0 <= self.min_new_tokens <= self.max_new_tokens,
@@ -53,22 +53,22 @@ class GenerationOptions:
             (self.num_beams < 1, "num_beams must be at least 1."),
             (
                 self.num_beams > 1 and self.temperature > 0,
-                "Beam search does not sample; leave out num_beams or temperature.",
+                "Beam search does not sample; omit num_beams or temperature.",
             ),
         ):
-            if broken:
-                return sentence
+            if invalid:
+                return message
         return None
 
 
 @dataclass(slots=True)
 class Request:
-    """One piece of work: an image, a text and how to decode."""
+    """A request: an image, a text and decoding options."""
 
     id: RequestId
     task: str  # "caption" | "vqa" | "chat" | "match" | "embed"
-    image_hash: str  # "" where there is no image: an embedding of a text
-    #: uint8, size * size * 3, rows of RGB; None when the engine should hold the features already.
+    image_hash: str  # "" without an image: an embedding of a text
+    #: uint8, size * size * 3, rows of RGB; None if the engine should have the features cached.
     pixels: bytes | None
     text: str = ""  # caption: the prompt or ""; vqa, chat: the question; embed: the text
     options: GenerationOptions = field(default_factory=GenerationOptions)
@@ -76,19 +76,18 @@ class Request:
     deadline: float | None = None  # on the engine's clock, time.monotonic() seconds
     #: Chat: earlier questions and their answers, oldest first.
     history: tuple[tuple[str, str], ...] = ()
-    #: Match: the texts that are compared with the image.
+    #: Match: the texts to compare with the image.
     texts: tuple[str, ...] = ()
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Equal for requests that ask the same, whoever asks."""
-        asked = (self.task, self.image_hash, self.text, self.history, self.texts)
-        return (*asked, self.options)
+        """The fields that determine the answer; equal requests share a row."""
+        return (self.task, self.image_hash, self.text, self.history, self.texts, self.options)
 
 
 @dataclass(slots=True)
 class Answer:
-    """The one end of a request: a result, or an error of its own."""
+    """The answer to a request: a result or an error."""
 
     id: RequestId
     text: str = ""

@@ -1,4 +1,4 @@
-"""A piece of work on its way through the engine, and why it may end without a result."""
+"""A row: the unit of computation in the engine, and the failures that may end it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 CANCELLED = Failure("cancelled", "The request was cancelled.")
 EXPIRED = Failure("deadline_exceeded", "The deadline passed before the answer was complete.")
-NOT_FINITE = Failure("internal", "The model computed no finite numbers for this row.")
-EVICTED = Failure(IMAGE_NEEDED, "The image's features are gone; send its pixels again.")
-NO_TEXT = Failure("option_invalid", "The text is not valid Unicode.")
+NOT_FINITE = Failure("internal", "The model's output for this item is not finite.")
+EVICTED = Failure(IMAGE_NEEDED, "The image's features are no longer cached; send its pixels again.")
+INVALID_TEXT = Failure("option_invalid", "The text is not valid Unicode.")
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """What is computed once, for one request or for several that ask the same."""
+    """A computation that answers one request, or several equal ones."""
 
     number: int
-    #: What is asked. It may itself have been cancelled while others still wait for the answer.
+    #: The first request. It may be cancelled while others still wait for the answer.
     request: Request
     waiters: list[Request]
     prompt: Prompt = field(default_factory=lambda: Prompt([]))
-    #: Match and embed: the texts, as tokens.
+    #: Match and embed: the tokens of each text.
     texts: list[list[int]] = field(default_factory=list)
-    #: Of the image; let go once the row has been prefilled.
+    #: Features of the image; released after the prefill.
     feature: Tensor | None = None
     #: New tokens so far.
     tokens: list[int] = field(default_factory=list)
@@ -41,28 +41,28 @@ class Row:
 
     @property
     def interactive(self) -> bool:
-        """Whether anybody waits for it at this moment."""
+        """True if an interactive request waits for the row."""
         return any(request.interactive for request in self.waiters)
 
     @property
     def pending_image(self) -> str | None:
-        """Its image, if that is still to be encoded."""
+        """Hash of the row's image if it is not encoded yet, else None."""
         return (self.request.image_hash or None) if self.feature is None else None
 
     def answer(self, request: Request) -> Answer:
-        """The end of one of those who asked."""
+        """Return the answer to one of the row's requests."""
         if self.failure is not None:
-            return refusal(request, self.failure)
+            return error_answer(request, self.failure)
         return Answer(request.id, self.text, len(self.tokens), self.scores, self.embedding)
 
 
-def refusal(request: Request, failure: Failure) -> Answer:
-    """The end of a request that has no result."""
+def error_answer(request: Request, failure: Failure) -> Answer:
+    """Return the answer to a request that failed."""
     return Answer(request.id, error_code=failure.code, error_message=failure.message)
 
 
-def wrong_image(request: Request, feature: Tensor | None, size: int) -> Failure | None:
-    """What is wrong with a request's pixels, or None."""
+def check_image(request: Request, feature: Tensor | None, size: int) -> Failure | None:
+    """Return a Failure if a request's pixels are missing or of the wrong size."""
     if request.pixels is None:
         return EVICTED if feature is None else None
     if len(request.pixels) != size * size * 3:

@@ -1,8 +1,8 @@
-"""Who waits, and who may join now. Pure: no torch, no clock.
+"""The scheduler: queues of waiting rows, and their admission. It imports no torch and no clock.
 
-Admission is ski rental. To admit now costs every active row the fixed part of a prefill; to wait
-costs every row that could already be running one decode step. So rows are let in when the waiting
-so far has cost as much as admitting would: never more than twice what perfect foresight would pay.
+Admission is a ski-rental problem. Admitting now costs every active row the fixed part of a prefill;
+waiting costs every admissible row one decode step. Rows are admitted once their waiting has cost as
+much as admission: at most twice the cost of perfect foresight.
 """
 
 from __future__ import annotations
@@ -12,35 +12,34 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """What can wait here."""
+    """A row that can wait in the scheduler."""
 
-    number: int  # its own, for as long as it lives
+    number: int  # unique among live rows
 
     @property
     def interactive(self) -> bool:
-        """Whether it goes before bulk."""
+        """True if the row is admitted before bulk rows."""
 
     @property
     def pending_image(self) -> str | None:
-        """The image that must be encoded before it can run; None when that is done."""
+        """The image that must be encoded before the row runs; None if it is encoded."""
 
 
 Row = TypeVar("Row", bound=Waiting)
 
 
 class Scheduler(Generic[Row]):
-    """Queues of waiting rows. Interactive before bulk, oldest first."""
+    """Queues of waiting rows; interactive before bulk, oldest first."""
 
     def __init__(self, max_rows: int, reserved_rows: int = 0, prefill_steps: float = 1.0) -> None:
         if not 0 <= reserved_rows < max_rows:
             raise ValueError(f"reserved_rows must lie in 0..{max_rows - 1}, not {reserved_rows}")
         self.max_rows = max_rows
-        #: Rows that bulk may not take, so that an interactive row finds a place at once.
+        #: Rows that bulk may not occupy, so that an interactive row is admitted at once.
         self.reserved_rows = reserved_rows
-        #: The fixed cost of a prefill, in decode steps; measured at warm-up.
+        #: Fixed cost of a prefill, in decode steps; measured at warm-up.
         self.prefill_steps = prefill_steps
-        #: Images that may be encoded for those who join in one step, so that those who decode are
-        #: not held up for long.
+        #: Maximum images encoded in one step, which bounds the delay of the active rows.
         self.max_images = max_rows
         self._interactive: dict[int, Row] = {}
         self._bulk: dict[int, Row] = {}
@@ -51,25 +50,25 @@ class Scheduler(Generic[Row]):
 
     @property
     def has_interactive(self) -> bool:
-        """Whether an interactive row waits."""
+        """True if an interactive row waits."""
         return bool(self._interactive)
 
     def add(self, row: Row) -> None:
         (self._interactive if row.interactive else self._bulk)[row.number] = row
 
     def remove(self, row: Row) -> bool:
-        """Take a waiting row out; False when it does not wait here."""
+        """Remove a waiting row; return False if it does not wait here."""
         if self._interactive.pop(row.number, None) is not None:
             return True
         return self._bulk.pop(row.number, None) is not None
 
     def promote(self, row: Row) -> None:
-        """Somebody waits for this bulk row now, if it still waits."""
+        """Move a bulk row to the interactive queue, if it still waits."""
         if self._bulk.pop(row.number, None) is not None:
             self._interactive[row.number] = row
 
     def admit(self, active: int = 0, active_bulk: int = 0) -> list[Row]:
-        """Take out the rows that join now. Call once for each step.
+        """Remove and return the rows to admit. Call once in each step.
 
         `active` rows are running, `active_bulk` of them bulk.
         """
@@ -86,15 +85,16 @@ class Scheduler(Generic[Row]):
     def _admissible(self, active: int, active_bulk: int) -> tuple[int, int]:
         free = self.max_rows - active
         interactive = min(free, len(self._interactive))
-        open_to_bulk = min(free - interactive, self.max_rows - self.reserved_rows - active_bulk)
-        return interactive, max(0, min(open_to_bulk, len(self._bulk)))
+        bulk_limit = min(free - interactive, self.max_rows - self.reserved_rows - active_bulk)
+        return interactive, max(0, min(bulk_limit, len(self._bulk)))
 
     def _take(self, interactive: int, bulk: int) -> list[Row]:
-        first = islice(self._interactive.values(), interactive)
-        then = islice(self._bulk.values(), bulk)
+        candidates = chain(
+            islice(self._interactive.values(), interactive), islice(self._bulk.values(), bulk)
+        )
         taken: list[Row] = []
         images: set[str] = set()
-        for row in chain(first, then):
+        for row in candidates:
             if row.pending_image is not None:
                 if len(images) == self.max_images and row.pending_image not in images:
                     continue

@@ -1,7 +1,7 @@
-"""Before the first request: can these models answer at all, and does company change an answer?
+"""A self-check before the first request: the models answer, and batching changes no answer.
 
-Checkpoints that load without complaint and then say nothing are known (int8 and int4 that give
-empty strings, half precision that overflows). An engine with such a model must not start.
+Some checkpoints load without an error and then return empty texts (int8, int4) or overflow (half
+precision). An engine with such a model must not start.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from worker.engine.errors import LoadError
 from worker.engine.model import Generator, Matcher, Vision
 from worker.engine.request import Answer, GenerationOptions, Request
 
-#: Short, and long enough that rows of unequal length share steps.
+#: Short texts, but long enough that rows of unequal length share steps.
 OPTIONS = GenerationOptions(max_new_tokens=8, min_new_tokens=2)
-COMPANY = 4
+BATCH_ROWS = 4
 TEXTS = ("a red square", "a photograph of two people at a long table")
 QUESTION = "what is in the picture?"
-#: P(match) and cosines of a batch may differ from those of a row alone by rounding.
-CLOSE = 1e-3
+#: Maximum rounding difference of P(match) and cosines between a batch and a row alone.
+TOLERANCE = 1e-3
 
 
 def check(engine: Engine) -> None:
-    """Raises LoadError with one sentence that says why. The engine must be idle."""
+    """Check the models of an idle engine. Raises LoadError with the reason."""
     if engine.model is not None:
         check_finite(engine, engine.model)
         check_generator(engine, engine.model)
@@ -33,12 +33,13 @@ def check(engine: Engine) -> None:
 
 @torch.inference_mode()
 def check_finite(engine: Engine, model: Generator) -> None:
-    """The first logits of a plain picture are finite."""
+    """Check that the first logits of a sample image are finite."""
     assert engine.decoding is not None
     pixels = torch.frombuffer(bytearray(picture(model.image_size, 0)), dtype=torch.uint8)
     pixels = pixels.view(1, model.image_size, model.image_size, 3).to(model.device)
-    prompts = [model.prompt(plain_request(model, 0))]
-    logits = model.prefill(model.encode(pixels), prompts, engine.decoding.slots)
+    prompts = [model.prompt(sample_request(model, 0))]
+    inputs = model.condition(model.encode(pixels), prompts)
+    logits = model.decoder.prefill(inputs, prompts, engine.decoding.slots)
     engine.decoding.slots.drop([0])
     if not logits.isfinite().all():
         raise LoadError(
@@ -48,23 +49,25 @@ def check_finite(engine: Engine, model: Generator) -> None:
 
 
 def check_generator(engine: Engine, model: Generator) -> None:
-    requests = [plain_request(model, number) for number in range(COMPANY)]
+    """Check that texts are not empty and do not depend on the batch."""
+    requests = [sample_request(model, number) for number in range(BATCH_ROWS)]
     together, alone = run(engine, requests), run(engine, requests[:1])
-    refuse_failures(model, together + alone)
+    raise_on_error(model, together + alone)
     if not any(answer.text for answer in together):
         raise LoadError(
-            f"Model {model.name!r} in {model.precision} gives only empty texts; use another"
+            f"Model {model.name!r} in {model.precision} returns only empty texts; use another"
             " precision or checkpoint."
         )
-    # Half precision rounds differently in batches of different sizes: equality is for fp32 alone.
+    # Half precision rounds differently at each batch size: only fp32 must be equal.
     if model.precision == "fp32" and together[0].text != alone[0].text:
-        raise company_matters(model)
+        raise batching_error(model)
 
 
 def check_matcher(engine: Engine, model: Matcher) -> None:
-    requests = [plain_request(model, number) for number in range(COMPANY)]
+    """Check that scores are finite and do not depend on the batch."""
+    requests = [sample_request(model, number) for number in range(BATCH_ROWS)]
     together, alone = run(engine, requests), run(engine, requests[:1])
-    refuse_failures(model, together + alone)
+    raise_on_error(model, together + alone)
     pairs = zip(together[0].scores, alone[0].scores, strict=True)
     differences = [abs(a - b) for pair in pairs for a, b in zip(*pair, strict=True)]
     if not all(difference < float("inf") for difference in differences):
@@ -72,27 +75,25 @@ def check_matcher(engine: Engine, model: Matcher) -> None:
             f"Model {model.name!r} in {model.precision} computes numbers that are not finite; use"
             " bf16 or fp32."
         )
-    if model.precision == "fp32" and max(differences) > CLOSE:
-        raise company_matters(model)
+    if model.precision == "fp32" and max(differences) > TOLERANCE:
+        raise batching_error(model)
 
 
-def refuse_failures(model: Vision, answers: list[Answer]) -> None:
+def raise_on_error(model: Vision, answers: list[Answer]) -> None:
     for answer in answers:
         if answer.error_code is not None:
-            raise LoadError(
-                f"Model {model.name!r} fails on a plain picture: {answer.error_message}"
-            )
+            raise LoadError(f"Model {model.name!r} fails on a sample image: {answer.error_message}")
 
 
-def company_matters(model: Vision) -> LoadError:
+def batching_error(model: Vision) -> LoadError:
     return LoadError(
-        f"Model {model.name!r} answers differently in a batch than alone; its batching"
-        " cannot be trusted with this version of torch or transformers."
+        f"Model {model.name!r} answers differently in a batch than alone; use another version of"
+        " torch or transformers."
     )
 
 
-def plain_request(model: Vision, number: int) -> Request:
-    """The model's tasks in turn, and texts of unequal length in one batch."""
+def sample_request(model: Vision, number: int) -> Request:
+    """Return the sample request of a number: tasks alternate, and text lengths differ."""
     tasks = sorted(model.tasks - {"chat", "embed"})
     task = tasks[number % len(tasks)]
     return Request(
@@ -107,7 +108,7 @@ def plain_request(model: Vision, number: int) -> Request:
 
 
 def picture(size: int, number: int) -> bytes:
-    """A red, green or blue square on grey."""
+    """Draw a red, green or blue square on grey."""
     grey, color = bytes([128] * 3), bytes(220 if c == number % 3 else 30 for c in range(3))
     inside = range(size // 4, size - size // 4)
     rows = [
@@ -117,7 +118,7 @@ def picture(size: int, number: int) -> bytes:
 
 
 def run(engine: Engine, requests: list[Request]) -> list[Answer]:
-    """Answers in the order of the requests, each image encoded anew."""
+    """Run requests without cached features; return the answers in their order."""
     clear(engine)
     for request in requests:
         engine.add(request)

@@ -1,4 +1,4 @@
-"""The engine process: a socket around the loop. One for each accelerator."""
+"""The engine's server: a Unix socket around the engine loop, one process for each accelerator."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.engine.protocol import (
     Answers,
-    AskFigures,
-    AskHeld,
     Cancel,
     EngineInfo,
+    FeatureQuery,
     Reply,
     Rows,
-    hang_up,
+    StatsQuery,
+    disconnect,
 )
 from worker.engine.request import Answer
 from worker.engine.watchdog import Watchdog
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at whether to stop, while there is nothing to do.
+#: Seconds between two checks for a stop while idle.
 IDLE_POLL_S: Final = 0.2
-#: Seconds between two signs of life.
+#: Seconds between two heartbeats to the supervisor.
 HEARTBEAT_S: Final = 1.0
-#: Request ids of one consumer lie below this; the engine's own are made unique with its number.
+#: Upper bound of a consumer's request ids; in the engine its number makes them unique.
 _IDS_PER_PEER: Final = 1 << 40
 
 
 class _Peer:
-    """One connected consumer: a thread that reads, and one that writes.
+    """A connected consumer, with a reader and a writer thread.
 
-    A consumer that is stopped must not stop the loop, so the loop never writes to a socket itself.
+    The loop never writes to a socket itself, so that a stalled consumer does not block it.
     """
 
     def __init__(self, number: int, connection: Connection[Any, Any]) -> None:
@@ -52,28 +52,28 @@ class _Peer:
         self._connection = connection
         self._outbox: SimpleQueue[object] = SimpleQueue()
 
-    def start(self, hello: EngineInfo, take: Callable[[_Peer, object], None]) -> None:
-        """Begin to talk; `take` gets each message as it comes, and None when the peer is gone."""
-        self.send(hello)
-        threading.Thread(target=self._read, args=(take,), daemon=True).start()
+    def start(self, info: EngineInfo, receive: Callable[[_Peer, object], None]) -> None:
+        """Start both threads; `receive` gets each message, and None after a disconnect."""
+        self.send(info)
+        threading.Thread(target=self._read, args=(receive,), daemon=True).start()
         threading.Thread(target=self._write, daemon=True).start()
 
     def send(self, message: object) -> None:
         self._outbox.put(message)
 
     def close(self) -> None:
-        hang_up(self._connection)
+        disconnect(self._connection)
 
-    def _read(self, take: Callable[[_Peer, object], None]) -> None:
+    def _read(self, receive: Callable[[_Peer, object], None]) -> None:
         try:
             while True:
-                take(self, self._connection.recv())
+                receive(self, self._connection.recv())
         except (EOFError, OSError):
-            log.debug("consumer %d hung up", self.number)
+            log.debug("consumer %d disconnected", self.number)
         except Exception:
-            # Not a message of ours. Without this thread the consumer would wait for ever.
-            log.exception("consumer %d sends what cannot be read", self.number)
-        take(self, None)
+            # An unreadable message. Without this thread the consumer would wait for ever.
+            log.exception("consumer %d sent an unreadable message", self.number)
+        receive(self, None)
         self._outbox.put(None)
 
     def _write(self) -> None:
@@ -82,12 +82,12 @@ class _Peer:
                 self._connection.send(message)
             except OSError:
                 break
-        hang_up(self._connection)
+        disconnect(self._connection)
         self._connection.close()
 
 
 class EngineServer:
-    """Feeds the loop with what consumers send, and hands them what it delivers."""
+    """A server that runs the engine loop, receives requests and sends answers to consumers."""
 
     def __init__(
         self,
@@ -95,16 +95,16 @@ class EngineServer:
         info: EngineInfo,
         linger_s: float | None = None,
         watchdog: Watchdog | None = None,
-        on_turn: Callable[[], None] = lambda: None,
+        on_heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._info = info
         self._watchdog = watchdog
-        #: Called when it listens, and then about every HEARTBEAT_S while the loop turns.
-        self._on_turn = on_turn
-        self._turn_at = 0.0
+        #: Called once the socket listens, and then every HEARTBEAT_S while the loop runs.
+        self._on_heartbeat = on_heartbeat
+        self._heartbeat_at = 0.0
         self._socket: Path | None = None
-        #: Seconds without any consumer after which the engine ends; None: it stays.
+        #: Seconds without a consumer after which the engine ends; None means never.
         self._linger_s = linger_s
         self._inbox: SimpleQueue[tuple[_Peer, object]] = SimpleQueue()
         self._peers: dict[int, _Peer] = {}
@@ -117,38 +117,38 @@ class EngineServer:
         self._stop.set()
 
     def finish(self) -> None:
-        """End `serve` once the last consumer is gone; no further one finds the way here.
+        """End `serve` once the last consumer has disconnected, and accept no further ones.
 
-        The consumers of the next tree would keep this engine, and so keep out their own.
+        Consumers of the next process tree would otherwise keep this engine alive and block its own.
         """
-        self._on_turn = lambda: None
+        self._on_heartbeat = lambda: None
         self._linger_s = IDLE_POLL_S
         if self._socket is not None:
             self._socket.unlink(missing_ok=True)
 
     def serve(self, socket: Path) -> None:
-        """Listen and run until stopped, or until nobody has been there for the linger time."""
+        """Listen and run until `stop`, or until no consumer was connected for the linger time."""
         self._socket = socket
         socket.unlink(missing_ok=True)
-        # An orphan's socket is gone before it ends.
+        # After `finish` the socket no longer exists.
         with (
             suppress(FileNotFoundError),
             Listener(str(socket), "AF_UNIX", backlog=64) as listener,
         ):
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-            while not self._stop.is_set() and not self._abandoned():
-                self._beat()
-                self._take_messages()
+            while not self._stop.is_set() and not self._linger_expired():
+                self._heartbeat()
+                self._receive_messages()
                 if not self._engine.idle:
                     self._step()
         for peer in list(self._peers.values()):
             peer.close()
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         now = time.monotonic()
-        if now >= self._turn_at:
-            self._turn_at = now + HEARTBEAT_S
-            self._on_turn()
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + HEARTBEAT_S
+            self._on_heartbeat()
 
     def _step(self) -> None:
         if self._watchdog is not None:
@@ -170,35 +170,35 @@ class EngineServer:
             peer.start(self._info, self._receive)
 
     def _receive(self, peer: _Peer, message: object) -> None:
-        """From the peer's thread: answer questions at once, leave the rest to the loop.
+        """Answer queries in the peer's thread; queue everything else for the loop.
 
-        A step can take long, and a consumer that asks decodes nothing meanwhile.
+        A step can take long, and a consumer waits for the reply before it decodes images.
         """
-        if isinstance(message, AskHeld):
-            held = self._engine.has_features(message.hashes, message.task)
-            peer.send(Reply(message.token, held))
-        elif isinstance(message, AskFigures):
-            peer.send(Reply(message.token, self.figures()))
+        if isinstance(message, FeatureQuery):
+            cached = self._engine.has_features(message.hashes, message.task)
+            peer.send(Reply(message.token, cached))
+        elif isinstance(message, StatsQuery):
+            peer.send(Reply(message.token, self.stats()))
         else:
             self._inbox.put((peer, message))
 
-    def _abandoned(self) -> bool:
+    def _linger_expired(self) -> bool:
         if self._peers or self._linger_s is None:
             self._alone_since = time.monotonic()
             return False
         return time.monotonic() - self._alone_since > self._linger_s
 
-    def _take_messages(self) -> None:
-        """Take in all that has arrived; with nothing to compute, wait for something to."""
+    def _receive_messages(self) -> None:
+        """Handle all queued messages; if the engine is idle, wait for the first one."""
         try:
             if self._engine.idle:
-                self._take(*self._inbox.get(timeout=IDLE_POLL_S))
+                self._handle(*self._inbox.get(timeout=IDLE_POLL_S))
             while True:
-                self._take(*self._inbox.get_nowait())
+                self._handle(*self._inbox.get_nowait())
         except Empty:
             return
 
-    def _take(self, peer: _Peer, message: object) -> None:
+    def _handle(self, peer: _Peer, message: object) -> None:
         base = peer.number * _IDS_PER_PEER
         if isinstance(message, Rows):
             for request in message.requests:
@@ -209,26 +209,26 @@ class EngineServer:
             for row_id in message.ids:
                 self._engine.cancel(base + row_id)
         elif message is None:
-            self._forget(peer)
+            self._remove(peer)
 
-    def _forget(self, peer: _Peer) -> None:
-        """The consumer is gone, and nobody will read its answers."""
+    def _remove(self, peer: _Peer) -> None:
+        """Remove a disconnected consumer and cancel its rows."""
         self._peers.pop(peer.number, None)
         for row_id in self._rows.pop(peer.number, ()):
             self._engine.cancel(row_id)
 
-    def figures(self) -> dict[str, float]:
-        """What the engine has done and how it stands. Safe from any thread."""
-        figures = self._engine.figures
-        return {**asdict(figures), "mean_occupancy": figures.mean_occupancy}
+    def stats(self) -> dict[str, float]:
+        """Return the engine's statistics. Safe from any thread."""
+        stats = self._engine.stats
+        return {**asdict(stats), "mean_occupancy": stats.mean_occupancy}
 
     def _deliver(self, answers: list[Answer]) -> None:
-        mine: dict[int, list[Answer]] = defaultdict(list)
+        by_peer: dict[int, list[Answer]] = defaultdict(list)
         for answer in answers:
             assert isinstance(answer.id, int)
             number, row_id = divmod(answer.id, _IDS_PER_PEER)
             self._rows[number].discard(answer.id)
-            mine[number].append(replace(answer, id=row_id))
-        for number, batch in mine.items():
+            by_peer[number].append(replace(answer, id=row_id))
+        for number, peer_answers in by_peer.items():
             if (peer := self._peers.get(number)) is not None:
-                peer.send(Answers(batch))
+                peer.send(Answers(peer_answers))

@@ -1,11 +1,11 @@
-"""Keys and values of the active rows, in fixed buffers that a decoder reads and writes.
+"""The KV cache: keys and values of the active rows, in fixed buffers of one slot for each row.
 
-Every row owns one slot and writes at its own position, so rows of any length share a step without
-padding or concatenation. Slots 0..count-1 are active; when one is freed the last active row moves
-into it. A row's newest token sees positions 0..its own, through one line of a triangular mask.
+A row writes at its own position, so rows of any length share a decode step without padding or
+concatenation. Slots 0..count-1 are active; when one is freed the last active row moves into it. A
+row's newest token attends to positions 0..its own, through one row of a causal mask.
 
-A decoder that also attends to a source (an encoder's output, an image) has its keys and values in
-a second pair of buffers, written once at prefill.
+A decoder with cross-attention to a source (an encoder's output, an image) has the source's keys and
+values in a second pair of buffers, written once at prefill.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch import Tensor
 
 from worker.engine.device import free_bytes
 
-#: Tokens a slot holds before it first grows: 32 image tokens, a question and a short answer.
+#: Initial tokens of a slot: 32 image tokens, a question and a short answer.
 FIRST_CAPACITY = 64
-#: On a GPU the attended length is rounded up to this, so that few shapes occur: kernels are chosen
-#: once, and a captured graph can be used again. On a CPU every masked position costs time.
+#: On a GPU the attended length is rounded up to a multiple of this, so that few shapes occur:
+#: kernels are selected once, and captured graphs are reused. On a CPU a masked position costs time.
 CUDA_WIDTH_STEP = 64
-#: Steps up to which it is; beyond, to a power of two of them.
+#: Multiples up to this number; longer lengths are rounded up to a power of two of them.
 FINE_STEPS = 4
 
 
 @dataclass(slots=True)
-class Pass:
-    """The forward pass under way: rows start..stop, which see `width` positions.
+class ForwardPass:
+    """A forward pass of rows start..stop that attend to `width` positions.
 
-    Masks are added to attention scores; None lets everything be seen.
+    Masks are added to attention scores; None masks nothing.
     """
 
     start: int
@@ -44,14 +44,14 @@ class Pass:
     mask: Tensor
     #: (rows, 1, 1, source_width).
     source_mask: Tensor | None
-    #: One flat (row, position) for each row at decode; None at prefill.
+    #: Flat index of each row's (row, position) at decode; None at prefill.
     index: Tensor | None
 
 
 class SlotCache:
-    """`rows` slots of up to `limit` tokens for a decoder of (layers, heads, dim).
+    """A KV cache of `rows` slots of up to `limit` tokens for a decoder of (layers, heads, dim).
 
-    With `source_limit` each row also has up to so many positions of a source.
+    `source_limit` is the maximum positions of a row's source; 0 means no cross-attention.
     """
 
     def __init__(
@@ -67,18 +67,17 @@ class SlotCache:
         self.source_limit = source_limit
         self.dtype, self.device = dtype, device
         self.width_step = CUDA_WIDTH_STEP if device.type == "cuda" else 1
-        #: Widths that every decode pass has for now, in place of those that its rows need.
-        self.fixed: tuple[int, int] | None = None
-        #: Changes whenever the buffers move.
+        #: Widths of every decode pass instead of those that its rows need; None means the latter.
+        self.fixed_widths: tuple[int, int] | None = None
+        #: Version of the buffers; changes whenever they move.
         self.layout = 0
-        # Of the active rows; the same as `positions` and `source_ends`, on the host.
+        # Host copies of the active rows' `positions` and `source_ends`.
         self.lengths: list[int] = []
         self.source_lengths: list[int] = []
-        #: A line for each row: its length (where the next token goes), its newest token, and the
-        #: length of its source.
+        #: By row: its length (the next token's position), its newest token, its source's length.
         self.state = torch.zeros(3, rows, dtype=torch.long, device=device)
         self.positions, self.tokens, self.source_ends = self.state
-        self.source_ends.fill_(1)  # a row that sees nothing at all would compute NaN
+        self.source_ends.fill_(1)  # a row with everything masked would compute NaN
         self._allocate(min(limit, FIRST_CAPACITY))
         self._allocate_source(min(source_limit, FIRST_CAPACITY))
 
@@ -90,54 +89,54 @@ class SlotCache:
         layers, heads, dim = self.shape
         size = 2 * layers * self.rows * capacity * heads * dim * self.dtype.itemsize
         if self.device.type == "cpu" and size > free_bytes(self.device):
-            # Linux would give the memory, and kill the process when it is used.
+            # Linux would overcommit, and kill the process when it writes to the memory.
             raise MemoryError(f"slots of {capacity} tokens need {size:,} bytes")
-        # Zeros, not empty memory: a masked NaN is still a NaN after the product with its weight 0.
-        # Length before heads, unlike transformers' own caches: a step then writes one line for
-        # each row (6 us for 64 rows with `index_copy_`, against 22 us for a scatter over heads).
+        # Zeros, not empty memory: a masked NaN times its weight 0 is still a NaN.
+        # Length before heads, unlike transformers' own caches: a step then writes one contiguous
+        # entry a row (6 us for 64 rows with `index_copy_`, against 22 us for a scatter over heads).
         buffers = torch.zeros(
             (layers, 2, self.rows, capacity, heads, dim), dtype=self.dtype, device=self.device
         )
         blocked = torch.full((capacity, capacity), -torch.inf, dtype=self.dtype, device=self.device)
         causal = blocked.triu(1)
-        first_lines = torch.arange(self.rows, device=self.device) * capacity
-        # Only now, when nothing can run out of memory any more, does anything change.
-        self.buffers, self.causal, self.first_lines = buffers, causal, first_lines
+        row_offsets = torch.arange(self.rows, device=self.device) * capacity
+        # All allocations have succeeded: only now change the state.
+        self.buffers, self.causal, self.row_offsets = buffers, causal, row_offsets
         self.capacity = capacity
         self.layout += 1
-        self._lines = [tuple(part.flatten(0, 1) for part in layer) for layer in buffers]
+        self._flat_buffers = [tuple(part.flatten(0, 1) for part in layer) for layer in buffers]
 
     def _allocate_source(self, capacity: int) -> None:
         layers, heads, dim = self.shape
-        # Heads before length, seen as length before heads: written once but read at every step, and
-        # on a CPU a step reads 577 positions of 16 rows in half the time when they lie together.
+        # In memory heads come before length: a source is written once but read at every step, and
+        # a CPU reads 577 contiguous positions of 16 rows in half the time.
         self.sources = torch.zeros(
             (layers, 2, self.rows, heads, capacity, dim), dtype=self.dtype, device=self.device
         ).transpose(3, 4)
         self.source_capacity = capacity
         self.layout += 1
-        self._source_places = torch.arange(capacity, device=self.device)
+        self._source_positions = torch.arange(capacity, device=self.device)
 
     def reserve(self, length: int, source_length: int = 0) -> None:
-        """Make every slot hold this much, by doubling: 64 rows of 2048 are never needed."""
+        """Grow every slot to at least this capacity, by doubling: few rows reach the limit."""
         if length > self.limit or source_length > self.source_limit:
             raise ValueError(
                 f"a row of {length} tokens and a source of {source_length} exceed the model's"
-                f" {self.limit} and {self.source_limit}"
+                f" limits of {self.limit} and {self.source_limit}"
             )
         if length > self.capacity:
-            old, kept = self.buffers, self.capacity
-            self._allocate(min(self.limit, max(length, 2 * kept)))
-            self.buffers[:, :, : self.count, :kept].copy_(old[:, :, : self.count])
+            old, capacity = self.buffers, self.capacity
+            self._allocate(min(self.limit, max(length, 2 * capacity)))
+            self.buffers[:, :, : self.count, :capacity].copy_(old[:, :, : self.count])
         if source_length > self.source_capacity:
-            old, kept = self.sources, self.source_capacity
-            self._allocate_source(min(self.source_limit, max(source_length, 2 * kept)))
-            self.sources[:, :, : self.count, :kept].copy_(old[:, :, : self.count])
+            old, capacity = self.sources, self.source_capacity
+            self._allocate_source(min(self.source_limit, max(source_length, 2 * capacity)))
+            self.sources[:, :, : self.count, :capacity].copy_(old[:, :, : self.count])
 
-    def begin_prefill(self, lengths: Sequence[int], sources: Sequence[int] = ()) -> Pass:
-        """A pass over newcomers of `lengths` tokens, in the slots after the active ones.
+    def begin_prefill(self, lengths: Sequence[int], sources: Sequence[int] = ()) -> ForwardPass:
+        """Start a prefill of new rows of `lengths` tokens, in the slots after the active ones.
 
-        They are padded on the right to the longest: padding comes after every real token, so the
+        Rows are padded on the right to the longest: padding comes after every real token, so the
         causal mask alone hides it, and the row's own tokens later overwrite it. `sources` are the
         lengths of their sources, padded on the right as well.
         """
@@ -149,28 +148,26 @@ class SlotCache:
         positions = torch.arange(width, device=self.device)[None]
         mask = self.causal[None, None, :width, :width]
         source_mask = self._source_mask(start, stop, source_width, sources)
-        return Pass(start, stop, width, source_width, positions, mask, source_mask, None)
+        return ForwardPass(start, stop, width, source_width, positions, mask, source_mask, None)
 
-    def begin_decode(self, start: int, stop: int) -> Pass:
-        """A pass over one new token for each of the rows start..stop.
+    def begin_decode(self, start: int, stop: int) -> ForwardPass:
+        """Start a decode step of rows start..stop.
 
-        May be repeated, also with other bounds: nothing counts before `advance`.
+        It may be repeated, also with other bounds: only `advance` makes a step count.
         """
-        if self.fixed is not None:
-            return self._decode_pass(start, stop, *self.fixed, sources=(0,))
+        if self.fixed_widths is not None:
+            return self._decode_pass(start, stop, *self.fixed_widths, sources=(0,))
         self.reserve(max(self.lengths[start:stop]) + 1)
         sources = self.source_lengths[start:stop]
         return self._decode_pass(start, stop, *self.widths(start, stop), sources)
 
     def widths(self, start: int, stop: int) -> tuple[int, int]:
-        """How many positions of rows and of sources a decode step of these rows looks at."""
-        longest = max(self.lengths[start:stop]) + 1
-        source = max(self.source_lengths[start:stop], default=0)
-        return min(self.capacity, self._wide(longest)), min(
-            self.source_capacity, self._wide(source)
-        )
+        """Return the positions of rows and of sources that a decode step of these rows reads."""
+        width = self._round_up(max(self.lengths[start:stop]) + 1)
+        source_width = self._round_up(max(self.source_lengths[start:stop], default=0))
+        return min(self.capacity, width), min(self.source_capacity, source_width)
 
-    def _wide(self, length: int) -> int:
+    def _round_up(self, length: int) -> int:
         steps = -(-length // self.width_step)
         if self.width_step > 1 and steps > FINE_STEPS:
             steps = 1 << (steps - 1).bit_length()
@@ -178,75 +175,82 @@ class SlotCache:
 
     def _decode_pass(
         self, start: int, stop: int, width: int, source_width: int, sources: Sequence[int]
-    ) -> Pass:
-        """Made from what is on the device alone, but for the widths."""
+    ) -> ForwardPass:
+        """Build a pass from device state and the widths alone, as a CUDA graph needs."""
         positions = self.positions[start:stop]
         mask = self.causal[:, :width].index_select(0, positions)[:, None, None]
         source_mask = self._source_mask(start, stop, source_width, sources)
-        index = self.first_lines[start:stop] + positions
-        return Pass(start, stop, width, source_width, positions[:, None], mask, source_mask, index)
+        index = self.row_offsets[start:stop] + positions
+        return ForwardPass(
+            start, stop, width, source_width, positions[:, None], mask, source_mask, index
+        )
 
     def _source_mask(
         self, start: int, stop: int, width: int, lengths: Sequence[int]
     ) -> Tensor | None:
         if not width or all(length == width for length in lengths):
             return None
-        seen = self._source_places[:width] < self.source_ends[start:stop, None]
-        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device)
-        return mask.masked_fill_(~seen, -torch.inf)[:, None, None]
+        visible = self._source_positions[:width] < self.source_ends[start:stop, None]
+        mask = torch.zeros(visible.shape, dtype=self.dtype, device=self.device)
+        return mask.masked_fill_(~visible, -torch.inf)[:, None, None]
 
-    def store(self, at: Pass, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store states of (rows, new, heads, dim); return all that the rows may attend to."""
-        if at.index is None:
-            self.buffers[layer, 0, at.start : at.stop, : at.width] = keys
-            self.buffers[layer, 1, at.start : at.stop, : at.width] = values
+    def store(
+        self, forward: ForwardPass, layer: int, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Store states (rows, new, heads, dim); return all keys and values that rows attend to."""
+        rows = slice(forward.start, forward.stop)
+        if forward.index is None:
+            self.buffers[layer, 0, rows, : forward.width] = keys
+            self.buffers[layer, 1, rows, : forward.width] = values
             return keys, values
-        key_lines, value_lines = self._lines[layer]
-        key_lines.index_copy_(0, at.index, keys[:, 0])
-        value_lines.index_copy_(0, at.index, values[:, 0])
-        held = self.buffers[layer, :, at.start : at.stop, : at.width]
-        return held[0], held[1]
+        flat_keys, flat_values = self._flat_buffers[layer]
+        flat_keys.index_copy_(0, forward.index, keys[:, 0])
+        flat_values.index_copy_(0, forward.index, values[:, 0])
+        cached = self.buffers[layer, :, rows, : forward.width]
+        return cached[0], cached[1]
 
-    def store_source(self, at: Pass, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Store the states of newcomers' sources: (rows, source_width, heads, dim)."""
-        self.sources[layer, 0, at.start : at.stop, : at.source_width] = keys
-        self.sources[layer, 1, at.start : at.stop, : at.source_width] = values
+    def store_source(self, forward: ForwardPass, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Store the states of new rows' sources: (rows, source_width, heads, dim)."""
+        rows = slice(forward.start, forward.stop)
+        self.sources[layer, 0, rows, : forward.source_width] = keys
+        self.sources[layer, 1, rows, : forward.source_width] = values
 
-    def source(self, at: Pass, layer: int) -> tuple[Tensor, Tensor]:
-        """The states of the sources of a pass's rows: (rows, source_width, heads, dim)."""
-        held = self.sources[layer, :, at.start : at.stop, : at.source_width]
-        return held[0], held[1]
+    def source(self, forward: ForwardPass, layer: int) -> tuple[Tensor, Tensor]:
+        """Return the states of the rows' sources: (rows, source_width, heads, dim)."""
+        rows = slice(forward.start, forward.stop)
+        cached = self.sources[layer, :, rows, : forward.source_width]
+        return cached[0], cached[1]
 
     def append(self, lengths: Sequence[int], sources: Sequence[int] = ()) -> None:
-        """The prefilled newcomers are active now."""
+        """Make prefilled new rows active."""
         start = self.count
         self.lengths = [*self.lengths, *lengths]
         self.source_lengths = [*self.source_lengths, *(sources or [0] * len(lengths))]
         self.positions[start : self.count] = torch.tensor(lengths, device=self.device)
 
     def advance(self) -> None:
-        """Every active row has one token more."""
+        """Count the token that a decode step has stored for every active row."""
         self.positions[: self.count] += 1
         self.lengths = [length + 1 for length in self.lengths]
 
     def scrub(self, row: int) -> None:
-        """Forget what a row wrote, so that its NaNs cannot reach the next row of that slot."""
+        """Zero a row's states, so that its NaNs cannot reach the next row in the slot."""
         self.buffers[:, :, row].zero_()
         self.sources[:, :, row].zero_()
 
     def drop(self, rows: Sequence[int]) -> list[int]:
-        """Free `rows`. Returns, for each row that stays, the row it was before."""
-        gone, kept = set(rows), self.count - len(rows)
-        order = list(range(kept))
-        movers = iter([row for row in range(kept, self.count) if row not in gone])
-        for hole in sorted(row for row in gone if row < kept):
+        """Free `rows`; return the previous row number of each remaining row."""
+        dropped, remaining = set(rows), self.count - len(rows)
+        order = list(range(remaining))
+        movers = iter([row for row in range(remaining, self.count) if row not in dropped])
+        for hole in sorted(row for row in dropped if row < remaining):
             order[hole] = mover = next(movers)
             self._move(mover, hole)
-        # A free slot that is computed with others (in a graph) must stay within its bounds.
-        self.positions[kept : self.count] = 0
+        # A CUDA graph also computes free slots, which must stay within their bounds.
+        self.positions[remaining : self.count] = 0
         self.lengths = [self.lengths[row] for row in order]
         self.source_lengths = [self.source_lengths[row] for row in order]
-        if not kept:
+        if not remaining:
             self._shrink()
         return order
 
@@ -257,7 +261,7 @@ class SlotCache:
         self.state[:, hole] = self.state[:, row]
 
     def _shrink(self) -> None:
-        """What one long row took is given back; not on a GPU, where graphs know the place."""
+        """Release the memory of long rows; not on a GPU, where graphs read fixed addresses."""
         if self.device.type == "cuda":
             return
         if self.capacity > FIRST_CAPACITY:

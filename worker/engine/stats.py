@@ -1,4 +1,4 @@
-"""What an engine has done and how it stands. No torch here."""
+"""Statistics of an engine. This module imports no torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class EngineStats:
-    """Counters since the start, and what is so now."""
+    """Counters since the engine's start, and gauges of its present state."""
 
     steps: int = 0
-    admitted: int = 0  # rows that were given to a lane
-    joined: int = 0  # requests that another row answered as well
+    admitted: int = 0  # rows added to a lane
+    joined: int = 0  # requests that joined an existing row
     answered: int = 0
     failed: int = 0
     tokens: int = 0
@@ -21,11 +21,11 @@ class EngineStats:
     active: int = 0
     waiting: int = 0
     last_step_s: float = 0.0
-    busy_s: float = 0.0  # spent in steps
+    busy_s: float = 0.0  # time spent in steps
     feature_bytes: int = 0
     device_bytes: int = 0  # allocated on a CUDA device
 
     @property
     def mean_occupancy(self) -> float:
-        """Rows in an average step."""
+        """Mean number of rows in a step."""
         return self.row_steps / self.steps if self.steps else 0.0

@@ -1,4 +1,4 @@
-"""Images that were uploaded to Redis: small ones several at a time, large ones piece by piece."""
+"""Blobs: images uploaded to Redis, small ones read in pages, large ones in pieces."""
 
 from __future__ import annotations
 
@@ -10,98 +10,108 @@ import redis
 from producer.contract import ErrorCode
 from producer.ledger.keys import Keys
 from worker.errors import ItemRejected
-from worker.images.image_budget import Fetched, ImageBudget, ImageReservation, read_within_budget
+from worker.images.image_budget import (
+    FetchResult,
+    ImageBudget,
+    ImageReservation,
+    read_within_budget,
+)
 
 #: Blobs read in one round trip: they are in memory together.
 BLOB_PAGE: Final = 8
 #: Bytes of one blob that are read in one round trip.
 PIECE_BYTES: Final = 1 << 20
-#: What that takes: the client has them in its buffer, and copies them from there twice.
+#: Memory that reading a piece takes: the client buffers it, and copies it from there twice.
 READING_BYTES: Final = 3 * PIECE_BYTES
 
 
 class Blobs:
-    """Reads blobs; thread-safe."""
+    """A reader of blobs; thread-safe."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, room: ImageBudget, max_bytes: int) -> None:
+    def __init__(
+        self, client: redis.Redis, keys: Keys, budget: ImageBudget, max_bytes: int
+    ) -> None:
         self._redis = client
         self._keys = keys
-        self._room = room
+        self._budget = budget
         self._max_bytes = max_bytes
 
     def get(
         self, references: Sequence[str], deadline: float | None = None
-    ) -> Generator[tuple[Fetched, ImageReservation]]:
-        """Lazily, each in its turn, with its room, which is to be released once it was used."""
-        left = list(reversed(references))
-        while left:
-            held = self._room.for_due(deadline)
-            try:
-                held.need(READING_BYTES, READING_BYTES)
-            except ItemRejected as refusal:
-                yield _refused(left.pop(), refusal), held
-                continue
-            page = [held, *self._others(min(BLOB_PAGE, len(left)) - 1)]
-            try:
-                yield from self._page([(left.pop(), held) for held in page])
-            finally:
-                for held in page:
-                    held.release()
+    ) -> Generator[tuple[FetchResult, ImageReservation]]:
+        """Yield each blob, lazily and in order, with its reservation.
 
-    def _others(self, count: int) -> Iterator[ImageReservation]:
-        """As many as there is room for now."""
+        The caller releases the reservation after use.
+        """
+        remaining = list(reversed(references))
+        while remaining:
+            reservation = self._budget.reserve_due(deadline)
+            try:
+                reservation.grow(READING_BYTES, READING_BYTES)
+            except ItemRejected as error:
+                yield _with_reference(remaining.pop(), error), reservation
+                continue
+            page = [reservation, *self._reserve_further(min(BLOB_PAGE, len(remaining)) - 1)]
+            try:
+                yield from self._page([(remaining.pop(), reserved) for reserved in page])
+            finally:
+                for reservation in page:
+                    reservation.release()
+
+    def _reserve_further(self, count: int) -> Iterator[ImageReservation]:
+        """Yield up to `count` reservations, as long as memory is free."""
         for _ in range(count):
-            held = self._room.for_early(READING_BYTES)
-            if held is None:
+            reservation = self._budget.reserve_prefetch(READING_BYTES)
+            if reservation is None:
                 return
-            yield held
+            yield reservation
 
     def _page(
         self, page: Sequence[tuple[str, ImageReservation]]
-    ) -> Iterator[tuple[Fetched, ImageReservation]]:
+    ) -> Iterator[tuple[FetchResult, ImageReservation]]:
         with self._redis.pipeline(transaction=False) as pipeline:
             for reference, _ in page:
                 pipeline.getrange(self._keys.blob(reference), 0, PIECE_BYTES - 1)
-            # What is no string is no blob either.
-            begun: list[Any] = pipeline.execute(raise_on_error=False)
-        for (_, held), data in zip(page, begun, strict=True):
-            held.keep(len(data) if isinstance(data, bytes) else 0)
-        begun.reverse()
-        for reference, held in page:
-            held.is_due = True
-            yield self._whole(reference, begun.pop(), held), held
+            # A key that holds no string yields an error in place of a piece.
+            first_pieces: list[Any] = pipeline.execute(raise_on_error=False)
+        for (_, reservation), piece in zip(page, first_pieces, strict=True):
+            reservation.shrink(len(piece) if isinstance(piece, bytes) else 0)
+        first_pieces.reverse()
+        for reference, reservation in page:
+            reservation.is_due = True
+            yield self._complete(reference, first_pieces.pop(), reservation), reservation
 
-    def _whole(self, reference: str, data: Any, held: ImageReservation) -> Fetched:
-        """From its first piece, which is mostly all of it."""
-        if not isinstance(data, bytes) or not data:
-            return _lost(reference)
-        if len(data) < PIECE_BYTES and len(data) <= self._max_bytes:
-            return data
-        # It is read anew: who waits for room must hold nothing that others wait for.
-        del data
-        held.release()
+    def _complete(self, reference: str, piece: Any, reservation: ImageReservation) -> FetchResult:
+        """Return the blob whose first piece is given; for most blobs that is all of it."""
+        if not isinstance(piece, bytes) or not piece:
+            return _missing(reference)
+        if len(piece) < PIECE_BYTES and len(piece) <= self._max_bytes:
+            return piece
+        # Read again from the start: a thread that waits for memory must hold none.
+        del piece
+        reservation.release()
         try:
-            return self._large(self._keys.blob(reference), held) or _lost(reference)
-        except ItemRejected as refusal:
-            return _refused(reference, refusal)
+            return self._read_large(self._keys.blob(reference), reservation) or _missing(reference)
+        except ItemRejected as error:
+            return _with_reference(reference, error)
 
-    def _large(self, key: str, held: ImageReservation) -> bytes:
+    def _read_large(self, key: str, reservation: ImageReservation) -> bytes:
         size: Any = self._redis.strlen(key)
-        places = range(0, size, PIECE_BYTES)
         pieces: Iterator[Any] = (
-            self._redis.getrange(key, at, at + PIECE_BYTES - 1) for at in places
+            self._redis.getrange(key, start, start + PIECE_BYTES - 1)
+            for start in range(0, size, PIECE_BYTES)
         )
         return read_within_budget(
-            pieces, held, self._max_bytes, piece_bytes=READING_BYTES, expected_bytes=size
+            pieces, reservation, self._max_bytes, piece_bytes=READING_BYTES, expected_bytes=size
         )
 
 
-def _refused(reference: str, refusal: ItemRejected) -> ItemRejected:
-    return ItemRejected(refusal.code, f"{reference}: {refusal}")
+def _with_reference(reference: str, error: ItemRejected) -> ItemRejected:
+    return ItemRejected(error.code, f"{reference}: {error}")
 
 
-def _lost(reference: str) -> ItemRejected:
+def _missing(reference: str) -> ItemRejected:
     return ItemRejected(
         ErrorCode.IMAGE_UNREACHABLE,
-        f"{reference}: not in Redis; uploads are kept for a time only: submit the image again",
+        f"{reference}: not in Redis; uploads expire: submit the image again",
     )

@@ -1,6 +1,4 @@
-"""From image references to bytes: blobs from Redis, URLs from their hosts, objects from their
-stores, files under one root.
-"""
+"""The image fetcher: blobs from Redis, URLs under SSRF guard and per-host limit, stores, files."""
 
 from __future__ import annotations
 
@@ -26,23 +24,22 @@ from worker.errors import ItemRejected
 from worker.images.blobs import Blobs
 from worker.images.files import Files
 from worker.images.http import HttpImages
-from worker.images.image_budget import Fetched, ImageBudget, ImageReservation, NoCapacity
+from worker.images.image_budget import FetchResult, ImageBudget, ImageReservation, NoCapacity
 from worker.images.memory_budget import BUDGET_BYTES
 from worker.images.prefetch import Prefetcher
 from worker.images.stores import Stores, store_of
 
-__all__ = ["FETCH_THREADS", "PER_HOST", "Fetched", "Fetcher"]
+__all__ = ["FETCH_THREADS", "PER_HOST", "FetchResult", "Fetcher"]
 
-#: URLs and objects fetched at once by one consumer.
+#: URLs and objects that one consumer fetches at once.
 FETCH_THREADS: Final = 32
-#: Of them, those of one host, unless settings say another number: a host that is slow or silent
-#: must leave threads to the others.
+#: Default limit of one host among them: a slow or silent host must leave threads to the others.
 PER_HOST: Final = 8
 _NO_PREFIX: Final = Keys()
 
 
 class Fetcher:
-    """Resolves references; thread-safe. Raises nothing that a reference could cause."""
+    """A reader of image references; thread-safe. A reference causes no exception."""
 
     def __init__(
         self,
@@ -51,98 +48,106 @@ class Fetcher:
         image_root: Path | None,
         max_bytes: int,
         timeout_s: float,
-        guard: AddressPolicy,
+        policy: AddressPolicy,
         stores: Sequence[str] = (),
         per_host: int = PER_HOST,
         keys: Keys = _NO_PREFIX,
-        room_bytes: int = BUDGET_BYTES,
+        budget_bytes: int = BUDGET_BYTES,
         resolve: Resolve = getaddrinfo,
     ) -> None:
-        self._room = ImageBudget(room_bytes)
-        self._blobs = Blobs(client, keys, self._room, max_bytes)
+        self._budget = ImageBudget(budget_bytes)
+        self._blobs = Blobs(client, keys, self._budget, max_bytes)
         self._files = Files(image_root, max_bytes)
-        self._turns: HostLimiter[Fetched | NoCapacity] = HostLimiter(
+        self._limiter: HostLimiter[FetchResult | NoCapacity] = HostLimiter(
             FETCH_THREADS, per_host, "fetch"
         )
-        self._hosts = HttpImages(
-            FETCH_THREADS, timeout_s=timeout_s, max_bytes=max_bytes, guard=guard, resolve=resolve
+        self._http = HttpImages(
+            FETCH_THREADS, timeout_s=timeout_s, max_bytes=max_bytes, policy=policy, resolve=resolve
         )
         self._stores = Stores(
             stores, connections=FETCH_THREADS, timeout_s=timeout_s, max_bytes=max_bytes
         )
 
     def close(self) -> None:
-        """Drop connections and what is still being fetched."""
-        self._turns.close()
-        self._hosts.close()
+        """Close all connections and cancel fetches in progress."""
+        self._limiter.close()
+        self._http.close()
         self._stores.close()
 
-    def fetch(self, references: Sequence[str], deadline: float | None = None) -> Generator[Fetched]:
-        """The bytes behind each reference, in order: those from elsewhere side by side, blobs
-        page by page. Who asks for the next one has used the last.
+    def fetch(
+        self, references: Sequence[str], deadline: float | None = None
+    ) -> Generator[FetchResult]:
+        """Yield the bytes of each reference, in order: remote ones concurrently, blobs in pages.
 
-        What fails comes back as a Refused; so does an image from elsewhere that is not there by
-        the deadline, which is on the monotonic clock. All together are in memory with no more than
-        `room_bytes`, unless one alone is larger.
+        The caller has used an image before it asks for the next. A reference that fails yields an
+        ItemRejected, and so does a remote image that misses the deadline, which is on the
+        monotonic clock. All images together take at most `budget_bytes` of memory, except one that
+        is larger by itself.
         """
-        blobs = self._blobs.get([one for one in references if contract.is_blob(one)], deadline)
-        far = [one for one in references if _is_far(one)]
-        with closing(blobs), closing(Prefetcher(far, self._room, self._begin, deadline)) as line:
-            line.look_ahead()
+        blobs = self._blobs.get([ref for ref in references if contract.is_blob(ref)], deadline)
+        remote = [reference for reference in references if _is_remote(reference)]
+        prefetcher = Prefetcher(remote, self._budget, self._start_fetch, deadline)
+        with closing(blobs), closing(prefetcher):
+            prefetcher.fill()
             for reference in references:
-                # Not kept in a variable: an image must be gone before the next is waited for.
+                # Not assigned to a variable: an image must be gone before the wait for the next.
                 if contract.is_blob(reference):
-                    yield from _used(*next(blobs))
-                elif _is_far(reference):
-                    yield from _used(*line.next())
+                    yield from _release_after_use(*next(blobs))
+                elif _is_remote(reference):
+                    yield from _release_after_use(*prefetcher.next())
                 else:
-                    yield from self._near(reference, self._room.for_due(deadline))
+                    yield from self._fetch_local(reference, self._budget.reserve_due(deadline))
 
-    def _begin(self, reference: str, held: ImageReservation) -> Future[Fetched | NoCapacity]:
-        stored = is_store(reference)
-        get = partial(self._stores.get if stored else self._hosts.get, reference, held)
-        host = store_of(reference) if stored else host_of(reference) or reference
-        return self._turns.submit(host, partial(_guarded, reference, get))
+    def _start_fetch(
+        self, reference: str, reservation: ImageReservation
+    ) -> Future[FetchResult | NoCapacity]:
+        in_store = is_store(reference)
+        get = partial(self._stores.get if in_store else self._http.get, reference, reservation)
+        host = store_of(reference) if in_store else host_of(reference) or reference
+        return self._limiter.submit(host, partial(_result_of, reference, get))
 
-    def _near(self, reference: str, held: ImageReservation) -> Iterator[Fetched]:
-        return _used(_guarded(reference, partial(self._read, reference, held)), held)
+    def _fetch_local(self, reference: str, reservation: ImageReservation) -> Iterator[FetchResult]:
+        result = _result_of(reference, partial(self._read, reference, reservation))
+        return _release_after_use(result, reservation)
 
-    def _read(self, reference: str, held: ImageReservation) -> bytes:
+    def _read(self, reference: str, reservation: ImageReservation) -> bytes:
         if _scheme(reference) == "file":
-            return self._files.get(reference, held)
-        about = "an image is https://…, blob:<sha256>, file:<path> or in a store, as s3://…"
-        raise ItemRejected(ErrorCode.IMAGE_BLOCKED, about)
+            return self._files.get(reference, reservation)
+        message = "an image is https://…, blob:<sha256>, file:<path> or in a store, as s3://…"
+        raise ItemRejected(ErrorCode.IMAGE_BLOCKED, message)
 
 
 def _scheme(reference: str) -> str:
     return reference.partition(":")[0].lower()
 
 
-def _is_far(reference: str) -> bool:
+def _is_remote(reference: str) -> bool:
     return is_store(reference) or (
         _scheme(reference) in ("http", "https") and "://" in reference[:8]
     )
 
 
-def _used(fetched: Fetched | NoCapacity, held: ImageReservation) -> Iterator[Fetched]:
-    """One that is due, until it has been used."""
+def _release_after_use(
+    result: FetchResult | NoCapacity, reservation: ImageReservation
+) -> Iterator[FetchResult]:
+    """Yield the due image, then release its memory."""
     try:
-        assert not isinstance(fetched, NoCapacity)
-        yield fetched
+        assert not isinstance(result, NoCapacity)
+        yield result
     finally:
-        held.release()
+        reservation.release()
 
 
-def _guarded(reference: str, read: Callable[[], bytes]) -> Fetched | NoCapacity:
-    """What it reads, or why it cannot."""
+def _result_of(reference: str, read: Callable[[], bytes]) -> FetchResult | NoCapacity:
+    """Return the bytes that `read` returns, or the error that it raises."""
     try:
         return read()
     except NoCapacity:
-        # Another one, without the traceback, which still has what was read.
+        # A new exception: the traceback of the old one references the bytes read so far.
         return NoCapacity()
     except ItemRejected as error:
         return ItemRejected(error.code, f"{redact_url(reference)}: {error}")
     except Exception as error:
-        # Not what it says: nobody knows what it would show.
-        about = f"{redact_url(reference)}: {type(error).__name__}"
-        return ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
+        # Without the message of an unexpected exception, which may contain secrets.
+        message = f"{redact_url(reference)}: {type(error).__name__}"
+        return ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)

@@ -1,4 +1,4 @@
-"""Images from files under one root, wherever links, races and odd names try to lead."""
+"""Files under one image root: path traversal, symbolic links and races cannot lead out of it."""
 
 from __future__ import annotations
 
@@ -12,44 +12,52 @@ from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 from worker.images.image_budget import ImageReservation, read_within_budget
 
-#: Bytes read at once.
+#: Bytes per read.
 PIECE_BYTES: Final = 1 << 16
 
 
 class Files:
-    """Reads regular files; thread-safe."""
+    """A reader of regular files; thread-safe."""
 
     def __init__(self, root: Path | None, max_bytes: int) -> None:
         self._root = None if root is None else os.path.realpath(root)
         self._max_bytes = max_bytes
 
-    def get(self, reference: str, held: ImageReservation) -> bytes:
-        """What is behind `file:<path>`; raises Refused, whose message leaves out the reference."""
+    def get(self, reference: str, reservation: ImageReservation) -> bytes:
+        """Read `file:<path>`.
+
+        Raises ItemRejected, whose message leaves out the reference.
+        """
         if self._root is None:
-            about = "this worker reads no files; BLIPLINE_IMAGE_ROOT allows a directory"
-            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, about)
-        path = _path(reference)
+            message = "this worker reads no files; BLIPLINE_IMAGE_ROOT allows a directory"
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, message)
+        path = _parse_path(reference)
         try:
-            with _opened(self._root, _parts(self._root, path)) as file:
-                return self._read(file, held)
+            with _open_beneath(self._root, _resolve(self._root, path)) as file:
+                return self._read(file, reservation)
         except FileNotFoundError:
             raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no such file") from None
         except OSError as error:
-            # Not the whole error: it names the root.
-            about = f"cannot be read: {error.strerror}"
-            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about) from None
+            # Only the reason: the whole error contains the root.
+            message = f"cannot be read: {error.strerror}"
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message) from None
 
-    def _read(self, file: BinaryIO, held: ImageReservation) -> bytes:
-        """What it has now: one that grows is not followed."""
+    def _read(self, file: BinaryIO, reservation: ImageReservation) -> bytes:
+        """Read the file up to its current size; later growth is ignored."""
         size = os.fstat(file.fileno()).st_size
-        pieces = (file.read(min(PIECE_BYTES, size - at)) for at in range(0, size, PIECE_BYTES))
+        pieces = (
+            file.read(min(PIECE_BYTES, size - start)) for start in range(0, size, PIECE_BYTES)
+        )
         return read_within_budget(
-            pieces, held, self._max_bytes, piece_bytes=PIECE_BYTES, expected_bytes=size
+            pieces, reservation, self._max_bytes, piece_bytes=PIECE_BYTES, expected_bytes=size
         )
 
 
-def _path(reference: str) -> str:
-    """Raises Refused if the reference names another host, or no file."""
+def _parse_path(reference: str) -> str:
+    """Return the path of a `file:` reference.
+
+    Raises ItemRejected if the reference names another host, or no file.
+    """
     _, _, path = reference.partition(":")
     if path.startswith("//"):
         host, slash, rest = path[2:].partition("/")
@@ -57,45 +65,46 @@ def _path(reference: str) -> str:
             raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "a file is on this machine: file:<path>")
         path = slash + rest
     if "?" in path or "#" in path:
-        about = "no such file; in a file's name write %3F for ? and %23 for #"
-        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
+        message = "no such file; in a file's name write %3F for ? and %23 for #"
+        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)
     name = unquote_to_bytes(path.encode("utf-8", "surrogatepass"))
     if not name or b"\0" in name:
         raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no such file")
     return os.fsdecode(name)
 
 
-def _parts(root: str, path: str) -> list[str]:
-    """The way from the root to where all links lead."""
+def _resolve(root: str, path: str) -> list[str]:
+    """Return the parts of the path below the root, with all links resolved."""
     real = os.path.realpath(os.path.join(root, path))
     if os.path.commonpath([root, real]) != root:
         raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "outside the image root")
     return [part for part in os.path.relpath(real, root).split(os.sep) if part != os.curdir]
 
 
-def _opened(root: str, parts: list[str]) -> BinaryIO:
-    """Step by step from the root, following no link: what was one a moment ago cannot lead out.
+def _open_beneath(root: str, parts: list[str]) -> BinaryIO:
+    """Open a file part by part from the root, following no link.
 
-    The root itself may be reached by links: it is the operator's.
+    A part that has become a link since it was resolved cannot lead out. The root itself may
+    contain links: it is the operator's.
     """
-    place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in parts[:-1]:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            inner = os.open(part, flags, dir_fd=place)
-            os.close(place)
-            place = inner
-        return _regular(place, parts[-1] if parts else os.curdir)
+            inner = os.open(part, flags, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+        return _open_regular(directory, parts[-1] if parts else os.curdir)
     finally:
-        os.close(place)
+        os.close(directory)
 
 
-def _regular(place: int, name: str) -> BinaryIO:
-    # To open a device may already do something, so it is looked at before and after.
-    _check_regular(os.stat(name, dir_fd=place, follow_symlinks=False))
-    # A pipe that nobody writes to would wait for ever without O_NONBLOCK.
+def _open_regular(directory: int, name: str) -> BinaryIO:
+    # Opening a device may have side effects, so the type is checked before and after.
+    _check_regular(os.stat(name, dir_fd=directory, follow_symlinks=False))
+    # Without O_NONBLOCK, opening a pipe that has no writer would block for ever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    file = os.fdopen(os.open(name, flags, dir_fd=place), "rb")
+    file = os.fdopen(os.open(name, flags, dir_fd=directory), "rb")
     try:
         _check_regular(os.fstat(file.fileno()))
     except BaseException:
@@ -104,6 +113,6 @@ def _regular(place: int, name: str) -> BinaryIO:
     return file
 
 
-def _check_regular(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no regular file")
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "not a regular file")

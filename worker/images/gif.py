@@ -1,4 +1,4 @@
-"""GIFs: what stands before their first picture, and how large that is."""
+"""Header checks of GIF files: the size of the first frame, and the blocks before it."""
 
 from __future__ import annotations
 
@@ -7,59 +7,59 @@ from typing import Final
 
 from worker.images.limits import check_size, too_complex
 
-#: Bytes before the first picture of a GIF, and blocks there: Pillow joins comments one by one.
+#: Maximum bytes and blocks before the first frame of a GIF: Pillow joins comments one by one.
 MAX_BYTES: Final = 1 << 20
 MAX_BLOCKS: Final = 1 << 14
 
 
 def check_gif(data: bytes, max_pixels: int) -> None:
-    """Raises Refused for what is not to be opened."""
-    across, down = struct.unpack_from("<HH", data.ljust(10, b"\0"), 6)
-    check_size(across, down, max_pixels)
-    at = _first_picture(data)
-    if at is not None:
-        # A picture may be larger than the screen: the screen grows.
-        x, y, width, height = struct.unpack_from("<HHHH", data.ljust(at + 8, b"\0"), at)
-        check_size(max(across, x + width), max(down, y + height), max_pixels)
+    """Raise ItemRejected for a GIF that must not be opened."""
+    screen_width, screen_height = struct.unpack_from("<HH", data.ljust(10, b"\0"), 6)
+    check_size(screen_width, screen_height, max_pixels)
+    offset = _find_first_frame(data)
+    if offset is not None:
+        # A frame may be larger than the screen, which then grows.
+        x, y, width, height = struct.unpack_from("<HHHH", data.ljust(offset + 8, b"\0"), offset)
+        check_size(max(screen_width, x + width), max(screen_height, y + height), max_pixels)
 
 
-def _first_picture(data: bytes) -> int | None:
-    """Where the first picture's place and size stand; found as Pillow finds it."""
+def _find_first_frame(data: bytes) -> int | None:
+    """Return the offset of the first frame's position and size, searched for as Pillow does."""
     flags = data[10] if len(data) > 10 else 0
-    at = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
-    start, blocks = at, 0
-    while at < len(data):
-        kind = data[at]
-        at += 1
+    offset = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
+    start, blocks = offset, 0
+    while offset < len(data):
+        kind = data[offset]
+        offset += 1
         if kind == 0x2C:
-            return at
+            return offset
         if kind == 0x3B:
             return None
         if kind == 0x21:
-            at, passed = _extension(data, at)
-            blocks += passed
-        if at - start > MAX_BYTES or blocks > MAX_BLOCKS:
-            raise too_complex("blocks before its first picture")
+            offset, skipped = _skip_extension(data, offset)
+            blocks += skipped
+        if offset - start > MAX_BYTES or blocks > MAX_BLOCKS:
+            raise too_complex("blocks before its first frame")
     return None
 
 
-def _extension(data: bytes, at: int) -> tuple[int, int]:
-    """Where it ends, and the blocks it has."""
-    label = data[at : at + 1]
-    at, blocks = at + 1, 1
-    first = at
-    at += 1 + _byte(data, at)
-    if label == b"\xfe" and at == first + 1:
-        return at, blocks
+def _skip_extension(data: bytes, offset: int) -> tuple[int, int]:
+    """Return the offset behind an extension, and the number of its blocks."""
+    label = data[offset : offset + 1]
+    offset, blocks = offset + 1, 1
+    first = offset
+    offset += 1 + _byte(data, offset)
+    if label == b"\xfe" and offset == first + 1:
+        return offset, blocks
     if label == b"\xff" and data[first + 1 : first + 12] == b"NETSCAPE2.0":
-        at += 1 + _byte(data, at)
-    while size := _byte(data, at):
-        at += 1 + size
+        offset += 1 + _byte(data, offset)
+    while size := _byte(data, offset):
+        offset += 1 + size
         blocks += 1
         if blocks > MAX_BLOCKS:
             break
-    return at + 1, blocks
+    return offset + 1, blocks
 
 
-def _byte(data: bytes, at: int) -> int:
-    return data[at] if at < len(data) else 0
+def _byte(data: bytes, offset: int) -> int:
+    return data[offset] if offset < len(data) else 0

@@ -1,4 +1,4 @@
-"""One image from its host, over HTTP: what may pass is tried again while there is time."""
+"""Image hosts over HTTP, behind the SSRF guard, with retries and jittered backoff."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from worker.images.image_budget import ImageReservation, read_within_budget
 MAX_REDIRECTS: Final = 5
 #: Seconds to connect: a host that takes longer is down, or out of reach.
 CONNECT_S: Final = 5.0
-#: Tries at most: a host that is down for good must not hold a thread for all its time.
+#: Maximum tries: a host that is permanently down must not occupy a thread until the time limit.
 MAX_TRIES: Final = 6
-#: Seconds, at most, before the second try; doubled with each try, up to the longest.
-FIRST_PAUSE_S: Final = 0.25
-LONGEST_PAUSE_S: Final = 4.0
-#: Bytes that are read at once, at most.
+#: Maximum seconds before the second try; doubled with each try, up to MAX_BACKOFF_S.
+FIRST_BACKOFF_S: Final = 0.25
+MAX_BACKOFF_S: Final = 4.0
+#: Maximum bytes per read.
 PIECE_BYTES: Final = 1 << 16
-#: Bytes of a redirect's body that are worth reading to use the connection again.
+#: Bytes of a redirect's body that are worth reading to reuse the connection.
 DRAINED_BYTES: Final = 1 << 16
 
 
 class HttpImages:
-    """Image hosts; thread-safe."""
+    """A client of image hosts; thread-safe."""
 
     def __init__(
         self,
@@ -47,69 +47,71 @@ class HttpImages:
         *,
         timeout_s: float,
         max_bytes: int,
-        guard: AddressPolicy,
+        policy: AddressPolicy,
         resolve: Resolve = getaddrinfo,
     ) -> None:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._time_limit = RequestDeadline()
+        self._request_deadline = RequestDeadline()
         self._closed = threading.Event()
         self._http = guarded_client(
-            guard,
+            policy,
             connections=connections,
-            limit=self._time_limit,
+            deadline=self._request_deadline,
             headers={"Accept": "image/*", "Accept-Encoding": "identity"},
             resolve=resolve,
         )
 
     def close(self) -> None:
-        """Drop the connections; nothing is tried again from now on."""
+        """Close the connections and end all retries."""
         self._closed.set()
         self._http.close()
 
-    def get(self, url: str, held: ImageReservation) -> bytes:
-        """What the host answers, in time: all tries together may take `timeout_s`.
+    def get(self, url: str, reservation: ImageReservation) -> bytes:
+        """Fetch an image; all tries together may take `timeout_s`.
 
-        It does not count what is spent waiting for room; the deadline counts all. Raises Crowded,
-        and Refused, whose message leaves out the URL.
+        Time spent waiting for memory does not count towards `timeout_s`, but does towards the
+        deadline. Raises NoCapacity, and ItemRejected, whose message leaves out the URL.
         """
-        if time.monotonic() >= held.deadline:
-            about = "the deadline passed before the host was asked"
-            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, about)
-        began = time.monotonic()
+        if time.monotonic() >= reservation.deadline:
+            message = "the deadline passed before the host was asked"
+            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, message)
+        started = time.monotonic()
         for tries in range(1, MAX_TRIES + 1):
             try:
-                return self._try(url, began, held)
-            except TransientError as error:
-                # Without its traceback, which still has what was read.
-                trouble = TransientError(str(error), error.asked_s)
-            # What the host asks for, and full jitter: many are refused at the same moment.
-            pause_s = trouble.asked_s + random.uniform(0.0, _longest_pause_s(tries))
-            self._check_time(tries, trouble, pause_s, self._limit(began, held), held.deadline)
+                return self._try(url, started, reservation)
+            except TransientError as raised:
+                # Without its traceback, which references the bytes read so far.
+                error = TransientError(str(raised), raised.delay_s)
+            # The delay that the host requests, and full jitter: many requests fail at once.
+            pause_s = error.delay_s + random.uniform(0.0, _max_backoff_s(tries))
+            limit = self._limit(started, reservation)
+            self._check_time(tries, error, pause_s, limit, reservation.deadline)
             self._closed.wait(pause_s)
         raise AssertionError("the last try returns or raises")
 
-    def _limit(self, began: float, held: ImageReservation) -> float:
-        return began + self._timeout_s + held.waited_s
+    def _limit(self, started: float, reservation: ImageReservation) -> float:
+        return started + self._timeout_s + reservation.waited_s
 
     def _check_time(
-        self, tries: int, trouble: TransientError, pause_s: float, limit: float, deadline: float
+        self, tries: int, error: TransientError, pause_s: float, limit: float, deadline: float
     ) -> None:
-        """Raises Refused if there is no time for a pause and another try."""
-        about = f"tried {'once' if tries == 1 else f'{tries} times'}, the last trouble: {trouble}"
+        """Raise ItemRejected if there is no time for a pause and another try."""
+        message = f"tried {'once' if tries == 1 else f'{tries} times'}, last error: {error}"
         now = time.monotonic()
-        spent = tries == MAX_TRIES or now + pause_s >= limit
-        if now >= deadline or (now + pause_s >= deadline and not spent):
-            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, f"cut short by the deadline; {about}")
+        exhausted = tries == MAX_TRIES or now + pause_s >= limit
+        if now >= deadline or (now + pause_s >= deadline and not exhausted):
+            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, f"ended by the deadline; {message}")
         if now >= limit:
-            about = f"not complete after {self._timeout_s:g} s; {about}"
-        if spent:
-            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
+            message = f"not complete after {self._timeout_s:g} s; {message}"
+        if exhausted:
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)
 
-    def _try(self, url: str, began: float, held: ImageReservation) -> bytes:
-        ends = self._time_limit.ends = min(self._limit(began, held), held.deadline)
-        # Half of what is left: a host that says nothing leaves time to ask it again, while one
-        # that makes progress may go on until the end.
+    def _try(self, url: str, started: float, reservation: ImageReservation) -> bytes:
+        ends = min(self._limit(started, reservation), reservation.deadline)
+        self._request_deadline.ends = ends
+        # Half of the remaining time: a silent host leaves time for another try, while a host that
+        # makes progress may continue until the end.
         silence_s = max(0.0, ends - time.monotonic()) / 2
         timeout = httpx.Timeout(silence_s, connect=min(silence_s, CONNECT_S))
         try:
@@ -118,8 +120,8 @@ class HttpImages:
                 _check_status(response)
                 expected = self._expected_bytes(response)
                 return read_within_budget(
-                    self._pieces(response, began, held),
-                    held,
+                    self._pieces(response, started, reservation),
+                    reservation,
                     self._max_bytes,
                     piece_bytes=PIECE_BYTES,
                     expected_bytes=expected,
@@ -129,42 +131,42 @@ class HttpImages:
         except UrlBlocked as error:
             raise ItemRejected(ErrorCode.IMAGE_BLOCKED, str(error)) from None
         except AddressBlocked as error:
-            about = f"{error} (BLIPLINE_FETCH_ALLOW, _DENY, _ONLY)"
-            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, about) from None
+            message = f"{error} (BLIPLINE_FETCH_ALLOW, _DENY, _ONLY)"
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, message) from None
         except HostUnknown as error:
             raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, str(error)) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError):
-            # Not what they say: it may be the part with the password.
-            raise ItemRejected(
-                ErrorCode.IMAGE_UNREACHABLE, "no URL that can be asked for"
-            ) from None
+            # Without the exception's message, which may contain the password.
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "not a valid URL") from None
         except httpx.TransportError as error:
             if isinstance(error.__context__, httpx.InvalidURL):
-                about = "redirected to no URL that can be asked for"
-                raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about) from None
+                message = "redirected to an invalid URL"
+                raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message) from None
             raise TransientError(str(error) or type(error).__name__) from None
 
     def _pieces(
-        self, response: httpx.Response, began: float, held: ImageReservation
+        self, response: httpx.Response, started: float, reservation: ImageReservation
     ) -> Iterator[bytes]:
         pieces = response.iter_raw()
         while True:
-            # Before each, room may have been waited for.
-            self._time_limit.ends = min(self._limit(began, held), held.deadline)
+            # Renewed for each piece: the reservation may have waited for memory.
+            self._request_deadline.ends = min(
+                self._limit(started, reservation), reservation.deadline
+            )
             yield next(pieces, b"")
 
     def _expected_bytes(self, response: httpx.Response) -> int | None:
-        """What the host announces; raises Refused for what need not be read, or should not."""
+        """Return the announced size; raise ItemRejected for a body that must not be read."""
         if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            # A few bytes become gigabytes; images are compressed already.
-            about = "the host compresses the image once more, though it was asked not to"
-            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
+            # Decompression bomb: a few bytes expand to gigabytes; images are compressed already.
+            message = "the host compresses the image again, although the request excludes that"
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)
         announced = response.headers.get("Content-Length", "")
-        # What the network gives is cut off where that ends, or ends with an error before.
+        # The HTTP library cuts a longer body off, and raises an error for a shorter one.
         return int(announced[:20]) if announced.isdecimal() else None
 
     def _open(self, request: httpx.Request) -> httpx.Response:
-        """The response, redirects followed."""
+        """Send the request and follow redirects, each checked as the first URL was."""
         for _ in range(MAX_REDIRECTS + 1):
             response = self._http.send(request, stream=True)
             if response.next_request is None:
@@ -175,26 +177,26 @@ class HttpImages:
 
 
 class TransientError(Exception):
-    """Trouble that may pass, and the seconds that the host asks to be left alone for."""
+    """A failure worth a retry, with the delay in seconds that the host requests."""
 
-    def __init__(self, message: str, asked_s: float = 0.0) -> None:
+    def __init__(self, message: str, delay_s: float = 0.0) -> None:
         super().__init__(message)
-        self.asked_s = asked_s
+        self.delay_s = delay_s
 
 
 def _check_status(response: httpx.Response) -> None:
-    about = f"the host answers {response.status_code}"
+    message = f"the host answers {response.status_code}"
     if response.status_code >= 500 or response.status_code == 429:
-        asked_s = retry_after_s(response.headers.get("Retry-After", ""))
-        if asked_s:
-            about += f", and asks to be left alone for {asked_s:.0f} s"
-        raise TransientError(about, asked_s)
+        delay_s = retry_after_s(response.headers.get("Retry-After", ""))
+        if delay_s:
+            message += f" and requests a delay of {delay_s:.0f} s"
+        raise TransientError(message, delay_s)
     if response.status_code != 200:
-        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, about)
+        raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)
 
 
 def _drain(response: httpx.Response) -> None:
-    """Read what follows a redirect if it is short; httpx itself would read it to any length."""
+    """Read a redirect's body if it is short; httpx itself would read any length."""
     read = 0
     for piece in response.iter_raw():
         read += len(piece)
@@ -203,5 +205,5 @@ def _drain(response: httpx.Response) -> None:
     response.close()
 
 
-def _longest_pause_s(tries: int) -> float:
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (tries - 1))
+def _max_backoff_s(tries: int) -> float:
+    return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (tries - 1))

@@ -1,10 +1,11 @@
-"""Room for encoded images, from before they are read until they have been used.
+"""The memory budget for encoded images, held from before they are read until they are used.
 
-It has two halves. The images that a chunk is to use later are read *early*, into the one half; who
-finds none free there does not wait for it, and is read again when its turn has come. The one image
-of each chunk that is *due* takes from the early half what is free; only for the other half it
-waits, once, for all that it can come to, while its chunk has nothing else there. So whoever has
-what another waits for needs no more room: it is read within its time and used, and then gives back.
+It has two halves. Images that a chunk uses later are *prefetched* into one half. A prefetch that
+finds no free memory does not wait: the image is read again when it is due. The one image of each
+chunk that is *due* takes free memory of the prefetch half. It waits for the other half only, once,
+for its maximum size, and while its chunk holds nothing else there. A holder of memory that others
+wait for therefore needs no further memory: the image is read within its time limit, used, and its
+memory released.
 """
 
 from __future__ import annotations
@@ -18,133 +19,138 @@ from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 from worker.images.memory_budget import MemoryBudget
 
-#: An image's bytes, or why there are none.
-Fetched = bytes | ItemRejected
+#: The bytes of an image, or the error that it ends with.
+FetchResult = bytes | ItemRejected
 
 
 class NoCapacity(Exception):
-    """No room to read an image before it is due."""
+    """The memory budget has no room to read an image before it is due."""
 
 
 class ImageBudget:
-    """The room of one consumer; thread-safe."""
+    """The memory budget of one consumer for encoded images; thread-safe."""
 
     def __init__(self, total_bytes: int) -> None:
-        self.early = MemoryBudget(total_bytes // 2)
+        self.prefetch = MemoryBudget(total_bytes // 2)
         self.due = MemoryBudget(total_bytes - total_bytes // 2)
 
-    def for_early(self, size_bytes: int, deadline: float | None = None) -> ImageReservation | None:
-        """For an image whose turn comes later; None if there is none of that size."""
-        if not self.early.take_now(size_bytes):
+    def reserve_prefetch(
+        self, size_bytes: int, deadline: float | None = None
+    ) -> ImageReservation | None:
+        """Reserve memory for an image that is used later; None if the prefetch half is full."""
+        if not self.prefetch.try_acquire(size_bytes):
             return None
         return ImageReservation(self, False, size_bytes, deadline)
 
-    def for_due(self, deadline: float | None = None) -> ImageReservation:
-        """For the image of a chunk that is used next; nothing yet."""
+    def reserve_due(self, deadline: float | None = None) -> ImageReservation:
+        """Return an empty reservation for the image that a chunk uses next."""
         return ImageReservation(self, True, 0, deadline)
 
 
 class ImageReservation:
-    """What one image holds of it; used by one thread at a time, but for `is_due`."""
+    """The memory reserved for one image; used by one thread at a time, except `is_due`."""
 
     def __init__(
-        self, room: ImageBudget, is_due: bool, early_bytes: int, deadline: float | None
+        self, budget: ImageBudget, is_due: bool, prefetch_bytes: int, deadline: float | None
     ) -> None:
         self.is_due = is_due
-        #: On the monotonic clock: nobody waits any longer.
+        #: On the monotonic clock: the end of all waiting.
         self.deadline = math.inf if deadline is None else deadline
-        #: Seconds spent waiting for room: no host's fault.
+        #: Seconds spent waiting for memory, which do not count against the host.
         self.waited_s = 0.0
-        #: What it needs, where there was no room for it.
-        self.crowded_bytes = 0
-        self._room = room
-        self._early = early_bytes
-        self._due = 0
-        #: What the image may have: more than is taken if it is larger than all of the room.
-        self._may_have = early_bytes
+        #: Bytes that the image needs, once a prefetch has raised NoCapacity.
+        self.missing_bytes = 0
+        self._budget = budget
+        self._prefetch_bytes = prefetch_bytes
+        self._due_bytes = 0
+        #: Bytes that the image may take: more than reserved if it exceeds the whole budget.
+        self._limit_bytes = prefetch_bytes
 
-    def need(self, size_bytes: int, at_most_bytes: int) -> None:
-        """Have room for so much before it is read; an image never comes to more than `at_most`.
+    def grow(self, size_bytes: int, max_bytes: int) -> None:
+        """Reserve `size_bytes` in total before reading; the image never exceeds `max_bytes`.
 
-        Only a new try, which has read nothing yet, may need more than it once said. Raises Crowded
-        if the image is not due, and Refused at its deadline.
+        Only a new attempt, which has read nothing yet, may exceed an earlier `max_bytes`. Raises
+        NoCapacity if the image is not due, and ItemRejected at its deadline.
         """
-        if size_bytes <= self._may_have:
+        if size_bytes <= self._limit_bytes:
             return
-        self._give_due(0)
-        if self._room.early.take_now(size_bytes - self._early):
-            self._early = self._may_have = size_bytes
+        self._shrink_due(0)
+        if self._budget.prefetch.try_acquire(size_bytes - self._prefetch_bytes):
+            self._prefetch_bytes = self._limit_bytes = size_bytes
             return
         if not self.is_due:
-            # All that it can come to: half of it would be read in vain once more.
-            self.crowded_bytes = at_most_bytes
+            # The maximum: with less, half of the image would be read in vain again.
+            self.missing_bytes = max_bytes
             raise NoCapacity
-        began = time.monotonic()
+        started = time.monotonic()
         try:
-            self._due = self._room.due.take(at_most_bytes - self._early, self.deadline)
+            self._due_bytes = self._budget.due.acquire(
+                max_bytes - self._prefetch_bytes, self.deadline
+            )
         except TimeoutError:
-            about = "the deadline passed before there was room in memory for the image"
-            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, about) from None
+            message = "the deadline passed before memory for the image was available"
+            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, message) from None
         finally:
-            self.waited_s += time.monotonic() - began
-        self._may_have = at_most_bytes
+            self.waited_s += time.monotonic() - started
+        self._limit_bytes = max_bytes
 
-    def keep(self, size_bytes: int) -> None:
-        """It is read, and this large: give the rest back."""
-        early = min(self._early, size_bytes)
-        if early < self._early:
-            self._room.early.give(self._early - early)
-            self._early = early
-        self._give_due(min(self._due, size_bytes - early))
-        self._may_have = size_bytes
+    def shrink(self, size_bytes: int) -> None:
+        """Release all but `size_bytes`, the size of the image once it is read."""
+        prefetch_bytes = min(self._prefetch_bytes, size_bytes)
+        if prefetch_bytes < self._prefetch_bytes:
+            self._budget.prefetch.release(self._prefetch_bytes - prefetch_bytes)
+            self._prefetch_bytes = prefetch_bytes
+        self._shrink_due(min(self._due_bytes, size_bytes - prefetch_bytes))
+        self._limit_bytes = size_bytes
 
     def release(self) -> None:
-        """Nothing is held any longer, of what was read neither."""
-        self.keep(0)
+        """Release all memory; the bytes that were read must be gone."""
+        self.shrink(0)
 
-    def _give_due(self, but_bytes: int) -> None:
-        if but_bytes < self._due:
-            self._room.due.give(self._due - but_bytes)
-            self._due = but_bytes
+    def _shrink_due(self, size_bytes: int) -> None:
+        if size_bytes < self._due_bytes:
+            self._budget.due.release(self._due_bytes - size_bytes)
+            self._due_bytes = size_bytes
 
 
 def read_within_budget(
     pieces: Iterator[bytes | memoryview],
-    held: ImageReservation,
+    reservation: ImageReservation,
     max_bytes: int,
     *,
     piece_bytes: int,
     expected_bytes: int | None = None,
 ) -> bytes:
-    """All pieces in one, once there is room for each; raises Refused as soon as it is too much.
+    """Join all pieces, reserving memory before each is read.
 
-    `piece_bytes` are what it takes to read a piece, `expected_bytes` what all of them have.
+    `piece_bytes` is the memory that reading one piece takes; `expected_bytes` is the size of all
+    pieces together. Raises ItemRejected as soon as the size exceeds `max_bytes`.
     """
     if expected_bytes is not None and expected_bytes > max_bytes:
         raise too_large(max_bytes)
-    at_most = _growing(max_bytes if expected_bytes is None else expected_bytes) + piece_bytes
+    limit = _buffer_bytes(max_bytes if expected_bytes is None else expected_bytes) + piece_bytes
     if expected_bytes is not None:
-        held.need(at_most, at_most)
+        reservation.grow(limit, limit)
     data = BytesIO()
     while True:
-        held.need(min(_growing(data.tell()) + piece_bytes, at_most), at_most)
+        reservation.grow(min(_buffer_bytes(data.tell()) + piece_bytes, limit), limit)
         piece = next(pieces, b"")
         if not piece:
             break
         data.write(piece)
         if data.tell() > max_bytes:
             raise too_large(max_bytes)
-    # Of all ways to join pieces the one that copies nothing.
-    whole = data.getvalue()
-    held.keep(len(whole))
-    return whole
+    # The only way to join pieces that copies nothing.
+    image = data.getvalue()
+    reservation.shrink(len(image))
+    return image
 
 
-def _growing(size_bytes: int) -> int:
-    """What a buffer takes that grows piece by piece."""
+def _buffer_bytes(size_bytes: int) -> int:
+    """Return the memory that a buffer takes which grows piece by piece."""
     return size_bytes + size_bytes // 8
 
 
 def too_large(max_bytes: int) -> ItemRejected:
-    """What every image with more bytes than this ends with."""
+    """Return the error of an image with more than `max_bytes`."""
     return ItemRejected(ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes:,} bytes")

@@ -1,7 +1,7 @@
-"""What an encoded image says of itself, before anything of it is unpacked, and what is believed.
+"""Image header checks: format, size and structure, before Pillow opens an untrusted file.
 
-Pillow takes time and memory for what a file claims, some of it as soon as the file is opened: a
-GIF of fifty bytes makes it fill four gigabytes. So a file is looked through here first.
+Pillow spends time and memory on the claims of a file, partly as soon as it opens the file: a GIF
+of fifty bytes makes it fill four gigabytes. These checks stop such decompression bombs.
 """
 
 from __future__ import annotations
@@ -18,62 +18,63 @@ from worker.images.gif import check_gif
 from worker.images.jpeg import check_jpeg
 from worker.images.limits import check_size, too_complex
 
-#: Formats that are decoded; Pillow knows many more, each a door of its own. A JPEG with more
-#: pictures behind it (MPO) is taken for its first.
+#: Decoded formats. Pillow knows many more, each a further attack surface. Of a JPEG with several
+#: images (MPO) the first is decoded.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
-#: Chunks of a PNG, and those that are not pixels: each may unpack to a megabyte.
+#: Maximum chunks of a PNG, and those without pixels: each may expand to a megabyte.
 PNG_CHUNKS: Final = 1 << 16
-PNG_OTHERS: Final = 1024
+PNG_METADATA_CHUNKS: Final = 1024
+#: Maximum chunks of a WebP.
 WEBP_CHUNKS: Final = 1 << 13
-#: Bytes of a PPM's header with its comments.
+#: Maximum bytes of a PPM's header with its comments.
 PPM_HEADER: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What was found out."""
+    """The properties of an image that determine its decoding."""
 
     format: str
-    #: All of a JPEG's coefficients are kept until the last scan is there.
+    #: Decoding holds all coefficients of a JPEG until the last scan.
     progressive: bool = False
     animated: bool = False
 
 
 def inspect_image(data: bytes, max_pixels: int) -> Header:
-    """Raises Refused for what is not to be opened."""
-    for found, accepts, check in _CHECKS:
+    """Check an image's header; raise ItemRejected for a file that must not be opened."""
+    for name, accepts, check in _CHECKS:
         if accepts(data):
-            return check(found, data, max_pixels)
-    about = f"not an image of a known format: use one of {', '.join(FORMATS)}"
-    raise ItemRejected(ErrorCode.IMAGE_INVALID, about)
+            return check(name, data, max_pixels)
+    message = f"not an image of a known format: use one of {', '.join(FORMATS)}"
+    raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
 
 
-def _jpeg(found: str, data: bytes, max_pixels: int) -> Header:
-    return Header(found, progressive=check_jpeg(data, max_pixels))
+def _jpeg(name: str, data: bytes, max_pixels: int) -> Header:
+    return Header(name, progressive=check_jpeg(data, max_pixels))
 
 
-def _png(found: str, data: bytes, max_pixels: int) -> Header:
-    at, chunks, others = 8, 0, 0
+def _png(name: str, data: bytes, max_pixels: int) -> Header:
+    offset, chunks, metadata_chunks = 8, 0, 0
     animated = False
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
+    while offset + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, offset)
         if kind == b"IHDR":
-            # Each, since Pillow believes the last.
-            width, height = struct.unpack_from(">II", data.ljust(at + 16, b"\0"), at + 8)
+            # Each header chunk, since Pillow uses the last.
+            width, height = struct.unpack_from(">II", data.ljust(offset + 16, b"\0"), offset + 8)
             check_size(width, height, max_pixels)
         chunks += 1
-        others += kind not in (b"IDAT", b"fdAT")
+        metadata_chunks += kind not in (b"IDAT", b"fdAT")
         animated |= kind == b"acTL"
-        if chunks > PNG_CHUNKS or others > PNG_OTHERS:
+        if chunks > PNG_CHUNKS or metadata_chunks > PNG_METADATA_CHUNKS:
             raise too_complex("chunks")
         if kind == b"IEND":
             break
-        at += 12 + length
-    return Header(found, animated=animated)
+        offset += 12 + length
+    return Header(name, animated=animated)
 
 
-def _webp(found: str, data: bytes, max_pixels: int) -> Header:
+def _webp(name: str, data: bytes, max_pixels: int) -> Header:
     kind, head = data[12:16], data[20:30].ljust(10, b"\0")
     if kind == b"VP8X":
         width = int.from_bytes(head[4:7], "little") + 1
@@ -85,53 +86,53 @@ def _webp(found: str, data: bytes, max_pixels: int) -> Header:
         width = int.from_bytes(head[6:8], "little") & 0x3FFF
         height = int.from_bytes(head[8:10], "little") & 0x3FFF
     check_size(width, height, max_pixels)
-    at, chunks = 12, 0
-    while at + 8 <= len(data):
+    offset, chunks = 12, 0
+    while offset + 8 <= len(data):
         chunks += 1
         if chunks > WEBP_CHUNKS:
             raise too_complex("chunks")
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        at += 8 + length + length % 2
-    return Header(found)
+        length = int.from_bytes(data[offset + 4 : offset + 8], "little")
+        offset += 8 + length + length % 2
+    return Header(name)
 
 
-def _gif(found: str, data: bytes, max_pixels: int) -> Header:
+def _gif(name: str, data: bytes, max_pixels: int) -> Header:
     check_gif(data, max_pixels)
-    return Header(found)
+    return Header(name)
 
 
-def _tiff(found: str, data: bytes, max_pixels: int) -> Header:
+def _tiff(name: str, data: bytes, max_pixels: int) -> Header:
     tiff.check_tiff(data, max_pixels)
-    return Header(found)
+    return Header(name)
 
 
-def _ppm(found: str, data: bytes, max_pixels: int) -> Header:
-    head, numbers, comment = data[:PPM_HEADER], 0, False
-    # The kind, then width and height, then mostly the brightest value.
-    wanted = 3 if data[1:2] in b"14" else 4
-    inside = False
+def _ppm(name: str, data: bytes, max_pixels: int) -> Header:
+    head, fields, in_comment = data[:PPM_HEADER], 0, False
+    # The kind, then width and height, then in most kinds the brightest value.
+    required = 3 if data[1:2] in b"14" else 4
+    in_field = False
     for byte in head:
-        if comment:
-            comment = byte not in b"\r\n"
+        if in_comment:
+            in_comment = byte not in b"\r\n"
         elif byte == ord("#"):
-            comment = True
+            in_comment = True
         elif byte in b" \t\r\n\v\f":
-            numbers += inside
-            inside = False
-            if numbers == wanted:
-                return Header(found)
+            fields += in_field
+            in_field = False
+            if fields == required:
+                return Header(name)
         else:
-            inside = True
+            in_field = True
     if len(data) > PPM_HEADER:
         raise too_complex("bytes in its header")
-    return Header(found)
+    return Header(name)
 
 
 _PPM_KINDS: Final = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")
 
 
-def _as_it_is(found: str, data: bytes, max_pixels: int) -> Header:
-    return Header(found)
+def _bmp(name: str, data: bytes, max_pixels: int) -> Header:
+    return Header(name)
 
 
 _CHECKS: Final[
@@ -141,7 +142,7 @@ _CHECKS: Final[
     ("PNG", lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"), _png),
     ("WEBP", lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _webp),
     ("GIF", lambda data: data[:6] in (b"GIF87a", b"GIF89a"), _gif),
-    ("BMP", lambda data: data.startswith(b"BM"), _as_it_is),
+    ("BMP", lambda data: data.startswith(b"BM"), _bmp),
     ("TIFF", lambda data: data[:4] in tiff.PREFIXES + tiff.BIG_PREFIXES, _tiff),
     ("PPM", lambda data: data[:2] in _PPM_KINDS, _ppm),
 )

@@ -1,4 +1,4 @@
-"""The pictures of a chunk: each fetched once, and prepared once for each model that sees it."""
+"""The image loader: each image of a chunk is fetched once, and decoded once for each model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, ModelInfo
 from worker.errors import ItemRejected
 from worker.images.decoder import Decoder
-from worker.images.fetcher import Fetched, Fetcher
+from worker.images.fetcher import Fetcher, FetchResult
 from worker.images.memory_budget import BUDGET_BYTES, MemoryBudget
 
 
 class ImageRequest(NamedTuple):
-    """An image, as a model is to see it."""
+    """An image reference, and the model that receives its pixels."""
 
     reference: str
     model: ModelInfo
@@ -26,14 +26,14 @@ class ImageRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """Pixels as the model takes them; None where the engine has the features already."""
+    """The pixels of an image as a model receives them; None if the engine has its features."""
 
     hash: str
     pixels: bytes | None
 
 
 class ImageLoader:
-    """Thread-safe; one for each consumer process."""
+    """The image loader of a consumer process; thread-safe."""
 
     def __init__(
         self,
@@ -42,83 +42,84 @@ class ImageLoader:
         info: EngineInfo,
         max_pixels: int,
         draft: int = 0,
-        room_bytes: int = BUDGET_BYTES,
+        budget_bytes: int = BUDGET_BYTES,
     ) -> None:
         self._fetcher = fetcher
         self._engine = engine
         self._info = info
-        # One room for all models: `room_bytes` are what decoding may take.
-        room = MemoryBudget(room_bytes)
+        # One budget for all models: `budget_bytes` is the memory that decoding may take.
+        budget = MemoryBudget(budget_bytes)
         self._decoders = {
-            model: Decoder(model.image_size, model.resample, max_pixels, draft, room)
+            model: Decoder(model.image_size, model.resample, max_pixels, draft, budget)
             for model in info.models
         }
 
     def model(self, task: Task) -> ModelInfo:
-        """The model that does this task; raises Refused if none does."""
+        """Return the model for a task; raise ItemRejected if there is none."""
         model = self._info.model_for(task.short)
         if model is None:
             offered = ", ".join(self._info.tasks)
-            about = f"this worker's models offer {offered}, not {task.short}"
-            raise ItemRejected(ErrorCode.UNSUPPORTED_TASK, about)
+            message = f"this worker's models offer {offered}, not {task.short}"
+            raise ItemRejected(ErrorCode.UNSUPPORTED_TASK, message)
         return model
 
     def get(
-        self, wanted: Iterable[ImageRequest], deadline: float | None = None
+        self, requests: Iterable[ImageRequest], deadline: float | None = None
     ) -> Iterator[tuple[ImageRequest, Pixels | ItemRejected]]:
-        """Each with its picture, those first whose features the engine has already.
+        """Yield each request with its pixels, images in the engine's feature cache first.
 
-        URLs are fetched until the deadline, which is on the monotonic clock.
+        Remote images are fetched until the deadline, which is on the monotonic clock.
         """
-        wanted = list(dict.fromkeys(wanted))
-        held = self._held(wanted)
+        requests = list(dict.fromkeys(requests))
+        cached = self._cached(requests)
         missing: dict[str, list[ImageRequest]] = {}
-        for one in wanted:
-            if one in held:
-                yield one, Pixels(contract.blob_hash(one.reference), None)
+        for request in requests:
+            if request in cached:
+                yield request, Pixels(contract.blob_hash(request.reference), None)
             else:
-                missing.setdefault(one.reference, []).append(one)
-        fetched = self._fetcher.fetch(list(missing), deadline)
+                missing.setdefault(request.reference, []).append(request)
+        results = self._fetcher.fetch(list(missing), deadline)
         for sharers in missing.values():
-            # Not kept in a variable: an image must be gone before the next is waited for.
-            yield from self._prepare(sharers, next(fetched))
+            # Not assigned to a variable: an image must be gone before the wait for the next.
+            yield from self._prepare(sharers, next(results))
 
-    def reload(self, wanted: ImageRequest, deadline: float | None = None) -> Pixels | ItemRejected:
-        """With pixels, whatever the engine has."""
-        fetched = self._fetcher.fetch([wanted.reference], deadline)
-        return next(picture for _, picture in self._prepare([wanted], next(fetched)))
+    def reload(self, request: ImageRequest, deadline: float | None = None) -> Pixels | ItemRejected:
+        """Fetch and decode an image even if the engine has its features."""
+        results = self._fetcher.fetch([request.reference], deadline)
+        return next(pixels for _, pixels in self._prepare([request], next(results)))
 
-    def _held(self, wanted: Iterable[ImageRequest]) -> set[ImageRequest]:
-        """Those whose features are at hand; only of blobs is the hash known without a look."""
+    def _cached(self, requests: Iterable[ImageRequest]) -> set[ImageRequest]:
+        """Return the requests in the feature cache; only a blob's hash is known before a fetch."""
         hashes: dict[ModelInfo, dict[str, ImageRequest]] = {}
-        for one in wanted:
-            if contract.is_blob(one.reference):
-                hashes.setdefault(one.model, {})[contract.blob_hash(one.reference)] = one
+        for request in requests:
+            if contract.is_blob(request.reference):
+                digest = contract.blob_hash(request.reference)
+                hashes.setdefault(request.model, {})[digest] = request
         return {
             by_hash[digest]
             for model, by_hash in hashes.items()
-            for digest in self._engine.held(by_hash, model.tasks[0])
+            for digest in self._engine.cached_features(by_hash, model.tasks[0])
         }
 
     def _prepare(
-        self, sharers: list[ImageRequest], fetched: Fetched
+        self, sharers: list[ImageRequest], result: FetchResult
     ) -> Iterator[tuple[ImageRequest, Pixels | ItemRejected]]:
-        """One image for those who want it; models that see alike share its pixels."""
+        """Decode one image for all its requests, once for all models of the same input size."""
         decoded: dict[Decoder, Pixels | ItemRejected] = {}
-        for one in sharers:
-            decoder = self._decoders[one.model]
+        for request in sharers:
+            decoder = self._decoders[request.model]
             if decoder not in decoded:
-                decoded[decoder] = _decode(one.reference, fetched, decoder)
-            yield one, decoded[decoder]
+                decoded[decoder] = _decode(request.reference, result, decoder)
+            yield request, decoded[decoder]
 
 
-def _decode(reference: str, fetched: Fetched, decoder: Decoder) -> Pixels | ItemRejected:
-    if isinstance(fetched, ItemRejected):
-        return fetched
+def _decode(reference: str, result: FetchResult, decoder: Decoder) -> Pixels | ItemRejected:
+    if isinstance(result, ItemRejected):
+        return result
     try:
-        pixels = decoder.decode(fetched)
-    except ItemRejected as refusal:
-        return refusal
+        pixels = decoder.decode(result)
+    except ItemRejected as error:
+        return error
     if contract.is_blob(reference):
         return Pixels(contract.blob_hash(reference), pixels)
-    return Pixels(hashlib.sha256(fetched).hexdigest(), pixels)
+    return Pixels(hashlib.sha256(result).hexdigest(), pixels)

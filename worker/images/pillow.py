@@ -1,4 +1,4 @@
-"""Pillow as strangers' files may use it: seven formats, and nothing said about them in the log."""
+"""Pillow, restricted for untrusted files: seven formats, no slow codecs, and no log output."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from PIL.WebPImagePlugin import WebPImageFile
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 
-# Sizes are checked in worker.images.inspection, against a bound of our own; Pillow's would only add a
-# warning.
+# worker.images.inspection checks sizes against a limit of our own; Pillow's limit would only add
+# a warning.
 Image.MAX_IMAGE_PIXELS = None
-#: Bytes of text in a PNG: none of it is ever looked at, except for how the picture is turned.
+#: Maximum bytes of text in a PNG: only the orientation in it is used.
 PngImagePlugin.MAX_TEXT_MEMORY = 8 * 1024 * 1024
 
-#: Bytes and pixels of a file whose decoder is a loop in Python (BMP with run lengths, PPM as
-#: text): enough for what such files are used for, and done in seconds.
+#: Maximum bytes and pixels of a file whose decoder is a loop in Python (BMP with run lengths, PPM
+#: as text): enough for the usual files of these kinds, and decoded within seconds.
 SLOW_BYTES: Final = 4 * 1024 * 1024
 SLOW_PIXELS: Final = 4_000_000
 SLOW_SIDE: Final = 16_384
 SLOW_COMMENTS: Final = 1000
-#: Bytes from which memory is given back as soon as it is free. Without it each thread keeps what
-#: it had for its largest picture, and nobody else may have it.
-GIVEN_BACK: Final = 4 * 1024 * 1024
-#: What glibc calls that (malloc.h).
+#: Size in bytes of allocations that return to the system as soon as they are freed. Without it each
+#: thread keeps the memory of its largest image.
+MMAP_THRESHOLD_BYTES: Final = 4 * 1024 * 1024
+#: The parameter of glibc's mallopt (malloc.h).
 _M_MMAP_THRESHOLD: Final = -3
 _SLOW_CODECS: Final = ("bmp_rle", "ppm", "ppm_plain")
 
 
 class _Jpeg(JpegImageFile):
     def _read_dpi_from_exif(self) -> None:
-        # Nobody asks for the resolution, and reading it reads all that the EXIF data claims.
+        # The resolution is not used, and reading it reads all that the EXIF data claims.
         pass
 
 
@@ -61,9 +61,9 @@ _OPENERS: Final[Mapping[str, Callable[[io.BytesIO], ImageFile]]] = {
 
 
 def open_image(form: str, encoded: bytes) -> ImageFile:
-    """Not decoded yet; raises Refused for what would take too long, and whatever Pillow raises.
+    """Open an image of a known format without decoding it.
 
-    The format is known already: to try one after the other would add nothing.
+    Raises ItemRejected for a file whose decoding would take too long, and any error of Pillow.
     """
     image = _OPENERS[form](io.BytesIO(encoded))
     if any(tile.codec_name in _SLOW_CODECS for tile in image.tile):
@@ -79,26 +79,26 @@ def _check_slow(image: ImageFile, encoded: bytes) -> None:
         or max(width, height) > SLOW_SIDE
         or encoded.count(b"#") > SLOW_COMMENTS
     ):
-        about = "too large for this kind of PPM or BMP: save it without run lengths, or as a PNG"
-        raise ItemRejected(ErrorCode.IMAGE_TOO_LARGE, about)
+        message = "too large for this kind of PPM or BMP: save it without run lengths, or as a PNG"
+        raise ItemRejected(ErrorCode.IMAGE_TOO_LARGE, message)
 
 
-def _be_quiet() -> None:
-    """What is odd about a stranger's file is for its own error, not for the worker's log."""
+def _silence_logging() -> None:
+    """Turn off log output about files: errors belong to the item, not to the worker's log."""
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    # libtiff writes to stderr itself; Pillow offers no way to tell it not to.
+    # libtiff writes to stderr itself, and Pillow has no option to prevent it.
     with suppress(OSError, AttributeError):
         libtiff = ctypes.CDLL(_imaging.__file__)
         libtiff.TIFFSetErrorHandler(None)
         libtiff.TIFFSetWarningHandler(None)
 
 
-def _give_memory_back() -> None:
-    # Other C libraries have no such call, and most of them no such habit.
+def _limit_memory_retention() -> None:
+    # Other C libraries have no such call, and most of them do not retain memory.
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, GIVEN_BACK)
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 
-_be_quiet()
-_give_memory_back()
+_silence_logging()
+_limit_memory_retention()

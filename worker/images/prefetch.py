@@ -1,4 +1,4 @@
-"""The images of one chunk that come from elsewhere: one is due, others are fetched early."""
+"""Prefetching of a chunk's remote images: one is due, later ones are fetched ahead."""
 
 from __future__ import annotations
 
@@ -12,112 +12,122 @@ from typing import Final
 from producer.contract import ErrorCode
 from producer.net.redact import redact_url
 from worker.errors import ItemRejected
-from worker.images.image_budget import Fetched, ImageBudget, ImageReservation, NoCapacity
+from worker.images.image_budget import FetchResult, ImageBudget, ImageReservation, NoCapacity
 
-#: Images of a chunk that are fetched, or wait for a thread, or wait to be used.
+#: Images of a chunk that are being fetched, or wait for a thread, or wait to be used.
 LOOK_AHEAD: Final = 128
-#: Bytes that an image is taken for before its host has said more.
+#: Assumed bytes of an image whose host has not announced its size yet.
 GUESSED_BYTES: Final = 256 * 1024
-#: Seconds beyond a deadline in which a thread says itself what the trouble was.
+#: Seconds beyond a deadline in which the fetching thread reports its own error.
 SLACK_S: Final = 1.0
 
-#: Begins to fetch one into the room that it holds.
-Begin = Callable[[str, ImageReservation], "Future[Fetched | NoCapacity]"]
+#: Starts to fetch a reference into its reservation.
+StartFetch = Callable[[str, ImageReservation], "Future[FetchResult | NoCapacity]"]
 
 
 class Prefetcher:
-    """In order; used by one thread."""
+    """The remote images of one chunk, in order; used by one thread."""
 
     def __init__(
-        self, references: Sequence[str], room: ImageBudget, begin: Begin, deadline: float | None
+        self,
+        references: Sequence[str],
+        budget: ImageBudget,
+        start_fetch: StartFetch,
+        deadline: float | None,
     ) -> None:
-        self._places = deque(Slot(reference) for reference in references)
-        self._room = room
-        self._begin = begin
+        self._slots = deque(Slot(reference) for reference in references)
+        self._budget = budget
+        self._start_fetch = start_fetch
         self._deadline = deadline
 
-    def look_ahead(self) -> None:
-        """Begin what there is room for; later ones do not overtake."""
-        for place in islice(self._places, LOOK_AHEAD):
-            if place.held is not None and place.held.crowded_bytes:
-                place.give_up()
-            if place.future is None:
-                held = self._room.for_early(place.needed_bytes, self._deadline)
-                if held is None:
+    def fill(self) -> None:
+        """Start the fetches that have memory, in order; later ones do not overtake."""
+        for slot in islice(self._slots, LOOK_AHEAD):
+            if slot.reservation is not None and slot.reservation.missing_bytes:
+                slot.cancel()
+            if slot.future is None:
+                reservation = self._budget.reserve_prefetch(slot.needed_bytes, self._deadline)
+                if reservation is None:
                     break
-                place.begin(self._begin, held)
+                slot.start(self._start_fetch, reservation)
 
-    def next(self) -> tuple[Fetched, ImageReservation]:
-        """The image that is due, and its room, which is to be released once it has been used."""
-        self.look_ahead()
-        place = self._places.popleft()
+    def next(self) -> tuple[FetchResult, ImageReservation]:
+        """Return the due image and its reservation, which the caller releases after use."""
+        self.fill()
+        slot = self._slots.popleft()
         try:
-            if place.held is not None:
-                place.held.is_due = True
-                fetched = self._awaited(place)
-                if not isinstance(fetched, NoCapacity):
-                    return fetched, place.take()
-                place.give_up()
-            # Now it waits for the room that it needs: it cannot be crowded.
-            place.begin(self._begin, self._room.for_due(self._deadline))
-            fetched = self._awaited(place)
-            assert not isinstance(fetched, NoCapacity)
-            return fetched, place.take()
+            if slot.reservation is not None:
+                slot.reservation.is_due = True
+                result = self._wait(slot)
+                if not isinstance(result, NoCapacity):
+                    return result, slot.take_reservation()
+                slot.cancel()
+            # A due image waits for its memory: NoCapacity cannot occur.
+            slot.start(self._start_fetch, self._budget.reserve_due(self._deadline))
+            result = self._wait(slot)
+            assert not isinstance(result, NoCapacity)
+            return result, slot.take_reservation()
         finally:
-            place.give_up()
+            slot.cancel()
 
     def close(self) -> None:
-        """Whoever stops early wants none of the others."""
-        for place in self._places:
-            place.give_up()
-        self._places.clear()
+        """Cancel all remaining fetches."""
+        for slot in self._slots:
+            slot.cancel()
+        self._slots.clear()
 
-    def _awaited(self, place: Slot) -> Fetched | NoCapacity:
-        """Its bytes, or an error in time: it may wait for a thread, or for its host's address."""
-        assert place.future is not None
+    def _wait(self, slot: Slot) -> FetchResult | NoCapacity:
+        """Return the image, or an error at the deadline.
+
+        A fetch may outlast its deadline: it may wait for a thread, or for its host's address.
+        """
+        assert slot.future is not None
         deadline = self._deadline
         wait_s = None if deadline is None else max(0.0, deadline + SLACK_S - time.monotonic())
         try:
-            return place.future.result(wait_s)
+            return slot.future.result(wait_s)
         except TimeoutError:
-            # Not its room: that is still read into.
-            place.give_up()
-            place.held = self._room.for_due()
-            about = "the deadline passed before it had its turn, or its host's address"
+            # An empty reservation: the fetch still reads into its own.
+            slot.cancel()
+            slot.reservation = self._budget.reserve_due()
+            message = (
+                "the deadline passed while the image waited for a thread or its host's address"
+            )
             return ItemRejected(
-                ErrorCode.DEADLINE_EXCEEDED, f"{redact_url(place.reference)}: {about}"
+                ErrorCode.DEADLINE_EXCEEDED, f"{redact_url(slot.reference)}: {message}"
             )
 
 
 class Slot:
-    """One of the line."""
+    """One image of a prefetcher: its fetch and its reservation, if started."""
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
-        self.future: Future[Fetched | NoCapacity] | None = None
-        self.held: ImageReservation | None = None
+        self.future: Future[FetchResult | NoCapacity] | None = None
+        self.reservation: ImageReservation | None = None
         self.needed_bytes = GUESSED_BYTES
 
-    def begin(self, begin: Begin, held: ImageReservation) -> None:
-        self.held = held
+    def start(self, start_fetch: StartFetch, reservation: ImageReservation) -> None:
+        """Start the fetch; the slot owns the reservation from now on."""
+        self.reservation = reservation
         try:
-            self.future = begin(self.reference, held)
+            self.future = start_fetch(self.reference, reservation)
         except BaseException:
-            held.release()
+            reservation.release()
             raise
 
-    def take(self) -> ImageReservation:
-        """Its room, which is somebody else's to release from now on."""
-        assert self.held is not None
-        held, self.held = self.held, None
-        return held
+    def take_reservation(self) -> ImageReservation:
+        """Hand over the reservation; the caller releases it."""
+        assert self.reservation is not None
+        reservation, self.reservation = self.reservation, None
+        return reservation
 
-    def give_up(self) -> None:
-        """Its room is free as soon as nobody reads into it."""
-        if self.future is None or self.held is None:
+    def cancel(self) -> None:
+        """Cancel the fetch; its reservation is released as soon as no thread reads into it."""
+        if self.future is None or self.reservation is None:
             return
-        held = self.held
-        self.needed_bytes = max(self.needed_bytes, held.crowded_bytes)
+        reservation = self.reservation
+        self.needed_bytes = max(self.needed_bytes, reservation.missing_bytes)
         self.future.cancel()
-        self.future.add_done_callback(lambda _: held.release())
-        self.future = self.held = None
+        self.future.add_done_callback(lambda _: reservation.release())
+        self.future = self.reservation = None

@@ -1,4 +1,4 @@
-"""Attention over states in the order the slots keep them: (rows, length, heads, dim)."""
+"""Scaled dot-product attention over states as the slots store them: (rows, length, heads, dim)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-#: Numbers that the keys of a step may have, so that a product of as many stays near the caches.
-FEW: Final = 2 * 2**20
+#: Maximum elements of a decode step's keys whose product still fits the CPU caches.
+MAX_SMALL_KEYS: Final = 2 * 2**20
 
 
 def split_heads(states: Tensor, dim: int) -> Tensor:
-    """(rows, length, heads * dim) to (rows, length, heads, dim)."""
+    """Reshape (rows, length, heads * dim) to (rows, length, heads, dim)."""
     return states.view(*states.shape[:-1], -1, dim)
 
 
@@ -23,33 +23,37 @@ def attend(
     mask: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """(rows, new, heads, dim) look at (rows, length, heads, dim); gives (rows, new, heads * dim).
+    """Attend from (rows, new, heads, dim) to (rows, length, heads, dim).
+
+    Return (rows, new, heads * dim).
 
     `mask` is added to the scores; `scale` is 1 / sqrt(dim) unless given.
     """
     if queries.shape[1] == 1 and _is_small(keys):
-        return _attend_once(queries, keys, values, mask, scale)
-    seen = torch.nn.functional.scaled_dot_product_attention(
+        return _attend_single_query(queries, keys, values, mask, scale)
+    context = torch.nn.functional.scaled_dot_product_attention(
         queries.transpose(1, 2),
         keys.transpose(1, 2),
         values.transpose(1, 2),
         attn_mask=mask,
         scale=scale,
     )
-    return seen.transpose(1, 2).flatten(2)
+    return context.transpose(1, 2).flatten(2)
 
 
 def _is_small(keys: Tensor) -> bool:
-    return keys.numel() <= FEW and keys.device.type == "cpu" and keys.dtype == torch.float32
+    return (
+        keys.numel() <= MAX_SMALL_KEYS and keys.device.type == "cpu" and keys.dtype == torch.float32
+    )
 
 
-def _attend_once(
+def _attend_single_query(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float | None
 ) -> Tensor:
-    """One query for each row, on a CPU: keys and values are read once, in the order they lie in.
+    """Attend with one query for each row on a CPU: read keys and values once, in memory order.
 
-    A matrix product for each row and head, which is what torch makes of it, takes up to twice as
-    long: they are tiny, and most of their time is waiting for memory.
+    torch's matrix product for each row and head takes up to twice as long: the products are tiny
+    and spend most of their time waiting for memory.
     """
     scale = queries.shape[-1] ** -0.5 if scale is None else scale
     scores = (queries * scale * keys).sum(-1)  # (rows, length, heads)

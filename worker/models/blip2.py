@@ -5,7 +5,7 @@ Li et al. 2023, https://arxiv.org/abs/2301.12597; checkpoints such as Salesforce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
-from worker.engine.model import Prompt
-from worker.engine.request import GenerationOptions, Request
-from worker.engine.slots import SlotCache
-from worker.models.dialogue import ask, with_history
+from worker.engine.model import Decoder, Prompt
+from worker.engine.request import Request
+from worker.models.dialogue import fill_template, format_dialogue
 from worker.models.opt import OptLanguage
 from worker.models.qformer import QFormer
 from worker.models.registry import VQA_TEMPLATE
@@ -24,35 +23,20 @@ from worker.models.t5 import T5Language
 from worker.models.vision_model import Checkpoint, VisionModel
 
 
-class Language(Protocol):
-    """A language model that goes on from image features and a text."""
+class LanguageModel(Decoder, Protocol):
+    """A language model that continues image tokens and a text."""
 
-    max_length: int
-    vocab_size: int
-    eos_ids: tuple[int, ...]
-    suppressed_ids: tuple[int, ...]
+    def text_limit(self, new: int) -> int:
+        """Return the maximum tokens of a text that `new` tokens are to follow."""
 
-    def room(self, new: int) -> int: ...
+    def text_ids(self, text: str) -> list[int]:
+        """Tokenize a text."""
 
-    def prompt(self, text: str) -> Prompt: ...
+    def prompt(self, text: str) -> Prompt:
+        """Build the prompt of a text: image tokens and the text's own."""
 
-    def text_ids(self, text: str) -> list[int]: ...
-
-    def new_slots(self, rows: int) -> SlotCache: ...
-
-    def prefill(self, features: Tensor, prompts: Sequence[Prompt], slots: SlotCache) -> Tensor: ...
-
-    def decode(self, slots: SlotCache, start: int, stop: int) -> Tensor: ...
-
-    def generate(
-        self,
-        features: Tensor,
-        prompts: Sequence[Prompt],
-        options: GenerationOptions,
-        stop: Callable[[], bool],
-    ) -> list[list[int]]: ...
-
-    def text(self, prompt: Prompt, new: list[int], whole: bool) -> str: ...
+    def text(self, prompt: Prompt, new: list[int], with_prompt: bool) -> str:
+        """Return new tokens as text, after the prompt's text if `with_prompt`."""
 
 
 class Blip2(VisionModel):
@@ -61,72 +45,53 @@ class Blip2(VisionModel):
     network_class: ClassVar[Any] = Blip2ForConditionalGeneration
     tasks = frozenset({"caption", "vqa", "chat"})
 
-    def __init__(self, parts: Checkpoint, vqa_template: str = VQA_TEMPLATE) -> None:
-        super().__init__(parts)
+    def __init__(self, checkpoint: Checkpoint, vqa_template: str = VQA_TEMPLATE) -> None:
+        super().__init__(checkpoint)
         self.vqa_template = vqa_template
-        self.language = language = _language(self.network, self.tokenizer)
-        self.max_length, self.vocab_size = language.max_length, language.vocab_size
-        self.eos_ids, self.suppressed_ids = language.eos_ids, language.suppressed_ids
+        self.decoder = _language_model(self.network, self.tokenizer)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Features (n, queries, hidden of the language model)."""
-        return self.qformer(self.tower(self.pixels(pixels)))
+        """Return features (n, queries, hidden of the language model)."""
+        return self.qformer(self.tower(self.normalize(pixels)))
 
     @cached_property
     def qformer(self) -> QFormer:
-        """What makes features of an image's states; InstructBLIP's reads more than these."""
+        """The Q-Former that turns image states into features; InstructBLIP has its own."""
         network = self.network
         return QFormer(network.qformer, network.query_tokens, network.language_projection)
 
     def prompt(self, request: Request) -> Prompt:
-        return self.language.prompt(self._words(request))
+        return self.decoder.prompt(self._prompt_text(request))
 
-    def _words(self, request: Request) -> str:
+    def _prompt_text(self, request: Request) -> str:
         if request.task == "caption":
             return request.text
         if request.task == "vqa":
-            return ask(self.vqa_template, request.text)
+            return fill_template(self.vqa_template, request.text)
         new = request.options.max_new_tokens
-        return with_history(
+        return format_dialogue(
             self.vqa_template, request.history, request.text, lambda text: self._fits(text, new)
         )
 
     def _fits(self, text: str, new: int) -> bool:
-        """Whether the model reads all of a text and has room for `new` tokens after it."""
-        return len(self.language.text_ids(text)) <= self.language.room(new)
+        """Return whether the model reads a whole text and can write `new` tokens after it."""
+        return len(self.decoder.text_ids(text)) <= self.decoder.text_limit(new)
 
-    def new_slots(self, rows: int) -> SlotCache:
-        return self.language.new_slots(rows)
-
-    @torch.inference_mode()
-    def prefill(self, features: Tensor, prompts: Sequence[Prompt], slots: SlotCache) -> Tensor:
-        return self.language.prefill(features, prompts, slots)
-
-    @torch.inference_mode()
-    def decode(self, slots: SlotCache, start: int, stop: int) -> Tensor:
-        return self.language.decode(slots, start, stop)
-
-    def generate(
-        self,
-        features: Tensor,
-        prompts: Sequence[Prompt],
-        options: GenerationOptions,
-        stop: Callable[[], bool],
-    ) -> list[list[int]]:
-        return self.language.generate(features, prompts, options, stop)
+    def condition(self, features: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        return features
 
     def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
         # A caption begins with its prompt; an answer never repeats its question.
-        return self.language.text(prompt, new, whole=request.task == "caption")
+        return self.decoder.text(prompt, new, with_prompt=request.task == "caption")
 
 
-def _language(network: Any, tokenizer: Any) -> Language:
+def _language_model(network: Any, tokenizer: Any) -> LanguageModel:
     config = network.config
-    # From the model: an older checkpoint's processor lacks both figures, and then silently
-    # leaves the image out.
+    # From the model: the processor of an older checkpoint lacks both numbers, and would silently
+    # omit the image.
     image_id = config.image_token_index
     if image_id is None:
         image_id = tokenizer.convert_tokens_to_ids("<image>") or len(tokenizer)
-    language = T5Language if config.text_config.model_type == "t5" else OptLanguage
-    return language(network.language_model, tokenizer, image_id, int(config.num_query_tokens))
+    language_class = T5Language if config.text_config.model_type == "t5" else OptLanguage
+    return language_class(network.language_model, tokenizer, image_id, int(config.num_query_tokens))

@@ -1,8 +1,8 @@
-"""BLIP-2 that compares images and texts: ITM (does this text belong?) and ITC (embeddings).
+"""BLIP-2 retrieval: image-text matching (ITM) and contrastive embeddings (ITC).
 
 Li et al. 2023, https://arxiv.org/abs/2301.12597; checkpoints such as Salesforce/blip2-itm-vit-g.
 For ITM the queries read image and text at once; for ITC they read the image alone. Features hold
-what both need of an image: the vision encoder's output, then the queries' embeddings.
+both inputs: the vision encoder's output, then the queries' embeddings.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class Blip2Retrieval(VisionModel):
     """A loaded checkpoint. `network` is a Blip2ForImageTextRetrieval in evaluation mode.
 
     An image has several embeddings, one for each query; the cosine of `match` is that of the query
-    nearest to the text, as the model was trained. A vector store holds one vector for an image:
-    `embed_images` gives the mean of the queries' embeddings, made a unit vector again. Its cosine
-    with a text only approximates that of `match`, and may rank images otherwise.
+    nearest to the text, as in training. A vector store holds one vector for an image:
+    `embed_images` returns the normalised mean of the queries' embeddings. Its cosine with a text
+    only approximates that of `match`, and may rank images differently.
     """
 
     network_class = Blip2ForImageTextRetrieval
     tasks = frozenset({"match", "embed"})
 
-    def __init__(self, parts: Checkpoint) -> None:
-        super().__init__(parts)
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
         config = self.network.config
-        # With fp16 the Q-Former stays in fp32, and only it does: its output is cast for the heads.
+        # In fp16 the Q-Former alone stays in fp32: its output is cast for the heads.
         self.dtype: torch.dtype = self.network.embeddings.word_embeddings.weight.dtype
         self.queries = int(config.num_query_tokens)
         self.dim = int(config.image_text_hidden_size)
@@ -43,18 +43,18 @@ class Blip2Retrieval(VisionModel):
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
-        """The vision encoder's output, and below it the queries' embeddings, as rows of its width.
+        """Return the vision encoder's output and, as rows of its width, the queries' embeddings.
 
-        So the Q-Former looks at an image alone once, not once for each text.
+        The Q-Former then reads the image alone once, not once for each text.
         """
-        seen = self.tower(self.pixels(pixels))
-        looked = self.network.qformer(
-            query_embeds=self._query_tokens(len(seen)), encoder_hidden_states=seen
+        states = self.tower(self.normalize(pixels))
+        queries = self.network.qformer(
+            query_embeds=self._query_tokens(len(states)), encoder_hidden_states=states
         ).last_hidden_state
-        flat = self._project(self.network.vision_projection, looked).flatten(1)
-        width = seen.shape[2]
-        rows = pad(flat, (0, -flat.shape[1] % width)).view(len(seen), -1, width)
-        return torch.cat([seen, rows.to(seen.dtype)], dim=1)
+        flat = self._project(self.network.vision_projection, queries).flatten(1)
+        width = states.shape[2]
+        rows = pad(flat, (0, -flat.shape[1] % width)).view(len(states), -1, width)
+        return torch.cat([states, rows.to(states.dtype)], dim=1)
 
     def tokens(self, text: str) -> list[int]:
         return self.texts.tokens(text)
@@ -63,20 +63,20 @@ class Blip2Retrieval(VisionModel):
     def match(self, features: Tensor, texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         # Not the network's own forward: it encodes the image again for each text.
         ids, mask = self.texts.batch(texts)
-        seen, queries = self._unpack(features)
-        read = self.network.qformer(
+        image_states, queries = self._unpack(features)
+        states = self.network.qformer(
             query_embeds=self.network.embeddings(ids, query_embeds=self._query_tokens(len(ids))),
             query_length=self.queries,
             attention_mask=torch.cat([mask.new_ones(len(mask), self.queries), mask], dim=1),
-            encoder_hidden_states=seen,
+            encoder_hidden_states=image_states,
         ).last_hidden_state[:, : self.queries]
-        verdicts = self.network.itm_head(read.to(self.dtype)).float().mean(dim=1)
+        logits = self.network.itm_head(states.to(self.dtype)).float().mean(dim=1)
         cosines = (queries * self._embed(ids, mask)[:, None]).sum(2).amax(1)
-        return verdicts.softmax(1)[:, 1], cosines
+        return logits.softmax(1)[:, 1], cosines
 
     @torch.inference_mode()
     def embed_images(self, features: Tensor) -> Tensor:
-        """The mean of the queries' embeddings, as the class's docstring says."""
+        """Return the normalised mean of the queries' embeddings (see the class)."""
         return normalize(self._unpack(features)[1].mean(dim=1), dim=1)
 
     @torch.inference_mode()
@@ -84,24 +84,24 @@ class Blip2Retrieval(VisionModel):
         return self._embed(*self.texts.batch(texts))
 
     def _unpack(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What `encode` packed: (n, 1 + patches, hidden), and unit vectors (n, queries, dim)."""
+        """Split features into image states and unit vectors of the queries (n, queries, dim)."""
         size = self.queries * self.dim
         rows = -(-size // features.shape[2])
         flat = features[:, -rows:].flatten(1)[:, :size].float()
-        # Rounding to 16 bits has moved them a little.
+        # Rounding to 16 bits has changed their length a little.
         vectors = normalize(flat.view(-1, self.queries, self.dim), dim=2)
         return features[:, :-rows], vectors
 
     def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Read without an image and without queries."""
-        read = self.network.qformer(
+        """Embed texts: the Q-Former runs without image and queries."""
+        states = self.network.qformer(
             query_embeds=self.network.embeddings(ids), query_length=0, attention_mask=mask
         ).last_hidden_state
-        return self._project(self.network.text_projection, read[:, 0])
+        return self._project(self.network.text_projection, states[:, 0])
 
     def _query_tokens(self, count: int) -> Tensor:
         tokens: Tensor = self.network.query_tokens.expand(count, -1, -1)
         return tokens
 
-    def _project(self, projection: Any, read: Tensor) -> Tensor:
-        return normalize(projection(read.to(self.dtype)).float(), dim=-1)
+    def _project(self, projection: Any, states: Tensor) -> Tensor:
+        return normalize(projection(states.to(self.dtype)).float(), dim=-1)

@@ -1,4 +1,4 @@
-"""BLIP that compares images and texts: ITM (does this text belong?) and ITC (embeddings).
+"""BLIP retrieval: image-text matching (ITM) and contrastive embeddings (ITC).
 
 Li et al. 2022, https://arxiv.org/abs/2201.12086; checkpoints such as Salesforce/blip-itm-base-coco.
 Features are the vision encoder's output, so an image is encoded once for all texts.
@@ -23,8 +23,8 @@ class BlipRetrieval(VisionModel):
     network_class = BlipForImageTextRetrieval
     tasks = frozenset({"match", "embed"})
 
-    def __init__(self, parts: Checkpoint) -> None:
-        super().__init__(parts)
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
         positions = int(self.network.config.text_config.max_position_embeddings)
         self.texts = TextTokenizer(self.tokenizer, positions, self.device)
 
@@ -35,12 +35,12 @@ class BlipRetrieval(VisionModel):
     def match(self, features: Tensor, texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         # Not the network's own forward: it encodes the image again for each text.
         ids, mask = self.texts.batch(texts)
-        read = self.network.text_encoder(
+        states = self.network.text_encoder(
             input_ids=ids, attention_mask=mask, encoder_hidden_states=features
         ).last_hidden_state
-        verdicts = self.network.itm_head(read[:, 0]).float()
+        logits = self.network.itm_head(states[:, 0]).float()
         cosines = (self.embed_images(features) * self._embed(ids, mask)).sum(1)
-        return verdicts.softmax(1)[:, 1], cosines
+        return logits.softmax(1)[:, 1], cosines
 
     @torch.inference_mode()
     def embed_images(self, features: Tensor) -> Tensor:
@@ -51,6 +51,6 @@ class BlipRetrieval(VisionModel):
         return self._embed(*self.texts.batch(texts))
 
     def _embed(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Read without an image: the encoder's cross-attention stays out."""
-        read = self.network.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        return normalize(self.network.text_proj(read[:, 0]).float(), dim=1)
+        """Embed texts: the text encoder runs without cross-attention."""
+        states = self.network.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        return normalize(self.network.text_proj(states[:, 0]).float(), dim=1)

@@ -1,8 +1,8 @@
-"""BLIP's text decoder: a BERT that writes, and at each token looks at a source (image, question).
+"""BLIP's text decoder: a causal BERT with cross-attention to a source (image, question).
 
 Li et al. 2022, https://arxiv.org/abs/2201.12086. The forward pass is written out over the modules
 of transformers' BlipTextLMHeadModel, so that keys and values lie in slots; and because the
-library's own drops the mask of the source, so that a shorter question would see its padding.
+library's own drops the mask of the source, so that a shorter question would attend to its padding.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
-from worker.engine.slots import Pass, SlotCache
+from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
-from worker.models.generation import arguments, ids_of, new_tokens
+from worker.models.generation import generate_arguments, new_tokens, token_ids
 
 
 class BlipTextDecoder:
@@ -32,9 +32,9 @@ class BlipTextDecoder:
         self.max_length = int(config.max_position_embeddings)
         self.vocab_size = int(config.vocab_size)
         self.bos_id, self.pad_id = int(config.bos_token_id), int(config.pad_token_id)
-        # As BLIP's own `generate`: a text ends where BERT's does; eos_token_id is a left-over.
-        self.eos_ids = ids_of(config.sep_token_id)
-        self.suppressed_ids = ids_of(network.generation_config.suppress_tokens)
+        # As BLIP's own `generate`: BERT's [SEP] ends a text; eos_token_id is unused.
+        self.eos_ids = token_ids(config.sep_token_id)
+        self.suppressed_ids = token_ids(network.generation_config.suppress_tokens)
 
     def new_slots(self, rows: int) -> SlotCache:
         shape = (len(self.layers), self.heads, self.head_dim)
@@ -43,73 +43,71 @@ class BlipTextDecoder:
             shape, rows, self.max_length, weight.dtype, weight.device, self.source_limit
         )
 
-    def prefill(
-        self,
-        source: Tensor,
-        source_lengths: Sequence[int],
-        prompts: Sequence[Prompt],
-        slots: SlotCache,
-    ) -> Tensor:
-        """Append newcomers with sources (n, longest, hidden), padded on the right. Their logits."""
+    @torch.inference_mode()
+    def prefill(self, source: Tensor, prompts: Sequence[Prompt], slots: SlotCache) -> Tensor:
+        """Prefill new rows with sources (n, longest, hidden), padded on the right."""
         lengths = [len(prompt.start) for prompt in prompts]
-        at = slots.begin_prefill(lengths, source_lengths)
-        device = source.device
-        padded = [one.start + [self.pad_id] * (at.width - len(one.start)) for one in prompts]
-        hidden = self._layers(torch.tensor(padded, device=device), slots, at, source)
+        source_lengths = _source_lengths(source, prompts)
+        forward = slots.begin_prefill(lengths, source_lengths)
+        device, width = source.device, forward.width
+        padded = [prompt.start + [self.pad_id] * (width - len(prompt.start)) for prompt in prompts]
+        hidden = self._layers(torch.tensor(padded, device=device), slots, forward, source)
         last = torch.tensor(lengths, device=device) - 1
         logits: Tensor = self.network.cls(hidden[torch.arange(len(prompts), device=device), last])
         slots.append(lengths, source_lengths)
         return logits
 
+    @torch.inference_mode()
     def decode(self, slots: SlotCache, start: int, stop: int) -> Tensor:
-        at = slots.begin_decode(start, stop)
-        hidden = self._layers(slots.tokens[start:stop, None], slots, at)
+        forward = slots.begin_decode(start, stop)
+        hidden = self._layers(slots.tokens[start:stop, None], slots, forward)
         logits: Tensor = self.network.cls(hidden[:, 0])
         return logits
 
     def _layers(
-        self, ids: Tensor, slots: SlotCache, at: Pass, source: Tensor | None = None
+        self, ids: Tensor, slots: SlotCache, forward: ForwardPass, source: Tensor | None = None
     ) -> Tensor:
-        """Hidden states (rows, new, hidden) of token ids (rows, new)."""
+        """Return hidden states (rows, new, hidden) of token ids (rows, new)."""
         embeddings = self.embeddings
-        places = embeddings.position_embeddings(at.positions)
-        hidden: Tensor = embeddings.LayerNorm(embeddings.word_embeddings(ids) + places)
+        positions = embeddings.position_embeddings(forward.positions)
+        hidden: Tensor = embeddings.LayerNorm(embeddings.word_embeddings(ids) + positions)
         for number, layer in enumerate(self.layers):
-            hidden = self._recall(number, layer.attention, hidden, slots, at)
-            hidden = self._look(number, layer.crossattention, hidden, slots, at, source)
+            hidden = self._self_attention(number, layer.attention, hidden, slots, forward)
+            hidden = self._cross_attention(
+                number, layer.crossattention, hidden, slots, forward, source
+            )
             hidden = layer.feed_forward_chunk(hidden)
         return hidden
 
-    def _recall(
-        self, number: int, module: Any, hidden: Tensor, slots: SlotCache, at: Pass
+    def _self_attention(
+        self, number: int, module: Any, hidden: Tensor, slots: SlotCache, forward: ForwardPass
     ) -> Tensor:
-        """Attention to the row's own tokens so far."""
         inner = module.self
         keys, values = slots.store(
-            at, number, self._split(inner.key(hidden)), self._split(inner.value(hidden))
+            forward, number, self._split(inner.key(hidden)), self._split(inner.value(hidden))
         )
-        seen = attend(self._split(inner.query(hidden)), keys, values, at.mask)
-        out: Tensor = module.output(seen, hidden)
+        context = attend(self._split(inner.query(hidden)), keys, values, forward.mask)
+        out: Tensor = module.output(context, hidden)
         return out
 
-    def _look(
+    def _cross_attention(
         self,
         number: int,
         module: Any,
         hidden: Tensor,
         slots: SlotCache,
-        at: Pass,
+        forward: ForwardPass,
         source: Tensor | None,
     ) -> Tensor:
-        """Attention to the row's source, which only a prefill brings."""
+        """Attend to the source, which only a prefill passes in."""
         inner = module.self
         if source is None:
-            keys, values = slots.source(at, number)
+            keys, values = slots.source(forward, number)
         else:
             keys, values = self._split(inner.key(source)), self._split(inner.value(source))
-            slots.store_source(at, number, keys, values)
-        seen = attend(self._split(inner.query(hidden)), keys, values, at.source_mask)
-        out: Tensor = module.output(seen, hidden)
+            slots.store_source(forward, number, keys, values)
+        context = attend(self._split(inner.query(hidden)), keys, values, forward.source_mask)
+        out: Tensor = module.output(context, hidden)
         return out
 
     def _split(self, states: Tensor) -> Tensor:
@@ -122,7 +120,10 @@ class BlipTextDecoder:
         options: GenerationOptions,
         stop: Callable[[], bool],
     ) -> list[list[int]]:
-        """New tokens of rows with sources (n, length, hidden). Nothing is padded."""
+        """Run `generate` on rows with sources (n, length, hidden); nothing is padded."""
+        lengths = _source_lengths(source, prompts)
+        if min(lengths) < max(lengths):
+            raise ValueError("`generate` would attend to the padding of the shorter questions")
         ids = torch.tensor([prompt.start for prompt in prompts], device=source.device)
         rows = self.network.generate(
             input_ids=ids,
@@ -130,6 +131,11 @@ class BlipTextDecoder:
             encoder_hidden_states=source,
             eos_token_id=list(self.eos_ids),
             pad_token_id=self.pad_id,
-            **arguments(options, stop),
+            **generate_arguments(options, stop),
         )
         return new_tokens(rows[:, ids.shape[1] :], self.eos_ids)
+
+
+def _source_lengths(source: Tensor, prompts: Sequence[Prompt]) -> list[int]:
+    """Return the lengths of questions, or those of images, which all have `source`'s length."""
+    return [source.shape[1] if prompt.source is None else len(prompt.source) for prompt in prompts]

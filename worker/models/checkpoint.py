@@ -1,4 +1,4 @@
-"""Opening a checkpoint: whatever goes wrong becomes one sentence that says what to do."""
+"""Loading of a checkpoint's configuration and weights; every failure is a LoadError."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from worker.models.memory_shapes import skeleton
 from worker.models.precision import check_available, make_plan
 from worker.models.registry import PRECISIONS
 
-__all__ = ["fingerprint", "pick_device", "read_config", "read_weights", "unreadable"]
+__all__ = ["fingerprint", "load_error", "pick_device", "read_config", "read_weights"]
 
-#: Values of each tensor that enter the revision. A copy of all of them would take minutes for a
-#: large model, and a fine-tuned tensor differs nearly everywhere.
+#: Values of each tensor that the revision covers. Hashing all of them would take minutes for a
+#: large model, and fine-tuning changes nearly every value.
 SAMPLES = 256
 
 
 def read_config(model: str) -> Any:
-    """The configuration of a directory or hub name."""
+    """Load the configuration of a directory or hub name. Raises LoadError."""
     if looks_like_path(model) and not Path(model).is_dir():
         raise LoadError(f"Model directory {model!r} does not exist; check the path.")
     try:
         return AutoConfig.from_pretrained(model)
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
 
 
 def read_weights(network_class: Any, model: str, precision: str, device: torch.device) -> Any:
-    """The network, complete and in evaluation mode, on `device`. Raises LoadError.
+    """Load the complete network in evaluation mode onto `device`. Raises LoadError.
 
-    By `from_pretrained(dtype=...)`: with fp16 it keeps in fp32 what must stay so (the Q-Former);
-    `.half()` would not.
+    `from_pretrained(dtype=...)` keeps sensitive weights (the Q-Former) in fp32 with fp16; `.half()`
+    would not.
     """
     try:
         empty = skeleton(read_config(model), network_class)
     except LoadError:
         raise
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error
     check_available(precision, empty)
     check_fits(model, empty, precision, device)
     plan = make_plan(empty, precision, device)
@@ -58,26 +58,28 @@ def read_weights(network_class: Any, model: str, precision: str, device: torch.d
     if precision == "int8":
         separate_rows(network)
     if plan.quantized:
-        give_back(network)
+        release_memory(network)
     return network.eval().requires_grad_(False)
 
 
-def _from_pretrained(network_class: Any, model: str, device: torch.device, how: Any) -> Any:
+def _from_pretrained(network_class: Any, model: str, device: torch.device, arguments: Any) -> Any:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if importlib.util.find_spec("accelerate") is not None:
-        # Straight to the device: tensor by tensor, without a whole copy on the host.
-        how = {**how, "device_map": {"": str(device)}}
+        # Directly to the device, tensor by tensor, without a whole copy on the host.
+        arguments = {**arguments, "device_map": {"": str(device)}}
     try:
-        network, report = network_class.from_pretrained(model, output_loading_info=True, **how)
-        network = network.to(device) if "device_map" not in how else network
+        network, report = network_class.from_pretrained(
+            model, output_loading_info=True, **arguments
+        )
+        network = network.to(device) if "device_map" not in arguments else network
     except torch.OutOfMemoryError as error:
         raise LoadError(
             f"Model {model!r} does not fit the memory of {device}; use a smaller precision or"
             " another model."
         ) from error
     except Exception as error:
-        raise unreadable(model, error) from error
-    # transformers only warns, and fills what is missing with noise.
+        raise load_error(model, error) from error
+    # transformers only warns, and initialises missing weights at random.
     if report["missing_keys"]:
         raise LoadError(
             f"Checkpoint {model!r} is incomplete: {len(report['missing_keys'])} tensors are"
@@ -86,13 +88,13 @@ def _from_pretrained(network_class: Any, model: str, device: torch.device, how: 
     return network
 
 
-def give_back(network: Any) -> None:
-    """Free what reading a quantized network leaves behind on a CPU."""
-    for one in network.parameters():
-        if type(one) is torch.nn.Parameter and one.device.type == "cpu":
-            # Not quantized: a view of the mapped file, and it keeps all of it in memory.
-            one.data = one.data.clone()
-    # glibc keeps the matrices as they were before: 1.2 GB of blip2-opt-2.7b's 5.5 in int8.
+def release_memory(network: Any) -> None:
+    """Free the memory that loading a quantized network leaves allocated on a CPU."""
+    for parameter in network.parameters():
+        if type(parameter) is torch.nn.Parameter and parameter.device.type == "cpu":
+            # Not quantized: a view of the mapped file, which keeps the whole file in memory.
+            parameter.data = parameter.data.clone()
+    # glibc keeps the memory of the unquantized matrices: 1.2 GB of blip2-opt-2.7b's 5.5 in int8.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -105,43 +107,46 @@ def check_fits(
     device: torch.device,
     free: Callable[[torch.device], int] = free_bytes,
 ) -> None:
-    """Raises LoadError if the device has no room for weights, one image and one row."""
-    there = free(device)
+    """Check that weights, one image and one row fit the device. Raises LoadError."""
+    available = free(device)
     needed = {
-        one: estimate_plan(network, make_plan(network, one, device)).least_bytes
-        for one in PRECISIONS
+        name: estimate_plan(network, make_plan(network, name, device)).least_bytes
+        for name in PRECISIONS
     }
-    if needed[precision] <= there:
+    if needed[precision] <= available:
         return
-    fitting = [f"{one} ({gigabytes(needed[one])})" for one in PRECISIONS if needed[one] <= there]
+    fitting = [
+        f"{name} ({format_gigabytes(size)})" for name, size in needed.items() if size <= available
+    ]
     raise LoadError(
-        f"Model {model!r} needs {gigabytes(needed[precision])} in {precision}, and {device} has"
-        f" {gigabytes(there)} free; what would fit is {' or '.join(fitting) or 'no precision'}."
+        f"Model {model!r} needs {format_gigabytes(needed[precision])} in {precision}, and {device}"
+        f" has {format_gigabytes(available)} free; precisions that fit:"
+        f" {' or '.join(fitting) or 'none'}."
     )
 
 
-def gigabytes(count: int) -> str:
-    """Bytes in words, in units of 10**9."""
+def format_gigabytes(count: int) -> str:
+    """Format bytes in units of 10**9."""
     return f"{count / 1e9:.2f} GB"
 
 
-def unreadable(model: str, error: Exception) -> LoadError:
-    """A LoadError that says in one line what transformers says in many."""
+def load_error(model: str, error: Exception) -> LoadError:
+    """Return a LoadError with a remedy and the first line of transformers' message."""
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     if looks_like_path(model) or Path(model).is_dir():
-        remedy = "check that the directory holds a complete checkpoint"
+        remedy = "check that the directory is a complete checkpoint"
     else:
         remedy = "check the name and the network, or give a local directory"
     return LoadError(f"Model {model!r} cannot be loaded; {remedy} ({first_line}).")
 
 
 def looks_like_path(model: str) -> bool:
-    """A hub name is `name` or `owner/name`; everything else is meant as a directory."""
+    """Return whether `model` names a directory: a hub name is `name` or `owner/name`."""
     return model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
 
 
 def fingerprint(network: Any, tokenizer: Any, *settings: str) -> str:
-    """Twelve hex digits that change with weights, configuration, tokenizer and settings."""
+    """Hash weights, configuration, tokenizer and settings as twelve hex digits."""
     digest = hashlib.sha256()
     configuration = network.config.to_dict()
     for volatile in ("_name_or_path", "transformers_version"):

@@ -1,4 +1,4 @@
-"""A dialogue about an image, as one prompt: earlier turns, then the question."""
+"""Prompts of questions and dialogues in BLIP-2's template."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from worker.engine.errors import PromptTooLong
 Turn = tuple[str, str]
 
 
-def with_history(
+def format_dialogue(
     template: str, turns: Sequence[Turn], question: str, fits: Callable[[str], bool]
 ) -> str:
-    """Turns are laid out like the question, each followed by its answer and a full stop.
+    """Format earlier turns and a question: `Question: q Answer: a. Question: q Answer:`.
 
-    The form of the BLIP-2 examples: `Question: q Answer: a. Question: q Answer:`. The oldest turns
-    are left out until the whole `fits`; raises PromptTooLong if the question alone does not.
+    The form is that of the BLIP-2 examples. The oldest turns are dropped until the text `fits`.
+    Raises PromptTooLong if the question alone does not.
     """
 
     def text(first: int) -> str:
-        said = [f"{ask(template, one)} {answer}." for one, answer in turns[first:]]
-        return " ".join([*said, ask(template, question)])
+        earlier = [
+            f"{fill_template(template, turn_question)} {answer}."
+            for turn_question, answer in turns[first:]
+        ]
+        return " ".join([*earlier, fill_template(template, question)])
 
-    # What fits with a turn fits without it: a few trials find the first, not one for each turn.
-    first = bisect_left(range(len(turns) + 1), True, key=lambda one: fits(text(one)))
+    # A shorter text fits if a longer one does, so bisection finds the first turn in a few trials.
+    first = bisect_left(range(len(turns) + 1), True, key=lambda turn: fits(text(turn)))
     if first > len(turns):
         raise PromptTooLong("The question alone is longer than the model reads.")
     return text(first)
 
 
-def ask(template: str, question: str) -> str:
-    """A question in its template."""
+def fill_template(template: str, question: str) -> str:
+    """Return a question in its template."""
     return template.replace("{question}", question)

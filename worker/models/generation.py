@@ -1,4 +1,4 @@
-"""What every family does alike where transformers' own `generate` is called."""
+"""Arguments and results of transformers' own `generate`, shared by all decoders."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from worker.engine.request import GenerationOptions
 
 
-class _LeaveOff(StoppingCriteria):
-    """Ends every row at once when the engine says so."""
+class _StopOnRequest(StoppingCriteria):
+    """A criterion that ends all rows when `stop` returns True."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
         self.stop = stop
@@ -22,8 +22,8 @@ class _LeaveOff(StoppingCriteria):
         return torch.full((len(input_ids),), self.stop(), device=input_ids.device)
 
 
-def arguments(options: GenerationOptions, stop: Callable[[], bool]) -> dict[str, Any]:
-    """The options of one group of rows, in the words of `generate`."""
+def generate_arguments(options: GenerationOptions, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Return the options of a group of rows as arguments of `generate`."""
     return {
         "max_new_tokens": options.max_new_tokens,
         "min_new_tokens": options.min_new_tokens or None,
@@ -33,21 +33,21 @@ def arguments(options: GenerationOptions, stop: Callable[[], bool]) -> dict[str,
         "repetition_penalty": options.repetition_penalty,
         "no_repeat_ngram_size": options.no_repeat_ngram_size,
         "do_sample": False,
-        "stopping_criteria": StoppingCriteriaList([_LeaveOff(stop)]),
+        "stopping_criteria": StoppingCriteriaList([_StopOnRequest(stop)]),
     }
 
 
 def new_tokens(rows: Tensor, eos_ids: Sequence[int]) -> list[list[int]]:
-    """Cut the padding behind the end token of each row of (rows, new)."""
-    cut = []
+    """Return each row of (rows, new) without the padding after its end token."""
+    trimmed = []
     for row in rows.tolist():
-        ends = [place for place, token in enumerate(row) if token in eos_ids]
-        cut.append(row[: ends[0] + 1] if ends else row)
-    return cut
+        ends = [position for position, token in enumerate(row) if token in eos_ids]
+        trimmed.append(row[: ends[0] + 1] if ends else row)
+    return trimmed
 
 
-def ids_of(*candidates: int | Sequence[int] | None) -> tuple[int, ...]:
-    """The first candidate that is set, as a tuple: configurations write one id or a list."""
+def token_ids(*candidates: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Return the first candidate that is set, as a tuple: a configuration has an id or a list."""
     for ids in candidates:
         if ids is not None:
             return (ids,) if isinstance(ids, int) else tuple(ids)

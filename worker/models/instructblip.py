@@ -1,16 +1,16 @@
-"""InstructBLIP with Flan-T5: a BLIP-2 whose Q-Former also reads what is asked.
+"""InstructBLIP with Flan-T5: a BLIP-2 whose Q-Former also reads the text.
 
 Dai et al. 2023, https://arxiv.org/abs/2305.06500; checkpoints such as
 Salesforce/instructblip-flan-t5-xl.
 
-So what can be kept of an image is what its vision encoder saw; the Q-Former looks at that anew for
-every text.
+An image's cached features are therefore those of its vision encoder; the Q-Former runs on them
+again for every text.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
 
@@ -20,8 +20,7 @@ from transformers import InstructBlipForConditionalGeneration
 
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
-from worker.engine.request import GenerationOptions, Request
-from worker.engine.slots import SlotCache
+from worker.engine.request import Request
 from worker.models.blip2 import Blip2
 from worker.models.checkpoint import fingerprint, read_weights
 from worker.models.pixels import read_processor
@@ -29,8 +28,8 @@ from worker.models.registry import VQA_TEMPLATE
 from worker.models.text_inputs import TextTokenizer
 from worker.models.vision_model import Checkpoint, VisionModel, read_tokenizer
 
-#: What is asked for a caption without a prompt: the instruction of the authors' own COCO and NoCaps
-#: runs (LAVIS, lavis/projects/instructblip/caption_coco_flant5xl_eval_test.yaml).
+#: Instruction of a caption without a prompt, as in the authors' own COCO and NoCaps runs (LAVIS,
+#: lavis/projects/instructblip/caption_coco_flant5xl_eval_test.yaml).
 INSTRUCTION: Final = "A short image caption."
 
 
@@ -38,15 +37,15 @@ class InstructBlip(Blip2):
     """A loaded checkpoint. `network` is an InstructBlipForConditionalGeneration.
 
     Q-Former and language model read the same text: a question as it is; a dialogue in BLIP-2's
-    template, by which turns can be told apart; a caption's prompt as the instruction, of which many
-    that the model was trained with are beginnings of captions ('A photo of'). A caption begins with
-    its prompt here as elsewhere, but not with the instruction that stands in for one.
+    template, which separates its turns; a caption's prompt as the instruction, since many training
+    instructions are beginnings of captions ('A photo of'). A caption begins with its prompt as in
+    the other families, but not with the default instruction.
     """
 
     network_class = InstructBlipForConditionalGeneration
 
-    def __init__(self, parts: Checkpoint, question_tokenizer: Any) -> None:
-        super().__init__(parts)
+    def __init__(self, checkpoint: Checkpoint, question_tokenizer: Any) -> None:
+        super().__init__(checkpoint)
         positions = int(self.network.config.qformer_config.max_position_embeddings)
         self.questions = TextTokenizer(question_tokenizer, positions, self.device)
 
@@ -58,22 +57,22 @@ class InstructBlip(Blip2):
         questions = read_tokenizer(model, subfolder="qformer_tokenizer")
         network = read_weights(cls.network_class, model, precision, device)
         vocabulary = json.dumps(questions.get_vocab(), sort_keys=True)
-        told = (processor.to_json_string(), VQA_TEMPLATE, INSTRUCTION, vocabulary)
-        revision = fingerprint(network, tokenizer, *told)
+        settings_text = (processor.to_json_string(), VQA_TEMPLATE, INSTRUCTION, vocabulary)
+        revision = fingerprint(network, tokenizer, *settings_text)
         return cls(Checkpoint(model, revision, precision, network, tokenizer, processor), questions)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Features (n, 1 + patches, hidden of the vision model)."""
+        """Return features (n, 1 + patches, hidden of the vision model)."""
         return VisionModel.encode(self, pixels)
 
     def prompt(self, request: Request) -> Prompt:
-        words = self._words(request)
-        return replace(self.language.prompt(words), query=self.questions.tokens(words))
+        text = self._prompt_text(request)
+        return replace(self.decoder.prompt(text), query=self.questions.tokens(text))
 
-    def _words(self, request: Request) -> str:
+    def _prompt_text(self, request: Request) -> str:
         if request.task == "chat":
-            return super()._words(request)
+            return super()._prompt_text(request)
         return request.text or INSTRUCTION
 
     def _fits(self, text: str, new: int) -> bool:
@@ -84,34 +83,21 @@ class InstructBlip(Blip2):
         return super()._fits(text, new)
 
     @torch.inference_mode()
-    def prefill(self, features: Tensor, prompts: Sequence[Prompt], slots: SlotCache) -> Tensor:
-        return super().prefill(self._look(features, prompts), prompts, slots)
-
-    def generate(
-        self,
-        features: Tensor,
-        prompts: Sequence[Prompt],
-        options: GenerationOptions,
-        stop: Callable[[], bool],
-    ) -> list[list[int]]:
-        return super().generate(self._look(features, prompts), prompts, options, stop)
-
-    @torch.inference_mode()
-    def _look(self, features: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-        """The image tokens of each row, by what its text asks: (n, queries, hidden)."""
+    def condition(self, features: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        """Run the Q-Former on images and texts; return image tokens (n, queries, hidden)."""
         network = self.network
         ids, mask = self.questions.batch([prompt.query or [] for prompt in prompts])
         queries = network.query_tokens.expand(len(features), -1, -1)
-        # Without a mask for the image: all of it is seen.
-        seen = network.qformer(
+        # Without an image mask: the queries attend to all of it.
+        states = network.qformer(
             input_ids=ids,
             attention_mask=torch.cat([mask.new_ones(queries.shape[:2]), mask], 1),
             query_embeds=queries,
             encoder_hidden_states=features,
         ).last_hidden_state
-        tokens: Tensor = network.language_projection(seen[:, : queries.shape[1]])
+        tokens: Tensor = network.language_projection(states[:, : queries.shape[1]])
         return tokens
 
     def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
-        whole = request.task == "caption" and bool(request.text)
-        return self.language.text(prompt, new, whole=whole)
+        with_prompt = request.task == "caption" and bool(request.text)
+        return self.decoder.text(prompt, new, with_prompt=with_prompt)

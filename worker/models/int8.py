@@ -1,10 +1,10 @@
-"""A linear layer in eight bits whose rows never touch each other.
+"""An int8 linear layer whose rows do not depend on each other.
 
-LLM.int8() (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339) multiplies what is large in an
-activation in full and the rest in eight bits. bitsandbytes decides that by column, for all rows of
-a batch at once: a large value in one row changes how its neighbours are rounded. Here it is decided
-for each value by itself, so that a row in company equals the row alone. The products are those of
-bitsandbytes.
+LLM.int8() (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339) multiplies the outliers of an
+activation in full precision and the rest in eight bits. bitsandbytes selects outliers by column,
+for all rows of a batch at once: a large value in one row changes the rounding of the others. Here
+each value is selected on its own, so that a row in a batch equals the row alone. The products are
+those of bitsandbytes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-#: Activations of this size and more are multiplied in full (the paper's threshold).
-LARGE: Final = 6.0
+#: Magnitude from which an activation is an outlier (the paper's threshold).
+OUTLIER: Final = 6.0
 #: The largest code. Symmetric: -128 is not used.
 LIMIT: Final = 127.0
 
 
 class Int8Linear(nn.Module):
-    """`weight` (out, in) int8; `scale` (out,) float32, the largest magnitude of each line."""
+    """`weight` (out, in) int8; `scale` (out,) float32, the largest magnitude of each row."""
 
     weight: Tensor
     scale: Tensor
@@ -33,38 +33,38 @@ class Int8Linear(nn.Module):
         self.bias = bias
 
     def forward(self, states: Tensor) -> Tensor:
-        """(..., in) to (..., out), in the type that comes in."""
+        """Map (..., in) to (..., out) of the input's type."""
         rows = states.reshape(-1, states.shape[-1])
-        is_large = rows.abs() >= LARGE
-        codes, scales = quantize(rows.masked_fill(is_large, 0))
+        is_outlier = rows.abs() >= OUTLIER
+        codes, scales = quantize(rows.masked_fill(is_outlier, 0))
         out: Tensor = torch.ops.bitsandbytes.int8_scaled_mm(
             codes, self.weight, scales, self.scale, bias=self.bias, dtype=states.dtype
         )
-        columns = is_large.any(0).nonzero().flatten()
+        columns = is_outlier.any(0).nonzero().flatten()
         if len(columns):
-            large = rows[:, columns].masked_fill(~is_large[:, columns], 0)
-            out = out.addmm(large, self._columns(columns, states.dtype).T)
+            outliers = rows[:, columns].masked_fill(~is_outlier[:, columns], 0)
+            out = out.addmm(outliers, self._columns(columns, states.dtype).T)
         return out.view(*states.shape[:-1], -1)
 
     def _columns(self, columns: Tensor, dtype: torch.dtype) -> Tensor:
-        """Some columns of the weight as numbers again: (out, columns)."""
+        """Return dequantised columns of the weight: (out, columns)."""
         return (self.weight[:, columns] * (self.scale / LIMIT)[:, None]).to(dtype)
 
 
 def quantize(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes (rows, in) int8 and the largest magnitude of each row (rows,) float32."""
-    # A row of zeros (what a ReLU leaves, at times) has codes of zero, not 0 / 0.
+    """Return codes (rows, in) int8 and the largest magnitude of each row (rows,) float32."""
+    # A row of zeros (after a ReLU, for one) has codes of zero, not 0 / 0.
     scales = rows.abs().amax(1).float().clamp_min(torch.finfo(torch.float16).tiny)
     codes = (rows * (LIMIT / scales)[:, None]).round_().to(torch.int8)
     return codes, scales
 
 
 def separate_rows(network: Any) -> None:
-    """Put Int8Linear in the place of every Linear8bitLt of bitsandbytes; weights are shared."""
+    """Replace every Linear8bitLt of bitsandbytes by an Int8Linear; the weights are shared."""
     from bitsandbytes.nn.modules import Linear8bitLt
 
-    found = [name for name, one in network.named_modules() if isinstance(one, Linear8bitLt)]
-    for name in found:
+    modules = dict(network.named_modules())
+    for name in [name for name, module in modules.items() if isinstance(module, Linear8bitLt)]:
         linear = network.get_submodule(name)
         weight = linear.weight
         network.set_submodule(name, Int8Linear(weight.data, weight.SCB, linear.bias))

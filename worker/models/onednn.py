@@ -1,8 +1,8 @@
-"""Linear layers over many rows, in fp32 on an x86 CPU: through oneDNN.
+"""Linear layers over many rows in fp32 on an x86 CPU, computed by oneDNN.
 
-torch gives these products to MKL. oneDNN's take 6 to 12 % less time (AMD EPYC with AVX-512, one
-thread, 260 rows and more), and it applies an exact GELU while a result is still in the cache. Below
-about 100 rows MKL is the faster one.
+torch computes these products with MKL. oneDNN takes 6 to 12 % less time (AMD EPYC with AVX-512, one
+thread, 260 rows and more), and applies an exact GELU while a result is still in the cache. Below
+about 100 rows MKL is faster.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 
-#: Bytes of the largest weight that is kept a second time in oneDNN's own order, which saves 3 to
-#: 5 %. The layers of a ViT-L stay below it, those of the ViT-g of BLIP-2 (4 GB in fp32) do not.
-MAX_PACKED: Final = 20 * 2**20
+#: Maximum bytes of a weight that is stored a second time in oneDNN's own order, which saves 3 to
+#: 5 %. The layers of a ViT-L are smaller, those of BLIP-2's ViT-g (4 GB in fp32) are not.
+MAX_PACKED_BYTES: Final = 20 * 2**20
 
 
 class OneDnnLinear:
-    """An `nn.Linear` that `is_supported`, with a GELU where asked for: (rows, in) to (rows, out)."""
+    """A supported `nn.Linear`, optionally with a GELU: (rows, in) to (rows, out)."""
 
     def __init__(self, linear: Any, gelu: bool = False) -> None:
         self.weight, self.bias = linear.weight.detach(), linear.bias
-        if self.weight.nbytes <= MAX_PACKED:
+        if self.weight.nbytes <= MAX_PACKED_BYTES:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
-        self.after = "gelu" if gelu else "none"
+        self.activation = "gelu" if gelu else "none"
 
     def __call__(self, rows: Tensor) -> Tensor:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows, self.weight, self.bias, self.after, [], "none"
+            rows, self.weight, self.bias, self.activation, [], "none"
         )
         return out
 
 
 def is_supported(linear: Any) -> bool:
-    """Whether a module may become a Dense: nothing quantised, in half precision or on a GPU."""
+    """Return whether OneDnnLinear may replace a module: a plain linear layer, fp32, on a CPU."""
     return (
         type(linear) is nn.Linear
         and linear.weight.dtype == torch.float32
@@ -46,5 +46,5 @@ def is_supported(linear: Any) -> bool:
 
 
 def is_exact_gelu(activation: Any) -> bool:
-    """Whether this is x * Phi(x) itself, and no approximation of it."""
+    """Return whether an activation is x * Phi(x) itself, not an approximation."""
     return isinstance(activation, GELUActivation) and activation.act is nn.functional.gelu

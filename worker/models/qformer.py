@@ -1,13 +1,13 @@
-"""The Q-Former of BLIP-2: what a few query tokens read from an image.
+"""The Q-Former of BLIP-2: a few query tokens read an image by cross-attention.
 
-Li et al. 2023, https://arxiv.org/abs/2301.12597. The queries are the same for every image, so what
-they do before they first look at one is computed once. And they are few against the tokens of an
-image, so that cross-attention is cheaper regrouped, without a key and a value for each token:
+Li et al. 2023, https://arxiv.org/abs/2301.12597. The queries are the same for every image, so their
+states before the first cross-attention are computed once. The queries are few and image tokens are
+many, so cross-attention is cheaper regrouped, without a key and a value for each token:
 
     q (X Wk)^T = (q Wk^T) X^T        softmax(...) (X Wv) = (softmax(...) X) Wv
 
-A bias of the keys adds the same to all scores of a query, which softmax ignores; the bias of the
-values passes through, as the weights of a query sum to one.
+A bias of the keys adds the same to all scores of a query, which softmax ignores; a bias of the
+values is added unchanged, as the weights of a query sum to one.
 """
 
 from __future__ import annotations
@@ -21,86 +21,94 @@ from worker.models.attention import split_heads
 
 
 class QFormer:
-    """`qformer` is a Blip2QFormerModel; `projection` leads to the width of what reads the image."""
+    """`qformer` is a Blip2QFormerModel; `projection` maps to the language model's width."""
 
     def __init__(self, qformer: Any, query_tokens: Tensor, projection: Any) -> None:
         self.model, self.query_tokens, self.projection = qformer, query_tokens, projection
         self.layers = list(qformer.encoder.layer)
-        self.regroups = all(map(can_regroup, self.layers))
-        if self.regroups:
-            self._begin()
+        self.regrouped = all(map(can_regroup, self.layers))
+        if self.regrouped:
+            self._precompute()
 
     @torch.inference_mode()
-    def _begin(self) -> None:
-        self.begun: Tensor = self.layers[0].attention(self.model.layernorm(self.query_tokens))
-        self.looks = [
-            QFormerAttention(layer.crossattention, self.begun if layer is self.layers[0] else None)
+    def _precompute(self) -> None:
+        first = self.layers[0]
+        #: States of the queries after the first self-attention.
+        self.query_states: Tensor = first.attention(self.model.layernorm(self.query_tokens))
+        self.cross_attentions = [
+            QFormerAttention(layer.crossattention, self.query_states if layer is first else None)
             if layer.has_cross_attention
             else None
             for layer in self.layers
         ]
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Image states (n, tokens, hidden) to features (n, queries, width)."""
-        read = self._read(hidden) if self.regroups else self._by_modules(hidden)
-        # With fp16 the Q-Former stays in fp32, and only it does.
-        features: Tensor = self.projection(read.to(hidden.dtype))
+        """Map image states (n, tokens, hidden) to features (n, queries, width)."""
+        states = self._run_regrouped(hidden) if self.regrouped else self._run_modules(hidden)
+        # In fp16 the Q-Former alone stays in fp32.
+        features: Tensor = self.projection(states.to(hidden.dtype))
         return features
 
-    def _by_modules(self, hidden: Tensor) -> Tensor:
+    def _run_modules(self, hidden: Tensor) -> Tensor:
         queries = self.query_tokens.expand(len(hidden), -1, -1)
-        read: Tensor = self.model(queries, encoder_hidden_states=hidden).last_hidden_state
-        return read
+        states: Tensor = self.model(queries, encoder_hidden_states=hidden).last_hidden_state
+        return states
 
-    def _read(self, hidden: Tensor) -> Tensor:
-        states, image = self.begun.expand(len(hidden), -1, -1), hidden.to(self.begun.dtype)
-        for number, (layer, look) in enumerate(zip(self.layers, self.looks, strict=True)):
+    def _run_regrouped(self, hidden: Tensor) -> Tensor:
+        states = self.query_states.expand(len(hidden), -1, -1)
+        image = hidden.to(states.dtype)
+        pairs = zip(self.layers, self.cross_attentions, strict=True)
+        for number, (layer, cross_attention) in enumerate(pairs):
             states = layer.attention(states) if number else states
-            states = states if look is None else look(states, image)
+            states = states if cross_attention is None else cross_attention(states, image)
             states = layer.feed_forward_chunk_query(states)
         return states
 
 
 class QFormerAttention:
-    """The cross-attention of one layer; `always` is what it gets where that never varies."""
+    """The regrouped cross-attention of a layer; `constant` are its states if they never vary."""
 
-    def __init__(self, module: Any, always: Tensor | None) -> None:
+    def __init__(self, module: Any, constant: Tensor | None) -> None:
         attention, self.output = module.attention, module.output
         self.query, self.head_dim = attention.query, int(attention.attention_head_size)
-        # Of each head (heads, dim, image width) and (heads, image width, dim).
+        # By head: (heads, dim, image width) and (heads, image width, dim).
         key, value = (
-            one.weight.detach().view(-1, self.head_dim, one.in_features)
-            for one in (attention.key, attention.value)
+            linear.weight.detach().view(-1, self.head_dim, linear.in_features)
+            for linear in (attention.key, attention.value)
         )
         self.key, self.value = key * attention.scaling, value.transpose(1, 2).contiguous()
         self.value_bias = attention.value.bias
-        self.asked = self._ask(always) if always is not None else None
+        self.constant = self._project_queries(constant) if constant is not None else None
 
     def __call__(self, states: Tensor, image: Tensor) -> Tensor:
-        """The next states of the queries: (n, queries, hidden)."""
+        """Return the next states of the queries: (n, queries, hidden)."""
         n, queries, width = states.shape
-        asked = self._ask(states) if self.asked is None else self.asked.expand(n, -1, -1)
-        scores = torch.bmm(asked, image.transpose(1, 2))
+        if self.constant is None:
+            projected = self._project_queries(states)
+        else:
+            projected = self.constant.expand(n, -1, -1)
+        scores = torch.bmm(projected, image.transpose(1, 2))
         means = torch.bmm(scores.softmax(-1), image).view(n, -1, queries, image.shape[2])
         values = torch.bmm(means.transpose(0, 1).flatten(1, 2), self.value)
-        seen = values.view(-1, n, queries, self.head_dim).permute(1, 2, 0, 3)
-        next_states: Tensor = self.output(seen.reshape(n, queries, width) + self.value_bias, states)
+        context = values.view(-1, n, queries, self.head_dim).permute(1, 2, 0, 3)
+        context = context.reshape(n, queries, width) + self.value_bias
+        next_states: Tensor = self.output(context, states)
         return next_states
 
-    def _ask(self, states: Tensor) -> Tensor:
-        """What image tokens are multiplied with for scores: (n, heads * queries, image width)."""
+    def _project_queries(self, states: Tensor) -> Tensor:
+        """Return q Wk^T (n, heads * queries, image width); its product with X^T is the scores."""
         n, queries, _ = states.shape
         by_head = split_heads(self.query(states), self.head_dim).permute(2, 0, 1, 3).flatten(1, 2)
-        asked = torch.bmm(by_head, self.key).view(-1, n, queries, self.key.shape[2])
-        return asked.transpose(0, 1).flatten(1, 2)
+        projected = torch.bmm(by_head, self.key).view(-1, n, queries, self.key.shape[2])
+        return projected.transpose(0, 1).flatten(1, 2)
 
 
 def can_regroup(layer: Any) -> bool:
-    """Whether the weights are there as numbers: not what is quantised, or rounds coarsely."""
+    """Return whether a layer's keys and values are plain fp32, neither quantised nor half."""
     if not layer.has_cross_attention:
         return True
     attention = layer.crossattention.attention
     return all(
-        type(one) is nn.Linear and one.weight.dtype == torch.float32
-        for one in (attention.key, attention.value)
+        type(linear) is nn.Linear and linear.weight.dtype == torch.float32
+        for linear in (attention.key, attention.value)
     )

@@ -1,8 +1,4 @@
-"""Models behind two small protocols. `load` picks the family by the checkpoint's configuration.
-
-A `Generator` writes text about an image, token by token; a `Matcher` compares images and texts in
-one pass. What they share is `Vision`.
-"""
+"""The model families, and `load`, which selects one by the checkpoint's configuration."""
 
 from __future__ import annotations
 
@@ -22,24 +18,24 @@ PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8", "int4")
 
 
 class Family(NamedTuple):
-    """A kind of checkpoint, recognised by its configuration."""
+    """A kind of checkpoint, identified by its configuration."""
 
     architecture: str
-    #: The language model's type, where the architecture leaves it open.
+    #: Type of the language model; None if the architecture has only one.
     language: str | None
     example: str
-    #: Module of this package, and its class whose `open` loads such a checkpoint.
+    #: Module of this package, and its class whose `open` loads the checkpoint.
     module: str
     class_name: str
 
     def fits(self, config: Any) -> bool:
-        """Whether this configuration is one of the family."""
+        """Return whether a configuration belongs to the family."""
         if self.architecture not in (config.architectures or ()):
             return False
         return self.language in (None, getattr(config.text_config, "model_type", None))
 
 
-#: What works, by the names that checkpoints carry in config.json.
+#: Supported families, by the names in a checkpoint's config.json.
 FAMILIES: Final = (
     Family("Blip2ForConditionalGeneration", "opt", "Salesforce/blip2-opt-2.7b", "blip2", "Blip2"),
     Family("Blip2ForConditionalGeneration", "t5", "Salesforce/blip2-flan-t5-xl", "blip2", "Blip2"),
@@ -84,29 +80,29 @@ def load(
     """Load a directory or hub name. Raises LoadError.
 
     `device` is auto, cpu or cuda (or cuda:0 and so on); `precision` auto is fp16 on a GPU (bf16 for
-    T5) and fp32 on a CPU. `vqa_template` is how a question reaches BLIP-2; other families have it
+    T5) and fp32 on a CPU. `vqa_template` formats BLIP-2's questions; other families read a question
     as it is.
     """
-    # transformers takes seconds to import: not before it is needed.
+    # A late import: transformers takes seconds to load.
     from worker.models import checkpoint
 
     if precision not in ("auto", *PRECISIONS):
         raise LoadError(f"Unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}.")
     if "{question}" not in vqa_template:
         raise LoadError("The question template must contain {question}.")
-    place = checkpoint.pick_device(device)
+    target = checkpoint.pick_device(device)
     config = checkpoint.read_config(model)
     if precision == "auto":
-        precision = automatic(config, place)
+        precision = default_precision(config, target)
     family = find_family(model, config)
     settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
-    kind = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
-    loaded: Generator | Matcher = kind.open(model, config, precision, place, **settings)
+    model_class = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
+    loaded: Generator | Matcher = model_class.open(model, config, precision, target, **settings)
     return loaded
 
 
-def automatic(config: Any, device: torch.device) -> str:
-    """fp32 on a CPU, where only that is exact; on a GPU fp16, but bf16 for T5, which overflows."""
+def default_precision(config: Any, device: torch.device) -> str:
+    """Return fp32 on a CPU; on a GPU fp16, but bf16 for T5, which overflows in fp16."""
     if device.type != "cuda":
         return "fp32"
     language = getattr(getattr(config, "text_config", None), "model_type", None)
@@ -114,15 +110,15 @@ def automatic(config: Any, device: torch.device) -> str:
 
 
 def find_family(model: str, config: Any) -> Family:
-    """The family of a configuration; raises LoadError with the list of those that work."""
+    """Return the family of a configuration. Raises LoadError that lists the supported ones."""
     for family in FAMILIES:
         if family.fits(config):
             return family
     language = getattr(getattr(config, "text_config", None), "model_type", None)
-    named = ", ".join(config.architectures or ()) or f"a {config.model_type} of no architecture"
-    known = "; ".join(
-        f"{one.architecture}{f' with {one.language}' if one.language else ''} ({one.example})"
-        for one in FAMILIES
-    )
+    name = ", ".join(config.architectures or ()) or f"a {config.model_type} of no architecture"
     with_language = f" with {language}" if language else ""
-    raise LoadError(f"Model {model!r} is {named}{with_language}; what works is {known}.")
+    supported = "; ".join(
+        f"{f.architecture}{f' with {f.language}' if f.language else ''} ({f.example})"
+        for f in FAMILIES
+    )
+    raise LoadError(f"Model {model!r} is {name}{with_language}; supported models are {supported}.")

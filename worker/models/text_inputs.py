@@ -1,4 +1,4 @@
-"""What a text encoder reads: tokens of a user's text, and batches of them."""
+"""Tokenization of users' texts for a BERT-like encoder, and padded batches."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from worker.engine.errors import PromptTooLong
 
 
 class TextTokenizer:
-    """The tokenizer of a BERT-like encoder with `positions` places, batches on `device`."""
+    """The tokenizer of an encoder that reads `positions` tokens; batches lie on `device`."""
 
     def __init__(self, tokenizer: Any, positions: int, device: torch.device) -> None:
         self.tokenizer, self.positions, self.device = tokenizer, positions, device
         self.pad_id = int(tokenizer.pad_token_id or 0)
 
     def tokens(self, text: str) -> list[int]:
-        """`[CLS] words [SEP]`. Raises PromptTooLong, ValueError where it is no Unicode."""
-        text.encode()  # half a surrogate pair: the tokenizer would raise a TypeError
-        # What a user writes is text, also where it looks like '[SEP]'.
+        """Return `[CLS] text [SEP]`. Raises PromptTooLong; ValueError for invalid Unicode."""
+        text.encode()  # for a lone surrogate the tokenizer would raise a TypeError
+        # A user's text is never a control token, even if it reads '[SEP]'.
         ids: list[int] = self.tokenizer(text, split_special_tokens=True, verbose=False).input_ids
         if len(ids) > self.positions:
             raise PromptTooLong(
-                f"The text has {len(ids)} tokens, more than the {self.positions} that the model"
-                " reads."
+                f"The text has {len(ids)} tokens; the model reads {self.positions} at most."
             )
         return ids
 
     def batch(self, texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and attention mask (n, longest), padded on the right.
+        """Return ids and attention mask (n, longest), padded on the right.
 
-        Positions count from the first column, so padding on the left would shift the words.
+        Positions count from the first column, so padding on the left would shift the text.
         """
         width = max(map(len, texts))
         ids = torch.tensor([text + [self.pad_id] * (width - len(text)) for text in texts])

@@ -1,7 +1,7 @@
-"""The vision transformer that BLIP, BLIP-2 and InstructBLIP share, without its overhead on a CPU.
+"""The vision transformer (ViT) of BLIP, BLIP-2 and InstructBLIP, with a fast path for CPUs.
 
-Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929. Where weights are quantised, in half
-precision or on a GPU, transformers' own forward pass runs.
+Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929. With quantised or half-precision weights
+or on a GPU, transformers' own forward pass runs.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from torch import Tensor
 from worker.models.attention import attend, split_heads
 from worker.models.onednn import OneDnnLinear, is_exact_gelu, is_supported
 
-#: Images that go through all layers together. Fewer pay more for each call; of more, a layer's
-#: states leave the cache, and the C library gives their memory back and fetches it again.
+#: Images that pass all layers together. Fewer cost more calls; with more, a layer's states leave
+#: the CPU cache, and the C library returns and requests their memory again.
 TILE: Final = 8
 
 
 class VisionTower:
-    """`vision_model` is a BlipVisionModel, Blip2VisionModel or InstructBlipVisionModel."""
+    """A vision encoder: `vision_model` is a Blip-, Blip2- or InstructBlipVisionModel."""
 
     def __init__(self, vision_model: Any) -> None:
         self.model = vision_model
         layers = vision_model.encoder.layers
-        self.layers = [VisionLayer(one) for one in layers] if all(map(is_plain, layers)) else []
+        supported = all(map(is_layer_supported, layers))
+        self.layers = [VisionLayer(layer) for layer in layers] if supported else []
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalised (n, 3, size, size) to the last hidden states (n, tokens, hidden)."""
+        """Return the last hidden states (n, tokens, hidden) of images (n, 3, size, size)."""
         if not self.layers:
             hidden: Tensor = self.model(pixel_values=images).last_hidden_state
             return hidden
@@ -43,7 +44,7 @@ class VisionTower:
 
 
 class VisionLayer:
-    """One encoder layer; changes states (n, tokens, hidden) in place."""
+    """An encoder layer that changes states (n, tokens, hidden) in place."""
 
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn
@@ -57,13 +58,13 @@ class VisionLayer:
         rows = states.view(-1, width)
         mixed = split_heads(self.qkv(self.norm1(rows)).view(n, tokens, -1), self.head_dim)
         queries, keys, values = mixed.chunk(3, dim=2)
-        seen = attend(queries, keys, values, scale=self.scale)
-        rows += self.projection(seen.view(-1, width))
+        context = attend(queries, keys, values, scale=self.scale)
+        rows += self.projection(context.view(-1, width))
         rows += self.shrink(self.grow(self.norm2(rows)))
 
 
-def is_plain(layer: Any) -> bool:
-    """Whether `VisionLayer` computes what this module does."""
+def is_layer_supported(layer: Any) -> bool:
+    """Return whether `VisionLayer` computes the same as this module."""
     attention, mlp = layer.self_attn, layer.mlp
     linears = (attention.qkv, attention.projection, mlp.fc1, mlp.fc2)
     return is_exact_gelu(mlp.activation_fn) and all(map(is_supported, linears))

@@ -1,4 +1,4 @@
-"""A checkpoint, opened: what every family begins with."""
+"""The part of a model that every family shares: a loaded checkpoint and its image encoder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from worker.models.checkpoint import fingerprint, read_weights, unreadable
-from worker.models.pixels import Pixels, read_processor
+from worker.models.checkpoint import fingerprint, load_error, read_weights
+from worker.models.pixels import Normalizer, read_processor
 from worker.models.vision import VisionTower
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint consists of. `network` is in evaluation mode, on its device."""
+    """The parts of a loaded checkpoint. `network` is in evaluation mode, on its device."""
 
     name: str
     revision: str
@@ -27,43 +27,43 @@ class Checkpoint:
 
 
 class VisionModel:
-    """The image side, alike in all families; features are what the vision encoder gives."""
+    """A model's image side. Features are the vision encoder's output, unless overridden."""
 
-    #: The class of transformers that the checkpoint is one of.
+    #: The transformers class of the checkpoint's network.
     network_class: ClassVar[Any]
     tasks: frozenset[str]
 
-    def __init__(self, parts: Checkpoint) -> None:
-        self.name, self.revision, self.precision = parts.name, parts.revision, parts.precision
-        self.network, self.tokenizer = parts.network, parts.tokenizer
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.name, self.revision = checkpoint.name, checkpoint.revision
+        self.precision = checkpoint.precision
+        self.network, self.tokenizer = checkpoint.network, checkpoint.tokenizer
         self.device: torch.device = self.network.device
         side = int(self.network.config.vision_config.image_size)
-        self.pixels = Pixels(parts.processor, side, self.device)
-        self.image_size, self.resample = side, self.pixels.resample
+        self.normalize = Normalizer(checkpoint.processor, side, self.device)
+        self.image_size, self.resample = side, self.normalize.resample
         self.tower = VisionTower(self.network.vision_model)
 
     @classmethod
     def open(
         cls, model: str, config: Any, precision: str, device: torch.device, **settings: str
     ) -> Self:
-        """Load a directory or hub name whose configuration was read already. Raises LoadError."""
+        """Load a directory or hub name with the configuration `config`. Raises LoadError."""
         processor, tokenizer = read_processor(model, config), read_tokenizer(model)
         network = read_weights(cls.network_class, model, precision, device)
-        seen = processor.to_json_string()
-        revision = fingerprint(network, tokenizer, seen, *settings.values())
-        return cls(
-            Checkpoint(model, revision, precision, network, tokenizer, processor), **settings
-        )
+        processor_text = processor.to_json_string()
+        revision = fingerprint(network, tokenizer, processor_text, *settings.values())
+        checkpoint = Checkpoint(model, revision, precision, network, tokenizer, processor)
+        return cls(checkpoint, **settings)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Features (n, 1 + patches, hidden of the vision model)."""
-        return self.tower(self.pixels(pixels))
+        """Return features (n, 1 + patches, hidden of the vision model)."""
+        return self.tower(self.normalize(pixels))
 
 
-def read_tokenizer(model: str, **where: str) -> Any:
-    """A checkpoint's tokenizer. Raises LoadError."""
+def read_tokenizer(model: str, **options: str) -> Any:
+    """Load a checkpoint's tokenizer. Raises LoadError."""
     try:
-        return AutoTokenizer.from_pretrained(model, **where)
+        return AutoTokenizer.from_pretrained(model, **options)
     except Exception as error:
-        raise unreadable(model, error) from error
+        raise load_error(model, error) from error

@@ -1,0 +1,157 @@
+"""The job builder: a pure step from the arguments of a call to the job that is enqueued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+from .contract import BLOB_SCHEME, MAX_TEXTS, MAX_TURNS, ErrorCode, ItemPayload, Queue, Task
+from .errors import InvalidInput
+from .ledger import blobs
+from .ledger.blobs import ImageSource
+from .ledger.chunk import Chunk
+from .ledger.ids import new_id
+from .ledger.message import sent_event
+from .ledger.records import NO_METADATA, JobMetadata, NewJob
+from .ledger.submission import ItemSource, prepare
+from .validation import check_id, check_options, check_text, list_of, task_of, turn_of
+
+#: Submitter of single jobs that name none: they share one submitter queue.
+ANYONE: Final = "anyone"
+
+
+class JobBuilder:
+    """Builds interactive jobs of one item. Sends nothing, and reads local images alone.
+
+    The methods take the arguments of the client's methods of these names, except `when_full`, and
+    raise InvalidInput.
+    """
+
+    def __init__(self, submitter: str) -> None:
+        self._submitter = submitter or ANYONE
+
+    def caption(
+        self,
+        image: ImageSource,
+        prompt: str | None = None,
+        *,
+        deadline_s: float | None = None,
+        **options: Any,
+    ) -> NewJob:
+        """Build a caption job."""
+        if not isinstance(prompt, str | None):
+            raise InvalidInput(f"the prompt must be a string, not {type(prompt).__name__}")
+        return self._build(Task.CAPTION, {"image": image, "prompt": prompt}, deadline_s, options)
+
+    def ask(
+        self, image: ImageSource, question: str, *, deadline_s: float | None = None, **options: Any
+    ) -> NewJob:
+        """Build a VQA job."""
+        check_text("question", question)
+        return self._build(Task.VQA, {"image": image, "question": question}, deadline_s, options)
+
+    def chat(
+        self,
+        image: ImageSource,
+        question: str,
+        history: Iterable[tuple[str, str]] = (),
+        *,
+        deadline_s: float | None = None,
+        **options: Any,
+    ) -> NewJob:
+        """Build a dialogue job of the latest MAX_TURNS turns."""
+        check_text("question", question)
+        turns = [turn_of(turn) for turn in list_of("history", history)]
+        item = {"image": image, "question": question, "history": turns[-MAX_TURNS:]}
+        return self._build(Task.CHAT, item, deadline_s, options)
+
+    def match(
+        self, image: ImageSource, texts: str | Iterable[str], *, deadline_s: float | None = None
+    ) -> NewJob:
+        """Build a match job."""
+        checked = [texts] if isinstance(texts, str) else list_of("texts", texts)
+        if not 0 < len(checked) <= MAX_TEXTS:
+            raise InvalidInput(
+                f"texts: 1 to {MAX_TEXTS} are compared at once, not {len(checked):,}"
+            )
+        for text in checked:
+            check_text("text", text)
+        return self._build(Task.MATCH, {"image": image, "texts": checked}, deadline_s, {})
+
+    def embed(
+        self,
+        image: ImageSource | None = None,
+        *,
+        text: str | None = None,
+        deadline_s: float | None = None,
+    ) -> NewJob:
+        """Build an embedding job."""
+        if (image is None) == (text is None):
+            raise InvalidInput("an embedding is of an image or of a text: give one of them")
+        if text is not None:
+            check_text("text", text)
+        return self._build(Task.EMBED, {"image": image, "text": text}, deadline_s, {})
+
+    def submit(
+        self,
+        item: ItemSource,
+        task: Task | str = Task.CAPTION,
+        *,
+        job_id: str | None = None,
+        submitter: str | None = None,
+        note: str = "",
+        webhook: str = "",
+        deadline_s: float | None = None,
+        **options: Any,
+    ) -> NewJob:
+        """Build a job of any task."""
+        if job_id is not None:
+            check_id("job_id", job_id)
+        payload, parsed = prepare(item), task_of(task)
+        if (error := payload.get("error")) is not None:
+            raise InvalidInput(error["message"], ErrorCode(error["code"]))
+        checked = check_options(options, deadline_s)
+        digest = "" if job_id is None else _digest(parsed, payload, checked)
+        metadata = JobMetadata(note, digest, webhook)
+        return self._job(job_id or new_id(), parsed, payload, checked, submitter or "", metadata)
+
+    def _build(
+        self, task: Task, item: dict[str, Any], deadline_s: float | None, options: dict[str, Any]
+    ) -> NewJob:
+        checked = check_options(options, deadline_s)
+        payload = {name: value for name, value in item.items() if value is not None}
+        if "image" in payload:
+            payload["image"] = blobs.read(payload["image"])
+        return self._job(new_id(), task, payload, checked)
+
+    def _job(
+        self,
+        job_id: str,
+        task: Task,
+        payload: dict[str, Any],
+        options: dict[str, Any],
+        submitter: str = "",
+        metadata: JobMetadata = NO_METADATA,
+    ) -> NewJob:
+        """Return the job of an item whose image is still bytes where it is local."""
+        images: tuple[bytes, ...] = ()
+        if isinstance(image := payload.get("image"), bytes):
+            images = (image,)
+            payload["image"] = BLOB_SCHEME + hashlib.sha256(image).hexdigest()
+        chunk = Chunk(job_id, task, [cast(ItemPayload, payload)], options)
+        record = chunk.record(Queue.INTERACTIVE, submitter or self._submitter)
+        # Flower shows the job from the moment it waits.
+        event = sent_event(job_id, task, Queue.INTERACTIVE, chunk.summary)
+        return NewJob(record, metadata, event, images)
+
+
+def _digest(task: Task, item: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return a hash of the request without its deadline, which differs when it is repeated."""
+    request = {
+        name: value if not isinstance(value, bytes) else hashlib.sha256(value).hexdigest()
+        for name, value in {**item, **options, "task": item.get("task") or task.short}.items()
+        if name != "deadline"
+    }
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,141 @@
+-- Batches: their records, and the counts of their chunks.
+
+local function batch_keys(batch)
+  local record = key('batch:' .. batch)
+  return { record, record .. ':done', record .. ':failed', record .. ':ended' }
+end
+
+local function is_sealed(record)
+  local fields = redis.call('HMGET', record, 'submitted', 'cut')
+  return fields[1] == '1' and not fields[2]
+end
+
+-- Add a complete batch to the outbox.
+local function add_batch_event(batch)
+  local fields = redis.call('HMGET', key('batch:' .. batch), 'submitted', 'done', 'total', 'cut')
+  -- An interrupted batch is not complete before its items were submitted once more.
+  if fields[1] == '1' and not fields[4] and fields[2] == fields[3] then
+    add_webhook_event('batch', batch)
+  end
+end
+
+local function open_chunk(batch)
+  local keys = batch_keys(batch)
+  if redis.call('HINCRBY', keys[1], 'left', 1) == 1 then
+    for _, name in ipairs(keys) do redis.call('PERSIST', name) end
+  end
+end
+
+local function close_chunk(batch, number, items, failed)
+  local keys = batch_keys(batch)
+  local record = keys[1]
+  redis.call('SETBIT', keys[2], number, 1)
+  if failed > 0 then redis.call('HSET', keys[3], number, failed) end
+  redis.call('RPUSH', keys[4], number)
+  redis.call('HINCRBY', record, 'failed', failed)
+  local done = redis.call('HINCRBY', record, 'done', items)
+  -- Two marks, ten seconds or more apart, give the rate.
+  local time = now()
+  local mark = redis.call('HMGET', record, 'mark_at', 'mark_done')
+  if not mark[1] or time - tonumber(mark[1]) > 10 then
+    redis.call('HSET', record, 'before_at', mark[1] or string.format('%.3f', time),
+      'before_done', mark[2] or done, 'mark_at', string.format('%.3f', time), 'mark_done', done)
+  end
+  if redis.call('HINCRBY', record, 'left', -1) == 0 then
+    local keep_s = redis.call('HGET', record, 'record_s')
+    for _, name in ipairs(keys) do redis.call('EXPIRE', name, keep_s) end
+  end
+  add_batch_event(batch)
+end
+
+-- Take an ended chunk out of its batch's counts.
+local function reopen_chunk(batch, number, items)
+  local keys = batch_keys(batch)
+  local failed = tonumber(redis.call('HGET', keys[3], number) or 0)
+  open_chunk(batch)
+  redis.call('SETBIT', keys[2], number, 0)
+  redis.call('HDEL', keys[3], number)
+  redis.call('HINCRBY', keys[1], 'done', 0 - items)
+  redis.call('HINCRBY', keys[1], 'failed', 0 - failed)
+  redis.call('HSET', keys[1], 'retried', 1)
+end
+
+-- Return the status of a chunk that is enqueued already or cannot be; else nil and the batch's
+-- items with it.
+local function check_chunk(id, record, batch, number)
+  local batch_key = key('batch:' .. batch)
+  local fields = redis.call(
+    'HMGET', batch_key, 'chunk_items', 'total', 'submitted', 'retried', 'cut')
+  if not fields[1] then return 'deleted' end
+  local chunk_items, total = tonumber(fields[1]), tonumber(fields[2])
+  local first = number * chunk_items
+  if first < total then
+    -- An earlier pass enqueued it: all chunks but the last one have the same size.
+    if record.items ~= math.min(chunk_items, total - first) then return 'differs' end
+    if redis.call('GETBIT', batch_key .. ':done', number) == 1 then return 'known' end
+    local stored = read_record(id)
+    -- A failover can lose a record.
+    if not stored then return nil, total end
+    return (stored.payload == record.payload or fields[4]) and 'known' or 'differs'
+  end
+  -- Chunks are enqueued in order, so that a batch has no gaps.
+  if first > total then return 'full' end
+  if fields[3] == '1' then
+    if not fields[5] then return 'differs' end
+    redis.call('HDEL', batch_key, 'cut')
+    redis.call('HSET', batch_key, 'submitted', 0)
+  end
+  return nil, first + record.items
+end
+
+-- Return the fields of a batch's record; create it if there is none. `pass` identifies the
+-- submission that is in progress.
+function operations.open_batch(
+    id, keep_s, record_s, task, chunk_items, options, metadata, webhook, pass)
+  local record = key('batch:' .. id)
+  if redis.call('EXISTS', record) == 0 then
+    redis.call('HSET', record, 'task', task, 'chunk_items', chunk_items, 'options', options,
+      'keep_s', keep_s, 'record_s', record_s, 'total', 0, 'done', 0, 'failed', 0, 'left', 0,
+      'submitted', 0, 'heard_at', now(), 'pass', pass)
+    if metadata ~= '' then redis.call('HSET', record, 'note', metadata) end
+    if webhook ~= '' then redis.call('HSET', record, 'webhook', webhook) end
+    redis.call('EXPIRE', record, record_s)
+    redis.call('DEL', key('cancelled:' .. id))
+  end
+  return redis.call('HGETALL', record)
+end
+
+-- Start another pass over a batch's items: only this pass can interrupt the batch from now on.
+function operations.resume_batch(id, pass)
+  ensure_writable()
+  local record = key('batch:' .. id)
+  if redis.call('EXISTS', record) == 0 or is_sealed(record) then return end
+  redis.call('HDEL', record, 'cut')
+  redis.call('HSET', record, 'submitted', 0, 'pass', pass)
+end
+
+-- Mark a batch as completely submitted. Return its items, or -1 if the batch does not exist.
+function operations.seal_batch(id)
+  ensure_writable()
+  local record = key('batch:' .. id)
+  local total = redis.call('HGET', record, 'total')
+  if not total then return -1 end
+  if not is_sealed(record) then
+    redis.call('HDEL', record, 'cut', 'pass')
+    redis.call('HSET', record, 'submitted', 1)
+    add_batch_event(id)
+  end
+  return tonumber(total)
+end
+
+-- Mark a pass over a batch as interrupted; another pass can submit the same items. Do nothing for a
+-- sealed batch, or if another pass has started since.
+function operations.interrupt_batch(id, pass)
+  ensure_writable()
+  local record = key('batch:' .. id)
+  if redis.call('EXISTS', record) == 0 or is_sealed(record) then return end
+  local current = redis.call('HGET', record, 'pass')
+  if current and current ~= pass then return end
+  redis.call('HDEL', record, 'pass')
+  redis.call('HSET', record, 'submitted', 1, 'cut', 1)
+end

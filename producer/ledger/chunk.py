@@ -1,0 +1,52 @@
+"""A chunk: the items that one Celery message carries."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .. import contract
+from ..contract import ItemPayload, Queue, Task
+from ..net.redact import redact_url
+from .message import task_message
+from .records import JobRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One message: 1 to N items of a task, with the options of all of them."""
+
+    id: str
+    task: Task
+    items: list[ItemPayload]
+    options: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The text that Flower shows."""
+        first = self.items[0]
+        texts = first.get("texts")
+        candidates = [first.get("question"), first.get("prompt"), first.get("text")]
+        candidates += texts if isinstance(texts, list) else []
+        # An item of a batch may hold anything; the worker reports its errors.
+        text = next((text for text in candidates if isinstance(text, str) and text), "")
+        # A long URL fills the column.
+        image = redact_url(str(first.get("image", "")))
+        image = image if len(image) <= 72 else f"{image[:69]}…"
+        more = f" (+{len(self.items) - 1} more)" if len(self.items) > 1 else ""
+        return f"{image} {text[:120]!r}{more}".lstrip() if text else f"{image}{more}"
+
+    def record(self, queue: Queue, submitter: str) -> JobRecord:
+        """Return the job record of this chunk."""
+        payload = {"task": self.task.short, "items": self.items, "options": self.options}
+        images = dict.fromkeys(str(item.get("image", "")) for item in self.items)
+        return JobRecord(
+            self.id,
+            queue.value,
+            submitter,
+            len(self.items),
+            tuple(contract.blob_hash(image) for image in images if contract.is_blob(image)),
+            task_message(self.id, self.task, queue, self.summary),
+            json.dumps(payload, separators=(",", ":")),
+        )

@@ -1,0 +1,111 @@
+-- Jobs: enqueue, requeue, cancel, delete.
+
+local function open_job(id, record)
+  -- First the writes that a full Redis rejects: then nothing has changed.
+  redis.call('ZADD', key('open'), now(), id)
+  redis.call('SET', key('job:' .. id), record.text)
+  redis.call('HINCRBY', key('depth'), record.queue, record.items)
+  retain_blobs(record.blobs)
+end
+
+-- Return the record if the job was open.
+local function close_job(id, blob_ttl_s)
+  if redis.call('ZREM', key('open'), id) == 0 then return nil end
+  local record = read_head(id)
+  redis.call('ZREM', key('running'), id)
+  redis.call('HDEL', key('attempts'), id)
+  redis.call('HDEL', key('suspects'), id)
+  if record then
+    redis.call('ZREM', key(record.queue .. ':released'), id)
+    decrement(record.queue, record.items)
+    release_blobs(record.blobs, blob_ttl_s)
+  end
+  return record
+end
+
+-- Return the status of a job that finds no room; a limit of 0 means unlimited. An empty queue
+-- accepts a job of any size, which would wait for ever otherwise.
+local function capacity_error(record, max_items, max_blob_bytes)
+  local depth = redis.call('HMGET', key('depth'), record.queue, 'blob_bytes')
+  local items, bytes = tonumber(depth[1] or 0), tonumber(depth[2] or 0)
+  if max_items > 0 and items > 0 and items + record.items > max_items then return 'full' end
+  if max_blob_bytes > 0 and bytes > 0 and record.blobs ~= ''
+      and bytes + new_blob_bytes(record.blobs) > max_blob_bytes then
+    return 'blobs_full'
+  end
+end
+
+-- Return the status of a job that is enqueued already; else nil. `digest` identifies the payload;
+-- '' matches any.
+local function check_job(id, digest)
+  local stored = redis.call('HGET', key('note:' .. id), 'digest')
+  if stored and stored ~= '' and digest ~= '' then
+    return stored == digest and 'known' or 'differs'
+  end
+  local exists = redis.call('EXISTS', key('job:' .. id), prefix .. 'celery-task-meta-' .. id) > 0
+  return (exists or stored) and 'known' or nil
+end
+
+-- Enqueue a job and return its status. `known`: its id is enqueued already; `differs`: with another
+-- payload. A job that is no chunk has its metadata, unless all of it is empty, stored as long as a
+-- batch's record. Subscribers of `channel` receive `event`, unless that is ''.
+function operations.enqueue(
+    id, text, max_items, max_blob_bytes, batch, number, metadata, digest, webhook, channel, event)
+  local record = parse(text)
+  local total, status
+  if batch ~= '' then
+    status, total = check_chunk(id, record, batch, tonumber(number))
+  else
+    status = check_job(id, digest)
+  end
+  if status then return status end
+  local full = capacity_error(record, tonumber(max_items), tonumber(max_blob_bytes))
+  if full then return full end
+  open_job(id, record)
+  if batch ~= '' then
+    open_chunk(batch)
+    redis.call('HSET', key('batch:' .. batch), 'total', total, 'heard_at', now())
+  elseif metadata ~= '' or digest ~= '' or webhook ~= '' then
+    redis.call('HSET', key('note:' .. id), 'note', metadata, 'digest', digest)
+    if webhook ~= '' then redis.call('HSET', key('note:' .. id), 'webhook', webhook) end
+  end
+  enqueue_for_submitter(id, record)
+  -- pcall: the job is enqueued even if the user may not publish.
+  if event ~= '' then redis.pcall('PUBLISH', channel, event) end
+  return 'entered'
+end
+
+-- Enqueue an ended job with a new record. Return 0 if the job is open, has no record, or is no
+-- longer of the generation `seen`, since another client requeued it.
+function operations.requeue(id, text, seen)
+  local stored = read_record(id)
+  if not stored then return 0 end
+  if stored.text == text then return 1 end
+  if is_open(id) or generation_of(stored) ~= seen then return 0 end
+  local record = parse(text)
+  open_job(id, record)
+  redis.call('DEL', prefix .. 'celery-task-meta-' .. id, key('cancelled:' .. id))
+  redis.call('ZREM', key('dead'), id)
+  local batch, number = chunk_of(id)
+  if batch then reopen_chunk(batch, number, record.items) end
+  enqueue_for_submitter(id, record)
+  return 1
+end
+
+-- Mark a job, or all chunks of a batch, as cancelled.
+function operations.cancel(id, ttl_s)
+  ensure_writable()
+  redis.call('SET', key('cancelled:' .. id), 1, 'EX', ttl_s)
+end
+
+-- Delete jobs with their records, metadata and results.
+function operations.delete_jobs(blob_ttl_s, ...)
+  ensure_writable()
+  for _, id in ipairs({ ... }) do
+    close_job(id, blob_ttl_s)
+    redis.call('ZREM', key('dead'), id)
+    redis.call('DEL', key('job:' .. id), key('note:' .. id), prefix .. 'celery-task-meta-' .. id)
+  end
+  dispatch('interactive')
+  dispatch('bulk')
+end

@@ -1,0 +1,96 @@
+"""Leases on jobs: claim, heartbeat, finish, and the sweep that requeues lost jobs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+
+import redis
+
+from .. import contract
+from .keys import Keys
+from .records import ChunkResult, Claim
+from .script import LedgerScript
+
+
+class Leases:
+    """The consumers' side of the ledger; thread-safe. Raises redis-py's errors as they are."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys = Keys(),  # noqa: B008 - immutable
+        *,
+        blob_ttl_s: int = contract.BLOB_TTL_S,
+        lease_s: float = contract.LEASE_S,
+    ) -> None:
+        self._script = LedgerScript(client, keys.prefix)
+        self._blob_ttl_s = blob_ttl_s
+        self._lease_s = lease_s
+
+    def claim(self, task_id: str, generation: str = "") -> Claim:
+        """Claim a job, unless another consumer holds its lease or it has ended.
+
+        `generation` is that of the job's message; other programs' messages have none.
+        """
+        call_id = secrets.token_hex(6)
+        status, *values = self._script.call("claim", task_id, generation, call_id, self._lease_s)
+        if status == b"done":
+            return Claim(outcome=ChunkResult.decode(values[0]))
+        if status != b"run":
+            return Claim()
+        cancelled, attempts, suspects, payload = values
+        return Claim(
+            run=True,
+            cancelled=bool(cancelled),
+            attempts=attempts,
+            suspects={int(index): deaths for index, deaths in json.loads(suspects).items()},
+            payload=json.loads(payload) if payload else None,
+        )
+
+    def heartbeat(self, task_ids: Iterable[str]) -> set[str]:
+        """Renew the leases of running jobs; return the ids of those that were cancelled."""
+        cancelled = self._script.call_paged("heartbeat", names=list(task_ids))
+        return {task_id.decode() for task_id in cancelled}
+
+    def mark_suspect(self, task_id: str, suspects: dict[int, int]) -> None:
+        """Store the item that is tried next, and how many consumers died at each item.
+
+        If this consumer dies, the next one reads it from its claim.
+        """
+        self._script.call("mark_suspect", task_id, json.dumps(suspects))
+
+    def finish(
+        self,
+        task_id: str,
+        stored: str,
+        failed_items: int,
+        *,
+        generation: str = "",
+        dead: bool = False,
+    ) -> None:
+        """Store a job's result, publish it to waiting clients and close the job, in one step.
+
+        The first result of a job stays: a chunk that was delivered twice counts once. A result of
+        another `generation` is dropped. -1 failed items means all; `dead` adds the job to the
+        dead letters.
+        """
+        self._script.call(
+            "finish",
+            task_id,
+            generation,
+            stored,
+            contract.RESULT_TTL_S,
+            contract.RESULT_TTL_S + contract.TOMBSTONE_S,
+            failed_items,
+            int(dead),
+            self._blob_ttl_s,
+        )
+
+    def sweep(self, pause_s: float) -> int:
+        """Requeue jobs whose lease has expired, before all others; return their number.
+
+        Does nothing within `pause_s` after another consumer's sweep.
+        """
+        return int(self._script.call("sweep", max(1, int(pause_s * 1000)), self._lease_s))

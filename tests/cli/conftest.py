@@ -1,0 +1,70 @@
+"""The environment of the command line, and a thread in place of a worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from demo.stack import ROOT
+from producer import contract
+from producer.ledger.leases import Leases
+from tests.cli.shell import Finish, id_of
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path) -> None:
+    """Make every command, also in a process of its own, use this Redis and start in tmp_path."""
+    monkeypatch.setenv("BLIPLINE_REDIS_URL", redis_url)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def workers(connection: redis.Redis, finish: Finish) -> Iterator[None]:
+    """Answer every message of both queues in a thread."""
+    stopping, leases = threading.Event(), Leases(connection)
+
+    def work() -> None:
+        while not stopping.is_set():
+            message = connection.brpop(["interactive", "bulk"], timeout=0.05)
+            if message is not None:
+                claim = leases.claim(id_of(message[1]))
+                assert claim.payload is not None
+                results = [item.get("result") or result_of(item) for item in claim.payload["items"]]
+                finish(id_of(message[1]), results)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    stopping.set()
+    thread.join()
+
+
+def result_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of an item."""
+    custom_id = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
+    if "error" in item:
+        return custom_id | {"error": item["error"]}
+    if item.get("image", "").endswith("broken.jpg") or item.get("question") == "and this?":
+        return {**custom_id, **contract.failure("image_invalid", "no image")}
+    return custom_id | output_of(item)
+
+
+def output_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the output of an item, whose fields determine the task."""
+    if "texts" in item:
+        scores = [(0.25, -0.5), (0.99999, 0.4321), (0.25, 0.1)]
+        matches = [
+            {"text": text, "probability": probability, "cosine": cosine}
+            for text, (probability, cosine) in zip(item["texts"], scores, strict=False)
+        ]
+        return {"text": item["texts"][0], "matches": matches}
+    if "text" in item or "vector" in item["image"]:
+        return {"embedding": [0.6, -0.8]}
+    before = f" after {item['history']}" if item.get("history") else ""
+    return {"text": f"about {item.get('question') or item['image'].rpartition('/')[2]}{before}"}

@@ -1,0 +1,89 @@
+"""Captions, questions and matches in a browser, answered by a worker with the demo model."""
+
+from __future__ import annotations
+
+import base64
+
+from playwright.sync_api import expect
+
+from tests.page.visitor import CAPTION, IMAGES, Visitor
+
+#: JavaScript that decodes an image from base64.
+DECODE = "const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));"
+
+
+def test_an_image_is_captioned_and_the_text_counted(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    visitor.choose()
+    page.click("#do-caption")
+    assert visitor.answer() == CAPTION
+    details = page.locator("#caption-answer .answer-details")
+    expect(details).to_contain_text("57 characters · 11 words")
+    expect(details.locator("span").last).to_contain_text(" s")
+    assert visitor.served.jobs("acme")
+
+
+def test_an_image_can_be_pasted_and_dropped(visitor: Visitor) -> None:
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visitor.sign_in()
+    data = base64.b64encode((IMAGES / "scene-01.png").read_bytes()).decode()
+    page.evaluate(
+        f"""async data => {{ {DECODE}
+            const image = new Blob([bytes], {{type: "image/png"}});
+            await navigator.clipboard.write([new ClipboardItem({{"image/png": image}})]); }}""",
+        data,
+    )
+    page.get_by_label("Paste from clipboard").click()
+    page.locator("#image img").wait_for()
+    page.click("#do-caption")
+    assert visitor.answer() == "a orange star above a black circle on a pink background"
+    page.get_by_label("Remove Image").click()
+    files = page.evaluate_handle(
+        f"""data => {{ {DECODE}
+            const files = new DataTransfer();
+            files.items.add(new File([bytes], "a.png", {{type: "image/png"}}));
+            return files; }}""",
+        data,
+    )
+    page.locator("#image button.upload-container").dispatch_event("drop", {"dataTransfer": files})
+    page.locator("#image img").wait_for()
+
+
+def test_a_caption_begins_with_the_prompt_and_options_limit_its_length(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    visitor.choose()
+    page.fill("#prompt input, #prompt textarea", "a orange")
+    page.get_by_text("Options").click()
+    page.fill("#max-new-tokens input", "3")
+    page.click("#do-caption")
+    short = visitor.answer()
+    assert short.startswith("a orange")
+    assert len(short) < len(CAPTION)
+
+
+def test_a_question_is_answered_by_the_keyboard_alone(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    visitor.choose()
+    page.get_by_role("tab", name="Caption").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("tab", name="Ask")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    for _ in range(3):
+        # The remaining tabs.
+        page.keyboard.press("Tab")
+    expect(page.get_by_role("textbox", name="Question")).to_be_focused()
+    page.keyboard.type("what color is the background?")
+    page.keyboard.press("Enter")
+    assert visitor.answer("#ask-answer") == "brown"
+
+
+def test_texts_are_compared_with_an_image(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    visitor.choose()
+    visitor.tab("Match")
+    page.fill("#texts textarea", f"a red square on a grey background\n\n{CAPTION}")
+    page.click("#do-match")
+    terms = page.locator("#match-answer .term")
+    expect(terms).to_have_text([CAPTION, "a red square on a grey background"])
+    assert float(page.locator("#match-answer .value").first.inner_text()) > 0.9

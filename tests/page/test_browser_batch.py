@@ -1,0 +1,77 @@
+"""Batches in a browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.page.visitor import CAPTION, IMAGES, Served, Visitor
+
+
+def download(page: Page, kind: str) -> str:
+    """Return the content of a file that the page offers."""
+    with page.expect_download() as download:
+        page.get_by_role("link", name=kind, exact=True).click()
+    return Path(download.value.path()).read_text(encoding="utf-8")
+
+
+def test_a_batch_ends_with_a_row_for_each_file_and_both_downloads(
+    visitor: Visitor, tmp_path: Path
+) -> None:
+    broken = tmp_path / "=broken.png"
+    broken.write_bytes(b"not an image")
+    empty = tmp_path / "empty.png"
+    empty.write_bytes(b"")
+    page = visitor.sign_in()
+    visitor.tab("Batch")
+    files = [IMAGES / "scene-02.jpg", broken, IMAGES / "scene-03.webp", empty]
+    page.set_input_files("#files input[type=file]", files)
+    expect(page.locator("#files .file-preview tr, #files tr.file")).to_have_count(4)
+    page.click("#do-batch")
+    expect(page.locator("#batch-progress .answer-details span").first).to_have_text(
+        "Done: 4 of 4 · 2 failed"
+    )
+    rows = page.locator("#batch-results tbody tr")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(0)).to_contain_text(CAPTION)
+    expect(rows.nth(1)).to_contain_text("image_invalid")
+    expect(rows.nth(3)).to_contain_text("is empty")
+    lines = [json.loads(line) for line in download(page, "JSONL").splitlines()]
+    assert [line["status"] for line in lines] == ["ok", "error", "ok", "error"]
+    assert lines[0] == {"custom_id": "scene-02.jpg", "status": "ok", "text": CAPTION}
+    assert lines[1]["error"]["code"] == "image_invalid"
+    table = list(csv.DictReader(download(page, "CSV").splitlines()))
+    assert [row["text"] for row in table] == [line.get("text", "") for line in lines]
+    assert table[1]["custom_id"].startswith("'=")
+
+
+def test_a_batch_asks_the_same_question_about_all_images(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    visitor.tab("Batch")
+    page.set_input_files(
+        "#files input[type=file]", [IMAGES / "scene-02.jpg", IMAGES / "scene-03.webp"]
+    )
+    page.get_by_role("radio", name="Question").check()
+    page.click("#do-batch")
+    assert visitor.error_message() == "Enter a question first."
+    page.locator("#batch-question").get_by_role("textbox").fill("how many shapes are there?")
+    page.click("#do-batch")
+    expect(page.locator("#batch-results .answer-text")).to_have_text(["two", "one"])
+
+
+def test_a_batch_can_be_cancelled(browser: Browser, idle: Served) -> None:
+    visitor = Visitor(browser, idle)
+    page = visitor.sign_in()
+    visitor.tab("Batch")
+    page.set_input_files("#files input[type=file]", [IMAGES / "scene-02.jpg"])
+    page.click("#do-batch")
+    expect(page.locator("#batch-progress")).to_contain_text("0 of 1")
+    page.click("#do-cancel")
+    expect(page.locator("#batch-progress")).to_contain_text("Cancelled: 0 of 1")
+    expect(page.locator("#batch-results .answer-details")).to_contain_text("cancelled")
+    expect(page.locator("#do-cancel")).to_be_hidden()
+    visitor.close()
+    assert visitor.errors == []
