@@ -23,7 +23,7 @@ from demo.dialogues import PROMPT, dialogue
 from demo.scenes import COLORS, KINDS, draw, random_scene
 from demo.schedule import RATES, STEPS, Plan, plans, rate
 from demo.train import Trainer
-from worker.models.dialogue import with_history
+from worker.models.dialogue import format_dialogue
 from worker.models.registry import VQA_TEMPLATE
 
 
@@ -78,7 +78,7 @@ def turns_about(seed: int) -> list[tuple[str, str]]:
 def test_a_dialogue_is_laid_out_as_the_engine_does() -> None:
     for seed in range(50):
         *earlier, (question, _) = turns_about(seed)
-        served = with_history(VQA_TEMPLATE, earlier, question, lambda text: True)
+        served = format_dialogue(VQA_TEMPLATE, earlier, question, lambda text: True)
         assert dialogue(earlier, question) == served
 
 
