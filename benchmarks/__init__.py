@@ -1,1 +1,1 @@
-"""Measurements. Each compares in one run, on one machine, and checks the answers that it times."""
+"""Benchmarks. Each compares in one run, on one machine, and checks the answers that it times."""

@@ -2,7 +2,7 @@
 
 (1) 2,000 JPEGs of 640 x 480 as blobs through the real stack (client, Redis, consumer, engine,
     Redis, client), against a serial loop of decode and `generate` at its best batch size. The two
-    take turns; every caption of the stack must equal the serial loop's.
+    alternate; every caption of the stack must equal the serial loop's.
 (2) A lone job on the idle worker, against the model's own time for it.
 (3) Publishing a batch of 200,000 URLs.
 """
@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.pictures import HEIGHT, WIDTH, pictures
 from benchmarks.serial import Serial
-from benchmarks.stack import SETTINGS, figures, one_job, through_stack
+from benchmarks.stack import SETTINGS, engine_stats, one_job, through_stack
 from benchmarks.timing import note, timed
 from config.settings import DEMO_MODEL
 from demo.stack import Worker, running_redis, running_worker
@@ -59,20 +59,20 @@ def bulk(
     images: Sequence[bytes],
     rounds: int,
 ) -> int:
-    """Serial loop and stack in turns; returns the number of captions that differ."""
+    """Alternate serial loop and stack; return the number of captions that differ."""
     ratios, wrong = [], 0
-    before = figures(worker)
+    before = engine_stats(worker)
     for number in range(rounds):
         expected, serial_s = timed(lambda: serial.run(images, size))
-        got, stack_s = timed(lambda: through_stack(client, images))
-        differing = sum(a != b for a, b in zip(expected, got, strict=True))
+        captions, stack_s = timed(lambda: through_stack(client, images))
+        differing = sum(a != b for a, b in zip(expected, captions, strict=True))
         wrong += differing
         ratios.append(serial_s / stack_s)
         note(
             f"round {number + 1}: serial {len(images) / serial_s:.0f} img/s at batch {size}, "
             f"stack {len(images) / stack_s:.0f} img/s, ratio {ratios[-1]:.2f}, {differing} differ"
         )
-    after = figures(worker)
+    after = engine_stats(worker)
     steps = after["steps"] - before["steps"]
     occupancy = (after["row_steps"] - before["row_steps"]) / steps
     print(f"bulk: {statistics.median(ratios):.2f} x the serial loop (median of {rounds} rounds)")
@@ -82,22 +82,22 @@ def bulk(
 
 
 def lone(serial: Serial, client: Client, images: Sequence[bytes]) -> None:
-    """One job at a time on an idle worker, against `generate` on one decoded image."""
-    own, whole = [], []
+    """Compare single jobs on an idle worker with `generate` on one decoded image."""
+    model, total = [], []
     for image in images:
         pixels = serial.pixels([image])
-        own.append(timed(partial(serial.captions, pixels))[1])
-        whole.append(timed(partial(one_job, client, image))[1])
+        model.append(timed(partial(serial.captions, pixels))[1])
+        total.append(timed(partial(one_job, client, image))[1])
         time.sleep(0.02)
-    own_ms, whole_ms = (statistics.median(one) * 1000 for one in (own, whole))
+    model_ms, total_ms = (statistics.median(seconds) * 1000 for seconds in (model, total))
     print(
-        f"lone job: {whole_ms:.1f} ms from submit to result, the model alone {own_ms:.1f} ms: "
-        f"{whole_ms - own_ms:+.1f} ms (medians of {len(images)})"
+        f"lone job: {total_ms:.1f} ms from submit to result, the model alone {model_ms:.1f} ms: "
+        f"{total_ms - model_ms:+.1f} ms (medians of {len(images)})"
     )
 
 
 def publish(client: Client, count: int) -> None:
-    """Submit URLs that nobody fetches."""
+    """Submit URLs that no worker fetches."""
     urls = (f"https://images.example.com/collection/{n:09d}.jpg" for n in range(count))
     batch, seconds = timed(lambda: client.submit_batch(urls))
     assert batch.progress().total == count

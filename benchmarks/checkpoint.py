@@ -1,4 +1,4 @@
-"""A BLIP-2 with random weights: ViT-B, a Q-Former of 6 layers, OPT of 125m's shape."""
+"""A BLIP-2 checkpoint with random weights: ViT-B, a Q-Former of 6 layers, OPT-125m's shape."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(directory: Path) -> None:
 
 
 def random_network(image_id: int) -> Any:
-    """Weights that keep states of ordinary size, so that rows differ by more than rounding."""
+    """Build a random network whose states keep a normal scale: rows differ beyond rounding."""
     torch.manual_seed(3)
     network: Any = Blip2ForConditionalGeneration(configuration(image_id))
     with torch.no_grad():
@@ -44,7 +44,7 @@ def random_network(image_id: int) -> Any:
 
 
 def configuration(image_id: int) -> Blip2Config:
-    """The shapes."""
+    """Build the configuration."""
     vision = {"intermediate_size": 3072, "num_hidden_layers": 12, "image_size": IMAGE_SIZE}
     qformer = {"intermediate_size": 3072, "num_hidden_layers": 6, "encoder_hidden_size": 768}
     text = {"ffn_dim": 3072, "num_hidden_layers": 12, "word_embed_proj_dim": 768}

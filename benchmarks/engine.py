@@ -1,9 +1,9 @@
-"""`python -m benchmarks.engine`: the in-flight loop against transformers' `generate`.
+"""`python -m benchmarks.engine`: in-flight batching against transformers' `generate`.
 
-The engine is fed directly with requests, and `generate` runs on static batches of the size that is
-best for it in the same run. Neither side decodes a JPEG. Answers have lengths that are set, so that
-both do the same work; every text of the two is compared. With one thread CPU time is counted, which
-a machine that is busy with other things hardly changes; with more, the time on the clock.
+The engine receives requests directly, and `generate` runs on static batches of its best size in the
+same run. Neither side decodes a JPEG. The lengths of answers are fixed, so that both do the same
+work; all texts are compared. With one thread CPU time is measured, on which other load has little
+effect; with more, wall-clock time.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ QUESTIONS = (
 #: New tokens of a row.
 UNIFORM, SHORTEST, LONGEST = 10, 2, 30
 
-#: Static batch sizes to find the best of, and images, where `--images` does not say.
+#: Candidates for the best static batch size, and the default number of images.
 DEMO_SIZES, DEMO_IMAGES = (8, 16, 32, 64), 480
 VITB_SIZES, VITB_IMAGES = (8, 16), 32
-#: Seconds below which a run is repeated to find the best size.
+#: Seconds below which a run is repeated when the best size is determined.
 SHORT_S = 2.0
 
 
 class Bench:
-    """Compares, prints a line of the table each time, and counts answers that differ."""
+    """A comparison that prints table rows and counts answers that differ."""
 
     def __init__(self, model: str, rounds: int, clock: Callable[[], float]) -> None:
         self.model, self.rounds, self.clock = model, rounds, clock
@@ -63,32 +63,34 @@ class Bench:
         engine: Callable[[], list[str]],
         sizes: Sequence[int],
     ) -> None:
-        """`static` takes the batch size; both give the same texts, in the same order."""
-        size = sizes[0] if len(sizes) == 1 else min(sizes, key=lambda one: self.best_s(static, one))
+        """Compare `static`, which takes a batch size, with `engine`; both return the same texts."""
+        size = sizes[0]
+        if len(sizes) > 1:
+            size = min(sizes, key=lambda candidate: self.best_s(static, candidate))
         pairs = []
         for _ in range(self.rounds):
             expected, static_s = self.seconds(lambda: static(size))
-            got, engine_s = self.seconds(engine)
-            self.differing += sum(a != b for a, b in zip(expected, got, strict=True))
-            pairs.append((len(got) / static_s, len(got) / engine_s))
-        ratios = sorted(ours / theirs for theirs, ours in pairs)
-        theirs, ours = (statistics.median(one) for one in zip(*pairs, strict=True))
+            texts, engine_s = self.seconds(engine)
+            self.differing += sum(a != b for a, b in zip(expected, texts, strict=True))
+            pairs.append((len(texts) / static_s, len(texts) / engine_s))
+        ratios = sorted(engine_rate / static_rate for static_rate, engine_rate in pairs)
+        static_rate, engine_rate = (statistics.median(rates) for rates in zip(*pairs, strict=True))
         print(
-            f"| {self.model} | {work} | {theirs:.1f} | {size} | {ours:.1f} |"
+            f"| {self.model} | {work} | {static_rate:.1f} | {size} | {engine_rate:.1f} |"
             f" **{statistics.median(ratios):.2f}** | {ratios[0]:.2f}-{ratios[-1]:.2f} |",
             flush=True,
         )
 
     def best_s(self, static: Callable[[int], list[str]], size: int) -> float:
-        """Seconds with batches of a size."""
+        """Return the seconds at a batch size, the better of two runs if it is short."""
         first_s = self.seconds(lambda: static(size))[1]
         return first_s if first_s > SHORT_S else min(first_s, self.seconds(lambda: static(size))[1])
 
     def seconds(self, work: Callable[[], list[str]]) -> tuple[list[str], float]:
-        """A result and what it took."""
-        began = self.clock()
+        """Return the result of some work and its seconds."""
+        started = self.clock()
         result = work()
-        return result, self.clock() - began
+        return result, self.clock() - started
 
 
 def main() -> int:
@@ -116,9 +118,9 @@ def main() -> int:
 
 
 def measure(bench: Bench, directory: str, images: int, sizes: Sequence[int]) -> None:
-    """All the work on one model."""
+    """Run all comparisons on one model."""
     static, engine = Static(directory), InFlight(directory)
-    pictures = drawn(images, engine.image_size)
+    pictures = draw_scenes(images, engine.image_size)
     pixels = static.pixels(pictures)
     features = torch.cat([static.features(part) for part in torch.split(pixels, sizes[0])])
     for kind, lengths in kinds_of_lengths(images):
@@ -129,7 +131,7 @@ def measure(bench: Bench, directory: str, images: int, sizes: Sequence[int]) -> 
             sizes,
         )
         bench.compare(
-            f"the same, image features known to both: {kind} tokens",
+            f"the same, with cached image features: {kind} tokens",
             lambda size, lengths=lengths: static.captions_of(features, lengths, size),  # type: ignore[misc]
             lambda lengths=lengths: engine.captions_of(features, lengths),  # type: ignore[misc]
             sizes,
@@ -144,21 +146,21 @@ def measure(bench: Bench, directory: str, images: int, sizes: Sequence[int]) -> 
 
 
 def kinds_of_lengths(rows: int) -> Iterator[tuple[str, list[int]]]:
-    """How many new tokens each row gets."""
+    """Yield kinds of answer lengths, and the number of new tokens of each row."""
     rng = Random(11)
     yield f"{UNIFORM}", [UNIFORM] * rows
     yield f"{SHORTEST} to {LONGEST}", [rng.randint(SHORTEST, LONGEST) for _ in range(rows)]
 
 
-def drawn(count: int, side: int) -> Tensor:
-    """Scenes of the demo's world: uint8 (count, side, side, 3)."""
+def draw_scenes(count: int, side: int) -> Tensor:
+    """Draw scenes of the demo's world: uint8 (count, side, side, 3)."""
     rng = Random(7)
     scenes = [np.asarray(draw(random_scene(rng), side, side)) for _ in range(count)]
     return torch.from_numpy(np.stack(scenes))
 
 
 def processor() -> str:
-    """The CPU's own name, where the system tells it."""
+    """Return the name of the CPU, or its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

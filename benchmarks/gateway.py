@@ -1,14 +1,14 @@
-"""`python -m benchmarks.gateway`: what one gateway process carries, with no model behind it.
+"""`python -m benchmarks.gateway`: the capacity of one gateway process, without a model.
 
-(1) Jobs are submitted, and looked at while they wait and when they are done, on connections that
-    are kept open.
-(2) A batch is uploaded, as it is and compressed, answered by a worker with BLIPLINE_MODEL=null, and
+(1) Jobs are submitted, and polled while they wait and when they are done, on keep-alive
+    connections.
+(2) A batch is uploaded, plain and compressed, answered by a worker with BLIPLINE_MODEL=null, and
     read back. Every text must be its line's `custom_id`.
-(3) Many pollers and many streams of events at one batch, while it is uploaded and answered. Each
-    stream that takes results must see every one of them exactly once.
+(3) Many pollers and many event streams follow one batch, while it is uploaded and answered. Each
+    stream with results must receive every one of them exactly once.
 
-Requests come from a process of their own, and share the processor with the gateway and Redis: what
-each of them takes for a request stands beside the rate. No rate limit is set.
+Requests come from a separate process, and share the processor with the gateway and Redis: the
+processor time of each per request is printed beside the rate. No rate limit is set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Final
 
 import redis
 
-from benchmarks.gateway_crowd import Scene, Seen, crowd
+from benchmarks.gateway_crowd import Observations, Scene, run_scene
 from benchmarks.gateway_load import download, poll, submit, upload
 from benchmarks.gateway_process import Bench, Cost, fresh
 from benchmarks.http_load import Load
@@ -35,10 +35,10 @@ from demo.stack import running_redis, running_worker
 
 MIB: Final = 2**20
 NULL: Final = {"BLIPLINE_MODEL": "null"}
-#: Of requests, a second.
+#: Requests per second.
 TARGETS: Final = {"submit": 1500, "poll, queued": 3000, "poll, done": 3000}
-#: Seconds between two looks at how far a batch is.
-LOOK_S: Final = 0.02
+#: Seconds between two progress checks of a batch.
+POLL_S: Final = 0.02
 
 
 def main() -> int:
@@ -58,77 +58,79 @@ def main() -> int:
 
 
 def requests(bench: Bench, options: Namespace) -> int:
-    """(1); each part returns how much was wrong, and ends the program where nothing else counts."""
+    """Run part (1). Every part returns its number of errors, or exits on a fatal one."""
     print(
         f"{options.connections} connections\n{'':<16}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}"
-        f"{'gateway':>10}{'Redis':>8}{'these':>8} µs of processor time each"
+        f"{'gateway':>10}{'Redis':>8}{'client':>8} µs of processor time a request"
     )
     site, connections = bench.site, options.connections
     note("submitting jobs")
-    # The first requests of a process find nothing warm.
+    # The first requests warm up the gateway.
     in_process(submit, site, 200, connections)
-    (load, ids), cost = bench.costing(partial(in_process, submit, site, options.jobs, connections))
+    (load, ids), cost = bench.measure_cost(
+        partial(in_process, submit, site, options.jobs, connections)
+    )
     if len(set(ids)) != options.jobs:
-        raise SystemExit("two jobs have one id")
+        raise SystemExit("two jobs have the same id")
     _line("submit", load, cost)
     _polls(bench, ids, options, "queued")
     with running_worker(bench.redis_url, NULL, quiet=True):
         note("answering them")
         while bench.open_jobs():
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
     _polls(bench, ids, options, "done")
     return 0
 
 
 def _polls(bench: Bench, ids: list[str], options: Namespace, status: str) -> None:
     note(f"polling jobs that are {status}")
-    (load, statuses), cost = bench.costing(
+    (load, statuses), cost = bench.measure_cost(
         partial(in_process, poll, bench.site, ids, options.polls, options.connections)
     )
     if set(statuses) != {status}:
-        raise SystemExit(f"polls were told {dict(statuses)}, and not {status} alone")
+        raise SystemExit(f"polls returned {dict(statuses)}, not {status} alone")
     _line(f"poll, {status}", load, cost)
 
 
 def _line(name: str, load: Load, cost: Cost) -> None:
-    count = len(load.taken)
-    p50, p99 = (1000 * percentile(load.taken, percent) for percent in (50, 99))
-    spent = (1e6 * seconds / count for seconds in (cost.gateway, cost.redis, load.cpu_s))
-    gateway, server, own = spent
+    count = len(load.latencies)
+    p50, p99 = (1000 * percentile(load.latencies, percent) for percent in (50, 99))
+    costs = (cost.gateway, cost.redis, load.cpu_s)
+    gateway, server, client = (1e6 * seconds / count for seconds in costs)
     print(
         f"{name:<16}{load.rate:>10,.0f}{p50:>9.1f}{p99:>9.1f}{gateway:>10.0f}{server:>8.0f}"
-        f"{own:>8.0f}   (target {TARGETS[name]:,} a second)",
+        f"{client:>8.0f}   (target {TARGETS[name]:,} a second)",
         flush=True,
     )
 
 
 def uploads(bench: Bench, options: Namespace) -> int:
-    """(2)"""
+    """Run part (2)."""
     print(f"\na batch of {options.lines:,} lines; the gateway's memory at its peak so far")
-    for zipped in (False, True):
-        batch_id = "zipped" if zipped else "plain"
+    for gzipped in (False, True):
+        batch_id = "zipped" if gzipped else "plain"
         note(f"uploading: {batch_id}")
         with ThreadPoolExecutor(1) as pool:
-            sent = pool.submit(in_process, upload, bench.site, batch_id, options.lines, zipped)
+            future = pool.submit(in_process, upload, bench.site, batch_id, options.lines, gzipped)
             early = _peak_at(bench, batch_id, options.lines // 10)
-            took = sent.result()
-        if took.batch["request_counts"]["total"] != options.lines:
-            raise SystemExit(f"lines are missing: {took.batch}")
+            sent = future.result()
+        if sent.batch["request_counts"]["total"] != options.lines:
+            raise SystemExit(f"lines are missing: {sent.batch}")
         print(
-            f"upload, {batch_id:<8}{options.lines / took.seconds:>10,.0f} lines/s, "
-            f"{took.size / MIB:.1f} MiB sent; memory {early / MIB:.1f} MiB when a tenth was in, "
+            f"upload, {batch_id:<8}{options.lines / sent.seconds:>10,.0f} lines/s, "
+            f"{sent.size / MIB:.1f} MiB sent; memory {early / MIB:.1f} MiB after a tenth, "
             f"{bench.peak_bytes() / MIB:.1f} MiB at the end",
             flush=True,
         )
-        if not zipped:
+        if not gzipped:
             bench.delete(batch_id)
     return _read_back(bench, batch_id, options.lines)
 
 
 def _peak_at(bench: Bench, batch_id: str, items: int) -> int:
-    """The gateway's memory as soon as so many items are in."""
+    """Return the gateway's peak memory once the batch has so many items."""
     while bench.batch(batch_id).get("request_counts", {"total": 0})["total"] < items:
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return bench.peak_bytes()
 
 
@@ -136,7 +138,7 @@ def _read_back(bench: Bench, batch_id: str, count: int) -> int:
     note("answering it")
     with running_worker(bench.redis_url, NULL, quiet=True):
         while bench.batch(batch_id)["request_counts"]["completed"] < count:
-            time.sleep(10 * LOOK_S)
+            time.sleep(10 * POLL_S)
     note("reading it")
     seconds, wrong = in_process(download, bench.site, batch_id, count)
     print(
@@ -148,7 +150,7 @@ def _read_back(bench: Bench, batch_id: str, count: int) -> int:
 
 
 def together(bench: Bench, options: Namespace) -> int:
-    """(3)"""
+    """Run part (3)."""
     scene = Scene(
         bench.site,
         "crowded",
@@ -160,31 +162,30 @@ def together(bench: Bench, options: Namespace) -> int:
         options.full_streams,
     )
     print(
-        f"\n{scene.pollers} pollers, a question every {scene.pause_s:g} s each, and "
+        f"\n{scene.pollers} pollers, a request every {scene.pause_s:g} s each, and "
         f"{scene.streams} streams, {scene.full_streams} of them with results, while "
         f"{scene.items:,} items are uploaded and answered, {scene.items_a_second:,} a second"
     )
     note("all at once")
     with running_worker(bench.redis_url, NULL, quiet=True):
-        seen, cost = bench.costing(partial(in_process, crowd, scene))
-    _crowd_report(seen, cost, scene)
-    print(
-        f"memory {bench.peak_bytes() / MIB:.1f} MiB; wrong, or not answered: {seen.errors.total()}"
-    )
-    for error, count in seen.errors.most_common(5):
+        observed, cost = bench.measure_cost(partial(in_process, run_scene, scene))
+    _report_crowd(observed, cost, scene)
+    errors = observed.errors
+    print(f"memory {bench.peak_bytes() / MIB:.1f} MiB; wrong or unanswered: {errors.total()}")
+    for error, count in errors.most_common(5):
         print(f"  {count} x {error}")
-    return seen.errors.total()
+    return errors.total()
 
 
-def _crowd_report(seen: Seen, cost: Cost, scene: Scene) -> None:
-    polls = seen.polls
-    p50, p99, worst = (1000 * percentile(polls.taken, percent) for percent in (50, 99, 100))
-    told = ", ".join(f"{count:,} {name}" for name, count in seen.events.most_common())
+def _report_crowd(observed: Observations, cost: Cost, scene: Scene) -> None:
+    polls = observed.polls
+    p50, p99, worst = (1000 * percentile(polls.latencies, percent) for percent in (50, 99, 100))
+    events = ", ".join(f"{count:,} {name}" for name, count in observed.events.most_common())
     shares = (f"{name} {seconds / polls.seconds:.0%}" for name, seconds in _shares(cost, polls))
     print(
         f"{polls.rate:,.0f} polls/s: p50 {p50:.1f} ms, p99 {p99:.1f} ms (target 250), worst "
         f"{worst:.1f} ms\n"
-        f"events: {told}; {scene.items * scene.full_streams:,} results were to come\n"
+        f"events: {events}; {scene.items * scene.full_streams:,} results expected\n"
         f"{polls.seconds:.1f} s; of a core: {', '.join(shares)}"
     )
 
@@ -192,7 +193,7 @@ def _crowd_report(seen: Seen, cost: Cost, scene: Scene) -> None:
 def _shares(cost: Cost, polls: Load) -> Iterator[tuple[str, float]]:
     yield "gateway", cost.gateway
     yield "Redis", cost.redis
-    yield "these requests", polls.cpu_s
+    yield "client", polls.cpu_s
 
 
 def _options() -> Namespace:
@@ -202,10 +203,10 @@ def _options() -> Namespace:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--lines", type=int, default=200_000)
     parser.add_argument("--pollers", type=int, default=500)
-    parser.add_argument("--pause-s", type=float, default=1.0, help="of a poller")
+    parser.add_argument("--pause-s", type=float, default=1.0, help="pause of a poller")
     parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--full-streams", type=int, default=20, help="those that take results")
-    parser.add_argument("--seconds", type=float, default=20, help="that the crowd's batch lasts")
+    parser.add_argument("--full-streams", type=int, default=20, help="streams with results")
+    parser.add_argument("--seconds", type=float, default=20, help="duration of part (3)")
     parser.add_argument("--items-a-second", type=int, default=1000)
     parser.add_argument("--only", choices=("requests", "uploads", "together"))
     return parser.parse_args()

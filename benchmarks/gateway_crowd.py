@@ -1,4 +1,4 @@
-"""Many pollers and many streams at one batch that is being uploaded and answered meanwhile."""
+"""Many pollers and event streams of one batch while it is uploaded and answered."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ from benchmarks.http_load import Load, Site
 
 #: Seconds between two parts of the upload.
 PART_S: Final = 0.05
-#: Seconds that the streams have, when everything is done, to see it.
-PATIENCE_S: Final = 60.0
+#: Seconds that streams may take to end after the batch is done.
+GRACE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Who does what."""
+    """The numbers of pollers, streams and items."""
 
     site: Site
     batch_id: str
     items: int
     items_a_second: int
     pollers: int
-    #: Seconds between an answer and the next question of a poller.
+    #: Seconds between a response and a poller's next request.
     pause_s: float
     streams: int
-    #: Those of the streams that take results, not progress alone.
+    #: Number of streams with results, not progress alone.
     full_streams: int
 
 
 @dataclass(slots=True)
-class Seen:
-    """What all of them have seen."""
+class Observations:
+    """Responses, events and errors of all pollers and streams."""
 
     polls: Load = field(default_factory=Load)
-    #: Statuses of the batch that polls were told.
+    #: Statuses of the batch in polls.
     statuses: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
-    #: What went wrong, and how often.
+    #: Number of each error.
     errors: Counter[str] = field(default_factory=Counter)
 
 
-def crowd(scene: Scene) -> Seen:
-    """Everything of one scene, at once."""
+def run_scene(scene: Scene) -> Observations:
+    """Run all pollers and streams of a scene at once."""
     return uvloop.run(_Crowd(scene).run())
 
 
 class _Crowd:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._seen = Seen()
-        self._over = False
+        self._observed = Observations()
+        self._ended = False
 
-    async def run(self) -> Seen:
-        began, cpu_began = time.perf_counter(), time.process_time()
+    async def run(self) -> Observations:
+        started, cpu_started = time.perf_counter(), time.process_time()
         uploading = asyncio.create_task(self._upload())
         await self._until_known()
         scene = self._scene
@@ -76,28 +76,28 @@ class _Crowd:
         ]
         await uploading
         await asyncio.gather(*streams)
-        self._over = True
+        self._ended = True
         await asyncio.gather(*pollers)
-        self._seen.polls.seconds = time.perf_counter() - began
-        self._seen.polls.cpu_s = time.process_time() - cpu_began
-        return self._seen
+        self._observed.polls.seconds = time.perf_counter() - started
+        self._observed.polls.cpu_s = time.process_time() - cpu_started
+        return self._observed
 
-    async def _guarded(self, doing: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(self._scene.items / self._scene.items_a_second + PATIENCE_S):
-                await doing
+            async with asyncio.timeout(self._scene.items / self._scene.items_a_second + GRACE_S):
+                await work
         except Exception as error:
-            self._seen.errors[f"{type(error).__name__}: {error}"] += 1
+            self._observed.errors[f"{type(error).__name__}: {error}"] += 1
 
     async def _upload(self) -> None:
-        """The batch, no faster than it shall run."""
+        """Upload the batch at the scene's rate."""
         scene = self._scene
         connection = await scene.site.connect()
         head = "Content-Type: application/jsonl\r\nTransfer-Encoding: chunked\r\n"
         connection.begin(scene.site.request("POST", f"/v1/batches?id={scene.batch_id}", more=head))
-        began, sent, all_lines = time.perf_counter(), 0, lines(scene.items)
+        started, sent, all_lines = time.perf_counter(), 0, lines(scene.items)
         while sent < scene.items:
-            due = min(scene.items, int((time.perf_counter() - began) * scene.items_a_second) + 1)
+            due = min(scene.items, int((time.perf_counter() - started) * scene.items_a_second) + 1)
             if part := b"".join(next(all_lines) for _ in range(due - sent)):
                 connection.write(part)
             sent = due
@@ -105,11 +105,11 @@ class _Crowd:
         connection.write(b"")
         answer = await connection.answer()
         if answer.status != 202:
-            self._seen.errors[f"the upload: {answer.status} {answer.body!r:.300}"] += 1
+            self._observed.errors[f"the upload: {answer.status} {answer.body!r:.300}"] += 1
         connection.close()
 
     async def _until_known(self) -> None:
-        """Streams begin when there is a batch."""
+        """Wait until the batch exists."""
         connection = await self._scene.site.connect()
         request = self._scene.site.request("GET", f"/v1/batches/{self._scene.batch_id}")
         while (await connection.ask(request)).status == 404:
@@ -117,50 +117,50 @@ class _Crowd:
         connection.close()
 
     async def _poll(self, rng: Random) -> None:
-        """One who wants to know how far the batch is, again and again."""
-        scene, seen, done = self._scene, self._seen, 0
+        """Poll the batch until the end."""
+        scene, observed, done = self._scene, self._observed, 0
         await asyncio.sleep(rng.uniform(0, scene.pause_s))
         connection = await scene.site.connect()
         request = scene.site.request("GET", f"/v1/batches/{scene.batch_id}")
-        while not self._over:
+        while not self._ended:
             sent = time.perf_counter()
             answer = await connection.ask(request)
-            seen.polls.taken.append(time.perf_counter() - sent)
+            observed.polls.latencies.append(time.perf_counter() - sent)
             if answer.status != 200:
-                seen.errors[f"a poll: {answer.status} {answer.body!r:.300}"] += 1
+                observed.errors[f"a poll: {answer.status} {answer.body!r:.300}"] += 1
             else:
                 batch = json.loads(answer.body)
-                seen.statuses[batch["status"]] += 1
+                observed.statuses[batch["status"]] += 1
                 now = batch["request_counts"]["completed"]
                 if now < done:
-                    seen.errors["a poll: the batch went backwards"] += 1
+                    observed.errors["a poll: the progress went backwards"] += 1
                 done = now
             await asyncio.sleep(rng.uniform(0.5, 1.5) * scene.pause_s)
         connection.close()
 
     async def _stream(self, full: bool) -> None:
-        """One who is told of it, to its end."""
-        scene, seen = self._scene, self._seen
+        """Read an event stream to its end."""
+        scene, observed = self._scene, self._observed
         connection = await scene.site.connect()
         path = f"/v1/batches/{scene.batch_id}/events" + ("" if full else "?results=false")
         answer = await connection.ask(scene.site.request("GET", path))
         if answer.status != 200:
             raise ConnectionError(f"a stream: {answer.status}")
-        times_seen, last = bytearray(scene.items), {}
+        received, last = bytearray(scene.items), {}
         async for event in connection.events():
             name = event.get("event", "")
-            seen.events[name] += 1
+            observed.events[name] += 1
             if name == "result":
                 result = json.loads(event["data"])
-                times_seen[result["index"]] += 1
+                received[result["index"]] += 1
                 if not result["custom_id"] == result["text"] == str(result["index"]):
-                    seen.errors["a stream: a wrong result"] += 1
+                    observed.errors["a stream: a wrong result"] += 1
             elif name in ("progress", "end"):
                 last = {"event": name, **json.loads(event["data"])}
         connection.close()
         if last.get("event") != "end":
-            seen.errors["a stream: no end"] += 1
+            observed.errors["a stream: no end"] += 1
         elif last["request_counts"]["completed"] != scene.items:
-            seen.errors["a stream: the end is not that of the batch"] += 1
-        if full and times_seen != b"\1" * scene.items:
-            seen.errors["a stream: results missing or doubled"] += 1
+            observed.errors["a stream: the wrong end"] += 1
+        if full and received != b"\1" * scene.items:
+            observed.errors["a stream: results missing or duplicated"] += 1

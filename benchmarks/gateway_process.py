@@ -1,4 +1,4 @@
-"""A gateway that is measured: what it holds, and what its answers cost."""
+"""A gateway process under test: its memory and processor time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from producer.gateway.api_keys import ApiKeys
 
 T = TypeVar("T")
 
-#: What would bound the rate but is not what is measured. The page answers none of these requests.
+#: Rate and queue limits are off; the page is off because it answers none of these requests.
 SETTINGS: Final = {
     "BLIPLINE_GATEWAY_RATE": "0",
     "BLIPLINE_MAX_QUEUED_INTERACTIVE": "0",
@@ -31,14 +31,14 @@ SETTINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds of processor time that something took."""
+    """Seconds of processor time of gateway and Redis."""
 
     gateway: float
     redis: float
 
 
 class Bench:
-    """One gateway, and what is asked of it."""
+    """A gateway process, with control requests and measurements."""
 
     def __init__(self, site: Site, process: int, server: redis.Redis, redis_url: str) -> None:
         self.site = site
@@ -49,28 +49,28 @@ class Bench:
         self._gateway = httpx.Client(base_url=site.address, headers=headers, timeout=60)
 
     def batch(self, batch_id: str) -> dict[str, Any]:
-        """How far a batch is; empty where there is none yet."""
+        """Return a batch's state; empty if it does not exist yet."""
         answer = self._gateway.get(f"/v1/batches/{batch_id}")
-        found: dict[str, Any] = {} if answer.status_code == 404 else answer.json()
-        return found
+        batch: dict[str, Any] = {} if answer.status_code == 404 else answer.json()
+        return batch
 
     def open_jobs(self) -> int:
-        """How many have not ended."""
+        """Return the number of interactive jobs that have not ended."""
         with Client(self.redis_url) as client:
             return client.depth().items[Queue.INTERACTIVE]
 
     def delete(self, batch_id: str) -> None:
-        """Forget a batch."""
+        """Delete a batch."""
         self._gateway.delete(f"/v1/batches/{batch_id}").raise_for_status()
 
     def peak_bytes(self) -> int:
-        """The gateway's resident memory at its peak so far."""
+        """Return the peak of the gateway's resident memory so far."""
         status = Path(f"/proc/{self._process}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
 
-    def costing(self, call: Callable[[], T]) -> tuple[T, Cost]:
-        """A result, and the processor time that it took here."""
+    def measure_cost(self, call: Callable[[], T]) -> tuple[T, Cost]:
+        """Return a call's result and its processor time in gateway and Redis."""
         gateway, server = cpu_s(self._process), read(self._server).cpu_s
         result = call()
         return result, Cost(cpu_s(self._process) - gateway, read(self._server).cpu_s - server)
@@ -78,7 +78,7 @@ class Bench:
 
 @contextmanager
 def fresh(url: str, server: redis.Redis) -> Iterator[Bench]:
-    """A gateway that has done nothing yet: its memory is that of one phase."""
+    """Start a new gateway on an empty Redis, so that its memory is that of one phase."""
     server.flushall()
     port, key = free_port(), ApiKeys(server).create("bench")
     with running_gateway(url, port, SETTINGS) as address:

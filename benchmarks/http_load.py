@@ -1,7 +1,7 @@
-"""Requests as cheap as Python makes them: a load generator that leaves the processor to the server.
+"""An HTTP load generator with little processor time of its own.
 
-HTTP/1.1 with one request at a time on each of many connections that are kept open. It reads what
-the gateway's server writes, bodies with a length and bodies in chunks, and nothing beyond that.
+HTTP/1.1 with one request at a time on each of many keep-alive connections. It reads what the
+gateway's server sends, bodies with a length and chunked bodies, and nothing beyond that.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from urllib.parse import urlsplit
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
-#: Where servers end an event of a stream.
+#: End of a server-sent event.
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where requests go, and with which key."""
+    """Address and API key of a gateway."""
 
     address: str
     key: str
 
     def request(self, method: str, path: str, body: bytes = b"", more: str = "") -> bytes:
-        """The bytes of a request; `more` are lines of the head, each with its end."""
+        """Return the bytes of a request; `more` are further header lines, each with its CRLF."""
         host = urlsplit(self.address).netloc
         head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {self.key}\r\n"
         if body:
@@ -36,25 +36,23 @@ class Site:
         return f"{head}{more}\r\n".encode() + body
 
     async def connect(self) -> Connection:
-        """A connection of its own."""
-        where = urlsplit(self.address)
+        """Open a connection."""
+        url = urlsplit(self.address)
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_connection(
-            Connection, where.hostname or "", where.port or 80
-        )
+        _, protocol = await loop.create_connection(Connection, url.hostname or "", url.port or 80)
         return protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; the head of an answer in chunks comes alone."""
+    """A response; for a chunked one, only its head."""
 
     status: int
     body: bytes
 
 
 class Connection(asyncio.Protocol):
-    """One request after the other."""
+    """A connection with one request at a time."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -63,13 +61,13 @@ class Connection(asyncio.Protocol):
         self._closed = False
 
     async def ask(self, request: bytes) -> Answer:
-        """Send a whole request and wait for the whole answer."""
+        """Send a request and wait for the response."""
         assert self._transport is not None
         self._transport.write(request)
         return await self.answer()
 
     async def answer(self) -> Answer:
-        """The next answer; ConnectionError where the server hangs up before its end."""
+        """Read the next response. Raises ConnectionError if the server closes early."""
         while (end := self._data.find(b"\r\n\r\n")) < 0:
             await self._more()
         head, status = self._data[: end + 2], int(self._data[9:12])
@@ -78,7 +76,7 @@ class Connection(asyncio.Protocol):
             self._data = self._data[end:]
             if _CHUNKED.search(head) or status == 204:
                 return Answer(status, b"")
-            raise ConnectionError(f"an answer without a length: {head!r}")
+            raise ConnectionError(f"a response without a length: {head!r}")
         whole = end + int(length[1])
         while len(self._data) < whole:
             await self._more()
@@ -86,17 +84,17 @@ class Connection(asyncio.Protocol):
         return Answer(status, body)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body of an answer in chunks, as it comes."""
+        """Yield the body of a chunked response as it arrives."""
         ended = False
         while not ended:
-            body, self._data, ended = _unchunked(self._data)
+            body, self._data, ended = _parse_chunks(self._data)
             if body:
                 yield body
             elif not ended:
                 await self._more()
 
     async def events(self) -> AsyncIterator[dict[str, str]]:
-        """Fields of each event of a stream; comments are left out."""
+        """Yield the fields of each server-sent event, without comments."""
         data = b""
         async for chunk in self.chunks():
             *events, data = _EVENT_END.split(data + chunk)
@@ -106,28 +104,28 @@ class Connection(asyncio.Protocol):
                     yield fields
 
     def write(self, data: bytes) -> None:
-        """Send a part of a body in chunks; empty is its end."""
+        """Send a chunk of a body; an empty one ends it."""
         assert self._transport is not None
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def begin(self, head: bytes) -> None:
-        """Send the head of a request whose body comes in chunks."""
+        """Send the head of a request with a chunked body."""
         assert self._transport is not None
         self._transport.write(head)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 
     async def _more(self) -> None:
         if self._closed:
-            raise ConnectionError(f"the server hung up; of its answer there is {self._data!r:.200}")
+            raise ConnectionError(f"the server closed the connection after {self._data!r:.200}")
         self._waiting = asyncio.get_running_loop().create_future()
         await self._waiting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is none by inheritance.
+        # uvloop's transport is no subclass.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -143,46 +141,46 @@ class Connection(asyncio.Protocol):
             self._waiting.set_result(None)
 
 
-def _unchunked(data: bytes) -> tuple[bytes, bytes, bool]:
-    """What whole chunks hold, the rest, and whether the last chunk was among them."""
-    parts, place = [], 0
-    while (end := data.find(b"\r\n", place)) >= 0:
-        size = int(data[place:end], 16)
+def _parse_chunks(data: bytes) -> tuple[bytes, bytes, bool]:
+    """Return the content of complete chunks, the rest, and whether the last chunk was included."""
+    parts, start = [], 0
+    while (end := data.find(b"\r\n", start)) >= 0:
+        size = int(data[start:end], 16)
         if len(data) < end + size + 4:
             break
         parts.append(data[end + 2 : end + 2 + size])
-        place = end + size + 4
+        start = end + size + 4
         if not size:
-            return b"".join(parts), data[place:], True
-    return b"".join(parts), data[place:], False
+            return b"".join(parts), data[start:], True
+    return b"".join(parts), data[start:], False
 
 
 @dataclass(slots=True)
 class Load:
-    """What a number of requests took."""
+    """Latencies and responses of a number of requests."""
 
     seconds: float = 0.0
     #: Processor time of the load generator.
     cpu_s: float = 0.0
-    #: Seconds from each request to its answer.
-    taken: list[float] = field(default_factory=list)
+    #: Seconds from each request to its response.
+    latencies: list[float] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
-        return len(self.taken) / self.seconds
+        """Responses per second."""
+        return len(self.latencies) / self.seconds
 
 
 async def ask_all(site: Site, requests: Iterable[bytes], connections: int) -> Load:
-    """All of these requests, on so many connections; the answers in any order."""
-    load, left = Load(), iter(requests)
-    open_now = [await site.connect() for _ in range(connections)]
-    began, cpu_began = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(_ask_on(connection, left, load) for connection in open_now))
-    load.seconds = time.perf_counter() - began
-    load.cpu_s = time.process_time() - cpu_began
-    for connection in open_now:
+    """Send all requests on some connections; the responses come in any order."""
+    load, queue = Load(), iter(requests)
+    pool = [await site.connect() for _ in range(connections)]
+    started, cpu_started = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(_ask_on(connection, queue, load) for connection in pool))
+    load.seconds = time.perf_counter() - started
+    load.cpu_s = time.process_time() - cpu_started
+    for connection in pool:
         connection.close()
     return load
 
@@ -191,5 +189,5 @@ async def _ask_on(connection: Connection, requests: Iterator[bytes], load: Load)
     for request in requests:
         sent = time.perf_counter()
         answer = await connection.ask(request)
-        load.taken.append(time.perf_counter() - sent)
+        load.latencies.append(time.perf_counter() - sent)
         load.answers.append(answer)

@@ -1,4 +1,4 @@
-"""The other side of `benchmarks.engine`: the engine's loop, fed with requests."""
+"""The engine side of `benchmarks.engine`: the engine loop, with requests added directly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.models.registry import load
 
 
 class InFlight:
-    """An engine with the settings that it has in service, on a checkpoint in fp32 on the CPU."""
+    """An engine with production settings, on a checkpoint in fp32 on the CPU."""
 
     def __init__(self, directory: str) -> None:
         model = as_generator(load(directory, "fp32", "cpu"))
@@ -28,19 +28,19 @@ class InFlight:
         warm_up(self.engine)
 
     def captions(self, images: Tensor, lengths: Sequence[int]) -> list[str]:
-        """Captions of exactly `lengths` tokens of uint8 (n, size, size, 3)."""
-        # As bytes, which is how a consumer sends them.
+        """Return captions of exactly `lengths` tokens for images uint8 (n, size, size, 3)."""
+        # As bytes, the form in which consumers send images.
         pixels = [image.numpy().tobytes() for image in images]
         names = [str(number) for number in range(len(pixels))]
         return self._run(
             [
-                self._request("caption", name, one, "", length)
-                for name, one, length in zip(names, pixels, lengths, strict=True)
+                self._request("caption", name, image, "", length)
+                for name, image, length in zip(names, pixels, lengths, strict=True)
             ]
         )
 
     def captions_of(self, features: Tensor, lengths: Sequence[int]) -> list[str]:
-        """The same of images whose features (n, queries, hidden) the engine holds already."""
+        """Return captions of images whose features (n, queries, hidden) are cached."""
         for number, feature in enumerate(features):
             self.cache.put(str(number), feature)
         return self._run(
@@ -51,7 +51,7 @@ class InFlight:
         )
 
     def answers(self, image: Tensor, questions: Sequence[str], length: int) -> list[str]:
-        """Answers of `length` tokens to questions about one image (1, size, size, 3)."""
+        """Return answers of `length` tokens to questions about one image (1, size, size, 3)."""
         pixels = image[0].numpy().tobytes()
         return self._run(
             [self._request("vqa", "one", pixels, question, length) for question in questions]
@@ -64,7 +64,7 @@ class InFlight:
         return Request(next(self._ids), task, name, pixels, text, options)
 
     def _run(self, requests: Sequence[Request]) -> list[str]:
-        """Texts in the order of the requests. No image is known the next time."""
+        """Run requests and clear the feature cache; return texts in the requests' order."""
         for request in requests:
             self.engine.add(request)
         answers = {}

@@ -1,11 +1,11 @@
-"""`python -m benchmarks.interactive`: how long somebody waits while bulk saturates the worker.
+"""`python -m benchmarks.interactive`: interactive latency while bulk saturates the worker.
 
-The demo model on the real stack. Captions of single images, one after another with a rest of random
-length, on the idle worker and again while a batch of distinct JPEGs of 640 x 480 keeps it busy.
-Every caption, of the batch as well, must equal a plain loop's of `generate`.
+The demo model on the real stack captions single images, one after another with random pauses, on
+the idle worker and again while a batch of distinct JPEGs of 640 x 480 saturates it. Every caption,
+those of the batch included, must equal a plain loop's of `generate`.
 
-The measure is one batch's time: what a full batch of MAX_ROWS images takes at the throughput that
-bulk has beside the interactive jobs.
+The unit is one batch's time: that of a full forward batch of MAX_ROWS images at the bulk throughput
+beside the interactive jobs.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ import torch
 from benchmarks.pictures import HEIGHT, WIDTH, pictures
 from benchmarks.processes import cpu_s, process_of
 from benchmarks.serial import Serial
-from benchmarks.stack import SETTINGS, figures, one_job, through_stack
+from benchmarks.stack import SETTINGS, engine_stats, one_job, through_stack
 from benchmarks.timing import note, percentile, timed
 from config.settings import DEMO_MODEL
 from demo.stack import Worker, running_redis, running_worker
 from producer import Client
 from producer.batch import Batch
 
-#: Rows of a full batch: the default of BLIPLINE_MAX_ROWS.
+#: Rows of a full forward batch: the default of BLIPLINE_MAX_ROWS.
 MAX_ROWS = 64
-#: Seconds between two interactive jobs at most, so that they come at any moment of a step.
+#: Maximum pause between two interactive jobs, so that they arrive at any moment of a step.
 REST_S = 0.1
-#: Seconds that the batch runs before it counts: its first chunks have the worker to themselves.
+#: Seconds before the measurement starts: the batch's first chunks have the worker to themselves.
 SETTLE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Interactive jobs of one stretch of time."""
+class Latencies:
+    """Latencies of the interactive jobs of one period."""
 
     seconds: list[float]
     wrong: int
 
     def ms(self, percent: float) -> float:
-        """So many percent of them had their answer within this time."""
+        """Return a percentile of the latency in milliseconds."""
         return 1000 * percentile(self.seconds, percent)
 
     def __str__(self) -> str:
@@ -60,10 +60,10 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """How far bulk is."""
+class Snapshot:
+    """Progress and processor time of bulk at one moment."""
 
-    at: float
+    time_s: float
     images: int
     finished: bool
     #: Processor time of bulk's consumer.
@@ -72,7 +72,7 @@ class Moment:
 
 
 class Demand:
-    """What is asked of one worker."""
+    """Interactive and bulk work for one worker."""
 
     def __init__(self, client: Client, worker: Worker, images: Sequence[bytes], seed: int) -> None:
         self._client = client
@@ -82,42 +82,42 @@ class Demand:
         note("the plain loop")
         self._expected = Serial(str(DEMO_MODEL)).run(images, MAX_ROWS)
 
-    def ask(self, seconds: float) -> Asked:
-        """Single captions for so long."""
-        taken, wrong = [], 0
+    def run_interactive(self, seconds: float) -> Latencies:
+        """Caption single images for some seconds."""
+        latencies, wrong = [], 0
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            place = self._rng.randrange(len(self._images))
-            text, job_s = timed(partial(one_job, self._client, self._images[place]))
-            taken.append(job_s)
-            wrong += text != self._expected[place]
+            index = self._rng.randrange(len(self._images))
+            text, job_s = timed(partial(one_job, self._client, self._images[index]))
+            latencies.append(job_s)
+            wrong += text != self._expected[index]
             time.sleep(self._rng.uniform(0, REST_S))
-        return Asked(taken, wrong)
+        return Latencies(latencies, wrong)
 
     def rate(self, count: int) -> float:
-        """Images a second of bulk alone."""
+        """Return bulk's images per second without interactive jobs."""
         images = self._images[:count]
         through_stack(self._client, images)  # warm
         return len(images) / timed(lambda: through_stack(self._client, images))[1]
 
-    def flood(self, count: int) -> Batch:
-        """Bulk, all of it queued now: the images round and round."""
+    def submit_bulk(self, count: int) -> Batch:
+        """Submit a batch that repeats the images."""
         rounds = -(-count // len(self._images))
         return self._client.submit_batch(chain.from_iterable(repeat(self._images, rounds)))
 
-    def moment(self, batch: Batch) -> Moment:
-        """How far it is now."""
+    def snapshot(self, batch: Batch) -> Snapshot:
+        """Read the present progress."""
         progress, consumer = batch.progress(), process_of(self._worker, "bulk")
-        return Moment(
+        return Snapshot(
             time.perf_counter(),
             progress.done,
             progress.finished,
             cpu_s(consumer),
-            figures(self._worker),
+            engine_stats(self._worker),
         )
 
     def wrong_captions(self, batch: Batch) -> int:
-        """Ends the batch; of its captions so far those that differ."""
+        """Cancel the batch and count its wrong captions so far."""
         batch.cancel()
         return sum(
             result.ok and result.text != self._expected[result.index % len(self._expected)]
@@ -139,14 +139,14 @@ def main() -> int:
         alone = demand.rate(512)
         print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}\n")
         note("an idle worker")
-        idle = demand.ask(options.seconds / 3)
+        idle = demand.run_interactive(options.seconds / 3)
         note("a worker that bulk saturates")
-        # Twice what the worker can do meanwhile.
-        batch = demand.flood(int(2 * (options.seconds + SETTLE_S) * alone))
+        # Twice as much as the worker can do meanwhile.
+        batch = demand.submit_bulk(int(2 * (options.seconds + SETTLE_S) * alone))
         time.sleep(SETTLE_S)
-        before = demand.moment(batch)
-        saturated = demand.ask(options.seconds)
-        after = demand.moment(batch)
+        before = demand.snapshot(batch)
+        saturated = demand.run_interactive(options.seconds)
+        after = demand.snapshot(batch)
         wrong = idle.wrong + saturated.wrong + demand.wrong_captions(batch)
     print(f"idle: {idle}\nsaturated: {saturated}")
     report(saturated, before, after, alone)
@@ -154,10 +154,10 @@ def main() -> int:
     return 1 if wrong or after.finished else 0
 
 
-def report(saturated: Asked, before: Moment, after: Moment, alone: float) -> None:
-    """Bulk's side, and the target."""
+def report(saturated: Latencies, before: Snapshot, after: Snapshot, alone: float) -> None:
+    """Print bulk's figures and the target."""
     images = after.images - before.images
-    rate = images / (after.at - before.at)
+    rate = images / (after.time_s - before.time_s)
     steps = after.engine["steps"] - before.engine["steps"]
     step_ms = 1000 * (after.engine["busy_s"] - before.engine["busy_s"]) / steps
     rows = (after.engine["row_steps"] - before.engine["row_steps"]) / steps
@@ -169,7 +169,7 @@ def report(saturated: Asked, before: Moment, after: Moment, alone: float) -> Non
     print(f"one batch's time: {MAX_ROWS} images at {rate:.0f} img/s, {batch_ms:.0f} ms")
     print(f"interactive p99: {saturated.ms(99) / batch_ms:.2f} x one batch's time (target 3)")
     if after.finished:
-        print("bulk ended too early: these are not the figures of a saturated worker")
+        print("bulk ended too early: the worker was not saturated")
 
 
 def _options() -> Namespace:

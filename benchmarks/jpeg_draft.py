@@ -1,7 +1,7 @@
-"""What JPEG's draft mode saves, and what it changes: `python -m benchmarks.jpeg_draft`.
+"""`python -m benchmarks.jpeg_draft`: savings and effects of JPEG's draft mode.
 
-Decoding and resizing of drawn scenes at several sizes, exactly and at one and two times the model's
-side; the CPU time of an image, the difference of the pixels, and how many captions change.
+Drawn scenes of several sizes are decoded and resized, exactly and at one and two times the model's
+side. Prints the CPU time of an image, the difference of the pixels, and the captions that change.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ QUALITY = 90
 
 
 def main() -> None:
+    """Print the table."""
     parser = ArgumentParser(prog="python -m benchmarks.jpeg_draft", description=__doc__)
     parser.add_argument("--images", type=int, default=40, help="of each size")
     images = parser.parse_args().images
     torch.set_num_threads(1)
     model = as_generator(load(str(DEMO_MODEL), "fp32", "cpu"))
     assert model is not None
-    print("| JPEG | draft | CPU ms an image | mean difference (levels) | most | captions changed |")
+    print("| JPEG | draft | CPU ms an image | mean difference (levels) | max | captions changed |")
     print("|---|---|---|---|---|---|")
     for size in SIZES:
         exact: tuple[list[bytes], list[str]] | None = None
@@ -47,21 +48,21 @@ def main() -> None:
             )
             texts = captions(model, pixels)
             exact = exact or (pixels, texts)
-            mean, most = difference(exact[0], pixels)
+            mean, maximum = difference(exact[0], pixels)
             changed = sum(a != b for a, b in zip(exact[1], texts, strict=True))
             row = (
                 f"{size[0]} x {size[1]}",
                 draft or "off",
                 f"{each_ms:.1f}",
                 f"{mean:.2f}",
-                most,
+                maximum,
                 f"{changed} of {images}",
             )
             print(f"| {' | '.join(map(str, row))} |")
 
 
 def jpegs(count: int, size: tuple[int, int]) -> Iterator[bytes]:
-    """Scenes that no training has seen."""
+    """Yield encoded scenes that are not in the training data."""
     for number in range(count):
         picture = draw(random_scene(random.Random(f"draft {number}")), *size)
         buffer = io.BytesIO()
@@ -70,28 +71,28 @@ def jpegs(count: int, size: tuple[int, int]) -> Iterator[bytes]:
 
 
 def decode(encoded: list[bytes], decoder: Decoder) -> tuple[list[bytes], float]:
-    """Pixels, and the milliseconds of CPU that each took."""
+    """Decode images; return their pixels and the milliseconds of CPU time of each."""
     decoder.decode(encoded[0])
-    began = time.process_time()
-    pixels = [decoder.decode(one) for one in encoded]
-    return pixels, (time.process_time() - began) / len(encoded) * 1000
+    started = time.process_time()
+    pixels = [decoder.decode(image) for image in encoded]
+    return pixels, (time.process_time() - started) / len(encoded) * 1000
 
 
 def captions(model: Generator, pixels: list[bytes]) -> list[str]:
-    """What the model says of each."""
+    """Return a caption of each image."""
     engine = Engine(model)
-    for number, one in enumerate(pixels):
-        engine.add(Request(number, "caption", str(number), one))
+    for number, image in enumerate(pixels):
+        engine.add(Request(number, "caption", str(number), image))
     texts = {}
     while not engine.idle:
         texts.update({answer.id: answer.text for answer in engine.step()})
     return [texts[number] for number in range(len(pixels))]
 
 
-def difference(one: list[bytes], other: list[bytes]) -> tuple[float, int]:
-    """Mean and largest difference of two lists of pixels."""
-    pair = (np.frombuffer(b"".join(each), np.uint8).astype(np.int16) for each in (one, other))
-    distance = np.abs(next(pair) - next(pair))
+def difference(first: list[bytes], second: list[bytes]) -> tuple[float, int]:
+    """Return the mean and the maximum difference of two lists of pixels."""
+    a, b = (np.frombuffer(b"".join(pixels), np.uint8) for pixels in (first, second))
+    distance = np.abs(a.astype(np.int16) - b.astype(np.int16))
     return float(distance.mean()), int(distance.max())
 
 

@@ -1,4 +1,4 @@
-"""Photographs, as far as a queue can tell: JPEGs of the demo's world."""
+"""JPEGs of the demo's world, in place of photographs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDTH, HEIGHT = 640, 480
 
 
 def pictures(count: int, seed: int) -> list[bytes]:
-    """Encoded scenes of the demo's world."""
+    """Draw and encode scenes of the demo's world."""
     rng = Random(seed)
     encoded: list[bytes] = []
     while len(encoded) < count:

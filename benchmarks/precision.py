@@ -1,9 +1,10 @@
-"""`python -m benchmarks.precision`: what each precision changes in the demo model's answers.
+"""`python -m benchmarks.precision`: the effect of each precision on the demo model's answers.
 
-Held-out scenes of the demo's world go through the worker's own engine: a caption, the end of a
-begun caption, and a question of each kind. Prints a Markdown table: the share of answers that equal
-those in fp32, the share that is right, how far the first logits are from fp32's (relative, mean
-over the rows), the memory of the weights, and the time. On the CPU unless told.
+Held-out scenes of the demo's world run through the worker's own engine: a caption, the rest of a
+caption from its prompt, and a question of each kind. Prints a Markdown table: the share of answers
+that equal those in fp32, the share of correct answers, the error of the first logits against fp32
+(relative, mean over the rows), the memory of the weights, and the time. The default device is the
+CPU.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ HEADER = """\
 
 
 class Outcome(NamedTuple):
-    """What a model said in one precision."""
+    """Answers and figures of a model in one precision."""
 
     answers: list[str]
     logits: torch.Tensor
@@ -58,25 +59,25 @@ def main() -> int:
 
 
 def measure(name: str, precision: str, device: str, rows: Sequence[Row]) -> Outcome:
-    """Ask everything in one precision; raises LoadError."""
+    """Answer all rows in one precision. Raises LoadError."""
     model = as_generator(load(name, precision, device))
     if model is None:
         raise SystemExit(f"{name} writes no text")
     requests = [request(model, number, row) for number, row in enumerate(rows)]
     logits = first_logits(model, requests[:LOGITS])
     engine, answers = Engine(model, max_rows=ROWS), dict[int | str, str]()
-    began = time.perf_counter()
-    for one in requests:
-        engine.add(one)
+    started = time.perf_counter()
+    for queued in requests:
+        engine.add(queued)
     while not engine.idle:
         answers.update({answer.id: answer.text for answer in engine.step()})
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     weights = estimate(read_config(name), precision, model.device).weight_bytes
-    return Outcome([answers[one.id] for one in requests], logits, seconds, weights)
+    return Outcome([answers[queued.id] for queued in requests], logits, seconds, weights)
 
 
 def request(model: Generator, number: int, row: Row) -> Request:
-    """What a consumer makes of a picture and its prompt."""
+    """Build a consumer's request of a picture and its prompt."""
     side = (model.image_size, model.image_size)
     pixels = row.picture.convert("RGB").resize(side, model.resample).tobytes()
     before, after = PROMPT.split("{question}")
@@ -87,23 +88,25 @@ def request(model: Generator, number: int, row: Row) -> Request:
 
 @torch.inference_mode()
 def first_logits(model: Generator, requests: Sequence[Request]) -> torch.Tensor:
-    """Logits of each row's first new token: (n, vocabulary), float32."""
-    found = []
+    """Return the logits of each row's first new token: (n, vocabulary), float32."""
+    logits = []
     side = model.image_size
     for first in range(0, len(requests), ROWS):
         some = requests[first : first + ROWS]
-        joined = bytearray().join(one.pixels or b"" for one in some)
+        joined = bytearray().join(queued.pixels or b"" for queued in some)
         pixels = torch.frombuffer(joined, dtype=torch.uint8).view(len(some), side, side, 3)
         features = model.encode(pixels.to(model.device))
-        slots = model.new_slots(len(some))
-        found.append(model.prefill(features, [model.prompt(one) for one in some], slots))
-    return torch.cat(found).float().cpu()
+        prompts = [model.prompt(queued) for queued in some]
+        slots = model.decoder.new_slots(len(some))
+        inputs = model.condition(features, prompts)
+        logits.append(model.decoder.prefill(inputs, prompts, slots))
+    return torch.cat(logits).float().cpu()
 
 
 def line(precision: str, rows: Sequence[Row], outcome: Outcome, reference: Outcome) -> str:
-    """A row of the table."""
-    right = [said == row.expected for said, row in zip(outcome.answers, rows, strict=True)]
-    captions = [good for good, row in zip(right, rows, strict=True) if "caption" in row.kind]
+    """Format a row of the table."""
+    right = [answer == row.expected for answer, row in zip(outcome.answers, rows, strict=True)]
+    captions = [correct for correct, row in zip(right, rows, strict=True) if "caption" in row.kind]
     same = [a == b for a, b in zip(outcome.answers, reference.answers, strict=True)]
     difference = (outcome.logits - reference.logits).norm(dim=1)
     error = (difference / reference.logits.norm(dim=1)).mean().item()
@@ -119,8 +122,9 @@ def line(precision: str, rows: Sequence[Row], outcome: Outcome, reference: Outco
     return f"| {' | '.join(cells)} |"
 
 
-def share(found: Sequence[bool]) -> str:
-    return f"{sum(found) / len(found):.2%}"
+def share(flags: Sequence[bool]) -> str:
+    """Format the share of true flags."""
+    return f"{sum(flags) / len(flags):.2%}"
 
 
 def _options() -> Namespace:

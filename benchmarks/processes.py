@@ -8,36 +8,36 @@ from typing import Final
 
 from demo.stack import Worker
 
-#: What the command line of each has in it.
+#: A part of each process's command line.
 ROLES: Final = {"engine": "\0worker.engine\0", "bulk": "\0-Q\0bulk\0"}
 
 
 def process_of(worker: Worker, role: str) -> int:
-    """Its id; raises LookupError when there is none."""
+    """Return the id of a worker's process. Raises LookupError."""
     return _process(ROLES[role], f"BLIPLINE_RUN_DIR={worker.run_dir}")
 
 
 def gateway_at(port: int) -> int:
-    """The id of the gateway that was started for this port; raises LookupError."""
+    """Return the process id of the gateway on a port. Raises LookupError."""
     return _process("\0gateway\0", f"BLIPLINE_GATEWAY_PORT={port}")
 
 
 def _process(command: str, variable: str) -> int:
-    """The one with this in its command line, and this in its environment."""
+    """Return the id of the process with this command line part and environment variable."""
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            is_it = command.encode() in Path("/proc", name, "cmdline").read_bytes()
+            matches = command.encode() in Path("/proc", name, "cmdline").read_bytes()
             environment = Path("/proc", name, "environ").read_bytes().split(b"\0")
-            if is_it and variable.encode() in environment:
+            if matches and variable.encode() in environment:
                 return int(name)
         except OSError:
             continue
-    raise LookupError(f"no process has {command!r} in its command line, and {variable}")
+    raise LookupError(f"no process has the command line {command!r} and {variable}")
 
 
 def cpu_s(process: int) -> float:
-    """Seconds of processor time that a process has had."""
+    """Return the seconds of processor time of a process."""
     stat = Path(f"/proc/{process}/stat").read_text()
-    # The name, in parentheses, may have spaces in it.
+    # The name, in parentheses, may contain spaces.
     user, system = stat.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Checkpoints of published shapes with random weights, written shard by shard in little memory."""
+"""Checkpoints of published shapes with random weights, written shard by shard."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from transformers import (
 from demo.architecture import build_tokenizer
 from worker.models.memory_shapes import skeleton
 
-#: Bytes of a shard at most. The hub's have 2 to 10 GB.
+#: Maximum bytes of a shard. Those on the hub have 2 to 10 GB.
 SHARD_BYTES: Final = 2 * 10**9
 IMAGE_ID: Final = 50265
 LARGE_WORDS: Final = 30522
 
 
 def write_blip2(directory: Path) -> None:
-    """The shape of Salesforce/blip2-opt-2.7b."""
+    """Write a checkpoint of Salesforce/blip2-opt-2.7b's shape."""
     size = {"height": 224, "width": 224}
     images = BlipImageProcessorPil(size=size)
     processor: Any = Blip2Processor(images, opt_tokenizer(), num_query_tokens=32)  # type: ignore[no-untyped-call]
@@ -60,7 +60,7 @@ def write_blip2(directory: Path) -> None:
 
 
 def write_blip_large(directory: Path) -> None:
-    """The shape of Salesforce/blip-image-captioning-large."""
+    """Write a checkpoint of Salesforce/blip-image-captioning-large's shape."""
     images = BlipImageProcessorPil(size={"height": 384, "width": 384})
     processor: Any = BlipProcessor(images, bert_tokenizer())  # type: ignore[no-untyped-call]
     processor.save_pretrained(directory)
@@ -74,7 +74,7 @@ def write_blip_large(directory: Path) -> None:
 
 
 def opt_tokenizer() -> GPT2Tokenizer:
-    """The demo's tokenizer with as many words as OPT's, so that every id of a caption is one."""
+    """Extend the demo's tokenizer to OPT's vocabulary size, so that every id decodes to a word."""
     small = build_tokenizer()
     words: dict[str, int] = small.get_vocab()
     return GPT2Tokenizer(
@@ -89,44 +89,44 @@ def opt_tokenizer() -> GPT2Tokenizer:
 
 
 def bert_tokenizer() -> BertTokenizer:
-    """BERT's special tokens at their places among as many words."""
+    """Build a tokenizer with BERT's special tokens and vocabulary size."""
     special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
     words = [special.get(number, f"word{number}") for number in range(LARGE_WORDS)]
     return BertTokenizer(vocab={word: number for number, word in enumerate(words)})
 
 
 def write_weights(config: Any, directory: Path) -> None:
-    """config.json and bf16 shards with their index."""
+    """Write config.json and bf16 shards with their index."""
     config.dtype = torch.bfloat16
     config.save_pretrained(directory)
     torch.manual_seed(1)
     shards = list(plan_shards(dict(skeleton(config).named_parameters())))
-    places = {}
+    weight_map = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         tensors = {name: random_weight(name, shape) for name, shape in names.items()}
         save_file(tensors, directory / file, metadata={"format": "pt"})
-        places.update(dict.fromkeys(names, file))
-    index = {"metadata": {"total_size": directory_bytes(directory)}, "weight_map": places}
+        weight_map.update(dict.fromkeys(names, file))
+    index = {"metadata": {"total_size": directory_bytes(directory)}, "weight_map": weight_map}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 def plan_shards(parameters: dict[str, Tensor]) -> Iterator[dict[str, torch.Size]]:
-    """Names and shapes of each shard, in order."""
+    """Yield the names and shapes of each shard, in order."""
     shard: dict[str, torch.Size] = {}
-    room = SHARD_BYTES
-    for name, one in parameters.items():
-        needed = one.numel() * torch.bfloat16.itemsize
-        if shard and needed > room:
+    remaining = SHARD_BYTES
+    for name, parameter in parameters.items():
+        size = parameter.numel() * torch.bfloat16.itemsize
+        if shard and size > remaining:
             yield shard
-            shard, room = {}, SHARD_BYTES
-        shard[name] = one.shape
-        room -= needed
+            shard, remaining = {}, SHARD_BYTES
+        shard[name] = parameter.shape
+        remaining -= size
     yield shard
 
 
 def random_weight(name: str, shape: torch.Size) -> Tensor:
-    """Such that states keep an ordinary size: matrices by their width, norms 1, biases 0."""
+    """Draw a weight so that states keep a normal scale: matrices by width, norms 1, biases 0."""
     empty = torch.empty(shape, dtype=torch.bfloat16)
     if len(shape) > 1:
         return empty.normal_(std=float(shape[1:].numel()) ** -0.5)
@@ -134,5 +134,5 @@ def random_weight(name: str, shape: torch.Size) -> Tensor:
 
 
 def directory_bytes(directory: Path) -> int:
-    """Bytes of the weights."""
+    """Return the bytes of the weights."""
     return sum(file.stat().st_size for file in directory.glob("*.safetensors"))

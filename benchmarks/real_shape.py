@@ -2,9 +2,9 @@
 
 Writes random weights of the exact shape of blip2-opt-2.7b (7.5 GB in bf16, into a temporary
 directory that is deleted at the end), starts Redis and a worker with it, and captions a few
-pictures through the queue. Prints the seconds from the worker's start until it takes jobs, the
-engine's peak memory, and the seconds an image takes. `--phases` loads the model in this process
-instead and tells where the time and the memory go before a worker is ready.
+pictures through the queue. Prints the seconds from the worker's start until it is ready, the
+engine's peak memory, and the seconds of an image. `--phases` loads the model in this process
+instead and prints time and memory of each phase of the start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from producer import Client
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 WRITERS: Final = {"blip2-opt-2.7b": write_blip2, "blip-large": write_blip_large}
-#: Seconds until the worker must be ready, and for all answers.
+#: Timeouts of the worker's start and of all answers.
 START_S: Final = 1800.0
 ANSWER_S: Final = 1800.0
 
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def measure(model: str, options: Namespace) -> None:
-    """One checkpoint, one precision."""
+    """Measure one checkpoint in one precision."""
     print(f"{directory_bytes(Path(model)) / 1e9:.2f} GB, as {options.precision}", flush=True)
     if options.phases:
         phases(model, options)
@@ -57,7 +57,7 @@ def measure(model: str, options: Namespace) -> None:
 
 
 def serve(model: str, options: Namespace) -> None:
-    """Through the queue."""
+    """Caption pictures through the queue."""
     settings = {
         "BLIPLINE_MODEL": model,
         "BLIPLINE_PRECISION": options.precision,
@@ -66,9 +66,9 @@ def serve(model: str, options: Namespace) -> None:
         "BLIPLINE_MAX_ROWS": str(options.rows),
     }
     with running_redis() as url:
-        began = time.perf_counter()
+        started = time.perf_counter()
         with running_worker(url, settings) as worker, Client(url) as client:
-            print(f"ready after {time.perf_counter() - began:.1f} s", flush=True)
+            print(f"ready after {time.perf_counter() - started:.1f} s", flush=True)
             engine = engine_of(worker.pid)
             report_memory(engine, "peak until ready", model)
             images = pictures(options.images, 7)
@@ -81,7 +81,7 @@ def serve(model: str, options: Namespace) -> None:
 
 
 def phases(model: str, options: Namespace) -> None:
-    """What the engine does before it is ready, one after the other, in this process."""
+    """Run the phases of the engine's start in this process, one after the other."""
     import torch
 
     from worker.engine.engine import Engine
@@ -91,37 +91,37 @@ def phases(model: str, options: Namespace) -> None:
     from worker.models.registry import load
 
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
-    made: list[Any] = []
+    results: list[Any] = []
     steps: dict[str, Callable[[], Any]] = {
-        "load": lambda: made.append(load(model, options.precision, options.device)),
-        "slots": lambda: made.append(Engine(as_generator(made[0]), max_rows=options.rows)),
-        "warm-up": lambda: warm_up(made[1]),
-        "self-check": lambda: check(made[1]),
+        "load": lambda: results.append(load(model, options.precision, options.device)),
+        "slots": lambda: results.append(Engine(as_generator(results[0]), max_rows=options.rows)),
+        "warm-up": lambda: warm_up(results[1]),
+        "self-check": lambda: check(results[1]),
     }
     for name, step in steps.items():
-        Path("/proc/self/clear_refs").write_text("5")  # begins a new peak
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         _, seconds = timed(step)
         print(f"{name}: {seconds:.1f} s", flush=True)
         report_memory(os.getpid(), f"  peak of {name}", model)
 
 
 def report_memory(process: int, name: str, model: str) -> None:
-    """What Linux says of a process, against the checkpoint."""
+    """Print the memory of a process in relation to the checkpoint."""
     peak, now = (status_bytes(process, field) for field in ("VmHWM", "VmRSS"))
     ratio = peak / directory_bytes(Path(model))
     print(f"{name}: {peak / 1e9:.2f} GB, {ratio:.2f} x the checkpoint; now {now / 1e9:.2f} GB")
 
 
 def status_bytes(process: int, field: str) -> int:
-    """A figure of /proc/<process>/status."""
+    """Return a field of /proc/<process>/status in bytes."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"Linux says nothing of {field}")
+    raise RuntimeError(f"/proc/{process}/status has no field {field}")
 
 
 def engine_of(supervisor: int) -> int:
-    """The engine among a supervisor's children."""
+    """Return the process id of a supervisor's engine."""
     for child in Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split():
         if b"worker.engine" in Path(f"/proc/{child}/cmdline").read_bytes():
             return int(child)
@@ -130,7 +130,7 @@ def engine_of(supervisor: int) -> int:
 
 @contextmanager
 def running_worker(url: str, settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker that takes jobs; a large model may take many minutes to come up."""
+    """Run a worker and wait until it is ready; a large model may take many minutes."""
     with tempfile.TemporaryDirectory(prefix="blipline-") as run_dir:
         environment = {**os.environ, **settings, "BLIPLINE_REDIS_URL": url}
         environment["BLIPLINE_RUN_DIR"] = run_dir
@@ -141,7 +141,7 @@ def running_worker(url: str, settings: Mapping[str, str]) -> Iterator[subprocess
             deadline = time.monotonic() + START_S
             while not Path(run_dir, "ready").exists():
                 if worker.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit("the worker does not come up")
+                    raise SystemExit("the worker did not start")
                 time.sleep(0.1)
             yield worker
         finally:
@@ -152,13 +152,13 @@ def running_worker(url: str, settings: Mapping[str, str]) -> Iterator[subprocess
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.real_shape", description=__doc__)
     parser.add_argument("--model", choices=WRITERS, default="blip2-opt-2.7b")
-    parser.add_argument("--at", metavar="DIR", help="a checkpoint that is there already")
+    parser.add_argument("--at", metavar="DIR", help="an existing checkpoint")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--rows", type=int, default=8, help="rows decoded together at most")
-    parser.add_argument("--threads", type=int, default=0, help="of the model; 0: all")
-    parser.add_argument("--dir", help="where the temporary directory is made")
+    parser.add_argument("--rows", type=int, default=8, help="maximum rows decoded together")
+    parser.add_argument("--threads", type=int, default=0, help="of the model; 0 means all cores")
+    parser.add_argument("--dir", help="parent of the temporary directory")
     parser.add_argument("--phases", action="store_true")
     return parser.parse_args()
 

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.recovery`: how soon work goes on after a process was killed.
+"""`python -m benchmarks.recovery`: the recovery time after a process is killed.
 
 In the middle of a batch, on the real stack with the demo model and the default lease and sweep:
-(a) kill -9 of the bulk consumer, until every chunk that it was at has its result;
-(b) kill -9 of the engine, until a caption that is asked at that moment has its answer, and until
-    every chunk that was being run has its result.
-No answer may be lost, and all must equal a plain loop's of `generate`.
+(a) kill -9 of the bulk consumer, until all its running chunks have results;
+(b) kill -9 of the engine, until a caption submitted at that moment has its answer, and until all
+    running chunks have results.
+No answer may be lost, and all must equal those of a plain loop of `generate`.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from producer.batch import Batch
 from producer.ledger.keys import Keys
 from worker.supervisor import STEADY_S
 
-#: Seconds after which work that is still not done counts as lost.
+#: Seconds after which unfinished work counts as lost.
 LOST_S = 300.0
-#: Seconds of quiet between two rounds, so that the supervisor forgets the last one's death.
+#: Pause between two rounds, so that the supervisor resets its crash count.
 REST_S = STEADY_S + 2
-#: Part of a batch that is done when a process is killed.
+#: Share of a batch that is done when a process is killed.
 MIDDLE = 0.3
 KEYS = Keys()
 
 
 class Trial:
-    """One stack, and what is asked of it over and over."""
+    """Repeated kills of a stack's processes in the middle of a batch."""
 
     def __init__(
         self,
@@ -60,32 +60,32 @@ class Trial:
         self.wrong = 0
 
     def consumer(self) -> float:
-        """Seconds from the death of the bulk consumer until all that it was at is done."""
-        batch = self._half_done()
-        held = self._kill("bulk")
-        _, seconds = timed(lambda: self._wait_for(held))
-        note(f"consumer killed with {len(held)} chunks: done after {seconds:.1f} s")
+        """Kill the bulk consumer; return the seconds until its running chunks are done."""
+        batch = self._partial_batch()
+        chunks = self._kill("bulk")
+        _, seconds = timed(lambda: self._wait_for(chunks))
+        note(f"consumer killed with {len(chunks)} chunks: done after {seconds:.1f} s")
         self._check(batch)
         return seconds
 
     def engine(self) -> tuple[float, float]:
-        """Seconds from its death until the next answer, and until all that it was at is done."""
-        batch = self._half_done()
-        held = self._kill("engine")
-        began = time.perf_counter()
+        """Kill the engine; return the seconds to the next answer and to all running chunks."""
+        batch = self._partial_batch()
+        chunks = self._kill("engine")
+        started = time.perf_counter()
         text = one_job(self._client, self._images[0])
-        answer_s = time.perf_counter() - began
+        answer_s = time.perf_counter() - started
         self.wrong += text != self._expected[0]
-        self._wait_for(held)
-        seconds = time.perf_counter() - began
+        self._wait_for(chunks)
+        seconds = time.perf_counter() - started
         note(
-            f"engine killed with {len(held)} chunks begun: an answer after {answer_s:.1f} s, "
+            f"engine killed with {len(chunks)} chunks running: an answer after {answer_s:.1f} s, "
             f"all done after {seconds:.1f} s"
         )
         self._check(batch)
         return answer_s, seconds
 
-    def _half_done(self) -> Batch:
+    def _partial_batch(self) -> Batch:
         time.sleep(REST_S)
         batch = self._client.submit_batch(self._images)
         while batch.progress().done < MIDDLE * len(self._images):
@@ -93,18 +93,18 @@ class Trial:
         return batch
 
     def _kill(self, role: str) -> list[str]:
-        """Returns the chunks that were being run."""
+        """Kill a process and return the running chunks."""
         os.kill(process_of(self._worker, role), signal.SIGKILL)
-        held = [str(task_id) for task_id in self._server.zrange(KEYS.running, 0, -1)]
-        if not held:
-            raise RuntimeError("nothing was being run: more --images")
-        return held
+        chunks = [str(task_id) for task_id in self._server.zrange(KEYS.running, 0, -1)]
+        if not chunks:
+            raise RuntimeError("no chunk was running; increase --images")
+        return chunks
 
-    def _wait_for(self, held: list[str]) -> None:
+    def _wait_for(self, chunks: list[str]) -> None:
         deadline = time.monotonic() + LOST_S
-        while any(score is not None for score in self._server.zmscore(KEYS.open, held)):
+        while any(score is not None for score in self._server.zmscore(KEYS.open, chunks)):
             if time.monotonic() > deadline:
-                raise RuntimeError(f"not done after {LOST_S:g} s: {held}")
+                raise RuntimeError(f"not done after {LOST_S:g} s: {chunks}")
             time.sleep(0.05)
 
     def _check(self, batch: Batch) -> None:
@@ -137,7 +137,7 @@ def main() -> int:
     )
     print(
         f"kill -9 of the engine: the next answer after {answer_s:.1f} s (target 10), "
-        f"all that was begun after {all_s:.1f} s"
+        f"all running chunks after {all_s:.1f} s"
     )
     print(f"captions that differ from the plain loop's: {trial.wrong}")
     return 1 if trial.wrong or consumer_s > 150 or answer_s > 10 else 0

@@ -1,12 +1,12 @@
-"""`python -m benchmarks.scale`: what the queue itself can carry, with no model behind it.
+"""`python -m benchmarks.scale`: the capacity of the queue itself, without a model.
 
 (1) A million URLs are submitted, wait, are answered by workers with BLIPLINE_MODEL=null, read back
     in order and deleted. Every text must be its item's `custom_id`.
-(2) Answers that are kept for who asks the same.
-(3) Images of 50 KB on their way to a consumer: as uploads through Redis, and from a host.
+(2) Results are stored in the result cache.
+(3) Images of 50 KB are transferred to a consumer: as uploads through Redis, and from a host.
 
-Redis runs on one core, so what each phase takes of it says how much one Redis could carry.
-docs/scaling.md makes a plan of these figures.
+Redis runs on one core, so each phase's share of it gives the capacity of one Redis. docs/scaling.md
+derives a plan from these figures.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import redis
 
-from benchmarks.kept_answers import kept_answers
 from benchmarks.processes import cpu_s, process_of
 from benchmarks.producing import Submitted, in_process, submit_urls
+from benchmarks.result_cache import result_cache_cost
 from benchmarks.server import Phase, Reading, read, table
 from benchmarks.timing import note, timed
 from benchmarks.transport import from_a_host, through_redis
@@ -36,26 +36,26 @@ from producer.contract import CHUNK_ITEMS, Queue
 from producer.ledger.keys import Keys
 
 MIB = 2**20
-#: Seconds between two looks at how far the workers are.
-LOOK_S = 0.1
+#: Seconds between two progress checks.
+POLL_S = 0.1
 KEYS = Keys()
 NULL = {"BLIPLINE_MODEL": "null"}
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A batch, from its submission to its end."""
+    """The phases of a batch, from submission to deletion."""
 
     submitted: Submitted
     submit: Phase
     consume: Phase
-    #: Processor time of the bulk consumers in that phase.
+    #: Processor time of the bulk consumers during `consume`.
     consumers_s: float
-    #: Chunks that had left Celery's list and were not begun, at an average moment of it.
-    on_their_way: float
+    #: Mean number of chunks taken from Celery's list but not started, during `consume`.
+    in_transit: float
     read: Phase
     delete: Phase
-    #: Results that are missing, doubled, out of order, or not what they should be.
+    #: Results that are missing, duplicated, out of order or wrong.
     wrong: int
 
 
@@ -76,15 +76,15 @@ def main() -> int:
         )
         life = live(client, server, url, options)
         report(life, options.chunk_items)
-        kept_answers(server, options.answers)
+        result_cache_cost(server, options.answers)
         through_redis(server, url, options.uploads, options.upload_bytes)
         from_a_host(server, options.uploads, options.upload_bytes)
-        print(f"processor time of Redis's forks, beside all of this: {read(server).forks_s:.1f} s")
+        print(f"processor time of Redis's forks, in total: {read(server).forks_s:.1f} s")
     return 1 if life.wrong else 0
 
 
 def live(client: Client, server: redis.Redis, url: str, options: Namespace) -> Life:
-    """One phase after the other, so that each has Redis for itself."""
+    """Run the phases one after the other, so that each has Redis for itself."""
     count = options.items
     empty = read(server)
     note("submitting")
@@ -92,41 +92,41 @@ def live(client: Client, server: redis.Redis, url: str, options: Namespace) -> L
     submit = Phase("submit", count, submitted.seconds, empty, read(server))
     batch = client.batch(submitted.batch_id)
     note("consuming")
-    consume, consumers_s, on_their_way = consumed(batch, server, url, options.workers)
+    consume, consumers_s, in_transit = consumed(batch, server, url, options.workers)
     ended = read(server)
     note("reading")
     wrong, seconds = timed(lambda: wrong_results(batch, count))
     reading = Phase("read", count, seconds, ended, read(server))
     _, seconds = timed(batch.delete)
     delete = Phase("delete", count, seconds, reading.after, read(server))
-    return Life(submitted, submit, consume, consumers_s, on_their_way, reading, delete, wrong)
+    return Life(submitted, submit, consume, consumers_s, in_transit, reading, delete, wrong)
 
 
 def consumed(
     batch: Batch, server: redis.Redis, url: str, workers: int
 ) -> tuple[Phase, float, float]:
-    """Workers answer what waits; also their processor time, and the chunks on their way to them.
+    """Let workers answer a waiting batch, measured from when all of them are ready.
 
-    Counted from when all of them take jobs.
+    Return the phase, the consumers' processor time, and the mean number of chunks in transit.
     """
     with ExitStack() as stack:
         trees = [stack.enter_context(running_worker(url, NULL, quiet=True)) for _ in range(workers)]
-        before, began, done = read(server), time.perf_counter(), batch.progress().done
+        before, started, done = read(server), time.perf_counter(), batch.progress().done
         consumers_s = -_consumers_s(trees)
-        on_their_way: list[int] = []
+        in_transit: list[int] = []
         while not (progress := batch.progress()).finished:
-            on_their_way.append(_on_their_way(server))
-            time.sleep(LOOK_S)
-        seconds = time.perf_counter() - began
+            in_transit.append(_in_transit(server))
+            time.sleep(POLL_S)
+        seconds = time.perf_counter() - started
         consumers_s += _consumers_s(trees)
         items = progress.total - done
-        if not on_their_way:
-            raise SystemExit("everything was done before the workers were ready: more --items")
+        if not in_transit:
+            raise SystemExit("the batch ended before the workers were ready; increase --items")
         phase = Phase("consume", items, seconds, before, read(server))
-        return phase, consumers_s, statistics.mean(on_their_way)
+        return phase, consumers_s, statistics.mean(in_transit)
 
 
-def _on_their_way(server: redis.Redis) -> int:
+def _in_transit(server: redis.Redis) -> int:
     pipe = server.pipeline(transaction=True)
     pipe.zcard(KEYS.released(Queue.BULK))
     pipe.llen(KEYS.queue(Queue.BULK))
@@ -135,26 +135,26 @@ def _on_their_way(server: redis.Redis) -> int:
 
 
 def wrong_results(batch: Batch, count: int) -> int:
-    """Results that are not the next item's `custom_id`, and those that are missing."""
-    wrong = place = 0
-    for place, result in enumerate(batch.results(timeout=60), 1):
-        expected = str(place - 1)
-        wrong += not (result.text == result.custom_id == expected and result.index == place - 1)
-    return wrong + abs(count - place)
+    """Count results that are not their item's `custom_id` or out of order, and missing ones."""
+    wrong = number = 0
+    for number, result in enumerate(batch.results(timeout=60), 1):
+        expected = str(number - 1)
+        wrong += not (result.text == result.custom_id == expected and result.index == number - 1)
+    return wrong + abs(count - number)
 
 
 def report(life: Life, chunk_items: int) -> None:
-    """Figures beside their targets."""
+    """Print the figures and their targets."""
     submit, consume, items = life.submit, life.consume, life.submit.items
     phases = [submit, consume, life.read, life.delete]
     print(table(phases))
-    print("(commands, scripts, and bytes in and out: of Redis, an item)\n")
+    print("(commands, scripts, and bytes in and out: of Redis, per item)\n")
     print(
         f"producer: {submit.rate:,.0f} items/s (target 100,000), "
-        f"{items / life.submitted.cpu_s:,.0f} items a second of its own processor time"
+        f"{items / life.submitted.cpu_s:,.0f} items per second of its own processor time"
     )
     print(
-        f"  its peak memory: {life.submitted.early_bytes / MIB:.1f} MiB when a tenth was in, "
+        f"  its peak memory: {life.submitted.early_bytes / MIB:.1f} MiB after a tenth, "
         f"{life.submitted.late_bytes / MIB:.1f} MiB at the end (target: flat)"
     )
     print(f"waiting: {submit.kept_bytes:.0f} bytes of Redis an item (target 250)")
@@ -162,19 +162,21 @@ def report(life: Life, chunk_items: int) -> None:
         f"consumers: {1e6 * life.consumers_s / consume.items:.1f} µs of processor time an item, "
         f"{consume.items / life.consumers_s:,.0f} items/s a core"
     )
-    pickup_ms = 1000 * life.on_their_way * chunk_items / consume.rate
+    pickup_ms = 1000 * life.in_transit * chunk_items / consume.rate
     core_s = sum(phase.cpu_s / phase.items for phase in phases)
-    print(f"  from Celery's list to being begun: {pickup_ms:.1f} ms a chunk")
+    print(f"  from Celery's list to its start: {pickup_ms:.1f} ms a chunk")
     print(f"one Redis core would carry {1 / core_s:,.0f} items/s through all phases")
-    print(f"results that are missing, doubled, out of order or wrong: {life.wrong} of {items:,}")
+    print(f"results that are missing, duplicated, out of order or wrong: {life.wrong} of {items:,}")
     print(_memory(submit.before, life.read.before, life.delete) + "\n")
 
 
 def _memory(empty: Reading, ended: Reading, delete: Phase) -> str:
-    held, left = ended.used_bytes - empty.used_bytes, delete.after.used_bytes - empty.used_bytes
+    finished = ended.used_bytes - empty.used_bytes
+    remaining = delete.after.used_bytes - empty.used_bytes
     return (
-        f"finished: {held / delete.items:.0f} bytes of Redis an item, {held / MIB:.1f} MiB; "
-        f"{left / MIB:.2f} MiB after it was deleted, in {delete.seconds:.2f} s"
+        f"finished: {finished / delete.items:.0f} bytes of Redis an item, "
+        f"{finished / MIB:.1f} MiB; "
+        f"{remaining / MIB:.2f} MiB after deletion, in {delete.seconds:.2f} s"
     )
 
 
@@ -186,12 +188,14 @@ def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--chunk-items", type=int, default=CHUNK_ITEMS)
-    parser.add_argument("--workers", type=int, default=1, help="process trees that answer")
+    parser.add_argument("--workers", type=int, default=1, help="worker process trees")
     parser.add_argument("--answers", type=int, default=100_000)
     parser.add_argument("--uploads", type=int, default=2000)
     parser.add_argument("--upload-bytes", type=int, default=50_000)
     parser.add_argument(
-        "--append-only", action="store_true", help="Redis keeps its append-only file, as in service"
+        "--append-only",
+        action="store_true",
+        help="with Redis's append-only file, as in production",
     )
     return parser.parse_args()
 

@@ -1,8 +1,7 @@
-"""The baseline: what one writes without a queue, made as fast as it gets.
+"""The baseline: a loop without a queue, as fast as possible.
 
-One process decodes, resizes, and runs `generate` on batches, with all cores for torch. It skips
-the processor's own overhead (a table normalises, as in the worker), so that what is measured is
-the work itself.
+One process decodes, resizes, and runs `generate` on batches, with all cores for torch. It omits the
+processor's own overhead, so that the work itself is measured.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
-#: Batch sizes to find the best of.
+#: Candidates for the best batch size.
 SIZES = (8, 16, 32, 64, 128)
 
 
@@ -35,38 +34,40 @@ class Serial:
         self.std = torch.tensor(images.image_std).view(3, 1, 1)
 
     def run(self, encoded: Sequence[bytes], batch_size: int) -> list[str]:
-        """Captions, in order."""
+        """Return captions, in order."""
         texts: list[str] = []
         for first in range(0, len(encoded), batch_size):
             texts += self.captions(self.pixels(encoded[first : first + batch_size]))
         return texts
 
     def pixels(self, encoded: Sequence[bytes]) -> torch.Tensor:
-        """Normalised pixels (n, 3, side, side)."""
+        """Return normalised pixels (n, 3, side, side)."""
         square = (self.side, self.side)
         pictures = [
             np.asarray(
-                Image.open(io.BytesIO(one)).convert("RGB").resize(square, Image.Resampling.BICUBIC)
+                Image.open(io.BytesIO(image))
+                .convert("RGB")
+                .resize(square, Image.Resampling.BICUBIC)
             )
-            for one in encoded
+            for image in encoded
         ]
         stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
         return (stacked.float() / 255 - self.mean) / self.std
 
     @torch.inference_mode()
     def captions(self, pixels: torch.Tensor) -> list[str]:
-        """Greedy captions of 20 tokens at most."""
+        """Return greedy captions of at most 20 tokens."""
         ids = self.model.generate(pixel_values=pixels, max_new_tokens=20)
         texts = self.processor.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
     def best_size(self, encoded: Sequence[bytes]) -> int:
-        """The batch size with the highest throughput on these images."""
+        """Return the batch size with the highest throughput on these images."""
         self.run(encoded[:64], 32)  # warm
 
         def seconds(size: int) -> float:
-            began = time.perf_counter()
+            started = time.perf_counter()
             self.run(encoded, size)
-            return time.perf_counter() - began
+            return time.perf_counter() - started
 
         return min(SIZES, key=seconds)

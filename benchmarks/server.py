@@ -1,4 +1,4 @@
-"""What Redis itself says that it did."""
+"""Redis's own counters, and a table of them by phase."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class Reading:
 
     #: Seconds of processor time.
     cpu_s: float
-    #: The same of its forks, which rewrite the append-only file on another core.
+    #: Processor time of its forks, which rewrite the append-only file on another core.
     forks_s: float
-    #: Those that scripts call included.
+    #: Including commands called by scripts.
     commands: int
     scripts: int
     received_bytes: int
     sent_bytes: int
-    #: Now in memory.
+    #: Memory in use.
     used_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What so many items took."""
+    """A phase of a benchmark: items, time and Redis's counters."""
 
     name: str
     items: int
@@ -37,7 +37,7 @@ class Phase:
 
     @property
     def rate(self) -> float:
-        """Items a second."""
+        """Items per second."""
         return self.items / self.seconds
 
     @property
@@ -47,22 +47,22 @@ class Phase:
 
     @property
     def core_rate(self) -> float:
-        """Items a second that would keep Redis's one core busy."""
+        """Items per second that would saturate Redis's one core."""
         return self.items / self.cpu_s
 
     @property
     def kept_bytes(self) -> float:
-        """Redis's memory that an item takes from now on."""
-        return self.an_item("used_bytes")
+        """Redis memory per item at the end of the phase."""
+        return self.per_item("used_bytes")
 
-    def an_item(self, counter: str) -> float:
-        """By how much a counter has grown for each item."""
-        grown: float = getattr(self.after, counter) - getattr(self.before, counter)
-        return grown / self.items
+    def per_item(self, counter: str) -> float:
+        """Return the increase of a counter per item."""
+        increase: float = getattr(self.after, counter) - getattr(self.before, counter)
+        return increase / self.items
 
 
 def read(client: redis.Redis) -> Reading:
-    """How the counters stand."""
+    """Read the counters."""
     pipe = client.pipeline(transaction=False)
     for section in ("cpu", "stats", "memory", "commandstats"):
         pipe.info(section)
@@ -87,7 +87,7 @@ WIDTHS: Final = (12, 12, 16, 10, 9, 9, 9)
 
 
 def table(phases: list[Phase]) -> str:
-    """A line for each phase."""
+    """Format phases as a table."""
     head = ("", "items/s", "Redis core", "items/s a core", "commands", "scripts", "in", "out")
     rows = [head, *(_row(phase) for phase in phases)]
     return "\n".join(
@@ -107,8 +107,8 @@ def _row(phase: Phase) -> tuple[str, ...]:
         f"{phase.rate:,.0f}",
         f"{phase.cpu_s / phase.seconds:.0%}",
         f"{phase.core_rate:,.0f}",
-        f"{phase.an_item('commands'):.2f}",
-        f"{phase.an_item('scripts'):.3f}",
-        f"{phase.an_item('received_bytes'):,.0f}",
-        f"{phase.an_item('sent_bytes'):,.0f}",
+        f"{phase.per_item('commands'):.2f}",
+        f"{phase.per_item('scripts'):.3f}",
+        f"{phase.per_item('received_bytes'):,.0f}",
+        f"{phase.per_item('sent_bytes'):,.0f}",
     )

@@ -1,4 +1,4 @@
-"""The real stack, as `demo.stack` starts it, seen by a benchmark."""
+"""Calls to the real stack that `demo.stack` starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from producer import Client
 from worker.engine.client import EngineClient
 from worker.engine.protocol import socket_path
 
-#: Every round asks the same again: nothing that is kept from an earlier one may help the worker.
+#: Rounds repeat the same items, so every cache is disabled.
 SETTINGS = {
     "BLIPLINE_FEATURE_CACHE_MB": "0",
     "BLIPLINE_ANSWER_CACHE_S": "0",
@@ -18,23 +18,23 @@ SETTINGS = {
 
 
 def one_job(client: Client, image: bytes) -> str:
-    """Submit and poll."""
+    """Submit a caption job and wait for its text."""
     return client.caption(image).result(timeout=60)
 
 
 def through_stack(client: Client, images: Sequence[bytes]) -> list[str | None]:
-    """Upload, queue, wait: the captions in order."""
+    """Submit a batch of uploads and return its captions in order."""
     batch = client.submit_batch(images)
     return [result.text for result in batch.results(timeout=120)]
 
 
-def figures(worker: Worker) -> dict[str, float]:
-    """The engine's own counters."""
-    line = EngineClient(socket_path(worker.run_dir), wait_s=10)
-    line.start()
-    line.info(timeout_s=10)
-    found = line.stats()
-    line.close()
-    if found is None:
-        raise RuntimeError("the engine is away")
-    return found
+def engine_stats(worker: Worker) -> dict[str, float]:
+    """Return the engine's statistics."""
+    client = EngineClient(socket_path(worker.run_dir), wait_s=10)
+    client.start()
+    client.info(timeout_s=10)
+    stats = client.stats()
+    client.close()
+    if stats is None:
+        raise RuntimeError("the engine does not answer")
+    return stats

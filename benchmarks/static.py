@@ -1,7 +1,7 @@
 """The baseline of `benchmarks.engine`: static batches through transformers' own `generate`.
 
-A batch runs to the length of its longest row, and every row is cut at its own length: that is what
-static batching costs.
+A batch runs to the length of its longest row, and every row is cut at its own length: this is the
+cost of static batching.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Static:
         self.network: Any = Blip2ForConditionalGeneration.from_pretrained(directory)
 
     def pixels(self, images: Tensor) -> Tensor:
-        """uint8 (n, size, size, 3) as the model takes them: (n, 3, size, size)."""
+        """Normalise images uint8 (n, size, size, 3) to (n, 3, size, size)."""
         batch = self.processor.image_processor(
             list(images.numpy()), do_resize=False, return_tensors="pt"
         )
@@ -30,17 +30,18 @@ class Static:
         return pixels
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What the language model reads of the images: (n, queries, hidden)."""
+        """Return the images' features for the language model: (n, queries, hidden)."""
         with torch.inference_mode():
-            found: Tensor = self.network.get_image_features(pixels, return_dict=True).pooler_output
-        return found
+            output = self.network.get_image_features(pixels, return_dict=True)
+        features: Tensor = output.pooler_output
+        return features
 
     def captions(self, pixels: Tensor, lengths: Sequence[int], size: int) -> list[str]:
-        """Captions of exactly `lengths` tokens, images encoded on the way."""
+        """Encode images and return captions of exactly `lengths` tokens."""
         return self._in_batches(lambda part: {"pixel_values": pixels[part]}, lengths, size)
 
     def captions_of(self, features: Tensor, lengths: Sequence[int], size: int) -> list[str]:
-        """Captions of exactly `lengths` tokens of images that are encoded already."""
+        """Return captions of exactly `lengths` tokens for encoded images."""
         begin = self.network.config.text_config.bos_token_id
         image = [self.network.config.image_token_index] * features.shape[1]
         word = self.network.get_input_embeddings()(torch.tensor([[begin]]))
@@ -56,7 +57,7 @@ class Static:
     def answers(
         self, pixels: Tensor, questions: Sequence[str], length: int, size: int
     ) -> list[str]:
-        """Answers of `length` tokens to questions about one image, which each row encodes."""
+        """Return answers of `length` tokens to questions about an image, encoded for each row."""
         prompts = [f"Question: {question} Answer:" for question in questions]
         self.processor.tokenizer.padding_side = "left"
         texts: list[str] = []
@@ -65,7 +66,7 @@ class Static:
                 text=prompts[first : first + size], padding=True, return_tensors="pt"
             )
             queries, ids = self.processor.num_query_tokens, batch.input_ids
-            # The image's tokens stand before the text, and before its padding.
+            # Image tokens precede the text and its padding.
             image = torch.full((len(ids), queries), self.network.config.image_token_index)
             texts += self._generate(
                 [length] * len(ids),

@@ -1,4 +1,4 @@
-"""Times, and what is said while they are taken."""
+"""Timing, percentiles and progress output."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ T = TypeVar("T")
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """A result and the seconds it took."""
-    began = time.perf_counter()
+    """Return a call's result and its seconds."""
+    started = time.perf_counter()
     result = call()
-    return result, time.perf_counter() - began
+    return result, time.perf_counter() - started
 
 
 def note(text: str) -> None:
-    """Progress, beside the report."""
+    """Print a progress line to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that so many percent of them do not exceed."""
-    place = -(-len(values) * percent // 100)
-    return sorted(values)[max(0, int(place) - 1)]
+    """Return the smallest value that `percent` of the values do not exceed."""
+    rank = -(-len(values) * percent // 100)
+    return sorted(values)[max(0, int(rank) - 1)]

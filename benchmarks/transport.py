@@ -1,4 +1,4 @@
-"""How the bytes of images reach a consumer: through Redis, or from a host that it asks itself."""
+"""Transfer of image bytes to a consumer: through Redis, or from an HTTP host."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from worker.images.fetcher import Fetcher
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What fetching some images took."""
+    """Time of fetching some images."""
 
     seconds: float
-    #: Processor time of the one who fetches.
+    #: Processor time of the fetching process.
     cpu_s: float
 
 
 def through_redis(server: redis.Redis, url: str, count: int, size: int) -> None:
-    """Uploads as a producer sends them, and fetched as a consumer does."""
+    """Upload images as a producer does, and fetch them as a consumer does."""
     note("uploading")
     empty = read(server)
     submitted = in_process(submit_bytes, url, count, size)
@@ -61,7 +61,7 @@ def through_redis(server: redis.Redis, url: str, count: int, size: int) -> None:
 
 
 def from_a_host(server: redis.Redis, count: int, size: int) -> None:
-    """The same bytes over HTTP."""
+    """Fetch images over HTTP."""
     note("fetching from a host")
     with _host(size) as address:
         urls = [f"{address}/{number}" for number in range(count)]
@@ -73,27 +73,27 @@ def from_a_host(server: redis.Redis, count: int, size: int) -> None:
 
 
 def fetch(server: redis.Redis, references: Sequence[str], count: int, size: int) -> Fetched:
-    """As a consumer does; raises RuntimeError if one is not as it was."""
+    """Fetch images as a consumer does. Raises RuntimeError if one has the wrong size."""
     guard = AddressPolicy(allow=["127.0.0.1"])
     fetcher = Fetcher(server, image_root=None, max_bytes=size, timeout_s=20, policy=guard)
-    began, cpu_began = time.perf_counter(), time.process_time()
-    sizes = [len(one) if isinstance(one, bytes) else 0 for one in fetcher.fetch(references)]
-    taken = Fetched(time.perf_counter() - began, time.process_time() - cpu_began)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    sizes = [len(image) if isinstance(image, bytes) else 0 for image in fetcher.fetch(references)]
+    fetched = Fetched(time.perf_counter() - started, time.process_time() - cpu_started)
     fetcher.close()
     if sizes != [size] * count:
         raise RuntimeError("an image is lost")
-    return taken
+    return fetched
 
 
 @contextmanager
 def _host(size: int) -> Iterator[str]:
-    """An image host in a process of its own; yields its address."""
+    """Run an image host in a separate process; yield its address."""
     context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, size), daemon=True)
+    receiver, sender = context.Pipe()
+    process = context.Process(target=_serve, args=(sender, size), daemon=True)
     process.start()
     try:
-        yield f"http://127.0.0.1:{ours.recv()}"
+        yield f"http://127.0.0.1:{receiver.recv()}"
     finally:
         process.terminate()
         process.join()
@@ -112,7 +112,7 @@ def _serve(pipe: Connection[Any, Any], size: int) -> None:
             self.wfile.write(image)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as host:
         pipe.send(host.server_port)

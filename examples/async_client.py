@@ -1,5 +1,6 @@
-"""A site around AsyncClient, which speaks to Redis itself, so that no gateway is needed: beside
-Blipline's client it needs `pip install fastapi uvicorn`. In this folder,
+"""A site around AsyncClient, which connects to Redis directly and needs no gateway.
+
+Beside Blipline's client it needs `pip install fastapi uvicorn`. In this folder,
 
 BLIPLINE_REDIS_URL=redis://127.0.0.1:6379/0 uvicorn async_client:app
 curl localhost:8000/caption --json '{"image": "https://example.com/cat.jpg"}'
@@ -30,7 +31,7 @@ from pydantic import BaseModel, HttpUrl
 
 
 class Caption(BaseModel):
-    # A URL: any other string would be read as a path on this server.
+    # A URL: the client reads any other string as a path on this server.
     image: HttpUrl
 
 
@@ -44,8 +45,8 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.post("/caption", status_code=202)
-async def caption(asked: Caption, request: Request) -> dict[str, str]:
-    job = await request.state.client.caption(str(asked.image), deadline_s=300)
+async def caption(body: Caption, request: Request) -> dict[str, str]:
+    job = await request.state.client.caption(str(body.image), deadline_s=300)
     return {"id": job.id}
 
 
@@ -53,17 +54,17 @@ async def caption(asked: Caption, request: Request) -> dict[str, str]:
 async def job(
     job_id: str, request: Request, wait_s: Annotated[float, Query(ge=0, le=30)] = 0
 ) -> dict[str, Any]:
-    found = request.state.client.job(job_id)
+    handle = request.state.client.job(job_id)
     try:
-        return {"status": "done", "text": await found.result(timeout=wait_s)}
+        return {"status": "done", "text": await handle.result(timeout=wait_s)}
     except WaitTimeout:
-        return {"status": await found.status()}
+        return {"status": await handle.status()}
     except (JobFailed, JobCancelled) as error:
         return {"status": "error", "error": {"code": error.code, "message": str(error)}}
 
 
 @app.exception_handler(BliplineError)
-async def refuse(request: Request, error: BliplineError) -> JSONResponse:
+async def problem(request: Request, error: BliplineError) -> JSONResponse:
     body = {"code": error.code, "message": str(error)}
     if isinstance(error, QueueFull):
         return JSONResponse(body, 429, {"Retry-After": str(math.ceil(error.retry_after_s))})

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Blipline over HTTP with nothing but curl (7.76 or newer), and a Python to read JSON.
+# Blipline over HTTP with curl (7.76 or newer), and Python to read JSON.
 #
 #   export BLIPLINE_GATEWAY=http://127.0.0.1:8000
 #   export BLIPLINE_API_KEY=blip_…     # blipline keys create shell
@@ -8,16 +8,16 @@ set -euo pipefail
 
 [ $# -gt 0 ] || { echo "usage: ./curl.sh PICTURE..." >&2; exit 2; }
 for picture in "$@"; do
-    [ -r "$picture" ] || { echo "$picture: no such file, or none that can be read" >&2; exit 2; }
+    [ -r "$picture" ] || { echo "$picture: no such file, or it is not readable" >&2; exit 2; }
 done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The key in a file: in the command line everybody on this machine could read it.
+# The key is in a file: all users of this machine can read command lines.
 (umask 077 && printf 'Authorization: Bearer %s\n' "$BLIPLINE_API_KEY" >"$work/key")
 
-# `call PATH …` leaves the answer in a file. Busy (429) and away (503) are tried again, after the
-# seconds that Retry-After says; what is wrong with a request stands in its answer.
+# `call PATH …` writes the response to a file. It retries responses of 429 and 503 after the seconds
+# of Retry-After, and prints the response of an invalid request.
 call() {
     path=$1; shift
     curl --silent --show-error --fail-with-body --retry 5 --header "@$work/key" \
@@ -33,17 +33,17 @@ for picture in "$@"; do
     echo "$picture is $image"
     printf '{"custom_id": "%s", "image": "%s"}\n' "${picture##*/}" "$image" >>"$work/items.jsonl"
 done
-# A line that cannot be done is an error in its place, and harms no other.
+# An invalid line becomes an error in its place; the others go on.
 echo '{"custom_id": "no picture", "image": "blob:0"}' >>"$work/items.jsonl"
 
-echo "== a caption, waited for"
+echo "== a caption, with a wait for its result"
 call /v1/jobs -H "$json" -H "Prefer: wait=30" --data '{"task": "caption", "image": "'"$image"'"}'
 cat "$work/answer"; echo
 
-echo "== a question under an id of our own: said twice, it is asked once"
-asked='{"task": "vqa", "image": "'"$image"'", "question": "what color is the background?"}'
+echo "== a question under an id of our own: sent twice, it is one job"
+question='{"task": "vqa", "image": "'"$image"'", "question": "what color is the background?"}'
 for _ in 1 2; do
-    call "/v1/jobs/question-$$" -X PUT -H "$json" -H "Prefer: wait=30" --data "$asked"
+    call "/v1/jobs/question-$$" -X PUT -H "$json" -H "Prefer: wait=30" --data "$question"
     cat "$work/answer"; echo
 done
 
@@ -52,7 +52,7 @@ call "/v1/batches?task=caption" --data-binary "@$work/items.jsonl" -H "Content-T
 batch=/v1/batches/$(field id)
 echo "$batch"
 
-echo "== its events, until it has ended"
+echo "== its events, until its end"
 curl --silent --show-error --fail --no-buffer --header "@$work/key" \
     "$BLIPLINE_GATEWAY$batch/events?results=false"
 
@@ -60,7 +60,7 @@ echo "== its results, in the order of its lines"
 call "$batch/results"
 cat "$work/answer"
 
-echo "== what failed"
+echo "== its failed items"
 call "$batch/errors"
 cat "$work/answer"
 

@@ -12,8 +12,8 @@
     curl localhost:8001/products/<id>
 
 A gateway sends webhooks to public addresses alone. To try it on one machine, start the gateway
-with BLIPLINE_WEBHOOK_ALLOW=127.0.0.1. It is one file to be read in one go: the parts are headed by
-the files that they would stand in.
+with BLIPLINE_WEBHOOK_ALLOW=127.0.0.1. All of it is in one file: a comment
+names the file that each part belongs to in a project.
 """
 
 from __future__ import annotations
@@ -73,11 +73,10 @@ class Product(models.Model):
 
 # blipline.py
 
-#: How often Blipline is asked, and for how many seconds is waited in between at most: our own
-#: user waits as well.
-TRIES, LONGEST_PAUSE_S = 4, 5.0
+#: Maximum attempts at a request, and maximum seconds between two: our own user waits meanwhile.
+MAX_ATTEMPTS, MAX_DELAY_S = 4, 5.0
 
-#: One for all threads: it keeps connections open.
+#: Shared by all threads, with a connection pool.
 blipline = httpx.Client(
     base_url=settings.BLIPLINE_GATEWAY,
     headers={"Authorization": f"Bearer {settings.BLIPLINE_API_KEY}"},
@@ -86,39 +85,39 @@ blipline = httpx.Client(
 webhook = Webhook(settings.BLIPLINE_WEBHOOK_SECRET)
 
 
-class Refused(Exception):
-    """Blipline does not take it."""
+class BliplineProblem(Exception):
+    """Blipline rejected the request, or is unavailable."""
 
     def __init__(self, detail: str, status: int, headers: dict[str, str]) -> None:
         super().__init__(detail)
-        self.answer = JsonResponse({"detail": detail}, status=status, headers=headers)
+        self.response = JsonResponse({"detail": detail}, status=status, headers=headers)
 
 
-def ask(method: str, path: str, **asked: Any) -> Any:
-    """Ask Blipline, a few times if it is busy or away.
+def call_blipline(method: str, path: str, **arguments: Any) -> Any:
+    """Send a request to Blipline; retry it while Blipline is busy or unreachable.
 
-    A PUT under an id of our own may be repeated: it is one job, however often it arrives.
+    A PUT under an id of our own can be repeated: it creates one job.
     """
-    pause_s = 1.0
-    for _ in range(TRIES):
+    delay_s = 1.0
+    for _ in range(MAX_ATTEMPTS):
         try:
-            answer = blipline.request(method, path, **asked)
+            answer = blipline.request(method, path, **arguments)
         except httpx.TransportError:
-            pause_s = 1.0
+            delay_s = 1.0
         else:
-            if answer.status_code in (413, 422):  # what our user gave is wrong
-                raise Refused(answer.json()["detail"], 422, {})
+            if answer.status_code in (413, 422):  # our user's input is invalid
+                raise BliplineProblem(answer.json()["detail"], 422, {})
             if answer.status_code not in (429, 502, 503, 504):
                 return answer.raise_for_status().json()
-            pause_s = float(answer.headers.get("Retry-After", 1))
-        if pause_s > LONGEST_PAUSE_S:
+            delay_s = float(answer.headers.get("Retry-After", 1))
+        if delay_s > MAX_DELAY_S:
             break
-        time.sleep(pause_s)
-    raise Refused("come back later", 503, {"Retry-After": f"{pause_s:.0f}"})
+        time.sleep(delay_s)
+    raise BliplineProblem("come back later", 503, {"Retry-After": f"{delay_s:.0f}"})
 
 
 def update(job: dict[str, Any]) -> None:
-    """Take over how a job ended. Told twice is no harm: the same webhook may come again."""
+    """Store the result of a job. Idempotent: the same webhook may come again."""
     if job["status"] not in ("queued", "running"):
         Product.objects.filter(id=job["id"]).update(
             status=job["status"],
@@ -133,26 +132,30 @@ def update(job: dict[str, Any]) -> None:
 @require_http_methods(["GET", "POST"])
 def products(request: HttpRequest) -> HttpResponse:
     if request.method == "GET":
-        return JsonResponse([one.to_json() for one in Product.objects.all()], safe=False)
+        return JsonResponse([product.to_json() for product in Product.objects.all()], safe=False)
     try:
         return add(request)
-    except Refused as refused:
-        return refused.answer
+    except BliplineProblem as problem:
+        return problem.response
 
 
 def add(request: HttpRequest) -> HttpResponse:
     if picture := request.FILES.get("picture"):
-        image = ask("POST", "/v1/images", content=picture.read())["image"]
+        image = call_blipline("POST", "/v1/images", content=picture.read())["image"]
     else:
         image = request.POST.get("picture_url", "")
         if not image.startswith(("https://", "http://")):
-            raise Refused("a product needs a picture, or a picture_url of the web", 422, {})
-    # Before it is submitted: the webhook may be faster than the answer to the submission.
+            raise BliplineProblem("a product needs a picture, or a picture_url of the web", 422, {})
+    # Before the submission: the webhook may be faster than the response to it.
     product = Product.objects.create()
-    job = {"task": "caption", "image": image, "webhook": settings.SITE_URL + reverse(told)}
+    job = {
+        "task": "caption",
+        "image": image,
+        "webhook": settings.SITE_URL + reverse(receive_webhook),
+    }
     try:
-        update(ask("PUT", f"/v1/jobs/{product.id}", json=job))
-    except Refused:
+        update(call_blipline("PUT", f"/v1/jobs/{product.id}", json=job))
+    except BliplineProblem:
         product.delete()
         raise
     product.refresh_from_db()
@@ -164,21 +167,21 @@ def show(request: HttpRequest, product_id: uuid.UUID) -> HttpResponse:
     product = get_object_or_404(Product, id=product_id)
     if product.status == "waiting":
         try:
-            # Asking as well as being told: a webhook may be late, or be lost for good.
-            update(ask("GET", f"/v1/jobs/{product_id}"))
-        except Refused as refused:
-            return refused.answer
+            # In addition to the webhook, which may be late or lost.
+            update(call_blipline("GET", f"/v1/jobs/{product_id}"))
+        except BliplineProblem as problem:
+            return problem.response
         product.refresh_from_db()
     return JsonResponse(product.to_json())
 
 
-@csrf_exempt  # what shows who it is from is its signature
+@csrf_exempt  # the signature proves the sender
 @require_POST
-def told(request: HttpRequest) -> HttpResponse:
+def receive_webhook(request: HttpRequest) -> HttpResponse:
     try:
         event = webhook.verify(request.body, dict(request.headers))
-    except (WebhookVerificationError, ValueError):  # ValueError: not even of a signature's form
-        return HttpResponse("that is not Blipline's signature", status=401)
+    except (WebhookVerificationError, ValueError):  # ValueError: a malformed signature
+        return HttpResponse("the signature is not Blipline's", status=401)
     update(event["data"])
     return HttpResponse(status=204)
 
@@ -188,7 +191,7 @@ def told(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("products", products),
     path("products/<uuid:product_id>", show),
-    path("webhooks/blipline", told),
+    path("webhooks/blipline", receive_webhook),
 ]
 
 # manage.py

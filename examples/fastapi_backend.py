@@ -28,9 +28,8 @@ import httpx
 from fastapi import FastAPI, Form, HTTPException, Request, UploadFile
 from standardwebhooks import Webhook, WebhookVerificationError
 
-#: How often Blipline is asked, and for how many seconds is waited in between at most: our own
-#: user waits as well.
-TRIES, LONGEST_PAUSE_S = 4, 5.0
+#: Maximum attempts at a request, and maximum seconds between two: our own user waits meanwhile.
+MAX_ATTEMPTS, MAX_DELAY_S = 4, 5.0
 
 Product = dict[str, Any]
 #: In place of a database.
@@ -38,7 +37,7 @@ PRODUCTS: dict[str, Product] = {}
 
 
 class State(TypedDict):
-    """What every request finds in `request.state`."""
+    """The attributes of `request.state`."""
 
     blipline: httpx.AsyncClient
     webhook: Webhook
@@ -61,7 +60,7 @@ async def add(
 ) -> Product:
     blipline = request.state.blipline
     if picture is not None:
-        uploaded = await ask(blipline, "POST", "/v1/images", content=await picture.read())
+        uploaded = await call_blipline(blipline, "POST", "/v1/images", content=await picture.read())
         image = uploaded["image"]
     elif picture_url.startswith(("https://", "http://")):
         image = picture_url
@@ -73,12 +72,12 @@ async def add(
         "description": None,
         "error": None,
     }
-    # Before it is submitted: the webhook may be faster than the answer to the submission.
+    # Before the submission: the webhook may be faster than the response to it.
     PRODUCTS[product["id"]] = product
     webhook = os.environ["SITE_URL"] + "/webhooks/blipline"
     job = {"task": "caption", "image": image, "webhook": webhook}
     try:
-        update(await ask(blipline, "PUT", f"/v1/jobs/{product['id']}", json=job))
+        update(await call_blipline(blipline, "PUT", f"/v1/jobs/{product['id']}", json=job))
     except HTTPException:
         del PRODUCTS[product["id"]]
         raise
@@ -95,46 +94,46 @@ async def show(product_id: str, request: Request) -> Product:
     if (product := PRODUCTS.get(product_id)) is None:
         raise HTTPException(404, "no such product")
     if product["status"] == "waiting":
-        # Asking as well as being told: a webhook may be late, or be lost for good.
-        update(await ask(request.state.blipline, "GET", f"/v1/jobs/{product_id}"))
+        # In addition to the webhook, which may be late or lost.
+        update(await call_blipline(request.state.blipline, "GET", f"/v1/jobs/{product_id}"))
     return product
 
 
 @app.post("/webhooks/blipline", status_code=204)
-async def told(request: Request) -> None:
+async def receive_webhook(request: Request) -> None:
     try:
         event = request.state.webhook.verify(await request.body(), dict(request.headers))
-    except (WebhookVerificationError, ValueError):  # ValueError: not even of a signature's form
-        raise HTTPException(401, "that is not Blipline's signature") from None
+    except (WebhookVerificationError, ValueError):  # ValueError: a malformed signature
+        raise HTTPException(401, "the signature is not Blipline's") from None
     update(event["data"])
 
 
 def update(job: dict[str, Any]) -> None:
-    """Take over how a job ended. Told twice is no harm: the same webhook may come again."""
+    """Store the result of a job. Idempotent: the same webhook may come again."""
     if job["status"] not in ("queued", "running") and (product := PRODUCTS.get(job["id"])):
         product["status"] = job["status"]
         product["description"] = (job["output"] or {}).get("text")
         product["error"] = (job["error"] or {}).get("message")
 
 
-async def ask(blipline: httpx.AsyncClient, method: str, path: str, **request: Any) -> Any:
-    """Ask Blipline, a few times if it is busy or away.
+async def call_blipline(blipline: httpx.AsyncClient, method: str, path: str, **request: Any) -> Any:
+    """Send a request to Blipline; retry it while Blipline is busy or unreachable.
 
-    A PUT under an id of our own may be repeated: it is one job, however often it arrives.
+    A PUT under an id of our own can be repeated: it creates one job.
     """
-    pause_s = 1.0
-    for _ in range(TRIES):
+    delay_s = 1.0
+    for _ in range(MAX_ATTEMPTS):
         try:
             answer = await blipline.request(method, path, **request)
         except httpx.TransportError:
-            pause_s = 1.0
+            delay_s = 1.0
         else:
-            if answer.status_code in (413, 422):  # what our user gave is wrong
+            if answer.status_code in (413, 422):  # our user's input is invalid
                 raise HTTPException(422, answer.json()["detail"])
             if answer.status_code not in (429, 502, 503, 504):
                 return answer.raise_for_status().json()
-            pause_s = float(answer.headers.get("Retry-After", 1))
-        if pause_s > LONGEST_PAUSE_S:
+            delay_s = float(answer.headers.get("Retry-After", 1))
+        if delay_s > MAX_DELAY_S:
             break
-        await asyncio.sleep(pause_s)
-    raise HTTPException(503, "come back later", {"Retry-After": f"{pause_s:.0f}"})
+        await asyncio.sleep(delay_s)
+    raise HTTPException(503, "come back later", {"Retry-After": f"{delay_s:.0f}"})

@@ -28,16 +28,15 @@ from flask.typing import ResponseReturnValue
 from standardwebhooks import Webhook, WebhookVerificationError
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, UnprocessableEntity
 
-#: How often Blipline is asked, and for how many seconds is waited in between at most: our own
-#: user waits as well.
-TRIES, LONGEST_PAUSE_S = 4, 5.0
+#: Maximum attempts at a request, and maximum seconds between two: our own user waits meanwhile.
+MAX_ATTEMPTS, MAX_DELAY_S = 4, 5.0
 
 Product = dict[str, Any]
 #: In place of a database.
 PRODUCTS: dict[str, Product] = {}
 
 app = Flask(__name__)
-#: One for all threads: it keeps connections open.
+#: Shared by all threads, with a connection pool.
 blipline = httpx.Client(
     base_url=os.environ["BLIPLINE_GATEWAY"],
     headers={"Authorization": f"Bearer {os.environ['BLIPLINE_API_KEY']}"},
@@ -49,7 +48,7 @@ webhook = Webhook(os.environ["BLIPLINE_WEBHOOK_SECRET"])
 @app.post("/products")
 def add() -> ResponseReturnValue:
     if picture := request.files.get("picture"):
-        image = ask("POST", "/v1/images", content=picture.read())["image"]
+        image = call_blipline("POST", "/v1/images", content=picture.read())["image"]
     else:
         image = request.form.get("picture_url", "")
         if not image.startswith(("https://", "http://")):
@@ -60,7 +59,7 @@ def add() -> ResponseReturnValue:
         "description": None,
         "error": None,
     }
-    # Before it is submitted: the webhook may be faster than the answer to the submission.
+    # Before the submission: the webhook may be faster than the response to it.
     PRODUCTS[product["id"]] = product
     job = {
         "task": "caption",
@@ -68,7 +67,7 @@ def add() -> ResponseReturnValue:
         "webhook": os.environ["SITE_URL"] + "/webhooks/blipline",
     }
     try:
-        update(ask("PUT", f"/v1/jobs/{product['id']}", json=job))
+        update(call_blipline("PUT", f"/v1/jobs/{product['id']}", json=job))
     except HTTPException:
         del PRODUCTS[product["id"]]
         raise
@@ -85,23 +84,23 @@ def show(product_id: str) -> ResponseReturnValue:
     if (product := PRODUCTS.get(product_id)) is None:
         abort(404, "no such product")
     if product["status"] == "waiting":
-        # Asking as well as being told: a webhook may be late, or be lost for good.
-        update(ask("GET", f"/v1/jobs/{product_id}"))
+        # In addition to the webhook, which may be late or lost.
+        update(call_blipline("GET", f"/v1/jobs/{product_id}"))
     return product
 
 
 @app.post("/webhooks/blipline")
-def told() -> ResponseReturnValue:
+def receive_webhook() -> ResponseReturnValue:
     try:
         event = webhook.verify(request.get_data(), dict(request.headers))
-    except (WebhookVerificationError, ValueError):  # ValueError: not even of a signature's form
-        abort(401, "that is not Blipline's signature")
+    except (WebhookVerificationError, ValueError):  # ValueError: a malformed signature
+        abort(401, "the signature is not Blipline's")
     update(event["data"])
     return "", 204
 
 
 @app.errorhandler(HTTPException)
-def refuse(error: HTTPException) -> ResponseReturnValue:
+def problem(error: HTTPException) -> ResponseReturnValue:
     response = error.get_response()
     response.data = app.json.dumps({"detail": error.description})
     response.content_type = "application/json"
@@ -109,31 +108,31 @@ def refuse(error: HTTPException) -> ResponseReturnValue:
 
 
 def update(job: dict[str, Any]) -> None:
-    """Take over how a job ended. Told twice is no harm: the same webhook may come again."""
+    """Store the result of a job. Idempotent: the same webhook may come again."""
     if job["status"] not in ("queued", "running") and (product := PRODUCTS.get(job["id"])):
         product["status"] = job["status"]
         product["description"] = (job["output"] or {}).get("text")
         product["error"] = (job["error"] or {}).get("message")
 
 
-def ask(method: str, path: str, **asked: Any) -> Any:
-    """Ask Blipline, a few times if it is busy or away.
+def call_blipline(method: str, path: str, **arguments: Any) -> Any:
+    """Send a request to Blipline; retry it while Blipline is busy or unreachable.
 
-    A PUT under an id of our own may be repeated: it is one job, however often it arrives.
+    A PUT under an id of our own can be repeated: it creates one job.
     """
-    pause_s = 1.0
-    for _ in range(TRIES):
+    delay_s = 1.0
+    for _ in range(MAX_ATTEMPTS):
         try:
-            answer = blipline.request(method, path, **asked)
+            answer = blipline.request(method, path, **arguments)
         except httpx.TransportError:
-            pause_s = 1.0
+            delay_s = 1.0
         else:
-            if answer.status_code in (413, 422):  # what our user gave is wrong
+            if answer.status_code in (413, 422):  # our user's input is invalid
                 raise UnprocessableEntity(answer.json()["detail"])
             if answer.status_code not in (429, 502, 503, 504):
                 return answer.raise_for_status().json()
-            pause_s = float(answer.headers.get("Retry-After", 1))
-        if pause_s > LONGEST_PAUSE_S:
+            delay_s = float(answer.headers.get("Retry-After", 1))
+        if delay_s > MAX_DELAY_S:
             break
-        time.sleep(pause_s)
-    raise ServiceUnavailable("come back later", retry_after=round(pause_s))
+        time.sleep(delay_s)
+    raise ServiceUnavailable("come back later", retry_after=round(delay_s))

@@ -1,10 +1,10 @@
-"""Captions and answers with nothing but Celery: this needs none of Blipline's code.
+"""Captions and answers with plain Celery, without code of Blipline.
 
     pip install 'celery[redis]'
     export BLIPLINE_REDIS_URL=redis://127.0.0.1:6379/0
     python send_task.py https://example.com/cat.jpg https://example.com/dog.jpg
 
-What can be sent stands in docs/tasks.md.
+docs/tasks.md describes the tasks and their items.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ app = Celery("shop", broker=redis_url, backend=redis_url)
 
 
 def main(images: list[str]) -> int:
-    # For a person who waits: one item in a message, to the queue that is served first.
-    asked = app.send_task(
+    # For a user who waits: one item in a message, to the queue that is served first.
+    job = app.send_task(
         "blipline.vqa",
         kwargs={"items": [{"image": images[0], "question": QUESTION}]},
         queue="interactive",
     )
-    # For a pipeline: many items in a message, some tens of them. They come back in their order.
+    # For a pipeline: some tens of items in a message. The results are in their order.
     captions = app.send_task(
         "blipline.caption",
         kwargs={
@@ -37,15 +37,15 @@ def main(images: list[str]) -> int:
         },
         queue="bulk",
     )
-    (answer,) = asked.get(timeout=60)
-    print(QUESTION, said(answer))
+    (answer,) = job.get(timeout=60)
+    print(QUESTION, text_of(answer))
     for result in captions.get(timeout=60):
-        print(result["custom_id"], said(result))
+        print(result["custom_id"], text_of(result))
     return 0
 
 
-def said(result: dict[str, Any]) -> str:
-    """An item has a text or an error; one that fails harms no other."""
+def text_of(result: dict[str, Any]) -> str:
+    """Return the text or the error of a result; an item fails alone."""
     if "error" in result:
         return f"{result['error']['code']}: {result['error']['message']}"
     return str(result["text"])

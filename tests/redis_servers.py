@@ -7,26 +7,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from demo.stack import ROOT, free_port, redis_server
 
 MASTER_NAME: Final = "captions"
 #: Milliseconds without an answer after which a sentinel takes a server for dead.
 DOWN_AFTER_MS: Final = 500
-#: Seconds for anything here to happen, on a machine that is busy with other things.
+#: Maximum seconds of any change here, on a busy machine.
 PATIENCE_S: Final = 60.0
 
 
 class Server:
     """A redis-server, or a sentinel, with a configuration file and a log of its own.
 
-    A sentinel has a server that it reconfigures rewrite its file, so the one of this repository
-    is copied; and so a server that is started again is what it last was, master or replica.
+    A sentinel rewrites the file of a server that it reconfigures, so this uses a copy of the file
+    of this repository. A restarted server therefore has its last role, master or replica.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Server:
         self._file.write_text("\n".join([*own, *lines, ""]))
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         with self._file.with_suffix(".log").open("ab") as log:
             self._process = subprocess.Popen(
                 [redis_server(), str(self._file), *self._arguments],
@@ -57,17 +60,19 @@ class Server:
         wait_until(self.answers, f"an answer of {self._file}")
 
     def kill(self) -> None:
-        """As a crash does it."""
+        """Kill the server with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def connect(self) -> redis.Redis:
-        """A plain connection to this very server."""
-        return redis.Redis("127.0.0.1", self.port, password=self.password, retry=None)
+        """Return a direct connection to this server."""
+        return redis.Redis(
+            "127.0.0.1", self.port, password=self.password, retry=Retry(NoBackoff(), 0)
+        )
 
     def answers(self) -> bool:
-        """Whether it takes commands; while it loads its file it does not."""
+        """Return whether it takes commands; while it loads its file it does not."""
         try:
             with self.connect() as client:
                 return bool(client.ping())
@@ -77,38 +82,40 @@ class Server:
 
 @dataclass(frozen=True)
 class Sentinels:
-    """A master, its replicas and their sentinels, all of them running at first."""
+    """A master, its replicas and their sentinels, all running at the start."""
 
-    #: What clients and workers are given; database 0.
+    #: The URL for clients and workers; database 0.
     url: str
-    #: The one that was the master at first comes first.
+    #: The first is the initial master.
     servers: list[Server]
     sentinels: list[Server]
 
     def master(self) -> Server | None:
-        """The server that the sentinels name; None: none of them answers, or knows one."""
+        """Return the server that the sentinels name; None if none answers or knows a master."""
         for sentinel in self.sentinels:
             try:
                 with sentinel.connect() as client:
-                    found: Any = client.sentinel_get_master_addr_by_name(MASTER_NAME)
+                    address: Any = client.sentinel_get_master_addr_by_name(MASTER_NAME)
             except redis.RedisError:
                 continue
-            return next((one for one in self.servers if found and one.port == found[1]), None)
+            if not address:
+                return None
+            return next((server for server in self.servers if server.port == address[1]), None)
         return None
 
     def kill_master(self) -> Server:
-        """SIGKILL the master, and wait until another server is; returns the one killed."""
+        """Kill the master and wait for a new one; return the killed server."""
         killed = self._wait_for_master()
         killed.kill()
-        wait_until(lambda: self._is_master(other_than=killed), "a new master")
+        wait_until(lambda: self._has_new_master(killed), "a new master")
         return killed
 
     def fail_over(self) -> None:
-        """Make a replica the master, and the master a replica; everything lives on."""
+        """Promote a replica and demote the master; all servers keep running."""
         before = self._wait_for_master()
 
         def accepted() -> bool:
-            # Refused while the last failover is not over, or no replica is known to be good.
+            # An error while the last failover is in progress, or no replica is known to be good.
             for sentinel in self.sentinels:
                 try:
                     with sentinel.connect() as client:
@@ -117,8 +124,8 @@ class Sentinels:
                     continue
             return False
 
-        wait_until(accepted, "a sentinel that begins a failover")
-        wait_until(lambda: self._is_master(other_than=before), "a new master")
+        wait_until(accepted, "a sentinel that starts a failover")
+        wait_until(lambda: self._has_new_master(before), "a new master")
 
     def _wait_for_master(self) -> Server:
         wait_until(lambda: self.master() is not None, "a master")
@@ -126,9 +133,9 @@ class Sentinels:
         assert master is not None
         return master
 
-    def _is_master(self, other_than: Server) -> bool:
+    def _has_new_master(self, previous: Server) -> bool:
         master = self.master()
-        if master is None or master is other_than:
+        if master is None or master is previous:
             return False
         try:
             with master.connect() as client:
@@ -147,39 +154,39 @@ def running_sentinels(
     password: str | None = None,
     sentinel_password: str | None = None,
 ) -> Iterator[Sentinels]:
-    """A master, its replicas and sentinels, which all know of each other.
+    """Run a master, its replicas and sentinels, which all know each other.
 
     `lines` are added to the configuration of the servers: ``"min-replicas-to-write 1"``.
     """
     login = [] if password is None else [f'masterauth "{password}"']
     with ExitStack() as stack:
-        servers = []
+        servers: list[Server] = []
         for number in range(1 + replicas):
             follow = [f"replicaof 127.0.0.1 {servers[0].port}"] if number else []
-            # A replica's first copy must not wait for others that want one.
+            # The first copy of a replica must not wait for further replicas.
             own = ["repl-diskless-sync-delay 0", *follow, *login, *lines]
-            servers.append(_started(stack, Server(directory, *own, password=password)))
+            servers.append(_start(stack, Server(directory, *own, password=password)))
         wait_until(lambda: _replicas_of(servers[0]) == replicas, "replicas in step")
         watch = _sentinel_lines(servers[0].port, sentinels // 2 + 1, password, sentinel_password)
         watchers = [
-            _started(stack, Server(directory, *watch, password=sentinel_password, sentinel=True))
+            _start(stack, Server(directory, *watch, password=sentinel_password, sentinel=True))
             for _ in range(sentinels)
         ]
         for watcher in watchers:
-            wait_until(lambda w=watcher: _knows_all(w, replicas, sentinels), "sentinels that know")
+            wait_until(partial(_knows_all, watcher, replicas, sentinels), "sentinels that know")
         yield Sentinels(_url(watchers, password, sentinel_password), servers, watchers)
 
 
-def wait_until(true: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Look until it is true; raises TimeoutError, which says what was waited for."""
+def wait_until(condition: Callable[[], bool], goal: str, timeout_s: float = PATIENCE_S) -> None:
+    """Wait until the condition holds; raise TimeoutError, which names the goal."""
     deadline = time.monotonic() + timeout_s
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_s:g} s for {what}")
+            raise TimeoutError(f"waited {timeout_s:g} s for {goal}")
         time.sleep(0.05)
 
 
-def _started(stack: ExitStack, server: Server) -> Server:
+def _start(stack: ExitStack, server: Server) -> Server:
     stack.callback(server.kill)
     server.start()
     return server
@@ -187,7 +194,7 @@ def _started(stack: ExitStack, server: Server) -> Server:
 
 def _url(sentinels: list[Server], password: str | None, sentinel_password: str | None) -> str:
     login = "" if password is None else f":{quote(password, '')}@"
-    hosts = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
+    hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in sentinels)
     more = "" if sentinel_password is None else f"&sentinel_password={quote(sentinel_password)}"
     return f"sentinel://{login}{hosts}/0?master={MASTER_NAME}{more}"
 
@@ -208,16 +215,16 @@ def _sentinel_lines(
 
 
 def _replicas_of(master: Server) -> int:
-    """How many replicas have all that it has."""
+    """Return the number of replicas in sync with the master."""
     with master.connect() as client:
-        found: Any = client.info("replication")
-    known = [found.get(f"slave{number}", {}) for number in range(found["connected_slaves"])]
-    return sum(one.get("state") == "online" for one in known)
+        info: Any = client.info("replication")
+    replicas = [info.get(f"slave{number}", {}) for number in range(info["connected_slaves"])]
+    return sum(replica.get("state") == "online" for replica in replicas)
 
 
 def _knows_all(sentinel: Server, replicas: int, sentinels: int) -> bool:
     with sentinel.connect() as client:
         state: Any = client.sentinel_master(MASTER_NAME)
         known: Any = client.sentinel_slaves(MASTER_NAME)
-    up = [one for one in known if not one["is_disconnected"] and not one["is_sdown"]]
+    up = [server for server in known if not (server["is_disconnected"] or server["is_sdown"])]
     return state["num-other-sentinels"] == sentinels - 1 and len(up) == replicas

@@ -1,4 +1,4 @@
-"""Servers of the tests' own, in a thread of this process."""
+"""Test servers in a thread of this process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ AnyServer = TypeVar("AnyServer", bound=BaseServer)
 
 @contextmanager
 def serving(server: AnyServer) -> Iterator[AnyServer]:
-    """It answers within the block."""
+    """Serve requests within the block."""
     with server:
-        thread = Thread(target=server.serve_forever, args=(0.01,), name="tests' own server")
+        thread = Thread(target=server.serve_forever, args=(0.01,), name="test server")
         thread.start()
         try:
             yield server

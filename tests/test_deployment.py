@@ -1,4 +1,4 @@
-"""The files that deploy Blipline agree with its code. No Docker is needed."""
+"""The deployment files agree with the code. These tests need no Docker."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE_TEXT)["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 FLOWER_CONFIG = ROOT / "config" / "flowerconfig.py"
 WORKERS = ["worker", "worker-cpu"]
-#: Where a place inside the container is meant: the image says it.
+#: Paths inside the container, which the image sets.
 SET_BY_IMAGE = {"BLIPLINE_RUN_DIR", "BLIPLINE_READY_FILE"}
 SETTINGS = {f"BLIPLINE_{name.upper()}" for name in WorkerSettings.model_fields}
 GATEWAY_SETTINGS = {f"BLIPLINE_{name.upper()}" for name in GatewaySettings.model_fields}
-#: Not for the container: it listens to others, and each key has turns of its own.
+#: Not for the container: it listens on all interfaces, and each key has its own submitter queue.
 NOT_FOR_GATEWAY = {"BLIPLINE_PAGE_OPEN_AS", "BLIPLINE_SUBMITTER"}
 
 
@@ -44,7 +44,7 @@ def variables(text: str) -> set[str]:
 
 
 def copied() -> set[str]:
-    """What the Dockerfile copies; each keeps its name."""
+    """Return the sources that the Dockerfile copies; each keeps its name."""
     pairs = re.findall(r"^COPY (?:--\S+ )*(\S+) (\S+)$", DOCKERFILE, flags=re.MULTILINE)
     assert all(target in (source, ".") for source, target in pairs)
     return {source for source, _ in pairs}
@@ -62,7 +62,7 @@ def health_command(service: str) -> list[str]:
 
 
 def default_of(value: str) -> str:
-    """What Compose makes of `${NAME:-default}` where nothing is set."""
+    """Return the value that Compose substitutes for `${NAME:-default}` if NAME is unset."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
@@ -130,7 +130,7 @@ def test_every_variable_of_compose_stands_in_the_docs() -> None:
     assert {name for name in named if f"`{name}`" not in documented} == set()
 
 
-def test_everything_that_the_image_copies_is_there_and_not_ignored() -> None:
+def test_every_copied_file_exists_and_is_not_ignored() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
@@ -161,7 +161,7 @@ def test_the_demo_model_is_in_the_image() -> None:
     assert (DEMO_MODEL / "config.json").is_file()
 
 
-def test_the_image_is_no_root_and_runs_the_worker() -> None:
+def test_the_image_runs_the_worker_as_an_unprivileged_user() -> None:
     users = re.findall(r"^USER (\S+)$", DOCKERFILE, flags=re.MULTILINE)
     assert users[-1] not in ("root", "0")
     assert 'CMD ["python", "-m", "worker"]' in DOCKERFILE
@@ -234,16 +234,16 @@ def test_flower_defines_every_option_of_its_configuration(monkeypatch: pytest.Mo
 
     for name in variables(FLOWER_CONFIG.read_text()):
         monkeypatch.setenv(name, "5555" if name.endswith("PORT") else "some:thing")
-    found = runpy.run_path(str(FLOWER_CONFIG))
+    config = runpy.run_path(str(FLOWER_CONFIG))
     names = {
         name
-        for name, value in found.items()
+        for name, value in config.items()
         if not name.startswith("__") and not isinstance(value, types.ModuleType)
     }
     assert names >= {"basic_auth", "persistent", "format_task"}
-    # Flower ignores silently what it does not know.
+    # Flower silently ignores unknown names.
     assert {name for name in names if name not in options} == set()
-    assert set(found["tasks_columns"].split(",")) <= TASK_COLUMNS.keys()
+    assert set(config["tasks_columns"].split(",")) <= TASK_COLUMNS.keys()
 
 
 def test_flower_shows_tasks_by_their_short_names() -> None:
@@ -268,7 +268,7 @@ def get(url: str, credentials: str | None = None) -> int:
             return error.code
 
 
-def test_flower_serves_only_those_with_credentials(
+def test_flower_requires_credentials(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("BLIPLINE_FLOWER_AUTH", "ann:secret,bob:other")
@@ -279,20 +279,20 @@ def test_flower_serves_only_those_with_credentials(
             assert get(f"{address}{page}", "ann:wrong") == 401
             assert get(f"{address}{page}", "ann:secret") == 200
         assert get(f"{address}/tasks", "bob:other") == 200
-        # What Compose runs in the container, where Flower has its own port.
+        # The health check of Compose, with the port inside the container replaced.
         port = str(SERVICES["flower"]["environment"]["BLIPLINE_FLOWER_PORT"])
         python, *command = health_command("flower")
         assert python == "python"
         command = [part.replace(f":{port}/", f":{address.rpartition(':')[2]}/") for part in command]
         assert subprocess.run([sys.executable, *command], check=False).returncode == 0
-    # It is gone now, and the check says so.
+    # Flower has ended, and the health check fails.
     gone = subprocess.run([sys.executable, *command], check=False, stderr=subprocess.DEVNULL)
     assert gone.returncode != 0
-    # Its view outlives it.
+    # The database of its view remains.
     assert list(tmp_path.glob("state*"))
 
 
-def test_flower_does_not_listen_to_others_without_credentials(redis_url: str) -> None:
+def test_flower_does_not_listen_on_other_interfaces_without_credentials(redis_url: str) -> None:
     environment = {
         **os.environ,
         "BLIPLINE_REDIS_URL": redis_url,

@@ -1,4 +1,4 @@
-"""TLS in front of a server that speaks none, with certificates of the tests' own."""
+"""A TLS proxy in front of a plain server, with test certificates."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ import trustme
 
 @contextmanager
 def running_tls(port: int, directory: Path) -> Iterator[tuple[int, Path]]:
-    """Terminate TLS for a port of 127.0.0.1; yields the port, and the file of the authority that
-    signed the certificate for `localhost` and 127.0.0.1."""
+    """Terminate TLS for a port of 127.0.0.1.
+
+    Yields the TLS port, and the file of the authority that signed the certificate for `localhost`
+    and 127.0.0.1.
+    """
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
@@ -36,7 +39,7 @@ def running_tls(port: int, directory: Path) -> Iterator[tuple[int, Path]]:
 
 
 class _Front:
-    """Carries bytes both ways, for as many connections as come."""
+    """The proxy: it copies bytes both ways for any number of connections."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -57,15 +60,15 @@ class _Front:
         self._open.add(task)
         try:
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._port)
-            await asyncio.gather(_carry(reader, inner_writer), _carry(inner_reader, writer))
+            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
         except (asyncio.CancelledError, OSError):
-            # The test is over, or one side is gone: so is the connection.
+            # The test is over, or one side has closed the connection.
             pass
         finally:
             self._open.discard(task)
 
 
-async def _carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
     try:
         while data := await source.read(65536):
             target.write(data)

@@ -1,1 +1,1 @@
-"""What the engine does on a GPU, against transformers and against the hardware."""
+"""The engine on a GPU, against transformers and against the hardware's limits."""

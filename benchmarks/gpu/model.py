@@ -1,6 +1,6 @@
-"""A BLIP-2 of random weights, made on the device itself, for `benchmarks.gpu`.
+"""A BLIP-2 with random weights, built on the device itself, for `benchmarks.gpu`.
 
-To write a checkpoint of 7.5 GB and to read it again would take longer than what is to be measured.
+Writing and reading a checkpoint of 7.5 GB would take longer than the measurement.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.models.memory_shapes import skeleton
 from worker.models.precision import Plan, check_available, make_plan
 from worker.models.vision_model import Checkpoint
 
-#: Salesforce/blip2-opt-2.7b; what is not named has the value that transformers' defaults have.
+#: Salesforce/blip2-opt-2.7b; all other values are transformers' defaults.
 REAL: Final[dict[str, Any]] = {
     "vision_config": {
         "hidden_size": 1408,
@@ -73,20 +73,20 @@ END: Final = 2
 SQUARES: Final = 7
 
 
-class Numbers:
-    """Stands for a tokenizer: a token's word is its number, so equal texts are equal tokens."""
+class NumberTokenizer:
+    """A tokenizer stub that decodes a token to its number, so equal texts are equal tokens."""
 
-    def __call__(self, text: str, **how: Any) -> SimpleNamespace:
-        """A text as tokens: its bytes."""
+    def __call__(self, text: str, **options: Any) -> SimpleNamespace:
+        """Tokenize a text as its bytes."""
         return SimpleNamespace(input_ids=[END, *text.encode()])
 
-    def decode(self, ids: list[int], **how: Any) -> str:
-        """Tokens in words, as everywhere without the one that begins and ends a text."""
-        return " ".join(str(one) for one in ids if one != END)
+    def decode(self, ids: list[int], **options: Any) -> str:
+        """Decode tokens, without the special token."""
+        return " ".join(str(token) for token in ids if token != END)
 
 
 def build(shape: str, precision: str, device: torch.device) -> Blip2:
-    """A model as the worker would have loaded it. Raises LoadError."""
+    """Build a model as the worker would load it. Raises LoadError."""
     config: Any = Blip2Config(**SHAPES[shape])
     side = config.vision_config.image_size
     empty = skeleton(config, Blip2ForConditionalGeneration)
@@ -94,20 +94,20 @@ def build(shape: str, precision: str, device: torch.device) -> Blip2:
     plan = make_plan(empty, precision, device)
     network = on_device(config, plan.dtype, device)
     randomize(network)
-    for name, one in network.named_parameters():
-        if name in plan.full:
-            one.data = one.data.float()
+    for name, parameter in network.named_parameters():
+        if name in plan.fp32:
+            parameter.data = parameter.data.float()
     if precision == "int8":
-        store_in_eight_bits(network, plan)
+        quantize_network(network, plan)
     elif plan.quantized:
-        raise LoadError(f"Precision {precision} is not measured here.")
+        raise LoadError(f"This benchmark does not measure precision {precision}.")
     network = network.eval().requires_grad_(False)
     processor = BlipImageProcessorPil(size=dict.fromkeys(("height", "width"), side))
-    return Blip2(Checkpoint(shape, "random", precision, network, Numbers(), processor))
+    return Blip2(Checkpoint(shape, "random", precision, network, NumberTokenizer(), processor))
 
 
 def on_device(config: Blip2Config, dtype: torch.dtype, device: torch.device) -> Any:
-    """The network; what its parameters hold is of no matter yet."""
+    """Build the network with uninitialised parameters on a device."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -119,7 +119,7 @@ def on_device(config: Blip2Config, dtype: torch.dtype, device: torch.device) -> 
 
 @torch.no_grad()
 def randomize(network: Any, seed: int = 3) -> None:
-    """Weights that keep states of ordinary size, so that rows differ by more than rounding."""
+    """Draw weights that keep states at a normal scale, so that rows differ beyond rounding."""
     torch.manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.LayerNorm):
@@ -133,9 +133,9 @@ def randomize(network: Any, seed: int = 3) -> None:
     network.query_tokens.normal_()
 
 
-def store_in_eight_bits(network: Any, plan: Plan) -> None:
-    """As `from_pretrained` with bitsandbytes and then `separate_rows` would leave it."""
-    import bitsandbytes  # noqa: F401  # defines the product that Int8Linear calls
+def quantize_network(network: Any, plan: Plan) -> None:
+    """Quantize as `from_pretrained` with bitsandbytes and then `separate_rows` do."""
+    import bitsandbytes  # noqa: F401  # registers the operator that Int8Linear calls
 
     for name in plan.quantized:
         linear = network.get_submodule(name)
@@ -144,7 +144,7 @@ def store_in_eight_bits(network: Any, plan: Plan) -> None:
 
 
 def pictures(count: int, size: int) -> Tensor:
-    """Different images of coloured squares: uint8 (count, size, size, 3)."""
+    """Draw distinct images of coloured squares: uint8 (count, size, size, 3)."""
     random = np.random.default_rng(5)
     squares = random.integers(0, 256, (count, SQUARES, SQUARES, 3), dtype=np.uint8)
     side = -(-size // SQUARES)

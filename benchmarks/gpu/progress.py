@@ -1,4 +1,4 @@
-"""How `benchmarks.gpu` gets through its parts: within its time, whatever fails on the way."""
+"""Progress of `benchmarks.gpu`: parts within a time budget, and notes on those that fail."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ import torch
 
 Result = TypeVar("Result")
 
-#: A part may take longer than the longest of its kind so far: it has more rows.
-LONGER: Final = 1.5
+#: Expected time of a part in relation to the longest of its kind so far: it may have more rows.
+GROWTH: Final = 1.5
 
 
 class Progress:
-    """Runs parts, prints lines, and keeps `found` in a file as well, if there is to be one."""
+    """A runner of parts that prints lines, and writes the results to a file if one is set."""
 
     def __init__(self, budget_s: float, first_guess_s: float, output: Path | None) -> None:
-        self.began = time.perf_counter()
+        self.started = time.perf_counter()
         self.budget_s, self.output = budget_s, output
-        #: Seconds that a part of some kind is expected to take before one has run.
+        #: Expected seconds of a part whose kind has not run yet.
         self.first_guess_s = first_guess_s
         self.longest: dict[str, float] = {}
         self.notes: list[str] = []
-        self.found: dict[str, Any] = {"notes": self.notes}
-        #: No part can work any more.
+        self.results: dict[str, Any] = {"notes": self.notes}
+        #: True after an error that makes every further part fail.
         self.broken = False
 
     @property
     def elapsed_s(self) -> float:
-        """Since the start."""
-        return time.perf_counter() - self.began
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
 
-    def say(self, line: str) -> None:
-        """Tell it now, and write down all that is known so far."""
+    def report(self, line: str) -> None:
+        """Print a line and write the results so far."""
         print(f"{self.elapsed_s:6.1f} s  {line}", flush=True)
         if self.output:
-            self.output.write_text(json.dumps(self.found, indent=2) + "\n")
+            self.output.write_text(json.dumps(self.results, indent=2) + "\n")
 
     def note(self, line: str) -> None:
-        """What the tables have to be read with."""
+        """Report a line that is repeated below the tables."""
         self.notes.append(line)
-        self.say(line)
+        self.report(line)
 
     def part(self, kind: str, name: str, work: Callable[[], Result]) -> Result | None:
-        """The result; None, and a note, where there is none."""
-        expected_s = self.longest.get(kind, self.first_guess_s) * LONGER
+        """Run a part and return its result; None, with a note, if it fails or is skipped."""
+        expected_s = self.longest.get(kind, self.first_guess_s) * GROWTH
         if self.broken or self.elapsed_s + expected_s > self.budget_s:
-            reason = "the device is broken" if self.broken else "no time is left"
+            reason = "the device is broken" if self.broken else "the time budget is used up"
             self.note(f"{name}: skipped, {reason}")
             return None
-        began = self.elapsed_s
+        started = self.elapsed_s
         try:
             return work()
         except torch.AcceleratorError as error:
-            # Whatever comes after it would fail as well.
+            # Every further part would fail as well.
             self.broken = True
             self.note(f"{name}: {first_line(error)}")
         except Exception as error:
             self.note(f"{name}: {first_line(error)}")
         finally:
-            self.longest[kind] = max(self.longest.get(kind, 0.0), self.elapsed_s - began)
+            self.longest[kind] = max(self.longest.get(kind, 0.0), self.elapsed_s - started)
         return None
 
 
 def first_line(error: Exception) -> str:
-    """An error in one line."""
+    """Format an error in one line."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"

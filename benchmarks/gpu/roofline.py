@@ -1,7 +1,7 @@
-"""What a device could do at best with a BLIP-2 of OPT's: counted from the shapes alone.
+"""The roofline of a device for a BLIP-2 with OPT, computed from the shapes alone.
 
-Vision encoder, Q-Former and prefill are bound by arithmetic; a decode step is bound by reading
-every weight of the language model, and the keys and values of every row.
+Vision encoder, Q-Former and prefill are compute-bound; a decode step is bound by reading every
+weight of the language model, and the keys and values of every row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device can do in one second: floating-point operations, and bytes of its memory."""
+    """Peak throughput of a device per second: floating-point operations and memory bytes."""
 
     flops: float
     bytes: float
@@ -28,13 +28,13 @@ DEVICES: Final = {
     "L4": (121, 242, 0.3),
     "T4": (65, 130, 0.32),
 }
-#: The shares of a data sheet that large products and copies reach; measured on an H200: 790 of 989
+#: Shares of the data sheet that large products and copies reach; measured on an H200: 790 of 989
 #: TFLOP/s, and 4.3 of 4.8 TB/s.
 FLOPS_REACHED, BYTES_REACHED = 0.8, 0.9
 
 
 def known_peak(device_name: str, precision: str) -> Peak | None:
-    """What can be reached on a device of this name; None of one that is not in the table."""
+    """Return the reachable peak of a device; None if it is not in the table."""
     for name, (half, int8, memory) in DEVICES.items():
         if re.search(rf"\b{name}\b", device_name) and precision != "fp32":
             products = int8 if precision == "int8" else half
@@ -44,15 +44,15 @@ def known_peak(device_name: str, precision: str) -> Peak | None:
 
 @dataclass(frozen=True)
 class Work:
-    """What one image and one token cost: FLOP, and bytes that are read."""
+    """Cost of an image and of a token: FLOP and bytes read."""
 
     vision_flops: float
     qformer_flops: float
-    #: Of a token in the layers, of one look at another token, and of a row's logits.
+    #: Of a token in the layers, of attending to one token, and of a row's logits.
     token_flops: float
     attended_flops: float
     logit_flops: float
-    #: Read once for each batch: by the encoders, and by each step of the language model.
+    #: Bytes read once a batch: by the encoders, and by each step of the language model.
     encoder_bytes: float
     language_bytes: float
     #: Keys and values of a token.
@@ -60,36 +60,36 @@ class Work:
 
 
 def count(config: Any, element: int, matrix_element: int) -> Work:
-    """Of a Blip2Config with OPT. Bytes of an element, and of one of the layers' matrices."""
+    """Count the work of a Blip2Config with OPT, given the bytes of elements and matrix elements."""
     vision, text = config.vision_config, config.text_config
     width = text.hidden_size
     matrices = text.num_hidden_layers * (4 * width**2 + 2 * width * text.ffn_dim)
     head = width * text.vocab_size
-    seen = vision.num_hidden_layers * matrices_of(vision.hidden_size, vision.intermediate_size)
+    layer_weights = matrices_of(vision.hidden_size, vision.intermediate_size)
     return Work(
         vision_flops=vision_flops(vision),
         qformer_flops=qformer_flops(config),
         token_flops=2 * matrices,
         attended_flops=4 * width * text.num_hidden_layers,
         logit_flops=2 * head,
-        encoder_bytes=seen * matrix_element,
+        encoder_bytes=vision.num_hidden_layers * layer_weights * matrix_element,
         language_bytes=matrices * matrix_element + head * element,
         token_bytes=2 * width * text.num_hidden_layers * element,
     )
 
 
 def matrices_of(width: int, inner: int) -> int:
-    """Weights of one layer: queries, keys, values, output, and the feed-forward part."""
+    """Return the weights of a layer: queries, keys, values, output, and the feed-forward part."""
     return 4 * width**2 + 2 * width * inner
 
 
 def patches(vision: Any) -> int:
-    """Positions of the vision encoder, the one for the whole image included."""
+    """Return the positions of the vision encoder, the class token included."""
     return int(vision.image_size // vision.patch_size) ** 2 + 1
 
 
 def vision_flops(vision: Any) -> float:
-    """Of one image."""
+    """Return the vision encoder's FLOP of an image."""
     tokens, width = patches(vision), vision.hidden_size
     layer = 2 * matrices_of(width, vision.intermediate_size) + 4 * tokens * width
     embedding = 2 * (tokens - 1) * 3 * vision.patch_size**2 * width
@@ -97,43 +97,43 @@ def vision_flops(vision: Any) -> float:
 
 
 def qformer_flops(config: Any) -> float:
-    """Of one image: the queries look at themselves in each layer, and at the image in some."""
-    former, seen = config.qformer_config, patches(config.vision_config)
+    """Return the Q-Former's FLOP of an image; some layers have cross-attention."""
+    former, tokens = config.qformer_config, patches(config.vision_config)
     queries, width = config.num_query_tokens, former.hidden_size
     layer = queries * (2 * matrices_of(width, former.intermediate_size) + 4 * queries * width)
-    look = queries * (4 * width**2 + 4 * seen * width)
-    look += seen * 4 * config.vision_config.hidden_size * width
-    looks = -(-former.num_hidden_layers // former.cross_attention_frequency)
+    cross = queries * (4 * width**2 + 4 * tokens * width)
+    cross += tokens * 4 * config.vision_config.hidden_size * width
+    cross_layers = -(-former.num_hidden_layers // former.cross_attention_frequency)
     projection = 2 * queries * width * config.text_config.hidden_size
-    return float(former.num_hidden_layers * layer + looks * look + projection)
+    return float(former.num_hidden_layers * layer + cross_layers * cross + projection)
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The least time that some work takes, in seconds."""
+    """The minimum time of work on a device, in seconds."""
 
     work: Work
     peak: Peak
 
     def encode_s(self, images: int) -> float:
-        """Vision encoder, Q-Former and projection."""
+        """Return the seconds of vision encoder, Q-Former and projection."""
         flops = images * (self.work.vision_flops + self.work.qformer_flops)
         return self._longer(flops, self.work.encoder_bytes)
 
     def prefill_s(self, rows: int, tokens: int) -> float:
-        """Rows of so many tokens each; a token sees half of them on average."""
+        """Return the seconds of a prefill; a token attends to half of the tokens on average."""
         row = tokens * (self.work.token_flops + self.work.attended_flops * tokens / 2)
         return self._longer(rows * (row + self.work.logit_flops), self.work.language_bytes)
 
     def step_s(self, rows: int, length: float) -> float:
-        """One token more for rows that have so many."""
+        """Return the seconds of a decode step of rows of a length."""
         work = self.work
         flops = work.token_flops + work.logit_flops + work.attended_flops * length
         read = work.language_bytes + rows * length * work.token_bytes
         return self._longer(rows * flops, read)
 
     def captions_per_s(self, rows: int, prompt: int, new: int) -> float:
-        """Of `new` tokens each, in batches of so many rows; the prefill writes the first token."""
+        """Return captions per second of `new` tokens each; the prefill yields the first one."""
         steps = (new - 1) * self.step_s(rows, prompt + new / 2)
         return rows / (self.encode_s(rows) + self.prefill_s(rows, prompt) + steps)
 

@@ -10,7 +10,7 @@ ENGINES = (("engine_graphs", "graphs"), ("engine_plain", "plain"))
 
 
 def row_table(lines: Sequence[Line]) -> str:
-    """Whole captions."""
+    """Format the table of whole captions."""
     head = (
         "precision",
         "rows",
@@ -29,29 +29,29 @@ def row_table(lines: Sequence[Line]) -> str:
 
 
 def _captions(line: Line) -> Iterable[Sequence[str]]:
-    theirs, best = line.get("generate", {}), line["roofline_images_per_s"]
+    baseline, best = line.get("generate", {}), line["roofline_images_per_s"]
     for name, _ in ENGINES:
-        ours = line.get(name)
-        if ours is None:
+        engine = line.get(name)
+        if engine is None:
             continue
         yield (
             line["precision"],
             str(line["row_count"]),
-            ours["decoding"],
-            f"{ours['images_per_s']:.1f}",
-            figure(theirs.get("images_per_s")),
-            figure(ours.get("ratio"), "{:.2f}"),
+            engine["decoding"],
+            f"{engine['images_per_s']:.1f}",
+            figure(baseline.get("images_per_s")),
+            figure(engine.get("ratio"), "{:.2f}"),
             f"{best:.0f}",
-            f"{ours['images_per_s'] / best:.0%}",
-            figure(ours.get("equal_texts"), "{:.1%}"),
-            figure(ours.get("tokens_before_difference"), "{:.1%}"),
-            f"{gib(ours)}, {gib(theirs)}",
-            f"{ours['warm_s']:.1f}",
+            f"{engine['images_per_s'] / best:.0%}",
+            figure(engine.get("equal_texts"), "{:.1%}"),
+            figure(engine.get("tokens_before_difference"), "{:.1%}"),
+            f"{gib(engine)}, {gib(baseline)}",
+            f"{engine['warm_s']:.1f}",
         )
 
 
 def part_table(lines: Sequence[Line]) -> str:
-    """Steps and prefills."""
+    """Format the table of decode steps and prefills."""
     head = ["precision", "rows"]
     for _, short in ENGINES:
         head += [f"decode step, {short}, ms", f"step in the loop, {short}, ms"]
@@ -62,15 +62,15 @@ def part_table(lines: Sequence[Line]) -> str:
 def _parts(line: Line) -> Sequence[str]:
     cells = [line["precision"], str(line["row_count"])]
     for name, _ in ENGINES:
-        ours = line.get(name, {})
-        cells += [milliseconds(ours.get("decode_s")), milliseconds(ours.get("step_s"))]
+        engine = line.get(name, {})
+        cells += [milliseconds(engine.get("decode_s")), milliseconds(engine.get("step_s"))]
     for name in ("roofline_step_s", "prefill_s", "roofline_prefill_s"):
         cells.append(milliseconds(line.get(name)))
     return cells
 
 
 def batch_table(lines: Sequence[Line]) -> str:
-    """Encoding."""
+    """Format the table of encoding."""
     head = ("precision", "images", "encode, ms", "vision encoder alone, ms", "roofline, ms")
     names = ("encode_s", "vision_s", "roofline_s")
     rows = (
@@ -81,28 +81,28 @@ def batch_table(lines: Sequence[Line]) -> str:
 
 
 def in_order(lines: Sequence[Line]) -> list[Line]:
-    """By precision as they were run, then by rows."""
+    """Sort lines by precision in the order of the run, then by rows."""
     names = list(dict.fromkeys(line["precision"] for line in lines))
     return sorted(lines, key=lambda line: (names.index(line["precision"]), line["row_count"]))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In Markdown."""
+    """Format a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def figure(value: float | None, form: str = "{:.1f}") -> str:
-    """What is not known is a dash."""
+    """Format a value; None is a dash."""
     return "-" if value is None else form.format(value)
 
 
 def milliseconds(seconds: float | None) -> str:
-    """With three digits or so."""
+    """Format seconds as milliseconds."""
     return figure(seconds and seconds * 1000, "{:.2f}")
 
 
 def gib(speed: Line) -> str:
-    """Peak memory; a CPU's is not counted."""
+    """Format the peak memory; a dash for a CPU."""
     used = speed.get("peak_bytes")
     return f"{used / 2**30:.2f}" if used else "-"

@@ -1,4 +1,4 @@
-"""What `benchmarks.soak` looks at: answers, and what an engine at rest still holds."""
+"""The checks of `benchmarks.soak`: answers, and leaks of an idle engine."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from worker.engine.request import Answer
 from worker.engine.row import Row
 from worker.engine.thread_coroutine import ThreadCoroutine
 
-#: Scores and vectors of a row in a batch may differ by so much from those of the row alone.
-CLOSE: Final = 1e-4
+#: Maximum difference of scores and vectors between a row in a batch and the row alone.
+TOLERANCE: Final = 1e-4
 
 
 class Memory(NamedTuple):
-    """At a moment of rest."""
+    """Memory of the process while the engine is idle."""
 
     rows: int
     resident_bytes: int
     objects: int
 
 
-def alike(one: Answer, other: Answer) -> bool:
-    """The same texts; scores and vectors but for rounding."""
-    figures = [
+def equal_answers(first: Answer, second: Answer) -> bool:
+    """Return whether two answers are equal; scores and vectors up to rounding."""
+    values = [
         [*answer.embedding, *(score for pair in answer.scores for score in pair)]
-        for answer in (one, other)
+        for answer in (first, second)
     ]
-    return (one.text, one.tokens, one.error_code, len(figures[0])) == (
-        other.text,
-        other.tokens,
-        other.error_code,
-        len(figures[1]),
-    ) and all(isclose(a, b, abs_tol=CLOSE) for a, b in zip(*figures, strict=True))
+    return (first.text, first.tokens, first.error_code, len(values[0])) == (
+        second.text,
+        second.tokens,
+        second.error_code,
+        len(values[1]),
+    ) and all(isclose(a, b, abs_tol=TOLERANCE) for a, b in zip(*values, strict=True))
 
 
-def alive() -> int:
-    """Rows and searches that somebody still refers to."""
+def referenced_rows() -> int:
+    """Count the rows and searches that are still referenced."""
     gc.collect()
-    return sum(type(one) in (Row, ThreadCoroutine) for one in gc.get_objects())
+    return sum(type(item) in (Row, ThreadCoroutine) for item in gc.get_objects())
 
 
-def leftovers(engine: Engine, before: int) -> Iterator[str]:
-    """What an engine holds that has nothing to do. Nothing, if all is well.
+def leaks(engine: Engine, before: int) -> Iterator[str]:
+    """Yield the state that an idle engine should not have.
 
-    `before` objects were `alive` before it was made.
+    `before` is `referenced_rows` before the engine was created.
     """
-    decoding, grouped = engine.decoding, engine.beams
+    decoding, beams = engine.decoding, engine.beams
     assert decoding is not None
-    assert grouped is not None
-    held = {
+    assert beams is not None
+    state = {
         "not idle": not engine.idle,
         "live requests": engine._live,
         "shared rows": engine._shared,
@@ -63,30 +63,30 @@ def leftovers(engine: Engine, before: int) -> Iterator[str]:
         "answers": engine._answers,
         "slots": decoding.slots.count or decoding.slots.source_lengths,
         "decoding rows": decoding.rows or decoding.scheduler,
-        "controls": decoding.sampler._rows,
-        "groups": grouped._groups or grouped._again or grouped._rows or grouped._search,
+        "sampling states": decoding.sampler._rows,
+        "groups": beams._groups or beams._retries or beams._rows or beams._search,
         "matching rows": engine.matching and (engine.matching.active or engine.matching.waiting),
-        "rows and searches somewhere": max(0, alive() - before),
-        "threads": any(one.name == "thread-coroutine" and one.is_alive() for one in rested_threads()),
+        "referenced rows and searches": max(0, referenced_rows() - before),
+        "threads": search_threads(),
     }
-    yield from (f"left over: {name} {what}" for name, what in held.items() if what)
+    yield from (f"leak: {name} {value}" for name, value in state.items() if value)
     for encoder in engine.encoders:
         cache = encoder.cache
-        held_bytes = sum(one.nbytes for one in cache._features.values())
-        if not held_bytes == cache.bytes <= cache.max_bytes:
+        cached_bytes = sum(feature.nbytes for feature in cache._features.values())
+        if not cached_bytes == cache.bytes <= cache.max_bytes:
             yield f"feature cache: {cache.bytes} of {cache.max_bytes} bytes"
 
 
-def rested_threads() -> list[threading.Thread]:
-    """Threads that are about to end get the time to."""
-    for thread in threading.enumerate():
-        if thread.name == "thread-coroutine":
-            thread.join(1)
-    return threading.enumerate()
+def search_threads() -> list[threading.Thread]:
+    """Return the threads of beam searches that do not end within a second."""
+    threads = [t for t in threading.enumerate() if t.name == "thread-coroutine"]
+    for thread in threads:
+        thread.join(1)
+    return [thread for thread in threads if thread.is_alive()]
 
 
 def memory(rows: int) -> Memory:
-    """As it is now."""
+    """Measure the present memory."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Memory(rows, pages * os.sysconf("SC_PAGE_SIZE"), len(gc.get_objects()))

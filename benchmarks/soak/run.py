@@ -1,10 +1,9 @@
-"""`python -m benchmarks.soak`: many thousand mixed rows, to see that nothing is lost or kept.
+"""`python -m benchmarks.soak`: a soak test of the engine with many thousand mixed rows.
 
-The demo's models in one process: every task, every way of decoding, duplicates, cancelled and late
-rows, bad rows, and a feature cache that is far too small. Every request must be answered once and
-as it should be; whenever the engine has worked everything off it must hold nothing; and a sample of
-the rows must say what they say alone in an engine of their own. Memory and Python's objects are
-counted all along.
+The demo's models run in one process: every task, every kind of decoding, duplicates, cancelled and
+late rows, invalid rows, and a feature cache that is far too small. Every request must get exactly
+one valid answer; an idle engine must have no state left; and a sample of the rows must get equal
+answers alone in another engine. Memory and Python's objects are counted throughout.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from typing import Final
 
 import torch
 
-from benchmarks.soak.checks import Memory, alike, alive, leftovers, memory
-from benchmarks.soak.traffic import SHARES, Asked, Traffic, drawn
+from benchmarks.soak.checks import Memory, equal_answers, leaks, memory, referenced_rows
+from benchmarks.soak.traffic import SHARES, SoakItem, Traffic, draw_pictures
 from config.settings import DEMO_MATCH_MODEL, DEMO_MODEL
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
@@ -31,26 +30,26 @@ from worker.models.registry import load
 
 PICTURES: Final = 200
 MAX_ROWS: Final = 24
-#: Half for each model: 128 pictures of the one, fifteen of the other.
+#: Half for each model: 128 pictures of the first, fifteen of the second.
 FEATURE_BYTES: Final = 2**20
-#: Rows that may wait before no more come, and rows between two moments of rest.
+#: Maximum waiting rows, and rows between two idle checks.
 BACKLOG, EVERY = 120, 1000
-#: Rows that come in one step: now nothing, now a flood.
+#: Numbers of rows that arrive in one step.
 ARRIVALS: Final = (0, 0, 1, 1, 2, 4, 8, 60)
-#: Ids are used again when so many others have passed.
+#: Number of ids; they are reused.
 IDS: Final = 4096
-#: Steps without an end after which the engine counts as stuck.
+#: Steps without an answer after which the engine counts as stuck.
 STUCK: Final = 5000
-#: Requests whose texts are read beforehand: of those that differ there are more than tokenizers
-#: remember (4,096 texts, 10,000 words).
+#: Requests whose texts are tokenized beforehand, to fill the tokenizers' caches (4,096 texts,
+#: 10,000 words).
 TEXTS: Final = 120_000
-#: The share of the run after which memory is looked at: caches are full then.
+#: Share of the run after which memory is evaluated: caches are full then.
 WARM: Final = 0.2
 
 
 @dataclass
 class Report:
-    """How it went. `problems` is empty if all is well."""
+    """The result of a soak test. `problems` is empty if it passed."""
 
     rows: int = 0
     seconds: float = 0.0
@@ -62,22 +61,24 @@ class Report:
     memory: list[Memory] = field(default_factory=list)
 
     def slopes(self, since: float = WARM) -> tuple[float, float]:
-        """Least squares of bytes and of objects in 1,000 rows, after that share of the run."""
-        warm = [one for one in self.memory if one.rows >= since * self.rows]
-        rows = [one.rows / 1000 for one in warm]
+        """Return the slopes of bytes and objects per 1,000 rows after a share of the run."""
+        warm = [sample for sample in self.memory if sample.rows >= since * self.rows]
+        rows = [sample.rows / 1000 for sample in warm]
         return (
-            statistics.linear_regression(rows, [one.resident_bytes for one in warm]).slope,
-            statistics.linear_regression(rows, [one.objects for one in warm]).slope,
+            statistics.linear_regression(rows, [sample.resident_bytes for sample in warm]).slope,
+            statistics.linear_regression(rows, [sample.objects for sample in warm]).slope,
         )
 
 
 class Soak:
-    """One engine under fire."""
+    """A soak test of one engine."""
 
-    def __init__(self, model: Generator, matcher: Matcher | None, seed: int, keep: int) -> None:
-        self.model, self.matcher, self.keep = model, matcher, keep
+    def __init__(
+        self, model: Generator, matcher: Matcher | None, seed: int, sample_size: int
+    ) -> None:
+        self.model, self.matcher, self.sample_size = model, matcher, sample_size
         self.steps = 0
-        self.before = alive()
+        self.before = referenced_rows()
         self.engine = Engine(
             model,
             matcher,
@@ -85,90 +86,90 @@ class Soak:
             feature_bytes=FEATURE_BYTES,
             clock=lambda: float(self.steps),
         )
-        pictures = list(drawn(PICTURES, seed, model.image_size))
-        self.pixels = {one.name: one.pixels for one in pictures}
+        pictures = list(draw_pictures(PICTURES, seed, model.image_size))
+        self.pixels = {picture.name: picture.pixels for picture in pictures}
         self.traffic = Traffic(seed, pictures, self.engine.tasks)
         self.random, self.report = Random(seed), Report()
-        self.waiting: dict[int | str, Asked] = {}
-        self.cancels: defaultdict[int, list[Asked]] = defaultdict(list)
-        #: Rows of each kind that are run again alone.
+        self.waiting: dict[int | str, SoakItem] = {}
+        self.cancels: defaultdict[int, list[SoakItem]] = defaultdict(list)
+        #: Rows of each kind to run again alone.
         self.sample: defaultdict[str, list[tuple[Request, Answer]]] = defaultdict(list)
         self._good: Counter[str] = Counter()
 
     def run(self, rows: int, every: int = EVERY) -> Report:
-        """Ask so many, with a rest after `every` rows, and compare the sample."""
-        began = time.perf_counter()
+        """Run rows, with an idle check after `every` rows, and compare the sample."""
+        started = time.perf_counter()
         while self.report.rows < rows:
             self._burst(min(every, rows - self.report.rows))
-            self.report.problems += leftovers(self.engine, self.before)
-            self.report.seconds = time.perf_counter() - began
+            self.report.problems += leaks(self.engine, self.before)
+            self.report.seconds = time.perf_counter() - started
             self.report.memory.append(memory(self.report.rows))
         self.report.joined = self.engine.stats.joined
         self._compare()
         return self.report
 
     def _burst(self, rows: int) -> None:
-        """Rows at random moments, until they are all answered."""
+        """Add rows at random steps and run until all are answered."""
         quiet = 0
         while rows or self.waiting or not self.engine.idle:
             arriving = self.random.choice(ARRIVALS) if len(self.waiting) < BACKLOG else 0
             for _ in range(min(arriving, rows)):
                 rows -= 1
-                self._ask()
+                self._add_row()
             self._step()
             quiet = 0 if rows else quiet + 1
             if quiet > STUCK:
                 raise RuntimeError(f"{len(self.waiting)} rows are never answered")
         self._pass_deadlines()
 
-    def _ask(self) -> None:
-        asked = self.traffic.next(self.report.rows % IDS, self.steps)
+    def _add_row(self) -> None:
+        item = self.traffic.next(self.report.rows % IDS, self.steps)
         self.report.rows += 1
-        self.report.kinds[asked.kind] += 1
-        self.waiting[asked.request.id] = asked
-        if asked.cancel_at is not None:
-            self.cancels[max(asked.cancel_at, self.steps)].append(asked)
-        self.engine.add(asked.request)
+        self.report.kinds[item.kind] += 1
+        self.waiting[item.request.id] = item
+        if item.cancel_at is not None:
+            self.cancels[max(item.cancel_at, self.steps)].append(item)
+        self.engine.add(item.request)
 
     def _step(self) -> None:
-        for asked in self.cancels.pop(self.steps, ()):
-            if self.waiting.get(asked.request.id) is asked:
-                self.engine.cancel(asked.request.id)
-        self.engine.cancel("nobody's")
+        for item in self.cancels.pop(self.steps, ()):
+            if self.waiting.get(item.request.id) is item:
+                self.engine.cancel(item.request.id)
+        self.engine.cancel("unknown")
         answers = self.engine.step()
         self.steps += 1
         for answer in answers:
-            self._take(answer)
+            self._check(answer)
 
     def _pass_deadlines(self) -> None:
-        """All that is late is known to be late."""
+        """Advance the clock past all deadlines."""
         self.cancels.clear()
         self.steps += 1000
         self._step()
 
-    def _take(self, answer: Answer) -> None:
-        asked = self.waiting.pop(answer.id, None)
+    def _check(self, answer: Answer) -> None:
+        item = self.waiting.pop(answer.id, None)
         self.report.outcomes[answer.error_code or "answered"] += 1
-        if asked is None:
-            self.report.problems.append(f"nobody waited for {answer}")
-        elif answer.error_code not in asked.allowed:
-            self.report.problems.append(f"{asked.kind}: {answer.error_code}, {asked.allowed}")
+        if item is None:
+            self.report.problems.append(f"unexpected answer {answer}")
+        elif answer.error_code not in item.allowed:
+            self.report.problems.append(f"{item.kind}: {answer.error_code}, {item.allowed}")
         elif answer.error_code is None:
-            self._keep(asked, answer)
+            self._sample(item, answer)
 
-    def _keep(self, asked: Asked, answer: Answer) -> None:
-        """Each good row of a kind is as likely in the sample as any other."""
-        if not asked.request.options.deterministic:
+    def _sample(self, item: SoakItem, answer: Answer) -> None:
+        """Add a row to the sample of its kind (reservoir sampling)."""
+        if not item.request.options.deterministic:
             return
-        self._good[asked.kind] += 1
-        kept, most = self.sample[asked.kind], -(-self.keep // (len(SHARES) - 1))
-        if len(kept) < most:
-            kept.append((asked.request, answer))
-        elif (place := self.random.randrange(self._good[asked.kind])) < most:
-            kept[place] = (asked.request, answer)
+        self._good[item.kind] += 1
+        sample, size = self.sample[item.kind], -(-self.sample_size // (len(SHARES) - 1))
+        if len(sample) < size:
+            sample.append((item.request, answer))
+        elif (index := self.random.randrange(self._good[item.kind])) < size:
+            sample[index] = (item.request, answer)
 
     def _compare(self) -> None:
-        for request, answer in (pair for kept in self.sample.values() for pair in kept):
+        for request, answer in (pair for sample in self.sample.values() for pair in sample):
             request.deadline = None
             request.pixels = self.pixels.get(request.image_hash)
             engine = Engine(self.model, self.matcher, max_rows=1)
@@ -177,12 +178,12 @@ class Soak:
             while not engine.idle:
                 alone += engine.step()
             self.report.compared += 1
-            if len(alone) != 1 or not alike(answer, alone[0]):
-                self.report.problems.append(f"{request.task}: {answer} in company, {alone} alone")
+            if len(alone) != 1 or not equal_answers(answer, alone[0]):
+                self.report.problems.append(f"{request.task}: {answer} in a batch, {alone} alone")
 
 
 def fill_caches(model: Generator, traffic: Traffic) -> None:
-    """Texts that tokenizers remember: as many, and of such lengths, as they will ever hold."""
+    """Fill the tokenizers' caches, so that they do not grow during the run."""
     for _ in range(TEXTS):
         request = traffic.next(0, 0).request
         if request.task in ("vqa", "chat"):
@@ -191,7 +192,7 @@ def fill_caches(model: Generator, traffic: Traffic) -> None:
 
 
 def demo_models() -> tuple[Generator, Matcher | None]:
-    """Those of the checkout, in fp32 on the CPU."""
+    """Load the demo's models in fp32 on the CPU."""
     model = as_generator(load(str(DEMO_MODEL), "fp32", "cpu"))
     assert model is not None
     if not DEMO_MATCH_MODEL.is_dir():
@@ -200,7 +201,7 @@ def demo_models() -> tuple[Generator, Matcher | None]:
 
 
 def main() -> int:
-    """Exit code 1 if there was a problem."""
+    """Print a report; exit code 1 if there is a problem."""
     options = _options()
     torch.set_num_threads(1)
     soak = Soak(*demo_models(), options.seed, options.compare)
@@ -209,8 +210,10 @@ def main() -> int:
     print(
         f"{report.rows} rows in {report.seconds:.0f} s: {report.rows / report.seconds:.0f} rows/s"
     )
-    for title, counter in (("asked", report.kinds), ("ended", report.outcomes)):
-        print(f"{title}: " + ", ".join(f"{name} {many}" for name, many in counter.most_common()))
+    for title, counter in (("requests", report.kinds), ("outcomes", report.outcomes)):
+        print(
+            f"{title}: " + ", ".join(f"{name} {number}" for name, number in counter.most_common())
+        )
     print(f"joined: {report.joined}; compared with the row alone: {report.compared}")
     print_memory(report)
     print(f"problems: {len(report.problems)}", *report.problems[:20], sep="\n  ")
@@ -218,24 +221,24 @@ def main() -> int:
 
 
 def print_memory(report: Report) -> None:
-    """After the warm-up: how it goes on, and the trend."""
-    warm = [one for one in report.memory if one.rows >= WARM * report.rows]
+    """Print memory and its trend after the warm-up."""
+    warm = [sample for sample in report.memory if sample.rows >= WARM * report.rows]
     if len(warm) < 4:
         print("memory: too few rows for a trend")
         return
-    shown = [warm[place * (len(warm) - 1) // 4] for place in range(5)]
-    sizes = ", ".join(f"{one.resident_bytes / 2**20:.1f}" for one in shown)
+    shown = [warm[part * (len(warm) - 1) // 4] for part in range(5)]
+    sizes = ", ".join(f"{sample.resident_bytes / 2**20:.1f}" for sample in shown)
     size, objects = report.slopes()
     late_size, late_objects = report.slopes(0.5)
-    print(f"resident: {sizes} MiB at {', '.join(str(one.rows) for one in shown)} rows")
-    print(f"  slope: {size:.0f} bytes in 1,000 rows; in the second half {late_size:.0f}")
-    print(f"objects: {', '.join(str(one.objects) for one in shown)}")
-    print(f"  slope: {objects:.1f} in 1,000 rows; in the second half {late_objects:.1f}")
+    print(f"resident: {sizes} MiB at {', '.join(str(sample.rows) for sample in shown)} rows")
+    print(f"  slope: {size:.0f} bytes per 1,000 rows; in the second half {late_size:.0f}")
+    print(f"objects: {', '.join(str(sample.objects) for sample in shown)}")
+    print(f"  slope: {objects:.1f} per 1,000 rows; in the second half {late_objects:.1f}")
 
 
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--compare", type=int, default=300, help="rows that are run again alone")
+    parser.add_argument("--compare", type=int, default=300, help="rows to run again alone")
     return parser.parse_args()

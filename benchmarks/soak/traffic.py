@@ -1,4 +1,4 @@
-"""What `benchmarks.soak` asks of the engine: requests of every kind, good and bad, at random."""
+"""Random requests of every kind for `benchmarks.soak`, valid and invalid."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Final, NamedTuple
 from demo.scenes import Scene, draw, random_scene
 from worker.engine.request import IMAGE_NEEDED, GenerationOptions, Request
 
-#: Codes that an answer may have; None is a good answer.
+#: Error codes that an answer may have; None is a success.
 Codes = frozenset[str | None]
 Fields = dict[str, Any]
 
 GOOD: Final[Codes] = frozenset({None})
-#: Shares of what is asked, by kind. Tasks that no model offers are refused, which is tried as well.
+#: Shares of requests by kind. Tasks that no model offers are included and must be rejected.
 SHARES: Final = {
     "caption": 28,
     "conditional": 10,
@@ -30,20 +30,20 @@ SHARES: Final = {
     "beams": 1,
     "bad": 4,
 }
-#: Of all rows: those that ask what another has just asked, that come without pixels, that are
-#: cancelled, that have a deadline, that somebody waits for.
+#: Shares of rows that repeat a recent request, have no pixels, are cancelled, have a deadline, or
+#: are interactive.
 DUPLICATES, WITHOUT_PIXELS, CANCELLED, WITH_DEADLINE, INTERACTIVE = 0.1, 0.05, 0.03, 0.04, 0.2
-#: Steps after which a cancellation or a deadline comes, at most.
-PATIENCE: Final = 40
-#: Rows that are asked again, at most as long ago as this.
+#: Maximum steps before a cancellation or a deadline.
+MAX_DELAY: Final = 40
+#: Number of recent rows that may be repeated.
 RECENT: Final = 60
 BEGINNINGS: Final = ("a", "a red", "a picture of", "two shapes:", "there is a blue square")
-#: Longer than any of the models reads.
-ENDLESS: Final = "no end " * 600
+#: Text that is too long for every model.
+TOO_LONG: Final = "no end " * 600
 
 
 class Picture(NamedTuple):
-    """A scene as a consumer sends it."""
+    """A scene with its pixels, as a consumer sends it."""
 
     name: str
     scene: Scene
@@ -51,8 +51,8 @@ class Picture(NamedTuple):
 
 
 @dataclass(slots=True)
-class Asked:
-    """A request, and what may become of it."""
+class SoakItem:
+    """A request and the error codes that it may get."""
 
     kind: str
     request: Request
@@ -65,7 +65,7 @@ class Traffic:
 
     def __init__(self, seed: int, pictures: list[Picture], tasks: frozenset[str]) -> None:
         self.random, self.pictures, self.tasks = Random(seed), pictures, tasks
-        self._recent: deque[Asked] = deque(maxlen=RECENT)
+        self._recent: deque[SoakItem] = deque(maxlen=RECENT)
         self._number = 0
         self._makers: dict[str, Callable[[Picture], Fields]] = {
             "caption": lambda _: {"task": "caption"},
@@ -74,62 +74,66 @@ class Traffic:
             "chat": self._chat,
             "match": self._match,
             "embed image": lambda _: {"task": "embed"},
-            "embed text": lambda one: {"task": "embed", "text": self._sentence(one), **NO_IMAGE},
-            "sampled": lambda one: self._vqa(one) | {"options": self._sampled()},
-            "penalties": lambda one: self._conditional(one) | {"options": self._penalties()},
-            "beams": lambda one: self._conditional(one) | {"options": self._beams()},
+            "embed text": lambda p: {"task": "embed", "text": self._sentence(p), **NO_IMAGE},
+            "sampled": lambda p: self._vqa(p) | {"options": self._sampled()},
+            "penalties": lambda p: self._conditional(p) | {"options": self._penalties()},
+            "beams": lambda p: self._conditional(p) | {"options": self._beams()},
         }
 
-    def next(self, name: int | str, step: int) -> Asked:
-        """Ask something under the id `name` when the engine has done so many steps."""
+    def next(self, name: int | str, step: int) -> SoakItem:
+        """Return a request with the id `name`, after `step` steps of the engine."""
         chance = self.random.random
         self._number += 1
         if self._recent and chance() < DUPLICATES:
-            asked = self.random.choice(self._recent)
+            item = self.random.choice(self._recent)
         else:
-            asked = self._new()
-            if asked.kind != "bad":
-                self._recent.append(asked)
-        again = replace(asked.request, id=name, interactive=chance() < INTERACTIVE)
-        asked = replace(asked, request=again)
-        return asked if asked.kind == "bad" else self._hurried(asked, step)
+            item = self._create()
+            if item.kind != "bad":
+                self._recent.append(item)
+        request = replace(item.request, id=name, interactive=chance() < INTERACTIVE)
+        item = replace(item, request=request)
+        return item if item.kind == "bad" else self._add_hazards(item, step)
 
-    def _hurried(self, asked: Asked, step: int) -> Asked:
-        """Some lose patience, and some rely on features that may be gone."""
-        chance, request = self.random.random, asked.request
+    def _add_hazards(self, item: SoakItem, step: int) -> SoakItem:
+        """Add cancellations, deadlines and missing pixels at random."""
+        chance, request = self.random.random, item.request
         if chance() < WITHOUT_PIXELS and request.image_hash:
             request.pixels = None
-            asked.allowed |= {IMAGE_NEEDED}
+            item.allowed |= {IMAGE_NEEDED}
         if chance() < CANCELLED:
-            asked.cancel_at = step + self.random.randrange(PATIENCE)
-            asked.allowed |= {"cancelled"}
+            item.cancel_at = step + self.random.randrange(MAX_DELAY)
+            item.allowed |= {"cancelled"}
         if chance() < WITH_DEADLINE:
-            # The engine's clock counts steps here. Some come too late.
-            request.deadline = step + self.random.uniform(-2, PATIENCE)
-            asked.allowed |= {"deadline_exceeded"}
-        return asked
+            # The engine's clock counts steps here. Some deadlines have passed already.
+            request.deadline = step + self.random.uniform(-2, MAX_DELAY)
+            item.allowed |= {"deadline_exceeded"}
+        return item
 
-    def _new(self) -> Asked:
+    def _create(self) -> SoakItem:
         (kind,) = self.random.choices(list(SHARES), list(SHARES.values()))
         picture = self.random.choice(self.pictures)
         if kind == "bad":
             return self._bad(picture)
         request = self._request(picture, self._makers[kind](picture))
         allowed: Codes = GOOD if request.task in self.tasks else frozenset({"unsupported_task"})
-        return Asked(kind, request, allowed)
+        return SoakItem(kind, request, allowed)
 
     def _request(self, picture: Picture, fields: Fields) -> Request:
         options = GenerationOptions(max_new_tokens=self.random.choice((1, 4, 8, 12, 16)))
-        given: Fields = {"image_hash": picture.name, "pixels": picture.pixels, "options": options}
-        return Request(0, **given | fields)
+        defaults: Fields = {
+            "image_hash": picture.name,
+            "pixels": picture.pixels,
+            "options": options,
+        }
+        return Request(0, **defaults | fields)
 
-    def _bad(self, picture: Picture) -> Asked:
-        """A request that can only be refused, and why."""
+    def _bad(self, picture: Picture) -> SoakItem:
+        """Return an invalid request with its error code."""
         options = GenerationOptions(temperature=-1.0)
         unknown = {"image_hash": f"unknown {self._number}"}
         code, fields = self.random.choice(
             (
-                ("prompt_too_long", {"task": "vqa", "text": ENDLESS}),
+                ("prompt_too_long", {"task": "vqa", "text": TOO_LONG}),
                 ("prompt_too_long", {"task": "caption", "options": GenerationOptions(9999)}),
                 ("image_invalid", {"task": "caption", "pixels": b"\0" * 9, **unknown}),
                 (IMAGE_NEEDED, {"task": "caption", "pixels": None, **unknown}),
@@ -138,7 +142,7 @@ class Traffic:
                 ("option_invalid", {"task": "caption", "text": "half a pair \ud800"}),
             )
         )
-        return Asked("bad", self._request(picture, fields), frozenset({code}))
+        return SoakItem("bad", self._request(picture, fields), frozenset({code}))
 
     def _conditional(self, picture: Picture) -> Fields:
         return {"task": "caption", "text": self.random.choice(BEGINNINGS)}
@@ -148,8 +152,8 @@ class Traffic:
 
     def _chat(self, picture: Picture) -> Fields:
         questions = picture.scene.questions()
-        told = self.random.sample(questions, self.random.randrange(4))
-        history = tuple((one.question, one.answer) for one in told)
+        turns = self.random.sample(questions, self.random.randrange(4))
+        history = tuple((turn.question, turn.answer) for turn in turns)
         return {"task": "chat", "text": self._question(picture), "history": history}
 
     def _match(self, picture: Picture) -> Fields:
@@ -158,7 +162,7 @@ class Traffic:
 
     def _question(self, picture: Picture) -> str:
         question = self.random.choice(picture.scene.questions()).question
-        # Words that nobody has used before: what remembers texts has to forget some.
+        # New words, so that the tokenizers' caches must evict entries.
         return question if self.random.random() < 0.8 else f"{question} {self._number}"
 
     def _sentence(self, picture: Picture) -> str:
@@ -190,12 +194,12 @@ class Traffic:
         )
 
 
-#: An embedding of a text.
+#: Fields of a request without an image.
 NO_IMAGE: Final[Fields] = {"image_hash": "", "pixels": None}
 
 
-def drawn(count: int, seed: int, side: int) -> Iterator[Picture]:
-    """Different scenes of the demo's world."""
+def draw_pictures(count: int, seed: int, side: int) -> Iterator[Picture]:
+    """Yield distinct scenes of the demo's world."""
     random = Random(f"soak {seed}")
     for number in range(count):
         scene = random_scene(random)

@@ -69,9 +69,9 @@ def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> 
 @options.as_json('Print {"batch", "state"}.')
 @options.redis_url
 def cancel(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
-    """Cancel a batch: items that have not started never run; results are kept.
+    """Cancel a batch.
 
-    `batch retry` resumes it.
+    Items that have not started never run; results are kept. `batch retry` resumes the batch.
 
     \b
       blipline batch cancel 0198c0de-…
@@ -112,10 +112,10 @@ def retry(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
 @options.batch_id
 @options.redis_url
 def close(batch_id: str, redis_url: str | None) -> Exit:
-    """Close a batch whose producer died during the submission: it receives no more items.
+    """Close a batch whose producer died.
 
-    Clients that wait for the batch then reach its end. To submit the remaining items instead,
-    repeat `batch submit --id`.
+    The batch receives no more items, so clients that wait for it reach its end. To submit
+    the remaining items instead, repeat `batch submit --id`.
 
     \b
       blipline batch close 0198c0de-…
@@ -132,7 +132,9 @@ def close(batch_id: str, redis_url: str | None) -> Exit:
 @options.batch_id
 @options.redis_url
 def delete(batch_id: str, redis_url: str | None) -> Exit:
-    """Delete a batch and its results; items that have not started never run.
+    """Delete a batch and its results.
+
+    Items that have not started never run.
 
     \b
       blipline batch delete 0198c0de-…

@@ -126,7 +126,9 @@ def retry(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str |
 @options.as_json('Print {"letters"} instead of the number alone.')
 @options.redis_url
 def purge(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str | None) -> Exit:
-    """Remove jobs from the list, and print their number; their results are kept.
+    """Remove dead letters from the list, and print their number.
+
+    Their results are kept.
 
     \b
       blipline dead purge 0198c0de-…:3

@@ -62,7 +62,9 @@ def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
 @options.as_json('Print a JSON line for each key: {"id", "name", "created_at"}.')
 @options.redis_url
 def list_(as_json: bool, redis_url: str | None) -> Exit:
-    """Print a line for each key, the oldest first: id, name, time of creation (UTC).
+    """Print a line for each key, the oldest first.
+
+    The fields, with tabs between them: id, name, time of creation (UTC).
 
     \b
       blipline keys list
@@ -87,9 +89,10 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
 @options.as_json('Print {"keys"} instead of the number alone.')
 @options.redis_url
 def revoke(key_id: str | None, name: str | None, as_json: bool, redis_url: str | None) -> Exit:
-    """Revoke keys, and print their number; jobs and results are kept.
+    """Revoke keys, and print their number.
 
-    Gateways cache keys for 5 seconds, so a revoked key may be accepted for that long.
+    Jobs and results are kept. Gateways cache keys for 5 seconds, so a revoked key may be
+    accepted for that long.
 
     \b
       blipline keys revoke 3f9c0a51b27e

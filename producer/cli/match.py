@@ -51,12 +51,12 @@ def match(
     redis_url: str | None,
     **submit_options: Any,
 ) -> Exit:
-    """Rank texts by how well they describe an image, the likeliest first.
+    """Rank texts by how well they describe an image.
 
-    The image is a file, a URL, or a blob: reference. The output is a line for each text, with tabs
-    between the fields: the probability that it describes the image, 0 to 1; the cosine of their
-    embeddings, -1 to 1; the text. The worker needs a retrieval model, set by BLIPLINE_MATCH_MODEL
-    or BLIPLINE_MODEL.
+    The image is a file, a URL, or a blob: reference. The output is a line for each text, the
+    likeliest first, with tabs between the fields: the probability that it describes the
+    image, 0 to 1; the cosine of their embeddings, -1 to 1; the text. The worker needs a retrieval
+    model, set by BLIPLINE_MATCH_MODEL or BLIPLINE_MODEL.
 
     \b
       blipline match cat.jpg "a cat" "a dog"

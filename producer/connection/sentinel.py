@@ -44,8 +44,8 @@ class Sentinels(Sentinel):
                 continue
             state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
-                others = [other for other in self.sentinels if other is not sentinel]
-                self.sentinels = [sentinel, *others]
+                remaining = [item for item in self.sentinels if item is not sentinel]
+                self.sentinels = [sentinel, *remaining]
                 return state["ip"], state["port"]
             answers.append(f"{_name(sentinel)} {'considers it down' if state else 'knows none'}")
         raise MasterNotFoundError(f"no master {service_name!r}: {'; '.join(answers)}") from cause

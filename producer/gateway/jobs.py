@@ -17,7 +17,7 @@ from ..contract import State
 from ..errors import ConnectionFailed, IdTaken, InvalidInput
 from ..job import Result
 from ..ledger.ids import new_id
-from . import image_refs, prefer
+from . import image_refs, prefer_header
 from .auth import request_tenant
 from .logs import LOGGER
 from .metadata import RequestMetadata
@@ -225,7 +225,9 @@ def _not_found(public_id: str) -> Problem:
 
 
 def _wait_s(request: Request, gateway: Gateway) -> int | None:
-    return prefer.wait_s(request.headers.getlist("prefer"), gateway.settings.gateway_max_wait_s)
+    return prefer_header.wait_s(
+        request.headers.getlist("prefer"), gateway.settings.gateway_max_wait_s
+    )
 
 
 def _submit_response(body: JobBody, wait_s: int | None) -> Response:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from ..contract import MAX_TEXTS, State, Task
+from ..contract import MAX_TEXTS, ItemPayload, State, Task, TurnPayload
 from ..gateway.metadata import RequestMetadata
 from ..gateway.shutdown import wait_unless
 from ..gateway.state import Gateway
@@ -72,7 +72,7 @@ class AskHandlers:
         self, request: gr.Request, upload: Any, url: str, prompt: str, *options: Any
     ) -> AsyncIterator[str]:
         """Yield the view of a caption."""
-        item = {"prompt": prompt} if prompt and prompt.strip() else {}
+        item: ItemPayload = {"prompt": prompt} if prompt and prompt.strip() else {}
         async for view in self._run(request, Task.CAPTION, upload, url, item, options):
             yield view
 
@@ -80,7 +80,7 @@ class AskHandlers:
         self, request: gr.Request, upload: Any, url: str, question: str, *options: Any
     ) -> AsyncIterator[str]:
         """Yield the view of an answer."""
-        item = {"question": parse_question(question)}
+        item: ItemPayload = {"question": parse_question(question)}
         async for view in self._run(request, Task.VQA, upload, url, item, options):
             yield view
 
@@ -97,7 +97,9 @@ class AskHandlers:
         image = images.image_key(upload, url)
         # Another image begins another dialogue.
         turns = dialogue[1] if dialogue[0] == image else []
-        history = [{"question": earlier, "answer": reply} for earlier, reply in turns]
+        history: list[TurnPayload] = [
+            {"question": earlier, "answer": reply} for earlier, reply in turns
+        ]
         question = parse_question(question)
 
         def answered(result: Result, seconds: float) -> tuple[Any, Any, Any]:
@@ -111,7 +113,7 @@ class AskHandlers:
             cancelled=(views.dialogue(turns), gr.skip(), gr.skip()),
             fallback=views.dialogue([]),
         )
-        item = {"question": question, "history": history}
+        item: ItemPayload = {"question": question, "history": history}
         async for view in self._run(request, Task.CHAT, upload, url, item, options, outputs):
             yield view
 
@@ -133,7 +135,7 @@ class AskHandlers:
             raise page_error("Enter the texts to compare with the image, one per line.")
         if len(lines) > MAX_TEXTS:
             raise page_error(f"Enter at most {MAX_TEXTS} texts, not {len(lines):,}.")
-        item = {"texts": lines}
+        item: ItemPayload = {"texts": lines}
         async for view in self._run(request, Task.MATCH, upload, url, item, outputs=MATCHES):
             yield view
 
@@ -143,7 +145,7 @@ class AskHandlers:
         task: Task,
         upload: Any,
         url: str,
-        item: dict[str, Any],
+        item: ItemPayload,
         options: Sequence[Any] = (),
         outputs: AnswerViews = TEXT,
     ) -> AsyncIterator[Any]:
@@ -181,7 +183,7 @@ class AskHandlers:
         self,
         name: str,
         task: Task,
-        item: dict[str, Any],
+        item: ItemPayload,
         options: dict[str, Any],
         cancelled: asyncio.Event,
     ) -> Result | None:

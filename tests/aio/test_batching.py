@@ -1,4 +1,4 @@
-"""What many want at one moment."""
+"""Batching: a loop task answers all its futures, and a single flight serves equal requests."""
 
 from __future__ import annotations
 
@@ -6,11 +6,39 @@ import asyncio
 
 import pytest
 
-from producer.aio.batching import SingleFlight
+from producer.aio.batching import LoopTask, SingleFlight
 from producer.errors import ConnectionFailed
 
 
-def test_what_many_want_at_one_moment_is_made_once() -> None:
+class Silent(LoopTask[str]):
+    """A loop task that never answers."""
+
+    def add(self) -> asyncio.Future[str | Exception]:
+        return self.new_future()
+
+    async def process(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_cancelled_loop_task_cancels_its_pending_futures(begun: bool) -> None:
+    async def scenario() -> None:
+        others = asyncio.all_tasks()
+        silent = Silent()
+        future = silent.add()
+        silent.start()
+        if begun:
+            await asyncio.sleep(0.05)
+        (task,) = asyncio.all_tasks() - others
+        task.cancel()
+        await asyncio.wait([future], timeout=5)
+        assert future.cancelled()
+        assert not silent.running
+
+    asyncio.run(scenario())
+
+
+def test_equal_requests_of_one_moment_share_a_call() -> None:
     made: list[str] = []
 
     async def make() -> int:
@@ -21,14 +49,14 @@ def test_what_many_want_at_one_moment_is_made_once() -> None:
     async def run() -> None:
         once: SingleFlight[str, int] = SingleFlight()
         assert await asyncio.gather(*(once.get("a", make) for _ in range(5))) == [1] * 5
-        # It is over: the next one wants it anew.
+        # The call has ended: the next request starts a new one.
         assert await once.get("a", make) == 2
         assert sorted(await asyncio.gather(once.get("a", make), once.get("b", make))) == [4, 4]
 
     asyncio.run(run())
 
 
-def test_all_are_told_what_went_wrong_and_the_next_tries_again() -> None:
+def test_every_caller_gets_the_error_and_the_next_call_tries_again() -> None:
     tries: list[str] = []
 
     async def fail() -> int:
@@ -38,11 +66,11 @@ def test_all_are_told_what_went_wrong_and_the_next_tries_again() -> None:
 
     async def run() -> None:
         once: SingleFlight[str, int] = SingleFlight()
-        found = await asyncio.gather(
+        errors = await asyncio.gather(
             *(once.get("a", fail) for _ in range(3)), return_exceptions=True
         )
-        assert [str(error) for error in found] == ["away"] * 3
-        assert len({id(error) for error in found}) == 3
+        assert [str(error) for error in errors] == ["away"] * 3
+        assert len({id(error) for error in errors}) == 3
         with pytest.raises(ConnectionFailed):
             await once.get("a", fail)
         assert len(tries) == 2
@@ -50,7 +78,7 @@ def test_all_are_told_what_went_wrong_and_the_next_tries_again() -> None:
     asyncio.run(run())
 
 
-def test_who_gives_up_takes_it_from_nobody() -> None:
+def test_a_cancelled_caller_leaves_the_call_to_the_others() -> None:
     async def run() -> None:
         once: SingleFlight[str, str] = SingleFlight()
         open_it = asyncio.Event()
@@ -69,7 +97,7 @@ def test_who_gives_up_takes_it_from_nobody() -> None:
     asyncio.run(run())
 
 
-def test_once_nobody_wants_it_any_more_it_is_not_made() -> None:
+def test_cancelling_a_single_flight_cancels_its_calls() -> None:
     async def run() -> None:
         once: SingleFlight[str, str] = SingleFlight()
 

@@ -50,10 +50,17 @@ def test_status_prints_the_rate_and_the_remaining_time(
     batch_id = submit_batch(capsys, 1)
     # Counts of a batch that has run for some time.
     done = 500_000
-    counts = {"total": done + remaining, "done": done, "failed": 3, "before_done": done - recent}
     seconds, microseconds = connection.time()
-    times = {"before_at": seconds + microseconds / 1e6 - 1000}
-    connection.hset(Keys().batch(batch_id), mapping={**counts, **times})
+    connection.hset(
+        Keys().batch(batch_id),
+        mapping={
+            "total": done + remaining,
+            "done": done,
+            "failed": 3,
+            "before_done": done - recent,
+            "before_at": seconds + microseconds / 1e6 - 1000,
+        },
+    )
     assert run(["batch", "status", batch_id]) == Exit.OK
     expected = f"running: 500,000 of {done + remaining:,} done, 3 failed; {pace}\n"
     assert capsys.readouterr().out == expected

@@ -1,4 +1,4 @@
-"""Where Redis is, how it is written, and what is said when it cannot be reached."""
+"""Connections: URLs, redaction, error messages, retries and failover."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ from tests.redis_servers import running_sentinels, wait_until
         ),
     ],
 )
-def test_a_url_is_read_as_what_it_says(url: str, address: Address) -> None:
+def test_a_url_is_parsed(url: str, address: Address) -> None:
     assert Address.parse(url) == address
 
 
-def test_certificates_are_named_by_their_files(tmp_path: Path) -> None:
+def test_certificate_options_name_existing_files(tmp_path: Path) -> None:
     authority = tmp_path / "the ca.pem"
     authority.touch()
-    found = Address.parse(f"rediss://host?ssl_ca_certs={tmp_path}/the%20ca.pem")
-    assert found.tls == {
+    address = Address.parse(f"rediss://host?ssl_ca_certs={tmp_path}/the%20ca.pem")
+    assert address.tls == {
         "ssl_ca_certs": str(authority),
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
@@ -83,7 +83,7 @@ def test_certificates_are_named_by_their_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "about"),
+    ("url", "message"),
     [
         ("localhost", "must look like redis://"),
         ("redis:///0", "must look like redis://"),
@@ -103,10 +103,10 @@ def test_certificates_are_named_by_their_files(tmp_path: Path) -> None:
         ("rediss://host?ssl_check_hostname=maybe", "choose true or false"),
     ],
 )
-def test_a_wrong_url_is_refused_in_a_sentence(url: str, about: str) -> None:
+def test_an_invalid_url_is_rejected_with_the_setting_and_the_reason(url: str, message: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         ClientSettings.load(redis_url=url)
-    assert about in str(raised.value)
+    assert message in str(raised.value)
     assert str(raised.value).startswith("BLIPLINE_REDIS_URL=")
     with pytest.raises(InvalidInput):
         connect(url)
@@ -132,11 +132,11 @@ def test_a_wrong_url_is_refused_in_a_sentence(url: str, about: str) -> None:
         ),
     ],
 )
-def test_a_password_is_never_shown(url: str, shown: str) -> None:
+def test_a_password_is_redacted(url: str, shown: str) -> None:
     assert redact_password(url) == shown
 
 
-def test_a_password_in_a_wrong_url_is_not_shown_either() -> None:
+def test_a_password_in_an_invalid_url_is_redacted() -> None:
     for url in ("redis://ann:secret@host:port", "redis://ann:sec/secret@host", "x://a:secret@h"):
         with pytest.raises(InvalidInput) as raised:
             ClientSettings.load(redis_url=url)
@@ -151,12 +151,12 @@ def test_a_prefix_begins_every_key(prefix: str) -> None:
 @pytest.mark.parametrize(
     "prefix", ["two words:", "glob*:", "captions", "é:", "x" * 64 + ":", "a\n"]
 )
-def test_a_wrong_prefix_is_refused_in_a_sentence(prefix: str) -> None:
+def test_an_invalid_prefix_is_rejected_with_the_setting_and_the_reason(prefix: str) -> None:
     with pytest.raises(InvalidInput, match=r"BLIPLINE_KEY_PREFIX=.*at most 64 characters"):
         ClientSettings.load(key_prefix=prefix)
 
 
-def test_nobody_there_is_said_with_the_remedy() -> None:
+def test_an_unreachable_redis_is_an_error_with_the_remedy() -> None:
     url = f"redis://:secret@127.0.0.1:{free_port()}/0"
     with pytest.raises(ConnectionFailed) as raised, redis_errors(url), connect(url) as client:
         client.ping()
@@ -165,7 +165,7 @@ def test_nobody_there_is_said_with_the_remedy() -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_no_sentinel_there_is_said_with_the_name_of_the_master() -> None:
+def test_unreachable_sentinels_are_an_error_with_the_master_name() -> None:
     url = f"sentinel://127.0.0.1:{free_port()},127.0.0.1:{free_port()}/0?master=main"
     with (
         pytest.raises(ConnectionFailed, match="no master 'main': Error 111"),
@@ -174,9 +174,9 @@ def test_no_sentinel_there_is_said_with_the_name_of_the_master() -> None:
         client.job("1").status()
 
 
-def test_a_wrong_password_is_said_and_not_tried_again(redis_url: str) -> None:
+def test_a_wrong_password_is_an_error_without_retries(redis_url: str) -> None:
     url = redis_url.replace("://", "://ann:wrong@")
-    # A patient one would take ten minutes over a server that is away.
+    # A patient client retries an unreachable server for ten minutes.
     with (
         pytest.raises(ConnectionFailed, match="password"),
         redis_errors(url),
@@ -186,10 +186,10 @@ def test_a_wrong_password_is_said_and_not_tried_again(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["command", "script", "pipeline"])
-def test_a_patient_client_outlasts_a_server_that_is_a_replica_for_a_time(
+def test_a_patient_client_outlasts_a_server_that_is_a_replica_for_a_while(
     redis_url: str, connection: redis.Redis, by: str
 ) -> None:
-    """Also without sentinels, where a name moves to another server."""
+    """The same holds without sentinels, where a name moves to another server."""
     connection.replicaof("127.0.0.1", str(free_port()))
     back = threading.Timer(0.5, connection.replicaof, ["NO", "ONE"])
     back.start()
@@ -206,47 +206,47 @@ def test_a_patient_client_outlasts_a_server_that_is_a_replica_for_a_time(
     assert connection.get("key") == b"1"
 
 
-def test_a_command_that_is_on_its_way_when_the_master_dies_goes_to_the_next(
+def test_a_command_in_flight_when_the_master_dies_is_sent_to_the_next_master(
     tmp_path: Path,
 ) -> None:
     with (
-        running_sentinels(tmp_path, sentinel_password="s&=+") as found,
-        connect(found.url, patient=True) as client,
+        running_sentinels(tmp_path, sentinel_password="s&=+") as servers,
+        connect(servers.url, patient=True) as client,
     ):
         answers: list[Any] = []
         thread = threading.Thread(target=lambda: answers.append(client.blpop(["list"], 30)))
         thread.start()
         wait_until(lambda: client.info("clients")["blocked_clients"] == 1, "a command on its way")
-        found.kill_master()
-        # And one sentinel less: the others are asked.
-        found.sentinels[0].kill()
+        servers.kill_master()
+        # The remaining sentinels answer.
+        servers.sentinels[0].kill()
         client.rpush("list", "at last")
         thread.join(20)
         assert answers == [(b"list", b"at last")]
 
 
-def test_no_sentinel_is_forgotten_by_threads_that_ask_at_once(tmp_path: Path) -> None:
-    with running_sentinels(tmp_path) as found, connect(found.url, patient=True) as client:
-        found.sentinels[0].kill()
+def test_concurrent_threads_lose_no_sentinel(tmp_path: Path) -> None:
+    with running_sentinels(tmp_path) as servers, connect(servers.url, patient=True) as client:
+        servers.sentinels[0].kill()
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(lambda _: client.ping(), range(64)))
         manager: Any = client.connection_pool
         ports = {
-            one.connection_pool.connection_kwargs["port"]
-            for one in manager.sentinel_manager.sentinels
+            sentinel.connection_pool.connection_kwargs["port"]
+            for sentinel in manager.sentinel_manager.sentinels
         }
-        assert ports == {one.port for one in found.sentinels}
+        assert ports == {sentinel.port for sentinel in servers.sentinels}
 
 
-def test_a_patient_client_waits_for_a_server_that_comes_later() -> None:
+def test_a_patient_client_waits_for_a_server_to_start() -> None:
     port = free_port()
-    found: list[bool] = []
+    answers: list[bool] = []
     with connect(f"redis://127.0.0.1:{port}/0", patient=True) as client:
-        thread = threading.Thread(target=lambda: found.append(bool(client.ping())))
+        thread = threading.Thread(target=lambda: answers.append(bool(client.ping())))
         thread.start()
         with running_redis(port):
             thread.join(20)
-    assert found == [True]
+    assert answers == [True]
 
 
 def test_a_client_serves_a_process_that_was_forked(redis_url: str) -> None:

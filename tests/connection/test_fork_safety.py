@@ -1,4 +1,4 @@
-"""One client in many threads, and across forks."""
+"""A client in many threads, and across forks."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 URL = "https://images.example.com/cat.jpg"
 THREADS = 16
-#: Exit code of a child that saw what it should.
-RIGHT = 7
+#: Exit code of a child that succeeded.
+SUCCESS = 7
 
 
 @pytest.fixture
 def answering(connection: redis.Redis, finish: Finish) -> Iterator[None]:
-    """Answers every question with itself, as soon as it is queued."""
+    """Answer every question with itself, as soon as it is queued."""
     over = threading.Event()
     ledger = Ledger(connection)
 
     def answer() -> None:
         while not over.is_set():
-            waiting = [job_id.decode() for job_id in connection.zrange(ledger.keys.open, 0, -1)]
-            for row in ledger.records(waiting) if waiting else []:
-                assert row is not None
-                finish(row.id, [{"text": json.loads(row.payload)["items"][0]["question"]}])
+            open_ids: Any = connection.zrange(ledger.keys.open, 0, -1)
+            waiting = [job_id.decode() for job_id in open_ids]
+            for record in ledger.records(waiting) if waiting else []:
+                assert record is not None
+                finish(record.id, [{"text": json.loads(record.payload)["items"][0]["question"]}])
             time.sleep(0.002)
 
     with ThreadPoolExecutor(1) as threads:
@@ -50,8 +51,8 @@ def answering(connection: redis.Redis, finish: Finish) -> Iterator[None]:
 
 
 @pytest.fixture
-def restless() -> Iterator[None]:
-    """Threads take turns a thousand times as often: a fork meets them holding any lock there is."""
+def frequent_switches() -> Iterator[None]:
+    """Switch threads a thousand times as often: a fork meets them with any lock acquired."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(interval / 1000)
     yield
@@ -59,23 +60,23 @@ def restless() -> Iterator[None]:
 
 
 def use(client: Client, jobs: int = 10) -> None:
-    """Ask, and see that each question gets its own answer."""
+    """Ask questions, and check that each gets its own answer."""
     questions = [secrets.token_hex() for _ in range(jobs)]
-    asked = [client.ask(URL, question) for question in questions]
-    assert [job.result(timeout=60) for job in asked] == questions
+    submitted = [client.ask(URL, question) for question in questions]
+    assert [job.result(timeout=60) for job in submitted] == questions
 
 
 @contextmanager
 def used_by_threads(client: Client) -> Iterator[None]:
-    """Threads that use a client all the while; raises what went wrong in one of them."""
+    """Use a client in threads during the block; raise the first error of a thread."""
     over = threading.Event()
 
-    def go_on() -> None:
+    def work() -> None:
         while not over.is_set():
             use(client, jobs=2)
 
     with ThreadPoolExecutor(4) as threads:
-        users = [threads.submit(go_on) for _ in range(4)]
+        users = [threads.submit(work) for _ in range(4)]
         try:
             yield
         finally:
@@ -85,18 +86,18 @@ def used_by_threads(client: Client) -> Iterator[None]:
 
 
 def forked(act: Callable[[], None]) -> int:
-    """A child that acts, and exits at once, with RIGHT if nothing was raised; its process id."""
+    """Fork a child that acts and exits with SUCCESS unless an error is raised; return its id."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        # One that hangs must not do so for ever.
+        # A child that hangs is killed.
         signal.alarm(20)
         act()
-        code = RIGHT
+        code = SUCCESS
     finally:
-        # Nothing of the parent's, such as its fixtures, is for the child to clean up.
+        # The child must not clean up what belongs to the parent, such as fixtures.
         os._exit(code)
 
 
@@ -107,10 +108,10 @@ def exit_code(child: int) -> int:
 def test_sixteen_threads_share_a_client_and_each_gets_its_own_answers(
     client: Client, answering: None
 ) -> None:
-    began = threading.Barrier(THREADS)
+    start = threading.Barrier(THREADS)
 
     def work(_: int) -> None:
-        began.wait()
+        start.wait()
         use(client, jobs=20)
 
     with ThreadPoolExecutor(THREADS) as threads:
@@ -135,12 +136,12 @@ def test_a_client_that_was_used_before_a_fork_works_in_parent_and_children(
     use(client)
     children = [forked(lambda: use(client)) for _ in range(8)]
     use(client, jobs=50)
-    assert [exit_code(child) for child in children] == [RIGHT] * 8
-    # Nor did a child that ended take the parent's connections with it.
+    assert [exit_code(child) for child in children] == [SUCCESS] * 8
+    # The end of a child does not close the parent's connections.
     use(client)
 
 
-def test_a_child_may_close_what_its_parent_goes_on_to_use(client: Client, answering: None) -> None:
+def test_a_child_can_close_the_client_that_its_parent_uses(client: Client, answering: None) -> None:
     use(client)
 
     def close() -> None:
@@ -148,24 +149,24 @@ def test_a_child_may_close_what_its_parent_goes_on_to_use(client: Client, answer
         use(client)
         client.close()
 
-    assert exit_code(forked(close)) == RIGHT
+    assert exit_code(forked(close)) == SUCCESS
     use(client)
 
 
-def test_a_batch_may_be_submitted_by_many_forks_of_one_client(client: Client) -> None:
+def test_many_forks_of_one_client_can_submit_batches(client: Client) -> None:
     client.submit_batch([URL])
 
     def submit(number: int) -> None:
         client.submit_batch([URL] * 500, batch_id=f"of-{number}")
 
     children = [forked(lambda number=number: submit(number)) for number in range(6)]  # type: ignore[misc]
-    assert [exit_code(child) for child in children] == [RIGHT] * 6
+    assert [exit_code(child) for child in children] == [SUCCESS] * 6
     assert [client.batch(f"of-{number}").progress().total for number in range(6)] == [500] * 6
 
 
-def test_a_fork_in_the_middle_of_what_other_threads_do(
-    client: Client, restless: None, answering: None
+def test_a_fork_can_happen_while_other_threads_use_the_client(
+    client: Client, frequent_switches: None, answering: None
 ) -> None:
     with used_by_threads(client):
         for _ in range(80):
-            assert exit_code(forked(lambda: use(client, jobs=1))) == RIGHT
+            assert exit_code(forked(lambda: use(client, jobs=1))) == SUCCESS

@@ -1,4 +1,4 @@
-"""The examples' surroundings: the real stack, pictures on a web server, and sites as processes."""
+"""Fixtures of the examples: the real stack, a web server of pictures, and sites as processes."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from tests.serving import serving
 
 EXAMPLES: Final = ROOT / "examples"
 IMAGES: Final = ROOT / "demo" / "images"
-#: What is on each picture.
+#: The caption of each picture.
 CAPTIONS: Final[dict[str, str]] = {
-    name: about["caption"]
-    for name, about in json.loads((IMAGES / "truth.json").read_text()).items()
+    name: truth["caption"]
+    for name, truth in json.loads((IMAGES / "truth.json").read_text()).items()
 }
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Where the running system is, and what it lets a shop in with."""
+    """The running system: its addresses and the credentials of a shop."""
 
     redis_url: str
-    #: A front of the gateway.
+    #: A proxy of the gateway.
     front: Front
     key: str
     webhook_secret: str
 
     def environment(self) -> dict[str, str]:
-        """What the examples read."""
+        """Return the environment that the examples read."""
         return {
             **os.environ,
             "BLIPLINE_REDIS_URL": self.redis_url,

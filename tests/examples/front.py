@@ -1,4 +1,4 @@
-"""A front of the gateway that can be busy: what a real one says when its limits are reached."""
+"""A proxy of the gateway that can be busy, with the responses of a gateway at its limits."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from urllib.parse import urlsplit
 
 
 class Front(ThreadingHTTPServer):
-    """Hands requests on to the gateway, except those that it is told to refuse."""
+    """A proxy that forwards requests to the gateway, except those that a test makes it reject."""
 
     def __init__(self, gateway: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self.gateway = urlsplit(gateway).netloc
-        #: How many requests of a method are refused, and when they may come again.
-        self.refusals: dict[str, tuple[int, int]] = {}
-        #: Methods and paths in the order in which they came.
+        #: By method: the number of requests to reject, and the seconds of Retry-After.
+        self.rejections: dict[str, tuple[int, int]] = {}
+        #: Methods and paths of the requests, in order.
         self.seen: list[tuple[str, str]] = []
 
-    def refuse(self, method: str, times: int, retry_after_s: int) -> None:
-        """Answer the next requests of this method with 429."""
-        self.refusals[method] = (times, retry_after_s)
+    def reject(self, method: str, times: int, retry_after_s: int) -> None:
+        """Respond with 429 to the next requests of this method."""
+        self.rejections[method] = (times, retry_after_s)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -32,9 +32,9 @@ class _Handler(BaseHTTPRequestHandler):
         front, method = self.server, self.command
         front.seen.append((method, self.path))
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        times, retry_after_s = front.refusals.get(method, (0, 0))
+        times, retry_after_s = front.rejections.get(method, (0, 0))
         if times:
-            front.refusals[method] = (times - 1, retry_after_s)
+            front.rejections[method] = (times - 1, retry_after_s)
             problem = b'{"code": "rate_limited", "detail": "too many requests"}'
             self.answer(429, problem, {"Retry-After": str(retry_after_s)})
             return

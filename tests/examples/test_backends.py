@@ -1,4 +1,4 @@
-"""The web backends among the examples: each a real site before the real stack."""
+"""The examples of web backends: each as a real site with the real stack."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def site(framework: str, stack: Stack, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def deaf_site(framework: str, stack: Stack, tmp_path: Path) -> Iterator[Site]:
-    """A site that no webhook reaches: it has given a wrong address."""
+    """A site without webhooks: its SITE_URL is wrong."""
     environment = {**stack.environment(), "SITE_URL": f"http://127.0.0.1:{free_port()}"}
     with (
         running_site(COMMANDS[framework], environment, tmp_path) as address,
@@ -65,8 +65,10 @@ def ids(site: Site) -> set[str]:
 
 
 def as_stored(site: Site, product_id: str) -> Any:
-    """What the site has been told; nobody is asked."""
-    (product,) = [one for one in site.get("/products").json() if one["id"] == product_id]
+    """Return the product of a site without a request to Blipline."""
+    (product,) = [
+        product for product in site.get("/products").json() if product["id"] == product_id
+    ]
     return product
 
 
@@ -77,14 +79,14 @@ def test_an_uploaded_picture_is_described_by_a_webhook(site: Site) -> None:
     assert (product["status"], product["description"]) == ("done", CAPTIONS[PICTURE])
 
 
-def test_a_site_that_no_webhook_reaches_asks(deaf_site: Site, pictures: str) -> None:
+def test_a_site_without_webhooks_polls(deaf_site: Site, pictures: str) -> None:
     added = deaf_site.post("/products", data={"picture_url": f"{pictures}/{OTHER}"})
     address = f"/products/{added.json()['id']}"
     product = until_described(lambda: deaf_site.get(address).json())
     assert (product["status"], product["description"]) == ("done", CAPTIONS[OTHER])
 
 
-def test_a_picture_that_cannot_be_had_is_a_product_without_a_description(
+def test_an_unreachable_picture_is_a_product_without_a_description(
     site: Site, pictures: str
 ) -> None:
     added = site.post("/products", data={"picture_url": f"{pictures}/none.png"})
@@ -93,19 +95,19 @@ def test_a_picture_that_cannot_be_had_is_a_product_without_a_description(
     assert "404" in product["error"]
 
 
-def test_a_busy_gateway_is_asked_again_when_it_says_so(site: Site, stack: Stack) -> None:
+def test_a_request_is_repeated_after_retry_after(site: Site, stack: Stack) -> None:
     stack.front.seen.clear()
-    stack.front.refuse("POST", 1, retry_after_s=1)
-    stack.front.refuse("PUT", 1, retry_after_s=0)
+    stack.front.reject("POST", 1, retry_after_s=1)
+    stack.front.reject("PUT", 1, retry_after_s=0)
     added = site.post("/products", files={"picture": (IMAGES / PICTURE).read_bytes()})
     assert added.status_code == 201, added.text
     job = f"/v1/jobs/{added.json()['id']}"
     assert stack.front.seen[:4] == [("POST", "/v1/images")] * 2 + [("PUT", job)] * 2
 
 
-def test_a_gateway_that_is_busy_for_long_is_not_waited_for(site: Site, stack: Stack) -> None:
+def test_a_site_does_not_wait_for_a_gateway_that_is_busy_for_long(site: Site, stack: Stack) -> None:
     before = ids(site)
-    stack.front.refuse("PUT", 1, retry_after_s=60)
+    stack.front.reject("PUT", 1, retry_after_s=60)
     added = site.post("/products", data={"picture_url": "https://images.example.com/cat.jpg"})
     assert (added.status_code, added.headers["Retry-After"]) == (503, "60")
     assert ids(site) == before

@@ -1,4 +1,4 @@
-"""A Redis, its proxies and workers, each of which can be harmed and comes back."""
+"""A cluster under faults: a Redis, its proxies and workers, each of which recovers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.faults.processes import end_all, holds, processes_of
 from tests.faults.proxy import Proxy, running_proxy
 from tests.redis_servers import Sentinels, Server, running_sentinels, wait_until
 
-#: Seconds without a sign of life after which a running job is pushed again.
+#: Seconds without a heartbeat after which a running job is requeued.
 LEASE_S: Final = 2
-#: Seconds after which Redis gives an unacknowledged message to somebody else.
+#: Seconds after which Redis redelivers an unacknowledged message.
 VISIBILITY_TIMEOUT_S: Final = 4 * LEASE_S
-#: Few rows and slots, and nothing known from before: work lasts long enough to be hit.
+#: Few rows and slots, and no caches: work lasts long enough for faults to hit it.
 SETTINGS: Final = {
     "BLIPLINE_MAX_ROWS": "4",
     "BLIPLINE_BULK_SLOTS": "2",
@@ -39,12 +39,12 @@ SETTINGS: Final = {
     # The tests' own image host is on this machine.
     "BLIPLINE_FETCH_ALLOW": "127.0.0.0/8,::1",
 }
-#: Seconds for a worker to come up or go down on a machine that is busy with other things.
+#: Seconds for a worker to start or stop on a busy machine.
 WORKER_S: Final = 120.0
 
 
 class Worker:
-    """A worker's process tree that is started again in the same place when it was ended."""
+    """A worker's process tree, which restarts in the same run directory."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Worker:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.run_dir = run_dir
-        #: Its way to Redis, if that is one that can be harmed.
+        #: Its proxy to Redis, if it has one.
         self.proxy = proxy
         self.log = run_dir.with_suffix(".log")
         self._environment = {
@@ -68,27 +68,27 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes jobs."""
+        """True if it takes jobs."""
         return self.alive and (self.run_dir / "ready").exists()
 
     @property
     def alive(self) -> bool:
-        """Whether its supervisor runs."""
+        """True if its supervisor runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How its supervisor ended; None: it runs, or never did."""
+        """The exit code of its supervisor; None if it runs or was never started."""
         return None if self._process is None else self._process.poll()
 
     def pids(self, role: str) -> list[int]:
-        """Its processes of this role: 'supervisor', 'engine', 'interactive' or 'bulk'."""
+        """Return its processes of a role: 'supervisor', 'engine', 'interactive' or 'bulk'."""
         return processes_of(self.run_dir, role)
 
     def start(self) -> None:
-        """Start it; whether it is ready is another question."""
+        """Start it, without a wait for readiness."""
         self.run_dir.mkdir(mode=0o700, exist_ok=True)
-        # What a supervisor that was killed said of itself is no longer true.
+        # The file of a killed supervisor.
         (self.run_dir / "ready").unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -101,29 +101,29 @@ class Worker:
             )
 
     def comes_up(self) -> bool:
-        """Wait until it takes jobs; whether it came to that."""
+        """Wait until it takes jobs; return whether it does in time."""
         return holds(lambda: self.ready, WORKER_S)
 
     def wait_ready(self) -> None:
-        """Wait until it takes jobs."""
+        """Wait until it takes jobs; raise RuntimeError if it does not in time."""
         if not self.comes_up():
             raise RuntimeError(f"the worker is not ready: see {self.log}")
 
     def signal(self, number: int) -> subprocess.Popen[bytes]:
-        """Signal its supervisor, whose process is returned: there may be another one soon."""
+        """Signal its supervisor and return its process, which a restart replaces."""
         assert self._process is not None
         self._process.send_signal(number)
         return self._process
 
     def end(self) -> None:
-        """End it and all that it ever started."""
+        """End it and every process that it has started."""
         end_all(self.run_dir, 30)
         if self._process is not None:
             self.signal(signal.SIGKILL).wait()
 
 
 class Cluster:
-    """Everything that can be harmed, and what is needed to harm it."""
+    """All processes that faults hit, and the means to hit them."""
 
     def __init__(
         self,
@@ -135,22 +135,22 @@ class Cluster:
         self.directory = directory
         self.producer_url = producer_url
         self.workers = workers
-        #: A connection of the tests' own to the very Redis that has the data.
+        #: Opens a direct connection to the Redis that holds the data.
         self.connect = connect
-        #: Of a single Redis.
+        #: The single Redis, unless it is replicated.
         self.redis: Server | None = None
         self.proxies: list[Proxy] = []
-        #: Of a Redis that is replicated.
+        #: The servers of a replicated Redis.
         self.sentinels: Sentinels | None = None
-        #: Trees that ended in a way of their own, not by a signal or when asked to.
+        #: Trees that ended with an error of their own, not by a signal or on request.
         self.given_up: list[str] = []
         self._reviving = Lock()
 
     def configure(self, name: str, value: str) -> None:
-        """CONFIG SET, as soon as Redis answers."""
+        """Run CONFIG SET as soon as Redis answers."""
 
         def done() -> bool:
-            # While it loads its file it refuses in words that differ between its versions.
+            # While it loads its file, its errors differ between versions.
             with suppress(redis.RedisError), self.connect() as client:
                 return bool(client.config_set(name, value))
             return False
@@ -158,7 +158,7 @@ class Cluster:
         wait_until(done, "a Redis that answers")
 
     def revive(self) -> None:
-        """Start the trees that have ended, whatever the reason."""
+        """Start the trees that have ended, for any reason."""
         with self._reviving:
             for worker in self.workers:
                 if not worker.alive:
@@ -171,9 +171,9 @@ class Cluster:
 def running_cluster(
     directory: Path, workers: int = 2, settings: Mapping[str, str] | None = None
 ) -> Iterator[Cluster]:
-    """A Redis, and workers that reach it through a proxy each; producers have one as well."""
+    """Run a Redis, and workers and producers that reach it through proxies."""
     with ExitStack() as stack:
-        # Killed, it may lose nothing: what is lost then is not the fault of Blipline.
+        # A killed Redis must lose nothing, since Blipline cannot recover that.
         server = Server(directory, "appendfsync always")
         stack.callback(server.kill)
         server.start()
@@ -190,9 +190,9 @@ def running_cluster(
 
 @contextmanager
 def running_replicated_cluster(directory: Path, workers: int = 2) -> Iterator[Cluster]:
-    """A Redis with a replica, watched by three Sentinels, and workers that ask these for it."""
+    """Run a Redis with a replica and three Sentinels, and workers that use the Sentinels."""
     with ExitStack() as stack:
-        # A master that has lost its replica takes no writes that would be lost with it.
+        # A master without its replica must take no writes: they would be lost with it.
         sentinels = stack.enter_context(running_sentinels(directory, "min-replicas-to-write 1"))
         trees = [Worker(directory / f"worker-{n}", sentinels.url) for n in range(workers)]
 
@@ -208,7 +208,7 @@ def running_replicated_cluster(directory: Path, workers: int = 2) -> Iterator[Cl
 
 
 def start_workers(stack: ExitStack, workers: list[Worker]) -> None:
-    """Start them side by side, and wait for all; they end with the stack."""
+    """Start the workers concurrently and wait for all; they end with the stack."""
     for worker in workers:
         stack.callback(worker.end)
         worker.start()

@@ -1,5 +1,5 @@
-"""The kinds of faults. Each is a generator: it does harm, yields for how many seconds that is to
-last, and then mends it; what has no duration yields nothing.
+"""The kinds of faults. Each is a generator that causes a fault, yields its duration in seconds, and
+then repairs it; a fault without a duration yields nothing.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tests.faults.load import Load
 from tests.faults.orders import Order
 from tests.faults.processes import holds, send
 
-#: Memory of a Redis that is full whatever is in it, and of one that has no limit.
+#: maxmemory of a Redis that is always full, and of one without a limit.
 FULL, UNLIMITED = "1mb", "0"
-#: Producers of one batch until one is killed in the middle.
+#: Tries to kill a producer in the middle of its batch.
 PRODUCERS: Final = 10
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What faults act upon."""
+    """The targets of faults."""
 
     cluster: Cluster
     load: Load
@@ -35,21 +35,21 @@ class Stage:
     rng: Random
 
     def worker(self) -> Worker:
-        """Any worker; it is up, so that the fault hits somebody at work."""
+        """Return a random worker that is up, so that the fault hits it at work."""
         worker = self.rng.choice(self.cluster.workers)
         self.cluster.revive()
         worker.wait_ready()
         return worker
 
     def hit(self, number: int, *roles: str) -> list[int]:
-        """Signal a process of one of these roles of any worker; it may just be starting again."""
+        """Signal a process of one of these roles in a random worker; wait if it is restarting."""
         worker, role, hit = self.worker(), self.rng.choice(roles), list[int]()
 
-        def there() -> bool:
+        def signalled() -> bool:
             hit.extend(send(worker.pids(role), number))
             return bool(hit)
 
-        if not holds(there, WORKER_S):
+        if not holds(signalled, WORKER_S):
             raise RuntimeError(f"{worker.run_dir.name} has no {role}")
         return hit
 
@@ -58,33 +58,33 @@ Fault = Callable[[Stage], Iterator[float]]
 
 
 def engine_killed(stage: Stage) -> Iterator[float]:
-    """The supervisor starts another one; consumers keep the rows that it had."""
+    """Kill the engine: the supervisor restarts it, and consumers submit its rows again."""
     stage.hit(signal.SIGKILL, "engine")
     yield from ()
 
 
 def consumer_killed(stage: Stage) -> Iterator[float]:
-    """With everything that it held: in its hands, and in the gap of BRPOP."""
+    """Kill a consumer with its jobs, and with a message in the gap of BRPOP."""
     stage.hit(signal.SIGKILL, "bulk", "interactive")
     yield from ()
 
 
 def consumer_stopped(stage: Stage) -> Iterator[float]:
-    """For so long that others do its work; then it goes on as if nothing had been."""
+    """Stop a consumer until others have its jobs, then let it continue."""
     stopped = stage.hit(signal.SIGSTOP, "bulk", "interactive")
     yield VISIBILITY_TIMEOUT_S + stage.rng.uniform(1, 4)
     send(stopped, signal.SIGCONT)
 
 
 def supervisor_killed(stage: Stage) -> Iterator[float]:
-    """Its children leave by themselves, while a new tree starts in the same place."""
+    """Kill a supervisor: its children end, while a new tree starts in the same directory."""
     stage.worker().signal(signal.SIGKILL).wait()
     yield stage.rng.uniform(0, 2)
     stage.cluster.revive()
 
 
 def worker_ended(stage: Stage) -> Iterator[float]:
-    """As an upgrade does it: SIGTERM, and a new tree when the old one is gone."""
+    """Restart a worker as an upgrade does: SIGTERM, and a new tree when the old one has ended."""
     supervisor = stage.worker().signal(signal.SIGTERM)
     yield stage.rng.uniform(0, 2)
     supervisor.wait(WORKER_S)
@@ -92,21 +92,21 @@ def worker_ended(stage: Stage) -> Iterator[float]:
 
 
 def producer_killed(stage: Stage) -> Iterator[float]:
-    """In the middle of submitting; another producer submits the whole batch again."""
+    """Kill a producer in the middle of its batch; another one submits the whole batch again."""
     order = stage.load.order(stage.rng)
     for _ in range(PRODUCERS):
         if _killed_in_the_middle(stage, order):
             break
-        # It ends by itself while Redis is away.
+        # A producer ends with an error while Redis is unavailable.
         yield 0.5
     else:
-        raise RuntimeError("no producer came to the middle of its batch")
+        raise RuntimeError("no producer reached the middle of its batch")
     yield stage.rng.uniform(0, 3)
     stage.load.adopt(order, stage.rng)
 
 
 def _killed_in_the_middle(stage: Stage, order: Order) -> bool:
-    """Whether the producer had submitted a part; Redis may be away just now."""
+    """Kill a producer; return whether it had submitted a part of its batch."""
     path = order.save(stage.cluster.directory / f"{order.batch_id}.json")
     command = [sys.executable, "-m", "tests.faults.producer"]
     enough = stage.rng.randint(1, len(order.items) // 2)
@@ -126,7 +126,7 @@ def _killed_in_the_middle(stage: Stage, order: Order) -> bool:
 
 
 def redis_killed(stage: Stage) -> Iterator[float]:
-    """It comes back with what its log says."""
+    """Kill Redis; it recovers from its append-only file."""
     assert stage.cluster.redis is not None
     stage.cluster.redis.kill()
     yield stage.rng.uniform(0.2, 2)
@@ -134,15 +134,16 @@ def redis_killed(stage: Stage) -> Iterator[float]:
 
 
 def connections_reset(stage: Stage) -> Iterator[float]:
-    """All of them at once, producers' and workers'."""
+    """Reset all connections of producers and workers at once."""
     for proxy in stage.cluster.proxies:
         proxy.reset_all()
     yield from ()
 
 
 def worker_partitioned(stage: Stage) -> Iterator[float]:
-    """One worker and Redis hear nothing of each other; afterwards their connections go on, or are
-    all gone, with what was on its way."""
+    """Partition a worker from Redis; then heal its connections, or reset them with all pending
+    data.
+    """
     proxy = stage.worker().proxy
     assert proxy is not None
     proxy.partition()
@@ -153,44 +154,44 @@ def worker_partitioned(stage: Stage) -> Iterator[float]:
 
 
 def redis_full(stage: Stage) -> Iterator[float]:
-    """Every write that needs memory is refused."""
+    """Fill Redis, so that every write that needs memory fails."""
     stage.cluster.configure("maxmemory", FULL)
     yield stage.rng.uniform(1, 5)
     stage.cluster.configure("maxmemory", UNLIMITED)
 
 
 def host_slow(stage: Stage) -> Iterator[float]:
-    """Images come late, in drips, and at a second try only."""
+    """Slow the image host: images arrive late, in drips, and only at a second try."""
     stage.host.slow = True
     yield stage.rng.uniform(3, 8)
     stage.host.slow = False
 
 
 def failed_over(stage: Stage) -> Iterator[float]:
-    """The Sentinels make the replica the master, and the master a replica."""
+    """Fail over: the Sentinels promote the replica and demote the master."""
     assert stage.cluster.sentinels is not None
     stage.cluster.sentinels.fail_over()
     yield from ()
 
 
 def master_killed(stage: Stage) -> Iterator[float]:
-    """The Sentinels make the replica the master; later the one that was comes back as a replica."""
+    """Kill the master: the Sentinels promote the replica, and the old master becomes a replica."""
     assert stage.cluster.sentinels is not None
     killed = stage.cluster.sentinels.kill_master()
     yield stage.rng.uniform(0, 3)
     killed.start()
 
 
-#: What can happen to Redis where there is one, behind proxies.
+#: Faults of a single Redis behind proxies.
 TO_ONE_REDIS: Final[tuple[Fault, ...]] = (
     redis_killed,
     connections_reset,
     worker_partitioned,
     redis_full,
 )
-#: What can happen where there is a replica that Sentinels watch; nobody is between it and others.
+#: Faults of a replicated Redis with Sentinels and without proxies.
 TO_REPLICAS: Final[tuple[Fault, ...]] = (failed_over, master_killed)
-#: What can happen to everything else.
+#: Faults of all other parts.
 ANYWHERE: Final[tuple[Fault, ...]] = (
     engine_killed,
     consumer_killed,

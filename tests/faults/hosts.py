@@ -1,4 +1,4 @@
-"""An image host that can be slow: late, dripping, and unavailable now and then."""
+"""An image host that can be slow: late, dripping, and sometimes unavailable."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, Final
 
 from tests.serving import serving
 
-#: Seconds before an answer begins, and between two pieces of one, at most. The sum stays far
-#: below the worker's FETCH_TIMEOUT_S: slow is no reason to fail.
+#: Maximum seconds before a response, and between its pieces. The sum stays far below the worker's
+#: FETCH_TIMEOUT_S: a slow host must not fail an item.
 LATE_S: Final = 2.0
 DRIP_S: Final = 0.3
 DRIPS: Final = 6
-#: Requests that are refused in bad times.
-REFUSED: Final = 0.3
+#: Share of requests that get 503 while slow.
+UNAVAILABLE: Final = 0.3
 
 
 class Host(ThreadingHTTPServer):
-    """Serves pictures by name; what follows a `?` only makes addresses differ."""
+    """A host of pictures by name; the query of an address only makes it unique."""
 
     daemon_threads = True
 
@@ -32,28 +32,27 @@ class Host(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self._random = Random(seed)
         self._lock = threading.Lock()
-        self._refused: set[str] = set()
+        self._rejected: set[str] = set()
 
-    def address(self, name: str, once: object) -> str:
-        """An address of a picture that no other item has."""
-        return f"http://127.0.0.1:{self.server_port}/{name}?{once}"
+    def address(self, name: str, nonce: object) -> str:
+        """Return an address of a picture that no other item has."""
+        return f"http://127.0.0.1:{self.server_port}/{name}?{nonce}"
 
     def wait_s(self, longest: float) -> float:
-        """How long to be silent now."""
+        """Return the seconds to be silent now."""
         with self._lock:
             return self._random.uniform(0, longest) if self.slow else 0.0
 
-    def refuses(self, path: str) -> bool:
-        """Whether to answer 503. Each address is refused once at most, so that a second try by
-        the worker, which makes three, must succeed."""
+    def is_unavailable(self, path: str) -> bool:
+        """Return whether to answer 503: at most once per address, so that a retry succeeds."""
         with self._lock:
-            if not self.slow or path in self._refused or self._random.random() > REFUSED:
+            if not self.slow or path in self._rejected or self._random.random() > UNAVAILABLE:
                 return False
-            self._refused.add(path)
+            self._rejected.add(path)
             return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away in the middle is what these tests are about."""
+        """Ignore clients that disconnect: these tests kill them."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -61,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.server.refuses(self.path):
+        if self.server.is_unavailable(self.path):
             self._head(503, 0)
             return
         data = self.server.pictures.get(self.path.lstrip("/").partition("?")[0])
@@ -86,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def running_host(pictures: Mapping[str, bytes], seed: int = 0) -> Iterator[Host]:
-    """A host of these pictures."""
+    """Run a host of these pictures."""
     with serving(Host(pictures, seed)) as host:
         try:
             yield host

@@ -1,4 +1,4 @@
-"""A steady load of bulk and interactive work whose every answer is known beforehand."""
+"""A steady load of bulk and interactive jobs whose results are known beforehand."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tests.faults.orders import CHUNK_ITEMS, QUESTIONS, Order, Scene, order
 from tests.faults.processes import holds
 from tests.faults.verdict import Verdict
 
-#: Seconds without a further result after which work counts as lost: many times what any fault
-#: takes, and what comes after it.
+#: Seconds without a further result after which a job counts as lost: many times the duration of
+#: any fault and its recovery.
 PATIENCE_S: Final = 120.0
-#: Seconds between two tries at a Redis that is away or full.
+#: Seconds between tries while Redis is unavailable or full.
 RETRY_S: Final = 0.2
-#: Batches that are open at the same time, and users that ask one thing after another.
+#: Batches that are open at the same time, and users that submit one job after another.
 BATCHES: Final = 3
 USERS: Final = 2
-#: Seconds between a user's answer and the next question.
+#: Seconds between a user's result and the next job.
 THINK_S: Final = 0.3
-#: How often one piece of work may be forgotten.
-FORGOTTEN_OFTEN: Final = 3
+#: Times that one job may be lost in a failover.
+MAX_LOSSES: Final = 3
 
 Value = TypeVar("Value")
 
 
 class Load:
-    """Threads that submit and collect until they are told to stop.
+    """Threads that submit jobs and collect results until `stop`.
 
-    A replica may lack what its master accepted last, and become the master. `forgetful` says that
-    Redis is such a one: then a producer that hears no more of its work submits it again.
+    A replica may lack the last writes of its master, and become the master. With `forgetful`, for
+    such a Redis, a producer submits a job again that Redis no longer knows.
     """
 
     def __init__(
@@ -57,45 +57,45 @@ class Load:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for number in range(BATCHES):
             self._run(self._submit_batches, Random(f"{self._seed} batches {number}"))
         for number in range(USERS):
             self._run(self._ask, Random(f"{self._seed} user {number}"))
 
     def stop(self) -> None:
-        """Ask for no more, and wait for everything that was asked."""
+        """Submit nothing more, and wait for all open jobs."""
         self._stop.set()
         deadline = time.monotonic() + 2 * PATIENCE_S
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.monotonic()))
             if thread.is_alive():
-                self.verdict.violated(f"{thread.name} never came to an end")
+                self.verdict.violate(f"{thread.name} did not end")
         self._client.close()
 
     def order(self, rng: Random) -> Order:
-        """A batch that nobody has submitted yet."""
+        """Return a batch that is not submitted yet."""
         return order(f"b{self._seed}-{next(self._numbers)}", self._scenes, self._host.address, rng)
 
-    def adopt(self, one: Order, rng: Random) -> None:
-        """Submit a batch whose producer has died in the middle of it again, and collect it."""
-        self._run(self._deliver, one, rng)
+    def adopt(self, batch: Order, rng: Random) -> None:
+        """Submit a batch again whose producer died in the middle, and collect it."""
+        self._run(self._deliver, batch, rng)
 
     def wait_for_work(self, items: int, timeout_s: float) -> bool:
-        """Wait until so many more items are answered and others are open; whether they were."""
+        """Wait until that many more items are answered and others are open; return success."""
         enough = self.verdict.answered + items
         return holds(
             lambda: self.verdict.answered >= enough and self.verdict.open_items > 0, timeout_s
         )
 
-    def _run(self, act: Callable[..., None], *arguments: object) -> None:
+    def _run(self, action: Callable[..., None], *arguments: object) -> None:
         def guarded() -> None:
             try:
-                act(*arguments)
+                action(*arguments)
             except Exception as error:
-                self.verdict.violated(f"{act.__name__}: {type(error).__name__}: {error}")
+                self.verdict.violate(f"{action.__name__}: {type(error).__name__}: {error}")
 
-        thread = threading.Thread(target=guarded, name=act.__name__, daemon=True)
+        thread = threading.Thread(target=guarded, name=action.__name__, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -103,51 +103,51 @@ class Load:
         while not self._stop.is_set():
             self._deliver(self.order(rng), rng)
 
-    def _deliver(self, one: Order, rng: Random) -> None:
-        """Submit until it is in, collect, check, and sometimes delete."""
-        self.verdict.ask(len(one.items))
-        self._until_known(partial(self._order, one, texts={}))
+    def _deliver(self, batch: Order, rng: Random) -> None:
+        """Submit a batch, collect and check its results, and sometimes delete it."""
+        self.verdict.submit(len(batch.items))
+        self._resubmit_if_lost(partial(self._submit_and_collect, batch, texts={}))
         if rng.random() < 0.5:
-            # A call whose answer was lost has done it.
+            # A call whose reply was lost has deleted it.
             with suppress(JobUnknown):
-                self._persist(self._client.batch(one.batch_id).delete)
+                self._persist(self._client.batch(batch.batch_id).delete)
 
-    def _order(self, one: Order, texts: dict[int, str]) -> None:
+    def _submit_and_collect(self, order: Order, texts: dict[int, str]) -> None:
         self._persist(
             lambda: self._client.submit_batch(
-                one.items, batch_id=one.batch_id, chunk_items=CHUNK_ITEMS
+                order.items, batch_id=order.batch_id, chunk_items=CHUNK_ITEMS
             )
         )
-        self._collect(one, texts)
+        self._collect(order, texts)
 
-    def _collect(self, one: Order, texts: dict[int, str]) -> None:
-        """Every item once, as they come, whatever happens to the connection meanwhile."""
-        batch = self._client.batch(one.batch_id)
+    def _collect(self, order: Order, texts: dict[int, str]) -> None:
+        """Read every result once, as it completes, across lost connections."""
+        batch = self._client.batch(order.batch_id)
 
         def read() -> None:
             seen = set()
             for result in batch.results(timeout=self._patience_s, as_completed=True):
                 if result.index in seen:
-                    self.verdict.violated(f"{one.batch_id}: item {result.index} came twice")
+                    self.verdict.violate(f"{order.batch_id}: item {result.index} came twice")
                 seen.add(result.index)
-                said = result.text if result.ok else f"error {result.error}"
+                text = result.text if result.ok else f"error {result.error}"
                 if result.index not in texts:
                     self.verdict.answer()
-                if texts.setdefault(result.index, str(said)) != said:
-                    self.verdict.violated(f"{one.batch_id}: item {result.index} has changed")
+                if texts.setdefault(result.index, str(text)) != text:
+                    self.verdict.violate(f"{order.batch_id}: item {result.index} has changed")
 
         self._persist(read)
-        self.verdict.compare(one.batch_id, one.expected, texts)
+        self.verdict.compare(order.batch_id, order.expected, texts)
         progress = self._persist(batch.progress)
         if not progress.finished or progress.failed:
-            self.verdict.violated(f"{one.batch_id}: all are there, and yet {progress}")
+            self.verdict.violate(f"{order.batch_id}: all results are there, but {progress}")
 
     def _ask(self, rng: Random) -> None:
         while not self._stop.wait(THINK_S):
             scene, question = rng.choice(self._scenes), rng.choice((None, *QUESTIONS))
             expected = scene.caption if question is None else scene.answers[question]
-            self.verdict.ask(1)
-            text = self._until_known(partial(self._answer, scene, question))
+            self.verdict.submit(1)
+            text = self._resubmit_if_lost(partial(self._answer, scene, question))
             self.verdict.answer()
             self.verdict.compare(f"{scene.path.name} {question}", [expected], {0: text})
 
@@ -160,34 +160,35 @@ class Load:
             return self._client.caption(scene.data)
         return self._client.ask(scene.data, question)
 
-    def _persist(self, act: Callable[[], Value]) -> Value:
-        """Do it again for as long as Redis is away or full, within reason.
+    def _persist(self, call: Callable[[], Value]) -> Value:
+        """Repeat a call while Redis is unavailable or full, up to PATIENCE_S.
 
-        What raised was not handed over: a batch may be submitted again, and a job has no id yet.
+        A call that raised has submitted nothing: a batch may be submitted again, and a job has no
+        id yet.
         """
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return act()
+                return call()
             except BliplineError as error:
-                passing = isinstance(error, ConnectionFailed) or error.code == "queue_full"
-                if not passing or time.monotonic() > deadline:
+                transient = isinstance(error, ConnectionFailed) or error.code == "queue_full"
+                if not transient or time.monotonic() > deadline:
                     raise
-                self.verdict.retried()
+                self.verdict.retry()
                 time.sleep(RETRY_S)
 
-    def _until_known(self, act: Callable[[], Value]) -> Value:
-        """Where Redis may forget what it was told, tell it again."""
-        for _ in range(FORGOTTEN_OFTEN if self._forgetful else 0):
+    def _resubmit_if_lost(self, submit: Callable[[], Value]) -> Value:
+        """Submit again what a failover has lost, if Redis is forgetful."""
+        for _ in range(MAX_LOSSES if self._forgetful else 0):
             try:
-                return act()
+                return submit()
             except (JobUnknown, WaitTimeout) as error:
-                self.verdict.forgotten.append(str(error))
-        return act()
+                self.verdict.losses.append(str(error))
+        return submit()
 
 
 def leftovers(connection: redis.Redis) -> list[str]:
-    """What would stay in Redis for ever; kombu's registry of queues is meant to."""
+    """Return the keys that never expire, except kombu's registry of queues."""
     names: list[bytes] = [
         key
         for key in connection.scan_iter(count=1000)

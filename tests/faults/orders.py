@@ -1,4 +1,4 @@
-"""What is asked under faults, and what plain transformers answers to it."""
+"""Batches for the fault programme, with the results of plain transformers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from demo.scenes import draw, random_scene
 from tests.system import reference
 
 QUESTIONS: Final = ("how many shapes are there?", "what color is the background?")
-#: Items of a batch, at least and at most.
+#: Minimum and maximum items of a batch.
 BATCH_ITEMS: Final = (24, 60)
 CHUNK_ITEMS: Final = 4
-#: How many items of a batch are questions, and how many images come from a host.
-QUESTIONED, HOSTED = 0.3, 0.3
+#: Share of a batch's items that are questions, and share of images from a host.
+QUESTION_SHARE, REMOTE_SHARE = 0.3, 0.3
 SIDE: Final = 64
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, and what is true of it by the reference."""
+    """A picture, and its results by the reference."""
 
     path: Path
     data: bytes
@@ -38,57 +38,57 @@ class Scene:
 
 @dataclass(frozen=True)
 class Order:
-    """A batch: the same id, the same items, whoever submits it, and however often."""
+    """A batch with a fixed id and fixed items, for any number of producers and submissions."""
 
     batch_id: str
     items: list[dict[str, Any]]
     expected: list[str]
 
     def save(self, path: Path) -> Path:
-        """Write it down for a producer's process."""
-        said = {"batch_id": self.batch_id, "items": self.items, "chunk_items": CHUNK_ITEMS}
-        path.write_text(json.dumps(said))
+        """Write the batch to a file for a producer process."""
+        data = {"batch_id": self.batch_id, "items": self.items, "chunk_items": CHUNK_ITEMS}
+        path.write_text(json.dumps(data))
         return path
 
 
 def draw_scenes(directory: Path, count: int) -> list[Scene]:
-    """Scenes that differ, as files, with their references; a process computes them once."""
-    # One thread each: several would wait for one another on a machine that is busy.
+    """Return distinct scenes as files, with their references; computed once per process."""
+    # One thread: several would wait for each other on a busy machine.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [_saved(directory / f"{number}.png", _drawn(number)) for number in range(count)]
+        return [_save(directory / f"{number}.png", _draw(number)) for number in range(count)]
     finally:
         torch.set_num_threads(threads)
 
 
-def _saved(path: Path, drawn: tuple[bytes, str, dict[str, str]]) -> Scene:
+def _save(path: Path, drawn: tuple[bytes, str, dict[str, str]]) -> Scene:
     path.write_bytes(drawn[0])
     return Scene(path, *drawn)
 
 
 @cache
-def _drawn(seed: int) -> tuple[bytes, str, dict[str, str]]:
+def _draw(seed: int) -> tuple[bytes, str, dict[str, str]]:
     file = io.BytesIO()
     draw(random_scene(Random(seed)), SIDE, SIDE).save(file, "PNG")
-    seen = Image.open(file)
-    answers = {question: reference.answer(seen, question) for question in QUESTIONS}
-    return file.getvalue(), reference.caption(seen), answers
+    picture = Image.open(file)
+    answers = {question: reference.answer(picture, question) for question in QUESTIONS}
+    return file.getvalue(), reference.caption(picture), answers
 
 
 def order(
     batch_id: str, scenes: list[Scene], address: Callable[[str, object], str], rng: Random
 ) -> Order:
-    """A batch of captions and questions about uploaded images and about those of a host."""
+    """Return a batch of captions and questions about uploaded and remote images."""
     items, expected = [], []
     for number in range(rng.randint(*BATCH_ITEMS)):
         scene = rng.choice(scenes)
         image = str(scene.path)
-        if rng.random() < HOSTED:
+        if rng.random() < REMOTE_SHARE:
             image = address(scene.path.name, f"{batch_id}-{number}")
         item = {"custom_id": f"{batch_id}-{number}", "image": image}
         text = scene.caption
-        if rng.random() < QUESTIONED:
+        if rng.random() < QUESTION_SHARE:
             question = rng.choice(QUESTIONS)
             item |= {"task": "vqa", "question": question}
             text = scene.answers[question]

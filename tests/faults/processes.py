@@ -1,4 +1,4 @@
-"""Finding, signalling and ending the processes of a worker."""
+"""Functions that find, signal and end the processes of a worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-#: What the command line of each process of a worker's tree has in it.
+#: A part of the command line of each process of a worker's tree.
 ROLES: Final = {
     "supervisor": "\0-m\0worker\0",
     "engine": "\0worker.engine\0",
@@ -20,11 +20,11 @@ ROLES: Final = {
 
 
 def processes_of(run_dir: Path, role: str = "") -> list[int]:
-    """The processes that were started for this run directory, orphans and their like included."""
+    """Return the processes of this run directory, orphans included."""
     mark = f"BLIPLINE_RUN_DIR={run_dir}".encode()
     return [
         pid
-        for pid in _all()
+        for pid in _all_pids()
         if mark in _read(pid, "environ").split(b"\0")
         and ROLES.get(role, "").encode() in _read(pid, "cmdline")
         and is_alive(pid)
@@ -32,13 +32,13 @@ def processes_of(run_dir: Path, role: str = "") -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent does not."""
+    """Return whether a process runs; a zombie does not."""
     status = _read(pid, "stat").rpartition(b")")[2].split()
     return bool(status) and status[0] not in (b"Z", b"X")
 
 
 def send(pids: list[int], number: int) -> list[int]:
-    """Signal those that are still there; which they were."""
+    """Signal the processes that still exist, and return them."""
     hit = []
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -48,7 +48,7 @@ def send(pids: list[int], number: int) -> list[int]:
 
 
 def end_all(run_dir: Path, patience_s: float) -> None:
-    """End what is left of a worker, at first politely; a stopped process is let go on."""
+    """End the remaining processes of a worker: SIGCONT, SIGTERM, then SIGKILL."""
     send(processes_of(run_dir), signal.SIGCONT)
     send(processes_of(run_dir, "supervisor"), signal.SIGTERM)
     if not holds(lambda: not processes_of(run_dir), patience_s):
@@ -56,17 +56,17 @@ def end_all(run_dir: Path, patience_s: float) -> None:
         holds(lambda: not processes_of(run_dir), patience_s)
 
 
-def holds(true: Callable[[], bool], timeout_s: float, pause_s: float = 0.05) -> bool:
-    """Wait until it is true; whether it came to that in time."""
+def holds(condition: Callable[[], bool], timeout_s: float, pause_s: float = 0.05) -> bool:
+    """Wait until the condition holds; return whether it did in time."""
     deadline = time.monotonic() + timeout_s
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(pause_s)
     return True
 
 
-def _all() -> Iterator[int]:
+def _all_pids() -> Iterator[int]:
     return (int(name) for name in os.listdir("/proc") if name.isdecimal())
 
 

@@ -1,4 +1,4 @@
-"""A producer to be killed: submits a batch, little by little, and says how far it is.
+"""A producer to be killed: it submits a batch slowly, and prints its progress.
 
 `python -m tests.faults.producer REDIS_URL ORDER.json`
 """
@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from producer import Client
 
-#: Seconds that the whole takes, so that there is a middle to be hit.
-WHOLE_S: Final = 3.0
+#: Seconds for the whole batch, so that a kill can hit the middle.
+SUBMIT_S: Final = 3.0
 
 
 def main() -> None:
-    """Submit the order, and print the number of items that are in after each step."""
+    """Submit the batch, and print the number of submitted items after each step."""
     redis_url, path = sys.argv[1:]
     order = json.loads(Path(path).read_text())
     with Client(redis_url) as client:
@@ -33,7 +33,7 @@ def main() -> None:
 
 def _slowly(items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for item in items:
-        time.sleep(WHOLE_S / len(items))
+        time.sleep(SUBMIT_S / len(items))
         yield item
 
 

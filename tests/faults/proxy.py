@@ -1,4 +1,4 @@
-"""A TCP proxy that can do what networks do: reset, partition, and stop at a given byte."""
+"""A TCP proxy with network faults: reset, partition, and freeze at a given byte sequence."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 PIECE_BYTES: Final = 1 << 16
-#: Seconds that the proxy's own thread may take for what it is told.
-ANSWER_S: Final = 30.0
-#: Closing sends a reset in place of an orderly end.
+#: Maximum seconds of a call in the proxy's own thread.
+CALL_S: Final = 30.0
+#: The SO_LINGER value with which closing sends a reset.
 RESET: Final = struct.pack("ii", 1, 0)
 
 
 class _Connection:
-    """Both sides of one connection, and what stops bytes between them."""
+    """Both sides of one connection."""
 
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.writers = [client]
-        #: Cleared, its client's bytes stay here.
+        #: While cleared, its client's bytes stay here.
         self.passes = asyncio.Event()
         self.passes.set()
 
@@ -33,7 +33,7 @@ class _Connection:
                 with suppress(OSError):
                     endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
-        # What waits to pass has nowhere to go, and ends.
+        # Waiting bytes have no destination, and their tasks end.
         self.passes.set()
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ class _Connection:
 
 
 class Proxy:
-    """Passes bytes between clients and one port of this machine, in a thread of its own."""
+    """A proxy from clients to one port of this machine, in a thread of its own."""
 
     def __init__(self, target_port: int) -> None:
         self.port = 0
@@ -59,7 +59,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Redis, through this proxy."""
+        """The URL of Redis through this proxy."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
@@ -68,38 +68,38 @@ class Proxy:
         self._do(self._listen)
 
     def stop(self) -> None:
-        """Reset what is left, and end."""
+        """Reset all connections, and stop."""
         self._do(self._shut)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(ANSWER_S)
+        self._thread.join(CALL_S)
         self._loop.close()
 
     def partition(self) -> None:
-        """From now on nothing passes, no end of a connection either; none is refused."""
+        """Pass nothing from now on, not even an end of file; still accept connections."""
         self._do(self._open.clear)
 
     def heal(self) -> None:
-        """Everything passes again, what was held back first."""
+        """Pass everything again, delayed bytes first."""
         self._do(self._open.set)
 
     def reset_all(self) -> None:
-        """Reset every connection on both sides; what was held back is lost."""
+        """Reset every connection on both sides; delayed bytes are lost."""
         self._do(self._reset_all)
 
     def freeze_when(self, pattern: bytes | None) -> None:
-        """Stop the next connection whose client sends these bytes: neither they nor more pass."""
+        """Freeze the next connection whose client sends these bytes, before they pass."""
         self.froze.clear()
         self._do(lambda: setattr(self, "_pattern", pattern))
 
     def _do(self, act: Callable[[], Any]) -> None:
-        """Run it in the proxy's thread, and wait for it."""
+        """Run a function in the proxy's thread, and wait for it."""
 
         async def run() -> None:
             outcome = act()
             if asyncio.iscoroutine(outcome):
                 await outcome
 
-        asyncio.run_coroutine_threadsafe(run(), self._loop).result(ANSWER_S)
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(CALL_S)
 
     async def _listen(self) -> None:
         self._open.set()
@@ -124,7 +124,7 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its beginning to its end."""
+        """Serve one connection."""
         connection = _Connection(writer)
         self._connections.add(connection)
         try:
@@ -135,7 +135,7 @@ class Proxy:
                 pumps.create_task(self._pump(reader, forth, connection.passes, watched=True))
                 pumps.create_task(self._pump(back, writer, connection.passes, watched=False))
         except* OSError:
-            # The target is away, or one side is: so is the other, once it can hear of it.
+            # One side is gone: reset the other as soon as the partition heals.
             await self._open.wait()
             connection.reset()
         finally:
@@ -153,7 +153,7 @@ class Proxy:
         last = b""
         while data := await source.read(PIECE_BYTES):
             if watched:
-                # A pattern may be cut by the end of a piece.
+                # The end of a piece may split the pattern.
                 self._look_for_pattern(last + data, passes)
                 last = data[-64:]
                 await passes.wait()
@@ -173,7 +173,7 @@ class Proxy:
 
 @contextmanager
 def running_proxy(target_port: int) -> Iterator[Proxy]:
-    """A proxy to a port of this machine."""
+    """Run a proxy to a port of this machine."""
     proxy = Proxy(target_port)
     proxy.start()
     try:

@@ -1,4 +1,4 @@
-"""The gap of BRPOP: Celery takes a message, and dies before it notes that it did."""
+"""The gap of BRPOP: a consumer takes a message and dies before it records the message."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.faults.orders import Scene, draw_scenes
 from tests.faults.processes import holds, send
 from tests.system import reference
 
-#: How kombu notes that it holds a message.
-NOTE = b"HSET\r\n$7\r\nunacked\r\n"
+#: The command with which kombu records an unacknowledged message.
+RECORD = b"HSET\r\n$7\r\nunacked\r\n"
 LEASE_S, VISIBILITY_TIMEOUT_S = 1, 4
-#: Seconds within which a job is found again, and those in which it would have been by far.
-FOUND_S, NEVER_S = 60.0, 1.5 * (VISIBILITY_TIMEOUT_S + LEASE_S)
+#: Maximum seconds until the sweep requeues a job, and a time by far sufficient for it.
+REQUEUE_S, NEVER_S = 60.0, 1.5 * (VISIBILITY_TIMEOUT_S + LEASE_S)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 @contextmanager
-def one_worker(**settings: str) -> Iterator[Cluster]:
+def single_worker(**settings: str) -> Iterator[Cluster]:
     settings = {
         "BLIPLINE_LEASE_S": str(LEASE_S),
         "BLIPLINE_VISIBILITY_TIMEOUT_S": str(VISIBILITY_TIMEOUT_S),
@@ -45,39 +45,39 @@ def one_worker(**settings: str) -> Iterator[Cluster]:
 
 
 def lose_in_the_gap(cluster: Cluster, client: Client, scene: Scene) -> Batch:
-    """A batch whose only message was taken from its queue, by a consumer that is dead."""
+    """Return a batch whose only message a dead consumer has taken from its queue."""
     (worker,) = cluster.workers
     assert worker.proxy is not None
-    worker.proxy.freeze_when(NOTE)
+    worker.proxy.freeze_when(RECORD)
     batch = client.submit_batch([scene.data])
     assert worker.proxy.froze.wait(30), "no consumer took the message"
     victims = send(worker.pids("bulk"), signal.SIGKILL)
     assert len(victims) == 1
-    # What the dead consumer was about to say never arrives.
+    # The last command of the dead consumer never arrives.
     worker.proxy.reset_all()
     with cluster.connect() as connection:
         assert connection.llen("bulk") == 0
         assert not connection.exists("unacked")
     assert not batch.progress().finished
-    # Another consumer is there, and has nothing to do.
+    # Another consumer runs, and finds no message.
     assert holds(lambda: bool(worker.pids("bulk")), 30)
     worker.wait_ready()
     return batch
 
 
-def test_a_message_lost_between_being_taken_and_being_noted_is_found_again(scene: Scene) -> None:
-    with one_worker() as cluster, Client(cluster.producer_url) as client:
+def test_a_message_lost_in_the_gap_is_requeued(scene: Scene) -> None:
+    with single_worker() as cluster, Client(cluster.producer_url) as client:
         batch = lose_in_the_gap(cluster, client, scene)
-        (result,) = batch.results(timeout=FOUND_S)
+        (result,) = batch.results(timeout=REQUEUE_S)
         assert result.text == scene.caption
 
 
-def test_without_the_sweeper_it_would_be_lost(scene: Scene) -> None:
-    with one_worker(BLIPLINE_SWEEP_S="0") as cluster, Client(cluster.producer_url) as client:
+def test_without_the_sweep_the_message_stays_lost(scene: Scene) -> None:
+    with single_worker(BLIPLINE_SWEEP_S="0") as cluster, Client(cluster.producer_url) as client:
         batch = lose_in_the_gap(cluster, client, scene)
         time.sleep(NEVER_S)
         assert batch.progress().done == 0
-        # It is the sweeper that makes the difference: others' work is done.
-        other = client.caption(scene.data, "a")
-        assert other.result(timeout=60) == reference.caption(Image.open(scene.path), "a")
+        # Other jobs are done: only the sweep makes the difference.
+        second = client.caption(scene.data, "a")
+        assert second.result(timeout=60) == reference.caption(Image.open(scene.path), "a")
         assert batch.progress().done == 0

@@ -1,4 +1,4 @@
-"""The fault programme in its short form: every kind of fault once, while work goes on."""
+"""The fault programme in short form: every kind of fault once, under load."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEED = 20
     ],
     ids=["one-redis", "replicas"],
 )
-def test_whatever_dies_every_item_gets_one_right_answer_and_nothing_is_left(
+def test_under_every_fault_each_item_gets_one_correct_result_and_nothing_is_left(
     kinds: Sequence[Fault], replicated: bool
 ) -> None:
     report = run_phase(kinds, SEED, len(kinds), print, replicated=replicated)

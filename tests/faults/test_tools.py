@@ -1,4 +1,4 @@
-"""The tools of the fault programme do what they say."""
+"""The tools of the fault programme."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def proxy(redis_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def through(proxy: Proxy) -> Iterator[redis.Redis]:
-    """One connection through the proxy that is never made again by itself."""
+    """One connection through the proxy, without reconnects."""
     with redis.Redis.from_url(proxy.url, single_connection_client=True, retry=None) as client:
         yield client
 
@@ -43,7 +43,7 @@ def test_a_proxy_passes_everything(through: redis.Redis) -> None:
     assert through.get("big") == data
 
 
-def test_a_reset_is_one_for_both_sides(
+def test_a_reset_reaches_both_sides(
     proxy: Proxy, through: redis.Redis, connection: redis.Redis
 ) -> None:
     through.ping()
@@ -63,34 +63,34 @@ def test_nothing_passes_a_partition_until_it_heals(
 ) -> None:
     through.ping()
     proxy.partition()
-    held = Thread(target=through.set, args=("held", 1))
-    held.start()
+    delayed = Thread(target=through.set, args=("delayed", 1))
+    delayed.start()
     late = Thread(target=redis.Redis.from_url(proxy.url).set, args=("late", 1))
     late.start()
     time.sleep(0.3)
-    assert not connection.exists("held", "late")
+    assert not connection.exists("delayed", "late")
     proxy.heal()
-    held.join(10)
+    delayed.join(10)
     late.join(10)
-    assert connection.exists("held", "late") == 2
+    assert connection.exists("delayed", "late") == 2
 
 
-def test_what_a_partition_held_back_is_lost_by_a_reset(
+def test_a_reset_loses_the_data_that_a_partition_delayed(
     proxy: Proxy, through: redis.Redis, connection: redis.Redis
 ) -> None:
     through.ping()
     proxy.partition()
-    lost = Thread(target=fails, args=(through, "SET", "held", 1))
+    lost = Thread(target=fails, args=(through, "SET", "delayed", 1))
     lost.start()
     time.sleep(0.2)
     proxy.reset_all()
     proxy.heal()
     lost.join(10)
     time.sleep(0.1)
-    assert not connection.exists("held")
+    assert not connection.exists("delayed")
 
 
-def test_a_pattern_freezes_its_own_connection_alone(
+def test_a_pattern_freezes_only_its_own_connection(
     proxy: Proxy, through: redis.Redis, connection: redis.Redis
 ) -> None:
     through.ping()
@@ -98,14 +98,14 @@ def test_a_pattern_freezes_its_own_connection_alone(
     frozen = Thread(target=fails, args=(through, "HSET", "unacked", "a", "b"))
     frozen.start()
     assert proxy.froze.wait(10)
-    with redis.Redis.from_url(proxy.url) as other:
-        other.hset("unacked", "c", "d")
+    with redis.Redis.from_url(proxy.url) as second:
+        second.hset("unacked", "c", "d")
     proxy.reset_all()
     frozen.join(10)
     assert connection.hgetall("unacked") == {b"c": b"d"}
 
 
-def test_a_proxy_outlives_its_target_s_absence() -> None:
+def test_a_proxy_survives_the_absence_of_its_target() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with running_proxy(nobody.getsockname()[1]) as proxy:
@@ -123,17 +123,17 @@ def test_a_slow_host_serves_every_picture_at_the_second_try_at_least() -> None:
     with running_host({"a.png": bytes(1000)}, seed=1) as host:
         assert fetch(host.address("a.png", 0)) == bytes(1000)
         host.slow = True
-        began = time.monotonic()
-        # Its seed refuses the first one.
+        started = time.monotonic()
+        # With this seed the first request gets 503.
         url = host.address("a.png", 1)
-        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+        with pytest.raises(urllib.error.HTTPError, match="503") as raised:
             fetch(url)
-        refused.value.close()
+        raised.value.close()
         assert fetch(url) == bytes(1000)
-        assert time.monotonic() - began > 0.5
+        assert time.monotonic() - started > 0.5
 
 
-def test_whatever_is_wrong_with_results_is_said() -> None:
+def test_every_wrong_result_is_reported() -> None:
     verdict = Verdict()
     verdict.compare("batch", ["a cat", "a dog"], {0: "a cat", 1: "a dog"})
     assert verdict.violations == []
@@ -141,12 +141,12 @@ def test_whatever_is_wrong_with_results_is_said() -> None:
     assert verdict.violations == [
         "batch: item 0 is 'a dog', not 'a cat'",
         "batch: item 1 has no result",
-        "batch: items that nobody submitted: [2]",
+        "batch: items that were never submitted: [2]",
     ]
 
 
-def test_a_key_that_would_stay_for_ever_is_found(connection: redis.Redis) -> None:
-    connection.set("passing", 1, ex=100)
+def test_a_key_without_expiry_is_a_leftover(connection: redis.Redis) -> None:
+    connection.set("expiring", 1, ex=100)
     connection.sadd("_kombu.binding.bulk", "bulk")
     assert leftovers(connection) == []
     connection.hset("unacked", "tag", "message")
@@ -158,7 +158,7 @@ def test_processes_of_a_run_directory_are_found_and_ended(tmp_path: Path) -> Non
     environment = {**os.environ, "BLIPLINE_RUN_DIR": str(tmp_path)}
     with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         try:
-            # For a moment, the new program has neither its arguments nor its environment.
+            # A new process has neither its arguments nor its environment for a moment.
             assert holds(lambda: processes_of(tmp_path) == [process.pid], 10)
             assert processes_of(tmp_path, "bulk") == [process.pid]
             assert processes_of(tmp_path, "engine") == []

@@ -1,4 +1,4 @@
-"""What a run has seen: how much was answered, and everything that must not happen."""
+"""The verdict of a run: counts of items, and violations of the guarantees."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ class Verdict:
 
     def __init__(self) -> None:
         self.violations: list[str] = []
-        #: Items that have their result.
+        #: Items with a result.
         self.answered = 0
-        #: Items that somebody wants an answer to, answered or not.
-        self.asked = 0
-        #: Calls that were made again because Redis was away or full.
+        #: Submitted items, answered or not.
+        self.submitted = 0
+        #: Calls repeated because Redis was unavailable or full.
         self.retries = 0
-        #: Work that a new master knew nothing of, and that was submitted again.
-        self.forgotten: list[str] = []
+        #: Jobs that a new master did not know, and that were submitted again.
+        self.losses: list[str] = []
         self._lock = threading.Lock()
 
     @property
     def open_items(self) -> int:
-        """Items that somebody waits for."""
-        return self.asked - self.answered
+        """Items without a result."""
+        return self.submitted - self.answered
 
-    def ask(self, items: int) -> None:
-        """Somebody asks for these."""
+    def submit(self, items: int) -> None:
+        """Count submitted items."""
         with self._lock:
-            self.asked += items
+            self.submitted += items
 
     def answer(self) -> None:
-        """One more result is here."""
+        """Count a result."""
         with self._lock:
             self.answered += 1
 
-    def retried(self) -> None:
-        """One more call was made again."""
+    def retry(self) -> None:
+        """Count a repeated call."""
         with self._lock:
             self.retries += 1
 
-    def violated(self, what: str) -> None:
-        """Something happened that must not."""
+    def violate(self, message: str) -> None:
+        """Record a violation."""
         with self._lock:
-            self.violations.append(what)
+            self.violations.append(message)
 
-    def compare(self, name: str, expected: Sequence[str], got: Mapping[int, str]) -> None:
-        """Every item has a result, the right one, and there is no other."""
+    def compare(self, name: str, expected: Sequence[str], results: Mapping[int, str]) -> None:
+        """Check that every item has its expected result, and that there are no further ones."""
         for index, text in enumerate(expected):
-            if index not in got:
-                self.violated(f"{name}: item {index} has no result")
-            elif got[index] != text:
-                self.violated(f"{name}: item {index} is {got[index]!r}, not {text!r}")
-        if more := set(got) - set(range(len(expected))):
-            self.violated(f"{name}: items that nobody submitted: {sorted(more)}")
+            if index not in results:
+                self.violate(f"{name}: item {index} has no result")
+            elif results[index] != text:
+                self.violate(f"{name}: item {index} is {results[index]!r}, not {text!r}")
+        if more := set(results) - set(range(len(expected))):
+            self.violate(f"{name}: items that were never submitted: {sorted(more)}")

@@ -1,4 +1,4 @@
-"""Values of the formats that the OpenAPI description names: hooks of schemathesis."""
+"""Schemathesis hooks: values of the formats in the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import schemathesis
 from hypothesis import strategies as st
 
-#: Nothing outside is reached, nor a name looked up.
+#: Hosts that need no network and no DNS.
 _HOSTS = st.sampled_from(["127.0.0.1:8080", "localhost", "[::1]"])
 _PATHS = st.from_regex(r"(/[a-z0-9.-]{1,8}){0,3}(\?[a-z=&%0-9]{0,9})?", fullmatch=True)
 
@@ -28,7 +28,7 @@ ITEMS = st.one_of(
     st.fixed_dictionaries({"task": st.just("embed"), "text": st.text(max_size=9)}),
     st.dictionaries(st.text(max_size=9), st.text(max_size=9) | st.integers(), max_size=3),
 )
-#: Some of them are lines that cannot be used: each ends as an error in its place.
+#: Lines, some of which are invalid and become errors of their items.
 LINES = st.lists(ITEMS.map(json.dumps) | st.just("{"), min_size=1, max_size=5).map("\n".join)
 
 schemathesis.openapi.format("uri", URLS)
@@ -39,17 +39,17 @@ for kind in ("image/png", "image/jpeg"):
 
 
 def as_bytes(value: object) -> bytes:
-    """What stands for lines; where it is to be wrong, it may be anything."""
+    """Return lines as bytes; invalid values may have any type."""
     return value if isinstance(value, bytes) else str(value).encode(errors="replace")
 
 
 @schemathesis.serializer("application/jsonl", "application/x-ndjson")
 def as_lines(_: object, value: object) -> bytes:
-    """Lines as they are."""
+    """Serialize lines unchanged."""
     return as_bytes(value)
 
 
 @schemathesis.serializer("application/gzip")
 def as_gzip(_: object, value: object) -> bytes:
-    """Lines, compressed."""
+    """Serialize lines as gzip."""
     return gzip.compress(as_bytes(value))

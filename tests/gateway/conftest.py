@@ -1,4 +1,4 @@
-"""A gateway as it runs: a process of its own on a free port, with keys for two names."""
+"""Fixtures: gateways in processes of their own, with API keys of two tenants."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from producer.gateway.api_keys import ApiKeys
 from producer.gateway.server import Server, listen, url_of
 from producer.gateway.settings import GatewaySettings
 from producer.ledger.keys import Keys
-from tests.webhooks.sending import end_job, outbox, outcomes, start_sender
+from tests.webhooks.senders import end_job, outbox, outcomes, start_sender
 
 from .samples import bearer
 
-#: Fixtures of the tests about webhooks.
+#: Fixtures of the webhook tests.
 __all__ = ["end_job", "outbox", "outcomes", "start_sender"]
 
-#: Those who have keys.
+#: Tenants with keys.
 NAMES: Final = ("acme", "other")
-#: What the gateway of most tests is told: the page is another package's, and takes long to import.
+#: Settings of most gateways; the page has tests of its own and takes long to import.
 SETTINGS: Final = {"BLIPLINE_PAGE": "false", "BLIPLINE_GATEWAY_RATE": "0"}
 
 
 @dataclass
 class Reached:
-    """A gateway, and HTTP clients of it."""
+    """A running gateway and its HTTP clients."""
 
     url: str
-    #: An API key of each name.
+    #: An API key of each tenant.
     keys: Mapping[str, str]
     _clients: ExitStack = field(default_factory=ExitStack)
 
     def client(self, name: str | None = "acme") -> httpx.Client:
-        """A client with the key of a name; None: one without a key."""
+        """Return a client with the key of a tenant; None stands for no key."""
         return self._clients.enter_context(
             httpx.Client(base_url=self.url, headers=self.headers(name), timeout=60)
         )
 
     def async_client(self, name: str | None = "acme") -> httpx.AsyncClient:
-        """The same for asyncio; use it with `async with`."""
+        """Return an asynchronous client, for `async with`."""
         return httpx.AsyncClient(base_url=self.url, headers=self.headers(name), timeout=60)
 
     def headers(self, name: str | None) -> dict[str, str]:
@@ -61,21 +61,21 @@ class Reached:
 
 @dataclass
 class Started(Reached):
-    """One that a test has for itself."""
+    """A gateway for a single test."""
 
     process: subprocess.Popen[bytes] = None  # type: ignore[assignment]
     log: Path = None  # type: ignore[assignment]
 
     def output(self) -> str:
-        """All that it said so far, on stdout and stderr."""
+        """Return its output so far, of stdout and stderr."""
         return self.log.read_text()
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """Keys that outlive the flushing of the Redis that they were made in."""
+class StoredKeys:
+    """API keys that can be restored after the Redis is flushed."""
 
-    of_names: Mapping[str, str]
+    by_name: Mapping[str, str]
     dumps: Mapping[str, bytes]
 
     def restore(self, redis_url: str) -> None:
@@ -85,82 +85,82 @@ class _Kept:
 
 
 @pytest.fixture(scope="session")
-def kept_keys(redis_server: str) -> _Kept:
+def stored_keys(redis_server: str) -> StoredKeys:
     with redis.Redis.from_url(redis_server) as connection:
         keys = ApiKeys(connection)
-        made = {name: keys.create(name) for name in NAMES}
-        kept = (Keys().api_keys, Keys().webhook_secrets)
-        return _Kept(made, {key: connection.dump(key) for key in kept})
+        created = {name: keys.create(name) for name in NAMES}
+        redis_keys = (Keys().api_keys, Keys().webhook_secrets)
+        return StoredKeys(created, {key: connection.dump(key) for key in redis_keys})
 
 
 @pytest.fixture
 def redis_url(redis_server: str, request: pytest.FixtureRequest) -> str:
-    """An empty Redis. The gateway that tests share has one of its own: it sends all webhooks that
-    it finds, also those of tests that do so themselves."""
+    """Return the URL of an empty Redis.
+
+    The shared gateway has another database, because it would send the webhooks of all tests.
+    """
     url = _shared(redis_server) if "gateway" in request.fixturenames else redis_server
     with redis.Redis.from_url(url) as connection:
         connection.flushdb()
     return url
 
 
-# Not for the whole run: other packages' tests do not need it.
+# Per package: the tests of other packages do not need it.
 @pytest.fixture(scope="package")
-def gateway_url(redis_server: str, kept_keys: _Kept) -> Iterator[str]:
+def gateway_url(redis_server: str, stored_keys: StoredKeys) -> Iterator[str]:
     with running_gateway(_shared(redis_server), settings=SETTINGS) as url:
         yield url
 
 
 @pytest.fixture
-def gateway(gateway_url: str, kept_keys: _Kept, redis_url: str) -> Iterator[Reached]:
-    """The process that most tests share, on an empty Redis, without a rate limit and a page.
+def gateway(gateway_url: str, stored_keys: StoredKeys, redis_url: str) -> Iterator[Reached]:
+    """Yield the gateway that most tests share, on an empty Redis, without rate limit and page.
 
-    It remembers ids of earlier tests for a while: give jobs and batches ids of the test's own.
-    `finish(<id inside>, results)` ends jobs as a worker does: `acme.job.<id>`, and of a batch
-    `acme.batch.<id>:<chunk>`.
+    It caches ids of earlier tests, so each test needs ids of its own. `finish(<inner id>, results)`
+    ends jobs as a worker does: `acme.job.<id>`, or `acme.batch.<id>:<chunk>` of a batch.
     """
-    kept_keys.restore(redis_url)
-    reached = Reached(gateway_url, kept_keys.of_names)
+    stored_keys.restore(redis_url)
+    reached = Reached(gateway_url, stored_keys.by_name)
     yield reached
     reached.close()
 
 
 @pytest.fixture
 def http(gateway: Reached) -> httpx.Client:
-    """A client of it, as acme."""
+    """Return a client of the shared gateway, as acme."""
     return gateway.client()
 
 
-#: Starts a gateway with settings of the test's own.
+#: Starts a gateway with given settings.
 Start = Callable[..., Started]
 
 
 @pytest.fixture
-def start_gateway(redis_url: str, kept_keys: _Kept) -> Iterator[Start]:
-    """Starts gateways for one test alone: `start_gateway(BLIPLINE_GATEWAY_RATE="3")`."""
-    kept_keys.restore(redis_url)
+def start_gateway(redis_url: str, stored_keys: StoredKeys) -> Iterator[Start]:
+    """Yield a function that starts a gateway: `start_gateway(BLIPLINE_GATEWAY_RATE="3")`."""
+    stored_keys.restore(redis_url)
     with ExitStack() as stack:
 
         def start(at: str = redis_url, **settings: str) -> Started:
-            return stack.enter_context(_started(at, kept_keys.of_names, settings))
+            return stack.enter_context(_started(at, stored_keys.by_name, settings))
 
         yield start
 
 
-#: Runs an app and yields its address.
+#: Runs an app and yields its URL.
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
 
 @pytest.fixture
 def served() -> Serve:
-    """Runs an app under the real server, in a thread, where a test needs to reach inside."""
+    """Return a context manager that runs an app under the real server, in this process."""
     return _served
 
 
 @contextmanager
 def _served(app: FastAPI) -> Iterator[str]:
-    """The real server, in a thread."""
     ready = threading.Event()
-    listening = listen(GatewaySettings(gateway_port=0))
+    listening = listen(GatewaySettings.load(gateway_port=0))
     server = Server(app, ready.set)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
@@ -173,7 +173,7 @@ def _served(app: FastAPI) -> Iterator[str]:
 
 
 def _shared(redis_server: str) -> str:
-    """Another database of the same server."""
+    """Return another database of the same server."""
     return redis_server.removesuffix("/0") + "/1"
 
 
@@ -187,5 +187,5 @@ def _started(
             yield started
         finally:
             started.close()
-            # What it has not answered yet, nobody waits for.
+            # Open requests need no response.
             gateway.process.kill()

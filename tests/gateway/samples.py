@@ -1,4 +1,4 @@
-"""What tests of the gateway ask, and readers of what they are answered."""
+"""Sample requests of the gateway tests, and readers of responses and of Redis."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import redis
 
 URL = "https://images.example.com/cat.jpg"
-#: A job.
+#: A caption job.
 CAPTION = {"task": "caption", "image": URL}
 JSONL = {"Content-Type": "application/jsonl"}
 #: Items in a chunk.
@@ -28,26 +29,26 @@ class Event:
 
 
 def body_of(count: int) -> bytes:
-    """Lines of JSON, numbered from 0."""
+    """Return lines of JSON, numbered from 0."""
     return b"".join(
         b'{"custom_id": "%d", "image": "%s"}\n' % (n, URL.encode()) for n in range(count)
     )
 
 
 def answers_of(number: int, total: int) -> list[dict[str, Any]]:
-    """What a worker stores for a chunk of that body."""
-    place = range(number * CHUNK, min((number + 1) * CHUNK, total))
-    return [{"custom_id": str(n), "text": f"text {n}"} for n in place]
+    """Return the results that a worker stores for a chunk of `body_of`."""
+    numbers = range(number * CHUNK, min((number + 1) * CHUNK, total))
+    return [{"custom_id": str(n), "text": f"text {n}"} for n in numbers]
 
 
 def lines_of(response: httpx.Response) -> list[dict[str, Any]]:
-    """Lines of JSON in an answer."""
+    """Return the lines of JSON in a response."""
     assert response.status_code == 200, response.text
     return [json.loads(line) for line in response.text.splitlines()]
 
 
 def events_of(response: httpx.Response) -> Iterator[Event]:
-    """Events as they come."""
+    """Yield events as they arrive."""
     fields: dict[str, str] = {}
     for line in response.iter_lines():
         name, _, value = line.partition(": ")
@@ -60,13 +61,30 @@ def events_of(response: httpx.Response) -> Iterator[Event]:
             fields = {}
 
 
-def resident_mb(pid: int, *, most: bool = False) -> float:
-    """MiB that a process holds now, or held at most."""
+def resident_mb(pid: int, *, peak: bool = False) -> float:
+    """Return the resident memory of a process in MiB, or its peak."""
     with open(f"/proc/{pid}/status") as status:
-        (found,) = re.findall(r"VmHWM:\s*(\d+)" if most else r"VmRSS:\s*(\d+)", status.read())
-    return int(found) / 1024
+        (size,) = re.findall(r"VmHWM:\s*(\d+)" if peak else r"VmRSS:\s*(\d+)", status.read())
+    return int(size) / 1024
 
 
 def bearer(key: str) -> dict[str, str]:
-    """The header that shows a key."""
+    """Return the header with an API key."""
     return {"Authorization": f"Bearer {key}"}
+
+
+def items_in(redis_url: str, batch: str) -> list[dict[str, Any]]:
+    """Return the items of a batch in Redis, in order."""
+    with redis.Redis.from_url(redis_url) as connection:
+        records = sorted(
+            (int(key.rpartition(b":")[2]), connection.get(key))
+            for key in connection.scan_iter(f"*job:acme.batch.{batch}:*")
+        )
+    return [
+        item for _, record in records for item in json.loads(record.split(b"\n", 2)[2])["items"]
+    ]
+
+
+def batches_in(connection: redis.Redis) -> list[bytes]:
+    """Return the keys of acme's batches in Redis."""
+    return [key for key in connection.scan_iter("*batch:*", count=1000) if b"batch:acme" in key]

@@ -19,38 +19,38 @@ def keys(connection: redis.Redis) -> ApiKeys:
 
 
 def everything(connection: redis.Redis) -> bytes:
-    """All values that Redis holds."""
-    return b"".join(connection.dump(key) for key in connection.scan_iter())
+    """Return all values in Redis."""
+    return b"".join(connection.dump(key) or b"" for key in connection.scan_iter())
 
 
-def test_a_key_stands_for_the_name_that_it_was_made_for(keys: ApiKeys) -> None:
+def test_a_key_belongs_to_its_name(keys: ApiKeys) -> None:
     key = keys.create("acme")
     assert keys.verify(key) == "acme"
     assert key_id_of(key) == keys.list()[0].id
 
 
-def test_a_name_may_have_several_keys_and_each_is_revoked_alone(keys: ApiKeys) -> None:
+def test_keys_of_a_name_are_revoked_separately(keys: ApiKeys) -> None:
     old, new = keys.create("acme"), keys.create("acme")
     assert keys.revoke(key_id_of(old) or "")
     assert (keys.verify(old), keys.verify(new)) == (None, "acme")
     assert not keys.revoke(key_id_of(old) or "")
 
 
-def test_a_key_is_revoked_by_itself_too(keys: ApiKeys) -> None:
+def test_revoke_accepts_the_key_itself(keys: ApiKeys) -> None:
     key = keys.create("acme")
     assert keys.revoke(key)
     assert keys.verify(key) is None
 
 
-def test_all_keys_of_a_name_are_revoked_and_no_other(keys: ApiKeys) -> None:
-    acme, other = [keys.create("acme") for _ in range(3)], keys.create("other")
+def test_revoke_all_affects_only_one_name(keys: ApiKeys) -> None:
+    acme, foreign = [keys.create("acme") for _ in range(3)], keys.create("other")
     assert keys.revoke_all("acme") == 3
     assert [keys.verify(key) for key in acme] == [None] * 3
-    assert keys.verify(other) == "other"
+    assert keys.verify(foreign) == "other"
     assert keys.revoke_all("acme") == 0
 
 
-def test_redis_holds_no_key(keys: ApiKeys, connection: redis.Redis) -> None:
+def test_redis_stores_only_hashes_of_keys(keys: ApiKeys, connection: redis.Redis) -> None:
     key = keys.create("acme")
     secret = key.rpartition("_")[2]
     stored = everything(connection)
@@ -73,32 +73,32 @@ def test_redis_holds_no_key(keys: ApiKeys, connection: redis.Redis) -> None:
         lambda key: f"{key[:18]}{'0' * 48}",
     ],
 )
-def test_what_is_nearly_a_key_lets_nobody_in(keys: ApiKeys, change: Callable[[str], str]) -> None:
+def test_a_modified_key_is_invalid(keys: ApiKeys, change: Callable[[str], str]) -> None:
     assert keys.verify(change(keys.create("acme"))) is None
 
 
-def test_the_key_of_one_id_does_not_go_with_another(keys: ApiKeys) -> None:
+def test_a_secret_is_invalid_with_another_id(keys: ApiKeys) -> None:
     first, second = keys.create("acme"), keys.create("other")
     assert keys.verify(first[:18] + second[18:]) is None
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "a.b", "-a", "a" * 33, "a b", "a\n", "ä", "a_b"])
-def test_a_name_that_could_be_part_of_anothers_ids_is_refused(keys: ApiKeys, name: str) -> None:
+def test_a_name_that_could_collide_in_ids_is_rejected(keys: ApiKeys, name: str) -> None:
     with pytest.raises(InvalidInput, match="a name has 1 to 32"):
         keys.create(name)
     assert not keys.list()
 
 
 def test_deployments_on_one_server_do_not_share_keys(connection: redis.Redis) -> None:
-    one, two = ApiKeys(connection, Keys("one:")), ApiKeys(connection, Keys("two:"))
-    key = one.create("acme")
-    assert one.verify(key) == "acme"
-    assert two.verify(key) is None
-    assert not two.webhook_secrets("acme")
-    assert all(name.startswith(b"one:") for name in connection.scan_iter())
+    first, second = ApiKeys(connection, Keys("first:")), ApiKeys(connection, Keys("second:"))
+    key = first.create("acme")
+    assert first.verify(key) == "acme"
+    assert second.verify(key) is None
+    assert not second.webhook_secrets("acme")
+    assert all(name.startswith(b"first:") for name in connection.scan_iter())
 
 
-def test_the_first_key_comes_with_a_webhook_secret_and_the_next_do_not(keys: ApiKeys) -> None:
+def test_only_the_first_key_of_a_name_creates_a_webhook_secret(keys: ApiKeys) -> None:
     keys.create("acme")
     (secret,) = keys.webhook_secrets("acme")
     keys.create("acme")
@@ -107,7 +107,7 @@ def test_the_first_key_comes_with_a_webhook_secret_and_the_next_do_not(keys: Api
     assert keys.webhook_secrets("other") == []
 
 
-def test_an_old_webhook_secret_signs_for_a_day_beside_the_new_one(
+def test_a_replaced_webhook_secret_stays_valid_for_a_day(
     connection: redis.Redis,
 ) -> None:
     now = 1_790_000_000.0
@@ -121,11 +121,11 @@ def test_an_old_webhook_secret_signs_for_a_day_beside_the_new_one(
 
     now += SECRET_OVERLAP_S + 1
     assert keys.webhook_secrets("acme") == [newest]
-    # What is no longer valid is gone from Redis with the next one.
+    # The next rotation removes expired secrets from Redis.
     keys.rotate_webhook_secret("acme")
     assert len(keys.webhook_secrets("acme")) == 2
 
 
-def test_a_secret_of_a_name_without_keys_cannot_be_replaced(keys: ApiKeys) -> None:
-    with pytest.raises(InvalidInput, match="no key was ever made"):
+def test_a_name_without_keys_has_no_secret_to_rotate(keys: ApiKeys) -> None:
+    with pytest.raises(InvalidInput, match="no key was ever created"):
         keys.rotate_webhook_secret("acme")

@@ -1,4 +1,4 @@
-"""The gateway as a process: it starts, says what is wrong, outlives Redis, and ends."""
+"""The gateway as a process: start, errors, Redis outages, and shutdown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROGRAM = [sys.executable, "-m", "producer.cli", "gateway"]
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """The command, where it is expected to end by itself."""
+    """Run the command until it ends."""
     return subprocess.run(
         [*PROGRAM, *arguments],
         cwd=ROOT,
@@ -46,7 +46,6 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for_status(client: httpx.Client, path: str, status: int) -> httpx.Response:
-    """Pytest's time limit ends what takes for ever."""
     while (answer := client.get(path)).status_code != status:
         time.sleep(0.1)
     return answer
@@ -54,7 +53,7 @@ def wait_for_status(client: httpx.Client, path: str, status: int) -> httpx.Respo
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A Redis of the test's own, with a password, that can be killed."""
+    """Start a Redis with a password that the test can kill."""
     server = Server(tmp_path, password="s3cret-of-redis")
     server.start()
     yield server
@@ -67,7 +66,7 @@ def url_of(server: Server) -> str:
 
 @pytest.fixture
 def key(server: Server) -> str:
-    """An API key in that Redis."""
+    """Create an API key in that Redis."""
     with server.connect() as connection:
         return ApiKeys(connection).create("acme")
 
@@ -76,7 +75,7 @@ def key(server: Server) -> str:
 
 
 @pytest.mark.parametrize(
-    ("settings", "about"),
+    ("settings", "expected"),
     [
         ({"BLIPLINE_GATEWAY_PORT": "x"}, "BLIPLINE_GATEWAY_PORT"),
         ({"BLIPLINE_GATEWAY_RATE": "-1"}, "BLIPLINE_GATEWAY_RATE"),
@@ -90,78 +89,78 @@ def key(server: Server) -> str:
         ),
     ],
 )
-def test_a_wrong_setting_is_refused_at_the_start_in_a_sentence(
-    settings: dict[str, str], about: str
+def test_an_invalid_setting_ends_the_start_with_one_line(
+    settings: dict[str, str], expected: str
 ) -> None:
-    ended = run(**settings)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("blipline: ")
-    assert about in ended.stderr
-    assert ended.stderr.count("\n") == 1
-    assert "s3cret" not in ended.stderr
+    process = run(**settings)
+    assert process.returncode == 2
+    assert process.stderr.startswith("blipline: ")
+    assert expected in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert "s3cret" not in process.stderr
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = run("--port", str(port))
-    assert ended.returncode == 2
-    assert f"BLIPLINE_GATEWAY_PORT={port}" in ended.stderr
-    assert "in use" in ended.stderr
-    assert ended.stderr.count("\n") == 1
+        process = run("--port", str(port))
+    assert process.returncode == 2
+    assert f"BLIPLINE_GATEWAY_PORT={port}" in process.stderr
+    assert "in use" in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
-def test_without_its_extra_it_says_what_to_install() -> None:
+def test_a_missing_extra_is_reported_with_the_install_command() -> None:
     program = (
         "import sys; sys.modules['fastapi'] = None; sys.argv = ['blipline', 'gateway'];"
         "from producer.cli import main; main()"
     )
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert ended.returncode == 2
-    assert "pip install 'blipline[gateway]'" in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    assert process.returncode == 2
+    assert "pip install 'blipline[gateway]'" in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
-def test_the_page_can_be_left_out(gateway: Reached) -> None:
+def test_the_page_can_be_disabled(gateway: Reached) -> None:
     assert gateway.client(None).get("/ui/login").status_code == 404
 
 
-def test_options_win_over_the_environment() -> None:
-    ended = run("--host", "192.0.2.1", BLIPLINE_GATEWAY_HOST="127.0.0.1")
-    assert (ended.returncode, "192.0.2.1" in ended.stderr) == (2, True)
+def test_options_override_the_environment() -> None:
+    process = run("--host", "192.0.2.1", BLIPLINE_GATEWAY_HOST="127.0.0.1")
+    assert (process.returncode, "192.0.2.1" in process.stderr) == (2, True)
 
 
 # Redis
 
 
-def test_it_outlives_redis_and_says_so_meanwhile(
+def test_the_gateway_survives_a_redis_outage(
     start_gateway: Start, server: Server, key: str
 ) -> None:
     own = start_gateway(url_of(server), BLIPLINE_GATEWAY_RATE="1000")
-    mine = httpx.Client(base_url=own.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-    with mine:
-        assert mine.get("/v1/queues").status_code == 200
+    client = httpx.Client(base_url=own.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+    with client:
+        assert client.get("/v1/queues").status_code == 200
         server.kill()
         for path in ("/v1/queues", "/readyz", "/v1/jobs/x"):
-            answer = mine.get(path)
+            answer = client.get(path)
             assert (answer.status_code, answer.json()["code"]) == (503, "connection_failed")
             assert int(answer.headers["Retry-After"]) > 0
-        assert mine.post("/v1/jobs", json=CAPTION).status_code == 503
-        assert mine.get("/healthz").status_code == 200
-        assert mine.get("/metrics").status_code == 200
+        assert client.post("/v1/jobs", json=CAPTION).status_code == 503
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/metrics").status_code == 200
         server.start()
-        assert wait_for_status(mine, "/readyz", 200)
+        assert wait_for_status(client, "/readyz", 200)
         with server.connect() as connection:
             connection.flushall()
-            other = ApiKeys(connection).create("acme")
-        answer = mine.get("/v1/queues", headers={"Authorization": f"Bearer {other}"})
+            new_key = ApiKeys(connection).create("acme")
+        answer = client.get("/v1/queues", headers={"Authorization": f"Bearer {new_key}"})
         assert answer.status_code == 200
     assert "Traceback" not in own.output()
 
 
-def test_it_starts_without_redis_and_is_not_ready(start_gateway: Start) -> None:
+def test_the_gateway_starts_without_redis_and_is_not_ready(start_gateway: Start) -> None:
     own = start_gateway(f"redis://127.0.0.1:{free_port()}/0")
     with httpx.Client(base_url=own.url, timeout=60) as client:
         assert client.get("/healthz").status_code == 200
@@ -171,24 +170,24 @@ def test_it_starts_without_redis_and_is_not_ready(start_gateway: Start) -> None:
 # Secrets
 
 
-def test_no_secret_is_told_whatever_goes_wrong(
+def test_no_response_or_log_contains_a_secret(
     start_gateway: Start, server: Server, key: str
 ) -> None:
     own = start_gateway(url_of(server), BLIPLINE_GATEWAY_RATE="40")
     with server.connect() as connection:
         (webhook_secret,) = ApiKeys(connection).webhook_secrets("acme")
-    told: list[str] = []
+    outputs: list[str] = []
 
     def ask(method: str, path: str, **more: Any) -> None:
         with httpx.Client(base_url=own.url, timeout=60) as client:
             more.setdefault("headers", {"Authorization": f"Bearer {key}"})
             answer = client.request(method, path, **more)
-            # Who sends a key in a path is told of that path.
+            # A path with the key is part of the response.
             if key not in path:
-                told.append(answer.text + str(answer.headers))
+                outputs.append(answer.text + str(answer.headers))
 
-    everything_wrong(ask, key)
-    # Over the rate, without Redis, and with a Redis that knows another password.
+    send_invalid_requests(ask, key)
+    # Above the rate limit, and without Redis.
     for _ in range(45):
         ask("GET", "/v1/queues")
     server.kill()
@@ -196,15 +195,15 @@ def test_no_secret_is_told_whatever_goes_wrong(
         ask("GET", path)
     ask("POST", "/v1/jobs", json=CAPTION)
     with Path(f"/proc/{own.process.pid}/cmdline").open("rb") as line:
-        told.append(line.read().decode())
+        outputs.append(line.read().decode())
     own.process.send_signal(signal.SIGTERM)
     assert own.process.wait(60) == 0
-    told.append(own.output())
+    outputs.append(own.output())
     for secret in (key.rpartition("_")[2], "s3cret-of-redis", webhook_secret):
-        assert [text for text in told if secret in text] == []
+        assert [text for text in outputs if secret in text] == []
 
 
-def everything_wrong(ask: Any, key: str) -> None:
+def send_invalid_requests(ask: Any, key: str) -> None:
     for header in (key, f"Basic {key}", f"bearer {key}x", f"Bearer {key} {key}", f"Bearer  {key}"):
         ask("GET", "/v1/queues", headers={"Authorization": header})
     ask("GET", f"/v1/queues?key={key}")
@@ -225,16 +224,16 @@ def everything_wrong(ask: Any, key: str) -> None:
 # The server
 
 
-def test_forwarded_addresses_are_believed_only_where_it_was_told_to(
+def test_forwarded_addresses_are_trusted_only_if_configured(
     start_gateway: Start, connection: redis.Redis
 ) -> None:
-    def looks() -> int:
+    def lookups() -> int:
         return int(connection.info("commandstats")["cmdstat_hget"]["calls"])
 
-    def looks_at_unknown_keys(own: Reached) -> int:
-        # Redis is asked for so many of each address alone.
+    def lookups_of_unknown_keys(own: Reached) -> int:
+        # The look-ups of each network are limited.
         own.client().get("/v1/queues")
-        before = looks()
+        before = lookups()
 
         def guess(number: int) -> int:
             headers = bearer(f"blip_{number:012x}_{'0' * 48}")
@@ -243,23 +242,23 @@ def test_forwarded_addresses_are_believed_only_where_it_was_told_to(
 
         with ThreadPoolExecutor(8) as pool:
             assert {*pool.map(guess, range(MAX_NETWORK_LOOKUPS + 20))} == {401}
-        return looks() - before
+        return lookups() - before
 
-    assert looks_at_unknown_keys(start_gateway()) < MAX_NETWORK_LOOKUPS + 10
-    believing = start_gateway(FORWARDED_ALLOW_IPS="127.0.0.1")
-    assert looks_at_unknown_keys(believing) >= MAX_NETWORK_LOOKUPS + 20
+    assert lookups_of_unknown_keys(start_gateway()) < MAX_NETWORK_LOOKUPS + 10
+    trusting = start_gateway(FORWARDED_ALLOW_IPS="127.0.0.1")
+    assert lookups_of_unknown_keys(trusting) >= MAX_NETWORK_LOOKUPS + 20
 
 
 # Ending
 
 
-def test_sigterm_answers_who_waits_with_what_there_is(start_gateway: Start) -> None:
+def test_sigterm_answers_long_polls_with_the_current_status(start_gateway: Start) -> None:
     own = start_gateway()
     put, get = own.client(), own.client()
     path, wait = "/v1/jobs/ends-with-it", {"Prefer": "wait=60"}
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(put.put, path, json=CAPTION, headers=wait)
-        # Once there is the job, its submission is being answered.
+        # The job exists, so its submission waits for the result.
         wait_for_status(get, path, 200)
         own.process.send_signal(signal.SIGTERM)
         answer = waiting.result()
@@ -268,11 +267,11 @@ def test_sigterm_answers_who_waits_with_what_there_is(start_gateway: Start) -> N
     assert "Traceback" not in own.output()
 
 
-def test_what_does_not_end_in_time_is_told_so(
+def test_a_request_that_outlasts_the_grace_period_gets_a_503(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("producer.gateway.server.GRACE_S", 0)
-    app, begun = create_app(GatewaySettings(redis_url=redis_url)), threading.Event()
+    app, begun = create_app(GatewaySettings.load(redis_url=redis_url)), threading.Event()
 
     async def never() -> None:
         begun.set()
@@ -288,14 +287,14 @@ def test_what_does_not_end_in_time_is_told_so(
     assert "Traceback" not in caplog.text
 
 
-def test_ctrl_c_ends_it_without_a_traceback(start_gateway: Start) -> None:
+def test_ctrl_c_ends_the_gateway_without_a_traceback(start_gateway: Start) -> None:
     own = start_gateway()
     own.process.send_signal(signal.SIGINT)
     assert own.process.wait(60) == 130
     assert "Traceback" not in own.output()
 
 
-def test_sigterm_ends_streams_that_have_no_end(start_gateway: Start) -> None:
+def test_sigterm_ends_open_streams(start_gateway: Start) -> None:
     own = start_gateway()
     client = own.client()
     lines = "".join(json.dumps({"image": URL, "custom_id": str(n)}) + "\n" for n in range(3))

@@ -1,4 +1,4 @@
-"""Batches over HTTP: look, read, cancel, ask again, delete."""
+"""Batches over HTTP: status, results, cancel, retry and delete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def end(finish: Finish, batch: str, number: int, total: int) -> None:
     finish(f"acme.batch.{batch}:{number}", answers_of(number, total))
 
 
-def test_a_batch_says_how_far_it_is(http: httpx.Client, finish: Finish) -> None:
+def test_a_batch_reports_its_progress(http: httpx.Client, finish: Finish) -> None:
     submit(http, "far", 80, task="vqa")
     answer = http.get("/v1/batches/far")
     body = answer.json()
@@ -47,7 +47,7 @@ def test_a_batch_says_how_far_it_is(http: httpx.Client, finish: Finish) -> None:
     assert (body["status"], body["left_s"]) == ("failed", 0.0)
 
 
-def test_results_come_in_order_from_a_cursor_on(http: httpx.Client, finish: Finish) -> None:
+def test_results_continue_in_order_after_a_cursor(http: httpx.Client, finish: Finish) -> None:
     submit(http, "order", 80)
     for number in (2, 0):
         end(finish, "order", number, 80)
@@ -55,10 +55,10 @@ def test_results_come_in_order_from_a_cursor_on(http: httpx.Client, finish: Fini
     def read(**params: Any) -> list[dict[str, Any]]:
         return lines_of(http.get("/v1/batches/order/results", params=params))
 
-    # Up to the first that is missing.
-    now = read()
-    assert [line["index"] for line in now] == [*range(32)]
-    assert now[5] == {
+    # Up to the first missing result.
+    lines = read()
+    assert [line["index"] for line in lines] == [*range(32)]
+    assert lines[5] == {
         "custom_id": "5",
         "status": "ok",
         "text": "text 5",
@@ -67,7 +67,7 @@ def test_results_come_in_order_from_a_cursor_on(http: httpx.Client, finish: Fini
     }
     ended = [line["index"] for line in read(order="completed")]
     assert ended == [*range(64, 80), *range(32)]
-    assert read(order="completed", cursor=now[0]["cursor"], limit=3)[0]["index"] == 65
+    assert read(order="completed", cursor=lines[0]["cursor"], limit=3)[0]["index"] == 65
     end(finish, "order", 1, 80)
     assert [line["index"] for line in read(cursor=30, limit=7)] == [*range(30, 37)]
     assert [line["index"] for line in read(wait="true")] == [*range(80)]
@@ -75,7 +75,7 @@ def test_results_come_in_order_from_a_cursor_on(http: httpx.Client, finish: Fini
     assert http.get("/v1/batches/order/results").headers["Blipline-Status"] == "done"
 
 
-def test_errors_are_the_lines_that_failed(http: httpx.Client, finish: Finish) -> None:
+def test_errors_contain_only_failed_items(http: httpx.Client, finish: Finish) -> None:
     submit(http, "failed", 64)
     bad = {"error": {"code": "image_invalid", "message": "no"}}
     for number in (0, 1):
@@ -101,15 +101,13 @@ def test_a_stream_of_results_waits_for_the_rest(http: httpx.Client, finish: Fini
     with http.stream("GET", "/v1/batches/waits/results?wait=true") as answer:
         for _ in answer.iter_lines():
             seen += 1
-            # The next chunk ends when all of the one before it is here.
+            # The next chunk ends once the previous one has arrived.
             if seen % CHUNK == 0 and seen < 96:
                 end(finish, "waits", next(numbers), 96)
     assert seen == 96
 
 
-def test_of_what_is_cancelled_meanwhile_every_item_has_an_end(
-    http: httpx.Client, finish: Finish
-) -> None:
+def test_every_item_of_a_cancelled_batch_has_a_result(http: httpx.Client, finish: Finish) -> None:
     submit(http, "cancel", 96)
     end(finish, "cancel", 0, 96)
     with http.stream("GET", "/v1/batches/cancel/results?wait=true") as answer:
@@ -120,9 +118,7 @@ def test_of_what_is_cancelled_meanwhile_every_item_has_an_end(
     assert len(read) == 96
 
 
-def test_results_of_what_is_deleted_meanwhile_do_not_look_complete(
-    http: httpx.Client, finish: Finish
-) -> None:
+def test_a_result_stream_of_a_deleted_batch_is_aborted(http: httpx.Client, finish: Finish) -> None:
     submit(http, "delete", 96)
     end(finish, "delete", 0, 96)
     with http.stream("GET", "/v1/batches/delete/results?wait=true") as answer:
@@ -134,7 +130,7 @@ def test_results_of_what_is_deleted_meanwhile_do_not_look_complete(
             list(lines)
 
 
-def test_what_failed_is_asked_again(http: httpx.Client, finish: Finish, client: Client) -> None:
+def test_failed_items_are_retried(http: httpx.Client, finish: Finish, client: Client) -> None:
     submit(http, "again", 3)
     bad = {"error": {"code": "image_unreachable", "message": "down"}}
     finish("acme.batch.again:0", [{"text": "a"}, bad, {"text": "c"}])
@@ -146,7 +142,7 @@ def test_what_failed_is_asked_again(http: httpx.Client, finish: Finish, client: 
     assert http.post("/v1/batches/again/retry").status_code == 200
 
 
-def test_what_is_deleted_is_gone(
+def test_a_deleted_batch_is_not_found(
     http: httpx.Client, finish: Finish, connection: redis.Redis
 ) -> None:
     submit(http, "gone", 40)
@@ -164,12 +160,12 @@ def test_what_is_deleted_is_gone(
         answer = http.request(method, f"/v1/batches/gone{path}")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert http.get("/v1/queues").json()["queues"]["bulk"]["open_items"] == 0
-    # The id may be used anew.
+    # The id is free again.
     submit(http, "gone", 1)
 
 
 @pytest.mark.parametrize(
-    ("path", "about"),
+    ("path", "expected"),
     [
         ("?colour=red", "colour"),
         ("?task=paint", "task"),
@@ -181,13 +177,13 @@ def test_what_is_deleted_is_gone(
         ("?id=a/b", "id"),
     ],
 )
-def test_what_is_wrong_with_the_address_is_named(http: httpx.Client, path: str, about: str) -> None:
+def test_an_invalid_upload_parameter_is_named(http: httpx.Client, path: str, expected: str) -> None:
     answer = http.post(f"/v1/batches{path}", content=body_of(1), headers=JSONL)
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith(about)
+    assert answer.json()["detail"].startswith(expected)
 
 
-def test_what_is_wrong_with_a_reading_is_named(http: httpx.Client) -> None:
+def test_an_invalid_results_parameter_is_named(http: httpx.Client) -> None:
     submit(http, "read", 1)
     for query in ("cursor=-1", "limit=0", "order=none", "wait=maybe", "page=2"):
         answer = http.get(f"/v1/batches/read/results?{query}")
@@ -195,7 +191,7 @@ def test_what_is_wrong_with_a_reading_is_named(http: httpx.Client) -> None:
         assert answer.json()["detail"].startswith(query.partition("=")[0])
 
 
-def test_a_batch_of_pictures_from_upload_to_end(
+def test_a_batch_of_uploaded_images_is_captioned(
     start_gateway: Start, redis_url: str, client: Client
 ) -> None:
     pictures = sorted(IMAGES.glob("scene-*"))
@@ -210,28 +206,29 @@ def test_a_batch_of_pictures_from_upload_to_end(
     assert answer.status_code == 202, answer.text
     with running_worker(redis_url), http.stream("GET", "/v1/batches/photos/events") as stream:
         events = list(events_of(stream))
-    told = {event.data["custom_id"]: event.data["text"] for event in events if event.id}
+    texts = {event.data["custom_id"]: event.data["text"] for event in events if event.id}
     assert events[-1].name == "end"
     assert events[-1].data["status"] == "done"
     read = lines_of(http.get("/v1/batches/photos/results"))
     assert [line["custom_id"] for line in read] == [picture.name for picture in pictures]
-    assert {line["custom_id"]: line["text"] for line in read} == told
+    assert {line["custom_id"]: line["text"] for line in read} == texts
     results = client.batch("acme.batch.photos").results(timeout=10)
-    assert {result.custom_id: result.text for result in results} == told
-    assert all(told.values())
+    assert {result.custom_id: result.text for result in results} == texts
+    assert all(texts.values())
 
 
-def test_a_batch_whose_submission_broke_off_is_not_all_in(
+def test_an_interrupted_batch_is_not_fully_submitted(
     http: httpx.Client, client: Client, finish: Finish
 ) -> None:
-    def break_off(items: int) -> None:
-        raise OSError("the line is dead")
+    def fail(items: int) -> None:
+        raise OSError("connection lost")
 
-    how = {"batch_id": "acme.batch.broken", "note": RequestMetadata.now(Task.CAPTION).encode()}
-    with pytest.raises(OSError, match="the line is dead"):
-        client.submit_batch([URL], on_submitted=break_off, **how)
+    note = RequestMetadata.now(Task.CAPTION).encode()
+    options: dict[str, Any] = {"batch_id": "acme.batch.broken", "note": note}
+    with pytest.raises(OSError, match="connection lost"):
+        client.submit_batch([URL], on_submitted=fail, **options)
     finish("acme.batch.broken:0", [{"text": "a cat"}])
-    said = http.get("/v1/batches/broken").json()
-    assert (said["status"], said["submitted"]) == ("done", False)
-    client.submit_batch([URL], **how)
+    body = http.get("/v1/batches/broken").json()
+    assert (body["status"], body["submitted"]) == ("done", False)
+    client.submit_batch([URL], **options)
     assert http.get("/v1/batches/broken").json()["submitted"]

@@ -1,4 +1,4 @@
-"""Looks at a batch that many want at once."""
+"""Shared reads of a batch's progress."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from producer import ConnectionFailed
 from producer.gateway.broadcast import ProgressReader
 
 
-def test_looks_of_one_moment_are_one_and_none_is_too_old() -> None:
+def test_simultaneous_reads_are_shared_and_never_stale() -> None:
     class Batch:
         id = "one"
 
         def __init__(self) -> None:
-            self.begun = 0
+            self.started = 0
             self.may_end = asyncio.Event()
 
         async def progress(self) -> int:
-            self.begun += 1
-            mine = self.begun
+            self.started += 1
+            number = self.started
             await self.may_end.wait()
-            if mine == 3:
-                raise ConnectionFailed("away")
-            return mine
+            if number == 3:
+                raise ConnectionFailed("down")
+            return number
 
-    async def look() -> None:
-        looks: Any = ProgressReader()
+    async def read() -> None:
+        reader: Any = ProgressReader()
         batch = Batch()
 
-        async def ask(count: int) -> list[asyncio.Task[int]]:
-            asked = [asyncio.create_task(looks.progress(batch)) for _ in range(count)]
+        async def start(count: int) -> list[asyncio.Task[int]]:
+            tasks = [asyncio.create_task(reader.progress(batch)) for _ in range(count)]
             for _ in range(5):
                 await asyncio.sleep(0)
-            # Whoever hangs up does not take it from the others.
-            asked.pop().cancel()
-            return asked
+            # A cancelled request does not cancel the others.
+            tasks.pop().cancel()
+            return tasks
 
-        first = await ask(50)
-        # One is under way: what was done since it began must be seen.
-        later = await ask(50) + await ask(50)
-        assert batch.begun == 1
+        first = await start(50)
+        # A read is in progress: later requests need a newer one.
+        later = await start(50) + await start(50)
+        assert batch.started == 1
         batch.may_end.set()
-        assert {await one for one in first} == {1}
-        assert {await one for one in later} == {2}
-        failed = await asyncio.gather(*await ask(3), return_exceptions=True)
-        assert [type(one) for one in failed] == [ConnectionFailed] * 2
-        assert await looks.progress(batch) == 4
-        assert not looks._next
-        assert not looks._under_way
+        assert {await task for task in first} == {1}
+        assert {await task for task in later} == {2}
+        failed = await asyncio.gather(*await start(3), return_exceptions=True)
+        assert [type(task) for task in failed] == [ConnectionFailed] * 2
+        assert await reader.progress(batch) == 4
+        assert not reader._next
+        assert not reader._current
 
-    asyncio.run(look())
+    asyncio.run(read())

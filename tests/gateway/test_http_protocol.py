@@ -1,4 +1,4 @@
-"""Heads of requests: how long they may be, and may take."""
+"""Size limits and timeouts of the HTTP protocol, and ignored upgrades."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from producer.gateway.http_protocol import BoundedProtocol
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Reached, Serve
-from .raw import talk
+from .raw_http import talk
 
 
-def test_a_head_without_end_is_cut_off(gateway: Reached) -> None:
+def test_an_endless_head_is_cut_off(gateway: Reached) -> None:
     line = b"X-Padding: " + b"x" * 1000 + b"\r\n"
     answer = talk(gateway.url, b"GET /healthz HTTP/1.1\r\nHost: x\r\n", *[line] * 100_000)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
@@ -32,23 +32,23 @@ def test_a_head_without_end_is_cut_off(gateway: Reached) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"], ids=["nothing", "half a head"]
+    "data", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"], ids=["nothing", "half a head"]
 )
-def test_who_never_gets_to_the_point_is_cut_off(
-    served: Serve, redis_url: str, said: bytes, monkeypatch: pytest.MonkeyPatch
+def test_a_connection_without_a_request_is_closed(
+    served: Serve, redis_url: str, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BoundedProtocol, "head_s", 0.3)
-    app = create_app(GatewaySettings(redis_url=redis_url))
+    app = create_app(GatewaySettings.load(redis_url=redis_url))
     with served(app) as url:
-        assert talk(url, said) == b""
+        assert talk(url, data) == b""
         assert httpx.get(f"{url}/healthz").status_code == 200
 
 
-def test_a_connection_may_be_used_again_after_a_pause(
+def test_a_connection_is_reusable_after_a_pause(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BoundedProtocol, "head_s", 0.3)
-    app = create_app(GatewaySettings(redis_url=redis_url))
+    app = create_app(GatewaySettings.load(redis_url=redis_url))
     with served(app) as url, httpx.Client(base_url=url) as client:
         for _ in range(2):
             assert client.get("/healthz").status_code == 200
@@ -57,11 +57,11 @@ def test_a_connection_may_be_used_again_after_a_pause(
         assert not before.is_closed()
 
 
-def test_who_takes_nothing_of_an_answer_is_cut_off(
+def test_a_client_that_reads_nothing_is_disconnected(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BoundedProtocol, "send_s", 0.3)
-    app = create_app(GatewaySettings(redis_url=redis_url))
+    app = create_app(GatewaySettings.load(redis_url=redis_url))
 
     ended = threading.Event()
 
@@ -82,17 +82,17 @@ def test_who_takes_nothing_of_an_answer_is_cut_off(
 
     app.router.routes.append(Route("/endless", endless))
     with served(app) as url:
-        where = httpx.URL(url)
-        with socket.create_connection((where.host, where.port or 80)) as connection:
+        address = httpx.URL(url)
+        with socket.create_connection((address.host, address.port or 80)) as connection:
             connection.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
             assert ended.wait(30)
 
 
 @pytest.mark.parametrize(
-    "said", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
+    "data", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
 )
-def test_what_is_not_http_is_refused_and_harms_nobody(gateway: Reached, said: bytes) -> None:
-    assert talk(gateway.url, said).startswith(b"HTTP/1.1 400 ")
+def test_invalid_http_is_rejected(gateway: Reached, data: bytes) -> None:
+    assert talk(gateway.url, data).startswith(b"HTTP/1.1 400 ")
     assert gateway.client().get("/healthz").status_code == 200
 
 
@@ -112,39 +112,37 @@ def job_head(gateway: Reached, more: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("at", [0, 1, 40, None], ids=["together", "begun", "middle", "apart"])
-def test_who_offers_another_protocol_is_answered_in_this_one(
-    gateway: Reached, at: int | None
-) -> None:
-    asked = job_head(gateway, UPGRADE) + BODY
+def test_a_protocol_upgrade_is_ignored(gateway: Reached, at: int | None) -> None:
+    request = job_head(gateway, UPGRADE) + BODY
     last = job_head(gateway, b"Connection: close\r\n") + BODY
-    where = httpx.URL(gateway.url)
-    cut = len(asked) - len(BODY) if at is None else at
-    with socket.create_connection((where.host, where.port or 80), timeout=60) as connection:
-        connection.sendall(asked[:cut])
-        # Long enough that it comes alone, as a rule.
+    address = httpx.URL(gateway.url)
+    cut = len(request) - len(BODY) if at is None else at
+    with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
+        connection.sendall(request[:cut])
+        # Long enough that it usually arrives alone.
         time.sleep(0.05)
-        connection.sendall(asked[cut:] + asked + last)
+        connection.sendall(request[cut:] + request + last)
         answers = b"".join(iter(lambda: connection.recv(65536), b""))
-    # The connection goes on, with requests that were sent at once.
+    # The connection continues with pipelined requests.
     assert answers.count(b"HTTP/1.1 202 ") == answers.count(b"HTTP/1.1 ") == 3
 
 
-def test_an_offer_to_close_is_heard_among_others(gateway: Reached) -> None:
+def test_connection_close_is_honoured_beside_an_upgrade(gateway: Reached) -> None:
     for words in (b"Upgrade, close", b"close, upgrade"):
         more = b"Upgrade: websocket\r\nConnection: %s\r\n" % words
         assert talk(gateway.url, b"GET /healthz HTTP/1.1\r\n%s\r\n" % more).count(b" 200 OK") == 1
 
 
-def test_tunnels_are_refused(gateway: Reached) -> None:
-    asked = b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n%s\r\nhello" % UPGRADE
-    assert talk(gateway.url, asked).startswith(b"HTTP/1.1 400 ")
+def test_tunnels_are_rejected(gateway: Reached) -> None:
+    request = b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n%s\r\nhello" % UPGRADE
+    assert talk(gateway.url, request).startswith(b"HTTP/1.1 400 ")
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("asked", "line"),
+    ("request", "line"),
     [
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s0\r\n" % CHUNKED, b"a: %s\r\n" % (b"b" * 999)),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s1;" % CHUNKED, b"x" * 1000),
@@ -152,44 +150,44 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
     ],
     ids=["trailers", "extensions", "empty lines"],
 )
-def test_what_is_no_body_may_not_go_on_for_ever(
-    gateway: Reached, asked: bytes, line: bytes
+def test_endless_input_outside_a_body_is_cut_off(
+    gateway: Reached, request: bytes, line: bytes
 ) -> None:
-    where, sent = httpx.URL(gateway.url), 0
-    with socket.create_connection((where.host, where.port or 80), timeout=60) as connection:
-        connection.sendall(asked)
+    address, sent = httpx.URL(gateway.url), 0
+    with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
+        connection.sendall(request)
         with suppress(ConnectionError):
-            # Without a bound all of it is taken.
+            # Without a limit the server would read all of it.
             while sent < 50 * 2**20:
                 sent += connection.send(line * 100)
     assert sent < 50 * 2**20
 
 
-def test_headers_that_come_after_the_body_count_for_nothing(gateway: Reached) -> None:
+def test_trailers_are_ignored(gateway: Reached) -> None:
     key = gateway.keys["acme"].encode()
     head = b"GET /v1/queues HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     late = b"0\r\nAuthorization: Bearer %s\r\n\r\n" % key
     assert talk(gateway.url, head + CHUNKED + late).startswith(b"HTTP/1.1 401 ")
 
 
-def test_who_never_ends_a_request_that_was_answered_is_cut_off(
+def test_an_answered_request_without_an_end_is_closed(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BoundedProtocol, "rest_s", 0.3)
-    app = create_app(GatewaySettings(redis_url=redis_url))
+    app = create_app(GatewaySettings.load(redis_url=redis_url))
     with served(app) as url:
-        asked = b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s1\r\nx\r\n" % CHUNKED
-        assert talk(url, asked).count(b" 200 OK") == 1
+        request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s1\r\nx\r\n" % CHUNKED
+        assert talk(url, request).count(b" 200 OK") == 1
 
 
-def test_who_ends_it_then_goes_on(
+def test_an_answered_request_that_ends_keeps_its_connection(
     served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BoundedProtocol, "rest_s", 0.3)
-    app = create_app(GatewaySettings(redis_url=redis_url))
+    app = create_app(GatewaySettings.load(redis_url=redis_url))
     with served(app) as url:
-        where = httpx.URL(url)
-        with socket.create_connection((where.host, where.port or 80), timeout=60) as connection:
+        address = httpx.URL(url)
+        with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + CHUNKED)
             assert b"200 OK" in connection.recv(65536)
             connection.sendall(b"1\r\nx\r\n0\r\n\r\n")

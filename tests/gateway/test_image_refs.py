@@ -1,4 +1,4 @@
-"""What may be named as an image over HTTP: no file of the gateway's is ever read."""
+"""Image references over HTTP: no file of the gateway is ever read."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def data_url(data: bytes, kind: str = "image/png") -> str:
         "HTTP://images.example.com/cat.jpg",
         "s3://bucket/cat.jpg",
         f"blob:{SHA}",
-        # For the worker to find under its own root, or to refuse.
+        # The worker resolves these below its own root, or rejects them.
         "file:cat.jpg",
         "file:///etc/passwd",
         "file:../../etc/passwd",
         "nonsense://x",
     ],
 )
-def test_a_reference_is_passed_on_as_it_is(reference: str) -> None:
+def test_a_reference_is_unchanged(reference: str) -> None:
     assert resolve(reference, LIMIT) == reference
-    # And nothing else becomes of it where it is submitted.
+    # The submission does not change it either.
     assert blobs.read(reference) == reference
 
 
@@ -69,31 +69,31 @@ def test_a_reference_is_passed_on_as_it_is(reference: str) -> None:
         "https://images.example.com/" + "x" * 8192,
     ],
 )
-def test_what_is_no_reference_is_refused(path: str) -> None:
+def test_an_invalid_reference_is_rejected(path: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         resolve(path, LIMIT)
     assert caught.value.code == "image_invalid"
 
 
 @pytest.mark.parametrize("image", [b"bytes", Path("/etc/passwd"), 7, None, ["a"], {"a": 1}, True])
-def test_what_is_no_string_is_refused(image: Any) -> None:
-    with pytest.raises(InvalidInput, match="a string is needed"):
+def test_an_image_must_be_a_string(image: Any) -> None:
+    with pytest.raises(InvalidInput, match="must be a string"):
         resolve(image, LIMIT)
 
 
 def test_no_file_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # Given a file that a path, relative or not, would lead to
+    # Given a file at a relative and an absolute path
     (tmp_path / "cat.jpg").write_bytes(b"secret")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", os.fspath(tmp_path))
     for path in ("cat.jpg", f"{tmp_path}/cat.jpg", "~/cat.jpg", "file:cat.jpg", "file:~/cat.jpg"):
-        # Then it is refused or passed on, and never read
+        # Then it is rejected or unchanged, and never read
         item = resolve_item({"image": path}, LIMIT)
         assert item.get("image", path) == path
 
 
 @pytest.mark.parametrize("kind", ["image/png", "IMAGE/JPEG", "image/svg+xml"])
-def test_a_data_url_is_the_bytes_of_an_image(kind: str) -> None:
+def test_a_data_url_contains_the_bytes(kind: str) -> None:
     assert resolve(data_url(b"x" * LIMIT, kind), LIMIT) == b"x" * LIMIT
 
 
@@ -117,24 +117,24 @@ def test_a_data_url_is_the_bytes_of_an_image(kind: str) -> None:
         ("data:image/png;base64,äöü=", "image_invalid"),
     ],
 )
-def test_a_data_url_that_holds_no_image_is_refused(url: str, code: str) -> None:
+def test_an_invalid_data_url_is_rejected(url: str, code: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         resolve(url, LIMIT)
     assert caught.value.code == code
 
 
-def test_an_item_of_a_batch_keeps_its_place_with_an_error() -> None:
+def test_an_invalid_image_becomes_an_error_of_its_item() -> None:
     item = resolve_item({"custom_id": "7", "image": "/etc/passwd", "question": "what?"}, LIMIT)
     assert item["custom_id"] == "7"
     assert item["error"]["code"] == "image_invalid"
     assert "image" not in item
 
 
-def test_an_item_without_an_image_or_with_an_error_stays_as_it_is() -> None:
+def test_an_item_without_an_image_is_unchanged() -> None:
     assert resolve_item({"text": "a cat"}, LIMIT) == {"text": "a cat"}
     error = {"code": "option_invalid", "message": "line 3: not JSON"}
     assert resolve_item({"error": error, "image": "/etc/passwd"}, LIMIT) == {"error": error}
 
 
-def test_an_item_with_a_data_url_has_its_bytes() -> None:
+def test_an_item_with_a_data_url_contains_the_bytes() -> None:
     assert resolve_item({"image": data_url(b"x")}, LIMIT) == {"image": b"x"}

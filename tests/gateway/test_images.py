@@ -1,4 +1,4 @@
-"""Images that are uploaded over HTTP."""
+"""Image uploads over HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHA = hashlib.sha256(DATA).hexdigest()
 
 
 def form(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> dict[str, object]:
-    """A request with a multipart body."""
+    """Return a request with a multipart body."""
     disposition = 'Content-Disposition: form-data; name="{}"; filename="cat.png"\r\n\r\n'
     body = b"".join(
         b"--x\r\n" + disposition.format(name).encode() + data + b"\r\n" for name, data in parts
@@ -36,13 +36,13 @@ def form(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> dict[str, obje
         {"content": DATA, "headers": {"Content-Type": "Image/X-Other; a=b"}},
         {"content": DATA, "headers": {"Content-Type": "application/octet-stream"}},
         {"content": DATA},
-        # As curl says of everything.
+        # The default of curl.
         {"content": DATA, "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
         {"files": {"file": ("cat.png", DATA, "image/png")}},
         {"files": {"file": ("cat.png", DATA)}, "data": {"note": "before it"}},
     ],
 )
-def test_an_upload_is_kept_under_its_hash(
+def test_an_upload_is_stored_under_its_hash(
     http: httpx.Client, connection: redis.Redis, request_: dict[str, object]
 ) -> None:
     answer = http.post("/v1/images", **request_)  # type: ignore[arg-type]
@@ -51,25 +51,25 @@ def test_an_upload_is_kept_under_its_hash(
     assert connection.get(Keys().blob(SHA)) == DATA
 
 
-def test_a_job_names_what_was_uploaded(http: httpx.Client) -> None:
+def test_a_job_can_reference_an_uploaded_image(http: httpx.Client) -> None:
     image = http.post("/v1/images", content=DATA).json()["image"]
     assert http.post("/v1/jobs", json={"task": "caption", "image": image}).status_code == 202
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "imagepng"])
-def test_what_says_that_it_is_no_image_is_refused(http: httpx.Client, kind: str) -> None:
+def test_an_upload_of_another_type_is_rejected(http: httpx.Client, kind: str) -> None:
     answer = http.post("/v1/images", content=DATA, headers={"Content-Type": kind})
     assert answer.status_code == 415
     assert kind in answer.json()["detail"]
 
 
-def test_a_compressed_upload_is_refused(http: httpx.Client) -> None:
+def test_a_compressed_upload_is_rejected(http: httpx.Client) -> None:
     answer = http.post("/v1/images", content=DATA, headers={"Content-Encoding": "gzip"})
     assert answer.status_code == 415
 
 
 @pytest.mark.parametrize("request_", [{"content": b""}, form(("file", b""))])
-def test_an_empty_upload_is_refused(http: httpx.Client, request_: dict[str, object]) -> None:
+def test_an_empty_upload_is_rejected(http: httpx.Client, request_: dict[str, object]) -> None:
     answer = http.post("/v1/images", **request_)  # type: ignore[arg-type]
     assert answer.status_code == 422
     assert answer.json()["code"] == "image_invalid"
@@ -88,7 +88,7 @@ def test_an_empty_upload_is_refused(http: httpx.Client, request_: dict[str, obje
     ],
     ids=range(7),
 )
-def test_a_form_that_is_none_is_refused(
+def test_an_invalid_form_is_rejected(
     http: httpx.Client, request_: dict[str, object], status: int
 ) -> None:
     answer = http.post("/v1/images", **request_)  # type: ignore[arg-type]
@@ -96,27 +96,27 @@ def test_a_form_that_is_none_is_refused(
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_an_upload_may_be_as_large_as_is_said_and_no_larger(start_gateway: Start) -> None:
+def test_the_size_of_an_upload_is_limited(start_gateway: Start) -> None:
     http = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1").client()
-    most = b"x" * 2**20
+    largest = b"x" * 2**20
 
     def streamed(data: bytes) -> Iterator[bytes]:
         yield data
 
-    assert http.post("/v1/images", content=most).status_code == 201
-    assert http.post("/v1/images", files={"file": most}).status_code == 201
+    assert http.post("/v1/images", content=largest).status_code == 201
+    assert http.post("/v1/images", files={"file": largest}).status_code == 201
     for request in (
-        {"content": most + b"x"},
-        {"content": streamed(most + b"x")},
-        {"files": {"file": most + b"x"}},
-        {"files": {"file": most * 2}},
+        {"content": largest + b"x"},
+        {"content": streamed(largest + b"x")},
+        {"files": {"file": largest + b"x"}},
+        {"files": {"file": largest * 2}},
     ):
-        answer = http.post("/v1/images", **request)  # type: ignore[arg-type]
+        answer = http.post("/v1/images", **request)
         assert answer.status_code == 413
         assert answer.json()["code"] in ("image_too_large", "body_too_large")
 
 
-def test_an_upload_finds_no_room_where_jobs_find_none(start_gateway: Start) -> None:
+def test_an_upload_is_rejected_while_the_image_store_is_full(start_gateway: Start) -> None:
     http = start_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1").client()
     http.post("/v1/jobs", json={"task": "embed", "text": "a cat"})
     answer = http.post("/v1/images", content=DATA)

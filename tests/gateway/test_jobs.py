@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submitted, looked at, cancelled."""
+"""Jobs over HTTP: submit, get and cancel."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .conftest import Start
 from .samples import CAPTION, URL
 
 
-def finished_soon(connection: redis.Redis, finish: Finish, job_id: str, text: str) -> None:
-    """Ends a job as soon as it is there."""
+def finish_soon(connection: redis.Redis, finish: Finish, job_id: str, text: str) -> None:
+    """End a job as soon as it exists."""
 
     def run() -> None:
         while Ledger(connection).records([job_id]) == [None]:
@@ -35,7 +35,7 @@ def finished_soon(connection: redis.Redis, finish: Finish, job_id: str, text: st
     threading.Thread(target=run).start()
 
 
-def test_a_job_is_submitted_looked_at_and_answered(http: httpx.Client, finish: Finish) -> None:
+def test_a_job_is_submitted_and_returns_its_output(http: httpx.Client, finish: Finish) -> None:
     answer = http.post("/v1/jobs", json=CAPTION)
     assert answer.status_code == 202
     body = answer.json()
@@ -52,7 +52,7 @@ def test_a_job_is_submitted_looked_at_and_answered(http: httpx.Client, finish: F
 
 
 @pytest.mark.parametrize(
-    ("asked", "result", "output"),
+    ("payload", "result", "output"),
     [
         ({"task": "vqa", "image": URL, "question": "what?"}, {"text": "a cat"}, {"text": "a cat"}),
         (
@@ -72,36 +72,36 @@ def test_a_job_is_submitted_looked_at_and_answered(http: httpx.Client, finish: F
 def test_each_task_has_an_output_of_its_own(
     http: httpx.Client,
     finish: Finish,
-    asked: dict[str, Any],
+    payload: dict[str, Any],
     result: dict[str, Any],
     output: dict[str, Any],
 ) -> None:
-    body = http.post("/v1/jobs", json=asked).json()
+    body = http.post("/v1/jobs", json=payload).json()
     finish(f"acme.job.{body['id']}", [result])
     assert http.get(body["urls"]["get"]).json()["output"] == output
 
 
-def test_what_is_asked_arrives_at_the_worker_as_it_was_said(
+def test_the_worker_receives_the_request_unchanged(
     http: httpx.Client, connection: redis.Redis
 ) -> None:
     turn = {"question": "what is it?", "answer": "a cat"}
-    asked = {"task": "chat", "image": URL, "question": "which color?", "history": [turn]}
+    payload = {"task": "chat", "image": URL, "question": "which color?", "history": [turn]}
     more = {"options": {"max_new_tokens": 5, "temperature": 1}, "deadline_s": 60}
-    job_id = http.post("/v1/jobs", json=asked | more).json()["id"]
-    (row,) = Ledger(connection).records([f"acme.job.{job_id}"])
-    assert row is not None
-    said = json.loads(row.payload)
-    assert said["options"].pop("deadline") > 0
-    del asked["task"]
-    assert said == {
+    job_id = http.post("/v1/jobs", json=payload | more).json()["id"]
+    (record,) = Ledger(connection).records([f"acme.job.{job_id}"])
+    assert record is not None
+    message = json.loads(record.payload)
+    assert message["options"].pop("deadline") > 0
+    del payload["task"]
+    assert message == {
         "task": "chat",
-        "items": [asked],
+        "items": [payload],
         "options": {"max_new_tokens": 5, "temperature": 1.0},
     }
-    assert row.submitter == "acme"
+    assert record.submitter == "acme"
 
 
-def test_a_job_that_failed_is_answered_and_has_an_error(http: httpx.Client, finish: Finish) -> None:
+def test_a_failed_job_has_an_error(http: httpx.Client, finish: Finish) -> None:
     body = http.post("/v1/jobs", json=CAPTION).json()
     error = {"code": "image_unreachable", "message": "404"}
     finish(f"acme.job.{body['id']}", [{"error": error}])
@@ -110,11 +110,11 @@ def test_a_job_that_failed_is_answered_and_has_an_error(http: httpx.Client, fini
     assert answer.json() == body | {"status": "failed", "error": error}
 
 
-def test_who_prefers_to_wait_has_the_answer_at_once(
+def test_prefer_wait_returns_the_output(
     http: httpx.Client, connection: redis.Redis, finish: Finish
 ) -> None:
     job_id = new_id()
-    finished_soon(connection, finish, f"acme.job.{job_id}", "a cat")
+    finish_soon(connection, finish, f"acme.job.{job_id}", "a cat")
     answer = http.put(f"/v1/jobs/{job_id}", json=CAPTION, headers={"Prefer": "wait=30"})
     assert answer.status_code == 200
     assert answer.headers["Preference-Applied"] == "wait=30"
@@ -122,7 +122,7 @@ def test_who_prefers_to_wait_has_the_answer_at_once(
     assert answer.json()["output"] == {"text": "a cat"}
 
 
-def test_who_has_waited_long_enough_is_told_where_to_look(start_gateway: Start) -> None:
+def test_prefer_wait_ends_with_a_location(start_gateway: Start) -> None:
     http = start_gateway(BLIPLINE_GATEWAY_MAX_WAIT_S="1").client()
     answer = http.post("/v1/jobs", json=CAPTION, headers={"Prefer": "respond-async, wait=600"})
     assert answer.status_code == 202
@@ -132,8 +132,8 @@ def test_who_has_waited_long_enough_is_told_where_to_look(start_gateway: Start) 
 
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=", "wait=soon", "wait=-1", 'wait="', ",;=", "²"])
-def test_preferences_that_make_no_sense_are_ignored(http: httpx.Client, prefer: str) -> None:
-    answer = http.post("/v1/jobs", json=CAPTION, headers={"Prefer": prefer.encode()})
+def test_invalid_preferences_are_ignored(http: httpx.Client, prefer: str) -> None:
+    answer = http.post("/v1/jobs", json=CAPTION, headers={b"Prefer": prefer.encode()})
     assert answer.status_code == 202
     assert "Preference-Applied" not in answer.headers
 
@@ -154,35 +154,35 @@ def test_the_same_request_under_the_same_id_is_one_job(
 
 
 @pytest.mark.parametrize(
-    "other",
+    "different",
     [
         {"task": "vqa", "image": URL, "question": "what?"},
         CAPTION | {"prompt": "a"},
         CAPTION | {"options": {"seed": 1}},
     ],
 )
-def test_something_else_under_the_same_id_is_refused(
-    http: httpx.Client, other: dict[str, Any]
+def test_a_different_job_under_the_same_id_is_rejected(
+    http: httpx.Client, different: dict[str, Any]
 ) -> None:
     job_id = new_id()
     http.put(f"/v1/jobs/{job_id}", json=CAPTION)
-    answer = http.put(f"/v1/jobs/{job_id}", json=other)
+    answer = http.put(f"/v1/jobs/{job_id}", json=different)
     assert answer.status_code == 409
     assert answer.json()["code"] == "id_taken"
     assert job_id in answer.json()["detail"]
-    # Ids inside are nobody's business.
+    # Inner ids are not disclosed.
     assert "acme" not in answer.text
 
 
-def test_the_bytes_of_an_image_may_come_with_the_job(
+def test_a_job_can_contain_the_bytes_of_its_image(
     http: httpx.Client, connection: redis.Redis
 ) -> None:
     data = b"the bytes of an image" * 50_000
     image = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     body = http.post("/v1/jobs", json=CAPTION | {"image": image}).json()
-    (row,) = Ledger(connection).records([f"acme.job.{body['id']}"])
-    assert row is not None
-    (sha,) = row.blobs
+    (record,) = Ledger(connection).records([f"acme.job.{body['id']}"])
+    assert record is not None
+    (sha,) = record.blobs
     assert sha == hashlib.sha256(data).hexdigest()
     assert connection.get(Keys().blob(sha)) == data
 
@@ -202,7 +202,7 @@ def test_a_job_that_has_ended_is_not_cancelled(http: httpx.Client, finish: Finis
     assert http.delete(body["urls"]["cancel"]).json()["status"] == "done"
 
 
-def test_a_job_whose_answer_is_no_longer_kept_has_expired(
+def test_a_job_without_a_stored_result_has_expired(
     http: httpx.Client, connection: redis.Redis, finish: Finish
 ) -> None:
     body = http.post("/v1/jobs", json=CAPTION).json()
@@ -212,7 +212,7 @@ def test_a_job_whose_answer_is_no_longer_kept_has_expired(
     assert http.get(body["urls"]["get"]).json() == body | {"status": "expired"}
 
 
-def test_a_job_that_nobody_submitted_is_not_found(http: httpx.Client) -> None:
+def test_an_unknown_job_is_not_found(http: httpx.Client) -> None:
     for method in ("GET", "HEAD", "DELETE"):
         assert http.request(method, f"/v1/jobs/{new_id()}").status_code == 404
 
@@ -222,7 +222,7 @@ def test_a_job_of_another_program_is_not_found(http: httpx.Client, client: Clien
     assert http.get("/v1/jobs/foreign").status_code == 404
 
 
-def test_head_says_what_get_would(http: httpx.Client) -> None:
+def test_head_returns_the_headers_of_get(http: httpx.Client) -> None:
     at = http.post("/v1/jobs", json=CAPTION).headers["Location"]
     head, get = http.head(at), http.get(at)
     assert (head.status_code, head.content) == (200, b"")
@@ -230,14 +230,14 @@ def test_head_says_what_get_would(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["a b", "a:0", "ä", "x" * 65])
-def test_ids_of_ones_own_are_plain(http: httpx.Client, job_id: str) -> None:
+def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> None:
     answer = http.put(f"/v1/jobs/{job_id}", json=CAPTION)
     assert answer.status_code == 422
     assert "id" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "about"),
+    ("payload", "expected"),
     [
         ({}, "task: is missing"),
         ({"task": "ask", "image": URL}, "choose one of caption, vqa, chat, match, embed"),
@@ -245,7 +245,7 @@ def test_ids_of_ones_own_are_plain(http: httpx.Client, job_id: str) -> None:
         (CAPTION | {"colour": "red"}, "colour: no such name"),
         (CAPTION | {"question": "what?"}, "question: no such name"),
         (CAPTION | {f"n{n}": 0 for n in range(11)}, "n9: no such name; and 1 more"),
-        (CAPTION | {f"n{n}": 0 for n in range(50_000)}, "50,000 things are wrong"),
+        (CAPTION | {f"n{n}": 0 for n in range(50_000)}, "The job has 50,000 errors"),
         (CAPTION | {"options": {"deadline": 1e10}}, "options.deadline: no such name"),
         (CAPTION | {"options": {"top_k": "1"}}, "options.top_k='1'"),
         (CAPTION | {"options": {"temperature": 0.001}}, "at least 0.01"),
@@ -259,16 +259,16 @@ def test_ids_of_ones_own_are_plain(http: httpx.Client, job_id: str) -> None:
         ({"task": "embed"}, "give one of them"),
         ({"task": "embed", "image": URL, "text": "a"}, "give one of them"),
         ({"task": "embed", "text": "\n"}, "is empty"),
-        (CAPTION | {"image": "/etc/passwd"}, "is no reference"),
-        (CAPTION | {"image": "data:image/png;base64,%"}, "no base64"),
+        (CAPTION | {"image": "/etc/passwd"}, "is no image reference"),
+        (CAPTION | {"image": "data:image/png;base64,%"}, "not valid base64"),
         ([], "an object"),
     ],
 )
-def test_what_is_wrong_with_a_job_is_named(http: httpx.Client, asked: Any, about: str) -> None:
-    answer = http.post("/v1/jobs", json=asked)
+def test_an_invalid_job_names_its_errors(http: httpx.Client, payload: Any, expected: str) -> None:
+    answer = http.post("/v1/jobs", json=payload)
     assert answer.status_code == 422
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert about in answer.json()["detail"]
+    assert expected in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -287,14 +287,14 @@ def test_what_is_wrong_with_a_job_is_named(http: httpx.Client, asked: Any, about
     ],
     ids=range(10),
 )
-def test_what_is_no_json_is_a_problem_of_the_client(http: httpx.Client, body: bytes) -> None:
+def test_invalid_json_is_a_bad_request(http: httpx.Client, body: bytes) -> None:
     answer = http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["code"] == "bad_request"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400])
-def test_numbers_that_are_none_are_refused(http: httpx.Client, number: str) -> None:
+def test_non_finite_numbers_are_rejected(http: httpx.Client, number: str) -> None:
     body = f'{{"task": "caption", "image": "https://a/", "deadline_s": {number}}}'
     answer = http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
@@ -302,20 +302,20 @@ def test_numbers_that_are_none_are_refused(http: httpx.Client, number: str) -> N
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "½"])
-def test_a_body_of_another_type_is_refused(http: httpx.Client, kind: str | None) -> None:
-    headers = {} if kind is None else {"Content-Type": kind.encode()}
+def test_a_body_of_another_type_is_rejected(http: httpx.Client, kind: str | None) -> None:
+    headers = {} if kind is None else {b"Content-Type": kind.encode()}
     answer = http.post("/v1/jobs", content=b"{}", headers=headers)
     assert answer.status_code == 415
     assert "application/json" in answer.json()["detail"]
 
 
-def test_a_compressed_body_is_refused(http: httpx.Client) -> None:
+def test_a_compressed_body_is_rejected(http: httpx.Client) -> None:
     answer = http.post("/v1/jobs", json=CAPTION, headers={"Content-Encoding": "gzip"})
     assert answer.status_code == 415
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_large_is_refused(start_gateway: Start, chunked: bool) -> None:
+def test_a_body_above_the_limit_is_rejected(start_gateway: Start, chunked: bool) -> None:
     http = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1").client()
     body = json.dumps(CAPTION | {"prompt": "x" * 3 * 2**20}).encode()
     content = iter([body]) if chunked else body
@@ -333,7 +333,9 @@ def test_a_body_that_is_too_large_is_refused(start_gateway: Start, chunked: bool
     ],
     ids=range(3),
 )
-def test_a_job_is_small_beside_its_image(http: httpx.Client, extra: dict[str, Any]) -> None:
+def test_a_job_without_its_image_has_a_size_limit(
+    http: httpx.Client, extra: dict[str, Any]
+) -> None:
     image = "data:image/png;base64," + "A" * 2**21
     assert http.post("/v1/jobs", json=CAPTION | {"image": image}).status_code == 202
     answer = http.post("/v1/jobs", json=CAPTION | {"image": image} | extra)
@@ -358,20 +360,20 @@ def test_a_job_is_small_beside_its_image(http: httpx.Client, extra: dict[str, An
         "https://backend.example.com/" + "x" * 2048,
     ],
 )
-def test_a_webhook_that_cannot_be_sent_is_refused(http: httpx.Client, url: str) -> None:
+def test_an_invalid_webhook_url_is_rejected(http: httpx.Client, url: str) -> None:
     answer = http.post("/v1/jobs", json=CAPTION | {"webhook": url})
     assert answer.status_code == 422
     assert "webhook" in answer.json()["detail"]
     assert "secret" not in answer.text
 
 
-def test_the_end_of_a_job_is_to_be_told(http: httpx.Client, connection: redis.Redis) -> None:
+def test_the_webhook_of_a_job_is_stored(http: httpx.Client, connection: redis.Redis) -> None:
     hook = "https://backend.example.com/hook?for=7"
     body = http.post("/v1/jobs", json=CAPTION | {"webhook": hook}).json()
     assert connection.hget(Keys().metadata(f"acme.job.{body['id']}"), "webhook") == hook.encode()
 
 
-def test_a_queue_that_is_full_says_when_to_come_again(start_gateway: Start) -> None:
+def test_a_full_queue_answers_with_retry_after(start_gateway: Start) -> None:
     http = start_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1").client()
     assert http.post("/v1/jobs", json=CAPTION).status_code == 202
     answer = http.post("/v1/jobs", json=CAPTION)

@@ -1,4 +1,4 @@
-"""The description of the HTTP interface: complete, and kept to."""
+"""The OpenAPI description: complete, and true of the responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GUIDE: Final = (ROOT / "docs" / "http.md").read_text()
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    return create_app(GatewaySettings()).openapi()
+    return create_app(GatewaySettings.load()).openapi()
 
 
 def operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -43,46 +43,46 @@ def operations(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_every_operation_has_an_id_a_summary_and_a_tag(schema: dict[str, Any]) -> None:
-    found = [operation for _, operation in operations(schema)]
-    ids = [operation["operationId"] for operation in found]
+    all_operations = [operation for _, operation in operations(schema)]
+    ids = [operation["operationId"] for operation in all_operations]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", name) for name in ids), ids
     tags = {tag["name"] for tag in schema["tags"]}
-    for operation in found:
+    for operation in all_operations:
         assert operation["summary"]
         assert operation["description"]
         assert set(operation["tags"]) <= tags
     assert all(re.fullmatch(r"[\w.-]+", name) for name in schema["components"]["securitySchemes"])
 
 
-def test_every_request_and_every_answer_has_an_example(schema: dict[str, Any]) -> None:
+def test_every_request_and_response_has_an_example(schema: dict[str, Any]) -> None:
     for name, operation in operations(schema):
         for part in (operation.get("requestBody", {}), *operation["responses"].values()):
             for kind, content in part.get("content", {}).items():
-                has = {"example", "examples"} & set(content)
-                assert has or kind.startswith("image/") or "binary" in str(content), (name, kind)
+                names = {"example", "examples"} & set(content)
+                assert names or kind.startswith("image/") or "binary" in str(content), (name, kind)
 
 
-def test_examples_are_what_their_schema_says(schema: dict[str, Any]) -> None:
+def test_examples_match_their_schema(schema: dict[str, Any]) -> None:
     for name, operation in operations(schema):
         for part in (operation.get("requestBody", {}), *operation["responses"].values()):
             for kind, content in part.get("content", {}).items():
                 if kind == "text/event-stream":
-                    # The example is a stream, the schema that of an event.
+                    # The example is a stream, the schema describes an event.
                     continue
-                examples = [one["value"] for one in content.get("examples", {}).values()]
+                examples = [named["value"] for named in content.get("examples", {}).values()]
                 examples += [content["example"]] if "example" in content else []
                 rules = {**content["schema"], "components": schema["components"]}
                 for example in examples:
-                    found = jsonschema_rs.Draft202012Validator(rules).iter_errors(example)
-                    assert not list(found), (name, kind)
+                    all_operations = jsonschema_rs.Draft202012Validator(rules).iter_errors(example)
+                    assert not list(all_operations), (name, kind)
 
 
-def test_what_needs_a_key_says_so_and_what_it_may_refuse_with(schema: dict[str, Any]) -> None:
+def test_protected_operations_describe_security_and_errors(schema: dict[str, Any]) -> None:
     for name, operation in operations(schema):
-        guarded = " /v1/" in name
-        assert bool(operation.get("security")) == guarded, name
-        if guarded:
+        protected = " /v1/" in name
+        assert bool(operation.get("security")) == protected, name
+        if protected:
             assert {"401", "429", "500", "503"} <= set(operation["responses"]), name
         for status, answer in operation["responses"].items():
             assert status < "400" or list(answer["content"]) == ["application/problem+json"], name
@@ -93,19 +93,19 @@ def test_the_guide_names_every_route(schema: dict[str, Any]) -> None:
         assert f"`{name}`" in GUIDE, name
     for name in re.findall(r"`((?:GET|PUT|POST|DELETE) /[^`]*)`", GUIDE):
         method, path = name.split()
-        # The description does not describe itself.
+        # The description does not contain its own route.
         known = {**schema["paths"], "/openapi.json": {"get": {}}}
         assert method.lower() in known.get(path, {}), name
 
 
-def test_the_guide_has_every_code_with_its_status() -> None:
+def test_the_guide_lists_every_code_with_its_status() -> None:
     rows = re.findall(r"^\| `([a-z_]+)` \| (\d{3}) \|", GUIDE, re.MULTILINE)
     assert {code: int(status) for code, status in rows} == {
         str(code): status for code, (status, _) in STATUS.items()
     }
 
 
-def test_without_a_key_nothing_is_answered(gateway: Reached, schema: dict[str, Any]) -> None:
+def test_no_operation_works_without_a_key(gateway: Reached, schema: dict[str, Any]) -> None:
     with httpx.Client(base_url=gateway.url) as http:
         for name, _ in operations(schema):
             method, path = name.split()
@@ -115,28 +115,29 @@ def test_without_a_key_nothing_is_answered(gateway: Reached, schema: dict[str, A
                 assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-#: What is not as schemathesis expects, and why.
+#: Differences from the expectations of schemathesis.
 CONFIG: Final = """
-# A PUT has the same body as a POST: what is wrong with it is tried there.
+# A PUT has the same body as a POST, which covers invalid ones.
 [[operations]]
 include-name = "PUT /v1/jobs/{id}"
 phases.coverage.enabled = false
 
 [checks]
-# What is far too long is not even read.
+# Bodies above the limit are rejected before they are parsed.
 negative_data_rejection.expected-statuses = [400, 401, 404, 405, 409, 413, 415, 422]
 """
 
 
-def ends(connection: redis.Redis, finish: Finish) -> None:
-    """End every job that is open, each in the way of its task, and some with an error."""
+def end_all(connection: redis.Redis, finish: Finish) -> None:
+    """End every open job with an output of its task, or some with an error."""
     ledger = Ledger(connection)
-    open_ids = [name.decode() for name in connection.zrange(Keys().open, 0, -1)]
-    for row in ledger.records(open_ids):
-        if row is None:
+    open_names: Any = connection.zrange(Keys().open, 0, -1)
+    open_ids = [name.decode() for name in open_names]
+    for record in ledger.records(open_ids):
+        if record is None:
             continue
-        asked = json.loads(row.payload)
-        finish(row.id, [result(asked["task"], item) for item in asked["items"]])
+        payload = json.loads(record.payload)
+        finish(record.id, [result(payload["task"], item) for item in payload["items"]])
 
 
 def result(task: str, item: dict[str, Any]) -> dict[str, Any]:
@@ -155,13 +156,13 @@ def result(task: str, item: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def a_worker(connection: redis.Redis, finish: Finish) -> Iterator[None]:
-    """Everything ends soon, so nobody waits for ever."""
+def running_fake_worker(connection: redis.Redis, finish: Finish) -> Iterator[None]:
+    """End all jobs in the background."""
     over = threading.Event()
 
     def work() -> None:
         while not over.wait(0.05):
-            ends(connection, finish)
+            end_all(connection, finish)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -173,16 +174,16 @@ def a_worker(connection: redis.Redis, finish: Finish) -> Iterator[None]:
 
 
 @pytest.mark.timeout(300)
-def test_what_it_answers_is_what_it_describes(
+def test_responses_match_the_description(
     start_gateway: Start, connection: redis.Redis, finish: Finish, tmp_path: Path
 ) -> None:
-    """schemathesis: requests that fit the description, and others that do not."""
+    """Run schemathesis, with valid and invalid requests."""
     started = start_gateway(BLIPLINE_GATEWAY_MAX_WAIT_S="0", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="1")
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{started.url}/openapi.json"),
         *("--header", f"Authorization: {started.headers('acme')['Authorization']}"),
-        # DELETE cancels a job, which is there all the same.
+        # DELETE cancels a job, which still exists afterwards.
         *(
             "--checks",
             "all",
@@ -195,13 +196,12 @@ def test_what_it_answers_is_what_it_describes(
         *("--workers", "1"),
         *("--suppress-health-check", "all", "--request-timeout", "20", "--no-color"),
     ]
-    # Its own settings file is nobody's but this test's.
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.gateway.api_formats"}
     environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "150"}
-    with a_worker(connection, finish):
+    with running_fake_worker(connection, finish):
         run = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
         )
-    told = [line[:300] for line in f"{run.stdout}\n{run.stderr}".splitlines() if line.strip()]
-    assert run.returncode == 0, "\n".join(told[-200:])
+    output = [line[:300] for line in f"{run.stdout}\n{run.stderr}".splitlines() if line.strip()]
+    assert run.returncode == 0, "\n".join(output[-200:])
     assert '"level": "error"' not in started.output()

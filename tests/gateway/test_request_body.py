@@ -1,4 +1,4 @@
-"""Whole bodies in bounded memory."""
+"""Whole bodies within the memory limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from producer.gateway.problems import Problem
-from producer.gateway.request_body import BodyReader
+from producer.gateway.request_body import BodyReader, with_idle_timeout
 
 
 async def chunks(*sizes: int) -> AsyncIterator[bytes]:
@@ -21,79 +21,92 @@ async def endless() -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
-async def status_of(intake: BodyReader, body: AsyncIterator[bytes]) -> int:
+async def status_of(reader: BodyReader, body: AsyncIterator[bytes]) -> int:
     with pytest.raises(Problem) as caught:
-        async with intake.read("acme", body):
+        async with reader.read("acme", body):
             pass
-    assert intake.buffered_bytes == 0
+    assert reader.buffered_bytes == 0
     return caught.value.status_code
 
 
-def test_a_body_counts_as_held_while_it_is_used() -> None:
+def test_a_body_counts_as_buffered_while_it_is_used() -> None:
     async def run() -> None:
-        intake = BodyReader()
-        async with intake.read("acme", chunks(3, 0, 4)) as body:
-            assert (body, intake.buffered_bytes) == (b"x" * 7, 7)
-        assert intake.buffered_bytes == 0
+        reader = BodyReader()
+        async with reader.read("acme", chunks(3, 0, 4)) as body:
+            assert (body, reader.buffered_bytes) == (b"x" * 7, 7)
+        assert reader.buffered_bytes == 0
 
     asyncio.run(run())
 
 
-def test_all_bodies_together_have_a_bound() -> None:
+def test_all_bodies_together_have_a_limit() -> None:
     async def run() -> None:
-        intake = BodyReader(max_held_bytes=20, small_bytes=2)
-        async with intake.read("acme", chunks(8)), intake.read("other", chunks(8)):
+        reader = BodyReader(max_buffered_bytes=20, small_bytes=2)
+        async with reader.read("acme", chunks(8)), reader.read("other", chunks(8)):
             with pytest.raises(Problem) as caught:
-                async with intake.read("third", chunks(3, 3)):
+                async with reader.read("third", chunks(3, 3)):
                     pass
             assert caught.value.status_code == 503
             assert caught.value.headers == {"Retry-After": "1"}
-            assert intake.buffered_bytes == 16
-            async with intake.read("third", chunks(4)):
+            assert reader.buffered_bytes == 16
+            async with reader.read("third", chunks(4)):
                 pass
 
     asyncio.run(run())
 
 
-def test_a_name_has_half_and_takes_nothing_from_others() -> None:
+def test_a_tenant_may_use_half_of_the_memory() -> None:
     async def run() -> None:
-        intake = BodyReader(max_held_bytes=20, small_bytes=2)
-        async with intake.read("acme", chunks(5, 5)):
+        reader = BodyReader(max_buffered_bytes=20, small_bytes=2)
+        async with reader.read("acme", chunks(5, 5)):
             for sizes in ((1,), (3,)):
                 with pytest.raises(Problem) as caught:
-                    async with intake.read("acme", chunks(*sizes)):
+                    async with reader.read("acme", chunks(*sizes)):
                         pass
                 assert caught.value.status_code == 503
-            async with intake.read("other", chunks(10)):
+            async with reader.read("other", chunks(10)):
                 pass
 
     asyncio.run(run())
 
 
-def test_what_is_small_is_let_in_whatever_others_hold() -> None:
+def test_a_small_body_is_accepted_above_the_limit() -> None:
     async def run() -> None:
-        intake = BodyReader(max_held_bytes=20, small_bytes=2)
+        reader = BodyReader(max_buffered_bytes=20, small_bytes=2)
         async with (
-            intake.read("acme", chunks(10)),
-            intake.read("other", chunks(10)),
-            intake.read("third", chunks(1, 1)) as body,
+            reader.read("acme", chunks(10)),
+            reader.read("other", chunks(10)),
+            reader.read("third", chunks(1, 1)) as body,
         ):
             assert body == b"xx"
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("limit", [{"read_s": 0.01}, {"silent_s": 0.01}])
-def test_a_body_that_does_not_come_is_given_up(limit: dict[str, float]) -> None:
+@pytest.mark.parametrize("limit", [{"read_timeout_s": 0.01}, {"idle_timeout_s": 0.01}])
+def test_a_body_that_does_not_arrive_times_out(limit: dict[str, float]) -> None:
     assert asyncio.run(status_of(BodyReader(**limit), endless())) == 408  # type: ignore[arg-type]
 
 
-def test_an_error_of_who_uses_a_body_comes_as_it_is() -> None:
+def test_an_error_of_the_caller_is_unchanged() -> None:
     async def run() -> None:
-        intake = BodyReader()
+        reader = BodyReader()
         with pytest.raises(TimeoutError):
-            async with intake.read("acme", chunks(1)):
+            async with reader.read("acme", chunks(1)):
                 raise TimeoutError
-        assert intake.buffered_bytes == 0
+        assert reader.buffered_bytes == 0
 
     asyncio.run(run())
+
+
+def test_a_silent_body_times_out() -> None:
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"start"
+        await asyncio.sleep(3600)
+
+    async def read() -> list[bytes]:
+        return [piece async for piece in with_idle_timeout(silent(), 0.05)]
+
+    with pytest.raises(Problem) as refusal:
+        asyncio.run(read())
+    assert refusal.value.code == "request_timeout"

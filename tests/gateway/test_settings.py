@@ -1,4 +1,4 @@
-"""Settings of the gateway: wrong ones are refused by name."""
+"""Settings of the gateway and their errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from producer.errors import InvalidInput
 from producer.gateway.settings import GatewaySettings
 
 
-def test_the_defaults_let_nobody_in_from_outside() -> None:
+def test_the_defaults_allow_no_access_from_outside() -> None:
     settings = GatewaySettings.load()
     assert settings.gateway_host == "127.0.0.1"
     assert settings.cors_origins == ()
@@ -17,7 +17,7 @@ def test_the_defaults_let_nobody_in_from_outside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "about"),
+    ("name", "value", "expected"),
     [
         ("gateway_port", 65536, "65535"),
         ("gateway_rate", -1, "0"),
@@ -32,32 +32,32 @@ def test_the_defaults_let_nobody_in_from_outside() -> None:
         ("redis_url", "http://x", "redis://"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_its_name(name: str, value: object, about: str) -> None:
-    with pytest.raises(InvalidInput, match=f"BLIPLINE_{name.upper()}=") as refused:
+def test_an_invalid_setting_is_named(name: str, value: object, expected: str) -> None:
+    with pytest.raises(InvalidInput, match=f"BLIPLINE_{name.upper()}=") as error:
         GatewaySettings.load(**{name: value})
-    assert about in str(refused.value)
+    assert expected in str(error.value)
 
 
-def test_several_origins_stand_with_commas_between() -> None:
+def test_origins_are_separated_by_commas() -> None:
     origins = "https://a.example, http://[::1]:3000,"
     settings = GatewaySettings.load(gateway_cors_origins=origins)
     assert settings.cors_origins == ("https://a.example", "http://[::1]:3000")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.0.1"])
-def test_a_page_without_a_key_is_for_this_machine(host: str) -> None:
+def test_a_page_without_a_key_is_allowed_on_loopback(host: str) -> None:
     assert GatewaySettings.load(gateway_host=host, page_open_as="demo").page_open_as == "demo"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "gateway"])
-def test_a_page_without_a_key_is_refused_where_others_reach_it(host: str) -> None:
+def test_a_page_without_a_key_is_rejected_elsewhere(host: str) -> None:
     with pytest.raises(InvalidInput, match="BLIPLINE_PAGE_OPEN_AS"):
         GatewaySettings.load(gateway_host=host, page_open_as="demo")
 
 
-def test_what_is_wrong_with_several_settings_tells_no_password() -> None:
-    with pytest.raises(InvalidInput, match="BLIPLINE_PAGE_OPEN_AS") as refused:
+def test_an_error_of_several_settings_contains_no_password() -> None:
+    with pytest.raises(InvalidInput, match="BLIPLINE_PAGE_OPEN_AS") as error:
         GatewaySettings.load(
             redis_url="redis://user:hunter2@10.0.0.5", gateway_host="0.0.0.0", page_open_as="demo"
         )
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Waits that are over when something happens."""
+"""Waits that end early when an event is set."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from producer.errors import ConnectionFailed
 from producer.gateway.shutdown import is_set_within, wait_unless
 
 
-def test_what_comes_before_the_event_is_given() -> None:
-    async def found() -> str:
-        return "found"
+def test_a_wait_returns_or_raises_before_the_event() -> None:
+    async def succeeds() -> str:
+        return "result"
 
     async def fails() -> str:
-        raise ConnectionFailed("away")
+        raise ConnectionFailed("down")
 
     async def run() -> None:
-        assert await wait_unless(asyncio.Event(), found()) == "found"
+        assert await wait_unless(asyncio.Event(), succeeds()) == "result"
         with pytest.raises(ConnectionFailed):
             await wait_unless(asyncio.Event(), fails())
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("already", [True, False])
-def test_the_event_ends_a_wait(already: bool) -> None:
+@pytest.mark.parametrize("is_set", [True, False])
+def test_the_event_cancels_a_wait(is_set: bool) -> None:
     async def run() -> None:
         event, endless = asyncio.Event(), asyncio.get_running_loop().create_future()
-        if already:
+        if is_set:
             event.set()
         waiting = asyncio.create_task(wait_unless(event, endless))
         await asyncio.sleep(0)
@@ -40,7 +40,7 @@ def test_the_event_ends_a_wait(already: bool) -> None:
     asyncio.run(run())
 
 
-def test_an_event_is_awaited_for_so_long_at_most() -> None:
+def test_waiting_for_an_event_has_a_timeout() -> None:
     async def run() -> None:
         event = asyncio.Event()
         assert not await is_set_within(event, 0.001)

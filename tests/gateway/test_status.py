@@ -1,4 +1,4 @@
-"""Health, readiness and figures."""
+"""Health, readiness, metrics and the depth of the queues."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from producer import Client
 
-from .conftest import Reached
+from .conftest import Reached, Start
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     return {
-        (one.name, frozenset(one.labels.items())): one.value
+        (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
-        for one in family.samples
+        for sample in family.samples
     }
 
 
-def figure(text: str, name: str, **labels: str) -> float:
+def metric(text: str, name: str, **labels: str) -> float:
     return samples(text).get((name, frozenset(labels.items())), 0.0)
 
 
@@ -27,40 +27,66 @@ def test_health_and_readiness_need_no_key(gateway: Reached) -> None:
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-def test_requests_are_counted_by_the_routes_template(gateway: Reached) -> None:
+def test_requests_are_counted_by_route_template(gateway: Reached) -> None:
     client = gateway.client()
     labels = {"method": "GET", "route": "/v1/jobs/{id}", "status": "404"}
     name = "blipline_gateway_requests_total"
-    before = figure(client.get("/metrics").text, name, **labels)
+    before = metric(client.get("/metrics").text, name, **labels)
     for number in range(3):
         client.get(f"/v1/jobs/counted-{number}")
     text = client.get("/metrics").text
-    assert figure(text, name, **labels) == before + 3
+    assert metric(text, name, **labels) == before + 3
     assert "counted-" not in text
     seconds = "blipline_gateway_request_seconds_count"
-    assert figure(text, seconds, method="GET", route="/v1/jobs/{id}") >= 3
+    assert metric(text, seconds, method="GET", route="/v1/jobs/{id}") >= 3
 
 
-def test_paths_that_do_not_exist_are_one_figure(gateway: Reached) -> None:
+def test_unknown_paths_share_one_label(gateway: Reached) -> None:
     client = gateway.client()
     for number in range(20):
         client.get(f"/made-up-{number}")
         client.get(f"/v1/made-up-{number}")
     text = client.get("/metrics").text
     assert "made-up" not in text
-    assert figure(text, "blipline_gateway_requests_total", method="GET", route="none", status="404")
+    assert metric(text, "blipline_gateway_requests_total", method="GET", route="none", status="404")
 
 
-def test_open_items_are_told_by_their_queue(gateway: Reached, client: Client) -> None:
+def test_open_items_are_reported_by_queue(gateway: Reached, client: Client) -> None:
     client.submit({"image": "https://images.example.com/cat.jpg"})
     client.submit_batch([{"image": "https://images.example.com/cat.jpg"}] * 40)
     text = gateway.client(None).get("/metrics").text
-    assert figure(text, "blipline_open_items", queue="interactive") == 1
-    assert figure(text, "blipline_open_items", queue="bulk") == 40
+    assert metric(text, "blipline_open_items", queue="interactive") == 1
+    assert metric(text, "blipline_open_items", queue="bulk") == 40
 
 
-def test_figures_name_no_key(gateway: Reached) -> None:
+def test_metrics_contain_no_key(gateway: Reached) -> None:
     gateway.client().get("/v1/queues")
     text = gateway.client(None).get("/metrics").text
     assert "acme" not in text
     assert "blip_" not in text
+
+
+def test_queues_report_depth_and_limits(gateway: Reached, client: Client) -> None:
+    client.submit_batch([{"text": "a cat"}] * 3, "embed")
+    client.caption(b"four")
+    body = gateway.client().get("/v1/queues").json()
+    assert body == {
+        "queues": {
+            "interactive": {"open_items": 1, "max_items": 10_000},
+            "bulk": {"open_items": 3, "max_items": 10_000_000},
+        },
+        "running_jobs": 0,
+        "blob_bytes": 4,
+        "max_blob_bytes": 4096 * 2**20,
+    }
+
+
+def test_an_unlimited_queue_has_no_limit(start_gateway: Start) -> None:
+    started = start_gateway(BLIPLINE_MAX_QUEUED_BULK="0", BLIPLINE_MAX_BLOB_MB="0")
+    body = started.client().get("/v1/queues").json()
+    assert body["queues"]["bulk"]["max_items"] is None
+    assert body["max_blob_bytes"] is None
+
+
+def test_queues_need_a_key(gateway: Reached) -> None:
+    assert gateway.client(None).get("/v1/queues").status_code == 401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import redis
 
@@ -24,7 +24,8 @@ def urls(count: int) -> Iterator[dict[str, str]]:
 
 def take_message(connection: redis.Redis, queue: str = "bulk") -> str:
     """Take the next message out of Celery's list, as a consumer does; return its task id."""
-    _, message = connection.brpop([queue], 1)
+    popped: Any = connection.brpop([queue], 1)
+    _, message = popped
     task_id: str = json.loads(message)["headers"]["id"]
     return task_id
 

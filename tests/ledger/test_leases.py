@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import redis
 
@@ -91,8 +92,8 @@ def test_a_result_for_a_job_of_a_deleted_batch_is_dropped(
     claim = leases.claim(waiting, "the generation of its message")
     assert (claim.run, claim.outcome) == (False, None)
     store_result(leases, running, [{"text": "x"}] * 2)
-    remaining = {key.decode() for key in connection.keys("*")}
-    assert remaining <= {KEYS.cancelled(batch.id), "bulk"}
+    remaining: Any = connection.keys("*")
+    assert {key.decode() for key in remaining} <= {KEYS.cancelled(batch.id), "bulk"}
 
 
 def test_a_result_that_was_stored_for_a_lost_record_still_ends_its_batch(

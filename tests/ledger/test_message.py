@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import redis
 from celery import Celery
@@ -16,7 +17,8 @@ from producer.ledger.message import event_channel, sent_event, task_message
 def test_a_message_has_the_fields_of_celerys_own(redis_url: str, connection: redis.Redis) -> None:
     with Celery("tests", broker=redis_url, set_as_current=False) as app:
         app.send_task("blipline.vqa", task_id="1", queue="bulk", kwargs={}, kwargsrepr="x")
-    theirs = json.loads(connection.lpop("bulk"))
+    message: Any = connection.lpop("bulk")
+    theirs = json.loads(message)
     ours = json.loads(task_message("1", Task.VQA, Queue.BULK, "x"))
     for name, value in ours["headers"].items():
         if name not in ("origin", "argsrepr", "entry"):

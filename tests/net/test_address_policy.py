@@ -1,4 +1,4 @@
-"""Which hosts and addresses may be connected to."""
+"""AddressPolicy, the guard against SSRF: allowed, denied and public addresses."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
         ("minio", "minio", "172.18.0.2"),
     ],
 )
-def test_what_is_allowed_need_not_be_public(allow: str, host: str, address: str) -> None:
+def test_an_allowed_address_need_not_be_public(allow: str, host: str, address: str) -> None:
     AddressPolicy(allow=[allow]).check(host, address)
 
 
@@ -118,7 +118,9 @@ def test_what_is_allowed_need_not_be_public(allow: str, host: str, address: str)
         ("2000::/3", "inner", "2002:7f00:1::"),
     ],
 )
-def test_nothing_beside_what_is_allowed_is(allow: str, host: str, address: str) -> None:
+def test_addresses_outside_the_allowed_networks_are_blocked(
+    allow: str, host: str, address: str
+) -> None:
     with pytest.raises(AddressBlocked, match="not public"):
         AddressPolicy(allow=[allow]).check(host, address)
 
@@ -133,7 +135,7 @@ def test_nothing_beside_what_is_allowed_is(allow: str, host: str, address: str) 
         (".host", "some.host.", "93.184.216.34"),
     ],
 )
-def test_what_is_denied_is_denied_by_name_and_by_address(
+def test_a_denied_host_is_blocked_by_name_and_by_address(
     deny: str, host: str, address: str
 ) -> None:
     AddressPolicy().check(host, address)
@@ -146,13 +148,13 @@ def test_what_is_denied_is_denied_by_name_and_by_address(
             guard.check(host, address)
 
 
-def test_only_the_named_hosts_may_be_asked() -> None:
+def test_only_the_listed_hosts_are_allowed() -> None:
     guard = AddressPolicy(only=["images.example.com", ".example.org"])
     guard.check("images.example.com", "93.184.216.34")
     guard.check("a.example.org", "93.184.216.34")
     with pytest.raises(AddressBlocked, match="none of the hosts"):
         guard.check_name("example.com")
-    # That it is one of them does not make its address a public one.
+    # A listed host still needs a public address.
     with pytest.raises(AddressBlocked, match="not public"):
         guard.check("images.example.com", "10.0.0.1")
     by_address = AddressPolicy(only=["93.184.216.0/24"])
@@ -183,17 +185,17 @@ def test_only_the_named_hosts_may_be_asked() -> None:
         "-a.com",
     ],
 )
-def test_an_entry_that_is_no_place_is_refused(entry: str) -> None:
+def test_an_invalid_entry_is_rejected(entry: str) -> None:
     with pytest.raises(ValueError, match="is no host name"):
         AddressPolicy(allow=[entry])
 
 
-def test_a_setting_holds_entries_between_commas() -> None:
+def test_a_setting_has_entries_separated_by_commas() -> None:
     assert split_list(" 10.0.0.0/8, .example.com,,") == ("10.0.0.0/8", ".example.com")
     assert split_list(" ") == ()
 
 
-def test_a_message_does_not_tell_the_inner_address() -> None:
+def test_an_error_message_does_not_contain_the_internal_address() -> None:
     with pytest.raises(AddressBlocked) as raised:
         AddressPolicy().check("inner.example.com", "10.1.2.3")
     assert "10.1.2.3" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""HTTP to hosts that somebody else named; the rest of it is in tests/images/test_fetcher.py."""
+"""Hosts of URLs; tests/images/test_ssrf.py and test_http.py test the guarded client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from producer.net.http_client import host_of
     ("url", "host"),
     [
         ("https://example.com/a?b", "example.com"),
-        # One host, however it is written: it has one share.
+        # All spellings of a host share its limit.
         ("https://EXAMPLE.com.:8443/", "example.com"),
         ("http://[::1]/", "::1"),
         ("file:cat.jpg", ""),
@@ -19,5 +19,5 @@ from producer.net.http_client import host_of
         ("http://x:port/", ""),
     ],
 )
-def test_the_host_that_a_url_names(url: str, host: str) -> None:
+def test_host_of_returns_the_host_of_a_url(url: str, host: str) -> None:
     assert host_of(url) == host

@@ -1,4 +1,4 @@
-"""What of an image reference may be shown."""
+"""Redaction of image references."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from producer.net.redact import MAX_REDACTED_CHARS, redact_url
         ("", ""),
     ],
 )
-def test_a_reference_is_shown_without_what_may_be_secret(reference: str, expected: str) -> None:
+def test_a_reference_is_redacted(reference: str, expected: str) -> None:
     assert redact_url(reference) == expected
     assert "secret" not in redact_url(reference)
 
@@ -46,5 +46,5 @@ def test_a_reference_is_shown_without_what_may_be_secret(reference: str, expecte
 def test_a_long_reference_is_shortened(reference: str) -> None:
     assert len(redact_url(reference)) == MAX_REDACTED_CHARS
     assert redact_url(reference).endswith("…")
-    # Other programs read it, too.
+    # Other programs read it as well.
     redact_url(reference).encode()

@@ -32,15 +32,15 @@ URL = "https://images.example.com/cat.jpg"
 Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 
-def message(connection: redis.Redis, queue: str) -> dict[str, Any]:
-    """The newest message of a queue, as a worker would see it."""
+def newest_message(connection: redis.Redis, queue: str) -> dict[str, Any]:
+    """Return the newest message of a queue as a worker receives it."""
     raw = connection.lindex(queue, 0)
     assert raw is not None
     envelope: dict[str, Any] = json.loads(raw)
     return envelope
 
 
-def test_a_submitted_job_is_queued_until_a_worker_begins_it(client: Client) -> None:
+def test_a_submitted_job_is_queued_until_a_worker_starts_it(client: Client) -> None:
     assert client.caption(URL).status() is State.QUEUED
 
 
@@ -58,7 +58,7 @@ def test_a_job_that_was_never_submitted_is_unknown(client: Client) -> None:
 
 
 def test_a_job_older_than_results_are_kept_is_expired(client: Client) -> None:
-    # Its id says that it was made in 2023.
+    # Its id contains a time in 2023.
     assert client.job("01890000-0000-7000-8000-000000000000").status() is State.EXPIRED
 
 
@@ -93,7 +93,7 @@ def test_the_first_result_of_a_job_stays(client: Client, finish: Finish) -> None
     assert job.result(timeout=1) == "first"
 
 
-def test_a_cancelled_job_says_so_at_once(client: Client) -> None:
+def test_a_cancelled_job_raises_at_once(client: Client) -> None:
     job = client.caption(URL)
     job.cancel()
     assert job.status() is State.CANCELLED
@@ -109,7 +109,7 @@ def test_cancelling_a_finished_job_changes_nothing(client: Client, finish: Finis
     assert job.result(timeout=1) == "x"
 
 
-def test_waiting_without_a_worker_ends_with_a_message_that_says_so(client: Client) -> None:
+def test_a_wait_without_a_worker_ends_with_the_probable_cause(client: Client) -> None:
     with pytest.raises(WaitTimeout, match=r"no worker has started it.*python -m worker"):
         client.caption(URL).result(timeout=0.2)
 
@@ -118,24 +118,24 @@ def test_a_message_is_plain_celery_and_readable_in_a_monitor(
     client: Client, connection: redis.Redis
 ) -> None:
     job = client.ask(URL, "how many shapes are there?", max_new_tokens=5)
-    headers = message(connection, "interactive")["headers"]
+    headers = newest_message(connection, "interactive")["headers"]
     assert headers["task"] == "blipline.vqa"
     assert headers["id"] == job.id
     assert headers["kwargsrepr"] == f"{URL} 'how many shapes are there?'"
 
 
 def submitted(connection: redis.Redis) -> tuple[str, Any]:
-    """Task and first item of the newest message: what is asked stands in the job's row."""
-    headers = message(connection, "interactive")["headers"]
-    (row,) = Ledger(connection).records([headers["id"]])
-    assert row is not None
-    return headers["task"], json.loads(row.payload)["items"][0]
+    """Return the task and the first item of the newest job; its record has the item."""
+    headers = newest_message(connection, "interactive")["headers"]
+    (record,) = Ledger(connection).records([headers["id"]])
+    assert record is not None
+    return headers["task"], json.loads(record.payload)["items"][0]
 
 
 def test_a_dialogue_is_sent_as_the_contract_has_it(
     client: Client, connection: redis.Redis, finish: Finish
 ) -> None:
-    turn = {"question": "what is it?", "answer": "a cat"}
+    turn: Any = {"question": "what is it?", "answer": "a cat"}
     job = client.chat(URL, "what color?", [("what is it?", "a cat"), turn])
     item = {"image": URL, "question": "what color?", "history": [turn, turn]}
     assert submitted(connection) == ("blipline.chat", item)
@@ -174,7 +174,7 @@ def test_one_text_is_matched_as_it_is(client: Client, connection: redis.Redis) -
 def test_an_embedding_is_a_vector(client: Client, connection: redis.Redis, finish: Finish) -> None:
     job = client.embed(text="a cat")
     assert submitted(connection) == ("blipline.embed", {"text": "a cat"})
-    assert message(connection, "interactive")["headers"]["kwargsrepr"] == "'a cat'"
+    assert newest_message(connection, "interactive")["headers"]["kwargsrepr"] == "'a cat'"
     finish(job.id, [{"embedding": [0.6, -0.8]}])
     assert job.result(timeout=1) == [0.6, -0.8]
     client.embed(picture_bytes())
@@ -187,7 +187,7 @@ Call = Callable[[Client], object]
 
 
 @pytest.mark.parametrize(
-    ("call", "about"),
+    ("call", "message"),
     [
         (lambda client: client.chat(URL, ""), "question is empty"),
         (
@@ -210,10 +210,10 @@ Call = Callable[[Client], object]
         (lambda client: client.embed(URL, deadline_s=0), "deadline_s=0: must be above 0"),
     ],
 )
-def test_a_wrong_call_names_what_is_wrong_and_nothing_is_submitted(
-    client: Client, connection: redis.Redis, call: Call, about: str
+def test_an_invalid_argument_is_named_and_nothing_is_submitted(
+    client: Client, connection: redis.Redis, call: Call, message: str
 ) -> None:
-    with pytest.raises(InvalidInput, match=about):
+    with pytest.raises(InvalidInput, match=message):
         call(client)
     assert not connection.exists("interactive", KEYS.open)
 
@@ -242,7 +242,7 @@ def test_a_pil_image_of_any_mode_can_be_submitted(client: Client, mode: str) -> 
     assert client.caption(Image.new(mode, (8, 8))).status() is State.QUEUED
 
 
-def test_a_pil_image_of_a_truncated_file_is_refused(client: Client) -> None:
+def test_a_pil_image_of_a_truncated_file_is_rejected(client: Client) -> None:
     broken = Image.open(io.BytesIO(picture_bytes()[:-30]))
     with pytest.raises(InvalidInput, match="cannot be read") as raised:
         client.caption(broken)
@@ -259,13 +259,13 @@ def test_an_uploaded_image_stays_for_as_long_as_a_job_names_it(
     assert connection.ttl(blob) == -1
     finish(jobs[1].id, [{"text": "x"}])
     assert 0 < connection.ttl(blob) <= contract.BLOB_TTL_S
-    # And when it is named again before it has gone
+    # And when another job names it before it expires
     client.caption(picture_bytes())
     assert connection.ttl(blob) == -1
 
 
 @pytest.mark.parametrize(
-    ("image", "code", "about"),
+    ("image", "code", "message"),
     [
         ("missing.png", "image_unreachable", "missing.png: No such file"),
         (b"", "image_invalid", "0 bytes"),
@@ -273,31 +273,31 @@ def test_an_uploaded_image_stays_for_as_long_as_a_job_names_it(
         (".", "image_unreachable", "not a regular file"),
     ],
 )
-def test_an_unusable_image_is_refused_before_anything_is_submitted(
-    client: Client, connection: redis.Redis, image: Any, code: str, about: str
+def test_an_invalid_image_is_rejected_before_anything_is_submitted(
+    client: Client, connection: redis.Redis, image: Any, code: str, message: str
 ) -> None:
-    with pytest.raises(InvalidInput, match=about) as raised:
+    with pytest.raises(InvalidInput, match=message) as raised:
         client.caption(image)
     assert raised.value.code == code
     assert not connection.exists("interactive", KEYS.open)
 
 
-def test_an_empty_question_is_refused(client: Client) -> None:
+def test_an_empty_question_is_rejected(client: Client) -> None:
     with pytest.raises(InvalidInput, match="question is empty"):
         client.ask(URL, "  ")
 
 
-def test_an_unknown_option_is_refused_with_those_that_exist(client: Client) -> None:
+def test_an_unknown_option_is_rejected_with_the_known_ones(client: Client) -> None:
     with pytest.raises(InvalidInput, match=r"beams: no such name; there are max_new_tokens"):
         client.caption(URL, beams=5)
 
 
-def test_a_wrong_option_value_is_refused(client: Client) -> None:
+def test_an_invalid_option_value_is_rejected(client: Client) -> None:
     with pytest.raises(InvalidInput, match="temperature=-1"):
         client.caption(URL, temperature=-1)
 
 
-def test_redis_away_is_one_clear_error_that_hides_the_password() -> None:
+def test_an_unreachable_redis_is_an_error_without_the_password() -> None:
     with Client(f"redis://user:secret@127.0.0.1:{free_port()}/0") as client:
         with pytest.raises(ConnectionFailed, match="BLIPLINE_REDIS_URL") as raised:
             client.caption(URL)
@@ -306,6 +306,6 @@ def test_redis_away_is_one_clear_error_that_hides_the_password() -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_a_wrong_redis_url_names_the_setting() -> None:
+def test_an_invalid_redis_url_names_the_setting() -> None:
     with pytest.raises(InvalidInput, match=r"BLIPLINE_REDIS_URL='localhost'.*redis://"):
         Client("localhost")

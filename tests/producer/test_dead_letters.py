@@ -28,26 +28,26 @@ BROKEN = contract.failure("image_invalid", "no image")
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
-    """Every command uses this Redis."""
+    """Let every command use this Redis."""
     monkeypatch.setenv("BLIPLINE_REDIS_URL", redis_url)
 
 
 @pytest.fixture
-def buried(client: Client, finish: Finish) -> Callable[..., list[str]]:
-    """Jobs that died, the oldest first; their ids."""
+def dead_jobs(client: Client, finish: Finish) -> Callable[..., list[str]]:
+    """Return a function that creates dead jobs; it returns their ids, the oldest first."""
 
-    def bury(count: int) -> list[str]:
+    def create(count: int) -> list[str]:
         jobs = [client.caption(f"https://images.example.com/{n}.jpg").id for n in range(count)]
         for job_id in jobs:
             finish(job_id, [POISONED])
         return jobs
 
-    return bury
+    return create
 
 
 @pytest.fixture
 def batch_id(client: Client, finish: Finish) -> str:
-    """A batch of two chunks of four; of the second one item is fine, one wrong, and two died."""
+    """The id of a batch of two chunks; the second has a good item, an invalid and two dead ones."""
     items = ({"image": URL, "custom_id": str(n)} for n in range(8))
     batch = client.submit_batch(items, chunk_items=4)
     finish(f"{batch.id}:0", [{"text": "a"}] * 4)
@@ -59,17 +59,14 @@ def ids(client: Client) -> list[str]:
     return [letter.id for letter in client.dead]
 
 
-def asked(connection: redis.Redis, job_id: str) -> dict[str, Any]:
-    (row,) = Ledger(connection).records([job_id])
-    assert row is not None
-    found: dict[str, Any] = json.loads(row.payload)
-    return found
+def payload_of(connection: redis.Redis, job_id: str) -> dict[str, Any]:
+    (record,) = Ledger(connection).records([job_id])
+    assert record is not None
+    payload: dict[str, Any] = json.loads(record.payload)
+    return payload
 
 
-# The client
-
-
-def test_a_letter_tells_what_died_and_of_what(client: Client, batch_id: str) -> None:
+def test_a_dead_letter_has_the_dead_items_and_their_errors(client: Client, batch_id: str) -> None:
     (letter,) = client.dead
     assert (letter.id, letter.batch, letter.items) == (f"{batch_id}:1", batch_id, 4)
     assert (letter.task, letter.queue) == ("caption", "bulk")
@@ -80,14 +77,16 @@ def test_a_letter_tells_what_died_and_of_what(client: Client, batch_id: str) -> 
     assert (second.index, second.item["custom_id"], second.code) == (7, "7", "internal")
 
 
-def test_a_job_of_its_own_is_in_no_batch(client: Client, buried: Callable[..., list[str]]) -> None:
-    (job_id,) = buried(1)
+def test_a_dead_single_job_has_no_batch(
+    client: Client, dead_jobs: Callable[..., list[str]]
+) -> None:
+    (job_id,) = dead_jobs(1)
     letter = client.dead.get(job_id)
     assert (letter.batch, letter.queue, letter.items) == (None, "interactive", 1)
-    assert [one.index for one in letter.died] == [0]
+    assert [item.index for item in letter.died] == [0]
 
 
-def test_what_is_wrong_with_an_item_is_no_reason_for_a_letter(
+def test_an_invalid_item_makes_no_dead_letter(
     client: Client, finish: Finish, connection: redis.Redis
 ) -> None:
     finish(client.caption(URL).id, [BROKEN])
@@ -95,31 +94,31 @@ def test_what_is_wrong_with_an_item_is_no_reason_for_a_letter(
     assert ids(client) == []
 
 
-def test_letters_come_the_newest_first_whatever_their_number(
-    client: Client, buried: Callable[..., list[str]]
+def test_dead_letters_come_newest_first(
+    client: Client, dead_jobs: Callable[..., list[str]]
 ) -> None:
-    jobs = buried(2 * PAGE_LETTERS + 3)
+    jobs = dead_jobs(2 * PAGE_LETTERS + 3)
     assert ids(client) == jobs[::-1]
     times = [letter.at for letter in client.dead]
     assert times == sorted(times, reverse=True)
 
 
-def test_letters_of_one_moment_are_all_met_once(
-    client: Client, buried: Callable[..., list[str]], connection: redis.Redis
+def test_dead_letters_of_one_moment_are_read_once_each(
+    client: Client, dead_jobs: Callable[..., list[str]], connection: redis.Redis
 ) -> None:
-    jobs = buried(3 * PAGE_LETTERS)
+    jobs = dead_jobs(3 * PAGE_LETTERS)
     connection.zadd(Keys().dead, dict.fromkeys(jobs[3:-3], 1234.5))
     met = ids(client)
     assert sorted(met) == sorted(jobs)
-    # Nor does it matter that some are gone before the next page.
-    met = [client.dead.purge(letter.id) for letter in client.dead]
-    assert len(met) == len(jobs)
+    # Letters that are removed before the next page change nothing.
+    purged = [client.dead.purge(letter.id) for letter in client.dead]
+    assert len(purged) == len(jobs)
 
 
-def test_going_through_letters_ends_although_they_die_again(
-    client: Client, buried: Callable[..., list[str]], finish: Finish
+def test_iteration_ends_although_retried_letters_die_again(
+    client: Client, dead_jobs: Callable[..., list[str]], finish: Finish
 ) -> None:
-    jobs = buried(PAGE_LETTERS + 1)
+    jobs = dead_jobs(PAGE_LETTERS + 1)
     met = 0
     for letter in client.dead:
         assert client.dead.retry(letter.id) == 1
@@ -128,10 +127,10 @@ def test_going_through_letters_ends_although_they_die_again(
     assert met == len(jobs) == len(ids(client))
 
 
-def test_what_is_no_longer_kept_is_left_out_and_taken_off(
-    client: Client, buried: Callable[..., list[str]], connection: redis.Redis
+def test_an_expired_letter_is_skipped_and_removed(
+    client: Client, dead_jobs: Callable[..., list[str]], connection: redis.Redis
 ) -> None:
-    old, new = buried(2)
+    old, new = dead_jobs(2)
     connection.delete(Keys().record(old), Keys().result(old))
     assert ids(client) == [new]
     assert connection.zrange(Keys().dead, 0, -1) == [new.encode()]
@@ -140,7 +139,7 @@ def test_what_is_no_longer_kept_is_left_out_and_taken_off(
         client.dead.get(old)
 
 
-def test_only_what_died_is_asked_again(
+def test_only_dead_items_are_retried(
     client: Client, batch_id: str, finish: Finish, connection: redis.Redis
 ) -> None:
     job_id = f"{batch_id}:1"
@@ -148,20 +147,22 @@ def test_only_what_died_is_asked_again(
     assert ids(client) == []
     progress = client.batch(batch_id).progress()
     assert (progress.done, progress.failed, progress.finished) == (4, 0, False)
-    kept = [item.get("result") for item in asked(connection, job_id)["items"]]
-    assert kept == [{"text": "a"}, None, BROKEN, None]
-    # Asked again, it may die again; what it shows is what was asked, and nothing of its past.
+    earlier = [item.get("result") for item in payload_of(connection, job_id)["items"]]
+    assert earlier == [{"text": "a"}, None, BROKEN, None]
+    # A retried item may die again; its letter has the item without its earlier result.
     finish(job_id, [{"text": "a"}, POISONED, BROKEN, {"text": "b"}])
     (letter,) = client.dead
-    assert [(one.index, one.item) for one in letter.died] == [(5, {"image": URL, "custom_id": "5"})]
+    assert [(item.index, item.item) for item in letter.died] == [
+        (5, {"image": URL, "custom_id": "5"})
+    ]
     progress = client.batch(batch_id).progress()
     assert (progress.done, progress.failed) == (8, 2)
 
 
-def test_all_are_asked_again(
-    client: Client, buried: Callable[..., list[str]], batch_id: str, finish: Finish
+def test_all_dead_letters_are_retried(
+    client: Client, dead_jobs: Callable[..., list[str]], batch_id: str, finish: Finish
 ) -> None:
-    jobs = buried(PAGE_LETTERS + 1)
+    jobs = dead_jobs(PAGE_LETTERS + 1)
     assert client.dead.retry() == len(jobs) + 2
     assert ids(client) == []
     assert client.job(jobs[0]).status() is State.QUEUED
@@ -169,10 +170,10 @@ def test_all_are_asked_again(
     assert client.job(jobs[0]).result(timeout=5) == "a cat"
 
 
-def test_purged_letters_are_gone_and_their_results_stay(
-    client: Client, buried: Callable[..., list[str]]
+def test_purged_letters_keep_their_results(
+    client: Client, dead_jobs: Callable[..., list[str]]
 ) -> None:
-    jobs = buried(4)
+    jobs = dead_jobs(4)
     assert client.dead.purge(jobs[0]) == 1
     assert ids(client) == jobs[:0:-1]
     assert client.dead.purge([jobs[1], jobs[1]]) == 1
@@ -185,29 +186,29 @@ def test_purged_letters_are_gone_and_their_results_stay(
 
 @pytest.mark.parametrize("verb", ["retry", "purge"])
 def test_an_unknown_id_changes_nothing_for_the_others(
-    verb: str, client: Client, buried: Callable[..., list[str]]
+    verb: str, client: Client, dead_jobs: Callable[..., list[str]]
 ) -> None:
-    jobs = buried(2)
+    jobs = dead_jobs(2)
     with pytest.raises(JobUnknown, match="no dead letter nobody"):
         getattr(client.dead, verb)([jobs[0], "nobody", jobs[1]])
     assert ids(client) == jobs[::-1]
 
 
-def test_deployments_that_share_a_redis_have_letters_of_their_own(
-    client: Client, buried: Callable[..., list[str]], redis_url: str, connection: redis.Redis
+def test_deployments_that_share_a_redis_have_separate_dead_letters(
+    client: Client, dead_jobs: Callable[..., list[str]], redis_url: str, connection: redis.Redis
 ) -> None:
-    buried(1)
+    dead_jobs(1)
     settings = ClientSettings(redis_url=redis_url, key_prefix="other:")
-    with Client(settings=settings) as other:
-        job_id = other.caption(URL).id
+    with Client(settings=settings) as another:
+        job_id = another.caption(URL).id
         stored = json.dumps({"status": "SUCCESS", "result": [POISONED]})
         Leases(connection, Keys("other:")).finish(job_id, stored, 1, dead=True)
-        assert ids(other) == [job_id]
-        assert other.dead.retry() == 1
+        assert ids(another) == [job_id]
+        assert another.dead.retry() == 1
     assert len(ids(client)) == 1
 
 
-def test_a_job_that_celery_itself_failed_died_as_a_whole(
+def test_every_item_of_a_job_that_celery_failed_is_dead(
     client: Client, connection: redis.Redis
 ) -> None:
     batch = client.submit_batch([URL, URL])
@@ -215,20 +216,17 @@ def test_a_job_that_celery_itself_failed_died_as_a_whole(
     stored = json.dumps({"status": "FAILURE", "result": result})
     Leases(connection).finish(f"{batch.id}:0", stored, -1, dead=True)
     (letter,) = client.dead
-    assert [one.code for one in letter.died] == ["internal", "internal"]
+    assert [item.code for item in letter.died] == ["internal", "internal"]
     assert client.dead.retry(letter.id) == 2
-
-
-# The shell
 
 
 def test_the_list_has_a_line_for_each_letter(
     client: Client,
-    buried: Callable[..., list[str]],
+    dead_jobs: Callable[..., list[str]],
     batch_id: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (job_id,) = buried(1)
+    (job_id,) = dead_jobs(1)
     assert run(["dead", "list"]) == Exit.OK
     first, second = (line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert first[0] == job_id
@@ -240,12 +238,12 @@ def test_the_list_has_a_line_for_each_letter(
     assert lines == [letter.to_json() for letter in client.dead]
 
 
-def test_an_empty_list_says_so_beside_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_list_prints_its_note_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["dead", "list"]) == Exit.OK
     assert capsys.readouterr() == ("", "blipline: no dead letters\n")
 
 
-def test_show_tells_every_item_that_died(
+def test_show_prints_every_dead_item(
     client: Client, batch_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["dead", "show", f"{batch_id}:1"]) == Exit.OK
@@ -275,14 +273,14 @@ def test_show_tells_every_item_that_died(
     )
 
 
-def test_retry_and_purge_print_how_much_it_was(
+def test_retry_and_purge_print_their_counts(
     client: Client,
-    buried: Callable[..., list[str]],
+    dead_jobs: Callable[..., list[str]],
     batch_id: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    jobs = buried(4)
-    for command, said in (
+    jobs = dead_jobs(4)
+    for command, output in (
         (["retry", jobs[0], f"{batch_id}:1"], "3\n"),
         (["retry", "--json", jobs[1]], '{"items": 1}\n'),
         (["purge", jobs[2]], "1\n"),
@@ -290,7 +288,7 @@ def test_retry_and_purge_print_how_much_it_was(
         (["retry", "--all"], "0\n"),
     ):
         assert run(["dead", *command]) == Exit.OK
-        assert capsys.readouterr() == (said, "")
+        assert capsys.readouterr() == (output, "")
     assert ids(client) == []
     assert [client.job(job_id).status().value for job_id in jobs] == [
         "queued",
@@ -301,7 +299,7 @@ def test_retry_and_purge_print_how_much_it_was(
 
 
 @pytest.mark.parametrize("verb", ["show", "retry", "purge"])
-def test_an_id_that_is_no_letters_is_wrong_input(
+def test_an_unknown_letter_id_is_invalid_input(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["dead", verb, "nobody"]) == Exit.USAGE
@@ -311,14 +309,14 @@ def test_an_id_that_is_no_letters_is_wrong_input(
 
 @pytest.mark.parametrize("verb", ["retry", "purge"])
 @pytest.mark.parametrize("chosen", [(), ("0198c0de", "--all")])
-def test_all_of_them_are_asked_for_by_name(
+def test_all_letters_need_an_explicit_option(
     verb: str,
     chosen: tuple[str, ...],
     client: Client,
-    buried: Callable[..., list[str]],
+    dead_jobs: Callable[..., list[str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    buried(1)
+    dead_jobs(1)
     assert run(["dead", verb, *chosen]) == Exit.USAGE
     assert "--all" in capsys.readouterr().err
     assert len(ids(client)) == 1

@@ -1,4 +1,4 @@
-"""Lines in: bad ones harm no neighbour, and none fills the memory."""
+"""JSON Lines: an invalid line fails alone, and no line fills the memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from producer.jsonl import MAX_LINE_BYTES, TooManyLines, read_items, read_questions
 
 
-def test_a_bad_line_gets_its_own_error_and_harms_no_neighbour() -> None:
+def test_an_invalid_line_gets_its_own_error() -> None:
     lines = [b'{"image": "a"}', b"{", b"[]", b"\xff\xfe", b"", b'{"custom_id": "x", "image": "b"}']
     first, *bad, last = read_items(io.BytesIO(b"\n".join(lines)))
     assert first == {"custom_id": "1", "image": "a"}
@@ -24,20 +24,20 @@ def test_a_bad_line_gets_its_own_error_and_harms_no_neighbour() -> None:
 
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, b'{"image": ' + b"9" * 5000 + b"}", b"nul"])
-def test_no_line_is_bad_enough_to_stop_the_file(line: bytes) -> None:
+def test_no_invalid_line_stops_the_file(line: bytes) -> None:
     bad, good = read_items(io.BytesIO(line + b'\n{"image": "a"}'))
     assert "error" in bad
     assert good["image"] == "a"
 
 
-def test_a_line_without_end_is_refused_without_being_held_in_memory() -> None:
+def test_an_endless_line_is_rejected_in_bounded_memory() -> None:
     long = b'{"image": "' + b"x" * (3 * MAX_LINE_BYTES) + b'"}\n'
     bad, good = read_items(io.BytesIO(long + b'{"image": "a"}'))
     assert "line 1: longer than" in bad["error"]["message"]
     assert good == {"custom_id": "2", "image": "a"}
 
 
-def test_a_question_that_is_no_text_is_left_to_the_worker_to_refuse() -> None:
+def test_a_question_that_is_not_utf_8_is_left_to_the_worker() -> None:
     lines = b"\xef\xbb\xbfone?\n\n \xff?\n"
     assert list(read_questions(io.BytesIO(lines))) == ["one?", "\udcff?"]
 
@@ -53,7 +53,7 @@ def test_lines_are_read_as_a_stream() -> None:
     assert next(numbers) == 4
 
 
-def test_what_the_fast_parser_refuses_the_other_one_may_read() -> None:
+def test_the_second_parser_reads_lines_that_the_fast_one_rejects() -> None:
     lines = [b'\xef\xbb\xbf{"image": "a"}\r', b'{"image": "\\ud800"}', b'{"image": "b"}']
     assert [item["image"] for item in read_items(io.BytesIO(b"\n".join(lines)))] == [
         "a",
@@ -62,7 +62,7 @@ def test_what_the_fast_parser_refuses_the_other_one_may_read() -> None:
     ]
 
 
-def test_a_reader_may_bound_the_lines() -> None:
+def test_a_reader_may_limit_the_lines() -> None:
     lines = b'{"image": "a"}\n\n{"image": "b"}\n'
     assert len(list(read_items(io.BytesIO(lines), max_lines=3))) == 2
     items = read_items(io.BytesIO(lines), max_lines=2)

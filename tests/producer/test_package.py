@@ -1,4 +1,4 @@
-"""The wheel: one package, light, and at home beside other people's packages."""
+"""The wheel: one package with few dependencies, beside packages of other projects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OF_EXTRAS = {"gateway", "net", "page", "webhooks"}
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names that a file imports absolutely."""
+    """Return the top-level names that a file imports absolutely."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -53,8 +53,8 @@ def test_the_client_imports_nothing_heavy_and_nothing_of_the_worker(path: Path) 
 
 
 @pytest.mark.parametrize("module", ["producer", "producer.cli.app"])
-def test_the_client_and_the_commands_start_without_what_the_extras_install(module: str) -> None:
-    program = f"import sys, {module}; found = {EXTRA} & set(sys.modules); assert not found, found"
+def test_the_client_and_the_commands_start_without_the_extras(module: str) -> None:
+    program = f"import sys, {module}; extra = {EXTRA} & set(sys.modules); assert not extra, extra"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 
@@ -68,7 +68,7 @@ def test_consumers_and_the_supervisor_start_without_torch(module: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Built from a copy: what an earlier build left in the tree would end up in the wheel.
+    # Built from a copy: files of an earlier build in the tree would be in the wheel.
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT / "producer", source / "producer")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -87,10 +87,10 @@ def test_the_wheel_holds_one_package_under_a_unique_name(wheel: Path) -> None:
 
 def test_the_wheel_has_all_of_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        held = {name.removeprefix("blipline/") for name in archive.namelist()}
+        names = {name.removeprefix("blipline/") for name in archive.namelist()}
     here = (ROOT / "producer").rglob("*")
     files = (path for path in here if path.is_file() and "__pycache__" not in path.parts)
-    assert {str(path.relative_to(ROOT / "producer")) for path in files} <= held
+    assert {str(path.relative_to(ROOT / "producer")) for path in files} <= names
 
 
 def test_the_wheel_works_beside_a_django_project_with_a_config_of_its_own(

@@ -1,4 +1,4 @@
-"""Submitting under an id of one's own, notes, and whom to tell of an end."""
+"""Client.submit: ids chosen by the caller, notes, submitters and uploads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_any_task_is_submitted_by_its_name(client: Client, ledger: Ledger) -> No
     assert '"max_new_tokens":5' in row.payload
 
 
-def test_the_same_id_and_the_same_question_are_one_job(client: Client) -> None:
+def test_the_same_request_under_the_same_id_is_one_job(client: Client) -> None:
     for _ in range(2):
         client.submit({"image": URL}, job_id="mine", deadline_s=60)
     assert client.depth().items[Queue.INTERACTIVE] == 1
@@ -46,7 +46,7 @@ def test_the_same_id_and_the_same_question_are_one_job(client: Client) -> None:
     ],
 )
 @pytest.mark.parametrize("ended", [False, True])
-def test_another_question_under_the_same_id_is_refused(
+def test_another_request_under_the_same_id_is_rejected(
     client: Client,
     finish: Finish,
     ended: bool,
@@ -59,13 +59,13 @@ def test_another_question_under_the_same_id_is_refused(
         finish("mine", [{"text": "a cat"}])
     with pytest.raises(IdTaken, match="mine"):
         client.submit(item, task, job_id="mine", **options)
-    # Also long after its end the same question is the same job, and has its answer.
+    # The same request is the same job, with its result, also after its end.
     assert client.submit({"image": URL}, job_id="mine").look()[0] is (
         State.DONE if ended else State.QUEUED
     )
 
 
-def test_the_same_bytes_are_the_same_question(client: Client) -> None:
+def test_the_same_bytes_are_the_same_request(client: Client) -> None:
     for _ in range(2):
         client.submit(b"the same bytes", job_id="mine")
     with pytest.raises(IdTaken):
@@ -73,14 +73,12 @@ def test_the_same_bytes_are_the_same_question(client: Client) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["", "a b", "photos:3", "x" * 129, "ä", 7])
-def test_an_id_that_could_be_taken_for_something_else_is_refused(
-    client: Client, job_id: Any
-) -> None:
+def test_an_invalid_job_id_is_rejected(client: Client, job_id: Any) -> None:
     with pytest.raises(InvalidInput, match="job_id"):
         client.submit({"image": URL}, job_id=job_id)
 
 
-def test_an_item_that_cannot_be_submitted_is_named(client: Client) -> None:
+def test_an_invalid_item_is_rejected_with_the_reason(client: Client) -> None:
     with pytest.raises(InvalidInput, match="colour: no such name"):
         client.submit({"image": URL, "colour": "red"})
     with pytest.raises(InvalidInput, match="no-such-file"):
@@ -103,7 +101,7 @@ def test_a_batch_keeps_its_note_and_its_task(client: Client) -> None:
     assert (progress.note, progress.task.short) == ("mine", "caption")
 
 
-def test_a_submitter_can_be_named_for_each_call(client: Client, ledger: Ledger) -> None:
+def test_each_call_may_name_a_submitter(client: Client, ledger: Ledger) -> None:
     job = client.submit({"image": URL}, submitter="acme")
     batch = client.submit_batch([URL], batch_id="photos", submitter="acme")
     rows = ledger.records([job.id, f"{batch.id}:0"])
@@ -117,7 +115,9 @@ def test_an_upload_comes_before_its_job(client: Client, connection: redis.Redis)
     assert client.submit({"image": reference}).status() is State.QUEUED
 
 
-def test_depth_says_how_much_is_open(client: Client, connection: redis.Redis) -> None:
+def test_depth_counts_open_items_running_jobs_and_bytes(
+    client: Client, connection: redis.Redis
+) -> None:
     job = client.caption(b"four")
     client.submit_batch([URL] * 40)
     Leases(connection).claim(job.id)

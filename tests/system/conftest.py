@@ -13,20 +13,20 @@ from producer import Client
 
 @dataclass(frozen=True)
 class Stack:
-    """Where the running system is."""
+    """The address of the running system."""
 
     redis_url: str
 
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
-    """One Redis and one worker for all tests that do not harm them."""
+    """One Redis and one worker for all tests that leave them running."""
     with running_redis() as url, running_worker(url):
         yield Stack(url)
 
 
 @pytest.fixture
 def user(stack: Stack) -> Iterator[Client]:
-    """A producer of that system."""
+    """A client of that system."""
     with Client(stack.redis_url) as client:
         yield client

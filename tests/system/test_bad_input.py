@@ -1,4 +1,4 @@
-"""Bad input is normal input: each kind gets its code or the right answer, neighbours nothing."""
+"""Bad input: each kind gets its error code or the right result, and harms no neighbour."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def animation() -> bytes:
     return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 
-def turned() -> bytes:
-    """Stored lying on its side, with the EXIF note that says so."""
+def rotated() -> bytes:
+    """Return the picture stored rotated, with the matching EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     return encoded(PICTURE.transpose(Image.Transpose.ROTATE_90), exif=exif)
@@ -62,7 +62,7 @@ def sixteen_bits() -> bytes:
 
 
 def transparent() -> bytes:
-    """A palette whose colour 0 is clear."""
+    """Return a palette image whose colour 0 is transparent."""
     return encoded(PICTURE.quantize(16), transparency=0)
 
 
@@ -71,7 +71,7 @@ def as_processed(data: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("data", "code", "about"),
+    ("data", "code", "message"),
     [
         (b"words in a file called cat.jpg", "image_invalid", "not an image"),
         (encoded(PICTURE, "JPEG")[:900], "image_invalid", "cannot be decoded"),
@@ -80,9 +80,9 @@ def as_processed(data: bytes) -> Image.Image:
     ids=["text", "truncated", "bomb"],
 )
 def test_an_unusable_image_fails_with_its_code(
-    user: Client, data: bytes, code: str, about: str
+    user: Client, data: bytes, code: str, message: str
 ) -> None:
-    with pytest.raises(JobFailed, match=about) as raised:
+    with pytest.raises(JobFailed, match=message) as raised:
         user.caption(data).result(timeout=60)
     assert raised.value.code == code
 
@@ -94,7 +94,7 @@ def test_an_unusable_image_fails_with_its_code(
         (encoded(PICTURE.convert("CMYK"), "JPEG"), None),
         (transparent(), None),
         (encoded(PICTURE.convert("RGBA")), PICTURE),
-        (turned(), PICTURE),
+        (rotated(), PICTURE),
         (sixteen_bits(), PICTURE.convert("L")),
     ],
     ids=["animation", "cmyk", "transparent", "rgba", "exif-rotation", "16-bit"],
@@ -107,7 +107,7 @@ def test_an_unusual_image_is_seen_as_the_processor_sees_it(
 
 
 @pytest.mark.parametrize("words", [600, 10_000])
-def test_a_question_beyond_the_model_is_too_long(user: Client, words: int) -> None:
+def test_a_question_beyond_the_models_length_is_rejected(user: Client, words: int) -> None:
     with pytest.raises(JobFailed) as raised:
         user.ask(PICTURE, "why " * words).result(timeout=60)
     assert raised.value.code == "prompt_too_long"
@@ -129,7 +129,7 @@ def test_bad_items_leave_their_neighbours_alone(user: Client, tmp_path: Path) ->
         {"image": "ftp://example.com/x.png"},
         {"image": "http://127.0.0.1:1/x.png"},
     ]
-    items = [item for one in bad for item in (good, one)] + [good]
+    items = [item for bad_item in bad for item in (good, bad_item)] + [good]
     results = list(user.submit_batch(items).results(timeout=60))
     assert {result.text for result in results[::2]} == {reference.caption(PICTURE)}
     assert [str(result.error.code) for result in results[1::2] if result.error] == [
@@ -146,12 +146,12 @@ def test_bad_items_leave_their_neighbours_alone(user: Client, tmp_path: Path) ->
     ]
 
 
-#: A program of somebody else's, who has Celery and this project's README, and none of its code.
-STRANGER = """
+#: A program that uses Celery alone, without this project's code.
+FOREIGN_PROGRAM = """
 import json, sys
 from celery import Celery
 redis_url, task, kwargs = sys.argv[1:]
-app = Celery("stranger", broker=redis_url, backend=redis_url)
+app = Celery("foreign", broker=redis_url, backend=redis_url)
 result = app.send_task(task, kwargs=json.loads(kwargs), queue="interactive")
 print(json.dumps(result.get(timeout=60)))
 """
@@ -159,10 +159,10 @@ print(json.dumps(result.get(timeout=60)))
 
 @pytest.fixture
 def send(stack: Stack, tmp_path: Path) -> Callable[..., Any]:
-    """`send(task, **kwargs)`: the result, by that program."""
+    """`send(task, **kwargs)`: the result that such a program gets."""
 
     def call(task: str, **kwargs: Any) -> Any:
-        command = [sys.executable, "-c", STRANGER, stack.redis_url, task, json.dumps(kwargs)]
+        command = [sys.executable, "-c", FOREIGN_PROGRAM, stack.redis_url, task, json.dumps(kwargs)]
         done = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=90
         )
@@ -171,7 +171,7 @@ def send(stack: Stack, tmp_path: Path) -> Callable[..., Any]:
     return call
 
 
-def test_a_program_that_knows_only_celery_is_served(send: Callable[..., Any], user: Client) -> None:
+def test_a_program_with_celery_alone_is_served(send: Callable[..., Any], user: Client) -> None:
     user.caption(PICTURE).result(timeout=60)  # uploads it
     blob = "blob:" + hashlib.sha256(encoded(PICTURE)).hexdigest()
     assert send("blipline.caption", items=[{"image": blob}], options={}) == [
@@ -189,7 +189,7 @@ def test_a_program_that_knows_only_celery_is_served(send: Callable[..., Any], us
     ],
     ids=["nothing", "no-list", "unknown-option", "late"],
 )
-def test_a_wrong_message_is_answered_not_dropped(send: Callable[..., Any], kwargs: Any) -> None:
+def test_an_invalid_message_is_answered_not_dropped(send: Callable[..., Any], kwargs: Any) -> None:
     (result,) = send("blipline.caption", **kwargs)
     assert result["error"]["code"] in ("option_invalid", "deadline_exceeded")
     assert result["error"]["message"]

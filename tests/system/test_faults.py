@@ -1,4 +1,4 @@
-"""What dies in the middle of a batch harms nothing: real processes, real signals."""
+"""Deaths in the middle of a batch lose nothing: real processes, real signals."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from tests.system import reference
 from worker.engine.client import EngineClient
 from worker.engine.protocol import socket_path
 
-#: Nothing is known from before, so that all work is done again.
-FORGETFUL = {"BLIPLINE_FEATURE_CACHE_MB": "0", "BLIPLINE_ANSWER_CACHE_S": "0"}
-#: Few rows at once, so that a batch takes long enough to be hit in its middle.
-SLOW = {**FORGETFUL, "BLIPLINE_MAX_ROWS": "2"}
+#: No caches, so that all work is done again.
+NO_CACHES = {"BLIPLINE_FEATURE_CACHE_MB": "0", "BLIPLINE_ANSWER_CACHE_S": "0"}
+#: Few rows at once, so that a batch lasts long enough to be hit in its middle.
+SLOW = {**NO_CACHES, "BLIPLINE_MAX_ROWS": "2"}
 ITEMS = 160
 KEYS = Keys()
 
 
 @pytest.fixture(scope="module")
 def pictures() -> dict[bytes, str]:
-    """Encoded scenes and the captions that plain transformers gives them."""
+    """Encoded scenes and their captions by plain transformers."""
     rng, captions = Random(5), {}
-    # All of them different: what is asked twice at once is computed once.
+    # All different: the engine computes simultaneous equal requests once.
     for _ in range(ITEMS):
         picture = draw(random_scene(rng), 96, 96)
         file = io.BytesIO()
@@ -50,13 +50,13 @@ def pictures() -> dict[bytes, str]:
 
 @pytest.fixture
 def own_redis() -> Iterator[str]:
-    """A Redis that nothing else of the tests uses."""
+    """A Redis for one test alone."""
     with running_redis() as url:
         yield url
 
 
 def submit(client: Client, pictures: dict[bytes, str]) -> tuple[Batch, list[str]]:
-    """A batch, and the texts that it must give."""
+    """Submit a batch; return it with its expected texts."""
     return client.submit_batch(list(pictures), chunk_items=8), list(pictures.values())
 
 
@@ -64,18 +64,18 @@ def texts(batch: Batch) -> list[str | None]:
     return [result.text for result in batch.results(timeout=60)]
 
 
-def wait_for(true: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, "it never came to that"
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.01)
 
 
 def engine_pid(run_dir: Path) -> int:
-    line = EngineClient(socket_path(run_dir), wait_s=30)
-    line.start()
-    pid = line.info(timeout_s=30).pid
-    line.close()
+    engine = EngineClient(socket_path(run_dir), wait_s=30)
+    engine.start()
+    pid = engine.info(timeout_s=30).pid
+    engine.close()
     return pid
 
 
@@ -83,7 +83,7 @@ def assert_nothing_is_left(connection: redis.Redis) -> None:
     assert not connection.exists(KEYS.open, KEYS.running, KEYS.depth, "unacked", "bulk")
 
 
-def test_an_engine_killed_in_a_batch_costs_neither_an_item_nor_an_answer(
+def test_killing_the_engine_in_a_batch_loses_no_item_and_changes_no_result(
     own_redis: str, pictures: dict[bytes, str]
 ) -> None:
     with running_worker(own_redis, SLOW) as worker, Client(own_redis) as client:
@@ -106,12 +106,12 @@ def test_an_engine_that_is_stopped_for_too_long_is_replaced(
         batch, expected = submit(client, pictures)
         wait_for(lambda: 0 < batch.progress().done < ITEMS)
         victim = engine_pid(worker.run_dir)
-        os.kill(victim, signal.SIGSTOP)  # no watchdog of its own can help now
+        os.kill(victim, signal.SIGSTOP)  # its own watchdog is stopped too
         assert texts(batch) == expected
         assert engine_pid(worker.run_dir) != victim
 
 
-def test_a_worker_told_to_stop_finishes_what_it_began_and_leaves_the_rest(
+def test_a_worker_that_stops_finishes_running_chunks_and_leaves_the_rest(
     own_redis: str, pictures: dict[bytes, str]
 ) -> None:
     with Client(own_redis) as client, redis.Redis.from_url(own_redis) as connection:
@@ -120,20 +120,20 @@ def test_a_worker_told_to_stop_finishes_what_it_began_and_leaves_the_rest(
             wait_for(lambda: 0 < batch.progress().done < ITEMS)
             worker.process.send_signal(signal.SIGTERM)
             assert worker.process.wait(60) == 0
-        # Begun means finished; the rest is in the queue, as if nobody had touched it.
-        left = ITEMS - batch.progress().done
-        assert left > 0, "the batch was over too soon to prove anything"
+        # Started chunks are finished; the rest is in the queue, untouched.
+        remaining = ITEMS - batch.progress().done
+        assert remaining > 0, "the batch was over too soon to prove anything"
         assert connection.zcard(KEYS.running) == 0
-        assert connection.zcard(KEYS.open) == left / 8
+        assert connection.zcard(KEYS.open) == remaining / 8
         waiting = connection.llen(KEYS.submitter_queue(Queue.BULK, batch.id))
-        assert connection.llen("bulk") + waiting == left / 8
+        assert connection.llen("bulk") + waiting == remaining / 8
         assert not connection.exists("unacked")
-        with running_worker(own_redis, FORGETFUL):
+        with running_worker(own_redis, NO_CACHES):
             assert texts(batch) == expected
         assert_nothing_is_left(connection)
 
 
-def test_a_supervisor_that_is_killed_takes_its_children_along(
+def test_the_children_of_a_killed_supervisor_end(
     own_redis: str, pictures: dict[bytes, str]
 ) -> None:
     with Client(own_redis) as client:
@@ -144,11 +144,11 @@ def test_a_supervisor_that_is_killed_takes_its_children_along(
             assert len(children) == 3
             worker.process.kill()
             wait_for(lambda: not any(alive(pid) for pid in children))
-        with running_worker(own_redis, FORGETFUL):
+        with running_worker(own_redis, NO_CACHES):
             assert texts(batch) == expected
 
 
-def test_a_consumer_that_is_killed_is_started_again(own_redis: str) -> None:
+def test_a_killed_consumer_is_restarted(own_redis: str) -> None:
     with (
         running_worker(own_redis, {"BLIPLINE_LEASE_S": "2", "BLIPLINE_SWEEP_S": "1"}) as worker,
         Client(own_redis) as client,
@@ -158,13 +158,15 @@ def test_a_consumer_that_is_killed_is_started_again(own_redis: str) -> None:
         for pid in consumers:
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not any(alive(pid) for pid in consumers))
-        # A dead consumer's connection may outlive it by a moment, and Redis may give it this job:
-        # the sweeper finds it.
+        # A dead consumer's connection may outlive it briefly, and Redis may deliver this job to it:
+        # the sweep requeues it.
         picture = draw(random_scene(Random(6)), 64, 64)
         assert client.caption(picture).result(timeout=60) == reference.caption(picture)
 
 
-def test_a_second_worker_in_the_same_place_is_refused_and_harms_nobody(own_redis: str) -> None:
+def test_a_second_worker_in_the_same_directory_ends_without_harm(
+    own_redis: str,
+) -> None:
     with running_worker(own_redis) as worker, Client(own_redis) as client:
         settings = {"BLIPLINE_REDIS_URL": own_redis, "BLIPLINE_RUN_DIR": str(worker.run_dir)}
         second = subprocess.run(
@@ -181,7 +183,7 @@ def test_a_second_worker_in_the_same_place_is_refused_and_harms_nobody(own_redis
         assert client.caption(picture).result(timeout=60) == reference.caption(picture)
 
 
-def test_a_restart_of_redis_costs_neither_an_item_nor_an_answer(
+def test_a_restart_of_redis_loses_no_item_and_changes_no_result(
     pictures: dict[bytes, str], tmp_path: Path
 ) -> None:
     durable = ("--appendonly", "yes", "--appendfsync", "always", "--dir", str(tmp_path))
@@ -197,7 +199,7 @@ def test_a_restart_of_redis_costs_neither_an_item_nor_an_answer(
         assert texts(batch) == expected
 
 
-def test_a_consumer_started_by_hand_brings_its_own_engine(own_redis: str) -> None:
+def test_a_consumer_without_a_supervisor_starts_its_own_engine(own_redis: str) -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker"]
     command += ["-P", "threads", "-c", "2", "-Q", "interactive,bulk"]
     with tempfile.TemporaryDirectory(prefix="blipline-test-") as run_dir:
@@ -213,7 +215,7 @@ def test_a_consumer_started_by_hand_brings_its_own_engine(own_redis: str) -> Non
             engine = engine_pid(Path(run_dir))
             consumer.terminate()
             assert consumer.wait(30) == 0
-            # It would wait half a minute for another consumer to come.
+            # It would wait half a minute for another consumer.
             os.kill(engine, signal.SIGTERM)
             wait_for(lambda: not alive(engine))
 
@@ -227,7 +229,7 @@ def test_a_consumer_started_by_hand_brings_its_own_engine(own_redis: str) -> Non
         ({"BLIPLINE_REDIS_URL": "localhost"}, "redis://"),
     ],
 )
-def test_a_worker_that_cannot_serve_says_why_in_a_sentence(
+def test_a_worker_that_cannot_start_prints_the_reason_in_one_sentence(
     settings: dict[str, str], message: str
 ) -> None:
     command = [sys.executable, "-m", "worker"]
@@ -241,9 +243,11 @@ def test_a_worker_that_cannot_serve_says_why_in_a_sentence(
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of a process."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(word) for word in found.stdout.split()]
+    """Return the children of a process."""
+    listing = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    )
+    return [int(word) for word in listing.stdout.split()]
 
 
 def alive(pid: int) -> bool:

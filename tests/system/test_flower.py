@@ -1,4 +1,4 @@
-"""Flower sees the tasks: readable, and in every state they go through."""
+"""Flower shows the tasks, readable and in every state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def wait_for_task(address: str, job_id: str) -> dict[str, Any]:
             if task["uuid"] == job_id and task["state"] == "SUCCESS":
                 return task
         time.sleep(0.1)
-    raise AssertionError(f"Flower never saw {job_id} succeed: {tasks(address)}")
+    raise AssertionError(f"Flower never showed {job_id} succeed: {tasks(address)}")
 
 
 def test_flower_shows_readable_arguments_results_and_states(
@@ -43,10 +43,10 @@ def test_flower_shows_readable_arguments_results_and_states(
 ) -> None:
     monkeypatch.setenv("BLIPLINE_FLOWER_AUTH", AUTH)
     with running_flower(stack.redis_url) as address:
-        # Only what happens after Flower began to listen is seen from its beginning.
+        # Flower shows only the tasks that start after it listens.
         deadline = time.monotonic() + 30
         while not tasks(address):
-            assert time.monotonic() < deadline, "Flower hears of no task"
+            assert time.monotonic() < deadline, "Flower shows no task"
             user.ask(URL, "is anybody there?")
             time.sleep(0.1)
         # Many at once, so that events come from many threads at the same time.

@@ -1,9 +1,10 @@
-"""Hostile files and hosts against the real system: each gets its code, neighbours nothing."""
+"""Hostile files and hosts in the real system: each gets its code and harms no neighbour."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,22 +16,22 @@ from tests.hostile.specimen import ANSWERED, encoded
 from tests.system.test_bad_input import scene_picture
 from worker.images.memory_budget import BUDGET_BYTES
 
-#: The largest file of the corpus has less.
+#: Above the largest file of the corpus.
 MAX_IMAGE_BYTES = 8 << 20
-#: Good pictures, each of which stands between hostile ones many times.
+#: Good pictures, each of which occurs many times between hostile ones.
 GOOD = [encoded(scene_picture(seed), "PNG") for seed in range(10, 16)]
 #: Hostile files between two good ones.
 BETWEEN = 5
-#: What a consumer may grow by: the room for decoding, and the encoded images of its eight bulk
-#: slots, which hold pages of eight: 200 MB if each were as large as the corpus has them.
+#: Maximum growth of a consumer: the budget for decoding, and the encoded images of its eight bulk
+#: slots, which hold pages of eight: 200 MB if each were as large as the largest of the corpus.
 CONSUMER_BYTES = BUDGET_BYTES + (200 << 20)
-#: What the engine may grow by: it sees no file, only pixels of one size.
+#: Maximum growth of the engine: it receives no files, only pixels of one size.
 ENGINE_BYTES = 200 << 20
 
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[tuple[Client, Worker]]:
-    """A system of its own, which remembers no answers and soon gives up on a host."""
+    """A system of its own without a result cache, and with a short fetch timeout."""
     settings = {
         "BLIPLINE_MAX_IMAGE_BYTES": str(MAX_IMAGE_BYTES),
         "BLIPLINE_ANSWER_CACHE_S": "0",
@@ -46,21 +47,21 @@ def worker() -> Iterator[tuple[Client, Worker]]:
 
 
 def tree(worker: Worker) -> dict[int, str]:
-    """The worker's processes: id and command line."""
+    """Return the ids and command lines of the worker's processes."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    found = {worker.process.pid}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in found}
+    pids = {worker.process.pid}
+    while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
 
 
 def peak_bytes(pid: int) -> int:
-    """The most memory that it had so far."""
+    """Return the peak memory of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -68,7 +69,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def alone(client: Client) -> list[str]:
-    """What the good pictures are, asked one by one."""
+    """Return the captions of the good pictures, submitted one by one."""
     return [client.caption(image).result(timeout=60) for image in GOOD]
 
 
@@ -76,32 +77,32 @@ def outcome(result: Result) -> str:
     return str(result.error.code) if result.error else ANSWERED
 
 
-def test_hostile_files_get_their_codes_and_their_neighbours_the_right_answers(
+def test_hostile_files_get_their_codes_and_their_neighbours_the_right_results(
     worker: tuple[Client, Worker],
 ) -> None:
     client, running = worker
     captions = alone(client)
     before = {pid: peak_bytes(pid) for pid in tree(running)}
-    items = []
-    for place, one in enumerate(corpus()):
-        items.append({"image": one.data, "custom_id": one.name})
-        if place % BETWEEN == 0:
-            good = place // BETWEEN % len(GOOD)
+    items: list[dict[str, Any]] = []
+    for index, file in enumerate(corpus()):
+        items.append({"image": file.data, "custom_id": file.name})
+        if index % BETWEEN == 0:
+            good = index // BETWEEN % len(GOOD)
             items.append({"image": GOOD[good], "custom_id": f"good {good}"})
 
     results = list(client.submit_batch(items).results(timeout=90))
 
-    wanted = {one.name: one.outcomes for one in corpus()}
+    allowed = {file.name: file.outcomes for file in corpus()}
     named = [(item["custom_id"], result) for item, result in zip(items, results, strict=True)]
-    wrong = {
+    unexpected = {
         name: outcome(result)
         for name, result in named
-        if name in wanted and outcome(result) not in wanted[name]
+        if name in allowed and outcome(result) not in allowed[name]
     }
-    assert wrong == {}
-    goods = {(name, result.text) for name, result in named if name not in wanted}
-    assert goods == {(f"good {place}", caption) for place, caption in enumerate(captions)}
-    # Nobody died of it, nobody was started again, nobody has grown beyond bounds.
+    assert unexpected == {}
+    goods = {(name, result.text) for name, result in named if name not in allowed}
+    assert goods == {(f"good {index}", caption) for index, caption in enumerate(captions)}
+    # No process died, was restarted, or grew beyond its limit.
     assert tree(running).keys() == before.keys()
     for pid, command in tree(running).items():
         grown = peak_bytes(pid) - before[pid]
@@ -109,22 +110,22 @@ def test_hostile_files_get_their_codes_and_their_neighbours_the_right_answers(
     assert alone(client) == captions
 
 
-def test_hostile_hosts_get_their_codes_and_their_neighbours_the_right_answers(
+def test_hostile_hosts_get_their_codes_and_their_neighbours_the_right_results(
     worker: tuple[Client, Worker],
 ) -> None:
     client, running = worker
     captions = alone(client)
     before = {pid: peak_bytes(pid) for pid in tree(running)}
     with running_host(GOOD[0]) as host:
-        items = []
-        for place, path in enumerate(PATHS):
+        items: list[dict[str, Any]] = []
+        for index, path in enumerate(PATHS):
             items.append({"image": host.address(path), "custom_id": path})
-            items.append({"image": GOOD[place % len(GOOD)], "custom_id": "good"})
+            items.append({"image": GOOD[index % len(GOOD)], "custom_id": "good"})
         results = list(client.submit_batch(items).results(timeout=90))
     answers = dict(zip(PATHS, results[::2], strict=True))
     assert {path: outcome(result) for path, result in answers.items()} == PATHS
     assert {answers[path].text for path, code in PATHS.items() if code == ANSWERED} == {captions[0]}
-    expected = [captions[place % len(GOOD)] for place in range(len(PATHS))]
+    expected = [captions[index % len(GOOD)] for index in range(len(PATHS))]
     assert [result.text for result in results[1::2]] == expected
     assert tree(running).keys() == before.keys()
     for pid, command in tree(running).items():

@@ -1,4 +1,4 @@
-"""What must stay a secret stays one: nothing that people or machines look at shows it."""
+"""No response, log, metric or command line shows a secret."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from tests.faults.hosts import running_host
 
 PASSWORD: Final = "redis-password-0451"
 FLOWER_AUTH: Final = "ann:flower-password-0452"
-#: What addresses of images and webhooks carry.
+#: Secrets in the addresses of images and webhooks.
 SIGNATURE: Final = "presigned-0453"
 URL_PASSWORD: Final = "url-password-0454"
 HOOK_TOKEN: Final = "hook-token-0455"
-#: A key that was never made, as somebody mistypes theirs.
+#: A key that does not exist, like a mistyped one.
 WRONG_KEY: Final = "blip_0123456789ab_" + "c0ffee" * 8
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], message: str) -> None:
     deadline = time.monotonic() + 90
-    while not true():
-        assert time.monotonic() < deadline, what
+    while not condition():
+        assert time.monotonic() < deadline, message
         time.sleep(0.1)
 
 
 @contextmanager
 def running(name: str, logs: Path, settings: Mapping[str, str], *command: str) -> Iterator[None]:
-    """A process whose whole output is kept."""
+    """Run a process, with its whole output in a log."""
     with (logs / name).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
@@ -118,19 +118,19 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
             http.headers["Authorization"] = f"Bearer {key}"
 
             def job(image: str, **more: Any) -> dict[str, Any]:
-                asked = {"task": "caption", "image": image, **more}
-                answer = http.post("/v1/jobs", json=asked, headers={"Prefer": "wait=50"})
+                payload = {"task": "caption", "image": image, **more}
+                answer = http.post("/v1/jobs", json=payload, headers={"Prefer": "wait=50"})
                 shown.append(answer.text)
-                told: dict[str, Any] = answer.json()
-                return told
+                body: dict[str, Any] = answer.json()
+                return body
 
             hook = f"http://127.0.0.1:{host.server_port}/hook?token={HOOK_TOKEN}"
             good = job(host.address("a.png", f"X-Amz-Signature={SIGNATURE}"), webhook=hook)
             assert good["status"] == "done"
             missing = job(host.address("b.png", f"X-Amz-Signature={SIGNATURE}"))
             assert missing["error"]["code"] == "image_unreachable"
-            refused = job(f"http://user:{URL_PASSWORD}@127.0.0.1:{host.server_port}/a.png")
-            assert refused.get("status") in (422, "failed")
+            rejected = job(f"http://user:{URL_PASSWORD}@127.0.0.1:{host.server_port}/a.png")
+            assert rejected.get("status") in (422, "failed")
             for headers in ({"Authorization": f"Bearer {WRONG_KEY}"}, {"Authorization": WRONG_KEY}):
                 answer = http.get(f"/v1/jobs/x?key={WRONG_KEY}", headers=headers)
                 assert answer.status_code == 401
@@ -143,18 +143,18 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
             shown += [results.text, http.get("/metrics").text, http.get("/readyz").text]
         with Client(url) as client:
             shown.append(repr(client.submit(str(picture)).result(timeout=60)))
-        wait_until(lambda: "127.0.0.1" in flower_tasks(flower), "Flower saw no task")
-        # The host answers the webhook with 501, which is tried again: one try is enough.
+        wait_until(lambda: "127.0.0.1" in flower_tasks(flower), "Flower shows no task")
+        # The host answers the webhook with 501, which is retried: one try is enough.
         wait_until(lambda: "webhook" in (logs / "gateway").read_text(), "no webhook was tried")
         shown += [flower_tasks(flower), httpx.get(f"http://127.0.0.1:{flower}/metrics").text]
         shown.append(httpx.get(f"http://127.0.0.1:{figures}/metrics").text)
-        # The processes themselves, as anybody on the machine can list them.
+        # The command lines, which every user of the machine can list.
         shown += [path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline") if own(path)]
     shown += [(logs / name).read_text() for name in ("worker", "gateway", "flower")]
     for secret in secrets:
         for text in shown:
-            at_place = text.find(secret)
-            assert at_place < 0, text[max(0, at_place - 200) : at_place + 100]
+            position = text.find(secret)
+            assert position < 0, text[max(0, position - 200) : position + 100]
 
 
 def own(cmdline: Path) -> bool:

@@ -22,10 +22,10 @@ from tests.redis_servers import running_sentinels, wait_until
 from tests.system import reference
 from tests.tls import running_tls
 
-#: What a deployment needs beside its keys. Of channels all: Redis compares the pattern that kombu
-#: subscribes to with the rule letter by letter.
+#: ACL rules of a deployment beside its keys. All channels: Redis compares the pattern that kombu
+#: subscribes to with the rule literally.
 ACL = ("&*", "+@all", "-@dangerous")
-#: Few rows at once, and nothing known from before: a batch takes long enough to be hit.
+#: Few rows at once, and no caches: a batch lasts long enough to be hit.
 SLOW = {
     "BLIPLINE_MAX_ROWS": "2",
     "BLIPLINE_ANSWER_CACHE_S": "0",
@@ -39,7 +39,7 @@ ITEMS = 160
 
 @pytest.fixture(scope="module")
 def pictures() -> dict[bytes, str]:
-    """Encoded scenes, all different, and the captions that plain transformers gives them."""
+    """Distinct encoded scenes and their captions by plain transformers."""
     rng, captions = Random(11), {}
     for _ in range(ITEMS):
         file = io.BytesIO()
@@ -50,7 +50,7 @@ def pictures() -> dict[bytes, str]:
 
 @pytest.fixture
 def own_redis() -> Iterator[str]:
-    """A Redis that nothing else of the tests uses."""
+    """A Redis for one test alone."""
     with running_redis() as url:
         yield url
 
@@ -60,7 +60,7 @@ def add_user(server: redis.Redis, name: str, password: str, *rules: str) -> None
 
 
 def waiting(flower: str) -> dict[str, int]:
-    """The lengths of the queues that Flower shows."""
+    """Return the lengths of the queues that Flower shows."""
     with urllib.request.urlopen(f"{flower}/api/queues/length", timeout=10) as response:
         queues = json.load(response)["active_queues"]
     return {queue["name"]: queue["messages"] for queue in queues}
@@ -69,7 +69,7 @@ def waiting(flower: str) -> dict[str, int]:
 def test_two_deployments_on_one_server_do_not_see_each_others_work(
     own_redis: str, pictures: dict[bytes, str]
 ) -> None:
-    """Each by a user whom Redis lets use keys of its own prefix alone."""
+    """Each has a Redis user that may use only keys of its own prefix."""
     image, caption = next(iter(pictures.items()))
     with redis.Redis.from_url(own_redis) as server:
         environments, clients = [], []
@@ -78,13 +78,13 @@ def test_two_deployments_on_one_server_do_not_see_each_others_work(
             url = own_redis.replace("://", f"://{name}:secret@")
             environments.append({"BLIPLINE_REDIS_URL": url, "BLIPLINE_KEY_PREFIX": f"{name}:"})
             clients.append(Client(settings=ClientSettings(redis_url=url, key_prefix=f"{name}:")))
-        with clients[0] as one, clients[1] as two:
+        with clients[0] as first, clients[1] as second:
             with running_worker(own_redis, environments[0]):
-                hers = [one.caption(image) for _ in range(3)]
-                batch = two.submit_batch(list(pictures)[:8], chunk_items=4)
-                assert [job.result(timeout=60) for job in hers] == [caption] * 3
+                jobs = [first.caption(image) for _ in range(3)]
+                batch = second.submit_batch(list(pictures)[:8], chunk_items=4)
+                assert [job.result(timeout=60) for job in jobs] == [caption] * 3
                 assert batch.progress().done == 0
-                assert two.job(hers[0].id).status() == State.UNKNOWN
+                assert second.job(jobs[0].id).status() == State.UNKNOWN
             assert all(key.startswith((b"one:", b"two:")) for key in server.scan_iter())
             with running_worker(own_redis, environments[1]):
                 expected = list(pictures.values())[:8]
@@ -92,17 +92,17 @@ def test_two_deployments_on_one_server_do_not_see_each_others_work(
         assert all(key.startswith((b"one:", b"two:")) for key in server.scan_iter())
 
 
-def test_flower_counts_what_waits_in_its_own_deployment(
+def test_flower_counts_the_waiting_jobs_of_its_own_deployment(
     own_redis: str, pictures: dict[bytes, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BLIPLINE_KEY_PREFIX", "one:")
     monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
     with (
-        Client(settings=ClientSettings(redis_url=own_redis, key_prefix="one:")) as one,
-        Client(settings=ClientSettings(redis_url=own_redis, key_prefix="two:")) as two,
+        Client(settings=ClientSettings(redis_url=own_redis, key_prefix="one:")) as first,
+        Client(settings=ClientSettings(redis_url=own_redis, key_prefix="two:")) as second,
         running_flower(own_redis) as flower,
     ):
-        for client, count in ((one, 3), (two, 5)):
+        for client, count in ((first, 3), (second, 5)):
             for image in list(pictures)[:count]:
                 client.caption(image)
         assert waiting(flower) == {"interactive": 3}
@@ -116,7 +116,7 @@ def test_over_tls_with_a_user_in_another_database(
     with redis.Redis.from_url(own_redis) as server, running_tls(port, tmp_path) as (front, ca):
         add_user(server, "ann", "p@ss/w%rd", "~*", *ACL)
         url = f"rediss://ann:p%40ss%2Fw%25rd@localhost:{front}/3?ssl_ca_certs={ca}"
-        # Nobody else gets in.
+        # No other user has access.
         server.execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
         with running_worker(url), Client(url) as client:
             assert client.caption(image).result(timeout=60) == caption
@@ -124,10 +124,12 @@ def test_over_tls_with_a_user_in_another_database(
         assert info.keys() == {"db3"}
 
 
-def test_a_certificate_of_an_unknown_authority_is_said(own_redis: str, tmp_path: Path) -> None:
+def test_the_error_of_an_unknown_authority_names_the_setting(
+    own_redis: str, tmp_path: Path
+) -> None:
     port = int(own_redis.rpartition(":")[2].partition("/")[0])
-    with running_tls(port, tmp_path) as (front, _), running_tls(front, tmp_path) as (_, other):
-        url = f"rediss://localhost:{front}/0?ssl_ca_certs={other}"
+    with running_tls(port, tmp_path) as (front, _), running_tls(front, tmp_path) as (_, other_ca):
+        url = f"rediss://localhost:{front}/0?ssl_ca_certs={other_ca}"
         with (
             Client(url) as client,
             pytest.raises(ConnectionFailed, match="Is ssl_ca_certs the authority that signed"),
@@ -135,27 +137,27 @@ def test_a_certificate_of_an_unknown_authority_is_said(own_redis: str, tmp_path:
             client.job("1").status()
 
 
-def test_a_master_that_is_killed_costs_neither_an_item_nor_an_answer(
+def test_killing_the_master_loses_no_item_and_changes_no_result(
     pictures: dict[bytes, str], tmp_path: Path
 ) -> None:
     with (
-        running_sentinels(tmp_path, password="p@ss/w%rd") as found,
-        Client(found.url) as client,
-        running_worker(found.url, SLOW),
+        running_sentinels(tmp_path, password="p@ss/w%rd") as cluster,
+        Client(cluster.url) as client,
+        running_worker(cluster.url, SLOW),
     ):
         batch = client.submit_batch(list(pictures), chunk_items=8)
-        # What was submitted is certain as soon as the replica has it.
-        with found.servers[0].connect() as master:
+        # Submitted jobs are safe as soon as the replica has them.
+        with cluster.servers[0].connect() as master:
             assert master.wait(1, 10_000) == 1
         wait_until(lambda: 0 < batch.progress().done < ITEMS, "the middle of the batch")
-        found.servers[0].kill()
+        cluster.servers[0].kill()
         assert texts(batch) == list(pictures.values())
-        assert found.master() is found.servers[1]
+        assert cluster.master() is cluster.servers[1]
         assert batch.progress().done == ITEMS
 
 
 def texts(batch: Batch) -> list[str | None]:
-    """The results, of a client that asks again while there is no master."""
+    """Return the texts; repeat the call while there is no master."""
     deadline = time.monotonic() + 60
     while True:
         try:

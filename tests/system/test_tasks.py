@@ -33,7 +33,7 @@ def pictures() -> list[bytes]:
 
 
 class Retrieval:
-    """Plain transformers, one pair at a time."""
+    """The retrieval model in plain transformers, one pair at a time."""
 
     def __init__(self) -> None:
         self.network = BlipForImageTextRetrieval.from_pretrained(
@@ -86,10 +86,10 @@ def test_a_dialogue_is_answered_as_by_plain_transformers(
 ) -> None:
     history = [("how many shapes are there?", "two"), ("what is on top?", "a red star")]
     question = "what color is the background?"
-    said = "".join(f"{asked} Answer: {answer}. Question: " for asked, answer in history)
+    earlier = "".join(f"{turn} Answer: {reply}. Question: " for turn, reply in history)
     for picture in pictures[:4]:
         answer = user.chat(picture, question, history).result(60)
-        assert answer == reference.answer(Image.open(io.BytesIO(picture)), said + question)
+        assert answer == reference.answer(Image.open(io.BytesIO(picture)), earlier + question)
 
 
 def test_a_dialogue_beyond_the_models_length_is_cut_and_answered(

@@ -1,5 +1,5 @@
 """Fixtures of the webhook tests: an outbox, ended jobs and senders."""
 
-from tests.webhooks.sending import end_job, outbox, outcomes, start_sender
+from tests.webhooks.senders import end_job, outbox, outcomes, start_sender
 
 __all__ = ["end_job", "outbox", "outcomes", "start_sender"]

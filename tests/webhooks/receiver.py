@@ -1,4 +1,4 @@
-"""A receiver of webhooks on the loopback interface, which answers as a test tells it to."""
+"""A webhook receiver on the loopback interface with responses that a test defines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.serving import serving
 
 @dataclass(frozen=True)
 class Received:
-    """One request."""
+    """A received request."""
 
     path: str
     headers: dict[str, str]
@@ -30,40 +30,40 @@ class Received:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The job or batch that it tells of."""
+        """The job or batch in the body."""
         data: dict[str, Any] = json.loads(self.body)["data"]
         return data
 
-    def verified(self, secret: str) -> dict[str, Any]:
-        """What it says, for whoever has the secret; raises WebhookVerificationError."""
-        said: dict[str, Any] = Webhook(secret).verify(self.body, self.headers)
-        return said
+    def verify(self, secret: str) -> dict[str, Any]:
+        """Verify the signature and return the payload; raises WebhookVerificationError."""
+        payload: dict[str, Any] = Webhook(secret).verify(self.body, self.headers)
+        return payload
 
 
-#: Answers a request by itself.
-Answering = Callable[[BaseHTTPRequestHandler], None]
+#: Answers a request.
+Responder = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what it is sent. `answers` are for the requests in turn; the last one is for all."""
+    """Records requests. `answers` are its responses in order; the last one repeats."""
 
     daemon_threads = True
 
-    def __init__(self, *answers: Answering | int) -> None:
+    def __init__(self, *answers: Responder | int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers = list(answers or (204,))
         self.received: list[Received] = []
-        #: How many it was ever connected to by.
+        #: Number of connections so far.
         self.connections = 0
-        self.heard = threading.Semaphore(0)
+        self.arrived = threading.Semaphore(0)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/hook"
 
     def next(self, timeout_s: float = 60.0) -> Received:
-        """Wait for one more request; returns the last one."""
-        assert self.heard.acquire(timeout=timeout_s), "it was told nothing"
+        """Wait for another request; return the last one."""
+        assert self.arrived.acquire(timeout=timeout_s), "no request arrived"
         return self.received[-1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -71,7 +71,7 @@ class Receiver(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Senders hang up on some of the answers."""
+        """Ignore errors: senders disconnect during some responses."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -85,11 +85,11 @@ class _Handler(BaseHTTPRequestHandler):
         received.append(Received(self.path, headers, body))
         answers = self.server.answers
         answer = answers[min(len(received), len(answers)) - 1]
-        self.server.heard.release()
+        self.server.arrived.release()
         if callable(answer):
             answer(self)
         else:
-            say(self, answer)
+            respond(self, answer)
 
     do_GET = do_POST
 
@@ -97,26 +97,26 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def say(request: BaseHTTPRequestHandler, status: int, **headers: str) -> None:
-    """An answer with an empty body."""
+def respond(request: BaseHTTPRequestHandler, status: int, **headers: str) -> None:
+    """Send a response with an empty body."""
     request.send_response(status)
     for name, value in {"Content_Length": "0", **headers}.items():
         request.send_header(name.replace("_", "-"), value)
     request.end_headers()
 
 
-def saying(status: int, **headers: str) -> Answering:
-    """The same for `answers`."""
-    return lambda request: say(request, status, **headers)
+def respond_with(status: int, **headers: str) -> Responder:
+    """Return an item of `answers` that sends a response with an empty body."""
+    return lambda request: respond(request, status, **headers)
 
 
-def silence(request: BaseHTTPRequestHandler) -> None:
-    """No answer for a long time."""
+def stay_silent(request: BaseHTTPRequestHandler) -> None:
+    """Send no response for a long time."""
     time.sleep(30)
 
 
 @contextmanager
-def receiving(*answers: Answering | int) -> Iterator[Receiver]:
-    """A receiver that runs."""
+def running_receiver(*answers: Responder | int) -> Iterator[Receiver]:
+    """Run a receiver."""
     with serving(Receiver(*answers)) as receiver:
         yield receiver

@@ -1,4 +1,4 @@
-"""Receivers of webhooks, and what they may do to who tells them."""
+"""Delivery to receivers that redirect, time out, or are unreachable or blocked."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from demo.stack import free_port
 from producer.net.address_policy import AddressPolicy
 from producer.webhooks.receiver import Verdict, delivery_of
 
-from .receiver import Answering, receiving, saying, silence
-from .sending import (
+from .receiver import Responder, respond_with, running_receiver, stay_silent
+from .senders import (
     EndJob,
     StartSender,
-    told,
-    wait_until_over,
-    wait_until_told,
+    last_result,
+    wait_for_result,
+    wait_until_settled,
 )
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict", "about"),
+    ("status", "verdict", "expected"),
     [
         (200, Verdict.DELIVERED, "200"),
         (204, Verdict.DELIVERED, "204"),
@@ -34,55 +34,55 @@ from .sending import (
         (500, Verdict.RETRY, "500"),
     ],
 )
-def test_what_a_status_means(status: int, verdict: Verdict, about: str) -> None:
-    answer = delivery_of(status, "60")
-    assert answer.verdict is verdict
-    assert about in answer.detail
-    assert answer.retry_after_s == 0
+def test_a_status_determines_the_verdict(status: int, verdict: Verdict, expected: str) -> None:
+    delivery = delivery_of(status, "60")
+    assert delivery.verdict is verdict
+    assert expected in delivery.detail
+    assert delivery.retry_after_s == 0
 
 
-def test_a_redirect_is_a_failure_and_not_followed(
+def test_a_redirect_is_not_followed(
     start_sender: StartSender, end_job: EndJob, connection: redis.Redis
 ) -> None:
-    with receiving() as canary:
+    with running_receiver() as canary:
         for status in (301, 302, 303, 307, 308):
-            with receiving(saying(status, Location=canary.url)) as receiver:
+            with running_receiver(respond_with(status, Location=canary.url)) as receiver:
                 start_sender(tries=1)
                 end_job(receiver.url, f"x{status}")
-                wait_until_told(connection, "redirects are not followed", f"x{status}")
+                wait_for_result(connection, "redirects are not followed", f"x{status}")
     assert canary.connections == 0
 
 
-def test_a_redirect_to_nowhere_is_an_answer_that_cannot_be_read(
+def test_an_invalid_redirect_is_an_unreadable_response(
     start_sender: StartSender, end_job: EndJob, connection: redis.Redis
 ) -> None:
-    with receiving(saying(302, Location="http://[::1/secret")) as receiver:
+    with running_receiver(respond_with(302, Location="http://[::1/secret")) as receiver:
         start_sender(tries=1)
         end_job(receiver.url)
-        wait_until_over(connection)
-    assert "no answer that can be read" in told(connection)
-    assert "secret" not in told(connection)
+        wait_until_settled(connection)
+    assert "unreadable response" in last_result(connection)
+    assert "secret" not in last_result(connection)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"])
-def test_an_inner_address_is_never_connected_to(
+def test_an_internal_address_is_never_connected_to(
     start_sender: StartSender,
     end_job: EndJob,
     connection: redis.Redis,
     outcomes: Counter[str],
     host: str,
 ) -> None:
-    with receiving() as canary:
-        start_sender(guard=AddressPolicy())
+    with running_receiver() as canary:
+        start_sender(policy=AddressPolicy())
         end_job(canary.url.replace("127.0.0.1", host))
-        wait_until_over(connection)
+        wait_until_settled(connection)
     assert canary.connections == 0
     assert outcomes == {"given_up": 1}
-    assert told(connection).startswith("blocked")
+    assert last_result(connection).startswith("blocked")
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "http://u:p@127.0.0.1/", "http://[::1", "x"])
-def test_what_is_no_url_for_a_webhook_is_given_up(
+def test_an_invalid_url_is_given_up(
     start_sender: StartSender,
     end_job: EndJob,
     connection: redis.Redis,
@@ -91,21 +91,21 @@ def test_what_is_no_url_for_a_webhook_is_given_up(
 ) -> None:
     start_sender()
     end_job(url)
-    wait_until_over(connection)
+    wait_until_settled(connection)
     assert outcomes == {"given_up": 1}
 
 
-def test_a_receiver_that_is_down_is_told_later(
+def test_a_receiver_that_is_down_is_retried(
     start_sender: StartSender, end_job: EndJob, connection: redis.Redis
 ) -> None:
     start_sender(tries=2)
     end_job(f"http://127.0.0.1:{free_port()}/hook")
-    wait_until_over(connection)
-    assert told(connection).startswith("no connection")
+    wait_until_settled(connection)
+    assert last_result(connection).startswith("no connection")
 
 
 def drip_a_head(request: BaseHTTPRequestHandler) -> None:
-    """A status line that never ends, a byte at a time."""
+    """Send an endless status line, a byte at a time."""
     while True:
         request.wfile.write(b"H" if request.wfile else b"")
         time.sleep(0.1)
@@ -118,23 +118,23 @@ def drip_headers(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("answer", [drip_a_head, drip_headers, silence])
-def test_a_receiver_that_takes_too_long_is_told_later(
+@pytest.mark.parametrize("answer", [drip_a_head, drip_headers, stay_silent])
+def test_a_receiver_that_times_out_is_retried(
     start_sender: StartSender,
     end_job: EndJob,
     connection: redis.Redis,
     outcomes: Counter[str],
-    answer: Answering,
+    delivery: Responder,
 ) -> None:
-    with receiving(answer) as receiver:
+    with running_receiver(delivery) as receiver:
         start_sender(tries=1)
         end_job(receiver.url)
-        wait_until_over(connection)
+        wait_until_settled(connection)
         assert outcomes == {"given_up": 1}
 
 
 @pytest.mark.parametrize("length", [None, "1000000000000", "4000"])
-def test_a_body_without_an_end_is_not_read(
+def test_an_endless_response_is_not_read(
     start_sender: StartSender, end_job: EndJob, connection: redis.Redis, length: str | None
 ) -> None:
     written = 0
@@ -149,16 +149,16 @@ def test_a_body_without_an_end_is_not_read(
             request.wfile.write(b"x" * 65_536)
             written += 65_536
 
-    with receiving(endless) as receiver:
+    with running_receiver(endless) as receiver:
         start_sender()
         end_job(receiver.url)
-        wait_until_over(connection)
-        assert told(connection) == "200"
-    # What fits into the buffers of two sockets; what is read goes on and on.
+        wait_until_settled(connection)
+        assert last_result(connection) == "200"
+    # It fits into the buffers of two sockets; an endless read would exceed them.
     assert written < 1 << 26
 
 
-def test_a_short_body_leaves_the_connection_open_for_the_next(
+def test_a_short_response_keeps_the_connection_reusable(
     start_sender: StartSender, end_job: EndJob, connection: redis.Redis
 ) -> None:
     def thanks(request: BaseHTTPRequestHandler) -> None:
@@ -167,10 +167,10 @@ def test_a_short_body_leaves_the_connection_open_for_the_next(
         request.end_headers()
         request.wfile.write(b"thanks")
 
-    with receiving(thanks) as receiver:
+    with running_receiver(thanks) as receiver:
         start_sender()
         for number in range(3):
             end_job(receiver.url, f"x{number}")
             receiver.next()
-            wait_until_over(connection)
+            wait_until_settled(connection)
         assert receiver.connections == 1

@@ -1,4 +1,4 @@
-"""What Celery is told of a Redis, and that it keeps to it."""
+"""Celery's settings for a Redis, and the keys that Celery uses."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ def settings_of(redis_url: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_plain_url_stays_as_it_is() -> None:
-    found = settings_of("redis://ann:s%40cret@[::1]:7000/3")
-    assert found["broker_url"] == "redis://ann:s%40cret@[::1]:7000/3"
-    assert found["broker_use_ssl"] is None
-    assert "sentinel_kwargs" not in found["broker_transport_options"]
+    settings = settings_of("redis://ann:s%40cret@[::1]:7000/3")
+    assert settings["broker_url"] == "redis://ann:s%40cret@[::1]:7000/3"
+    assert settings["broker_use_ssl"] is None
+    assert "sentinel_kwargs" not in settings["broker_transport_options"]
 
 
-def test_tls_is_told_in_celerys_words(tmp_path: Path) -> None:
+def test_tls_is_configured_in_celerys_form(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     authority.touch()
-    found = settings_of(f"rediss://host?ssl_ca_certs={authority}")
-    assert found["broker_url"] == "rediss://host:6379/0"
-    assert found["broker_use_ssl"] == {
+    settings = settings_of(f"rediss://host?ssl_ca_certs={authority}")
+    assert settings["broker_url"] == "rediss://host:6379/0"
+    assert settings["broker_use_ssl"] == {
         "ssl_ca_certs": str(authority),
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
     }
-    # An empty one would be no TLS at all.
+    # An empty dict would mean no TLS.
     assert settings_of("rediss://host")["broker_use_ssl"]
 
 
-def test_sentinels_are_told_in_kombus_words() -> None:
-    found = settings_of("sentinels://:a%3Bb@one,[::1]:1/2?master=m&sentinel_password=secret")
-    assert found["broker_url"] == "sentinel://:a%3Bb@one:26379/2;sentinel://:a%3Bb@[::1]:1/2"
-    assert found["broker_use_ssl"]
-    options = found["broker_transport_options"]
+def test_sentinels_are_configured_in_kombus_form() -> None:
+    settings = settings_of("sentinels://:a%3Bb@one,[::1]:1/2?master=m&sentinel_password=secret")
+    assert settings["broker_url"] == "sentinel://:a%3Bb@one:26379/2;sentinel://:a%3Bb@[::1]:1/2"
+    assert settings["broker_use_ssl"]
+    options = settings["broker_transport_options"]
     assert options["master_name"] == "m"
     assert options["sentinel_kwargs"]["password"] == "secret"
     assert options["sentinel_kwargs"]["ssl"]
-    connection = Connection(found["broker_url"])
+    connection = Connection(settings["broker_url"])
     assert (connection.password, connection.virtual_host) == ("a;b", "2")
 
 
-def test_a_message_goes_back_after_the_time_that_the_setting_says() -> None:
+def test_the_visibility_timeout_is_that_of_the_setting() -> None:
     options = settings_of("redis://host")["broker_transport_options"]
     assert options["visibility_timeout"] == 600
     options = settings_of("redis://host", visibility_timeout_s=8)["broker_transport_options"]
@@ -82,7 +82,7 @@ def test_monitors_are_shown_no_password() -> None:
 
 @contextmanager
 def commands_of(server: redis.Redis) -> Iterator[list[list[str]]]:
-    """Every command that the server is given within the block."""
+    """Record every command that the server receives within the block."""
     seen: list[list[str]] = []
     with server.monitor() as monitor:
         yield seen
@@ -90,13 +90,13 @@ def commands_of(server: redis.Redis) -> Iterator[list[list[str]]]:
         for command in monitor.listen():
             if command["command"].startswith("ECHO"):
                 return
-            # What scripts do is the scripts' own affair.
+            # Commands within scripts do not count.
             if command["client_type"] != "lua":
                 seen.append(command["command"].split(" "))
 
 
-def work_a_message(app: Celery) -> None:
-    """Through everything that may happen to one: published, delivered, given back, seen."""
+def exercise_message(app: Celery) -> None:
+    """Publish, deliver, requeue, acknowledge and monitor a message."""
     queue = Queue("bulk", Exchange("bulk"), routing_key="bulk")
     with app.connection() as connection:
         channel = connection.default_channel
@@ -108,25 +108,27 @@ def work_a_message(app: Celery) -> None:
             assert queue(channel).get() is not None
             channel.qos.visibility_timeout = -1
             channel.qos.restore_visible(num=10, interval=1)
-            again = queue(channel).get()
-            assert again is not None, "it was not given back"
-            assert again.headers["redelivered"]
-            again.reject(requeue=True)
+            redelivered = queue(channel).get()
+            assert redelivered is not None, "the message was not redelivered"
+            assert redelivered.headers["redelivered"]
+            redelivered.reject(requeue=True)
             last = queue(channel).get()
             assert last is not None
             last.ack()
         with connection.Consumer([queue], callbacks=[lambda _, message: message.ack()]):
             connection.Producer(channel).publish({"n": 2}, routing_key="bulk", serializer="json")
             connection.drain_events(timeout=10)
-        heard: list[str] = []
-        receiver = app.events.Receiver(connection, {"*": lambda event: heard.append(event["type"])})
+        events: list[str] = []
+        receiver = app.events.Receiver(
+            connection, {"*": lambda event: events.append(event["type"])}
+        )
         with receiver.consumer_context() as (listening, _, _):
-            # It subscribes when it first looks.
+            # The receiver subscribes with its first read.
             with suppress(TimeoutError):
                 listening.drain_events(timeout=0.2)
             app.events.Dispatcher(connection).send("task-tested")
             listening.drain_events(timeout=10)
-        assert heard == ["task-tested"]
+        assert events == ["task-tested"]
         app.control.inspect(timeout=0.1, connection=connection).ping()
         queue(channel).delete()
 
@@ -135,10 +137,10 @@ def work_a_message(app: Celery) -> None:
 def test_every_key_that_celery_names_begins_with_the_prefix(
     tmp_path: Path, by_sentinel: bool
 ) -> None:
-    # A server of its own: all that it is asked counts here.
+    # A server of its own: all of its commands count.
     if by_sentinel:
-        with running_sentinels(tmp_path, sentinels=1) as found:
-            check_prefixes(found.url)
+        with running_sentinels(tmp_path, sentinels=1) as servers:
+            check_prefixes(servers.url)
     else:
         with running_redis() as url:
             check_prefixes(url)
@@ -148,7 +150,7 @@ def check_prefixes(url: str) -> None:
     app = Celery("tests", set_as_current=False)
     app.conf.update(settings_of(url, key_prefix=PREFIX))
     with connect(url) as server, commands_of(server) as commands:
-        work_a_message(app)
+        exercise_message(app)
         app.backend.get_task_meta("1")
         keys = server.keys("*")
     assert keys

@@ -1,4 +1,4 @@
-"""`python -m worker info`: what a model needs, without its weights."""
+"""`python -m worker info`: the memory that a model needs, without its weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def captioner(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_tells_of_the_model_of_the_settings_by_a_subcommand() -> None:
+def test_the_subcommand_reports_the_model_of_the_settings() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "worker", "info", "--device", "cpu"],
         capture_output=True,
@@ -73,25 +73,25 @@ def test_a_configuration_alone_is_enough(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "about"),
+    ("arguments", "message"),
     [
         (["/no/such/directory"], "does not exist"),
         (["--device", "tpu"], "choose auto, cpu, cuda"),
         (["--device", "cuda:77"], "CUDA"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence_and_code_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], about: str
+def test_an_unusable_model_or_setting_is_one_sentence_and_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert info.main(arguments) == 2
-    said = capsys.readouterr()
-    assert about in said.err
-    assert len(said.err.splitlines()) == 1
-    assert said.out == ""
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert captured.out == ""
 
 
 @pytest.mark.parametrize("text", ["{}", "not json", '{"model_type": "bert"}'])
-def test_a_configuration_that_is_no_model_of_ours_is_one_sentence(
+def test_a_configuration_of_an_unknown_model_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     (tmp_path / "config.json").write_text(text)
@@ -124,7 +124,7 @@ def test_amounts_of_memory(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "lots", "-1GB", "4PB", "1GB each"])
-def test_what_is_no_amount_of_memory_is_refused(
+def test_an_invalid_amount_of_memory_is_rejected(
     capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -133,7 +133,7 @@ def test_what_is_no_amount_of_memory_is_refused(
     assert "24GB" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_read_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "worker", "info"]

@@ -1,4 +1,4 @@
-"""Two names, one gateway: neither reaches anything of the other's."""
+"""Isolation of tenants: no access to jobs and batches of another name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.conftest import Finish
 from .conftest import Reached
 from .samples import CAPTION
 
-#: Everything that can be done to a job or a batch that is there.
-TRIES = [
+#: All operations on an existing job or batch.
+OPERATIONS = [
     ("GET", "/v1/jobs/{id}"),
     ("HEAD", "/v1/jobs/{id}"),
     ("DELETE", "/v1/jobs/{id}"),
@@ -31,7 +31,7 @@ TRIES = [
 
 @pytest.fixture
 def ids(gateway: Reached, finish: Finish) -> Iterator[dict[str, str]]:
-    """A job and a batch of acme's, which have ended, and stay as they are whatever others try."""
+    """Yield an ended job and batch of acme; check that they remain unchanged."""
     http = gateway.client("acme")
     job_id, batch_id = new_id(), new_id()
     assert http.put(f"/v1/jobs/{job_id}", json=CAPTION).status_code == 202
@@ -48,55 +48,55 @@ def ids(gateway: Reached, finish: Finish) -> Iterator[dict[str, str]]:
     assert http.get(f"/v1/batches/{batch_id}").json() == batch.json()
 
 
-def disguised(outer_id: str, kind: str) -> list[str]:
-    """Ways to name something of acme's, and what is inside."""
-    inner = f"acme.{kind}.{outer_id}"
+def disguise(public_id: str, kind: str) -> list[str]:
+    """Return spellings of the id that might resolve to a job or batch of acme."""
+    inner = f"acme.{kind}.{public_id}"
     return [
-        outer_id,
+        public_id,
         inner,
         f"{inner}:0",
-        f".{kind}.{outer_id}",
+        f".{kind}.{public_id}",
         f"..{inner}",
         f"../{inner}",
         f"..%2F{inner}",
         f"%2e%2e%2f{inner}",
-        f"x%2F..%2F..%2Facme.{kind}.{outer_id}",
+        f"x%2F..%2F..%2Facme.{kind}.{public_id}",
         inner.replace(".", "%2E"),
         inner.replace(".", "%252E"),
-        f"%00{outer_id}",
-        f"{outer_id}%00",
-        f"{outer_id}%0A",
-        f"{outer_id}%20",
-        f"{outer_id}/",
-        f"./{outer_id}",
-        f"{outer_id};name=acme",
-        f"{outer_id}%3Fname=acme",
-        f"{outer_id}%23",
-        f"other.{kind}.{outer_id}/../../acme.{kind}.{outer_id}",
-        f"*{outer_id[-4:]}",
+        f"%00{public_id}",
+        f"{public_id}%00",
+        f"{public_id}%0A",
+        f"{public_id}%20",
+        f"{public_id}/",
+        f"./{public_id}",
+        f"{public_id};name=acme",
+        f"{public_id}%3Fname=acme",
+        f"{public_id}%23",
+        f"other.{kind}.{public_id}/../../acme.{kind}.{public_id}",
+        f"*{public_id[-4:]}",
         "*",
     ]
 
 
-def test_nothing_of_another_name_is_found(gateway: Reached, ids: dict[str, str]) -> None:
-    with raw_client(gateway) as http:
-        for method, path in TRIES:
-            for kind, outer_id in ids.items():
-                for name in disguised(outer_id, kind):
-                    answer = http.request(method, raw_url(gateway, path.replace("{id}", name)))
-                    about = (method, path, name, answer.status_code)
-                    assert answer.status_code == 404, about
-                    assert "secret" not in answer.text, about
-
-
-def test_the_same_id_is_another_job_for_another_name(
-    gateway: Reached, ids: dict[str, str], finish: Finish
+def test_jobs_and_batches_of_another_tenant_are_not_found(
+    gateway: Reached, ids: dict[str, str]
 ) -> None:
+    with raw_client(gateway) as http:
+        for method, path in OPERATIONS:
+            for kind, public_id in ids.items():
+                for name in disguise(public_id, kind):
+                    answer = http.request(method, raw_url(gateway, path.replace("{id}", name)))
+                    attempt = (method, path, name, answer.status_code)
+                    assert answer.status_code == 404, attempt
+                    assert "secret" not in answer.text, attempt
+
+
+def test_tenants_can_use_the_same_id(gateway: Reached, ids: dict[str, str], finish: Finish) -> None:
     http = gateway.client("other")
     answer = http.put(f"/v1/jobs/{ids['job']}", json=CAPTION)
     assert (answer.status_code, answer.json()["output"]) == (202, None)
     headers = {"Content-Type": "application/jsonl"}
-    # Also where what is asked differs: nobody learns that the id is taken elsewhere.
+    # A different request is accepted as well, and does not reveal that the id exists elsewhere.
     line = b'{"text": "a dog"}\n'
     params = {"id": ids["batch"], "task": "embed"}
     answer = http.post("/v1/batches", params=params, content=line, headers=headers)
@@ -104,7 +104,7 @@ def test_the_same_id_is_another_job_for_another_name(
     assert http.delete(f"/v1/batches/{ids['batch']}").status_code == 204
 
 
-def test_an_id_that_looks_like_one_inside_stays_within_the_name(
+def test_an_id_like_an_inner_id_stays_within_its_tenant(
     gateway: Reached, ids: dict[str, str]
 ) -> None:
     http = gateway.client("other")
@@ -115,12 +115,12 @@ def test_an_id_that_looks_like_one_inside_stays_within_the_name(
 
 
 def raw_client(gateway: Reached) -> httpx.Client:
-    # A path that ends with a slash is told where else to look.
+    # A path with a slash at its end is redirected.
     headers = gateway.headers("other")
     return httpx.Client(headers=headers, timeout=60, follow_redirects=True)
 
 
 def raw_url(gateway: Reached, path: str) -> httpx.URL:
-    """With the path as it stands: clients resolve dots and quote."""
+    """Return a URL with the path unchanged: clients would resolve dots and quote it."""
     url = httpx.URL(gateway.url)
     return url.copy_with(raw_path=path.encode())

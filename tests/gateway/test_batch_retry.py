@@ -1,4 +1,4 @@
-"""Asking a whole batch again takes long: it is done once, and holds up nobody."""
+"""Retries of a batch take long: simultaneous ones share one run and do not block others."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ from producer.gateway.app import create_app
 from producer.gateway.metadata import RequestMetadata
 from producer.gateway.settings import GatewaySettings
 
-from .conftest import Serve, _Kept
+from .conftest import Serve, StoredKeys
 from .samples import bearer
 
-#: More than there are threads of any kind for calls.
+#: More than the threads of any pool for calls.
 MANY = 12
 
 
-def test_many_that_retry_wait_for_one_and_hold_up_nobody(
+def test_simultaneous_retries_share_one_run_and_block_nothing(
     served: Serve,
     redis_url: str,
-    kept_keys: _Kept,
+    stored_keys: StoredKeys,
     client: Client,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    go, asked = threading.Event(), list[str]()
+    go, runs = threading.Event(), list[str]()
 
     def retry_items(ledger: Any, task_ids: Any, unwanted: Any) -> int:
-        asked.append("again")
+        runs.append("again")
         assert go.wait(30)
         return 7
 
     monkeypatch.setattr(batches, "retry_items", retry_items)
-    kept_keys.restore(redis_url)
+    stored_keys.restore(redis_url)
     note = RequestMetadata.now(Task.CAPTION).encode()
     names = [f"batch-{number}" for number in range(MANY)]
     for name in names:
         client.submit_batch([], batch_id=f"acme.batch.{name}", note=note)
-    app = create_app(GatewaySettings(redis_url=redis_url, gateway_rate=0))
-    retries, came = app.state.gateway.retries, threading.Semaphore(0)
+    app = create_app(GatewaySettings.load(redis_url=redis_url, gateway_rate=0))
+    retries, arrived = app.state.gateway.batch_retries, threading.Semaphore(0)
     get = retries.get
 
     async def counted(*args: Any) -> int:
-        came.release()
+        arrived.release()
         return int(await get(*args))
 
     monkeypatch.setattr(retries, "get", counted)
-    headers = bearer(kept_keys.of_names["acme"])
+    headers = bearer(stored_keys.by_name["acme"])
     with (
         served(app) as url,
         httpx.Client(base_url=url, headers=headers, timeout=60) as http,
         ThreadPoolExecutor(2 * MANY) as threads,
     ):
         try:
-            # Each twice.
+            # Each batch twice.
             answers = [threads.submit(http.post, f"/v1/batches/{name}/retry") for name in names * 2]
             for _ in answers:
-                assert came.acquire(timeout=30)
+                assert arrived.acquire(timeout=30)
             assert http.get("/v1/queues", timeout=20).status_code == 200
         finally:
             go.set()
         assert [answer.result().json() for answer in answers] == [{"items": 7}] * (2 * MANY)
-    assert len(asked) == MANY
+    assert len(runs) == MANY

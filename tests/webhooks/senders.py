@@ -1,4 +1,4 @@
-"""Senders of webhooks that a test has for itself, and jobs of which they tell."""
+"""Fixtures: webhook senders, and ended jobs with webhooks."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tests.redis_servers import wait_until
 SECRET: Final = "whsec_" + base64.b64encode(b"a secret of 32 bytes, no less..!").decode()
 OLD_SECRET: Final = "whsec_" + base64.b64encode(b"the one that it has replaced...!").decode()
 LOOPBACK: Final = AddressPolicy(["127.0.0.0/8", "::1"])
-#: Seconds that a test's sender gives a receiver.
+#: Request timeout of a test's sender.
 SEND_S: Final = 2.0
-#: Starts a sender with what a test needs otherwise.
+#: Starts a sender with given options.
 StartSender = Callable[..., WebhookSender]
-#: Ends a job that wants a URL to be told.
+#: Ends a job that has a webhook.
 EndJob = Callable[..., None]
 
 
@@ -43,7 +43,7 @@ def outbox(connection: redis.Redis) -> WebhookOutbox:
 
 @pytest.fixture
 def outcomes() -> Counter[str]:
-    """What the senders of a test counted."""
+    """Return the outcomes that the senders of a test counted."""
     return Counter()
 
 
@@ -51,41 +51,41 @@ def outcomes() -> Counter[str]:
 def start_sender(
     client: Client, outbox: WebhookOutbox, outcomes: Counter[str]
 ) -> Iterator[StartSender]:
-    """Starts senders: `start_sender(guard=…, secrets=…, send_s=…, **more)`."""
+    """Yield a function that starts senders: `start_sender(policy=…, secrets=…, send_s=…)`."""
     with ExitStack() as stack:
 
-        def started(
-            guard: AddressPolicy = LOOPBACK,
+        def start(
+            policy: AddressPolicy = LOOPBACK,
             secrets: tuple[str, ...] = (SECRET,),
             send_s: float = SEND_S,
             **more: Any,
         ) -> WebhookSender:
-            given: dict[str, Any] = {"delays_s": (0.01,), "idle_s": 0.05, **more}
+            options: dict[str, Any] = {"delays_s": (0.01,), "idle_s": 0.05, **more}
             sender = WebhookSender(
                 outbox,
-                WebhookClient(guard, connections=16, send_s=send_s),
+                WebhookClient(policy, connections=16, send_s=send_s),
                 WebhookBodies(client).read,
                 lambda name: secrets if name == "acme" else (),
                 lambda event: tenant_of(event.id, event.kind),
                 count=lambda outcome: outcomes.update([outcome]),
-                **given,
+                **options,
             )
             stack.callback(sender.stop)
             sender.start()
             return sender
 
-        yield started
+        yield start
 
 
 @pytest.fixture
 def end_job(client: Client, finish: Finish) -> EndJob:
-    """Ends a job of acme that wants a URL to be told: `end_job(url, "x")`."""
+    """Return a function that ends a job of acme with a webhook: `end_job(url, "x")`."""
 
-    def ended(url: str, name: str = "x", result: dict[str, Any] | None = None) -> None:
+    def end(url: str, name: str = "x", result: dict[str, Any] | None = None) -> None:
         submit(client, url, name)
         finish(f"acme.job.{name}", [result or {"text": "a cat"}])
 
-    return ended
+    return end
 
 
 def submit(client: Client, url: str, name: str = "x") -> None:
@@ -93,15 +93,15 @@ def submit(client: Client, url: str, name: str = "x") -> None:
     client.submit({"image": URL}, job_id=f"acme.job.{name}", note=note, webhook=url)
 
 
-def told(connection: redis.Redis, name: str = "x") -> str:
-    """What is noted of the last try to tell of a job."""
-    found: Any = connection.hget(Keys().metadata(f"acme.job.{name}"), "webhook_told")
-    return (found or b"").decode()
+def last_result(connection: redis.Redis, name: str = "x") -> str:
+    """Return the stored result of the last attempt for a job."""
+    stored: Any = connection.hget(Keys().metadata(f"acme.job.{name}"), "webhook_told")
+    return (stored or b"").decode()
 
 
-def wait_until_told(connection: redis.Redis, about: str, name: str = "x") -> None:
-    wait_until(lambda: about in told(connection, name), f"{about!r} to be noted")
+def wait_for_result(connection: redis.Redis, expected: str, name: str = "x") -> None:
+    wait_until(lambda: expected in last_result(connection, name), f"{expected!r} to be stored")
 
 
-def wait_until_over(connection: redis.Redis) -> None:
-    wait_until(lambda: not connection.exists(Keys().webhooks), "nothing to be left to tell")
+def wait_until_settled(connection: redis.Redis) -> None:
+    wait_until(lambda: not connection.exists(Keys().webhooks), "an empty outbox")

@@ -80,7 +80,7 @@ def fetch_in_process(redis_url: str, chunks: list[list[str]], budget_bytes: int)
         "max_bytes": 64 * MB,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.images.hoarding"],
+        [sys.executable, "-m", "tests.images.fetch_process"],
         input=json.dumps(request),
         cwd=ROOT,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""A connection without a client of HTTP."""
+"""A raw HTTP connection."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import socket
 import httpx
 
 
-def talk(url: str, *said: bytes) -> bytes:
-    """What a raw connection is answered, until it is closed."""
-    where = httpx.URL(url)
+def talk(url: str, *parts: bytes) -> bytes:
+    """Send parts over a connection; return the response until it is closed."""
+    address = httpx.URL(url)
     answer = b""
-    with socket.create_connection((where.host, where.port or 80), timeout=60) as connection:
-        for part in said:
+    with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
+        for part in parts:
             try:
                 connection.sendall(part)
             except OSError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from producer.gateway import prefer
-from producer.gateway.prefer import wait_s
+from producer.gateway import prefer_header
+from producer.gateway.prefer_header import wait_s
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from producer.gateway.prefer import wait_s
         (["respond-async, wait=5"], 5),
         (["respond-async", "wait=5"], 5),
         (['other="a, wait=7", wait=5'], 5),
-        # The first one counts.
+        # The first counts.
         (["wait=5, wait=7"], 5),
         (["wait=0"], 0),
         (["wait=0000000000005"], 5),
@@ -35,17 +35,17 @@ from producer.gateway.prefer import wait_s
         (['"' * 255], None),
         (['"a, wait=5'], None),
         (["=," * 100 + "wait=5"], 5),
-        # What is so long is not looked into.
+        # A header of this length is ignored.
         (["wait=5" + " " * 251], None),
         (["wait=5" + " " * 251, "wait=7"], 7),
     ],
 )
-def test_a_wait_is_read_as_the_rfc_has_it(headers: list[str], seconds: int | None) -> None:
+def test_a_wait_is_parsed_according_to_the_rfc(headers: list[str], seconds: int | None) -> None:
     assert wait_s(headers, 60) == seconds
 
 
-def test_no_header_takes_long_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefer, "MAX_CHARS", 2**20)
+def test_no_header_takes_long_to_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefer_header, "MAX_CHARS", 2**20)
     for header in ("wait=" + " " * 30_000 + 'x"', '"' * 30_001, '"\\' * 30_000, "a" * 30_000 + '"'):
-        # Read in more than one way, each of them takes more than the time limit of a test.
+        # With backtracking each of them would exceed the time limit of a test.
         assert wait_s([header + "," + header] * 30, 60) is None
