@@ -31,7 +31,7 @@ from demo.stack import (
 )
 from demo.tour import QUESTIONS, Check, Tour, pictures, take, wording
 from producer import BliplineError, Client
-from producer.cli.progress import bar
+from producer.cli.progress import progress_bar
 from producer.connection.connect import connect, redis_errors
 from producer.gateway.api_keys import ApiKeys, key_id_of
 from producer.ledger.keys import Keys
@@ -78,7 +78,7 @@ def run() -> int:
         images, checked = pictures(), WorkerSettings.load().matcher() is not None
         with (
             Client(redis_url) as client,
-            bar("answering", len(images) * (1 + len(QUESTIONS) + checked)) as on_done,
+            progress_bar("answering", len(images) * (1 + len(QUESTIONS) + checked)) as on_done,
         ):
             tour = take(client, images, on_done, checked=checked)
     contact_sheet.write(tour, SHEET)
