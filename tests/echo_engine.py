@@ -69,7 +69,7 @@ class Echo:
 
 
 if __name__ == "__main__":
-    models = (
+    models: tuple[ModelInfo, ...] = (
         ModelInfo("echo", "1", 2, 3, ("caption", "chat", "vqa")),
         ModelInfo("compare", "1", 4, 3, ("embed", "match")),
     )

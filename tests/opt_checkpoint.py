@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,9 +42,10 @@ def build_tokenizer() -> GPT2Tokenizer:
     )
     bpe.train_from_iterator(SENTENCES, trainer)
     merges = json.loads(bpe.to_str())["model"]["merges"]
+    pairs: Any = [tuple(pair) for pair in merges]
     return GPT2Tokenizer(
         vocab=bpe.get_vocab(),
-        merges=[tuple(pair) for pair in merges],
+        merges=pairs,
         bos_token="</s>",
         eos_token="</s>",
         unk_token="</s>",
@@ -54,6 +56,7 @@ def build_tokenizer() -> GPT2Tokenizer:
 
 def build_network(tokenizer: GPT2Tokenizer) -> Blip2ForConditionalGeneration:
     width = {"hidden_size": 32, "num_attention_heads": 2}
+    image_token: Any = tokenizer.convert_tokens_to_ids("<image>")
     config = Blip2Config(
         vision_config={
             **width,
@@ -81,7 +84,7 @@ def build_network(tokenizer: GPT2Tokenizer) -> Blip2ForConditionalGeneration:
             "eos_token_id": [2, *range(100, 112)],
         },
         num_query_tokens=QUERIES,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=image_token,
     )
     torch.manual_seed(3)
     network = Blip2ForConditionalGeneration(config)
@@ -89,7 +92,8 @@ def build_network(tokenizer: GPT2Tokenizer) -> Blip2ForConditionalGeneration:
         for name, weight in network.named_parameters():
             if weight.dim() > 1:  # large weights, so that rows differ by more than rounding
                 weight.normal_(std=1.0 if "query_tokens" in name else 0.4)
-    return network.eval()
+    network.eval()
+    return network
 
 
 @pytest.fixture(scope="package", autouse=True)

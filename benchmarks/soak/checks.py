@@ -57,8 +57,8 @@ def leaks(engine: Engine, before: int) -> Iterator[str]:
     assert beams is not None
     state = {
         "not idle": not engine.idle,
-        "live requests": engine._live,
-        "shared rows": engine._shared,
+        "live requests": engine._rows_by_id,
+        "shared rows": engine._rows_by_identity,
         "deadlines": engine._deadlines,
         "answers": engine._answers,
         "slots": decoding.slots.count or decoding.slots.source_lengths,

@@ -49,7 +49,7 @@ def reference_token(logits: Tensor, options: GenerationOptions, prompt: int, ids
         processors.append(TopKLogitsWarper(o.top_k))
     if o.temperature and o.top_p < 1:
         processors.append(TopPLogitsWarper(o.top_p))
-    scores = processors(torch.tensor([ids]), logits[None].float())
+    scores = processors(torch.LongTensor([ids]), logits[None].float())
     if o.temperature:
         return int(torch.multinomial(scores.softmax(-1), 1))
     return int(scores.argmax(-1))

@@ -32,28 +32,28 @@ def fill(scheduler: Scheduler[Ask], bulk: str = "", interactive: str = "") -> No
 
 
 def test_an_idle_engine_admits_at_once() -> None:
-    scheduler = Scheduler(max_rows=4, prefill_steps=100)
+    scheduler = Scheduler[Ask](max_rows=4, prefill_steps=100)
     fill(scheduler, bulk="a")
     assert names(scheduler.admit(active=0, active_bulk=0)) == "a"
     assert len(scheduler) == 0
 
 
 def test_interactive_comes_first_and_then_the_oldest() -> None:
-    scheduler = Scheduler(max_rows=4)
+    scheduler = Scheduler[Ask](max_rows=4)
     fill(scheduler, bulk="abc", interactive="xy")
     assert names(scheduler.admit(0, 0)) == "xyab"
     assert names(scheduler.admit(0, 0)) == "c"
 
 
 def test_never_more_than_the_free_rows_are_admitted() -> None:
-    scheduler = Scheduler(max_rows=4, prefill_steps=0)
+    scheduler = Scheduler[Ask](max_rows=4, prefill_steps=0)
     fill(scheduler, bulk="abc", interactive="xyz")
     assert names(scheduler.admit(active=2, active_bulk=2)) == "xy"
     assert scheduler.admit(active=4, active_bulk=2) == []
 
 
 def test_bulk_leaves_the_reserved_rows_to_interactive() -> None:
-    scheduler = Scheduler(max_rows=4, reserved_rows=2, prefill_steps=0)
+    scheduler = Scheduler[Ask](max_rows=4, reserved_rows=2, prefill_steps=0)
     fill(scheduler, bulk="abc")
     assert names(scheduler.admit(0, 0)) == "ab"
     assert scheduler.admit(active=2, active_bulk=2) == []
@@ -62,21 +62,21 @@ def test_bulk_leaves_the_reserved_rows_to_interactive() -> None:
 
 
 def test_bulk_may_use_its_share_while_interactive_rows_hold_the_reserved_ones() -> None:
-    scheduler = Scheduler(max_rows=4, reserved_rows=2, prefill_steps=0)
+    scheduler = Scheduler[Ask](max_rows=4, reserved_rows=2, prefill_steps=0)
     fill(scheduler, bulk="abc")
     assert names(scheduler.admit(active=2, active_bulk=0)) == "ab"
 
 
 def test_bulk_waits_until_its_waiting_has_cost_as_much_as_a_prefill() -> None:
     # Given 6 active rows and a prefill of 2 steps: admitting costs 12 row-steps.
-    scheduler = Scheduler(max_rows=9, prefill_steps=2.0)
+    scheduler = Scheduler[Ask](max_rows=9, prefill_steps=2.0)
     fill(scheduler, bulk="abc")
     # When 3 rows wait, then 3, 6, 9 and 12 row-steps have gone by after as many steps.
     assert [names(scheduler.admit(6, 6)) for _ in range(4)] == ["", "", "", "abc"]
 
 
 def test_waiting_is_counted_anew_after_each_admission() -> None:
-    scheduler = Scheduler(max_rows=4, prefill_steps=1.0)
+    scheduler = Scheduler[Ask](max_rows=4, prefill_steps=1.0)
     fill(scheduler, bulk="a")
     assert [names(scheduler.admit(2, 2)) for _ in range(2)] == ["", "a"]
     fill(scheduler, bulk="b")
@@ -84,7 +84,7 @@ def test_waiting_is_counted_anew_after_each_admission() -> None:
 
 
 def test_rows_that_find_no_slot_do_not_count_as_waiting() -> None:
-    scheduler = Scheduler(max_rows=3, prefill_steps=1.0)
+    scheduler = Scheduler[Ask](max_rows=3, prefill_steps=1.0)
     fill(scheduler, bulk="ab")
     for _ in range(50):
         assert scheduler.admit(active=3, active_bulk=3) == []
@@ -92,7 +92,7 @@ def test_rows_that_find_no_slot_do_not_count_as_waiting() -> None:
 
 
 def test_an_interactive_request_is_admitted_at_once_and_takes_bulk_with_it() -> None:
-    scheduler = Scheduler(max_rows=8, prefill_steps=100)
+    scheduler = Scheduler[Ask](max_rows=8, prefill_steps=100)
     fill(scheduler, bulk="a")
     assert scheduler.admit(active=5, active_bulk=5) == []
     fill(scheduler, interactive="x")

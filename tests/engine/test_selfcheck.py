@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.engine.workload import with_methods
 from worker.engine.engine import Engine
 from worker.engine.errors import LoadError
-from worker.engine.model import Generator, Prompt
+from worker.engine.model import Generator, Prompt, as_generator
 from worker.engine.request import Request
 from worker.engine.selfcheck import check
 from worker.models.registry import load
@@ -20,7 +20,7 @@ from worker.models.registry import load
 def test_a_sound_model_passes_and_the_engine_is_left_empty(
     checkpoint: Path, precision: str
 ) -> None:
-    engine = Engine(load(str(checkpoint), precision=precision, device="cpu"))
+    engine = Engine(as_generator(load(str(checkpoint), precision=precision, device="cpu")))
     check(engine)
     assert engine.idle
     assert len(engine.encoders[0].cache) == 0

@@ -23,7 +23,7 @@ def models() -> Any:
 
 @pytest.fixture(scope="module")
 def report(models: Any) -> Report:
-    return Soak(*models, seed=2, sample_size=40).run(ROWS, every=500)
+    return Soak(models[0], models[1], seed=2, sample_size=40).run(ROWS, every=500)
 
 
 def test_every_row_is_answered_once_as_it_should_be_and_nothing_is_left(report: Report) -> None:
@@ -73,7 +73,7 @@ def test_the_soak_notices_a_broken_engine(
     models: Any, monkeypatch: pytest.MonkeyPatch, owner: type, name: str, broken: Any
 ) -> None:
     monkeypatch.setattr(owner, name, broken)
-    assert goes_wrong(Soak(*models, seed=2, sample_size=40))
+    assert goes_wrong(Soak(models[0], models[1], seed=2, sample_size=40))
 
 
 def goes_wrong(soak: Soak) -> bool:

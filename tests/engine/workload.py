@@ -44,7 +44,7 @@ def ask(number: int, image: int | None = None, **fields: Any) -> Request:
     """Build a request whose id is `number`, about an image of one shade."""
     shade = number if image is None else image
     pixels = bytes([10 + 20 * shade % 240, 90, 200 - 9 * shade % 200] * 16 * 16)
-    defaults = {"task": "caption", "text": "", "options": LONG}
+    defaults: dict[str, Any] = {"task": "caption", "text": "", "options": LONG}
     return Request(id=number, image_hash=f"image-{shade}", pixels=pixels, **defaults | fields)
 
 

@@ -105,4 +105,4 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
             return
         except httpx.TransportError:
             time.sleep(0.05)
-    raise AssertionError(f"{process.args} does not serve")
+    raise AssertionError(f"{process.args!r} does not serve")

@@ -165,7 +165,11 @@ def test_streams_of_a_batch_share_their_reads_of_redis(
     received: list[list[int]] = []
 
     def listen() -> None:
-        with gateway.client("acme") as client, listening(client, "many") as events:
+        headers = gateway.headers("acme")
+        with (
+            httpx.Client(base_url=gateway.url, headers=headers, timeout=60) as client,
+            listening(client, "many") as events,
+        ):
             seen = [next(events)]
             for number in range(8):
                 barrier.wait(30)

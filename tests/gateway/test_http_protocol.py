@@ -113,15 +113,15 @@ def job_head(gateway: Reached, more: bytes) -> bytes:
 
 @pytest.mark.parametrize("at", [0, 1, 40, None], ids=["together", "begun", "middle", "apart"])
 def test_a_protocol_upgrade_is_ignored(gateway: Reached, at: int | None) -> None:
-    request = job_head(gateway, UPGRADE) + BODY
+    message = job_head(gateway, UPGRADE) + BODY
     last = job_head(gateway, b"Connection: close\r\n") + BODY
     address = httpx.URL(gateway.url)
-    cut = len(request) - len(BODY) if at is None else at
+    cut = len(message) - len(BODY) if at is None else at
     with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
-        connection.sendall(request[:cut])
+        connection.sendall(message[:cut])
         # Long enough that it usually arrives alone.
         time.sleep(0.05)
-        connection.sendall(request[cut:] + request + last)
+        connection.sendall(message[cut:] + message + last)
         answers = b"".join(iter(lambda: connection.recv(65536), b""))
     # The connection continues with pipelined requests.
     assert answers.count(b"HTTP/1.1 202 ") == answers.count(b"HTTP/1.1 ") == 3
@@ -134,15 +134,15 @@ def test_connection_close_is_honoured_beside_an_upgrade(gateway: Reached) -> Non
 
 
 def test_tunnels_are_rejected(gateway: Reached) -> None:
-    request = b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n%s\r\nhello" % UPGRADE
-    assert talk(gateway.url, request).startswith(b"HTTP/1.1 400 ")
+    head = b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n%s\r\nhello" % UPGRADE
+    assert talk(gateway.url, head).startswith(b"HTTP/1.1 400 ")
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("request", "line"),
+    ("head", "line"),
     [
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s0\r\n" % CHUNKED, b"a: %s\r\n" % (b"b" * 999)),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s1;" % CHUNKED, b"x" * 1000),
@@ -151,11 +151,11 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
     ids=["trailers", "extensions", "empty lines"],
 )
 def test_endless_input_outside_a_body_is_cut_off(
-    gateway: Reached, request: bytes, line: bytes
+    gateway: Reached, head: bytes, line: bytes
 ) -> None:
     address, sent = httpx.URL(gateway.url), 0
     with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
-        connection.sendall(request)
+        connection.sendall(head)
         with suppress(ConnectionError):
             # Without a limit the server would read all of it.
             while sent < 50 * 2**20:
@@ -176,8 +176,8 @@ def test_an_answered_request_without_an_end_is_closed(
     monkeypatch.setattr(BoundedProtocol, "rest_s", 0.3)
     app = create_app(GatewaySettings.load(redis_url=redis_url))
     with served(app) as url:
-        request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s1\r\nx\r\n" % CHUNKED
-        assert talk(url, request).count(b" 200 OK") == 1
+        head = b"GET /healthz HTTP/1.1\r\nHost: x\r\n%s1\r\nx\r\n" % CHUNKED
+        assert talk(url, head).count(b" 200 OK") == 1
 
 
 def test_an_answered_request_that_ends_keeps_its_connection(

@@ -78,7 +78,8 @@ def randomise(network: torch.nn.Module, end_id: int, end_bias: float) -> None:
                 weight.normal_(std=0.4)
             if "crossattention.self.query" in name or "position_embeddings" in name:
                 weight.mul_(2)  # answers must depend on the source and on the position
-        network.text_decoder.cls.predictions.bias[end_id] += end_bias
+        decoder: Any = network.text_decoder
+        decoder.cls.predictions.bias[end_id] += end_bias
 
 
 def save_caption(path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from worker.engine.errors import PromptTooLong
@@ -9,9 +11,13 @@ TEMPLATE = "Q: {question} A:"
 TURNS = [(f"q{number}", "a") for number in range(100)]
 
 
+def fits_in(room: int, text: str) -> bool:
+    return len(text) <= room
+
+
 def test_as_many_of_the_newest_turns_stay_as_fit() -> None:
     for room in range(9, 1500, 7):
-        text = format_dialogue(TEMPLATE, TURNS, "now", lambda text, room=room: len(text) <= room)
+        text = format_dialogue(TEMPLATE, TURNS, "now", partial(fits_in, room))
         turns = text.count("Q: q")
         longer = f"Q: q{99 - turns} A: a. {text}"
         assert len(text) <= room

@@ -118,15 +118,15 @@ def drip_headers(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("answer", [drip_a_head, drip_headers, stay_silent])
+@pytest.mark.parametrize("responder", [drip_a_head, drip_headers, stay_silent])
 def test_a_receiver_that_times_out_is_retried(
     start_sender: StartSender,
     end_job: EndJob,
     connection: redis.Redis,
     outcomes: Counter[str],
-    delivery: Responder,
+    responder: Responder,
 ) -> None:
-    with running_receiver(delivery) as receiver:
+    with running_receiver(responder) as receiver:
         start_sender(tries=1)
         end_job(receiver.url)
         wait_until_settled(connection)

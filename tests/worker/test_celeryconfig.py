@@ -11,7 +11,8 @@ import pytest
 import redis
 from celery import Celery
 from celery.app.utils import filter_hidden_settings
-from kombu import Connection, Exchange, Queue
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
 
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings

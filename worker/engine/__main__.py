@@ -93,7 +93,7 @@ def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
     except LoadError as error:
         return _report_unusable(str(error))
     names = " and ".join(model.name for model in models)
-    log.info("%s: warm, %s rows at most on %s", names, settings.max_rows, models[0].device)
+    log.info("%s: ready, up to %s rows on %s", names, settings.max_rows, models[0].device)
     return _serve(engine, tuple(map(model_info, models)), settings, socket, linger_s)
 
 

@@ -170,7 +170,7 @@ class EngineClient:
                 self._read(connection)
             except (EOFError, OSError) as error:
                 log.debug("engine connection ended: %r", error)
-            self._disconnected(connection)
+            self._handle_disconnect(connection)
 
     def _connect(self) -> Connection[Any, Any] | None:
         try:
@@ -231,7 +231,7 @@ class EngineClient:
                 if query is not None:
                     query.set_result(message.value)
 
-    def _disconnected(self, connection: Connection[Any, Any]) -> None:
+    def _handle_disconnect(self, connection: Connection[Any, Any]) -> None:
         # A concurrent send must fail before the descriptor can be reused.
         disconnect(connection)
         with self._send_lock:

@@ -84,10 +84,10 @@ class Engine:
             self.beams = BeamLane(model, encoder, max_rows)
         if matcher is not None:
             self.matching = MatchingLane(matcher, self.encoders[-1])
-        #: The row of every request without an answer.
-        self._live: dict[RequestId, Row] = {}
-        #: Rows by request identity: an equal request joins the row instead of adding its own.
-        self._shared: dict[object, Row] = {}
+        #: The row of each request without an answer.
+        self._rows_by_id: dict[RequestId, Row] = {}
+        #: Running and waiting rows that an equal request may join.
+        self._rows_by_identity: dict[object, Row] = {}
         self._deadlines = Deadlines()
         self._numbers = count()
         self._answers: list[Answer] = []
@@ -110,11 +110,11 @@ class Engine:
 
     def add(self, request: Request) -> None:
         """Enqueue a request. The next step returns the error of an invalid one."""
-        if request.id in self._live:
+        if request.id in self._rows_by_id:
             raise ValueError(f"request id {request.id!r} is already in the engine")
         failure = self._validate(request)
         if failure is None:
-            shared = self._shared.get(request.identity)
+            shared = self._rows_by_identity.get(request.identity)
             if shared is None:
                 failure = self._add_row(request)
             else:
@@ -123,7 +123,7 @@ class Engine:
             self._answer(error_answer(request, failure))
             return
         self._deadlines.add(request)
-        self._deadlines.prune(self._live, len(self._live))
+        self._deadlines.prune(self._rows_by_id, len(self._rows_by_id))
 
     def _validate(self, request: Request) -> Failure | None:
         if request.task not in self.tasks:
@@ -138,9 +138,9 @@ class Engine:
         row, lane = Row(next(self._numbers), request, [request]), self._lane(request)
         failure = lane.prepare(row)
         if failure is None:
-            self._live[request.id] = row
+            self._rows_by_id[request.id] = row
             if request.options.deterministic:
-                self._shared[request.identity] = row
+                self._rows_by_identity[request.identity] = row
             lane.add(row)
             self.stats.admitted += 1
         return failure
@@ -148,7 +148,7 @@ class Engine:
     def _join(self, row: Row, request: Request) -> None:
         """Let an existing row answer this request too."""
         row.waiters.append(request)
-        self._live[request.id] = row
+        self._rows_by_id[request.id] = row
         self.stats.joined += 1
         if request.interactive:
             self._lane(request).promote(row)
@@ -164,17 +164,17 @@ class Engine:
 
     def cancel(self, request_id: RequestId) -> None:
         """End a request early with the error `cancelled`. Unknown ids are ignored."""
-        row = self._live.get(request_id)
+        row = self._rows_by_id.get(request_id)
         if row is not None:
             self._abort(next(w for w in row.waiters if w.id == request_id), CANCELLED)
 
     def _abort(self, request: Request, failure: Failure) -> None:
         """Answer a request with a failure, unless answered; end its row if it was the last one."""
-        row = self._live.get(request.id)
+        row = self._rows_by_id.get(request.id)
         # By identity: a later request may use the same id.
         if row is None or not any(waiter is request for waiter in row.waiters):
             return
-        del self._live[request.id]
+        del self._rows_by_id[request.id]
         row.waiters = [waiter for waiter in row.waiters if waiter is not request]
         self._answer(error_answer(request, failure))
         if not row.waiters:
@@ -208,13 +208,13 @@ class Engine:
         self._unshare(row)
         self.stats.tokens += len(row.tokens)
         for request in row.waiters:
-            del self._live[request.id]
+            del self._rows_by_id[request.id]
             self._answer(row.answer(request))
 
     def _unshare(self, row: Row) -> None:
         identity = row.request.identity
-        if self._shared.get(identity) is row:
-            del self._shared[identity]
+        if self._rows_by_identity.get(identity) is row:
+            del self._rows_by_identity[identity]
 
     def _answer(self, answer: Answer) -> None:
         self.stats.answered += 1

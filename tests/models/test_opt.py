@@ -60,7 +60,7 @@ class Reference:
         decoded = self.tokenizer.decode(
             shown, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return decoded.strip(), len(row) - prompt
+        return str(decoded).strip(), len(row) - prompt
 
 
 @pytest.mark.timeout(240)
@@ -69,7 +69,7 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(
 ) -> None:
     generator = random.Random(5)
     pictures = [picture(number) for number in range(IMAGES)]
-    plans = []
+    plans: list[tuple[int, str, str, dict[str, Any]]] = []
     for _ in range(ROWS):
         task = generator.choice(["caption", "vqa"])
         text = generator.choice(QUESTIONS if task == "vqa" else PROMPTS)
@@ -92,12 +92,12 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(
     reference = Reference(checkpoint)
 
     def alone(number: int) -> tuple[str, int]:
-        image, *plan = plans[number]
-        return reference.answer(pictures[image], *plan)
+        image, task, text, how = plans[number]
+        return reference.answer(pictures[image], task, text, how)
 
     expected = [alone(number) for number in range(ROWS)]
-    got = [(answers[number].text, answers[number].tokens) for number in range(ROWS)]
-    assert_equal_but_for_ties(got, expected, reference.network, alone)
+    actual = [(answers[number].text, answers[number].tokens) for number in range(ROWS)]
+    assert_equal_but_for_ties(actual, expected, reference.network, alone)
     # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > ROWS / 3
     assert len({tokens for _, tokens in expected}) >= 8
