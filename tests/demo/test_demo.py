@@ -23,7 +23,7 @@ from PIL import Image
 from demo import contact_sheet, tour
 from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
-from demo.tour import QUESTIONS, Check, Report, Tour, pictures, recolored, wording
+from demo.tour import QUESTIONS, Check, Report, Tour
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
 from producer.ledger.leases import Leases
 
@@ -64,13 +64,6 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
-
-
-def test_there_are_sample_pictures_to_show() -> None:
-    assert pictures()
-    for path in pictures():
-        with Image.open(path) as image:
-            image.verify()
 
 
 def test_the_page_needs_no_other_file_and_is_well_formed(picture: Path) -> None:
@@ -142,22 +135,6 @@ def test_each_picture_is_captioned_and_asked_every_question(
     assert {item["task"] for item in questions} == {"vqa"}
 
 
-def test_a_wrong_caption_names_a_color_that_is_not_there() -> None:
-    assert recolored("an orange star above a purple circle on a pink background") == (
-        "orange",
-        "white",
-        "a white star above a purple circle on a pink background",
-    )
-    assert recolored("a purple star") == ("purple", "orange", "an orange star")
-    # After the last color comes the first.
-    assert recolored("a black star above a red star") == (
-        "black",
-        "green",
-        "a green star above a red star",
-    )
-    assert recolored("a star") is None
-
-
 def test_each_caption_is_checked_against_the_wrong_one(
     picture: Path, client: Client, finish: Finish, connection: redis.Redis
 ) -> None:
@@ -199,12 +176,6 @@ def test_a_tour_that_nobody_answers_ends(
     monkeypatch.setattr(tour, "PATIENCE_S", 0.05)
     with pytest.raises(WaitTimeout):
         tour.take(client, [picture], lambda done: None)
-
-
-def test_a_result_is_worded_as_its_text_or_its_error() -> None:
-    assert wording(Result(0, None, "two", None)) == "two"
-    lost = ItemError(code=ErrorCode.INTERNAL, message="lost")
-    assert wording(Result(0, None, None, lost)) == "internal: lost"
 
 
 def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
