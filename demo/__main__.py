@@ -29,22 +29,22 @@ from demo.stack import (
     running_redis,
     running_worker,
 )
-from demo.tour import QUESTIONS, Check, Tour, pictures, said, take
+from demo.tour import QUESTIONS, Check, Tour, pictures, take, wording
 from producer import BliplineError, Client
-from producer.cli.progress import bar
+from producer.cli.progress import progress_bar
 from producer.connection.connect import connect, redis_errors
 from producer.gateway.api_keys import ApiKeys, key_id_of
 from producer.ledger.keys import Keys
 
 SHEET: Final = Path(__file__).with_name("out") / "index.html"
-#: Where people expect them.
+#: The usual ports.
 REDIS_PORT: Final = 6379
 FLOWER_PORT: Final = 5555
 GATEWAY_PORT: Final = 8000
-#: Whose jobs those of the page are, and of the API key that is shown.
+#: The user of the page, and of the API key on the terminal.
 NAME: Final = "demo"
 
-#: Notes on the way; what came out goes to stdout.
+#: Notes on the way; results go to stdout.
 notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def run() -> int:
-    """Caption the sample pictures, ask about them, check the captions, and show what came out."""
+    """Caption the sample pictures, ask about them, check the captions, and show the results."""
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(None))
         flower = stack.enter_context(running_flower(redis_url))
@@ -78,7 +78,7 @@ def run() -> int:
         images, checked = pictures(), WorkerSettings.load().matcher() is not None
         with (
             Client(redis_url) as client,
-            bar("answering", len(images) * (1 + len(QUESTIONS) + checked)) as on_done,
+            progress_bar("answering", len(images) * (1 + len(QUESTIONS) + checked)) as on_done,
         ):
             tour = take(client, images, on_done, checked=checked)
     contact_sheet.write(tour, SHEET)
@@ -110,7 +110,7 @@ def up() -> int:
 
 @contextmanager
 def _api_key(redis_url: str) -> Iterator[str]:
-    """A key for as long as this runs."""
+    """Make a key that is valid until the block ends."""
     with redis_errors(redis_url), connect(redis_url) as connection:
         keys = ApiKeys(connection, Keys(WorkerSettings.load().key_prefix))
         key = keys.create(NAME)
@@ -121,34 +121,35 @@ def _api_key(redis_url: str) -> Iterator[str]:
 
 
 def _redis(port: int | None) -> AbstractContextManager[str]:
-    given = os.environ.get("BLIPLINE_REDIS_URL")
-    if not given:
+    url = os.environ.get("BLIPLINE_REDIS_URL")
+    if not url:
         return running_redis(port)
-    # Said now, rather than after the time that a worker is given to start.
-    with redis_errors(given), connect(given) as connection:
+    # An unreachable Redis is an error at once, not after the time that a worker has to start.
+    with redis_errors(url), connect(url) as connection:
         connection.ping()
-    return nullcontext(given)
+    return nullcontext(url)
 
 
-def _port(wanted: int) -> int:
-    """This port, or another that is free."""
+def _port(preferred: int) -> int:
+    """Return this port if it is free, else any free port."""
     with socket.socket() as probe:
-        # What a server that has just ended left behind does not matter to the next one.
+        # Connections of a server that has just ended do not matter to the next.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", preferred))
         except OSError:
             return free_port()
-    return wanted
+    return preferred
 
 
 def _show(tour: Tour) -> None:
     table = Table("picture", "caption", *QUESTIONS)
-    if any(one.check is not None for one in tour.told):
+    if any(report.check is not None for report in tour.reports):
         table.add_column("P(match)")
-    for one in tour.told:
-        verdicts = [] if one.check is None else [_verdicts(one.check)]
-        table.add_row(one.image.name, said(one.caption), *map(said, one.answers), *verdicts)
+    for report in tour.reports:
+        verdicts = [] if report.check is None else [_verdicts(report.check)]
+        answers = map(wording, report.answers)
+        table.add_row(report.image.name, wording(report.caption), *answers, *verdicts)
     out = Console(highlight=False, markup=False)
     out.print(table)
     pace = f"{tour.items / tour.seconds:,.0f} items a second"
@@ -159,14 +160,14 @@ def _show(tour: Tour) -> None:
 
 
 def _verdicts(check: Check) -> str:
-    """A line for the caption with its color, and one for a color that is not there."""
+    """Write a line for the caption's color, and a line for a color that is not there."""
     if not check.result.ok:
-        return said(check.result)
+        return wording(check.result)
     return "\n".join(f"{probability:.3f} {color}" for color, probability in check.verdicts)
 
 
 def _shown(path: Path) -> str:
-    """As short as it can be said from here."""
+    """Write a path relative to the working directory."""
     return os.path.relpath(path)
 
 

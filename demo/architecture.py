@@ -1,7 +1,7 @@
 """The demo's BLIP-2: its tokenizer, its processor and its untrained weights.
 
 All of it is of the classes, and in the token layout, of `Salesforce/blip2-opt-2.7b`,
-so that code which serves the one serves the other.
+so that code which serves that model serves this too.
 """
 
 from __future__ import annotations
@@ -33,18 +33,17 @@ INIT_STD = 0.06
 # OPT's ids: <s> 0, <pad> 1, </s> 2 (which begins and ends a text), <unk> 3.
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
 
-PROMPT = "Question: {question} Answer:"
-
 
 def phrases() -> list[str]:
-    """Every word of the world, in each place where its token may differ."""
+    """Return every word of the world, in each position where its token may differ."""
     words = [*COLORS, *KINDS, *BACKGROUNDS, *NUMBERS.values(), "yes", "no"]
     sentences = [
-        "a left of a above a on a background",
+        "a left of a above an on a background",
+        " a an",
         "Question: how many shapes are there? Answer:",
         "Question: what color is the background? Answer:",
         "Question: what shape is it? Answer:",
-        "Question: is there a circle? Answer:",
+        "Question: is there a circle? Answer:. Question:",
         "Question: what is on the left? Answer:",
         "Question: what is on top? Answer:",
     ]
@@ -52,7 +51,7 @@ def phrases() -> list[str]:
 
 
 def build_tokenizer() -> GPT2Tokenizer:
-    """A byte-level BPE: a token for each word of the world, and any other text in bytes."""
+    """Make a byte-level BPE: a token for each word of the world, and bytes for any other text."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -79,15 +78,16 @@ def build_tokenizer() -> GPT2Tokenizer:
 
 
 def build_processor() -> Blip2Processor:
+    """Make the processor: 64 by 64 pixels, bicubic, and the tokenizer."""
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    # By its name: with torchvision about, the automatic choice resizes differently.
+    # By its name: where torchvision is installed, the automatic choice resizes differently.
     images = BlipImageProcessorPil(size=size)
     tokenizer = build_tokenizer()
     return Blip2Processor(images, tokenizer, num_query_tokens=QUERY_TOKENS)  # type: ignore[no-untyped-call]
 
 
 def build_model(processor: Blip2Processor) -> Blip2ForConditionalGeneration:
-    """An untrained model, initialised so that it learns from scratch."""
+    """Make an untrained model, initialised so that it learns from scratch."""
     tokenizer = processor.tokenizer
     config = Blip2Config(
         vision_config={
@@ -132,7 +132,7 @@ def build_model(processor: Blip2Processor) -> Blip2ForConditionalGeneration:
 
 @torch.no_grad()
 def _initialise(model: Blip2ForConditionalGeneration) -> None:
-    """What the configuration cannot say (by default the query tokens are all zero)."""
+    """Set what the configuration cannot set (by default the query tokens are all zero)."""
     nn.init.normal_(model.query_tokens, std=1.0)
     nn.init.normal_(model.vision_model.embeddings.position_embedding, std=0.4)
     nn.init.normal_(model.language_model.model.decoder.embed_positions.weight, std=0.2)

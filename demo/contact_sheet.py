@@ -1,4 +1,4 @@
-"""A page of all pictures with what the model says of them; one file that needs no other."""
+"""The page of all pictures with the models' answers: a single file, complete in itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image, ImageOps
 
-from demo.tour import QUESTIONS, Check, Told, Tour, said
+from demo.tour import QUESTIONS, Check, Report, Tour, wording
 from producer import Result
 
 TEMPLATE: Final = Path(__file__).with_name("contact_sheet.html")
@@ -26,9 +26,9 @@ def write(tour: Tour, path: Path) -> None:
 
 
 def render(tour: Tour) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     facts = {
-        "pictures": f"{len(tour.told)}",
+        "pictures": f"{len(tour.reports)}",
         "captions, answers and checks": f"{tour.items}",
         "seconds": f"{tour.seconds:.2f}",
         "items a second": f"{tour.items / tour.seconds:,.0f}",
@@ -36,35 +36,35 @@ def render(tour: Tour) -> str:
     if tour.failed:
         facts["failed"] = f"{tour.failed}"
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        about="Through Redis, a Celery worker and its engine.",
+        summary="Through Redis, a Celery worker and its engine.",
         facts="".join(_pair(name, value) for name, value in facts.items()),
-        cards="\n".join(_card(one) for one in tour.told),
+        cards="\n".join(_card(report) for report in tour.reports),
     )
 
 
-def _card(one: Told) -> str:
-    alt = escape(said(one.caption))
-    source, size = _thumbnail(one.image)
+def _card(report: Report) -> str:
+    alt = escape(wording(report.caption))
+    source, size = _thumbnail(report.image)
     answers = "".join(
-        _pair(question, said(answer), _mood(answer))
-        for question, answer in zip(QUESTIONS, one.answers, strict=True)
+        _pair(question, wording(answer), _mood(answer))
+        for question, answer in zip(QUESTIONS, report.answers, strict=True)
     )
     return (
         f'<article><div class="mat"><img src="{source}" alt="{alt}"></div>'
-        f'<div class="text"><h2{_mood(one.caption)}>{alt}</h2>'
-        f'<dl class="qa">{answers}{_verdicts(one.check)}</dl>'
-        f"<footer><span>{escape(one.image.name)}</span><span>{size}</span></footer>"
+        f'<div class="text"><h2{_mood(report.caption)}>{alt}</h2>'
+        f'<dl class="qa">{answers}{_verdicts(report.check)}</dl>'
+        f"<footer><span>{escape(report.image.name)}</span><span>{size}</span></footer>"
         "</div></article>"
     )
 
 
 def _verdicts(check: Check | None) -> str:
-    """P(match) of the caption, and of the same with a color that is not there."""
+    """Show P(match) of the caption, and of the same with a color that is not there."""
     if check is None:
         return ""
     if not check.result.ok:
-        return _pair("P(match)", said(check.result), _mood(check.result))
-    terms = ("P(match) of the caption", f"with “{check.wrong}” instead")
+        return _pair("P(match)", wording(check.result), _mood(check.result))
+    terms = ("P(match) of the caption", f"with “{check.false}” instead")
     return "".join(
         _pair(term, f"{probability:.3f}")
         for term, (_, probability) in zip(terms, check.verdicts, strict=True)
@@ -80,7 +80,7 @@ def _mood(result: Result) -> str:
 
 
 def _thumbnail(path: Path) -> tuple[str, str]:
-    """The picture as a data URI, and its true size in words; no picture where it has none."""
+    """Return the picture as a data URI and its size in words; an empty URI for a broken file."""
     try:
         with Image.open(path) as image:
             size = f"{image.width} by {image.height}"

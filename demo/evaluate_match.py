@@ -23,12 +23,12 @@ from demo.match_texts import ERRORS, caption, confusions, errors, phrases
 from demo.scenes import random_picture, random_scene
 
 ROWS = 64
-#: Pictures among which one is to be found.
+#: Pictures from which each caption picks its own.
 GALLERY = 100
 
 
 class Row(NamedTuple):
-    """One text asked of one picture."""
+    """A text about a picture."""
 
     scene: int
     kind: str
@@ -39,15 +39,23 @@ class Row(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the model says of a row, and of the right caption of the same picture."""
+    """P(match) of a row, and of the right caption of the same picture."""
 
     row: Row
     probability: float
     of_caption: float
 
 
+class Recall(NamedTuple):
+    """Searches in a gallery: 1 for a match at the first rank, and at the first five, else 0."""
+
+    name: str
+    first: Tensor
+    fifth: Tensor
+
+
 def held_out(scenes: int, seed: int) -> Iterator[Row]:
-    """Of each scene: its caption, then all that is wrong, or partly said, of it."""
+    """Yield the caption of each scene, then all that is wrong, or partly true, of it."""
     for number in range(scenes):
         rng = Random(f"held out/match/{seed}/{number}")
         scene = random_scene(rng)
@@ -58,19 +66,19 @@ def held_out(scenes: int, seed: int) -> Iterator[Row]:
 
 
 class Matching:
-    """A BLIP retrieval directory or hub name, asked in batches."""
+    """A BLIP retrieval directory or hub name, for verdicts in batches."""
 
     def __init__(self, name: str | Path) -> None:
         self.processor = BlipProcessor.from_pretrained(name)
         self.model = BlipForImageTextRetrieval.from_pretrained(name, dtype=torch.float32)
 
     def probabilities(self, rows: Sequence[Row]) -> list[float]:
-        """P(match) of each row."""
+        """Return P(match) of each row."""
         scores = self.model(**self._inputs(rows)).itm_score.softmax(1)[:, 1]
         return [float(score) for score in scores]
 
     def cosines(self, rows: Sequence[Row]) -> Tensor:
-        """Of each picture (rows) with each text (columns)."""
+        """Return the cosine of each picture (rows) with each text (columns)."""
         scores: Tensor = self.model(**self._inputs(rows), use_itm_head=False).itm_score
         return scores
 
@@ -80,10 +88,10 @@ class Matching:
 
 
 def judge(matching: Matching, rows: Iterable[Row]) -> list[Verdict]:
-    """A verdict on each row."""
-    verdicts, of_caption, rows = [], 0.0, iter(rows)
-    while some := list(islice(rows, ROWS)):
-        for row, probability in zip(some, matching.probabilities(some), strict=True):
+    """Return a verdict on each row."""
+    verdicts, of_caption, remaining = [], 0.0, iter(rows)
+    while chunk := list(islice(remaining, ROWS)):
+        for row, probability in zip(chunk, matching.probabilities(chunk), strict=True):
             if row.kind == "caption":
                 of_caption = probability
             verdicts.append(Verdict(row, probability, of_caption))
@@ -91,38 +99,38 @@ def judge(matching: Matching, rows: Iterable[Row]) -> list[Verdict]:
 
 
 def fair(verdicts: Sequence[Verdict]) -> float:
-    """Balanced accuracy at 0.5: half for accepting the right captions of these pictures."""
-    rejected = sum(one.probability < 0.5 for one in verdicts)
-    accepted = sum(one.of_caption > 0.5 for one in verdicts)
+    """Return balanced accuracy at 0.5: half for accepting the right captions of the pictures."""
+    rejected = sum(verdict.probability < 0.5 for verdict in verdicts)
+    accepted = sum(verdict.of_caption > 0.5 for verdict in verdicts)
     return (rejected + accepted) / (2 * len(verdicts))
 
 
 def table(verdicts: Sequence[Verdict]) -> str:
-    """For each kind: how often the text is judged rightly, and told from the right caption."""
+    """Lay out, by kind, the shares of texts judged rightly and ranked below the right caption."""
     lines = [
-        "| text | shapes | asked | judged rightly | balanced with the captions | ranked rightly |",
+        "| text | shapes | texts | judged rightly | balanced with the captions | ranked rightly |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    kinds = dict.fromkeys(["caption", *ERRORS, *sorted({one.row.kind for one in verdicts})])
-    for kind in kinds:
+    kinds = sorted({verdict.row.kind for verdict in verdicts})
+    for kind in dict.fromkeys(["caption", *ERRORS, *kinds]):
         for shapes in (1, 2):
-            some = [one for one in verdicts if (one.row.kind, one.row.shapes) == (kind, shapes)]
-            if some:
-                lines.append(f"| {kind} | {shapes} | {len(some)} | {_shares(some)} |")
+            group = [v for v in verdicts if (v.row.kind, v.row.shapes) == (kind, shapes)]
+            if group:
+                lines.append(f"| {kind} | {shapes} | {len(group)} | {_shares(group)} |")
     return "\n".join(lines)
 
 
 def _shares(verdicts: Sequence[Verdict]) -> str:
     count = len(verdicts)
-    right = sum((one.probability > 0.5) == one.row.true for one in verdicts) / count
+    right = sum((verdict.probability > 0.5) == verdict.row.true for verdict in verdicts) / count
     if verdicts[0].row.true:
         return f"{right:.1%} | |"
-    ranked = sum(one.probability < one.of_caption for one in verdicts) / count
+    ranked = sum(verdict.probability < verdict.of_caption for verdict in verdicts) / count
     return f"{right:.1%} | {fair(verdicts):.1%} | {ranked:.1%}"
 
 
 def galleries(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Pictures of different captions, `GALLERY` at a time."""
+    """Yield pictures of different captions, `GALLERY` at a time."""
     gallery: dict[str, Row] = {}
     for row in rows:
         if row.kind == "caption":
@@ -133,22 +141,24 @@ def galleries(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def recalls(matching: Matching, rows: Iterable[Row]) -> str:
-    """How often the picture with the nearest embedding is the right one, and likewise the text."""
-    found = []
+    """Lay out the shares of searches that the nearest embedding answers rightly."""
+    searches = []
     for gallery in galleries(rows):
         scores, right = matching.cosines(gallery), torch.arange(GALLERY)
         for name, towards in (("picture by caption", scores.T), ("caption by picture", scores)):
-            places = (towards > towards.diagonal()[:, None]).sum(1)
-            found.append((name, (towards.argmax(1) == right).float(), (places < 5).float()))
-    lines = [f"| find, among {GALLERY} | asked | recall at 1 | at 5 |", "|---|---:|---:|---:|"]
-    for name in dict.fromkeys(name for name, _, _ in found):
-        first = torch.cat([one for other, one, _ in found if other == name])
-        fifth = torch.cat([five for other, _, five in found if other == name])
+            ranks = (towards > towards.diagonal()[:, None]).sum(1)
+            at_first = (towards.argmax(1) == right).float()
+            searches.append(Recall(name, at_first, (ranks < 5).float()))
+    lines = [f"| search, among {GALLERY} | searches | recall at 1 | at 5 |", "|---|---:|---:|---:|"]
+    for name in dict.fromkeys(search.name for search in searches):
+        first = torch.cat([search.first for search in searches if search.name == name])
+        fifth = torch.cat([search.fifth for search in searches if search.name == name])
         lines.append(f"| {name} | {len(first)} | {first.mean():.1%} | {fifth.mean():.1%} |")
     return "\n".join(lines)
 
 
 def main(arguments: list[str]) -> None:
+    """Print the tables of a model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=Path(__file__).with_name("match_model"))
     parser.add_argument("--scenes", type=int, default=1000)

@@ -1,6 +1,6 @@
 """Training batches of the retrieval model: fresh scenes, each encoded once for all its texts.
 
-A picture's texts share one row. A text sees itself, at the positions that it has at inference,
+A picture's texts share a row. A text sees itself, at the positions that it has at inference,
 and the picture, so a packed text is judged exactly as it would be alone.
 """
 
@@ -21,7 +21,7 @@ from demo.match_texts import Text, caption, confusions, errors, phrases
 from demo.scenes import BACKGROUNDS, COLORS, KINDS, Scene, random_picture
 from demo.schedule import Plan
 
-#: A word, or a text's place in the batch, that nothing is asked about.
+#: The mark of a word, or of an entry of the batch, without a verdict.
 IGNORED = -1
 
 #: Texts of each picture, at most: its caption, five errors, a confusion, a phrase.
@@ -32,7 +32,7 @@ NAMES = frozenset({*COLORS, *KINDS, *BACKGROUNDS, "left", "above"})
 
 
 class MatchBatch(NamedTuple):
-    """B pictures, their K texts and the L tokens at most that these come to."""
+    """A batch of B pictures and their texts, K of each at most, L tokens in all at most."""
 
     pixels: Tensor  #: uint8 (B, 3, 64, 64)
     tokens: Tensor  #: (B, L)
@@ -45,7 +45,7 @@ class MatchBatch(NamedTuple):
 
 
 class MatchScenes(Dataset[MatchBatch]):
-    """Batch number `step` is drawn from (seed, step) alone, whatever process draws it."""
+    """A data set whose batch number `step` depends on (seed, step) alone."""
 
     def __init__(self, tokenizer: BertTokenizer, seed: int, plans: list[Plan]) -> None:
         self.tokenizer = tokenizer
@@ -63,8 +63,8 @@ class MatchScenes(Dataset[MatchBatch]):
         for _ in range(plan.pictures):
             scene = planned_scene(rng, plan)
             # Small pictures are drawn sooner, and the processor shrinks large ones anyway.
-            most = 640 if rng.random() < 0.04 else 160
-            pictures.append(squash(random_picture(rng, scene, most=most)))
+            largest = 640 if rng.random() < 0.04 else 160
+            pictures.append(squash(random_picture(rng, scene, largest)))
             rows.append(choose_texts(rng, scene))
         return pack(np.stack(pictures), rows, self._encode)
 
@@ -75,7 +75,7 @@ class MatchScenes(Dataset[MatchBatch]):
 
 
 def choose_texts(rng: Random, scene: Scene) -> list[Text]:
-    """The caption, each kind of error, one confusion and one phrase."""
+    """Choose the caption, each kind of error, a confusion and a phrase."""
     confused, phrase = rng.choice(confusions(rng, scene)), rng.choice(phrases(rng, scene))
     return [caption(scene), *errors(rng, scene), confused, phrase]
 
@@ -83,7 +83,7 @@ def choose_texts(rng: Random, scene: Scene) -> list[Text]:
 def pack(
     pictures: np.ndarray, rows: list[list[Text]], encode: Callable[[str], list[int]]
 ) -> MatchBatch:
-    """One row for each picture: its texts one after another."""
+    """Make a row for each picture: its texts one after another."""
     encoded = [[encode(text.text) for text in row] for row in rows]
     length = max(sum(map(len, row)) for row in encoded)
     tokens, positions = (np.zeros((len(rows), length), np.int64) for _ in range(2))
@@ -93,20 +93,20 @@ def pack(
     numbers: dict[str, int] = {}
     for row, texts in enumerate(rows):
         end = 0
-        for place, (text, ids) in enumerate(zip(texts, encoded[row], strict=True)):
+        for number, (text, ids) in enumerate(zip(texts, encoded[row], strict=True)):
             start, end = end, end + len(ids)
             tokens[row, start:end], positions[row, start:end] = ids, np.arange(len(ids))
-            segments[row, start:end] = place
+            segments[row, start:end] = number
             right[row, start:end] = judged(text)
-            starts[row, place], true[row, place] = start, text.true
+            starts[row, number], true[row, number] = start, text.true
             if "phrase" not in text.kind:
-                captions[row, place] = numbers.setdefault(text.text, len(numbers))
+                captions[row, number] = numbers.setdefault(text.text, len(numbers))
     arrays = (pictures, tokens, positions, segments, right, starts, true, captions)
     return MatchBatch(*(torch.from_numpy(array) for array in arrays))
 
 
 def judged(text: Text) -> list[int]:
-    """Of each token, [CLS] and [SEP] included, whether it is right, where that can be said."""
+    """Mark each token, [CLS] and [SEP] included: 1 right, 0 wrong, IGNORED undecided."""
     words = text.text.split()
     marks = [IGNORED] * len(words)
     if text.true or text.kind in ("color", "shape", "background"):
@@ -117,6 +117,6 @@ def judged(text: Text) -> list[int]:
 
 
 def attention(segments: Tensor) -> Tensor:
-    """What is added to the scores (B, 1, query, key): nothing within a text, else no attention."""
+    """Return the mask (B, 1, query, key) added to the scores: no text attends to another."""
     apart = segments[:, None, :, None] != segments[:, None, None, :]
     return torch.zeros(apart.shape).masked_fill(apart, torch.finfo(torch.float32).min)

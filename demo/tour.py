@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from demo.articles import substitute
 from demo.scenes import COLORS
 from producer import Client, Result, Task
 
@@ -18,130 +19,132 @@ QUESTIONS: Final = ("what color is the background?", "how many shapes are there?
 #: Seconds without any further result after which something must be wrong.
 PATIENCE_S: Final = 60.0
 
-#: Hears how many items have their result so far.
+#: A function called with the number of items that have their result so far.
 OnDone = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A picture's caption beside the same with one word wrong: a color that is not there."""
+    """A picture's caption beside the same with a color that is not there."""
 
-    right: str
-    wrong: str
+    true: str
+    false: str
     result: Result
 
     @property
     def verdicts(self) -> tuple[tuple[str, float], ...]:
-        """Each of the two colors with P(match) of the caption that names it, the right one first.
+        """Return each color with P(match) of the caption that names it, the true color first.
 
         Empty where there is no result.
         """
         matches = self.result.matches or []
-        colors = (self.right, self.wrong)
-        return tuple((color, one.probability) for color, one in zip(colors, matches, strict=False))
+        colors = (self.true, self.false)
+        pairs = zip(colors, matches, strict=False)
+        return tuple((color, match.probability) for color, match in pairs)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the models say of one picture."""
+class Report:
+    """The models' answers about a picture."""
 
     image: Path
     caption: Result
-    #: One for each of QUESTIONS.
+    #: In the order of QUESTIONS.
     answers: tuple[Result, ...]
     #: None where the caption names no color, or nobody can check it.
     check: Check | None = None
 
     @property
     def results(self) -> tuple[Result, ...]:
-        """Everything said, the caption first."""
+        """Return all results, the caption first."""
         checked = () if self.check is None else (self.check.result,)
         return (self.caption, *self.answers, *checked)
 
 
 @dataclass(frozen=True, slots=True)
 class Tour:
-    """All pictures, and how long they took from the submit to the last result."""
+    """The reports on all pictures, and the time from the submit to the last result."""
 
-    told: Sequence[Told]
+    reports: Sequence[Report]
     seconds: float
 
     @property
     def items(self) -> int:
-        """Captions, answers and checks."""
-        return sum(len(one.results) for one in self.told)
+        """Return the number of captions, answers and checks."""
+        return sum(len(report.results) for report in self.reports)
 
     @property
     def failed(self) -> int:
-        """Items that ended with an error."""
-        return sum(not result.ok for one in self.told for result in one.results)
+        """Return the number of items that ended with an error."""
+        return sum(not result.ok for report in self.reports for result in report.results)
 
 
 def pictures() -> list[Path]:
-    """The sample pictures, by name."""
+    """Return the sample pictures, by name."""
     return sorted(path for path in IMAGES.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
 def take(client: Client, images: Sequence[Path], on_done: OnDone, *, checked: bool = True) -> Tour:
-    """Submit a batch of captions and questions, then, if wanted, one that checks the captions.
+    """Submit captions and questions in a batch, then, if `checked`, checks of the captions.
 
-    `on_done` hears how many items have their result so far. Raises WaitTimeout when results stop
-    coming.
+    `on_done` is called with the number of items that have their result so far. Raises WaitTimeout
+    when results stop coming.
     """
-    began = time.monotonic()
-    told = _tell(client, images, on_done)
+    start = time.monotonic()
+    reports = _report(client, images, on_done)
     if checked:
-        told = _check(client, told, on_done)
-    return Tour(told, time.monotonic() - began)
+        reports = _check(client, reports, on_done)
+    return Tour(reports, time.monotonic() - start)
 
 
-def said(result: Result) -> str:
-    """The text of a result, or why there is none."""
+def wording(result: Result) -> str:
+    """Return the text of a result, or its error."""
     if result.error is not None:
         return f"{result.error.code}: {result.error.message}"
     return result.text or ""
 
 
 def recolored(caption: str) -> tuple[str, str, str] | None:
-    """A color that the caption names, one that it does not, and the caption with that one.
+    """Return a color that the caption names, a different color, and the caption with that color.
 
-    None where it names none.
+    None where the caption names no color.
     """
     words = caption.split()
-    right = next((word for word in words if word in COLORS), None)
-    if right is None:
+    true = next((word for word in words if word in COLORS), None)
+    if true is None:
         return None
     # The next in the list: every color has its turn, and every run the same.
-    turn = COLORS.index(right)
-    wrong = next(one for one in COLORS[turn + 1 :] + COLORS[:turn] if one not in words)
-    words[words.index(right)] = wrong
-    return right, wrong, " ".join(words)
+    turn = COLORS.index(true)
+    false = next(color for color in COLORS[turn + 1 :] + COLORS[:turn] if color not in words)
+    return true, false, " ".join(substitute(words, words.index(true), false))
 
 
-def _tell(client: Client, images: Sequence[Path], on_done: OnDone) -> list[Told]:
+def _report(client: Client, images: Sequence[Path], on_done: OnDone) -> list[Report]:
     results = _results(client, _items(images), on_done)
     # Results come in the order of the items: a caption, then the answers about its picture.
     turns = [iter(results)] * (1 + len(QUESTIONS))
     return [
-        Told(image, caption, tuple(answers))
+        Report(image, caption, tuple(answers))
         for image, (caption, *answers) in zip(images, zip(*turns, strict=True), strict=True)
     ]
 
 
-def _check(client: Client, told: Sequence[Told], on_done: OnDone) -> list[Told]:
-    before = sum(len(one.results) for one in told)
-    changed = [recolored(one.caption.text or "") for one in told]
+def _check(client: Client, reports: Sequence[Report], on_done: OnDone) -> list[Report]:
+    before = sum(len(report.results) for report in reports)
+    changes = [recolored(report.caption.text or "") for report in reports]
     items = [
-        {"image": str(one.image), "task": Task.MATCH.short, "texts": [one.caption.text, change[2]]}
-        for one, change in zip(told, changed, strict=True)
+        {
+            "image": str(report.image),
+            "task": Task.MATCH.short,
+            "texts": [report.caption.text, change[2]],
+        }
+        for report, change in zip(reports, changes, strict=True)
         if change is not None
     ]
     results = iter(_results(client, items, lambda done: on_done(before + done)))
     return [
-        one
-        if change is None
-        else Told(one.image, one.caption, one.answers, Check(*change[:2], next(results)))
-        for one, change in zip(told, changed, strict=True)
+        report if change is None else replace(report, check=Check(*change[:2], next(results)))
+        for report, change in zip(reports, changes, strict=True)
     ]
 
 

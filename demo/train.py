@@ -17,13 +17,13 @@ from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from demo.architecture import QUERY_TOKENS, WIDTH, build_model, build_processor
 from demo.batches import IGNORED, Batch, Scenes, attention
-from demo.schedule import STEPS, Plan, plans, rate
+from demo.schedule import RATES, STEPS, Plan, plans, rate
 
-#: Peak learning rates: of the matrices (Muon, its updates scaled to AdamW's), of the rest.
-MATRIX_LR, OTHER_LR = 2e-3, 1e-3
-PEAKS = (MATRIX_LR, OTHER_LR, OTHER_LR)
-RELATIONS = ["Ġleft", "Ġabove"]  #: the tokens that say how two shapes lie
-#: The weights kept are a moving average of those trained, over about this many steps.
+#: Peak learning rates: of the matrices (Muon, its updates scaled to AdamW's), of all else.
+MATRIX_LR, VECTOR_LR = 2e-3, 1e-3
+PEAKS = (MATRIX_LR, VECTOR_LR, VECTOR_LR)
+RELATIONS = ["Ġleft", "Ġabove"]  #: the tokens of the relation of two shapes
+#: The weights saved are a moving average of those trained, over about this many steps.
 AVERAGED_STEPS = 400
 SAVE_EVERY = 250
 
@@ -37,7 +37,7 @@ class Trainer:
         self.model = build_model(processor)
         self.average = build_model(processor).requires_grad_(False)
         self.average.load_state_dict(self.model.state_dict())
-        # Tells where the shapes lie, so that the image tokens learn to say it; not kept.
+        # Reads the shapes' coordinates from the image tokens, so that these hold them; not saved.
         self.places = nn.Linear(QUERY_TOKENS * WIDTH, 4)
         self.optimisers = make_optimisers(self.model, self.places)
         images = processor.image_processor
@@ -47,7 +47,7 @@ class Trainer:
         self.relations = processor.tokenizer.convert_tokens_to_ids(RELATIONS)
 
     def train(self, batch: Batch, plan: Plan, share: float) -> float:
-        """One step at this share of the peak learning rate; returns the loss."""
+        """Take a step at this share of the peak learning rate; return the loss."""
         loss = self.loss(batch, plan)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -60,7 +60,7 @@ class Trainer:
         return loss.item()
 
     def loss(self, batch: Batch, plan: Plan) -> Tensor:
-        """Mean cross-entropy of the caption's and the answers' tokens; of places, what is asked."""
+        """Return the cross-entropy of captions and answers, and the weighted loss of places."""
         pixels = (batch.pixels - self.mean) / self.std
         image = self.model.get_image_features(pixels, return_dict=True).pooler_output
         loss = self._loss_of_texts(image, batch, plan)
@@ -77,15 +77,15 @@ class Trainer:
             position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state
-        asked = batch.labels != IGNORED
-        logits = self.model.language_model.lm_head(hidden[asked])
+        learned = batch.labels != IGNORED
+        logits = self.model.language_model.lm_head(hidden[learned])
         self.weights[self.relations] = plan.relation_weight
-        return nn.functional.cross_entropy(logits, batch.labels[asked], self.weights)
+        return nn.functional.cross_entropy(logits, batch.labels[learned], self.weights)
 
     def _loss_of_places(self, image: Tensor, places: Tensor) -> Tensor:
-        known = ~places.isnan()
+        present = ~places.isnan()
         guess = self.places(image.flatten(1))
-        return nn.functional.mse_loss(guess[known], 4 * places[known] - 2)
+        return nn.functional.mse_loss(guess[present], 4 * places[present] - 2)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -94,6 +94,7 @@ class Trainer:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), share)
 
     def state(self) -> dict[str, Any]:
+        """Return everything from which the training can go on."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -103,6 +104,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -114,15 +116,15 @@ class Trainer:
 def make_optimisers(
     model: Blip2ForConditionalGeneration, places: nn.Linear
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices; AdamW for embeddings, norms and biases."""
+    """Make Muon for the layers' matrices, AdamW for embeddings, norms and biases."""
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
     chosen = {id(p) for p in matrices}
-    others = [p for _, p in named if id(p) not in chosen]
+    vectors = [p for _, p in named if id(p) not in chosen]
     return [
         torch.optim.Muon(matrices, MATRIX_LR, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, OTHER_LR, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-        torch.optim.AdamW(places.parameters(), OTHER_LR),
+        torch.optim.AdamW(vectors, VECTOR_LR, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        torch.optim.AdamW(places.parameters(), VECTOR_LR),
     ]
 
 
@@ -140,12 +142,14 @@ def save(model: Blip2ForConditionalGeneration, processor: Blip2Processor, out: P
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
+    """Replace the file in one go."""
     fresh = path.with_suffix(".fresh")
     torch.save(state, fresh)
     os.replace(fresh, path)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
@@ -156,6 +160,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
+    """Train the model, from nothing or from a state."""
     args = parse(arguments)
     torch.set_num_threads(args.threads)
     processor = build_processor()
@@ -165,15 +170,17 @@ def main(arguments: list[str]) -> None:
     planned = plans(args.steps)
     scenes = Scenes(processor.tokenizer, args.seed, planned)
     ahead = Subset(scenes, range(trainer.step, args.steps))
-    # A process of its own draws the scenes: about an eighth of the work.
+    # A separate process draws the scenes: about an eighth of the work.
     batches = DataLoader(ahead, batch_size=None, num_workers=1, prefetch_factor=8)
     started, losses = time.monotonic(), []
     for batch in batches:
         step = trainer.step
-        losses.append(trainer.train(batch, planned[step], rate(step, args.steps)))
+        losses.append(trainer.train(batch, planned[step], rate(step, RATES)))
         if trainer.step % 50 == 0:
             seconds, mean = time.monotonic() - started, sum(losses) / len(losses)
-            print(f"step {trainer.step} loss {mean:.4f} {seconds:.0f} s", file=sys.stderr)
+            print(
+                f"step {trainer.step} loss {mean:.4f} {seconds:.0f} s", file=sys.stderr, flush=True
+            )
             losses.clear()
         if trainer.step % SAVE_EVERY == 0 or trainer.step == args.steps:
             save(trainer.average, processor, args.out)

@@ -1,7 +1,7 @@
 """Train the demo's retrieval model: `python -m demo.train_match`.
 
-It sees with the captioner's vision encoder and learns to read: from the caption, from captions
-that are wrong in one thing (ITM), and from telling each picture's caption among the batch's (ITC).
+It begins with the captioner's vision encoder. It learns to read from the caption and from captions
+that are wrong in a single thing (ITM), and from picking each picture's caption in the batch (ITC).
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from demo.schedule import Plan, rate
 from demo.train import save, save_state
 
 STEPS = 1750
+#: Steps and the shares of the peak learning rates there; between them the rates are linear.
+RATES = ((0, 0.005), (199, 1.0), (STEPS - 500, 1.0), (STEPS, 0.0))
 #: Mostly pairs: a single shape has no relation, and is the easier to learn.
 PLAN = Plan(pictures=32, questions=0, two_shapes=0.7)
 
-#: Peak learning rates: of the text's matrices (Muon, its updates scaled to AdamW's), of the rest
-#: that is new, and of the vision encoder, which has learned what it should know.
-MATRIX_LR, OTHER_LR, VISION_LR = 2e-3, 1e-3, 3e-4
-PEAKS = (MATRIX_LR, OTHER_LR, VISION_LR)
+#: Peak learning rates: of the text's matrices (Muon, its updates scaled to AdamW's), of all else
+#: that is new, and of the vision encoder, which is trained already.
+MATRIX_LR, VECTOR_LR, VISION_LR = 2e-3, 1e-3, 3e-4
+PEAKS = (MATRIX_LR, VECTOR_LR, VISION_LR)
 #: Of the words' and of the contrastive loss, beside that of matching.
 WORDS_WEIGHT, CONTRAST_WEIGHT = 1.0, 0.3
 TEMPERATURE = 0.07
 AVERAGED_STEPS = 300
-SAVE_EVERY, SAY_EVERY = 250, 25
+SAVE_EVERY, REPORT_EVERY = 250, 25
 
 
 class MatchTrainer:
@@ -47,8 +49,8 @@ class MatchTrainer:
         self.step = 0
         self.model = build_model(processor)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
-        # Says of each word whether it is right, so that a verdict has something to build on, and
-        # how sharp the contrast is; neither is kept.
+        # A verdict on each word, on which that on the text can build, and the sharpness of the
+        # contrast; neither is saved.
         self.words = nn.Linear(WIDTH, 2)
         self.sharpness = nn.Parameter(torch.tensor(1 / TEMPERATURE).log())
         self.optimisers = make_optimisers(self.model, [*self.words.parameters(), self.sharpness])
@@ -57,7 +59,7 @@ class MatchTrainer:
         self.std = torch.tensor(images.image_std).view(3, 1, 1) * 255
 
     def train(self, batch: MatchBatch, share: float) -> dict[str, float]:
-        """One step at this share of the peak learning rates; returns what `losses` says."""
+        """Take a step at this share of the peak learning rates; return what `losses` returns."""
         losses = self.losses(batch)
         loss = losses["match"] + WORDS_WEIGHT * losses["words"]
         loss = loss + CONTRAST_WEIGHT * losses["contrast"]
@@ -72,17 +74,17 @@ class MatchTrainer:
         return {name: value.item() for name, value in losses.items()}
 
     def losses(self, batch: MatchBatch) -> dict[str, Tensor]:
-        """Of the verdicts, of the words and of the contrast; and the share of right verdicts."""
+        """Return the losses of verdicts, words and contrast, and the share of right verdicts."""
         images = self.model.vision_model((batch.pixels - self.mean) / self.std).last_hidden_state
         read = self._read(batch, encoder_hidden_states=images)
         verdicts = self.model.itm_head(_at(read, batch.starts))
-        asked = batch.true != IGNORED
-        fair = (verdicts.argmax(-1) == batch.true)[asked].float()
+        present = batch.true != IGNORED
+        right = (verdicts.argmax(-1) == batch.true)[present].float()
         return {
             "match": balanced(verdicts, batch.true),
             "words": balanced(self.words(read), batch.right),
             "contrast": self._contrast(images, batch),
-            "accuracy": fair.mean(),
+            "accuracy": right.mean(),
         }
 
     def _read(self, batch: MatchBatch, **images: Tensor) -> Tensor:
@@ -95,17 +97,17 @@ class MatchTrainer:
         return read
 
     def _contrast(self, images: Tensor, batch: MatchBatch) -> Tensor:
-        """InfoNCE both ways; the errors stand among the texts, never among the pictures."""
-        known = batch.captions != IGNORED
-        texts = _at(self._read(batch), batch.starts)[known]
+        """Return InfoNCE both ways; the errors stand among the texts, never among the pictures."""
+        compared = batch.captions != IGNORED
+        texts = _at(self._read(batch), batch.starts)[compared]
         texts = nn.functional.normalize(self.model.text_proj(texts), dim=-1)
         pictures = nn.functional.normalize(self.model.vision_proj(images[:, 0]), dim=-1)
         scores = pictures @ texts.T * self.sharpness.clamp(max=4.6).exp()
         # The first text of a row is its caption. Two pictures may share theirs.
-        belongs = batch.captions[:, :1] == batch.captions[known]
+        belongs = batch.captions[:, :1] == batch.captions[compared]
         captions = torch.zeros_like(batch.captions, dtype=torch.bool)
         captions[:, 0] = True
-        captions = captions[known]
+        captions = captions[compared]
         return _info_nce(scores, belongs) + _info_nce(scores.T[captions], belongs.T[captions])
 
     @torch.no_grad()
@@ -115,6 +117,7 @@ class MatchTrainer:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), share)
 
     def state(self) -> dict[str, Any]:
+        """Return everything from which the training can go on."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -125,6 +128,7 @@ class MatchTrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -135,7 +139,7 @@ class MatchTrainer:
 
 
 def balanced(logits: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy in which right and wrong weigh the same, so that 0.5 is a fair threshold."""
+    """Return the cross-entropy with right and wrong weighted alike: 0.5 is a fair threshold."""
     sides = [
         nn.functional.cross_entropy(logits[truth == side], truth[truth == side]) for side in (0, 1)
     ]
@@ -143,38 +147,39 @@ def balanced(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _at(read: Tensor, starts: Tensor) -> Tensor:
-    """The first token of each text: (B, L, width) to (B, K, width)."""
+    """Pick the first token of each text: (B, L, width) to (B, K, width)."""
     return read.gather(1, starts[:, :, None].expand(-1, -1, read.shape[2]))
 
 
 def _info_nce(scores: Tensor, belongs: Tensor) -> Tensor:
-    """How surely each row finds what belongs to it, all of which counts as one."""
-    found = scores.masked_fill(~belongs, -torch.inf).logsumexp(1)
-    return (scores.logsumexp(1) - found).mean()
+    """Return the mean loss of the rows; all that belongs to a row counts as a single match."""
+    matching = scores.masked_fill(~belongs, -torch.inf).logsumexp(1)
+    return (scores.logsumexp(1) - matching).mean()
 
 
 def make_optimisers(
-    model: BlipForImageTextRetrieval, unkept: list[nn.Parameter]
+    model: BlipForImageTextRetrieval, unsaved: list[nn.Parameter]
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the text layers' matrices; AdamW for the rest, slower where it was trained."""
-    seeing = list(model.vision_model.parameters())
+    """Make Muon for the text layers' matrices, AdamW for all else, slowest for the vision."""
+    vision = list(model.vision_model.parameters())
     matrices = [p for p in model.text_encoder.encoder.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in [*seeing, *matrices]}
-    others = [p for p in model.parameters() if id(p) not in chosen]
+    chosen = {id(p) for p in [*vision, *matrices]}
+    vectors = [p for p in model.parameters() if id(p) not in chosen]
     return [
         torch.optim.Muon(matrices, MATRIX_LR, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW([*others, *unkept], OTHER_LR, betas=(0.9, 0.98), weight_decay=0.0),
-        torch.optim.AdamW(seeing, VISION_LR, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW([*vectors, *unsaved], VECTOR_LR, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(vision, VISION_LR, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
 def save_half(model: BlipForImageTextRetrieval, processor: BlipProcessor, out: Path) -> None:
-    """In 16 bits: half the size. P(match) moves by 0.002 at most."""
+    """Save in 16 bits: half the size. P(match) moves by 0.002 at most."""
     half = cast(Any, copy.deepcopy(model)).half()
     save(half, cast(Any, processor), out)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
@@ -185,6 +190,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
+    """Train the model, from the captioner's vision encoder or from a state."""
     args = parse(arguments)
     torch.set_num_threads(args.threads)
     processor = build_processor()
@@ -193,17 +199,19 @@ def main(arguments: list[str]) -> None:
         trainer.restore(torch.load(args.state))
     scenes = MatchScenes(processor.tokenizer, args.seed, [PLAN] * args.steps)
     ahead = Subset(scenes, range(trainer.step, args.steps))
-    # A process of its own draws the scenes.
+    # A separate process draws the scenes.
     batches = DataLoader(ahead, batch_size=None, num_workers=1, prefetch_factor=4)
-    started, said = time.monotonic(), []
+    started, reports = time.monotonic(), []
     for batch in batches:
-        said.append(trainer.train(batch, rate(trainer.step, args.steps)))
-        if trainer.step % SAY_EVERY == 0:
-            means = {name: sum(one[name] for one in said) / len(said) for name in said[0]}
-            words = " ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+        reports.append(trainer.train(batch, rate(trainer.step, RATES)))
+        if trainer.step % REPORT_EVERY == 0:
+            means = [
+                f"{name} {sum(report[name] for report in reports) / len(reports):.4f}"
+                for name in reports[0]
+            ]
             seconds = time.monotonic() - started
-            print(f"step {trainer.step} {words} {seconds:.0f} s", file=sys.stderr, flush=True)
-            said.clear()
+            print("step", trainer.step, *means, f"{seconds:.0f} s", file=sys.stderr, flush=True)
+            reports.clear()
         if trainer.step % SAVE_EVERY == 0 or trainer.step == args.steps:
             save_half(trainer.average, processor, args.out)
             if args.state:

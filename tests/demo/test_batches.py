@@ -9,11 +9,22 @@ import pytest
 import torch
 from transformers import Blip2Processor
 
-from demo.architecture import PROMPT, QUERY_TOKENS, build_model, build_processor
-from demo.batches import IGNORED, Scenes, choose_questions, squash
+from demo.architecture import QUERY_TOKENS, build_model, build_processor
+from demo.batches import (
+    IGNORED,
+    MAX_TURNS,
+    Scenes,
+    choose_lookups,
+    choose_questions,
+    dialogue_lengths,
+    squash,
+)
+from demo.dialogues import PROMPT, dialogue
 from demo.scenes import COLORS, KINDS, draw, random_scene
-from demo.schedule import STEPS, Plan, plans, rate
+from demo.schedule import RATES, STEPS, Plan, plans, rate
 from demo.train import Trainer
+from worker.models.dialogue import format_dialogue
+from worker.models.registry import VQA_TEMPLATE
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +33,7 @@ def processor() -> Blip2Processor:
 
 
 def test_each_word_of_the_world_is_one_token(processor: Blip2Processor) -> None:
-    for word in (*COLORS, *KINDS):
+    for word in ("a", "an", *COLORS, *KINDS):
         assert len(processor.tokenizer.tokenize(f" {word}")) == 1
 
 
@@ -45,35 +56,91 @@ def test_the_squashed_picture_is_the_processors(processor: Blip2Processor) -> No
 
 def test_a_batch_depends_on_its_seed_and_number_alone(processor: Blip2Processor) -> None:
     plans = [Plan(4, 3, 0.5)] * 3
-    one, other = (Scenes(processor.tokenizer, 5, plans) for _ in range(2))
-    one[0]
-    for left, right in zip(one[2], other[2], strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True)
+    first, second = (Scenes(processor.tokenizer, 5, plans) for _ in range(2))
+    first[0]
+    for tensor, same in zip(first[2], second[2], strict=True):
+        torch.testing.assert_close(tensor, same, rtol=0, atol=0, equal_nan=True)
 
 
 def test_chosen_questions_differ() -> None:
     for seed in range(50):
-        asked = choose_questions(Random(seed), random_scene(Random(seed)), 8)
-        assert len({question for _, question, _ in asked}) == len(asked)
+        questions = choose_questions(Random(seed), random_scene(Random(seed)), 8)
+        assert len({question for _, question, _ in questions}) == len(questions)
 
 
-def test_a_packed_text_scores_as_it_would_alone(processor: Blip2Processor) -> None:
-    # Given one picture packed with its caption and three questions
+def turns_about(seed: int) -> list[tuple[str, str]]:
+    """Return a few questions about some scene, with their answers."""
+    rng = Random(seed)
+    questions = choose_questions(rng, random_scene(rng), MAX_TURNS)
+    return [(question.question, question.answer) for question in questions]
+
+
+def test_a_dialogue_is_laid_out_as_the_engine_does() -> None:
+    for seed in range(50):
+        *earlier, (question, _) = turns_about(seed)
+        served = format_dialogue(VQA_TEMPLATE, earlier, question, lambda text: True)
+        assert dialogue(earlier, question) == served
+
+
+def test_each_answer_of_a_dialogue_is_learned_after_the_tokens_of_inference(
+    processor: Blip2Processor,
+) -> None:
+    scenes = Scenes(processor.tokenizer, 0, [])
+    for seed in range(50):
+        # Given a dialogue of the training
+        turns = turns_about(seed)
+        laid_out = [(PROMPT.format(question=question), f" {answer}") for question, answer in turns]
+        tokens, labels = scenes.text(laid_out)
+        for number, (question, answer) in enumerate(turns):
+            # When the model is given the turns before one of its answers
+            prompt = processor.tokenizer(dialogue(turns[:number], question))["input_ids"]
+            # Then the training has the same tokens there, and this answer and its end to learn
+            assert tokens[: len(prompt)] == prompt
+            learned = processor.tokenizer(f" {answer}")["input_ids"][1:]
+            learned.append(processor.tokenizer.eos_token_id)
+            start = len(prompt) - 1
+            assert labels[start : start + len(learned)] == learned
+        answers = sum(label == processor.tokenizer.eos_token_id for label in labels)
+        assert answers == len(turns)
+
+
+def test_lookups_ask_for_the_color_of_a_kind_or_the_kind_of_a_color() -> None:
+    for seed in range(50):
+        scene = random_scene(Random(seed))
+        lookups = choose_lookups(Random(seed), scene, 2)
+        assert len(set(lookups)) == len(lookups) <= 2
+        assert {question.kind for question in lookups} <= {"color", "shape of color"}
+        assert set(lookups) <= set(scene.questions())
+
+
+def test_questions_are_divided_into_dialogues() -> None:
+    for seed in range(50):
+        lengths = dialogue_lengths(Random(seed), seed % 7)
+        assert sum(lengths) == seed % 7
+        assert all(2 <= length <= MAX_TURNS for length in lengths[:-1])
+
+
+@pytest.mark.parametrize("dialogues", [0.0, 1.0])
+def test_a_packed_text_scores_as_it_would_alone(
+    processor: Blip2Processor, dialogues: float
+) -> None:
+    # Given a picture packed with its caption and three questions
     trainer = Trainer(processor, seed=0)
-    plan = Plan(1, 3, 1.0)
+    plan = Plan(1, 3, 1.0, dialogues=dialogues)
     batch = Scenes(processor.tokenizer, 3, [plan])[0]
     packed = trainer.loss(batch, plan).item()
     # When each text is scored by itself, through the model's own forward
     model = build_model(processor)
     model.load_state_dict(trainer.model.state_dict())
     pixels = (batch.pixels - trainer.mean) / trainer.std
+    image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
+    image = torch.full((QUERY_TOKENS,), image_id)
     losses = []
     for segment in range(1, int(batch.segments.max()) + 1):
-        here = batch.segments[0] == segment
-        image = torch.full((QUERY_TOKENS,), model.config.image_token_index)
-        tokens = torch.cat([image, batch.tokens[0][here]])[None]
+        span = batch.segments[0] == segment
+        tokens = torch.cat([image, batch.tokens[0][span]])[None]
         logits = model(pixel_values=pixels, input_ids=tokens).logits[0, QUERY_TOKENS:]
-        labels = batch.labels[0][here]
+        labels = batch.labels[0][span]
         loss = torch.nn.functional.cross_entropy(
             logits, labels, reduction="none", ignore_index=IGNORED
         )
@@ -85,9 +152,9 @@ def test_a_packed_text_scores_as_it_would_alone(processor: Blip2Processor) -> No
 def test_a_question_is_given_and_its_answer_learned(processor: Blip2Processor) -> None:
     batch = Scenes(processor.tokenizer, 4, [Plan(1, 1, 0.0)])[0]
     second = batch.segments[0] == 2
-    given, learned = batch.tokens[0][second], batch.labels[0][second]
+    tokens, learned = batch.tokens[0][second], batch.labels[0][second]
     answer = processor.tokenizer.decode(learned[learned != IGNORED])
-    prompt = processor.tokenizer.decode(given, skip_special_tokens=True)
+    prompt = processor.tokenizer.decode(tokens, skip_special_tokens=True)
     before, after = PROMPT.split("{question}")
     assert prompt.startswith(before)
     assert after in prompt
@@ -102,5 +169,6 @@ def test_the_last_phase_lasts_as_long_as_is_asked() -> None:
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:
-    shares = [rate(step, STEPS) for step in range(STEPS)]
+    shares = [rate(step, RATES) for step in range(STEPS)]
     assert shares[0] < shares[100] < 1 == shares[STEPS // 2] > shares[-2] > shares[-1] > 0
+    assert shares[0] == pytest.approx(1 / 200)

@@ -1,4 +1,4 @@
-"""What `make demo` and `make up` do, short of starting the whole system."""
+"""`make demo` and `make up`, short of starting the whole system."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from PIL import Image
 from demo import contact_sheet, tour
 from demo.__main__ import _port, _show
 from demo.stack import ROOT, free_port
-from demo.tour import QUESTIONS, Check, Told, Tour, pictures, recolored, said
+from demo.tour import QUESTIONS, Check, Report, Tour
 from producer import Client, ErrorCode, ItemError, Match, Result, WaitTimeout
 from producer.ledger.leases import Leases
 
@@ -31,7 +32,7 @@ Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 def a_tour(image: Path, caption: str = "a red circle", error: ItemError | None = None) -> Tour:
     answers = (Result(1, None, "pink", None), Result(2, None, None if error else "one", error))
-    return Tour([Told(image, Result(0, None, caption, None), answers, check(error))], seconds=0.5)
+    return Tour([Report(image, Result(0, None, caption, None), answers, check(error))], seconds=0.5)
 
 
 def check(error: ItemError | None = None) -> Check:
@@ -48,7 +49,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 class Page(HTMLParser):
-    """What a browser would load, and the elements that were left open."""
+    """The sources that a browser would load, and the elements without an end."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -63,13 +64,6 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
-
-
-def test_there_are_sample_pictures_to_show() -> None:
-    assert pictures()
-    for path in pictures():
-        with Image.open(path) as image:
-            image.verify()
 
 
 def test_the_page_needs_no_other_file_and_is_well_formed(picture: Path) -> None:
@@ -88,8 +82,8 @@ def test_nothing_that_the_model_or_a_file_name_says_becomes_html(picture: Path) 
 
 def test_the_page_shows_captions_questions_answers_and_pace(picture: Path) -> None:
     html = contact_sheet.render(a_tour(picture))
-    for shown in ("a red circle", *QUESTIONS, "pink", "1000 by 500"):
-        assert shown in html
+    for text in ("a red circle", *QUESTIONS, "pink", "1000 by 500"):
+        assert text in html
     assert "<dt>items a second</dt><dd>8</dd>" in html
 
 
@@ -102,15 +96,15 @@ def test_the_page_shows_how_well_the_caption_fits_and_a_wrong_one(picture: Path)
 def test_the_table_shows_the_same(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _show(a_tour(picture))
     out = capsys.readouterr().out
-    for shown in ("P(match)", "0.999 red", "0.001 green", "4 items in 0.50 s: 8 items a second"):
-        assert shown in out
+    for text in ("P(match)", "0.999 red", "0.001 green", "4 items in 0.50 s: 8 items a second"):
+        assert text in out
 
 
 def test_without_a_retrieval_model_there_is_no_such_column(
     picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (told,) = a_tour(picture).told
-    tour = Tour([Told(told.image, told.caption, told.answers)], seconds=0.5)
+    (report,) = a_tour(picture).reports
+    tour = Tour([replace(report, check=None)], seconds=0.5)
     _show(tour)
     out = capsys.readouterr().out
     assert "P(match)" not in out + contact_sheet.render(tour)
@@ -141,18 +135,6 @@ def test_each_picture_is_captioned_and_asked_every_question(
     assert {item["task"] for item in questions} == {"vqa"}
 
 
-def test_a_wrong_caption_names_a_color_that_is_not_there() -> None:
-    caption = "a orange star above a purple circle on a pink background"
-    assert recolored(caption) == ("orange", "white", caption.replace("orange", "white"))
-    # After the last color comes the first.
-    assert recolored("a black star above a red star") == (
-        "black",
-        "green",
-        "a green star above a red star",
-    )
-    assert recolored("a star") is None
-
-
 def test_each_caption_is_checked_against_the_wrong_one(
     picture: Path, client: Client, finish: Finish, connection: redis.Redis
 ) -> None:
@@ -161,30 +143,31 @@ def test_each_caption_is_checked_against_the_wrong_one(
         taken = connection.brpop(["bulk"], timeout=20)
         assert taken is not None
         task_id = json.loads(taken[1])["headers"]["id"]
-        begun = Leases(connection).claim(task_id)
-        assert begun.payload is not None
-        asked.append([item.get("texts") for item in begun.payload["items"]])
+        claimed = Leases(connection).claim(task_id)
+        assert claimed.payload is not None
+        texts.append([item.get("texts") for item in claimed.payload["items"]])
         finish(task_id, results)
 
     def work() -> None:
         captions = [{"text": "a star"}, {"text": "a red star"}]
-        answer([one for text in captions for one in (text, {"text": "one"}, {"text": "pink"})])
+        answers = {"text": "one"}, {"text": "pink"}
+        answer([result for caption in captions for result in (caption, *answers)])
         match = {"text": "", "probability": 0.5, "cosine": 0.5}
         answer([{"text": "", "matches": [match, match]}])
 
-    asked: list[Any] = []
+    texts: list[Any] = []
     done: list[int] = []
     thread = threading.Thread(target=work)
     thread.start()
     # When the tour is taken
-    told = tour.take(client, [picture, picture], done.append).told
+    reports = tour.take(client, [picture, picture], done.append).reports
     thread.join()
     # Then what names a color is checked
-    assert asked[1] == [["a red star", "a green star"]]
+    assert texts[1] == [["a red star", "a green star"]]
     assert done == [1, 2, 3, 4, 5, 6, 7]
-    assert told[0].check is None
-    assert told[1].check is not None
-    assert told[1].check.verdicts == (("red", 0.5), ("green", 0.5))
+    assert reports[0].check is None
+    assert reports[1].check is not None
+    assert reports[1].check.verdicts == (("red", 0.5), ("green", 0.5))
 
 
 def test_a_tour_that_nobody_answers_ends(
@@ -195,17 +178,11 @@ def test_a_tour_that_nobody_answers_ends(
         tour.take(client, [picture], lambda done: None)
 
 
-def test_said_is_the_text_or_the_reason() -> None:
-    assert said(Result(0, None, "two", None)) == "two"
-    lost = ItemError(code=ErrorCode.INTERNAL, message="lost")
-    assert said(Result(0, None, None, lost)) == "internal: lost"
-
-
 def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
-    wanted = free_port()
-    assert _port(wanted) == wanted
-    with socket.create_server(("127.0.0.1", wanted)):
-        assert _port(wanted) != wanted
+    port = free_port()
+    assert _port(port) == port
+    with socket.create_server(("127.0.0.1", port)):
+        assert _port(port) != port
 
 
 def test_a_redis_that_is_away_is_said_at_once_in_a_sentence() -> None:
@@ -227,7 +204,7 @@ def children_of(process: subprocess.Popen[str]) -> list[str]:
 def test_ctrl_c_ends_everything_that_was_started(
     command: str, code: int, redis_url: str, tmp_path: Path
 ) -> None:
-    # Given a demo that has begun to start its processes
+    # Given a demo that has claimed to start its processes
     environment = os.environ | {"BLIPLINE_REDIS_URL": redis_url, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [sys.executable, "-m", "demo", command],

@@ -1,4 +1,4 @@
-"""The retrieval model of the demo: what it was trained on, and what it has learned."""
+"""The retrieval model of the demo: its training, and its verdicts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, BlipForImageTextRetrieval, BlipProcessor
 
+from demo.articles import ARTICLES, indefinite
 from demo.evaluate_match import GALLERY, Matching, Row, fair, held_out, judge, recalls
 from demo.match_architecture import build_processor
 from demo.match_batches import IGNORED, NAMES, TEXTS, MatchScenes, choose_texts, judged
@@ -28,7 +29,7 @@ SCENES = 60
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:
-    """Small matrices on a busy machine: a second thread only waits."""
+    """Use a single thread: with small matrices on a busy machine, a second only waits."""
     torch.set_num_threads(1)
 
 
@@ -47,7 +48,7 @@ def relation_of(text: str) -> str:
 
 
 def names(text: str) -> list[str]:
-    """The shapes named, in order."""
+    """Return the names of the shapes, in order."""
     return text.split(" on ")[0].split(f" {relation_of(text)} ")
 
 
@@ -74,29 +75,32 @@ def test_an_error_is_in_exactly_one_thing() -> None:
     for number in range(300):
         rng = Random(number)
         scene = random_scene(rng)
-        said = scene.caption()
+        right = scene.caption()
         texts = errors(rng, scene)
         kinds = [text.kind for text in texts]
         assert kinds == [kind for kind in ERRORS if kind in kinds]
         for text in texts:
             assert not text.true
-            assert text.text != said
+            assert text.text != right
             if text.kind in ("color", "shape", "background"):
-                pairs = zip(said.split(), text.text.split(), strict=True)
-                assert [one != other for one, other in pairs].index(True) == text.wrong
+                before, after = right.split(), text.text.split()
+                assert len(before) == len(after)
+                changed = [i for i, word in enumerate(after) if word != before[i]]
+                # An article that agrees with the new word does not count.
+                assert [i for i in changed if after[i] not in ARTICLES] == [text.wrong]
             if text.kind == "relation":
-                assert {"left of", "above"} == {relation_of(said), relation_of(text.text)}
-                assert names(text.text) == names(said)
+                assert {"left of", "above"} == {relation_of(right), relation_of(text.text)}
+                assert names(text.text) == names(right)
             if text.kind == "sides":
-                assert relation_of(text.text) == relation_of(said)
-                assert names(text.text) == names(said)[::-1]
+                assert relation_of(text.text) == relation_of(right)
+                assert names(text.text) == names(right)[::-1]
 
 
 def test_confusions_and_phrases_say_whether_they_are_true() -> None:
     for number in range(300):
         rng = Random(number)
         scene = random_scene(rng)
-        present = {f"a {shape.name}" for shape in scene.shapes}
+        present = {indefinite(shape.name) for shape in scene.shapes}
         for text in phrases(rng, scene):
             assert text.true == (text.text in present)
         for text in confusions(rng, scene):
@@ -119,10 +123,10 @@ def test_what_is_judged_stands_at_its_token(processor: BlipProcessor) -> None:
 
 def test_a_batch_depends_on_its_seed_and_number_alone(processor: BlipProcessor) -> None:
     plans = [Plan(4, 0, 0.5)] * 3
-    one, other = (MatchScenes(processor.tokenizer, 5, plans) for _ in range(2))
-    one[0]
-    for left, right in zip(one[2], other[2], strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=0)
+    first, second = (MatchScenes(processor.tokenizer, 5, plans) for _ in range(2))
+    first[0]
+    for tensor, same in zip(first[2], second[2], strict=True):
+        torch.testing.assert_close(tensor, same, rtol=0, atol=0)
 
 
 def test_a_packed_text_is_judged_as_it_would_be_alone(processor: BlipProcessor) -> None:
@@ -135,13 +139,13 @@ def test_a_packed_text_is_judged_as_it_would_be_alone(processor: BlipProcessor) 
         read = trainer._read(batch, encoder_hidden_states=images)
         packed = trainer.model.itm_head(_at(read, batch.starts))
         # When each text is judged by itself, through the model's own forward
-        for row, place in (batch.true != IGNORED).nonzero().tolist():
+        for row, number in (batch.true != IGNORED).nonzero().tolist():
             alone = trainer.model(
-                input_ids=batch.tokens[row][batch.segments[row] == place][None],
+                input_ids=batch.tokens[row][batch.segments[row] == number][None],
                 pixel_values=pixels[row : row + 1],
             ).itm_score[0]
             # Then the verdict is the packed row's
-            torch.testing.assert_close(packed[row, place], alone, atol=1e-5, rtol=0)
+            torch.testing.assert_close(packed[row, number], alone, atol=1e-5, rtol=0)
     assert batch.true.shape == (2, TEXTS)
 
 
@@ -155,8 +159,9 @@ def test_training_goes_on_where_it_stopped(processor: BlipProcessor, tmp_path: P
     resumed.restore(torch.load(tmp_path / "state.pt"))
     # When both take the next step, Then they are equal
     assert through.train(scenes[1], 0.1) == resumed.train(scenes[1], 0.1)
-    for one, other in zip(through.average.parameters(), resumed.average.parameters(), strict=True):
-        assert torch.equal(one, other)
+    averages = (trainer.average.parameters() for trainer in (through, resumed))
+    for weights, same in zip(*averages, strict=True):
+        assert torch.equal(weights, same)
 
 
 def test_the_model_is_small_and_opens_like_any_blip_for_retrieval() -> None:
@@ -175,15 +180,16 @@ def test_it_tells_a_caption_from_one_that_is_wrong_in_one_thing(matching: Matchi
     with torch.inference_mode():
         verdicts = judge(matching, held_out(SCENES, seed=2))
     for kind in ERRORS:
-        some = [one for one in verdicts if one.row.kind == kind]
-        assert fair(some) >= 0.95, kind
-        assert np.mean([one.probability < one.of_caption for one in some]) >= 0.95, kind
+        group = [verdict for verdict in verdicts if verdict.row.kind == kind]
+        ranked = [verdict.probability < verdict.of_caption for verdict in group]
+        assert fair(group) >= 0.95, kind
+        assert np.mean(ranked) >= 0.95, kind
 
 
 def test_it_finds_pictures_by_their_captions(matching: Matching) -> None:
     with torch.inference_mode():
-        said = recalls(matching, gallery())
-    shares = [float(cell.strip(" %")) for cell in said.split("|") if "%" in cell]
+        rows = recalls(matching, gallery())
+    shares = [float(cell.strip(" %")) for cell in rows.split("|") if "%" in cell]
     assert len(shares) == 4
     assert min(shares) >= 80
 
@@ -193,7 +199,7 @@ def gallery() -> list[Row]:
     for number in range(2 * GALLERY):
         rng = Random(f"gallery/{number}")
         scene = random_scene(rng)
-        picture = random_picture(rng, scene, most=320)
+        picture = random_picture(rng, scene, largest=320)
         rows.append(Row(number, "caption", len(scene.shapes), picture, scene.caption(), True))
     return rows
 

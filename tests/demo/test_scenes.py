@@ -8,6 +8,8 @@ from random import Random
 import pytest
 from PIL import Image
 
+from demo.articles import indefinite, substitute
+from demo.degrading import degrade
 from demo.palette import contrast
 from demo.scenes import (
     BACKGROUNDS,
@@ -15,7 +17,6 @@ from demo.scenes import (
     KINDS,
     Scene,
     Shape,
-    degrade,
     draw,
     is_clear,
     outline,
@@ -24,7 +25,7 @@ from demo.scenes import (
 )
 
 SEEDS = range(200)
-SHAPE = f"a ({'|'.join(COLORS)}) ({'|'.join(KINDS)})"
+SHAPE = f"(an?) ({'|'.join(COLORS)}) ({'|'.join(KINDS)})"
 CAPTION = re.compile(
     f"{SHAPE}( (left of|above) {SHAPE})? on a ({'|'.join(BACKGROUNDS)}) background"
 )
@@ -40,6 +41,25 @@ def pair(first: Shape, second: Shape) -> Scene:
 
 RED_CIRCLE = Shape("circle", "red", 0.25, 0.5, 0.15)
 BLUE_SQUARE = Shape("square", "blue", 0.75, 0.55, 0.15)
+
+
+def test_the_article_agrees_with_the_word_after_it() -> None:
+    assert indefinite("orange star") == "an orange star"
+    assert indefinite("red circle") == "a red circle"
+    assert substitute(["an", "orange", "star"], 1, "blue") == ["a", "blue", "star"]
+    assert substitute(["a", "red", "star"], 1, "orange") == ["an", "orange", "star"]
+    assert substitute(["a", "red", "star"], 2, "circle") == ["a", "red", "circle"]
+    assert substitute(["red", "star"], 0, "orange") == ["orange", "star"]
+
+
+def test_an_orange_shape_has_its_article_everywhere() -> None:
+    star = Shape("star", "orange", 0.25, 0.5, 0.15)
+    scene = pair(star, BLUE_SQUARE)
+    assert scene.caption() == "an orange star left of a blue square on a grey background"
+    replies = answers(scene)
+    assert replies["what is on the left?"] == "an orange star"
+    assert replies["is there an orange star?"] == "yes"
+    assert replies["is there an orange square?"] == "no"
 
 
 def test_a_single_shape_is_captioned_by_its_color_kind_and_background() -> None:
@@ -59,29 +79,31 @@ def test_two_shapes_are_captioned_by_the_axis_on_which_they_lie_apart() -> None:
 
 
 def test_a_single_shape_is_asked_about_without_its_place() -> None:
-    said = answers(Scene("grey", (RED_CIRCLE,)))
-    assert said["how many shapes are there?"] == "one"
-    assert said["what color is the background?"] == "grey"
-    assert said["what shape is it?"] == "circle"
-    assert said["what color is the circle?"] == "red"
-    assert said["what shape is red?"] == "circle"
-    assert "what is on the left?" not in said
-    assert "what is on top?" not in said
+    replies = answers(Scene("grey", (RED_CIRCLE,)))
+    assert replies["how many shapes are there?"] == "one"
+    assert replies["what color is the background?"] == "grey"
+    assert replies["what shape is it?"] == "circle"
+    assert replies["what color is the circle?"] == "red"
+    assert replies["what shape is red?"] == "circle"
+    assert "what is on the left?" not in replies
+    assert "what is on top?" not in replies
 
 
 def test_two_shapes_beside_each_other_have_a_left_but_no_top() -> None:
-    said = answers(pair(RED_CIRCLE, BLUE_SQUARE))
-    assert said["how many shapes are there?"] == "two"
-    assert said["what is on the left?"] == "a red circle"
-    assert "what is on top?" not in said
-    assert "what shape is it?" not in said
+    replies = answers(pair(RED_CIRCLE, BLUE_SQUARE))
+    assert replies["how many shapes are there?"] == "two"
+    assert replies["what is on the left?"] == "a red circle"
+    assert "what is on top?" not in replies
+    assert "what shape is it?" not in replies
 
 
 def test_presence_is_asked_of_every_color_and_kind() -> None:
-    said = answers(pair(RED_CIRCLE, BLUE_SQUARE))
-    asked = {question: said[question] for question in said if question.startswith("is there")}
-    yes = {question for question, answer in asked.items() if answer == "yes"}
-    assert len(asked) == len(COLORS) * len(KINDS)
+    replies = answers(pair(RED_CIRCLE, BLUE_SQUARE))
+    presence = {
+        question: replies[question] for question in replies if question.startswith("is there")
+    }
+    yes = {question for question, answer in presence.items() if answer == "yes"}
+    assert len(presence) == len(COLORS) * len(KINDS)
     assert yes == {"is there a red circle?", "is there a blue square?"}
 
 
@@ -106,6 +128,9 @@ def test_random_scenes_keep_to_the_phrases(shapes: int) -> None:
         scene = random_scene(Random(seed), shapes)
         questions = [question for _, question, _ in scene.questions()]
         assert CAPTION.fullmatch(scene.caption())
+        for text in (scene.caption(), *questions):
+            for article, word in re.findall(r"\b(an?) (\w+)", text):
+                assert (article == "an") == (word == "orange")
         assert len(scene.shapes) == shapes
         assert len(set(questions)) == len(questions)
 
@@ -119,11 +144,11 @@ def test_random_shapes_lie_inside_and_apart() -> None:
 
 
 def test_a_seed_draws_the_same_picture_again() -> None:
-    one, other = (
-        random_picture(rng, random_scene(rng), most=128) for rng in (Random(7), Random(7))
+    first, second = (
+        random_picture(rng, random_scene(rng), largest=128) for rng in (Random(7), Random(7))
     )
-    assert one.size == other.size
-    assert one.tobytes() == other.tobytes()
+    assert first.size == second.size
+    assert first.tobytes() == second.tobytes()
 
 
 @pytest.mark.parametrize("antialias", [True, False])

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from worker.engine.model import Decoder
+from worker.engine.model import TextDecoder
 from worker.engine.slots import SlotCache
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ Bucket = tuple[int, int, int]  # rows, width, source width
 class GraphedDecode:
     """A drop-in for `decoder.decode`; a step that cannot be captured runs eagerly."""
 
-    def __init__(self, decoder: Decoder, slots: SlotCache, capture: Capture | None = None) -> None:
+    def __init__(
+        self, decoder: TextDecoder, slots: SlotCache, capture: Capture | None = None
+    ) -> None:
         self.decoder, self.slots = decoder, slots
         self._capture = capture or partial(cuda_graph, slots.device)
         self._graphs: dict[Bucket, Run] = {}

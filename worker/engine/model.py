@@ -47,7 +47,7 @@ class Vision(Protocol):
         """Encode uint8 (n, size, size, 3), on any device, as features (n, tokens, hidden)."""
 
 
-class Decoder(Protocol):
+class TextDecoder(Protocol):
     """The text decoder of a generator; its keys and values lie in a `SlotCache`."""
 
     max_length: int  # tokens of a row, prompt included
@@ -86,7 +86,7 @@ class Generator(Vision, Protocol):
     """A model that writes text."""
 
     @property
-    def decoder(self) -> Decoder:
+    def decoder(self) -> TextDecoder:
         """The text decoder."""
 
     def prompt(self, request: Request) -> Prompt:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import Blip2ForConditionalGeneration
 
-from worker.engine.model import Decoder, Prompt
+from worker.engine.model import Prompt, TextDecoder
 from worker.engine.request import Request
 from worker.models.dialogue import fill_template, format_dialogue
 from worker.models.opt import OptLanguage
@@ -23,7 +23,7 @@ from worker.models.t5 import T5Language
 from worker.models.vision_model import Checkpoint, VisionModel
 
 
-class LanguageModel(Decoder, Protocol):
+class LanguageModel(TextDecoder, Protocol):
     """A language model that continues image tokens and a text."""
 
     def text_limit(self, new: int) -> int:
