@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 
 from config.settings import DEMO_MODEL
-from demo.evaluate import PROMPT, Row, held_out
+from demo.dialogues import PROMPT
+from demo.evaluate import Row, held_out
 from worker.engine.engine import Engine
 from worker.engine.model import Generator, as_generator
 from worker.engine.request import Request

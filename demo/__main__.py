@@ -75,7 +75,7 @@ def run() -> int:
         notes.print(f"Flower: {flower} (while this runs; `make up` keeps it)")
         notes.print("starting a worker")
         stack.enter_context(running_worker(redis_url, quiet=True))
-        images, checked = pictures(), WorkerSettings.load().matcher() is not None
+        images, checked = pictures(), WorkerSettings.load().match_model_path() is not None
         with (
             Client(redis_url) as client,
             progress_bar("answering", len(images) * (1 + len(QUESTIONS) + checked)) as on_done,

@@ -36,7 +36,7 @@ def test_an_image_can_be_pasted_and_dropped(visitor: Visitor) -> None:
     page.get_by_label("Paste from clipboard").click()
     page.locator("#image img").wait_for()
     page.click("#do-caption")
-    assert visitor.answer() == "a orange star above a black circle on a pink background"
+    assert visitor.answer() == "an orange star above a black circle on a pink background"
     page.get_by_label("Remove Image").click()
     files = page.evaluate_handle(
         f"""data => {{ {DECODE}
@@ -52,12 +52,12 @@ def test_an_image_can_be_pasted_and_dropped(visitor: Visitor) -> None:
 def test_a_caption_begins_with_the_prompt_and_options_limit_its_length(visitor: Visitor) -> None:
     page = visitor.sign_in()
     visitor.choose()
-    page.fill("#prompt input, #prompt textarea", "a orange")
+    page.fill("#prompt input, #prompt textarea", "an orange")
     page.get_by_text("Options").click()
     page.fill("#max-new-tokens input", "3")
     page.click("#do-caption")
     short = visitor.answer()
-    assert short.startswith("a orange")
+    assert short.startswith("an orange")
     assert len(short) < len(CAPTION)
 
 

@@ -51,7 +51,7 @@ def test_a_second_click_cancels_the_first_job(browser: Browser, slow: Served) ->
     visitor.choose()
     with Client(slow.redis_url) as client:
         first = submit_caption(visitor)
-        page.fill("#prompt input, #prompt textarea", "a orange")
+        page.fill("#prompt input, #prompt textarea", "an orange")
         last = submit_caption(visitor)
         wait_until_cancelled(visitor, client, first)
         assert client.job(last).status() is State.QUEUED

@@ -27,7 +27,7 @@ from producer.gateway.api_keys import ApiKeys
 
 IMAGES: Final = Path(__file__).parents[2] / "demo" / "images"
 #: The demo model's caption of scene-02.jpg.
-CAPTION: Final = "a orange star above a yellow circle on a brown background"
+CAPTION: Final = "an orange star above a yellow circle on a brown background"
 #: Maximum milliseconds until an expectation about the page is met.
 TIMEOUT_MS: Final = 20_000
 #: No sandbox, as tests run as root in containers. The others stop Chromium's own requests.

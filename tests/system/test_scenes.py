@@ -48,7 +48,7 @@ def draw_requests(seed: int) -> list[Request]:
     rng, requests = Random(seed), []
     for _ in range(SCENES):
         scene = random_scene(rng)
-        picture = random_picture(rng, scene, most=640)
+        picture = random_picture(rng, scene, largest=640)
         question = rng.choice(scene.questions())
         requests.append(Request(picture, None, scene.caption()))
         requests.append(Request(picture, question.question, question.answer))
