@@ -58,7 +58,7 @@ class ApiKeys:
         self._clock = clock
 
     def create(self, name: str) -> str:
-        """Create a key for a name, which may have other keys; return it, as only now it is readable.
+        """Create a key for a name, which may have other keys. The key cannot be read again.
 
         The first key of a name also creates its webhook secret. Raises InvalidInput.
         """

@@ -38,7 +38,7 @@ class GatewaySettings(ClientSettings):
         30,
         ge=0,
         le=3600,
-        description="Seconds that an upload waits while the queue is full, before it receives a 429",
+        description="Seconds that an upload waits while the queue is full, before a 429 response",
     )
     gateway_cors_origins: str = Field(
         "",

@@ -106,7 +106,7 @@ class Upload:
         self._bridge.stop()
 
     def items(self) -> Iterator[dict[str, Any]]:
-        """Yield an item for each line, in a thread; an invalid line becomes an item with an error."""
+        """Yield an item for each line, in a thread; the item of an invalid line has an error."""
         is_empty, max_image_bytes = True, self._settings.max_image_bytes
         lines = io.BufferedReader(_PieceReader(self._data()), BUFFER_BYTES)
         try:
