@@ -21,7 +21,7 @@ from .progress import Progress
 
 #: Chunks whose results are read in one MGET.
 PAGE_CHUNKS: Final = 128
-#: Default maximum of results in a page.
+#: Default maximum number of results in a page.
 PAGE_RESULTS: Final = 4096
 #: Maximum seconds between two look-ups of a batch.
 MAX_DELAY_S: Final = 0.25
@@ -64,9 +64,9 @@ class _Snapshot:
 
 
 class Batch:
-    """A handle on one submitted batch, for any process. Every method reads Redis anew.
+    """A handle on one submitted batch, for any process. Every method queries Redis.
 
-    Each raises JobUnknown when there is no such batch, and ConnectionFailed when Redis is
+    Each method raises JobUnknown if there is no such batch, and ConnectionFailed if Redis is
     unreachable.
     """
 
@@ -101,13 +101,14 @@ class Batch:
         """Yield the result of every item in the order of submission, waiting for each.
 
         `as_completed` yields them in the order in which they ended: `index` then identifies the
-        item, a retried chunk comes again, and a cancelled batch yields only the items that ended
-        before. `cursor` resumes after the result that has it, in the same order, in any process.
+        item, a retried chunk is yielded again, and a cancelled batch yields only the items that
+        ended before. `cursor` resumes after the result with this cursor, in the same order, in any
+        process.
 
-        `timeout` limits, in seconds, the wait for the next result; then WaitTimeout is raised and
-        the batch goes on. Results that are no longer kept raise no error: their items have the
-        code `internal` and a message. The items of a chunk without a stored result (no longer
-        kept, or cancelled before it started) have no `custom_id`; their `index` identifies them.
+        `timeout` limits the wait for the next result, in seconds: after it WaitTimeout is raised,
+        and the batch continues. Expired results raise no error: their items have the code
+        `internal` and a message. The items of a chunk without a stored result (expired, or
+        cancelled before the chunk started) have no `custom_id`; their `index` identifies them.
         """
         schedule = PollSchedule(timeout, MAX_DELAY_S)
         while not (page := self.page(cursor, as_completed=as_completed)).over:
@@ -121,16 +122,16 @@ class Batch:
     def page(
         self, cursor: int = 0, *, as_completed: bool = False, most: int = PAGE_RESULTS
     ) -> Page:
-        """Read the results that are available now, from a cursor on, `most` of them at most.
+        """Read at most `most` of the available results, starting at a cursor.
 
-        The call never waits: the reader sets the pace. The other arguments are as in `results`.
+        The call does not wait for results. The other arguments are as in `results`.
         """
         if cursor < 0:
             raise InvalidInput(f"cursor={cursor}: must be 0 or more")
         if most < 1:
             raise InvalidInput(f"most={most}: must be 1 or more")
         while True:
-            # In either order a cursor counts the items of a full chunk for each chunk.
+            # In both orders a cursor counts each chunk as a full one.
             size = self._chunk_items or self._record().chunk_items
             chunks = min(PAGE_CHUNKS, -(-(cursor % size + most) // size))
             snapshot = self._snapshot(cursor // size, chunks, as_completed)
@@ -155,8 +156,8 @@ class Batch:
                 first, items = cursor % size, snapshot.record.items_in(number)
                 last = min(items, first + limit - len(results))
                 results += [
-                    Result.of(number * size + at, chunk_result.result(at), position * size + at + 1)
-                    for at in range(first, last)
+                    Result.of(number * size + n, chunk_result.result(n), position * size + n + 1)
+                    for n in range(first, last)
                 ]
                 if last < items:
                     return Page(results, position * size + last)
@@ -174,8 +175,8 @@ class Batch:
     def retry_failed(self) -> int:
         """Requeue the failed and cancelled items; return their number.
 
-        Items that succeeded keep their results. Items whose results are no longer kept stay as
-        they are. A cancelled batch goes on.
+        Items that succeeded keep their results. Items with expired results do not change. A
+        cancelled batch continues.
         """
         self._record()
         with redis_errors(self._redis_url):
@@ -185,7 +186,7 @@ class Batch:
             return retry_items(self._ledger, ids, lambda result: "error" in result)
 
     def close(self) -> None:
-        """Seal the batch: no more items come. For a batch whose producer died during submission."""
+        """Seal the batch, so that it accepts no more items, after its producer has died."""
         with redis_errors(self._redis_url):
             if self._ledger.seal_batch(self.id) is None:
                 raise self._unknown()
@@ -195,7 +196,7 @@ class Batch:
         record = self._record()
         keys = self._keys
         with redis_errors(self._redis_url):
-            # A consumer whose chunk is running now finds it deleted at its end.
+            # A consumer that is running a chunk detects the deletion when it stores the result.
             self._ledger.cancel(self.id)
             record_key = keys.batch(self.id)
             self._redis.delete(
@@ -209,7 +210,7 @@ class Batch:
         return self._keys.failed(self.id)
 
     def _snapshot(self, first: int, chunks: int, as_completed: bool) -> _Snapshot:
-        """Read the state of the batch, and its next ended chunks from a position on."""
+        """Read the state of the batch, and its ended chunks starting at a position."""
         keys, last = self._keys, first + chunks
         with redis_errors(self._redis_url):
             # The record comes last: it counts every chunk that is listed before.

@@ -52,7 +52,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; submitted jobs go on."""
+        """Close the connections; submitted jobs continue."""
         self._redis.close()
 
     def caption(
@@ -95,10 +95,10 @@ class Client:
         when_full: WhenFull = "raise",
         **options: Any,
     ) -> Job[str]:
-        """Ask the next question of a dialogue; `history` holds earlier questions and answers.
+        """Ask the next question of a dialogue.
 
-        The oldest turn comes first. A dialogue that is too long for the model loses its oldest
-        turns. See `caption` for the other arguments.
+        `history` contains the earlier questions and answers, the oldest first. If the dialogue is
+        too long for the model, its oldest turns are dropped. See `caption` for the other arguments.
         """
         job = self._builder.chat(image, question, history, deadline_s=deadline_s, **options)
         return self._publish(job, when_full)
@@ -111,7 +111,7 @@ class Client:
         deadline_s: float | None = None,
         when_full: WhenFull = "raise",
     ) -> Job[list[Match]]:
-        """Compare an image with one text or with many, MAX_TEXTS at most."""
+        """Compare an image with one text or with several, at most MAX_TEXTS."""
         return self._publish(self._builder.match(image, texts, deadline_s=deadline_s), when_full)
 
     def embed(
@@ -122,7 +122,7 @@ class Client:
         deadline_s: float | None = None,
         when_full: WhenFull = "raise",
     ) -> Job[list[float]]:
-        """Compute the unit vector of an image or of a text; close vectors mean like contents."""
+        """Compute the unit vector of an image or of a text; similar contents have close vectors."""
         job = self._builder.embed(image, text=text, deadline_s=deadline_s)
         return self._publish(job, when_full)
 
@@ -141,10 +141,10 @@ class Client:
     ) -> Job[Any]:
         """Submit one item of any task of `docs/tasks.md`; see `caption` for the other arguments.
 
-        With a `job_id` chosen by the caller the call can be repeated: it is submitted once, and a
-        different request under the same id raises IdTaken. `submitter` names the submitter queue,
-        in place of the settings' one. Redis keeps `note` for a week after the job has ended, and a
-        gateway sends a webhook to the URL `webhook` then.
+        With a `job_id` chosen by the caller the call is idempotent: the job is submitted once, and
+        a different request under the same id raises IdTaken. `submitter` names the submitter queue
+        and overrides the setting. Redis keeps `note` for a week after the end of the job. When the
+        job ends, a gateway sends a webhook to the URL `webhook`.
         """
         job = self._builder.submit(
             item,
@@ -159,9 +159,9 @@ class Client:
         return self._publish(job, when_full)
 
     def upload(self, image: ImageSource, *, when_full: WhenFull = "raise") -> str:
-        """Store a local image; return its reference, ``blob:<sha256>``, to submit within an hour.
+        """Store a local image and return its reference, ``blob:<sha256>``.
 
-        A reference is returned as it is.
+        The reference must be submitted within an hour. A reference is returned unchanged.
         """
         data = blobs.read(image)
         if isinstance(data, str):
@@ -187,16 +187,16 @@ class Client:
         on_submitted: Callable[[int], None] = lambda total: None,
         **options: Any,
     ) -> Batch:
-        """Submit any number of items as a stream: `items` is never in memory as a whole.
+        """Submit any number of items as a stream; `items` is never in memory as a whole.
 
-        An item that cannot be submitted (its file does not exist, say) keeps its index and ends
-        with an error of its own. `on_submitted` is called with the number of items submitted so
-        far, also during backpressure. Redis keeps results for `keep_s` seconds.
+        An item that cannot be submitted (for example because its file does not exist) keeps its
+        index and ends with an error. `on_submitted` is called with the number of items submitted
+        so far, also during backpressure. Redis keeps results for `keep_s` seconds.
 
-        With a `batch_id` chosen by the caller any process can repeat a call that did not return:
-        the same items in the same order resume the batch, and nothing is submitted twice. If
-        `items` raises, the batch ends with the items submitted before. `submitter`, `note` and
-        `webhook` are as in `submit`.
+        With a `batch_id` chosen by the caller any process can repeat an interrupted call: the same
+        items in the same order resume the batch, and no item is submitted twice. If `items` raises,
+        the batch consists of the items submitted before. `submitter`, `note` and `webhook` are as
+        in `submit`.
         """
         if batch_id is not None:
             check_id("batch_id", batch_id)
@@ -220,7 +220,7 @@ class Client:
         return self.batch(batch_id)
 
     def job(self, job_id: str) -> Job[Any]:
-        """Return a handle on a job of any process; its `status()` tells whether the job exists."""
+        """Return a handle on a job of any process, which need not exist (see `status`)."""
         return Job(job_id, self._ledger, self._settings.redis_url)
 
     def batch(self, batch_id: str) -> Batch:

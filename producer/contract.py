@@ -10,8 +10,8 @@ A job is a plain Celery message, so any Celery program can submit one::
 
 The message carries a *chunk* of items. Its result is a list with one entry for each item, in
 order: the fields of the task or ``{"error": {"code": …, "message": …}}``, and ``custom_id`` if the
-item has one. An invalid item does not affect its neighbours. A message without items belongs to a
-job record in Redis, which holds the payload.
+item has one. An invalid item does not affect the other items. A message without items belongs to a
+job record in Redis, which contains the payload.
 
 ===========  ===============================  ==================================================
 task         fields of an item                fields of its result
@@ -80,9 +80,9 @@ class State(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    #: It finished, and its result has expired.
+    #: The job has ended, and its result has expired.
     EXPIRED = "expired"
-    #: It was never submitted to this deployment.
+    #: The job was never submitted to this deployment.
     UNKNOWN = "unknown"
 
 
@@ -130,15 +130,15 @@ MAX_KEEP_S: Final = 366 * 24 * 3600
 MAX_DEADLINE_S: Final = 366 * 24 * 3600.0
 #: Seconds that a batch's record outlives its results, to distinguish `expired` from `unknown`.
 TOMBSTONE_S: Final = 6 * 24 * 3600
-#: Seconds that an uploaded image waits for a job that names it.
+#: Seconds that an uploaded image is kept before a job names it.
 UPLOAD_TTL_S: Final = 3600
 #: Seconds that an uploaded image is kept after the end of the last job that names it. At 500 images
-#: of 50 KB a second, a minute takes 1.5 GB.
+#: of 50 KB per second, the images of one minute occupy 1.5 GB.
 BLOB_TTL_S: Final = 60
-#: Seconds of a lease: without a heartbeat for so long, a job is requeued.
+#: Seconds of a lease: a job without a heartbeat for this time is redelivered.
 LEASE_S: Final = 30.0
-#: Attempts at a job as a whole; later attempts run its items one by one, to isolate the item that
-#: kills its consumer.
+#: Attempts that run all items of a job together; later attempts run them one by one, to isolate the
+#: item that kills its consumer.
 WHOLE_ATTEMPTS: Final = 3
 #: Consumers that may die at one isolated item before it fails as poisoned.
 MAX_DEATHS: Final = 2
@@ -175,7 +175,7 @@ class ItemError(BaseModel):
     message: str
 
 
-#: Errors that no change of the request would cure: such jobs become dead letters.
+#: Errors that no change of the request would prevent: such jobs become dead letters.
 DEAD_CODES: Final = frozenset({ErrorCode.POISONED, ErrorCode.INTERNAL})
 
 
@@ -266,7 +266,7 @@ class Options(BaseModel):
         0,
         ge=0,
         le=1024,
-        description="No sequence of so many tokens occurs twice; 0 = off.",
+        description="Length of token sequences that may occur only once; 0 = off.",
     )
     num_beams: int = Field(1, ge=1, le=16, description="Beams of beam search; 1 = off.")
     length_penalty: float = Field(
@@ -280,7 +280,7 @@ class Options(BaseModel):
         False, description="Beam search: end when there are as many candidates as beams."
     )
     seed: int | None = Field(
-        None, ge=0, lt=2**63, description="Makes sampling repeatable, alone or in a forward batch."
+        None, ge=0, lt=2**63, description="Makes sampling repeatable, in any forward batch."
     )
     deadline: float | None = Field(
         None,
@@ -334,7 +334,7 @@ class ItemPayload(TypedDict, total=False):
     text: str | None
     custom_id: str | None
     error: ErrorPayload | None
-    #: The earlier result of an item that a retry leaves as it is.
+    #: The earlier result of an item that a retry does not repeat.
     result: ItemResult
 
 

@@ -1,7 +1,8 @@
-"""Dead letters: jobs with a valid item that workers gave up on.
+"""The dead letter queue: jobs with a valid item that workers gave up on.
 
-Such an item ended with one of `contract.DEAD_CODES`. Redis keeps its job's record and result as
-long as those of any failed job, to inspect it, retry it, or purge it from the list.
+Such an item ended with one of `contract.DEAD_CODES`. Redis keeps the record and result of its job
+as long as those of any failed job. Until then the job can be inspected, retried, or purged from the
+list.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PAGE_LETTERS: Final = 64
 class DeadItem:
     """An item that workers gave up on."""
 
-    #: Index among the submitted items, from 0; of a chunk, in its whole batch.
+    #: Index among the submitted items, from 0; for a chunk, the index in its batch.
     index: int
     #: The item in the form of the contract.
     item: dict[str, Any]
@@ -38,7 +39,7 @@ class DeadItem:
     message: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the value as JSON."""
+        """Return the item and its error as JSON."""
         error = {"code": self.code.value, "message": self.message}
         return {"index": self.index, "item": self.item, "error": error}
 
@@ -50,7 +51,7 @@ class DeadLetter:
     id: str
     #: Time of its end (Unix seconds).
     at: float
-    #: Task of the items that name none, such as ``caption``.
+    #: Task of the items that do not name one, such as ``caption``.
     task: str
     queue: str
     #: Id of the batch, if the job is a chunk.
@@ -65,7 +66,7 @@ class DeadLetter:
         return sorted({item.code for item in self.died})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the value as JSON."""
+        """Return the dead letter as JSON."""
         return {
             "id": self.id,
             "at": self.at,
@@ -78,11 +79,11 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """The dead letters of one Redis. Every method reads Redis anew.
+    """The dead letters of one Redis. Every method queries Redis.
 
-    `for letter in client.dead` goes from the newest to the oldest, a page at a time. A letter whose
-    job record has expired is skipped, and removed from the list. Every method raises
-    ConnectionFailed when Redis is unreachable.
+    `for letter in client.dead` iterates from the newest to the oldest, a page at a time. A letter
+    whose job record has expired is skipped and removed from the list. Every method raises
+    ConnectionFailed if Redis is unreachable.
     """
 
     def __init__(self, client: redis.Redis, ledger: Ledger, redis_url: str) -> None:
@@ -96,7 +97,7 @@ class DeadLetters:
             yield from self._read(page)
 
     def get(self, job_id: str) -> DeadLetter:
-        """Return the dead letter of this id; raise JobUnknown where there is none."""
+        """Return the dead letter of this id; raise JobUnknown if there is none."""
         (at,) = self._times([job_id])
         for letter in self._read({job_id: at}):
             return letter
@@ -105,18 +106,18 @@ class DeadLetters:
     def retry(self, job_ids: str | Iterable[str] | None = None) -> int:
         """Requeue the dead items of these jobs, or of all dead letters; return their number.
 
-        The other items keep their results, other errors included. A requeued job is no dead letter
-        any more, unless an item dies again. Raise JobUnknown, before any job is requeued, where
-        there is no dead letter of an id.
+        The other items keep their results and errors. A requeued job leaves the list, and returns
+        if an item ends in this way again. Raise JobUnknown, before any job is requeued, if an id
+        has no dead letter.
         """
         if job_ids is not None:
             return self._retry(self._known(job_ids))
         return sum(self._retry([*page]) for page in self._pages())
 
     def purge(self, job_ids: str | Iterable[str] | None = None) -> int:
-        """Remove these jobs, or all, from the list; return their number. Results stay as they are.
+        """Remove these jobs, or all, from the list; return their number. Results are kept.
 
-        Raise JobUnknown, before any job is removed, where there is no dead letter of an id.
+        Raise JobUnknown, before any job is removed, if an id has no dead letter.
         """
         known = None if job_ids is None else self._known(job_ids)
         with redis_errors(self._redis_url):
@@ -129,13 +130,13 @@ class DeadLetters:
             return retry_items(self._ledger, job_ids, _died)
 
     def _known(self, job_ids: str | Iterable[str]) -> list[str]:
-        """Return these ids, each once; raise JobUnknown where one is not on the list."""
+        """Return these ids without duplicates; raise JobUnknown if an id is not on the list."""
         ids = list(dict.fromkeys([job_ids] if isinstance(job_ids, str) else job_ids))
         self._times(ids)
         return ids
 
     def _times(self, job_ids: Sequence[str]) -> list[float]:
-        """Return the times of these dead letters; raise JobUnknown where there is none of an id."""
+        """Return the times of these dead letters; raise JobUnknown if an id has none."""
         if not job_ids:
             return []
         with redis_errors(self._redis_url):
@@ -146,10 +147,10 @@ class DeadLetters:
         return [at for at in times if at is not None]
 
     def _pages(self) -> Iterator[dict[str, float]]:
-        """Yield ids and times, the newest first; letters that are added meanwhile are not read."""
+        """Yield ids and times, the newest first; letters added meanwhile are not read."""
         before, seen = math.inf, set[str]()
         while True:
-            # Letters with the time of the last one may have been read, and may be removed since.
+            # Letters with the time of the last one may already be read, and removed since.
             with redis_errors(self._redis_url):
                 entries: Any = self._redis.zrevrangebyscore(
                     self._key,

@@ -7,9 +7,9 @@
     │   └── IdTaken          the chosen id belongs to another job or batch
     ├── ConnectionFailed     Redis is unreachable, or rejected the command
     ├── QueueFull            there is no capacity for more work now
-    ├── WaitTimeout          there was no result before the timeout; the job goes on
+    ├── WaitTimeout          there was no result before the timeout; the job continues
     └── JobError             the job has ended, and there is no result
-        ├── JobFailed        it ended with an error of its own, named by `code`
+        ├── JobFailed        it ended with an error, named by `code`
         ├── JobCancelled     it was cancelled
         ├── JobExpired       it ended, and its result has expired
         └── JobUnknown       no job of this id was submitted to this Redis
@@ -55,12 +55,12 @@ class QueueFull(BliplineError):
     """There is no capacity for more work now: try again later."""
 
     code = "queue_full"
-    #: Seconds until the next attempt is useful.
+    #: Seconds to wait before the next attempt.
     retry_after_s = 5.0
 
 
 class WaitTimeout(BliplineError, TimeoutError):
-    """There was no result before the timeout; the job itself goes on."""
+    """There was no result before the timeout; the job itself continues."""
 
     code = "wait_timeout"
 
@@ -70,7 +70,7 @@ class JobError(BliplineError):
 
 
 class JobFailed(JobError):
-    """The job ended with an error of its own; `code` is one of the contract's error codes."""
+    """The job ended with an error; `code` is one of the contract's error codes."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")

@@ -99,7 +99,7 @@ def any_value(result: Result) -> Any:
 
 
 class Job(Generic[Value]):
-    """A handle on one submitted job, for any process. Every method reads Redis anew."""
+    """A handle on one submitted job, for any process. Every method queries Redis."""
 
     def __init__(
         self,
@@ -121,27 +121,27 @@ class Job(Generic[Value]):
         return self._snapshot()[0]
 
     def look(self, wait_s: float = 0.0) -> tuple[State, Result | None]:
-        """Return the state, and the item's result once it has ended; wait `wait_s` for the end."""
+        """Return the state, and the result of an ended job; wait up to `wait_s` seconds for it."""
         return state_and_result(self._wait(wait_s))
 
     def note(self) -> str | None:
-        """Return the note of the submission; None where there is no such job, or no note."""
+        """Return the note of the submission; None if there is no such job, or no note."""
         with redis_errors(self._redis_url):
             return self._ledger.metadata(self.id)
 
     def cancel(self) -> None:
-        """Cancel the job; a job that has ended stays as it is."""
+        """Cancel the job; a job that has ended does not change."""
         with redis_errors(self._redis_url):
             self._ledger.cancel(self.id)
 
     def result(self, timeout: float | None = None) -> Value:
-        """Wait for the result; `timeout` in seconds, None waits for as long as the job is known.
+        """Wait for the result, at most `timeout` seconds; None means without a time limit.
 
-        Return a text for captions, questions and dialogues, matches in the order of the texts, a
-        vector for an embedding.
+        Return a text for a caption, question or dialogue, the matches in the order of the texts, or
+        a vector for an embedding.
 
-        Raise JobFailed, JobCancelled, JobExpired or JobUnknown when there will be no result,
-        WaitTimeout when the timeout has passed, ConnectionFailed when Redis is unreachable.
+        Raise JobFailed, JobCancelled, JobExpired or JobUnknown if there will be no result,
+        WaitTimeout when the timeout has passed, ConnectionFailed if Redis is unreachable.
         """
         return self.value(self._wait(timeout), timeout)
 
@@ -177,7 +177,7 @@ class Job(Generic[Value]):
 
 
 def has_ended(snapshot: JobSnapshot) -> bool:
-    """Return whether the job will not change any more, or is unknown."""
+    """Return whether the job has ended or is unknown."""
     return snapshot[0] not in (State.QUEUED, State.RUNNING)
 
 

@@ -1,4 +1,4 @@
-"""The job builder: a pure step from the arguments of a call to the job that is enqueued."""
+"""The job builder: it converts the arguments of a call to the job to be enqueued."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .ledger.records import NO_METADATA, JobMetadata, NewJob
 from .ledger.submission import ItemSource, prepare
 from .validation import check_id, check_options, check_text, list_of, task_of, turn_of
 
-#: Submitter of single jobs that name none: they share one submitter queue.
+#: Submitter of single jobs that do not name one: they share one submitter queue.
 ANYONE: Final = "anyone"
 
 
 class JobBuilder:
-    """Builds interactive jobs of one item. Sends nothing, and reads local images alone.
+    """A builder of interactive jobs of one item. It sends nothing, and reads only local images.
 
-    The methods take the arguments of the client's methods of these names, except `when_full`, and
-    raise InvalidInput.
+    The methods have the arguments of the client's methods of the same names, except `when_full`,
+    and raise InvalidInput.
     """
 
     def __init__(self, submitter: str) -> None:
@@ -73,9 +73,7 @@ class JobBuilder:
         """Build a match job."""
         checked = [texts] if isinstance(texts, str) else list_of("texts", texts)
         if not 0 < len(checked) <= MAX_TEXTS:
-            raise InvalidInput(
-                f"texts: 1 to {MAX_TEXTS} are compared at once, not {len(checked):,}"
-            )
+            raise InvalidInput(f"texts: 1 to {MAX_TEXTS} texts are needed, not {len(checked):,}")
         for text in checked:
             check_text("text", text)
         return self._build(Task.MATCH, {"image": image, "texts": checked}, deadline_s, {})
@@ -89,7 +87,7 @@ class JobBuilder:
     ) -> NewJob:
         """Build an embedding job."""
         if (image is None) == (text is None):
-            raise InvalidInput("an embedding is of an image or of a text: give one of them")
+            raise InvalidInput("an embedding needs an image or a text: pass one of them")
         if text is not None:
             check_text("text", text)
         return self._build(Task.EMBED, {"image": image, "text": text}, deadline_s, {})
@@ -135,20 +133,20 @@ class JobBuilder:
         submitter: str = "",
         metadata: JobMetadata = NO_METADATA,
     ) -> NewJob:
-        """Return the job of an item whose image is still bytes where it is local."""
+        """Return the job of an item; a local image is still bytes."""
         images: tuple[bytes, ...] = ()
         if isinstance(image := payload.get("image"), bytes):
             images = (image,)
             payload["image"] = BLOB_SCHEME + hashlib.sha256(image).hexdigest()
         chunk = Chunk(job_id, task, [cast(ItemPayload, payload)], options)
         record = chunk.record(Queue.INTERACTIVE, submitter or self._submitter)
-        # Flower shows the job from the moment it waits.
+        # With this event Flower shows a job that no worker has received yet.
         event = sent_event(job_id, task, Queue.INTERACTIVE, chunk.summary)
         return NewJob(record, metadata, event, images)
 
 
 def _digest(task: Task, item: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """Return a hash of the request without its deadline, which differs when it is repeated."""
+    """Return a hash of the request without its deadline, which differs in each repetition."""
     request = {
         name: value if not isinstance(value, bytes) else hashlib.sha256(value).hexdigest()
         for name, value in {**item, **options, "task": item.get("task") or task.short}.items()

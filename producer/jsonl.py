@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from .contract import ErrorCode, failure
 from .errors import InvalidInput
 
-#: Maximum bytes of a line: far above any question, far below the memory.
+#: Maximum bytes of a line: much longer than any item, much smaller than the memory.
 MAX_LINE_BYTES: Final = 1024 * 1024
 
 
@@ -22,9 +22,9 @@ class TooManyLines(InvalidInput):
 def read_items(stream: BinaryIO, max_lines: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield an item for each line that is not blank.
 
-    An invalid line becomes an item with an error that names the line: its neighbours go on. A line
-    without `custom_id` gets its line number, counted from 1. Raise TooManyLines after `max_lines`
-    lines, blank lines counted.
+    An invalid line becomes an item with an error that names the line; the other lines are not
+    affected. The default `custom_id` is the line number, counted from 1. Raise TooManyLines after
+    `max_lines` lines, blank lines included.
     """
     for number, line in enumerate(_lines(stream), start=1):
         if max_lines is not None and number > max_lines:
@@ -60,7 +60,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     if len(line) > MAX_LINE_BYTES:
         raise InvalidInput(f"longer than {MAX_LINE_BYTES:,} bytes", ErrorCode.OPTION_INVALID)
     try:
-        # Four times as fast as the parser that describes errors.
+        # This parser is four times as fast as the one that describes errors.
         item = from_json(line)
     except ValueError:
         item = _parse_with_errors(line)

@@ -8,8 +8,8 @@ import time
 class PollSchedule:
     """A schedule of look-ups with a deadline on the monotonic clock.
 
-    A delay is an eighth of the time waited so far, within bounds: a poller sees a result at most
-    an eighth later than possible, whatever the scale of its wait.
+    A delay is an eighth of the time waited so far, within bounds. So a poller reads a result late
+    by at most an eighth of its wait, however long the wait is.
     """
 
     def __init__(self, timeout: float | None, max_delay_s: float) -> None:

@@ -18,11 +18,11 @@ class Progress:
     #: True once all items are submitted, so that `total` is final.
     submitted: bool
     cancelled: bool
-    #: Recent items a second; None while it is unknown, or all items are done.
+    #: Recent rate in items per second; None if it is unknown or all items are done.
     rate: float | None = None
     #: Seconds since the last submission of items.
     silent_s: float = 0.0
-    #: Task of the items that name none.
+    #: Task of the items that do not name one.
     task: Task = Task.CAPTION
     #: Note of the submission.
     note: str = ""
@@ -32,7 +32,7 @@ class Progress:
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes], cancelled: bool, now: float) -> Self:
-        """Read a record of a batch, at this time in Unix seconds."""
+        """Read the record of a batch; `now` is the current time in Unix seconds."""
         total, done, failed = (int(fields[name]) for name in (b"total", b"done", b"failed"))
         return cls(
             total,
@@ -54,7 +54,7 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the end at this rate; None while it is unknown."""
+        """Seconds until the end at this rate; None if it is unknown."""
         if self.finished:
             return 0.0
         if not self.rate or not self.submitted:
@@ -63,7 +63,7 @@ class Progress:
 
     @property
     def state(self) -> State:
-        """The state of the whole batch; `failed` when any item failed."""
+        """The state of the whole batch; `failed` if any item failed."""
         if self.finished and not self.failed:
             return State.DONE
         if self.cancelled:
@@ -74,7 +74,7 @@ class Progress:
 
 
 def _rate(fields: dict[bytes, bytes], done: int, now: float) -> float | None:
-    """Return items a second since the older of the two marks in the ledger."""
+    """Return the items per second since the older of the two marks in the ledger."""
     if b"before_at" not in fields:
         return None
     seconds = now - float(fields[b"before_at"])

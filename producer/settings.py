@@ -26,7 +26,7 @@ class ClientSettings(BaseSettings):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="URL of the Redis with queues, results and uploaded images",
+        description="URL of the Redis server for queues, results and uploaded images",
     )
     key_prefix: str = Field(
         "", description="Prefix of every key in Redis, so that deployments can share a server"
@@ -34,11 +34,11 @@ class ClientSettings(BaseSettings):
     blob_ttl_s: int = Field(
         contract.BLOB_TTL_S,
         ge=1,
-        description="Seconds that Redis keeps an uploaded image after the last job that names it",
+        description="Seconds that Redis keeps an uploaded image after its last job has ended",
     )
     submitter: str = Field(
         "",
-        description="Submitter queue of the jobs; unset: one for each batch",
+        description="Submitter queue of the jobs; unset: one per batch, and one for single jobs",
     )
     max_queued_interactive: int = Field(
         10_000, ge=0, description="Maximum open items in `interactive`; 0: unlimited"
@@ -57,7 +57,7 @@ class ClientSettings(BaseSettings):
 
     @classmethod
     def load(cls, **arguments: Any) -> Self:
-        """Build from arguments (None: not passed), the environment and the defaults.
+        """Build the settings from arguments (None: not passed), the environment and the defaults.
 
         Raise InvalidInput with a message for each invalid setting, named as in the environment.
         """
@@ -76,17 +76,17 @@ class ClientSettings(BaseSettings):
     @classmethod
     def _check_submitter(cls, submitter: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9._@:-]{0,64}", submitter):
-            raise ValueError("must have at most 64 letters, digits and . _ @ : - alone")
+            raise ValueError("must have at most 64 characters: letters, digits and . _ @ : -")
         return submitter
 
     @field_validator("key_prefix")
     @classmethod
     def _check_key_prefix(cls, prefix: str) -> str:
-        # Celery's result backend adds an underscore to a prefix that ends otherwise, and would read
-        # results from other keys.
+        # Celery's result backend adds an underscore to a prefix with another last character, and
+        # would read results from other keys.
         if prefix and not re.fullmatch(r"[A-Za-z0-9._:-]{0,63}[._:-]", prefix):
             raise ValueError(
-                "must have at most 64 characters, letters, digits and . _ : - alone, and end with "
+                "must have at most 64 characters (letters, digits and . _ : -) and end with "
                 "one of . _ : -"
             )
         return prefix

@@ -14,7 +14,7 @@ from .contract import Options, Task, TurnPayload
 from .errors import InvalidInput
 from .ledger.backpressure import WhenFull
 
-#: Maximum errors named in a message; the rest are counted.
+#: Maximum errors listed in a message; the others are counted.
 MAX_REPORTED: Final = 10
 #: Maximum errors read: pydantic takes a second to report a hundred thousand.
 MAX_PROBLEMS: Final = 1000
@@ -25,7 +25,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 def check_id(name: str, value: Any) -> None:
     """Check the id of a job or batch."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise InvalidInput(f"{name}={value!r:.200}: 1 to 128 letters, digits, '-', '_' or '.'")
+        raise InvalidInput(f"{name}={value!r:.200}: use 1 to 128 letters, digits, '-', '_' or '.'")
 
 
 def check_count(name: str, value: Any, limit: int) -> None:
@@ -75,7 +75,7 @@ def task_of(name: Task | str) -> Task:
 
 
 def check_options(options: dict[str, Any], deadline_s: float | None) -> dict[str, Any]:
-    """Return the options that differ from their defaults: every message carries them."""
+    """Check the options; return those that differ from their defaults, as messages carry them."""
     try:
         checked = Options.model_validate(options).model_dump(exclude_defaults=True)
     except ValidationError as error:
@@ -91,18 +91,18 @@ def format_errors(error: ValidationError, model: type[BaseModel]) -> str:
     """Return one message for all errors of an object of this model."""
     known = ", ".join(model.model_fields)
     if (count := error.error_count()) > MAX_PROBLEMS:
-        return f"{count:,} things are wrong; there are {known}"
+        return f"{count:,} errors; valid names: {known}"
 
     def describe(problem: Mapping[str, Any]) -> str:
         name = ".".join(map(str, problem["loc"])) or model.__name__.lower()
-        more = f"; there are {known}" if problem["type"] == "extra_forbidden" else ""
+        more = f"; valid names: {known}" if problem["type"] == "extra_forbidden" else ""
         return format_error(name, problem) + more
 
     return join_errors(map(describe, error.errors(include_url=False)), count)
 
 
 def join_errors(messages: Iterable[str], count: int) -> str:
-    """Join error messages; of more than MAX_REPORTED, the first ones."""
+    """Join error messages; list at most MAX_REPORTED of them."""
     reported = [*islice(messages, MAX_REPORTED)]
     if count > MAX_REPORTED:
         reported.append(f"and {count - MAX_REPORTED:,} more")
@@ -110,7 +110,7 @@ def join_errors(messages: Iterable[str], count: int) -> str:
 
 
 def format_error(name: str, error: Mapping[str, Any]) -> str:
-    """Return the message of one of pydantic's errors, for the value of this name."""
+    """Return the message of a pydantic error, for the value of this name."""
     if error["type"] == "extra_forbidden":
         return f"{name:.100}: no such name"
     if error["type"] == "missing":

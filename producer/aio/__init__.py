@@ -1,4 +1,4 @@
-"""Asynchronous client."""
+"""The asynchronous client."""
 
 from .client import AsyncBatch, AsyncClient, AsyncJob
 

@@ -1,4 +1,4 @@
-"""Batching of requests on an event loop: Batcher collects them, SingleFlight shares equal ones."""
+"""Batching of requests on an event loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 from abc import ABC, abstractmethod
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 Request = TypeVar("Request")
@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 
 class LoopTask(ABC, Generic[Answer]):
-    """A task of one event loop that answers the futures of its callers, however it ends."""
+    """A task of one event loop that always completes its callers' futures."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -30,12 +30,12 @@ class LoopTask(ABC, Generic[Answer]):
 
     @property
     def running(self) -> bool:
-        """True from `start` until the task has ended; it does not start a second time."""
+        """True from `start` until the task has ended; it cannot be restarted."""
         return self._task is not None and not self._task.done()
 
     @abstractmethod
     async def process(self) -> None:
-        """Answer until no future is pending. An error is the answer to all pending futures."""
+        """Complete futures until none is pending. An error completes all pending futures."""
 
     def new_future(self) -> asyncio.Future[Answer | Exception]:
         """Return a future to await; cancelling it withdraws the request."""
@@ -57,7 +57,7 @@ class LoopTask(ABC, Generic[Answer]):
 
 
 class Batcher(LoopTask[Answer], Generic[Request, Answer]):
-    """A batcher: the requests that come during one round trip share the next one."""
+    """A batcher: the requests that arrive during one round trip share the next one."""
 
     def __init__(
         self,
@@ -96,14 +96,14 @@ TaskType = TypeVar("TaskType", bound=LoopTask[Any])
 
 
 class PerLoop(Generic[TaskType]):
-    """One task for each event loop, for as long as futures are pending there."""
+    """One task for each event loop with pending futures."""
 
     def __init__(self, create: Callable[[], TaskType]) -> None:
         self._create = create
         self._tasks: dict[AbstractEventLoop, TaskType] = {}
 
-    def here(self) -> TaskType:
-        """Return the task of the running loop, started."""
+    def for_running_loop(self) -> TaskType:
+        """Return the task of the running loop; start it if necessary."""
         loop = asyncio.get_running_loop()
         task = self._tasks.get(loop)
         if task is None or not task.running:
@@ -123,41 +123,8 @@ def resolve(future: asyncio.Future[Answer], answer: Answer) -> None:
 
 
 def unwrap(answer: Answer | Exception) -> Answer:
-    """Return an answer; raise it where it is an exception."""
+    """Return an answer, or raise it if it is an exception."""
     if isinstance(answer, Exception):
-        # Several callers may share the exception; each raises a copy with a traceback of its own.
+        # Several callers may share the exception; each raises a copy with its own traceback.
         raise copy.copy(answer).with_traceback(answer.__traceback__) from answer.__cause__
     return answer
-
-
-Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value")
-
-
-class SingleFlight(Generic[Key, Value]):
-    """Single flight: one call serves all who request the same key meanwhile; for one event loop."""
-
-    def __init__(self) -> None:
-        self._calls: dict[Key, asyncio.Task[Value | Exception]] = {}
-
-    async def get(self, key: Key, call: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
-        """Return or raise the outcome of the running call of this key, or of a new one."""
-        task = self._calls.get(key)
-        if task is None:
-            task = self._calls[key] = asyncio.create_task(_catch(call))
-            task.add_done_callback(lambda _: self._calls.pop(key))
-        # A cancelled caller leaves the call to the others.
-        return unwrap(await asyncio.shield(task))
-
-    def cancel(self) -> None:
-        """Cancel all running calls."""
-        for task in self._calls.values():
-            task.cancel()
-
-
-async def _catch(call: Callable[[], Coroutine[Any, Any, Value]]) -> Value | Exception:
-    # An error that no caller awaits any more must not be logged as never retrieved.
-    try:
-        return await call()
-    except Exception as error:
-        return error

@@ -1,4 +1,4 @@
-"""The bridge from a submission in a thread to an event loop: its items and its callback."""
+"""The bridge between a submission in a thread and an event loop, for items and the callback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..ledger.submission import ItemSource
 
 #: Maximum items read at once from an async iterable.
 READ_ITEMS: Final = 1024
-#: Maximum seconds that reading them keeps the event loop busy.
+#: Maximum seconds that one read occupies the event loop.
 READ_S: Final = 0.005
 
 #: The items of a batch; a plain iterable is read in the submission's thread.
@@ -29,7 +29,7 @@ class BridgeClosed(Exception):
 class LoopBridge:
     """A bridge that is created on the event loop, and used by one thread.
 
-    The thread reads up to `read_items` items at once; with 1 an item never waits for the next one.
+    The thread reads up to `read_items` items at once; if it is 1, no item waits for the next one.
     """
 
     def __init__(self, read_items: int = READ_ITEMS) -> None:
@@ -42,7 +42,7 @@ class LoopBridge:
         self._stopped = False
 
     def stop(self) -> None:
-        """Raise BridgeClosed in the thread at its next use of the bridge. For any thread."""
+        """Raise BridgeClosed in the thread at its next use of the bridge; thread-safe."""
         self._stopped = True
         if self._call is not None:
             self._call.cancel()
@@ -73,7 +73,7 @@ class LoopBridge:
         call = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         self._call = call
         if self._stopped:
-            # `stop` may have run before there was this call to cancel.
+            # `stop` may have run before this call existed.
             call.cancel()
         try:
             return call.result()
@@ -83,7 +83,7 @@ class LoopBridge:
             raise
 
     async def _read(self, stream: AsyncIterator[ItemSource]) -> list[ItemSource]:
-        """Return the items that come within READ_S; none at the end of the stream."""
+        """Return the items that arrive within READ_S; none at the end of the stream."""
         if self._error is not None:
             raise self._error
         items: list[ItemSource] = []

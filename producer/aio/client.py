@@ -1,8 +1,8 @@
-"""The asynchronous client, for programs on asyncio such as FastAPI's: Client, awaitable.
+"""The asynchronous client, for asyncio programs such as FastAPI applications.
 
-The synchronous client is the one implementation: its methods run in thread pools here, and its
-docstrings describe their arguments, results and errors. Waiting for a result holds no thread: one
-task polls all awaited jobs.
+It calls the methods of the synchronous client in thread pools. The docstrings of that client
+describe the arguments, results and errors. Waiting for a result does not occupy a thread: one task
+polls all awaited jobs.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ class AsyncJob(_Handle[Job[Value]]):
     note = _awaited(Job[Any].note)
 
     async def status(self) -> State:
-        """Return the state of the job. Look-ups of the same moment share one round trip."""
+        """Return the state of the job. Concurrent look-ups share one round trip."""
         return (await self.look())[0]
 
     async def look(self, wait_s: float = 0.0) -> tuple[State, Result | None]:
-        """Return the state, and the item's result once it has ended; wait `wait_s` for the end."""
+        """Return the state, and the result of an ended job; wait up to `wait_s` seconds for it."""
         return state_and_result(await self._poll(wait_s))
 
     async def result(self, timeout: float | None = None) -> Value:
-        """Wait for the result as Job.result does. Cancelling the wait leaves the job as it is."""
+        """Wait for the result as Job.result does. Cancelling the wait does not cancel the job."""
         return self._handle.value(await self._poll(timeout), timeout)
 
     async def _poll(self, timeout: float | None) -> JobSnapshot:
         self._client._threads.check_open()
-        return unwrap(await self._client._pollers.here().add(self._handle, timeout))
+        return unwrap(await self._client._pollers.for_running_loop().add(self._handle, timeout))
 
 
 class AsyncBatch(_Handle[Batch]):
@@ -110,7 +110,7 @@ class AsyncBatch(_Handle[Batch]):
             if page.results:
                 schedule = PollSchedule(timeout, MAX_DELAY_S)
             elif (delay_s := schedule.next_delay_s()) is not None:
-                # Not in a thread: waiting must not take the threads of other calls.
+                # The wait must not occupy a thread that other calls need.
                 await asyncio.sleep(delay_s)
             else:
                 run = self._client._threads.run
@@ -122,7 +122,7 @@ def _submits(
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncJob[Value]]]:
     """Return an awaitable method that submits a job; `build` is JobBuilder's method of this name.
 
-    Nonblocking calls of the same moment share one round trip; the others run in a thread.
+    Concurrent nonblocking calls share one round trip; the others run in a thread.
     """
 
     @wraps(method)
@@ -131,7 +131,7 @@ def _submits(
             self._threads.check_open()
             options = {name: value for name, value in kwargs.items() if name != "when_full"}
             new_job = build(self._client._builder, *args, **options)
-            unwrap(await self._submit_batchers.here().add(new_job))
+            unwrap(await self._submit_batchers.for_running_loop().add(new_job))
             return AsyncJob(self._client.job(new_job.record.id), self)
         kind: Kind = "submit" if kwargs.get("when_full") == "wait" else "call"
         job = await self._threads.run(kind, method, self._client, *args, **kwargs)
@@ -159,8 +159,8 @@ def _submits_batch(
         except BridgeClosed:
             raise client_closed() from None
         finally:
-            # Cancellation leaves the thread running: it stops at its next use of the bridge, and
-            # the batch ends with its submitted items.
+            # After a cancellation the thread stops at its next use of the bridge, and the batch
+            # ends with its submitted items.
             bridge.stop()
             self._bridges.discard(bridge)
         return AsyncBatch(batch, self)
@@ -195,7 +195,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Close threads and connections. Calls that still wait raise ConnectionFailed.
 
-        Submitted jobs go on; a batch that is being submitted ends with its submitted items.
+        Submitted jobs continue; a batch that is being submitted ends with its submitted items.
         """
         if self._threads.closed:
             return
@@ -204,7 +204,7 @@ class AsyncClient:
         # Pollers fail at their next look-up. Calls in progress keep their connections to the end.
         await self._threads.close(then=self._client.close)
 
-    # Ignored: an option could be called `self`. The types that callers see are right.
+    # Ignored: an option could be called `self`. The types that callers see are correct.
     caption = _submits(Client.caption, JobBuilder.caption)  # type: ignore[arg-type]
     ask = _submits(Client.ask, JobBuilder.ask)  # type: ignore[arg-type]
     chat = _submits(Client.chat, JobBuilder.chat)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ class _Waiter:
 class JobPoller(LoopTask[JobSnapshot]):
     """A poller of the jobs that are awaited on one event loop.
 
-    Each waiter has a schedule of its own, the newest the fastest; waiters that are due share a
+    Each waiter has its own schedule; newer waiters poll more often. Waiters that are due share a
     round trip.
     """
 
@@ -43,7 +43,7 @@ class JobPoller(LoopTask[JobSnapshot]):
         self._wake = asyncio.Event()
 
     def add(self, job: Job[Any], timeout: float | None) -> asyncio.Future[JobSnapshot | Exception]:
-        """Poll a job until it has ended, the time is up, or the future is cancelled."""
+        """Poll a job until it has ended, the timeout has passed, or the future is cancelled."""
         waiter = _Waiter(job, PollSchedule(timeout, MAX_DELAY_S), self.new_future())
         self._push(waiter, 0.0)
         return waiter.future
@@ -54,8 +54,8 @@ class JobPoller(LoopTask[JobSnapshot]):
             started = self._loop.time()
             if page := self._pop_due(started):
                 await self._poll(page)
-                # Look-ups take half of the time at most, however many waiters there are. The
-                # pause is bounded: after an outage of Redis no waiter waits as long again.
+                # Look-ups take at most half of the time, for any number of waiters. The pause is
+                # bounded, so that waiters do not wait again for the duration of a Redis outage.
                 await asyncio.sleep(min(self._loop.time() - started, MAX_DELAY_S))
 
     def _push(self, waiter: _Waiter, delay_s: float) -> None:

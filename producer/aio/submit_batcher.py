@@ -13,12 +13,12 @@ from .batching import Batcher
 #: Maximum jobs enqueued in one round trip; the following jobs wait for the next one.
 PAGE_JOBS: Final = 64
 
-#: Types whose reading runs no code of the caller and waits for nothing.
+#: Types that can be read without running the caller's code and without blocking.
 _PLAIN: Final = {str, int, float, bool, type(None), list, tuple, dict, Task}
 
 
 class SubmitBatcher(Batcher[NewJob, None]):
-    """A batcher of new jobs; the more of them arrive together, the less each costs."""
+    """A batcher of new jobs; jobs that arrive together share the cost of a round trip."""
 
     def __init__(
         self, publish_all: Callable[[Sequence[NewJob]], Awaitable[list[Exception | None]]]
@@ -29,7 +29,7 @@ class SubmitBatcher(Batcher[NewJob, None]):
 def is_nonblocking(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Return whether building the job of this call is fast, and enqueueing it is one round trip.
 
-    False where the call waits for capacity, or its image must be read here and uploaded.
+    False if the call waits for capacity, or if its image must be read here and uploaded.
     """
     if kwargs.get("when_full", "raise") != "raise":
         return False

@@ -1,4 +1,4 @@
-"""Thread pools of one client, in which event loops call its blocking methods."""
+"""Thread pools of one client, for calls of its blocking methods from event loops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 #: ("long"), capacity or further items ("submit"); "look" is the look-up of awaited jobs.
 Kind = Literal["call", "long", "submit", "look"]
 
-#: Maximum threads of each kind; a kind cannot take the threads of another.
+#: Maximum threads of each kind; a kind cannot use the threads of another kind.
 THREADS: Final[dict[Kind, int]] = {"call": 8, "long": 2, "submit": 32, "look": 1}
 
 #: Maximum seconds that `close` waits for calls: a submission may wait for capacity or items
@@ -29,7 +29,7 @@ CLOSE_S: Final = 5.0
 
 
 class ThreadPools:
-    """Thread pools apart from those of the rest of the program, one for each kind of call."""
+    """Thread pools that the rest of the program does not use, one for each kind of call."""
 
     def __init__(self) -> None:
         self._pools: dict[tuple[int, Kind], ThreadPoolExecutor] = {}
@@ -74,5 +74,5 @@ class ThreadPools:
 
 
 def client_closed() -> ConnectionFailed:
-    """Return the error of a call that is made, or still waits, after `close`."""
-    return ConnectionFailed("this AsyncClient was closed; submitted jobs go on")
+    """Return the error of a call that starts, or still waits, after `close`."""
+    return ConnectionFailed("this AsyncClient was closed; submitted jobs continue")

@@ -9,7 +9,7 @@ _EXTRA = ("click", "rich")
 
 
 def main() -> None:
-    """Run the command that the arguments name, and exit with its code."""
+    """Run the command of the arguments, and exit with its code."""
     try:
         from .app import run
     except ModuleNotFoundError as error:

@@ -62,5 +62,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _terminate(*_: object) -> NoReturn:
-    """Unwind the stack, so that incomplete output files are deleted."""
+    """Exit by an exception, so that incomplete output files are deleted."""
     sys.exit(Exit.TERMINATED)

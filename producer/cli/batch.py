@@ -21,7 +21,7 @@ _TIMEOUT_HELP = "Seconds to wait for the next result; without it, no limit."
 _OUTPUT_HELP = (
     "Write the results to this file, once all are available; without it, to stdout as they arrive."
 )
-_ID_HELP = "Id of the batch; it makes the command repeatable after a crash."
+_ID_HELP = "Id of the batch; with it the command can be repeated after a crash."
 
 _output = click.option("-o", "--output", metavar="OUT", help=_OUTPUT_HELP)
 
@@ -46,13 +46,13 @@ def batch() -> None:
     type=click.Choice([task.short for task in Task]),
     default=Task.CAPTION.short,
     show_default=True,
-    help="Task of the items that have no task of their own.",
+    help="Task of the items that do not name one.",
 )
 @click.option("--id", "batch_id", metavar="ID", help=_ID_HELP)
 @click.option("--wait", is_flag=True, help="Wait for the results instead of printing the id.")
 @_output
 @options.timeout(None, _TIMEOUT_HELP)
-@options.as_json('Without --wait: print {"batch", "items"} instead of the id alone.')
+@options.as_json('Without --wait: print {"batch", "items"} instead of only the id.')
 @click.option(
     "--keep-s",
     type=click.IntRange(min=1),
@@ -87,20 +87,20 @@ def submit(
       question   vqa, chat: the question
       history    chat: [{"question": "…", "answer": "…"}], oldest first (optional)
       texts      match: ["a cat", "a dog"], the texts to compare with the image
-      text       embed: a text, in place of an image
+      text       embed: a text, instead of an image
       custom_id  returned with the result; by default the line number
 
     \b
     A result: {"custom_id": "1", "status": "ok", "text": "two"}
               {"custom_id": "2", "status": "error", "error": {"code", "message"}}
       match adds "matches": [{"text", "probability", "cosine"}] in the order of the texts; its
-      text is the likeliest. embed has "embedding": [numbers] in place of a text.
+      text is the most probable. embed has "embedding": [numbers] instead of a text.
 
     There is a result for each line, in the order of the lines. The result of an invalid line is an
     error; blank lines are skipped.
 
-    With --id, the command can be repeated after it failed, with the same file and options: it then
-    submits only the items that were not submitted before.
+    With --id, a failed command can be repeated with the same file and options. It then submits only
+    the items that were not submitted before.
 
     \b
       blipline batch submit items.jsonl
@@ -137,7 +137,7 @@ def submit(
     "--wait/--no-wait",
     default=True,
     show_default=True,
-    help="Wait for missing results, or stop at the first that is missing.",
+    help="Wait for missing results, or stop at the first missing result.",
 )
 @options.timeout(None, _TIMEOUT_HELP)
 @options.redis_url
@@ -155,8 +155,8 @@ def results(
     With --no-wait, exit code 4 means that results are missing.
 
     With --as-completed, results are in the order of completion, and each line also has "index",
-    the item's position from 0, and "cursor". An item that is retried appears again; of a cancelled
-    batch, only the items that ended appear.
+    the item's position from 0, and "cursor". A retried item appears again; for a cancelled batch,
+    only the items that ended appear.
 
     \b
       blipline batch results 0198c0de-… -o results.jsonl

@@ -17,7 +17,8 @@ from .progress import watch_bar
 
 #: Seconds between two polls of a watched batch.
 POLL_S: Final = 1.0
-#: Seconds without a submission after which the status reports them: the producer may have died.
+#: Seconds without a submission after which the status reports the silence: the producer may have
+#: died.
 SILENCE_S: Final = 60.0
 
 _WATCH_HELP = "Show the progress on a terminal until the end; exit code 1 if any item failed."
@@ -88,7 +89,7 @@ def cancel(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
 
 @click.command()
 @options.batch_id
-@options.as_json('Print {"batch", "items"} instead of the number alone.')
+@options.as_json('Print {"batch", "items"} instead of only the number.')
 @options.redis_url
 def retry(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
     """Retry the failed items of a batch, and print their number.
@@ -146,7 +147,7 @@ def delete(batch_id: str, redis_url: str | None) -> Exit:
 
 
 def _watch(batch: Batch) -> Progress:
-    """Show the progress of a batch until it has ended; return the last."""
+    """Show the progress of a batch until it has ended; return the last progress."""
     with watch_bar("running") as on_progress:
         while not ((progress := batch.progress()).finished or progress.cancelled):
             note = _summary(progress).partition(" done, ")[2]
@@ -173,7 +174,7 @@ def _summary(progress: Progress) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a duration in the unit that suits its length."""
+    """Return a duration in a suitable unit."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

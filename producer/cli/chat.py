@@ -37,7 +37,7 @@ _JSON_HELP = (
 _TURN_HELP = "An earlier turn of the dialogue, oldest first; may be repeated."
 _PROMPT: Final = "> "
 
-#: Errors of the image or the worker, which every further question would have as well.
+#: Errors of the image or the worker, which every further question would also cause.
 _FATAL_CODES: Final = frozenset(
     {
         ErrorCode.IMAGE_UNREACHABLE,
@@ -153,7 +153,7 @@ def _converse(
     output = replace(TEXT, subject_fields=lambda question: {"image": image, "question": question})
     if sys.stdin.isatty():
         return Dialogue(ask, output, timeout_s, as_json, turns).ask_all(_prompt_questions(image))
-    # In a pipe, the n-th line answers the n-th question, whatever the model writes.
+    # In a pipe, the n-th line answers the n-th question, so an answer is always a single line.
     output = replace(
         output,
         show=lambda question, text, alone: print_line(one_line(text)),

@@ -41,8 +41,8 @@ def dead() -> None:
 def list_(as_json: bool, redis_url: str | None) -> Exit:
     """Print a line for each dead letter, the newest first.
 
-    The fields, with tabs between them: the id, the time of death (UTC), the task, the error codes,
-    the number of dead items, and the image (or text) of the first of them.
+    The tab-separated fields: the id, the time of death (UTC), the task, the error codes, the number
+    of dead items, and the image (or text) of the first dead item.
 
     \b
       blipline dead list
@@ -101,14 +101,14 @@ def show(letter_id: str, as_json: bool, redis_url: str | None) -> Exit:
 @dead.command()
 @_ids
 @_all
-@options.as_json('Print {"items"} instead of the number alone.')
+@options.as_json('Print {"items"} instead of only the number.')
 @options.redis_url
 def retry(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str | None) -> Exit:
     """Retry the dead items of dead letters, and print their number.
 
-    The results of the other items are kept. The new results appear where the old ones were: in
-    the results of the job or the batch. Retried items have no deadline. Items of a cancelled batch
-    are cancelled again; `batch retry` resumes such a batch.
+    The results of the other items are kept. The new results replace the old ones in the results of
+    the job or the batch. Retried items have no deadline. Items of a cancelled batch are cancelled
+    again; `batch retry` resumes such a batch.
 
     \b
       blipline dead retry 0198c0de-…:3 0198c0de-…:7
@@ -123,7 +123,7 @@ def retry(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str |
 @dead.command()
 @_ids
 @_all
-@options.as_json('Print {"letters"} instead of the number alone.')
+@options.as_json('Print {"letters"} instead of only the number.')
 @options.redis_url
 def purge(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str | None) -> Exit:
     """Remove dead letters from the list, and print their number.

@@ -70,7 +70,7 @@ def report_error(error: BaseException) -> Exit:
 
 
 def warn(message: str) -> None:
-    """Print a line on stderr, prefixed with the program's name as usual in pipelines."""
+    """Print a line on stderr, prefixed with the program's name."""
     click.echo(f"blipline: {message}", err=True)
 
 

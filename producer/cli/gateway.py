@@ -71,7 +71,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
 
         mount(app, app.state.gateway)
     server = Server(app, lambda: print_line(f"gateway: {url_of(listening)}"))
-    # After the shutdown, uvicorn raises the signal again; the exit code must be 0 then.
+    # After the shutdown, uvicorn raises the signal again; the exit code must still be 0.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server.run([listening])
     return Exit.OK

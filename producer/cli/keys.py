@@ -22,8 +22,8 @@ from .output import print_json, print_line
 def keys() -> None:
     """Create, list and revoke API keys of the gateway.
 
-    A key belongs to a name. All keys of a name have access to the same jobs, and to no others. To
-    replace a key, create a second one, distribute it, and revoke the first.
+    A key belongs to a name. All keys of a name have access to the same jobs, and only to them. To
+    replace a key, create a second key, distribute it, and revoke the first key.
 
     \b
       blipline keys create acme
@@ -35,7 +35,7 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@options.as_json('Print {"name", "id", "key", "webhook_secret"} instead of the key alone.')
+@options.as_json('Print {"name", "id", "key", "webhook_secret"} instead of only the key.')
 @options.redis_url
 def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
     """Create a key and print it; it cannot be displayed again.
@@ -64,7 +64,7 @@ def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
 def list_(as_json: bool, redis_url: str | None) -> Exit:
     """Print a line for each key, the oldest first.
 
-    The fields, with tabs between them: id, name, time of creation (UTC).
+    The tab-separated fields: id, name, time of creation (UTC).
 
     \b
       blipline keys list
@@ -86,7 +86,7 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
 @keys.command()
 @click.argument("key_id", metavar="[ID]", required=False)
 @click.option("--name", metavar="NAME", help="Revoke all keys of a name.")
-@options.as_json('Print {"keys"} instead of the number alone.')
+@options.as_json('Print {"keys"} instead of only the number.')
 @options.redis_url
 def revoke(key_id: str | None, name: str | None, as_json: bool, redis_url: str | None) -> Exit:
     """Revoke keys, and print their number.

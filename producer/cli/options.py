@@ -29,7 +29,7 @@ def as_json(help_text: str) -> Callable[[Command], Command]:
 
 
 def timeout(default_s: float | None, help_text: str) -> Callable[[Command], Command]:
-    """Add `--timeout` in seconds; None waits without a limit."""
+    """Add `--timeout` in seconds; None means without a limit."""
     return click.option(
         "--timeout",
         "timeout_s",
@@ -42,7 +42,7 @@ def timeout(default_s: float | None, help_text: str) -> Callable[[Command], Comm
 
 
 def when_full(default: WhenFull) -> Callable[[Command], Command]:
-    """Add `--when-full`; the default of batches is to wait, that of single jobs to fail."""
+    """Add `--when-full`; batches wait by default, single jobs fail."""
     return click.option(
         "--when-full",
         type=click.Choice(get_args(WhenFull)),
@@ -63,7 +63,7 @@ deadline = click.option(
 
 
 def generation(command: Command) -> Command:
-    """Add an option for each of the contract's, with its range, and `--deadline-s`."""
+    """Add an option for each option of the contract, with its range, and `--deadline-s`."""
     command = deadline(command)
     for name, field in reversed(Options.model_fields.items()):
         if name != "deadline":

@@ -40,7 +40,7 @@ def json_lines_to(path: str | None) -> Iterator[WriteJson]:
     if path in (None, "-"):
         yield print_json
         return
-    # Of a symbolic link, the target is replaced.
+    # If the path is a symbolic link, its target is replaced.
     target = Path(os.path.realpath(path or ""))
     part = _create_part(target)
     try:
@@ -59,7 +59,7 @@ def json_lines_to(path: str | None) -> Iterator[WriteJson]:
 
 
 def _create_part(target: Path) -> Path:
-    """Create the temporary file beside its target."""
+    """Create the temporary file in the directory of its target."""
     if target.exists() and not target.is_file():
         # A rename would replace a device by a file.
         raise InvalidInput(f"{target}: not a regular file; omit -o to write to stdout")
@@ -82,7 +82,7 @@ def _print(line: bytes) -> None:
     """Write to stdout; raises StdoutClosed, or InvalidInput if it cannot be written."""
     try:
         sys.stdout.buffer.write(line)
-        # The reader of a pipe receives each line at once, not when a buffer is full.
+        # The reader of a pipe receives each line immediately, not when a buffer is full.
         sys.stdout.buffer.flush()
     except OSError as error:
         _discard_stdout()

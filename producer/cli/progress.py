@@ -1,4 +1,4 @@
-"""Progress bars on stderr; only a terminal shows them, never a pipe or a log."""
+"""Progress bars on stderr, shown only on a terminal."""
 
 from __future__ import annotations
 

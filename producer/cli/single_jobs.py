@@ -58,7 +58,7 @@ class JobOutcome(Generic[Value]):
 
 
 def show_text(image: str, text: str, alone: bool) -> None:
-    """Print a text on one line, whatever the model writes."""
+    """Print a text; if there are several images, on one line after its image."""
     print_line(text if alone else f"{image}\t{one_line(text)}")
 
 
@@ -98,7 +98,7 @@ def run_jobs(
 
 
 def submit_job(subject: str, submit: Callable[[str], Job[Value]]) -> SubmittedJob[Value]:
-    """Submit a job; raises an error that applies to every subject alike."""
+    """Submit a job; raises an error that applies to all subjects."""
     try:
         return SubmittedJob(subject, submit(subject))
     except InvalidInput as error:

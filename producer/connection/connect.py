@@ -19,7 +19,7 @@ from .fork_safety import make_fork_safe
 from .sentinel import Sentinels
 from .url import Address, redact_password
 
-#: Limits after which a silent peer counts as dead; TCP alone takes minutes.
+#: Timeouts after which a silent peer counts as dead; TCP itself needs minutes to detect it.
 SOCKET_OPTIONS: Final[dict[str, Any]] = {
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
@@ -30,19 +30,19 @@ SOCKET_OPTIONS: Final[dict[str, Any]] = {
 #: Error codes of a server that is not, or not yet, the master with its replicas. They are searched
 #: for in the message, since Redis 6 wraps the error of a command in a script.
 _NOT_MASTER: Final = ("READONLY", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED")
-#: Timeout of one sentinel in seconds; then the next one is asked.
+#: Timeout of one sentinel in seconds; then the next one is queried.
 _SENTINEL_TIMEOUT_S: Final = 2
 
 
 def connect(url: str, *, patient: bool = False) -> redis.Redis:
     """Return a client with a connection pool, thread-safe and safe after a fork.
 
-    It connects at the first command. `url` is in the form of `connection.url`. Behind sentinels
-    each new connection asks them for the address of the master.
+    It connects at the first command. `url` has the form that `connection.url` describes. With
+    sentinels, each new connection queries them for the address of the master.
 
     A patient client, for workers, outlasts an outage or a failover of about ten minutes. Its
-    commands must be idempotent, since a command without an answer is sent again. Raise InvalidInput
-    when the URL is invalid.
+    commands must be idempotent, since a command without a response is sent again. Raise
+    InvalidInput if the URL is invalid.
     """
     address = Address.parse(url)
     options: dict[str, Any] = {
@@ -82,25 +82,25 @@ def sentinel_options(address: Address) -> dict[str, Any]:
         "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
         "username": address.sentinel_username,
         "password": address.sentinel_password,
-        # Not retried: the next sentinel is asked, and each new connection asks all of them again.
+        # No retries: the next sentinel is queried, and each new connection queries all of them.
         "retry": None,
     }
 
 
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Convert errors of redis-py to ConnectionFailed, or to QueueFull where Redis is full."""
+    """Convert errors of redis-py to ConnectionFailed, or to QueueFull if Redis is full."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
         if isinstance(error, ConnectionFailed):
             raise
-        where = redact_password(url)
+        server = redact_password(url)
         if is_out_of_memory(error):
             raise QueueFull(
-                f"Redis at {where} is full (its `maxmemory`): try again later"
+                f"Redis at {server} is full (its `maxmemory`): try again later"
             ) from error
-        raise ConnectionFailed(f"Redis at {where}: {error}. {_remedy(error)}") from error
+        raise ConnectionFailed(f"Redis at {server}: {error}. {_remedy(error)}") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -114,9 +114,9 @@ def _remedy(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return "Is ssl_ca_certs the authority that signed the server's certificate?"
+            return "Does ssl_ca_certs name the authority that signed the server's certificate?"
         cause = cause.__cause__ or cause.__context__
-    return "Is it running, and is BLIPLINE_REDIS_URL right?"
+    return "Is it running, and is BLIPLINE_REDIS_URL correct?"
 
 
 class TransientRetry(Retry):

@@ -1,7 +1,7 @@
-"""Fork safety: connection pools that a forked child may use at once.
+"""Fork safety: connection pools that a forked child may use immediately.
 
-redis-py renews the pool of a child under the parent's lock: if another thread of the parent held
-the lock at the moment of the fork, the child would wait for ever.
+redis-py renews the pool of a child under the parent's lock. If another thread of the parent held
+the lock at the moment of the fork, the child would wait forever.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _POOLS: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 
 def make_fork_safe(clients: Iterable[redis.Redis]) -> None:
-    """Renew the locks of these clients in forked children."""
+    """Replace the locks of these clients in forked children."""
     _POOLS.update(client.connection_pool for client in clients)
 
 
 def _renew_locks() -> None:
-    """Renew the locks in a child, whose only thread holds none of them."""
+    """Replace the locks in a child; its only thread holds none of them."""
     for pool in _POOLS:
         pool._lock = threading.RLock()
         pool._event_dispatcher._lock = threading.RLock()

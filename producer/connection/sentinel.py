@@ -1,6 +1,6 @@
 """Sentinel: clients of the current master.
 
-redis-py's Sentinel, with two of its gaps closed: see `Sentinels.discover_master` and
+They extend redis-py's Sentinel and correct two of its defects: see `Sentinels.discover_master` and
 `_MasterDiscovery`.
 """
 
@@ -29,10 +29,10 @@ class Sentinels(Sentinel):
         return client
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Return host and port of the master; raise MasterNotFoundError with each answer.
+        """Return host and port of the master; raise MasterNotFoundError with each response.
 
-        redis-py swaps the sentinel that answered to the front of the shared list, and two threads
-        that do so at once may lose a sentinel for good. Here each thread builds a new list.
+        redis-py swaps the sentinel that responded to the front of the shared list, and two
+        concurrent swaps may lose a sentinel permanently. Here each thread builds a new list.
         """
         answers, cause = [], None
         for sentinel in self.sentinels:
@@ -47,7 +47,8 @@ class Sentinels(Sentinel):
                 remaining = [item for item in self.sentinels if item is not sentinel]
                 self.sentinels = [sentinel, *remaining]
                 return state["ip"], state["port"]
-            answers.append(f"{_name(sentinel)} {'considers it down' if state else 'knows none'}")
+            reason = "considers it down" if state else "knows no master of this name"
+            answers.append(f"{_name(sentinel)} {reason}")
         raise MasterNotFoundError(f"no master {service_name!r}: {'; '.join(answers)}") from cause
 
 
@@ -62,10 +63,10 @@ class MasterClient(redis.Redis):
 
 
 class _MasterDiscovery:
-    """A mixin of connections that ask the sentinels before each retry of a command.
+    """A mixin of connections that query the sentinels before each retry of a command.
 
-    redis-py asks them before the first connect alone. A command whose master died would be sent, at
-    each retry, to the address of the dead master.
+    redis-py queries them only before the first connect. If the master died during a command, each
+    retry would go to the address of the dead master.
     """
 
     connection_pool: Any
@@ -74,7 +75,7 @@ class _MasterDiscovery:
     def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True
     ) -> None:
-        # redis-py passes False after it has asked the sentinels itself.
+        # redis-py passes False after it has queried the sentinels itself.
         if retry_socket_connect and not self._sock:
             self.host, self.port = self.connection_pool.get_master_address()
         parent: Any = super()
@@ -90,5 +91,5 @@ class MasterTlsConnection(_MasterDiscovery, SentinelManagedSSLConnection):
 
 
 def _name(sentinel: redis.Redis) -> str:
-    where = sentinel.connection_pool.connection_kwargs
-    return f"{where['host']}:{where['port']}"
+    options = sentinel.connection_pool.connection_kwargs
+    return f"{options['host']}:{options['port']}"

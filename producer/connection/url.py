@@ -5,7 +5,7 @@
     redis://[[user]:password@]host[:port][/database]
     rediss://…                                          the same over TLS
     sentinel://[[user]:password@]host[:port][,host[:port]…][/database][?master=name]
-    sentinels://…                                       the same over TLS, to the sentinels too
+    sentinels://…                                       the same over TLS, also to the sentinels
 
 User and password are those of Redis itself. Options follow a question mark:
 
@@ -97,7 +97,7 @@ def redact_password(url: str) -> str:
     url = re.sub(r"(password=)[^&#]*", r"\1***", url, flags=re.IGNORECASE)
     # Up to the last @: a password that is not quoted may contain any of the separators.
     redacted = re.sub(r"(://[^:@/]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    # A lone word before the @ is more often a password than a user.
+    # A single word before the @ is more often a password than a user name.
     return (
         redacted if redacted != url else re.sub(r"^(\w+:/*)?.*@", r"\1***@", url, flags=re.DOTALL)
     )
@@ -111,8 +111,8 @@ def _hosts(text: str, scheme: str) -> tuple[tuple[str, int], ...]:
         port = int(match["port"] or (SENTINEL_PORT if by_sentinel else REDIS_PORT)) if match else 0
         if match is None or not 0 < port < 65536:
             raise InvalidInput(
-                f"must look like {scheme}://host:port, and {part!r} is no host and port: an IPv6 "
-                "address is in brackets"
+                f"must look like {scheme}://host:port; {part!r} is not a host and port. An IPv6 "
+                "address needs brackets"
             )
         hosts.append((match["ipv6"] or unquote(match["name"]), port))
     if len(hosts) > 1 and not by_sentinel:
@@ -130,8 +130,8 @@ def _options(text: str, scheme: str) -> dict[str, str]:
         name, _, value = part.partition("=")
         if name not in known:
             takes = f"takes {', '.join(known)}" if known else "takes no options"
-            raise InvalidInput(f"must look like {scheme}://host: it {takes}, and not {name!r}")
-        # Unlike in HTML forms + is no space: a password may contain one.
+            raise InvalidInput(f"must look like {scheme}://host: it {takes}, not {name!r}")
+        # Not unquote_plus: a password may contain a +.
         options[name] = unquote(value)
     return options
 

@@ -58,7 +58,7 @@ class ApiKeys:
         self._clock = clock
 
     def create(self, name: str) -> str:
-        """Create a key for a name, which may have others; it cannot be read again.
+        """Create a key for a name, which may have other keys. The key cannot be read again.
 
         The first key of a name also creates its webhook secret. Raises InvalidInput.
         """
@@ -140,7 +140,7 @@ def check_name(name: str) -> None:
 
 
 def key_id_of(key: str) -> str | None:
-    """Return the id within a key; None if the text is no key."""
+    """Return the id within a key; None if the text is not a key."""
     match = _KEY.fullmatch(key)
     return None if match is None else match[1]
 

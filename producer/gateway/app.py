@@ -84,7 +84,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     )
     app.state.gateway = gateway
     _add_middleware(app, gateway, connection, calls)
-    # Added to the app, the busiest first: FastAPI matches the routes of included routers twice.
+    # Routes are added to the app itself, the busiest first: FastAPI matches those of included
+    # routers twice.
     for module in (jobs, batches, events, images, status):
         app.router.routes.extend(module.router.routes)
     openapi.complete_openapi(app)
@@ -135,7 +136,7 @@ async def _webhook_sender(
             WebhookBodies(client).read,
             api_keys.webhook_secrets,
             lambda event: tenant_of(event.id, event.kind),
-            tries=settings.webhook_tries,
+            max_attempts=settings.webhook_tries,
             count=lambda outcome: gateway.metrics.webhooks.labels(outcome).inc(),
         )
         sender.start()

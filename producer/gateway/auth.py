@@ -19,7 +19,7 @@ PROTECTED_PREFIX: Final = "/v1"
 
 
 def request_tenant(request: Request) -> Tenant:
-    """Return the tenant of a request that `AuthMiddleware` has let through."""
+    """Return the tenant of a request that `AuthMiddleware` has authenticated."""
     tenant: Tenant = request.state.tenant
     return tenant
 
@@ -34,10 +34,10 @@ TenantDependency = Annotated[Tenant, Depends(_request_tenant)]
 
 
 class AuthMiddleware:
-    """Pure ASGI middleware that rejects requests without a valid API key or above its rate limit.
+    """ASGI middleware that rejects requests without a valid API key or above its rate limit.
 
-    It is no dependency of the routes, so that it runs before the body is read and no route can
-    omit it.
+    It is not a dependency of the routes, so it runs before the body is read, and no route can omit
+    it.
     """
 
     def __init__(self, app: ASGIApp, key_cache: KeyCache, rate_limiter: RateLimiter | None) -> None:
@@ -67,12 +67,12 @@ class AuthMiddleware:
         """Count the request; return the `RateLimit` headers. Raises Problem."""
         if self._rate_limiter is None:
             return {}
-        decision = await self._rate_limiter.take(tenant.key_id)
+        decision = await self._rate_limiter.acquire(tenant.key_id)
         if not decision.granted:
             wait_s = decision.retry_after_s
             raise Problem(
                 "rate_limited",
-                f"This API key may make {decision.limit:,} requests a minute: "
+                f"This API key may make {decision.limit:,} requests per minute: "
                 f"try again in {wait_s} s",
                 retry_after_s=wait_s,
                 headers=decision.headers,

@@ -35,9 +35,9 @@ async def submit_upload(
 ) -> SubmittedBatch:
     """Submit all items of an upload. Raises Problem, ClientDisconnect.
 
-    An interrupted batch with an id of the client's own keeps its items, and the same upload can
+    An interrupted batch with an id that the client chose keeps its items, and the same upload can
     continue it. Without such an id the batch is deleted, unless the queue was full: then the
-    problem names its id.
+    problem contains its id.
     """
     public_id, task = query.id or new_id(), Task.parse(query.task)
     batch = gateway.client.batch(tenant.batch_id(public_id))
@@ -76,7 +76,7 @@ async def submit_upload(
 async def _keep_or_delete(
     batch: AsyncBatch, has_client_id: bool, error: Exception | None = None
 ) -> int:
-    """Delete an interrupted batch that nothing can continue; return the number of kept items."""
+    """Delete an interrupted batch that cannot be continued; return the number of kept items."""
     with suppress(BliplineError):
         kept_items = (await batch.progress()).total if has_client_id else 0
         # A batch whose body was invalid from its beginning is deleted as well.
@@ -104,7 +104,7 @@ class _UploadStalled(Exception):
 
 
 class _StallDetector:
-    """Ends a submission that makes no progress for `max_wait_s`."""
+    """A detector that ends a submission without progress for `max_wait_s`."""
 
     def __init__(self, max_wait_s: float) -> None:
         self._max_wait_s = max_wait_s

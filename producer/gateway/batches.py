@@ -71,8 +71,8 @@ async def create_batch(
 ) -> Response:
     """Submit any number of items; the gateway reads the body as fast as the queue accepts them.
 
-    An invalid item ends with an error of its own. With an `id` of your own an interrupted upload
-    can be repeated: no item is submitted twice. Without one an interrupted batch is deleted. If the
+    An invalid item ends with its own error. With an `id` that you choose, an interrupted upload can
+    be repeated: no item is submitted twice. Without one, an interrupted batch is deleted. If the
     queue stays full, a 429 contains the `id` under which to repeat the upload.
     """
     upload = Upload(request, gateway.settings)
@@ -204,7 +204,7 @@ async def find_batch(
 
 
 async def _submitted_body(gateway: Gateway, tenant: Tenant, submitted: SubmittedBatch) -> BatchBody:
-    """Return a new batch. If Redis fails meanwhile, the client still has to learn its id."""
+    """Return a new batch. If Redis fails meanwhile, the response must still contain its id."""
     try:
         _, progress, metadata = await find_batch(gateway, tenant, submitted.public_id)
     except ConnectionFailed as error:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from ..aio.batching import SingleFlight, unwrap
+from ..aio.batching import unwrap
 from ..aio.client import AsyncBatch
+from ..aio.single_flight import SingleFlight
 from ..errors import BliplineError, JobUnknown
 from ..job import Result
 from ..progress import Progress
@@ -18,10 +19,10 @@ from .lru import LRUCache
 from .results import encode_page, result_line
 from .shutdown import is_set_within
 
-#: Seconds between two reads of a batch: while it changes, and at most.
+#: Minimum and maximum seconds between two reads of a batch.
 MIN_INTERVAL_S: Final = 0.25
 MAX_INTERVAL_S: Final = 1.0
-#: Maximum results that are read and sent at once. An embedding has about 5 KB.
+#: Maximum results that are read and sent at once. An embedding takes about 5 KB.
 PAGE_RESULTS: Final = 256
 #: Pages that are cached for streams that request them later.
 MAX_CACHED_PAGES: Final = 16
@@ -30,7 +31,9 @@ _Read = asyncio.Task[Progress | Exception]
 
 
 class ProgressReader:
-    """Reads the progress of batches, once for simultaneous requests; for one event loop.
+    """A reader of batch progress that shares one read among concurrent requests.
+
+    It belongs to one event loop.
 
     A request during a read waits for the next one, because the current read may have started before
     a change that the client has made.
@@ -73,9 +76,10 @@ class EventPage:
 
 
 class BatchBroadcast:
-    """Polls one batch for all its subscribers; for one event loop.
+    """A poller of one batch for all its subscribers; for one event loop.
 
-    Each stream requests pages at its own pace, so a slow one delays no other and needs no buffer.
+    Each stream requests pages at its own pace, so a slow stream does not delay the others and needs
+    no buffer.
     """
 
     def __init__(self, batch: AsyncBatch, reader: ProgressReader, stopping: asyncio.Event) -> None:

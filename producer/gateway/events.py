@@ -31,7 +31,7 @@ router = APIRouter(tags=["batches"])
 
 #: Seconds between heartbeats: proxies close connections that are idle for a minute.
 HEARTBEAT_S: Final = 15
-#: Timeout for a client that does not read, in seconds.
+#: Timeout in seconds for a client that does not read.
 SEND_S: Final = 60.0
 #: Seconds between attempts to read a page while Redis is unreachable.
 RETRY_S: Final = 1.0

@@ -22,7 +22,7 @@ _UPGRADE_HEADERS: Final = (b"upgrade", b"http2-settings")
 
 
 class UpgradeIgnoringProtocol(HttpToolsProtocol):
-    """Serves requests that offer a protocol upgrade as if they had offered none.
+    """A protocol that ignores offers of a protocol upgrade.
 
     Java's HTTP clients offer HTTP/2 (h2c) with every request. uvicorn also answers these without an
     upgrade, but its parser treats their bodies as data of the other protocol.
@@ -59,7 +59,7 @@ class UpgradeIgnoringProtocol(HttpToolsProtocol):
     def _head_without_upgrade(self) -> bytes:
         method = self.parser.get_method()
         if method == b"CONNECT":
-            # A tunnel is the whole request, not an offer beside it.
+            # CONNECT demands a tunnel, so the offer cannot be ignored.
             raise httptools.HttpParserInvalidMethodError
         lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
@@ -74,9 +74,9 @@ class UpgradeIgnoringProtocol(HttpToolsProtocol):
 
 
 class BoundedProtocol(UpgradeIgnoringProtocol):
-    """Closes connections that send a head too slowly or too large, or read a response too slowly.
+    """A protocol with limits: it closes connections with slow or large heads, and slow readers.
 
-    uvicorn alone waits for them without limit and buffers their input.
+    uvicorn itself waits for them without a limit and buffers their input.
     """
 
     #: Timeout for the head of a request, from the opening of the connection or its first byte.

@@ -37,8 +37,8 @@ def resolve(image: Any, max_bytes: int) -> str | bytes:
         )
     if not blobs.is_reference(image):
         raise _invalid(
-            f"{image!r:.100} is no image reference: send a URL, blob:<sha256> (of POST /v1/images) "
-            "or a data: URL; file paths are not accepted"
+            f"{image!r:.100} is not an image reference: send a URL, blob:<sha256> (see POST "
+            "/v1/images) or a data: URL; file paths are not accepted"
         )
     if image[: len(BLOB_SCHEME)].lower() == BLOB_SCHEME and not contract.is_blob(image):
         raise _invalid(f"{image!r:.100}: must be blob: and the 64 hex digits of a SHA-256")
@@ -49,7 +49,7 @@ def resolve_item(source: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
     """Return an item of a batch with its image resolved, or with an error."""
     item = dict(source)
     if item.get("error") is not None:
-        # An invalid line has no use for its image.
+        # The image of an invalid line is not used.
         item.pop("image", None)
         return item
     if item.get("image") is None:

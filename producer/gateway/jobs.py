@@ -81,7 +81,7 @@ async def create_job(request: Request) -> Response:
 
 @router.put(
     "/v1/jobs/{id}",
-    summary="Submit a job under an id of your own",
+    summary="Submit a job under an id that you choose",
     status_code=202,
     response_class=Response,
     responses={**_SUBMIT_RESPONSES, **problem_responses(409, 422)},
@@ -189,7 +189,7 @@ async def _enqueue(
 async def _read_new(
     job: AsyncJob[Any], wait_s: int, gateway: Gateway
 ) -> tuple[State, Result | None]:
-    """Wait for a new job. If Redis fails meanwhile, the client still has to learn its id."""
+    """Wait for a new job. If Redis fails meanwhile, the response must still contain its id."""
     try:
         return await _read(job, wait_s, gateway)
     except ConnectionFailed as error:
@@ -200,7 +200,7 @@ async def _read_new(
 async def _read(
     job: AsyncJob[Any], wait_s: float | None, gateway: Gateway
 ) -> tuple[State, Result | None]:
-    """Return state and result of a job; a wait ends early at the shutdown of the process."""
+    """Return the state and result of a job; a shutdown of the process ends the wait early."""
     if not wait_s:
         return await job.look()
     return await wait_unless(gateway.stopping, job.look(wait_s)) or await job.look()

@@ -1,4 +1,4 @@
-"""Cache of API keys: Redis is read every few seconds, however many invalid keys a client sends."""
+"""A cache of API keys: clients that send many invalid keys cause few reads of Redis."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
-from ..aio.batching import SingleFlight
+from ..aio.single_flight import SingleFlight
 from .api_keys import ApiKeys, digest, key_id_of
 from .lru import LRUCache
 from .problems import Problem
 from .redis_calls import RedisCalls
 
-#: Seconds until a key is read again; a revoked key may work for so long.
+#: Seconds until a key is read again. A revoked key may be accepted for this time.
 CACHE_TTL_S: Final = 5.0
-#: Maximum number of cached keys: of valid and of invalid ones.
+#: Maximum number of cached valid keys, and of cached invalid keys.
 MAX_CACHED_KEYS: Final = 4096
-#: Maximum number of unknown keys that one network may have looked up one by one in each period;
-#: more wait for the next read of all keys. Keys cannot be guessed: the limit protects Redis.
+#: Maximum number of separate look-ups of unknown keys per network and period; further keys wait for
+#: the next read of all keys. Keys cannot be guessed: the limit protects Redis.
 MAX_NETWORK_LOOKUPS: Final = 60
 LOOKUP_PERIOD_S: Final = 60.0
-#: Seconds before all keys are read for the requests that wait for that.
+#: Delay in seconds before all keys are read for the waiting requests.
 LIST_DELAY_S: Final = 1.0
 #: Maximum number of networks whose look-ups are counted.
 MAX_NETWORKS: Final = 4096
@@ -33,7 +33,7 @@ _Lookup = Callable[[str, str], Awaitable[str | None]]
 
 
 class KeyCache:
-    """Caches keys by their SHA-256; for one event loop."""
+    """A cache of keys by their SHA-256; for one event loop."""
 
     def __init__(self, keys: ApiKeys, calls: RedisCalls) -> None:
         self._keys = keys
@@ -57,7 +57,7 @@ class KeyCache:
         name = None
         is_cached_as_invalid = (self._invalid.get(key_digest) or 0.0) > time.monotonic()
         if key_id_of(key) is not None and not is_cached_as_invalid:
-            # A key that was valid is looked up at once, whatever else its network sends.
+            # A key that was valid is looked up immediately, regardless of its network's limit.
             may_verify = cached_name or self._count_lookup(address)
             lookup = self._verify if may_verify else self._find
             name = await self._lookups.get(

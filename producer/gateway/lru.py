@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Key, Value]):
-    """A cache that evicts the least recently used entry above `max_entries`."""
+    """An LRU cache: above `max_entries` it evicts the least recently used entry."""
 
     def __init__(self, max_entries: int) -> None:
         self._entries: OrderedDict[Key, Value] = OrderedDict()

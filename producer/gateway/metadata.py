@@ -1,4 +1,4 @@
-"""Metadata of jobs and batches submitted over HTTP, stored as the note of each, and its cache."""
+"""Metadata of jobs and batches submitted over HTTP, stored as their notes, and its cache."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RequestMetadata:
 
 
 class MetadataCache:
-    """Caches metadata, which does not change, so that polling a job costs a single read."""
+    """A cache of metadata, which does not change, so that polling a job costs a single read."""
 
     def __init__(self, max_jobs: int = MAX_CACHED_JOBS) -> None:
         self._entries: LRUCache[str, tuple[RequestMetadata, float]] = LRUCache(max_jobs)

@@ -16,7 +16,7 @@ from .metrics import Metrics
 from .problems import Problem
 from .settings import PAGE_PATH, GatewaySettings
 
-#: Headers of every response that does not set them itself, as the page does.
+#: Default headers of every response; the page overrides some of them.
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -28,16 +28,16 @@ SECURITY_HEADERS: Final = {
 #: Status in the log if the client disconnects before the response; it is never sent.
 CLIENT_CLOSED_REQUEST: Final = 499
 
-#: Bytes beside an image: the rest of a job, or the frame of a form.
+#: Bytes in addition to an image: the rest of a job, or the parts of a form.
 _IMAGE_OVERHEAD: Final = 2**20
-#: Path whose bodies are read as streams.
+#: Path with bodies that are read as streams.
 _STREAM_PATH: Final = "/v1/batches"
-#: Request ids of clients that are adopted: safe in logs.
+#: Pattern of client request ids that are accepted, as they are safe in logs.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class HeadersMiddleware:
-    """The outermost layer: adds the headers to every response, logs and counts every request."""
+    """The outermost middleware: it adds headers to responses, and logs and counts requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -75,7 +75,7 @@ class HeadersMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Rejects a request whose body is too large, before or while it is read."""
+    """Middleware that rejects a request with a too large body, before or while it is read."""
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._app = app
@@ -114,7 +114,7 @@ def _add_headers(message: Message) -> None:
 
 
 def _route(scope: Scope) -> str:
-    """Return the template of the path, which unlike the path has no ids and few values."""
+    """Return the route's template, which, unlike the path, contains no ids."""
     mounted = scope.get("root_path", "")
     path = getattr(scope.get("route"), "path", None)
     if path is None:

@@ -1,4 +1,4 @@
-"""Streaming parser of a multipart form with one file, in bounded memory and without a disk."""
+"""A streaming parser of multipart forms with one file, in bounded memory and without a disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_PARTS: Final = 32
 
 
 class MultipartForm:
-    """A form that consists of fields and then the file; raises Problem for any other."""
+    """A form of fields, followed by the file; raises Problem for other forms."""
 
     def __init__(self, content_type: str) -> None:
         _, options = parse_options_header(content_type)
@@ -61,7 +61,7 @@ class MultipartForm:
         self._check_complete()
 
     def file(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the file's bytes, from where `read_fields` stopped; for the submission's thread."""
+        """Yield the bytes of the file after `read_fields`; for the submission's thread."""
         yield from self._take_data()
         for piece in pieces:
             self._feed(piece)
@@ -122,7 +122,7 @@ class MultipartForm:
                 "before it",
             )
         if self._name in self.fields:
-            raise Problem("option_invalid", f"{self._name}: the form contains it twice")
+            raise Problem("option_invalid", f"{self._name}: the form contains this field twice")
         self._has_file = self._name == FILE_FIELD
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-#: Characters above which a header is ignored.
+#: Maximum characters of a header; longer ones are ignored.
 MAX_CHARS: Final = 256
 #: A preference, its value, and parameters, which `wait` does not have. Possessive quantifiers
 #: (`*+`) prevent catastrophic backtracking.
@@ -20,9 +20,9 @@ _PARTS: Final = re.compile(r'(?:"(?:[^"\\]|\\.?)*+(?:"|\Z)|[^",])++')
 
 
 def wait_s(headers: Iterable[str], max_s: int) -> int | None:
-    """Return the seconds that a client prefers to wait, at most `max_s`; None if it names none.
+    """Return the seconds that a client prefers to wait, at most `max_s`; None if unspecified.
 
-    As the RFC demands, invalid preferences are ignored, and the first of several counts.
+    As the RFC demands, invalid preferences are ignored, and the first of several applies.
     """
     for name, value in _preferences(headers):
         if name == "wait":

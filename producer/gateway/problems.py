@@ -94,7 +94,7 @@ EXAMPLES: Final[Mapping[int, str]] = {
 
 
 class Problem(HTTPException):
-    """Error response to a request; `code` is a key of STATUS."""
+    """An error response to a request; `code` is a key of STATUS."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ def as_problem(error: Exception) -> Problem:
         errors = error.errors()
         return Problem("option_invalid", join_errors(map(_format, errors), len(errors)))
     if isinstance(error, ConnectionFailed):
-        # Its message names servers, so only the log has it.
+        # The message contains server names, so only the log contains it.
         LOGGER.warning("%s", error)
         return redis_unavailable()
     if isinstance(error, QueueFull):
@@ -149,7 +149,7 @@ def as_problem(error: Exception) -> Problem:
     if isinstance(error, BliplineError) and error.code in STATUS:
         return Problem(error.code, str(error))
     LOGGER.error("internal error", exc_info=error)
-    return Problem("internal", "Internal error; the log has details under this request id")
+    return Problem("internal", "Internal error; the log contains details under this request id")
 
 
 def redis_unavailable() -> Problem:
@@ -167,7 +167,7 @@ def shutting_down() -> Problem:
 
 
 def add_exception_handlers(app: FastAPI) -> None:
-    """Answer the errors of all routes as problems."""
+    """Convert the errors of all routes to problems."""
 
     async def handle(_: Request, error: Exception) -> Response:
         return problem_response(as_problem(error))
@@ -184,7 +184,7 @@ def add_exception_handlers(app: FastAPI) -> None:
 
 
 class ProblemMiddleware:
-    """Pure ASGI middleware that answers exceptions of the layers below as problems."""
+    """ASGI middleware that converts exceptions of the layers below to problems."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -14,18 +14,18 @@ from .tenants import PUBLIC_ID
 
 
 class BatchQuery(JobOptions):
-    """Parameters of a batch upload, with the generation options among them."""
+    """Parameters of a batch upload, including the generation options."""
 
     model_config = ConfigDict(strict=False, extra="forbid", hide_input_in_errors=True)
 
     task: Literal["caption", "vqa", "chat", "match", "embed"] = Field(
-        "caption", description="Task of items that name none."
+        "caption", description="Task of items that do not name one."
     )
     id: str | None = Field(
         None,
         pattern=f"^{PUBLIC_ID}$",
-        description="An id of your own: an interrupted upload can be repeated under it and "
-        "continues where it stopped.",
+        description="An id that you choose: an interrupted upload can be repeated under it and "
+        "continues after the last submitted item.",
     )
     keep_s: int = Field(
         RESULT_TTL_S, ge=1, le=MAX_KEEP_S, description="Seconds that results are stored."
@@ -38,7 +38,8 @@ class BatchQuery(JobOptions):
         given = self.model_dump(exclude_unset=True)
         for name in fields:
             if name in given:
-                raise Problem("option_invalid", f"{name}: the query and the form both contain it")
+                detail = f"{name}: both the query and the form contain this parameter"
+                raise Problem("option_invalid", detail)
         try:
             return self.model_validate(given | fields)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Rate limit of each API key, counted in Redis, so that all gateways share the counts."""
+"""A rate limiter per API key; the counts are in Redis, shared by all gateways."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..errors import QueueFull
 from ..ledger.keys import Keys
 from .redis_calls import RedisCalls
 
-#: Maximum seconds for which a rejection is repeated without a call of Redis.
+#: Maximum seconds for which a rejection is cached.
 REJECTION_TTL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class RateDecision:
-    """The answer of the rate limiter to one request."""
+    """The decision of the rate limiter about one request."""
 
     granted: bool
-    #: Requests per minute, and the remaining ones now.
+    #: Maximum requests per minute, and the remaining requests.
     limit: int
     remaining: int
     #: Seconds until more requests are allowed.
@@ -50,9 +50,9 @@ class RateDecision:
 
 
 class RateLimiter:
-    """A sliding-window rate limiter; each key has two counters, whatever the limit.
+    """A sliding-window rate limiter; each key has two counters, regardless of the limit.
 
-    The `limits` library gets the pool of this process's Redis client, so that Sentinel, TLS and
+    The `limits` library uses the pool of this process's Redis client, so that Sentinel, TLS and
     failover work as elsewhere (`producer/connection`).
     """
 
@@ -67,11 +67,11 @@ class RateLimiter:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         #: Rejections by key, and when each expires.
         self._rejections: dict[str, tuple[float, RateDecision]] = {}
-        #: Requests to be counted, by key; simultaneous ones are counted in one call.
+        #: Requests to be counted, by key; concurrent requests are counted in one call.
         self._waiting: dict[str, list[asyncio.Future[RateDecision]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def take(self, key_id: str) -> RateDecision:
+    async def acquire(self, key_id: str) -> RateDecision:
         """Count a request if the limit allows it. Raises ConnectionFailed."""
         expires, rejection = self._rejections.get(key_id, (0.0, None))
         if rejection is not None and expires > time.monotonic():
@@ -87,13 +87,13 @@ class RateLimiter:
         return await future
 
     async def _count(self, key_id: str) -> None:
-        """Count waiting requests until there are none; new ones arrive during each call."""
+        """Count waiting requests until there are none; further requests arrive during each call."""
         while waiting := self._waiting[key_id]:
             self._waiting[key_id] = []
             try:
-                decisions = await self._calls.run(self._take, key_id, len(waiting))
+                decisions = await self._calls.run(self._acquire, key_id, len(waiting))
             except QueueFull:
-                # Redis rejects writes: uncounted requests are better than blocked readers.
+                # Redis rejects writes. Uncounted requests are better than blocked readers.
                 decisions = [RateDecision(True, self.per_minute, 0, 0.0)] * len(waiting)
             except Exception as error:
                 for future in waiting:
@@ -113,7 +113,7 @@ class RateLimiter:
             expires = time.monotonic() + min(last.reset_s, REJECTION_TTL_S)
             self._rejections[key_id] = (expires, last)
 
-    def _take(self, key_id: str, requests: int) -> list[RateDecision]:
+    def _acquire(self, key_id: str, requests: int) -> list[RateDecision]:
         granted = requests
         if not self._limiter.hit(self._item, key_id, cost=requests):
             singly = (self._limiter.hit(self._item, key_id) for _ in range(requests))

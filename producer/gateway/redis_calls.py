@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class RedisCalls:
-    """Runs blocking Redis calls in a thread pool."""
+    """A runner of blocking Redis calls in a thread pool."""
 
     def __init__(self, threads: ThreadPools, redis_url: str) -> None:
         self._threads = threads

@@ -22,13 +22,13 @@ from .requests import JobRequest, JobRequestBase
 
 #: Maximum bytes of all bodies in memory; a tenant may use half of them.
 MAX_BUFFERED_BYTES: Final = 256 * 2**20
-#: Bytes up to which a body is accepted although the bodies of others exceed the limit.
+#: Maximum bytes of a body that is accepted although other bodies exceed the limit.
 SMALL_BYTES: Final = 2**20
 #: Timeout for a whole body, in seconds.
 READ_TIMEOUT_S: Final = 300.0
 #: Timeout between two pieces of a body, in seconds: the request occupies memory or a thread.
 IDLE_TIMEOUT_S: Final = 60.0
-#: Bytes from which a body is processed in a thread, because it would block the event loop.
+#: Minimum bytes of a body that is processed in a thread, as it would block the event loop.
 LARGE_BYTES: Final = 2**18
 #: Maximum bytes of a job's body without its image.
 MAX_JOB_BYTES: Final = 2**20
@@ -44,7 +44,7 @@ R = TypeVar("R")
 
 
 class BodyReader:
-    """Reads bodies and counts the buffered bytes of each tenant."""
+    """A reader of bodies that counts the buffered bytes of each tenant."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class BodyReader:
 
     def _check_limits(self, tenant: str, size: int) -> None:
         is_full = size > self._small_bytes and self.buffered_bytes > self._max_buffered_bytes
-        # Applies to small bodies as well: otherwise one tenant could block all others.
+        # The tenant's limit applies to small bodies as well: one tenant must not block all others.
         if is_full or self._buffered[tenant] > self._max_buffered_bytes // 2:
             raise Problem(
                 "unavailable",
@@ -151,7 +151,7 @@ def parse_job(body: bytes) -> JobRequestBase:
         request = _JOB.validate_json(body)
     except ValidationError as error:
         raise _request_error(error) from None
-    # Parsers differ in which of two equal names they use, so neither is accepted.
+    # Parsers differ in the choice between two equal names, so duplicates are rejected.
     json.loads(body, object_pairs_hook=_reject_duplicates)
     return request
 
@@ -163,14 +163,14 @@ def job_schemas(ref_template: str) -> dict[str, Any]:
 
 
 def _check_size(body: bytes) -> None:
-    """Limit the body without its image: once parsed, small values take many times their size."""
+    """Limit the body without its image: parsed small values use many times their size."""
     if len(body) <= MAX_JOB_BYTES:
         return
     longest = max((len(match[0]) for match in _DATA_URL.finditer(body)), default=0)
     if len(body) - longest > MAX_JOB_BYTES:
         raise Problem(
             "body_too_large",
-            f"A job may have {MAX_JOB_BYTES:,} bytes beside an image as a data: URL",
+            f"A job may have {MAX_JOB_BYTES:,} bytes in addition to an image as a data: URL",
         )
 
 
@@ -178,7 +178,7 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in pairs]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate is not None:
-        raise Problem("bad_request", f"{duplicate!r:.100}: the name is twice in one object")
+        raise Problem("bad_request", f"{duplicate!r:.100}: the name occurs twice in one object")
 
 
 def _request_error(error: ValidationError) -> Exception:

@@ -31,7 +31,7 @@ def check_webhook_url(url: str) -> str:
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ValueError(rule)
     parts = urlsplit(url)
-    # `port` itself raises ValueError if it is no number.
+    # `port` itself raises ValueError if it is not a number.
     is_http = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     if not is_http or "@" in parts.netloc:
         raise ValueError(rule)
@@ -90,7 +90,7 @@ _IMAGE: Final = "https://images.example.com/cat.jpg"
 
 
 class StrictModel(BaseModel):
-    """Part of a request, without type conversion and unknown fields."""
+    """A part of a request, without type conversion and unknown fields."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
@@ -102,7 +102,7 @@ class JobOptions(Options):
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    #: Not an option here: a job has `deadline_s`.
+    #: Not an option of a request, which has `deadline_s` instead.
     deadline: ClassVar[None] = None  # type: ignore[misc]
 
     @field_validator("*", mode="before")
@@ -240,7 +240,7 @@ class EmbedRequest(JobRequestBase):
     @model_validator(mode="after")
     def _check_input(self) -> Self:
         if (self.image is None) == (self.text is None):
-            raise ValueError("an embedding is of an image or of a text: give one of them")
+            raise ValueError("an embedding needs an image or a text: pass one of them")
         return self
 
 

@@ -237,7 +237,7 @@ class ImageBody(BaseModel):
     image: str = Field(description="Reference for jobs and batches.")
     bytes: int
     expires_in_s: int = Field(
-        description="Seconds within which a job must reference it; open jobs then keep it stored."
+        description="Seconds within which a job must reference the image; open jobs retain it."
     )
 
 

@@ -18,10 +18,10 @@ from ..polling import PollSchedule
 from .logs import LOGGER
 from .shutdown import is_set_within
 
-#: Results up to which a page is encoded on the event loop: a thread would take longer.
+#: Maximum results of a page that is encoded on the event loop: a thread would take longer.
 FEW_RESULTS: Final = 32
 #: Approximate bytes of lines that are sent at once, and buffered for a slow reader. An embedding
-#: has about 5 KB, a caption 100 bytes.
+#: takes about 5 KB, a caption 100 bytes.
 PAGE_BYTES: Final = 256 * 1024
 
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -47,8 +47,8 @@ async def stream_results(
 ) -> AsyncIterator[bytes]:
     """Yield pages of lines, one line for each result.
 
-    Raises ClientDisconnect, which closes the connection without the end of the body, if the batch
-    is deleted, Redis fails, or the process shuts down: a response with a regular end is complete.
+    Raises ClientDisconnect if the batch is deleted, Redis fails, or the process shuts down. It
+    closes the connection without the end of the body, so a response with a regular end is complete.
     """
     cursor, remaining = selection.cursor, selection.limit
     schedule, page_results = PollSchedule(None, MAX_DELAY_S), FEW_RESULTS

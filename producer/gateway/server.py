@@ -16,12 +16,12 @@ from .http_protocol import BoundedProtocol
 from .settings import GatewaySettings
 from .state import Gateway
 
-#: Seconds for which an idle connection stays open. Longer than load balancers keep theirs, so that
-#: they do not send a request into a connection that is being closed.
+#: Seconds for which an idle connection stays open. This exceeds the timeout of load balancers, so
+#: they do not send a request on a connection that is being closed.
 KEEP_ALIVE_S: Final = 75
 #: Seconds after SIGTERM for requests in progress.
 GRACE_S: Final = 10
-#: Maximum number of connections; further ones receive a 503.
+#: Maximum number of connections; further connections receive a 503.
 MAX_CONNECTIONS: Final = 4096
 #: Seconds after which a thread must release the GIL to the event loop. Python's default is ten
 #: times as long, and a thread that parses an upload would use all of it repeatedly.
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                # uvicorn's default trusts a proxy on this machine, and so any local process.
+                # uvicorn's default trusts a proxy on this machine, and therefore any local process.
                 proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_S,
@@ -78,7 +78,7 @@ def listen(settings: GatewaySettings) -> socket.socket:
             raise
     except OSError as error:
         raise InvalidInput(
-            f"BLIPLINE_GATEWAY_HOST={host!r}, BLIPLINE_GATEWAY_PORT={port}: cannot listen there: "
+            f"BLIPLINE_GATEWAY_HOST={host!r}, BLIPLINE_GATEWAY_PORT={port}: cannot listen: "
             f"{error.strerror or error}"
         ) from None
     return listening

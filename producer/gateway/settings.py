@@ -19,14 +19,14 @@ _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 
 
 class GatewaySettings(ClientSettings):
-    """Settings of the gateway process, beside those of clients."""
+    """Settings of the gateway process, in addition to those of clients."""
 
     gateway_host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
     gateway_port: int = Field(
         8000, ge=0, le=65535, description="Port to listen on; 0 selects a free port"
     )
     gateway_rate: int = Field(
-        600, ge=0, description="Requests a minute of each API key; 0 means unlimited"
+        600, ge=0, description="Maximum requests per minute and API key; 0: unlimited"
     )
     gateway_max_body_mb: int = Field(4096, ge=1, description="Maximum MiB of one batch upload")
     gateway_max_image_mb: int = Field(64, ge=1, le=64, description="Maximum MiB of one image")
@@ -38,7 +38,7 @@ class GatewaySettings(ClientSettings):
         30,
         ge=0,
         le=3600,
-        description="Seconds that an upload waits while the queue is full, then a 429",
+        description="Seconds that an upload waits while the queue is full, before a 429 response",
     )
     gateway_cors_origins: str = Field(
         "",
@@ -84,7 +84,7 @@ class GatewaySettings(ClientSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(
                     f"must be * or comma-separated origins as browsers send them, such as "
-                    f"https://www.example.com; {origin!r} is no origin"
+                    f"https://www.example.com; {origin!r} is not an origin"
                 )
         return origins
 

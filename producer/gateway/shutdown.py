@@ -1,4 +1,4 @@
-"""Waits that end early when an event is set, such as the shutdown of the process."""
+"""Waits that an event, such as the shutdown of the process, ends early."""
 
 from __future__ import annotations
 

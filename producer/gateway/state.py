@@ -8,8 +8,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ..aio.batching import SingleFlight
 from ..aio.client import AsyncClient
+from ..aio.single_flight import SingleFlight
 from .broadcast import BatchBroadcaster, ProgressReader
 from .key_cache import KeyCache
 from .metadata import MetadataCache
@@ -30,7 +30,7 @@ class Gateway:
     metrics: Metrics
     progress_reader: ProgressReader
     broadcaster: BatchBroadcaster
-    #: Set when the process shuts down: long polls and streams end.
+    #: Set when the process shuts down, to end long polls and streams.
     stopping: asyncio.Event
     metadata_cache: MetadataCache = field(default_factory=MetadataCache)
     body_reader: BodyReader = field(default_factory=BodyReader)

@@ -36,7 +36,7 @@ _METRICS: Final[dict[int | str, dict[str, Any]]] = {
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", tags=["health"], summary="Check liveness", responses=_OK)
 async def healthz() -> dict[str, str]:
-    """Return 200 while the process runs, whatever the state of Redis."""
+    """Return 200 while the process runs, regardless of the state of Redis."""
     return {"status": "ok"}
 
 
@@ -48,7 +48,7 @@ async def healthz() -> dict[str, str]:
     responses=_OK | problem_responses(503),
 )
 async def readyz(gateway: GatewayDependency) -> dict[str, str]:
-    """Return 200 if Redis answers and the process is not shutting down."""
+    """Return 200 if Redis is reachable and the process is not shutting down."""
     if gateway.stopping.is_set():
         raise shutting_down()
     await gateway.client.depth()

@@ -1,4 +1,4 @@
-"""Tenants (owners of API keys), and the inner ids that keep their jobs and batches apart."""
+"""Tenants (owners of API keys), and the inner ids that separate their jobs and batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def path_id(example: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """The owner of an API key. Inner ids begin with its name, so tenants cannot collide."""
+    """The owner of an API key. Inner ids begin with its name, so ids of tenants cannot collide."""
 
     name: str
     #: Empty for the page, whose visitors may have no key.

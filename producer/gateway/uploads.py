@@ -1,4 +1,4 @@
-"""Batch uploads: streams a body into items, in bounded memory whatever its length.
+"""Batch uploads: a body is streamed into items, in bounded memory regardless of its length.
 
 The event loop only receives bytes, and waits until they have been consumed before it receives
 more. The submission's thread inflates and parses them.
@@ -38,7 +38,7 @@ JSON_LINES_TYPES: Final = (
 )
 #: Media type of a form whose file contains JSON lines.
 FORM_TYPE: Final = "multipart/form-data"
-#: Media types without meaning: none, and curl's default.
+#: Media types that declare no content: none, and curl's default.
 UNDECLARED_TYPES: Final = ("", "application/x-www-form-urlencoded")
 #: Maximum bytes inflated at once.
 PIECE_BYTES: Final = 256 * 1024
@@ -52,7 +52,7 @@ MAX_UPLOADS: Final = 28
 
 
 class UploadSlots:
-    """Limits the concurrent uploads of one process."""
+    """A limit of the concurrent uploads of one process."""
 
     def __init__(self) -> None:
         self._uploads: Counter[str] = Counter()
@@ -106,7 +106,7 @@ class Upload:
         self._bridge.stop()
 
     def items(self) -> Iterator[dict[str, Any]]:
-        """Yield an item for each line, in a thread; that of an invalid line has an error."""
+        """Yield an item for each line, in a thread; the item of an invalid line has an error."""
         is_empty, max_image_bytes = True, self._settings.max_image_bytes
         lines = io.BufferedReader(_PieceReader(self._data()), BUFFER_BYTES)
         try:
@@ -119,14 +119,14 @@ class Upload:
             raise Problem("option_invalid", "The upload has no items: send a line of JSON for each")
 
     def _data(self) -> Iterator[bytes]:
-        # Blocks the thread until the event loop has received more.
+        # This blocks the thread until the event loop has received more.
         data = cast(Iterator[bytes], self._bridge.items(self._pieces))
         if self._form is not None:
             data = self._form.file(data)
         max_bytes = self._settings.max_body_bytes
         if self._is_gzip:
             data = inflate(data, max_bytes)
-        # A gzip file is recognised by its content, whatever its declared type.
+        # A gzip file is recognised by its content, regardless of its declared type.
         data, is_gzip_file = _starts_with(data, GZIP_MAGIC)
         return inflate(data, max_bytes) if is_gzip_file else data
 
@@ -192,7 +192,7 @@ def _starts_with(pieces: Iterator[bytes], magic: bytes) -> tuple[Iterator[bytes]
 
 
 class _PieceReader(io.RawIOBase):
-    """Pieces of bytes as a readable file."""
+    """A readable file over pieces of bytes."""
 
     name = "the body"
 

@@ -1,4 +1,4 @@
-"""Webhook bodies: jobs and batches as JSON, the same as GET returns, for the sender's threads."""
+"""Webhook bodies: jobs and batches in the JSON form that GET returns, for the sender's threads."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _OPEN: Final = (State.QUEUED, State.RUNNING)
 
 
 class WebhookBodies:
-    """Reads ended jobs and batches; thread-safe. Raises ConnectionFailed."""
+    """A reader of ended jobs and batches; thread-safe. Raises ConnectionFailed."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def read(self, event: WebhookEvent) -> Mapping[str, Any] | None:
-        """Return the job or batch of an event; None if it is open again or of no gateway."""
+        """Return the job or batch of an event; None if it was reopened or has no metadata."""
         metadata = RequestMetadata.decode(event.metadata)
         if metadata is None:
             return None

@@ -19,7 +19,7 @@ WhenFull = Literal["wait", "raise"]
 
 
 class Backpressure:
-    """An iterator over attempts, with growing delays, that ends after the first that has capacity.
+    """An iterator over attempts, with growing delays, that ends after the first success.
 
     ::
 
@@ -28,8 +28,8 @@ class Backpressure:
                 ...  # raises QueueFull while there is no capacity
 
     With `when_full` "raise" the first QueueFull leaves the loop. With "wait" the iterator calls
-    `on_wait`, which may raise, before each delay. A Redis that is short of memory counts as full
-    and is sent nothing. Other errors of redis-py become ConnectionFailed.
+    `on_wait`, which may raise, before each delay. A Redis that is short of memory counts as full;
+    no write is attempted. Other errors of redis-py become ConnectionFailed.
     """
 
     def __init__(

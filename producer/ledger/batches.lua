@@ -13,7 +13,7 @@ end
 -- Add a complete batch to the outbox.
 local function add_batch_event(batch)
   local fields = redis.call('HMGET', key('batch:' .. batch), 'submitted', 'done', 'total', 'cut')
-  -- An interrupted batch is not complete before its items were submitted once more.
+  -- An interrupted batch is not complete until its items are submitted again.
   if fields[1] == '1' and not fields[4] and fields[2] == fields[3] then
     add_webhook_event('batch', batch)
   end
@@ -34,7 +34,7 @@ local function close_chunk(batch, number, items, failed)
   redis.call('RPUSH', keys[4], number)
   redis.call('HINCRBY', record, 'failed', failed)
   local done = redis.call('HINCRBY', record, 'done', items)
-  -- Two marks, ten seconds or more apart, give the rate.
+  -- The rate is computed from two marks, at least ten seconds apart.
   local time = now()
   local mark = redis.call('HMGET', record, 'mark_at', 'mark_done')
   if not mark[1] or time - tonumber(mark[1]) > 10 then
@@ -48,7 +48,7 @@ local function close_chunk(batch, number, items, failed)
   add_batch_event(batch)
 end
 
--- Take an ended chunk out of its batch's counts.
+-- Remove an ended chunk from its batch's counts.
 local function reopen_chunk(batch, number, items)
   local keys = batch_keys(batch)
   local failed = tonumber(redis.call('HGET', keys[3], number) or 0)
@@ -60,8 +60,8 @@ local function reopen_chunk(batch, number, items)
   redis.call('HSET', keys[1], 'retried', 1)
 end
 
--- Return the status of a chunk that is enqueued already or cannot be; else nil and the batch's
--- items with it.
+-- Return the status of a chunk that was enqueued before or cannot be enqueued; otherwise nil and the
+-- number of the batch's items including this chunk's.
 local function check_chunk(id, record, batch, number)
   local batch_key = key('batch:' .. batch)
   local fields = redis.call(
@@ -70,7 +70,7 @@ local function check_chunk(id, record, batch, number)
   local chunk_items, total = tonumber(fields[1]), tonumber(fields[2])
   local first = number * chunk_items
   if first < total then
-    -- An earlier pass enqueued it: all chunks but the last one have the same size.
+    -- An earlier pass enqueued it. All chunks except the last one have the same size.
     if record.items ~= math.min(chunk_items, total - first) then return 'differs' end
     if redis.call('GETBIT', batch_key .. ':done', number) == 1 then return 'known' end
     local stored = read_record(id)
@@ -105,7 +105,7 @@ function operations.open_batch(
   return redis.call('HGETALL', record)
 end
 
--- Start another pass over a batch's items: only this pass can interrupt the batch from now on.
+-- Start another pass over a batch's items. From now on, only this pass can interrupt the batch.
 function operations.resume_batch(id, pass)
   ensure_writable()
   local record = key('batch:' .. id)

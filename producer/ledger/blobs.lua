@@ -1,10 +1,10 @@
--- Uploaded images: retained while an open job names them, and their bytes counted once.
+-- Uploaded images: they are retained while an open job names them, and their bytes count once.
 
--- Seconds an upload waits for its job, as in contract.py.
+-- Seconds that an upload is kept before a job names it, as in contract.py.
 local UPLOAD_TTL_S = 3600
 
--- Return the open jobs that name a blob, its bytes, and the Unix time until which ended jobs retain
--- it.
+-- Return the number of open jobs that name a blob, its bytes, and the Unix time until which ended
+-- jobs retain it.
 local function blob_users(sha)
   local users = redis.call('HGET', key('blob-users'), sha)
   if not users then return 0, 0, 0 end
@@ -16,7 +16,7 @@ local function set_blob_users(sha, count, bytes, keep_until)
   redis.call('HSET', key('blob-users'), sha, string.format('%d %d %d', count, bytes, keep_until))
 end
 
--- Return the bytes of those blobs that no open job names yet.
+-- Return the bytes of the blobs that no open job names yet.
 local function new_blob_bytes(blobs)
   local bytes = 0
   for sha in blobs:gmatch('%S+') do
@@ -33,7 +33,7 @@ local function retain_blobs(blobs)
       if bytes > 0 then redis.call('HINCRBY', key('depth'), 'blob_bytes', bytes) end
     end
     local ttl_s = redis.call('TTL', key('blob:' .. sha))
-    -- Longer than an upload waits for its job: a failed job retains it for a retry.
+    -- A longer time to live than an upload's: a failed job retains the blob for a retry.
     if ttl_s > UPLOAD_TTL_S then keep_until = math.max(keep_until, math.floor(now()) + ttl_s) end
     redis.call('PERSIST', key('blob:' .. sha))
     set_blob_users(sha, count + 1, bytes, keep_until)
@@ -54,13 +54,13 @@ local function release_blobs(blobs, ttl_s)
   end
 end
 
--- Extend the time to live of uploads until their jobs are enqueued. Return 1 for each blob that
--- exists, else 0.
+-- Extend the time to live of uploads until their jobs are enqueued. Return for each blob 1 if it
+-- exists, otherwise 0.
 function operations.touch(ttl_s, ...)
   local exists = {}
   for _, sha in ipairs({ ... }) do
     local remaining_s = redis.call('TTL', key('blob:' .. sha))
-    -- -1: an open job names the blob, which has no time to live meanwhile.
+    -- -1: an open job names the blob, so it has no time to live.
     if remaining_s >= 0 and remaining_s < tonumber(ttl_s) then
       redis.call('EXPIRE', key('blob:' .. sha), ttl_s)
     end

@@ -1,4 +1,4 @@
-"""Blobs: local images, read once and stored in Redis once under their SHA-256."""
+"""Blobs: local images, each stored in Redis once, under its SHA-256."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REFERENCE = re.compile(r"blob:|file:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def is_reference(image: str) -> bool:
-    """Return whether this is a reference, for which `read` touches no local file."""
+    """Return whether this is a reference, for which `read` does not open a local file."""
     return _REFERENCE.match(image) is not None
 
 
@@ -56,15 +56,15 @@ def read(image: ImageSource) -> str | bytes:
 def upload(client: redis.Redis, ledger: Ledger, images: Sequence[bytes]) -> list[str]:
     """Store images under their SHA-256; return their references, in order.
 
-    Images that Redis holds already are not sent again. The job that names an image must be
-    enqueued within UPLOAD_TTL_S; from then on the image is kept while the job is open.
+    Images that Redis already stores are not sent again. The job that names an image must be
+    enqueued within UPLOAD_TTL_S; then the image is kept while the job is open.
     """
     hashes = [hashlib.sha256(image).hexdigest() for image in images]
     by_hash = dict(zip(hashes, images, strict=True))
     pipe = client.pipeline(transaction=False)
     for sha, exists in zip(by_hash, ledger.touch(list(by_hash)), strict=True):
         if not exists:
-            # nx: a job of another client can have uploaded it meanwhile, and retains it.
+            # nx: another client may have uploaded it meanwhile, and its job may retain it.
             key = ledger.keys.blob(sha)
             pipe.set(key, by_hash[sha], ex=contract.UPLOAD_TTL_S, nx=True)
     pipe.execute()
@@ -100,7 +100,7 @@ def _encode_png(image: Image) -> bytes:
 def _read_file(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
-            # Reading a pipe or a device can block for ever.
+            # Reading a pipe or a device can block forever.
             raise InvalidInput(f"{path}: not a regular file", ErrorCode.IMAGE_UNREACHABLE)
         with path.open("rb") as file:
             # One byte above the limit is enough to detect a file that is too large.

@@ -1,14 +1,14 @@
 -- Fair queueing: jobs move from the submitters' queues to Celery's list.
 
--- Limit of jobs in Celery's list, and its increase for each running job. A low limit gives a new
+-- Maximum jobs in Celery's list, and its increase for each running job. A low limit gives a new
 -- submitter its share sooner. Consumers rarely wait, since each claim dispatches the next job. With
 -- more consumers, more messages are in transit at the same time.
 local WINDOW = 16
 local WINDOW_PER_RUNNING_JOB = 0.25
--- Limit of deleted jobs that one call skips: a script blocks all other clients.
+-- Maximum deleted jobs that one call skips: a script blocks all other clients.
 local SKIP_LIMIT = 2000
 
--- Release jobs to Celery. The submitter with the fewest items so far is next.
+-- Move jobs to Celery's list. The submitter with the fewest items so far is next.
 local function dispatch(queue)
   local released, usage = key(queue .. ':released'), key(queue .. ':turns')
   local window = WINDOW + WINDOW_PER_RUNNING_JOB * redis.call('ZCARD', key('running'))
@@ -18,7 +18,7 @@ local function dispatch(queue)
     if not submitter then return end
     local waiting = key(queue .. ':lane:' .. submitter)
     local id = redis.call('RPOP', waiting)
-    -- A job can be deleted while it waits, and enqueued again: then its id is in the list twice.
+    -- If a waiting job is deleted and enqueued again, its id is in the list twice.
     local is_waiting = id and is_open(id) and not redis.call('ZSCORE', released, id)
       and not redis.call('ZSCORE', key('running'), id)
     local record = is_waiting and read_head(id)
@@ -37,7 +37,7 @@ local function enqueue_for_submitter(id, record)
   local usage = key(record.queue .. ':turns')
   redis.call('LPUSH', key(record.queue .. ':lane:' .. record.submitter), id)
   if not redis.call('ZSCORE', usage, record.submitter) then
-    -- A new submitter starts with the usage of the next one: neither a debt nor a credit.
+    -- A new submitter starts with the lowest usage, so it is neither favoured nor disadvantaged.
     local first = redis.call('ZRANGE', usage, 0, 0, 'WITHSCORES')
     redis.call('ZADD', usage, first[2] or 0, record.submitter)
   end

@@ -25,11 +25,11 @@ def created_at(job_or_batch_id: str) -> float | None:
 
 
 def chunk_id(batch_id: str, number: int) -> str:
-    """Return the task id of a batch's chunk. It is computed, so a batch needs no list of ids."""
+    """Return the task id of a batch's chunk; no list of ids is stored."""
     return f"{batch_id}:{number}"
 
 
 def parse_chunk_id(task_id: str) -> tuple[str, int] | None:
-    """Return the batch id and chunk number of a task id; None if it is no chunk of a batch."""
+    """Return the batch id and chunk number of a task id; None if it is not a chunk of a batch."""
     batch_id, colon, number = task_id.rpartition(":")
     return (batch_id, int(number)) if colon and number.isdecimal() else None

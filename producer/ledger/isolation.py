@@ -1,4 +1,4 @@
-"""Isolation of failures: one invalid element must not fail a whole request."""
+"""Isolation of failures: an invalid element must not fail a whole request."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 def isolate_failures(
     request: Callable[[Sequence[Element]], list[Answer]], elements: Sequence[Element]
 ) -> list[Answer | Exception]:
-    """Return the answer to each element, or the error of each that fails alone.
+    """Return the answer to each element, or the error of each element that fails separately.
 
-    A request that fails is repeated with each half of its elements. So `request` must return one
-    answer for each element, in order, and be idempotent.
+    A failed request is repeated with each half of its elements. Therefore `request` must be
+    idempotent, and must return one answer for each element, in order.
     """
     try:
         return [*request(elements)]

@@ -1,14 +1,14 @@
 -- Jobs: enqueue, requeue, cancel, delete.
 
 local function open_job(id, record)
-  -- First the writes that a full Redis rejects: then nothing has changed.
+  -- Make the writes that a full Redis rejects first, so that a rejection changes nothing.
   redis.call('ZADD', key('open'), now(), id)
   redis.call('SET', key('job:' .. id), record.text)
   redis.call('HINCRBY', key('depth'), record.queue, record.items)
   retain_blobs(record.blobs)
 end
 
--- Return the record if the job was open.
+-- Close a job. Return its record if the job was open.
 local function close_job(id, blob_ttl_s)
   if redis.call('ZREM', key('open'), id) == 0 then return nil end
   local record = read_head(id)
@@ -23,8 +23,8 @@ local function close_job(id, blob_ttl_s)
   return record
 end
 
--- Return the status of a job that finds no room; a limit of 0 means unlimited. An empty queue
--- accepts a job of any size, which would wait for ever otherwise.
+-- Return the status of a job that exceeds the capacity; a limit of 0 means unlimited. An empty queue
+-- accepts a job of any size, which would otherwise wait forever.
 local function capacity_error(record, max_items, max_blob_bytes)
   local depth = redis.call('HMGET', key('depth'), record.queue, 'blob_bytes')
   local items, bytes = tonumber(depth[1] or 0), tonumber(depth[2] or 0)
@@ -35,8 +35,8 @@ local function capacity_error(record, max_items, max_blob_bytes)
   end
 end
 
--- Return the status of a job that is enqueued already; else nil. `digest` identifies the payload;
--- '' matches any.
+-- Return the status of a job that was enqueued before; otherwise nil. `digest` identifies the
+-- payload; '' matches any payload.
 local function check_job(id, digest)
   local stored = redis.call('HGET', key('note:' .. id), 'digest')
   if stored and stored ~= '' and digest ~= '' then
@@ -46,9 +46,9 @@ local function check_job(id, digest)
   return (exists or stored) and 'known' or nil
 end
 
--- Enqueue a job and return its status. `known`: its id is enqueued already; `differs`: with another
--- payload. A job that is no chunk has its metadata, unless all of it is empty, stored as long as a
--- batch's record. Subscribers of `channel` receive `event`, unless that is ''.
+-- Enqueue a job and return its status. `known`: the id was enqueued before; `differs`: with another
+-- payload. The metadata of a single job, unless empty, is stored as long as a batch record.
+-- Subscribers of `channel` receive `event`, unless it is ''.
 function operations.enqueue(
     id, text, max_items, max_blob_bytes, batch, number, metadata, digest, webhook, channel, event)
   local record = parse(text)

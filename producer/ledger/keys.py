@@ -1,6 +1,6 @@
 """The names of all Redis keys of Blipline. The Lua script uses the same names.
 
-All keys begin with the deployment's prefix, those of Celery and the queues included, so that
+All keys, including those of Celery and its queues, begin with the deployment's prefix, so that
 deployments can share a server.
 """
 
@@ -41,12 +41,12 @@ class Keys:
 
     @property
     def depth(self) -> str:
-        """Hash: the open items of each queue, and the bytes of their images."""
+        """Hash of the open items of each queue and the bytes of their images."""
         return f"{self.prefix}blipline:depth"
 
     @property
     def blob_users(self) -> str:
-        """Hash of the uploaded images: open jobs that name it, its bytes, its expiry (Unix s)."""
+        """Hash of the uploaded images: the open jobs that name one, its bytes, its expiry."""
         return f"{self.prefix}blipline:blob-users"
 
     @property
@@ -90,7 +90,7 @@ class Keys:
         return f"{self.prefix}blipline:{queue}:released"
 
     def submitter_usage(self, queue: Queue) -> str:
-        """Sorted set of the submitters with waiting jobs, by their items so far."""
+        """Sorted set for fair queueing: the submitters with waiting jobs, by their items so far."""
         return f"{self.prefix}blipline:{queue}:turns"
 
     def submitter_queue(self, queue: Queue, submitter: str) -> str:
@@ -104,7 +104,7 @@ class Keys:
         return f"{self.prefix}blipline:job:{task_id}"
 
     def metadata(self, task_id: str) -> str:
-        """Hash: a job's metadata and webhook. A batch's record has fields of the same names."""
+        """Hash of a job's metadata and webhook. A batch's record has fields of the same names."""
         return f"{self.prefix}blipline:note:{task_id}"
 
     def result(self, task_id: str) -> str:
@@ -116,15 +116,15 @@ class Keys:
         return f"{self.prefix}blipline:cancelled:{job_or_batch_id}"
 
     def batch(self, batch_id: str) -> str:
-        """Hash: a batch's options and counts."""
+        """Hash of a batch's options and counts."""
         return f"{self.prefix}blipline:batch:{batch_id}"
 
     def done(self, batch_id: str) -> str:
-        """Bitmap of a batch: bit n is set if chunk n has its result."""
+        """Bitmap of a batch; bit n is set if chunk n has a result."""
         return f"{self.batch(batch_id)}:done"
 
     def failed(self, batch_id: str) -> str:
-        """Hash of a batch: the number of failed items by chunk number, if it is not 0."""
+        """Hash of a batch's numbers of failed items, by chunk number; zeros are omitted."""
         return f"{self.batch(batch_id)}:failed"
 
     def ended(self, batch_id: str) -> str:

@@ -1,19 +1,19 @@
--- Leases: consumers claim jobs, send heartbeats, store results and push lost jobs again.
+-- Leases: consumers claim jobs, send heartbeats, store results and redeliver lost jobs.
 
--- Messages of Celery's list that a sweep searches, the next ones first: the list can contain other
--- programs' messages.
+-- Maximum messages that a sweep searches, from the head of Celery's list, which can also contain
+-- other programs' messages.
 local SEARCHED_MESSAGES = 500
--- Limit of lost jobs that one sweep pushes again: a script blocks all other clients.
+-- Maximum lost jobs that one sweep redelivers: a script blocks all other clients.
 local SWEEP_LIMIT = 200
 
 -- Claim a job whose message a consumer received. Return one of:
 --   done, the stored result        the consumer returns that result
---   busy                           another consumer runs the job, or a sweep pushes it again
+--   busy                           another consumer runs the job, or a sweep will redeliver it
 --   gone                           the job was deleted or requeued
 --   run, cancelled, attempts, suspects as JSON, payload
 --
--- `generation` is that of the message, '' in other programs' messages. `call` is the same if a
--- consumer repeats a call that lost its answer.
+-- `generation` is that of the message, '' in other programs' messages. `call` identifies the call: a
+-- retry after a lost response has the same value.
 function operations.claim(id, generation, call, lease_s)
   ensure_writable()
   local running = key('running')
@@ -48,7 +48,7 @@ function operations.claim(id, generation, call, lease_s)
   return { 'run', cancelled, attempts, suspects, record.payload }
 end
 
--- Store the item that the consumer tries next, with the deaths of earlier consumers.
+-- Store the index of the item about to be processed, with the deaths of earlier consumers.
 function operations.mark_suspect(id, suspects)
   ensure_writable()
   if is_open(id) then redis.call('HSET', key('suspects'), id, suspects) end
@@ -61,7 +61,7 @@ function operations.heartbeat(...)
   for _, id in ipairs({ ... }) do
     local record = not redis.call('ZSCORE', key('running'), id) and is_open(id) and read_head(id)
     if record then
-      -- A sweep pushed it again after an outage, and no consumer has claimed it since.
+      -- A sweep redelivered it after an outage, and no consumer has claimed it since.
       if redis.call('ZREM', key(record.queue .. ':released'), id) == 1 then
         redis.call('ZADD', key('running'), now(), id)
       end
@@ -82,7 +82,7 @@ local function add_dead_letter(id, ttl_s)
   if redis.call('TTL', dead) < ttl_s then redis.call('EXPIRE', dead, ttl_s) end
 end
 
--- Store a job's result, publish it to waiting clients, and close the job. The first result stays.
+-- Store a job's result, publish it to waiting clients, and close the job. The first result is kept.
 function operations.finish(id, generation, stored, ttl_s, record_s, failed, dead, blob_ttl_s)
   ensure_writable()
   failed = tonumber(failed)
@@ -124,7 +124,7 @@ function operations.finish(id, generation, stored, ttl_s, record_s, failed, dead
   dispatch(record.queue)
 end
 
--- Push lost jobs to the front of Celery's list. Return their number.
+-- Redeliver lost jobs at the head of Celery's list. Return their number.
 function operations.sweep(pause_ms, lease_s)
   ensure_writable()
   if not redis.call('SET', key('sweeper'), 1, 'NX', 'PX', pause_ms) then return 0 end
@@ -154,7 +154,7 @@ function operations.sweep(pause_ms, lease_s)
       for _, message in ipairs(redis.call('LRANGE', list, -SEARCHED_MESSAGES, -1)) do
         listed[message:match('"id": ?"([^"]*)"') or ''] = true
       end
-      -- The oldest last: it is next.
+      -- Push the oldest last, so that it is consumed first.
       for index = #ids, 1, -1 do
         local id = ids[index]
         if not listed[id] then

@@ -1,4 +1,4 @@
-"""Leases on jobs: claim, heartbeat, finish, and the sweep that requeues lost jobs."""
+"""Leases on jobs: claim, heartbeat, finish, and the sweep that redelivers lost jobs."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class Leases:
         return {task_id.decode() for task_id in cancelled}
 
     def mark_suspect(self, task_id: str, suspects: dict[int, int]) -> None:
-        """Store the item that is tried next, and how many consumers died at each item.
+        """Store the index of the item about to be processed and the deaths at each item.
 
-        If this consumer dies, the next one reads it from its claim.
+        If this consumer dies, the next one receives them with its claim.
         """
         self._script.call("mark_suspect", task_id, json.dumps(suspects))
 
@@ -72,8 +72,8 @@ class Leases:
     ) -> None:
         """Store a job's result, publish it to waiting clients and close the job, in one step.
 
-        The first result of a job stays: a chunk that was delivered twice counts once. A result of
-        another `generation` is dropped. -1 failed items means all; `dead` adds the job to the
+        The first result of a job is kept, so a chunk that was delivered twice counts once. A result
+        of another `generation` is dropped. -1 failed items means all; `dead` adds the job to the
         dead letters.
         """
         self._script.call(
@@ -89,8 +89,8 @@ class Leases:
         )
 
     def sweep(self, pause_s: float) -> int:
-        """Requeue jobs whose lease has expired, before all others; return their number.
+        """Redeliver jobs with expired leases, ahead of all other jobs; return their number.
 
-        Does nothing within `pause_s` after another consumer's sweep.
+        It does nothing within `pause_s` after another consumer's sweep.
         """
         return int(self._script.call("sweep", max(1, int(pause_s * 1000)), self._lease_s))

@@ -48,9 +48,9 @@ class Ledger:
     ) -> list[EnqueueStatus]:
         """Enqueue jobs, each in one step, all in one round trip.
 
-        Stores the metadata of jobs that are no chunks; a batch has its own (see `open_batch`). A
-        call that lost its answer can be repeated: a known job is not enqueued twice. Raises
-        redis.TimeoutError when fewer than `replicas` acknowledge all of it before the deadline.
+        The metadata of single jobs is stored; a batch has its own (see `open_batch`). A call whose
+        response was lost can be repeated: a known job is not enqueued twice. Raises
+        redis.TimeoutError if fewer than `replicas` acknowledge all writes before the deadline.
         """
         calls = [self._enqueue_arguments(job, limits) for job in jobs]
         answers = self._script.call_many("enqueue", calls, replicas)
@@ -74,14 +74,14 @@ class Ledger:
     def requeue(self, record: JobRecord, seen: JobRecord) -> bool:
         """Enqueue an ended job with a new record; return whether it was enqueued.
 
-        False if the job is open, or its generation is not that of `seen` any more.
+        False if the job is open, or its generation is no longer that of `seen`.
         """
         return bool(self._script.call("requeue", record.id, record.encode(), seen.generation))
 
     def touch(self, shas: Sequence[str]) -> list[bool]:
         """Extend the time to live of uploads until their jobs are enqueued.
 
-        Returns for each whether Redis holds it at all.
+        Return for each upload whether Redis stores it.
         """
         answers = self._script.call_paged("touch", contract.UPLOAD_TTL_S, names=shas)
         return [bool(answer) for answer in answers]
@@ -153,8 +153,8 @@ class Ledger:
         """Return the states and results of jobs, in one round trip."""
         if not task_ids:
             return []
-        # No transaction: a full Redis rejects even reads in one. So the results come last: a job
-        # that ends between two of these commands is never neither open nor done.
+        # No transaction: a full Redis rejects even reads in one. The results are read last, so that
+        # a job that ends between two of these commands is seen as open or as done.
         pipe = self._redis.pipeline(transaction=False)
         pipe.zmscore(self.keys.open, list(task_ids))
         pipe.zmscore(self.keys.running, list(task_ids))
@@ -164,7 +164,7 @@ class Ledger:
         return [_snapshot_of(*answer) for answer in answers]
 
     def records(self, task_ids: Sequence[str]) -> list[JobRecord | None]:
-        """Return the stored records: those of open jobs, and for a time those of failed ones."""
+        """Return the stored records: those of open jobs, and for a limited time of failed ones."""
         texts = self._redis.mget([self.keys.record(task_id) for task_id in task_ids])
         return [
             None if text is None else JobRecord.decode(task_id, text)
@@ -205,7 +205,7 @@ def _snapshot_of(
         return State.CANCELLED, None
     if opened is not None:
         return (State.QUEUED if heartbeat is None else State.RUNNING), None
-    # An id that is older than results are kept belongs to a job that has ended.
+    # An id that is older than the retention time of results belongs to a job that has ended.
     created = created_at(task_id)
     expired = created is not None and created < time.time() - contract.RESULT_TTL_S
     return (State.EXPIRED if expired else State.UNKNOWN), None

@@ -1,8 +1,9 @@
 """Celery messages in the format of kombu's Redis transport.
 
-Celery's message protocol, version 2 (https://docs.celeryq.dev/en/stable/internals/protocol.html).
-Built here and not by kombu, so that a message and its job record are stored in one step and half
-the memory: the record alone holds the payload, and the consumer reads it there.
+They follow Celery's message protocol, version 2
+(https://docs.celeryq.dev/en/stable/internals/protocol.html). This module builds them instead of
+kombu, so that a message and its job record are stored in one step and half the memory: only the
+record contains the payload, and the consumer reads it there.
 """
 
 from __future__ import annotations
@@ -36,10 +37,7 @@ def _host() -> str:
 
 
 def task_message(task_id: str, task: Task, queue: Queue, summary: str) -> str:
-    """Return the message of a job record.
-
-    Flower shows `summary`.
-    """
+    """Return the message of a job record; Flower shows `summary`."""
     headers = {
         "lang": "py",
         "task": task.value,
@@ -57,7 +55,7 @@ def task_message(task_id: str, task: Task, queue: Queue, summary: str) -> str:
 
 
 def sent_event(task_id: str, task: Task, queue: Queue, summary: str) -> str:
-    """Return the event that makes Flower show a job that waits."""
+    """Return the event that makes Flower show a queued job."""
     event = {
         "type": "task-sent",
         "uuid": task_id,

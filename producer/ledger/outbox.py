@@ -12,7 +12,7 @@ from .script import LedgerScript
 class WebhookOutbox:
     """The webhook senders' side of the ledger; thread-safe. Raises redis-py's errors as they are.
 
-    The script adds an event in the step that ends the job or batch.
+    The script adds the event atomically with the end of the job or batch.
     """
 
     def __init__(
@@ -25,18 +25,18 @@ class WebhookOutbox:
     def claim_due(self, limit: int, lease_s: float) -> list[WebhookEvent]:
         """Claim due events; no other sender receives them for `lease_s` seconds."""
         return [
-            WebhookEvent(kind, task_id, url, int(event), int(tries), metadata)
-            for kind, task_id, url, event, tries, metadata in (
+            WebhookEvent(kind, task_id, url, int(event), int(attempts), metadata)
+            for kind, task_id, url, event, attempts, metadata in (
                 (value.decode() for value in values)
                 for values in self._script.call("claim_due", limit, lease_s)
             )
         ]
 
-    def settle(self, event: WebhookEvent, outcome: str, retry_in_s: float | None) -> None:
-        """Record the outcome of a delivery; retry after so many seconds, or, None, never."""
+    def settle(self, event: WebhookEvent, detail: str, retry_in_s: float | None) -> None:
+        """Record the detail of an attempt; retry after `retry_in_s` seconds. None: do not retry."""
         pause_s = -1 if retry_in_s is None else retry_in_s
-        self._script.call("settle", event.kind, event.id, event.event, pause_s, outcome)
+        self._script.call("settle", event.kind, event.id, event.event, pause_s, detail)
 
     def defer(self, event: WebhookEvent, pause_s: float) -> None:
-        """Return an event that was not tried; it is due again in so many seconds."""
+        """Return an event without an attempt; it is due again after `pause_s` seconds."""
         self._script.call("defer", event.kind, event.id, event.event, pause_s)

@@ -1,4 +1,5 @@
--- The ledger's script. Each change of the job store is one call, so no client sees half of it.
+-- The ledger's script. Each change of the job store is one call, so clients never observe a partial
+-- change.
 --
 -- ARGV: the deployment's key prefix, an operation, its arguments. keys.py names the same keys;
 -- script.py concatenates the parts. A local function is visible in all later parts.
@@ -9,8 +10,8 @@
 --   the payload, as JSON
 --
 -- A job without a result is in `open`, and in exactly one of three places: its submitter's queue,
--- `released` (Celery holds its message), or `running`. Celery can lose messages. The sweep pushes a
--- job again after a lease without a heartbeat in one of the last two places.
+-- `released` (Celery holds its message), or `running`. Celery can lose messages. The sweep redelivers
+-- a released or running job after a lease without a heartbeat.
 
 local prefix = ARGV[1]
 local operations = {}
@@ -73,7 +74,7 @@ local function is_open(id)
   return redis.call('ZSCORE', key('open'), id)
 end
 
--- Return 1 or 2 if the job, or the batch that it is a chunk of, was cancelled; else 0.
+-- Return 1 or 2 if the job, or the batch that it is a chunk of, was cancelled; otherwise 0.
 local function is_cancelled(id)
   local batch = id:match('^(.*):%d+$')
   return redis.call('EXISTS', key('cancelled:' .. id), key('cancelled:' .. (batch or id)))

@@ -1,4 +1,4 @@
-"""The publisher: enqueues jobs through the ledger, and uploads images, while there is capacity."""
+"""The publisher: it enqueues jobs and uploads images while there is capacity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .ledger import Ledger
 from .records import EnqueueStatus, JobRecord, NewJob, QueueLimits
 from .redis_memory import RedisMemory
 
-#: Messages sent to Redis in one round trip. Larger groups hardly publish faster.
+#: Maximum messages sent to Redis in one round trip. Larger groups are hardly faster.
 PIPELINE_MESSAGES: Final = 128
 
 _NO_CAPACITY: Final = (EnqueueStatus.FULL, EnqueueStatus.BLOBS_FULL)
@@ -58,13 +58,14 @@ class Publisher:
     def publish_many(
         self, jobs: Sequence[NewJob], when_full: WhenFull, on_wait: OnWait = ignore_wait
     ) -> None:
-        """Enqueue bulk jobs in one round trip, PIPELINE_MESSAGES of them at most."""
+        """Enqueue bulk jobs, at most PIPELINE_MESSAGES of them, in one round trip."""
         self._enqueue(jobs, Queue.BULK, when_full, on_wait)
 
     def publish_all(self, jobs: Sequence[NewJob]) -> list[Exception | None]:
         """Enqueue interactive jobs in one round trip; return the error of each.
 
-        The jobs have no local images. An invalid job fails alone, and none waits for capacity.
+        The jobs have no local images. An invalid job does not affect the others, and no job waits
+        for capacity.
         """
         return isolate_failures(self._enqueue_once, jobs)
 
@@ -75,7 +76,7 @@ class Publisher:
         when_full: WhenFull,
         on_wait: OnWait = ignore_wait,
     ) -> list[str]:
-        """Store images and return their references, in order, once the queue takes jobs."""
+        """Store images once the queue accepts jobs; return their references, in order."""
         references: list[str] = []
         for attempt in self.backpressure(when_full, lambda: on_wait(0)):
             with attempt:
@@ -142,18 +143,18 @@ class Publisher:
     def _queue_full(self, status: EnqueueStatus, queue: Queue) -> QueueFull:
         if status is EnqueueStatus.BLOBS_FULL:
             return QueueFull(
-                f"the images of open jobs have {self._settings.max_blob_mb:,} MiB "
+                f"the images of open jobs use {self._settings.max_blob_mb:,} MiB "
                 "(BLIPLINE_MAX_BLOB_MB): try again later"
             )
         limit = self._limits[queue].max_items
         return QueueFull(
-            f"the queue {queue} holds {limit:,} items (BLIPLINE_MAX_QUEUED_{queue.upper()}): "
+            f"the queue {queue} has {limit:,} items (BLIPLINE_MAX_QUEUED_{queue.upper()}): "
             "try again later"
         )
 
 
 def batch_differs(batch_id: str, number: int) -> IdTaken:
-    """Return the error for a chunk that differs from the one submitted before."""
+    """Return the error for a chunk that differs from the chunk submitted before."""
     return IdTaken(
         f"batch_id={batch_id!r}: chunk {number} was submitted before with other items, or the "
         "batch was closed. Resume it with the same items in the same order, or choose another id"
@@ -161,7 +162,7 @@ def batch_differs(batch_id: str, number: int) -> IdTaken:
 
 
 def _rejection(record: JobRecord, status: EnqueueStatus) -> Exception | None:
-    """Return the error of a job that Redis rejected for another reason than capacity."""
+    """Return the error of a job that Redis rejected for a reason other than capacity."""
     chunk = parse_chunk_id(record.id)
     batch_id, number = chunk or (record.id, 0)
     if status is EnqueueStatus.DELETED:

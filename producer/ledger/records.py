@@ -40,7 +40,7 @@ class ChunkResult:
             assert self.error is not None
             return self.error
         if index >= len(self.results):
-            return contract.failure(ErrorCode.INTERNAL, "the worker gave no result for this item")
+            return contract.failure(ErrorCode.INTERNAL, "no result from the worker for this item")
         return self.results[index]
 
 
@@ -48,14 +48,15 @@ class EnqueueStatus(Enum):
     """The outcome of enqueueing a job."""
 
     ENTERED = b"entered"
-    #: The job is enqueued already.
+    #: The job was enqueued before.
     KNOWN = b"known"
     #: Another job has its id.
     DIFFERS = b"differs"
     #: The batch of the chunk was deleted.
     DELETED = b"deleted"
-    #: The queue has reached its limit, or the images have.
+    #: The queue has reached its limit.
     FULL = b"full"
+    #: The images of open jobs have reached their limit.
     BLOBS_FULL = b"blobs_full"
 
 
@@ -81,7 +82,7 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job record; prelude.lua describes its text form."""
+    """A job record; prelude.lua describes its text format."""
 
     id: str
     queue: str
@@ -100,13 +101,13 @@ class JobRecord:
         return str(json.loads(self.message)["headers"]["entry"])
 
     def encode(self) -> str:
-        """Return the text form."""
+        """Return the text format."""
         head = " ".join([str(self.items), self.queue, self.submitter, *self.blobs])
         return f"{head}\n{self.message}\n{self.payload}"
 
     @classmethod
     def decode(cls, task_id: str, text: bytes | str) -> JobRecord:
-        """Read the text form."""
+        """Read the text format."""
         text = text.decode() if isinstance(text, bytes) else text
         head, message, payload = text.split("\n", 2)
         items, queue, submitter, *blobs = head.split(" ")
@@ -117,11 +118,11 @@ class JobRecord:
 class JobMetadata:
     """The metadata of a job or batch: a text, a digest of the payload, a webhook URL."""
 
-    #: The submitter's own; returned unchanged.
+    #: Text of the submitter, returned unchanged.
     text: str = ""
-    #: Digest of the payload, for a job whose id the submitter chose; '' matches any payload.
+    #: Digest of the payload, for a job with an id that the submitter chose; '' matches any payload.
     digest: str = ""
-    #: URL that receives the end of the job or batch; '': none.
+    #: URL of the webhook that reports the end of the job or batch; '': none.
     webhook: str = ""
 
 
@@ -149,21 +150,22 @@ class WebhookEvent:
     kind: str
     id: str
     url: str
-    #: Number of this end: a job that failed can be requeued and end again.
+    #: Event number: a job that failed can be requeued and end again.
     event: int
-    #: Earlier tries to deliver this end.
-    tries: int
+    #: Number of earlier delivery attempts.
+    attempts: int
     #: Text of the metadata.
     metadata: str
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer to a consumer's claim: run the job, return its stored result, or neither."""
+    """The response to a consumer's claim: run the job, return its stored result, or neither."""
 
     #: The stored result, which the consumer returns.
     outcome: ChunkResult | None = None
-    #: True if the consumer runs the job. Without this and an outcome, it drops the message.
+    #: True if the consumer runs the job. If this is false and there is no outcome, the consumer
+    #: drops the message.
     run: bool = False
     cancelled: bool = False
     #: Number of claims, this one included.

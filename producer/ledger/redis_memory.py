@@ -22,7 +22,7 @@ class RedisMemory:
         self._shortage: str | None = None
 
     def shortage(self) -> str | None:
-        """Return a message if Redis is short of memory, as of READ_INTERVAL_S ago at most."""
+        """Return a message if Redis is short of memory; the reading is cached READ_INTERVAL_S."""
         now = time.monotonic()
         if now >= self._read_at:
             self._read_at = now + READ_INTERVAL_S
@@ -38,4 +38,4 @@ class RedisMemory:
         used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
         if not limit or used < FULL_AT * limit:
             return None
-        return f"Redis holds {used >> 20:,} of {limit >> 20:,} MiB (its `maxmemory`)"
+        return f"Redis uses {used >> 20:,} of {limit >> 20:,} MiB (its `maxmemory`)"

@@ -1,4 +1,4 @@
-"""Requeue: enqueues jobs again for the items that failed."""
+"""Requeue: ended jobs run again for the items that failed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .records import ChunkResult, JobRecord
 #: Jobs whose records and results are read in one round trip.
 PAGE_JOBS: Final = 128
 
-#: A predicate of the results that are to be computed again.
+#: Returns whether the item of this result is to be retried.
 ShouldRetry = Callable[[ItemResult], bool]
 
 
 def retry_items(ledger: Ledger, task_ids: Iterable[str], should_retry: ShouldRetry) -> int:
     """Requeue ended jobs for the items that are to be retried; return the number of these items.
 
-    The other items keep their results. A job without a stored record or result stays as it is.
+    The other items keep their results. A job without a stored record or result does not change.
     """
     ids, count = iter(task_ids), 0
     while page := list(islice(ids, PAGE_JOBS)):

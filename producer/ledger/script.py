@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import redis
 
-#: Names in one call of the script at most: a script blocks all other clients.
+#: Maximum names in one call of the script: a script blocks all other clients.
 PAGE_JOBS: Final = 64
 #: Milliseconds that replicas have to acknowledge new jobs.
 REPLICAS_WAIT_MS: Final = 5000
 
-#: Files of the script, in order: a part uses the local functions of earlier parts.
+#: Files of the script, in order; a part uses the local functions of earlier parts.
 PARTS: Final = ("prelude", "dispatch", "blobs", "webhooks", "batches", "jobs", "leases")
 _FOLDER: Final = resources.files(__package__)
 SOURCE: Final = "\n".join(
@@ -61,7 +61,7 @@ class LedgerScript:
             answers = self._pipeline(operation, calls, replicas, load=True)
         if replicas and (acknowledged := answers.pop()) < replicas:
             raise redis.TimeoutError(
-                f"{acknowledged} of {replicas} replicas have it (BLIPLINE_REPLICAS)"
+                f"{acknowledged} of {replicas} replicas acknowledged the job (BLIPLINE_REPLICAS)"
             )
         return answers
 

@@ -1,4 +1,4 @@
-"""The submission of a batch: a stream of items becomes chunks, in bounded memory."""
+"""The submission of a batch: it divides a stream of items into chunks, in bounded memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STRUCTURED: Final = ("error", "history", "texts")
 
 _FIELDS: Final = tuple(Item.model_fields)
 
-#: An item of a batch: an image alone, or a mapping of the contract's form.
+#: An item of a batch: an image, or a mapping of the contract's form.
 ItemSource = ImageSource | Mapping[str, Any]
 
 
@@ -88,7 +88,7 @@ class Submission:
     def run(self, items: Iterable[ItemSource], on_submitted: Callable[[int], None]) -> None:
         """Submit all items, and call `on_submitted` with the number of items submitted so far.
 
-        The calls go on during backpressure; the callback may raise to end the submission.
+        The calls continue during backpressure; the callback may raise to end the submission.
         """
         self._on_wait, reported = lambda items: on_submitted(self._total + items), 0
         record: dict[str, str] = {}
@@ -110,7 +110,7 @@ class Submission:
             with redis_errors(self._url):
                 self._seal()
         except BaseException:
-            # An interrupted batch ends with its submitted items, or readers would wait for ever.
+            # An interrupted batch ends with its submitted items, or readers would wait forever.
             with suppress(redis.RedisError):
                 self._ledger.interrupt_batch(self._options.batch_id, self._pass_id)
             raise
@@ -131,7 +131,7 @@ class Submission:
         for name, value in fields.items():
             if _without_deadline(record[name]) != _without_deadline(value):
                 raise IdTaken(
-                    f"batch_id={batch.batch_id!r}: a batch of this id exists with {name} "
+                    f"batch_id={batch.batch_id!r}: a batch with this id exists, with {name} "
                     f"{record[name]} and not {value}: submit the same, or choose another id"
                 )
         if int(record["total"]):
@@ -147,7 +147,7 @@ class Submission:
         if submitted > self._total:
             raise IdTaken(
                 f"batch_id={batch_id!r}: {submitted:,} items were submitted before, and only "
-                f"{self._total:,} now. They go on; submit other items under another id"
+                f"{self._total:,} now. They continue; submit other items under another id"
             )
 
     def _jobs(self, items: Iterable[ItemSource], record: dict[str, str]) -> Iterator[NewJob]:
@@ -217,14 +217,14 @@ def _group(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:
 
 
 def prepare(source: ItemSource) -> dict[str, Any]:
-    """Return an item in the contract's form, its image still bytes where it is local.
+    """Return an item in the contract's form; a local image is still bytes.
 
-    An invalid item becomes an item with an error: its neighbours go on.
+    An invalid item becomes an item with an error; the other items are not affected.
     """
     item = dict(source) if isinstance(source, Mapping) else {"image": source}
     for name, value in item.items():
         if name not in _FIELDS:
-            return _failed(item, f"{name}: no such name; there are {', '.join(_FIELDS)}")
+            return _failed(item, f"{name}: no such name; valid names: {', '.join(_FIELDS)}")
         problem = None if name == "image" else _problem(name, value)
         if problem is not None:
             return _failed(item, f"{name}: {problem}")
@@ -249,7 +249,7 @@ def _problem(name: str, value: Any) -> str | None:
         if value is not None and not isinstance(value, str):
             return f"a string is needed, not {type(value).__name__}"
         if name == "custom_id" and value is not None and len(value) > MAX_CUSTOM_ID_CHARS:
-            return f"has {len(value):,} characters; it may have {MAX_CUSTOM_ID_CHARS}"
+            return f"has {len(value):,} characters; the limit is {MAX_CUSTOM_ID_CHARS}"
         return None
     try:
         json.dumps(value)

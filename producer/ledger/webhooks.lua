@@ -14,7 +14,7 @@ local function add_webhook_event(kind, id)
 end
 
 -- Lease due events to one sender for `lease_s`. Return for each: its kind, its id, the URL, the
--- count of ends, the count of earlier tries, the metadata.
+-- event number, the number of earlier attempts, the metadata.
 function operations.claim_due(limit, lease_s)
   ensure_writable()
   local due = {}
@@ -35,13 +35,13 @@ function operations.claim_due(limit, lease_s)
   return due
 end
 
--- Record the outcome of a delivery, and retry after `pause_s`; below 0, remove the event. Do
--- nothing if the job or batch has ended once more meanwhile.
-function operations.settle(kind, id, event, pause_s, outcome)
+-- Record the detail of an attempt, and retry after `pause_s`; below 0, remove the event. Do nothing
+-- if the job or batch has ended again since.
+function operations.settle(kind, id, event, pause_s, detail)
   ensure_writable()
   local hash, member = webhook_hash(kind, id), kind .. ' ' .. id
   if redis.call('HGET', hash, 'webhook_event') ~= event then return end
-  redis.call('HSET', hash, 'webhook_told', outcome)
+  redis.call('HSET', hash, 'webhook_told', detail)
   if tonumber(pause_s) < 0 then
     redis.call('ZREM', key('webhooks'), member)
   else
@@ -49,7 +49,7 @@ function operations.settle(kind, id, event, pause_s, outcome)
   end
 end
 
--- Return an event to the outbox for `pause_s` without counting a try.
+-- Return an event to the outbox for `pause_s` without counting an attempt.
 function operations.defer(kind, id, event, pause_s)
   ensure_writable()
   local hash, member = webhook_hash(kind, id), kind .. ' ' .. id

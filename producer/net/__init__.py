@@ -1,1 +1,1 @@
-"""HTTP to hosts that users name, guarded against SSRF. Imports nothing: httpx is an extra."""
+"""HTTP requests to hosts that users name, with an SSRF guard. No imports, as httpx is an extra."""

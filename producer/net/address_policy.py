@@ -1,7 +1,7 @@
-"""The address policy, a guard against SSRF (server-side request forgery).
+"""SSRF guard (server-side request forgery): a policy of allowed hosts and addresses.
 
-Connections go to addresses of the public Internet alone, unless the settings allow others.
-AddressBlocked is raised for any other address.
+Only addresses of the public Internet are allowed, unless the settings allow others. AddressBlocked
+is raised for any other address.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _RESERVED_V4: Final = (
     IPv4Network("224.0.0.0/4"),  # multicast
     IPv4Network("240.0.0.0/4"),  # not assigned
 )
-#: The part of IPv6 that is allocated for global unicast.
+#: The IPv6 network that is allocated for global unicast.
 _UNICAST_V6: Final = IPv6Network("2000::/3")
-#: Networks in it that lead to no host of the public Internet.
+#: Networks in it without hosts of the public Internet.
 _RESERVED_V6: Final = (
     IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
     IPv6Network("2001:db8::/32"),  # documentation
     IPv6Network("3fff::/20"),  # documentation
 )
-#: Prefix of a NAT64 translator: the way to IPv4 hosts from an IPv6 network (RFC 6052).
+#: Prefix of a NAT64 translator, through which an IPv6 network reaches IPv4 hosts (RFC 6052).
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 #: Upper half of an interface id before an embedded IPv4 address (ISATAP, RFC 5214).
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
@@ -41,17 +41,17 @@ _Address = IPv4Address | IPv6Address
 
 
 class AddressBlocked(Exception):
-    """The address is not allowed; the message names the host, but not an internal address."""
+    """The address is not allowed; the message contains the host, but no internal address."""
 
 
 class AddressPolicy:
     """An immutable policy of allowed hosts and addresses.
 
     An entry is a name (`images.example.com`), a domain (`.example.com`: itself and its subdomains),
-    an IP address or a network (`10.0.0.0/8`). Any other raises ValueError.
+    an IP address or a network (`10.0.0.0/8`). Any other entry raises ValueError.
 
     ``allow``: hosts that are allowed although their address is not public.
-    ``deny``: hosts that are not allowed, by name or address; it overrides the other lists.
+    ``deny``: hosts that are denied, by name or address; it overrides the other lists.
     ``only``: the only allowed hosts, if the list has entries.
     """
 
@@ -63,23 +63,23 @@ class AddressPolicy:
         self._only = HostList(only)
 
     def check_name(self, host: str) -> None:
-        """Raise AddressBlocked if no address would make this host allowed; without a look-up."""
+        """Raise AddressBlocked if the host is not allowed at any address; do not resolve it."""
         if self._deny.names(host):
             raise AddressBlocked(f"{host} is denied by the settings")
         if self._only and not self._only.names(host) and not self._only.networks:
-            raise AddressBlocked(f"{host} is none of the hosts that the settings allow")
+            raise AddressBlocked(f"{host} is not in the list of allowed hosts")
 
     def check(self, host: str, address: str) -> None:
         """Raise AddressBlocked unless this address, which the host resolved to, is allowed."""
         self.check_name(host)
         addresses = embedded_addresses(address)
         if any(self._deny.contains(ip) for ip in addresses):
-            raise AddressBlocked(f"{host} is denied by the settings, by its address")
+            raise AddressBlocked(f"{host} has an address that the settings deny")
         if self._only and not (self._only.names(host) or all(map(self._only.contains, addresses))):
-            raise AddressBlocked(f"{host} is none of the hosts that the settings allow")
+            raise AddressBlocked(f"{host} is not in the list of allowed hosts")
         internal = [ip for ip in addresses if "%" in address or not _is_global(ip)]
         if not self._allow.names(host) and not all(map(self._allow.contains, internal)):
-            raise AddressBlocked(f"{host} is at an address that is not public")
+            raise AddressBlocked(f"{host} has an address that is not public")
 
 
 def split_list(text: str) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ class HostList:
             name = _normalize(entry)
         if not _NAME.fullmatch(name) or _NUMBER.fullmatch(name):
             raise ValueError(
-                f"{entry!r} is no host name, domain (.example.com), IP address or network "
+                f"{entry!r} is not a host name, domain (.example.com), IP address or network "
                 "(10.0.0.0/8)"
             )
         self._names.add(name.removeprefix("."))
@@ -141,7 +141,7 @@ def embedded_addresses(address: str) -> list[_Address]:
     if isinstance(ip, IPv4Address):
         return [ip]
     if ip.ipv4_mapped is not None:
-        # A notation of an IPv4 address: packets go to the IPv4 address alone.
+        # This is a notation of an IPv4 address: packets go only to the IPv4 address.
         return [ip.ipv4_mapped]
     number = int(ip)
     embedded = []
@@ -149,7 +149,7 @@ def embedded_addresses(address: str) -> list[_Address]:
         embedded.append(IPv4Address(number & 0xFFFFFFFF))
     if ip.sixtofour is not None:
         embedded.append(ip.sixtofour)
-    # The client of a Teredo address; its own network 2001::/23 is blocked as well.
+    # Add the client's address of a Teredo address; the network 2001::/23 is blocked as well.
     embedded += (ip.teredo or ())[1:]
     return [ip, *embedded]
 

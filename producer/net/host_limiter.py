@@ -1,4 +1,4 @@
-"""A thread pool with a per-host limit: a slow host cannot take all threads."""
+"""A thread pool with a per-host limit: a slow host cannot occupy all threads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 class HostLimiter(Generic[T]):
-    """A thread pool that runs at most `per_host` tasks of one host at once; thread-safe.
+    """A thread pool that runs at most `per_host` tasks per host concurrently; thread-safe.
 
-    A task that waits for its host holds no thread; the tasks of other hosts overtake it.
+    A task that waits for its host does not occupy a thread; the tasks of other hosts overtake it.
     """
 
     def __init__(self, threads: int, per_host: int, name: str = "host") -> None:
@@ -34,15 +34,15 @@ class HostLimiter(Generic[T]):
         for task in waiting:
             task.future.cancel()
         # The tasks in the pool's queue cancel themselves: `cancel_futures` would cancel the pool's
-        # futures, and leave those that callers wait for pending.
+        # futures, and leave the callers' futures pending.
         self._pool.shutdown(wait=False)
 
     def submit(self, host: str, work: Callable[[], T]) -> Future[T]:
-        """Run a function now, or once its host is below the limit; raise RuntimeError if closed."""
+        """Run a function once its host is below the limit; raise RuntimeError after `close`."""
         task = _HostTask(work)
         with self._lock:
             if self._closed:
-                raise RuntimeError("closed")
+                raise RuntimeError("the host limiter is closed")
             if self._running[host] >= self._per_host:
                 self._waiting.setdefault(host, deque()).append(task)
                 return task.future

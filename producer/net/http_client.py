@@ -1,11 +1,11 @@
-"""An HTTP client guarded against SSRF, for image hosts and webhook receivers that users name.
+"""An HTTP client with an SSRF guard, for image hosts and webhook receivers that users name.
 
-A guarded client connects to allowed addresses alone, and every request has a deadline. It needs
+A guarded client connects only to allowed addresses, and every request has a deadline. It needs
 httpx, an extra of the wheel.
 
 AddressBlocked: the host, or the address that it resolved to, is not allowed.
-└── UrlBlocked: the URL itself is not allowed, by any setting.
-HostUnknown: the host does not exist, or cannot prove its identity; a retry is useless.
+└── UrlBlocked: the URL itself is not allowed under any settings.
+HostUnknown: the host does not exist, or cannot prove its identity; an immediate retry is useless.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ Resolve = Callable[..., list[Any]]
 
 
 class UrlBlocked(AddressBlocked):
-    """The URL is not allowed, whatever its address and the settings."""
+    """The URL is not allowed at any address and under any settings."""
 
 
 class HostUnknown(Exception):
-    """The host does not exist, or cannot prove its identity; a retry is useless."""
+    """The host does not exist, or cannot prove its identity; an immediate retry is useless."""
 
 
 class RequestDeadline(threading.local):
-    """The deadline of the request of this thread: one thread sends and reads a request."""
+    """The deadline of this thread's request: one thread sends it and reads its response."""
 
     #: Time on the monotonic clock.
     ends: float = math.inf
 
     def within(self, timeout: float | None) -> float | None:
-        """Return the timeout, cut to the remaining time; raise TimeoutException if none remains."""
+        """Limit the timeout to the remaining time; raise TimeoutException if none remains."""
         remaining_s = self.ends - time.monotonic()
         if remaining_s <= 0:
             raise httpcore.TimeoutException("timed out")
@@ -73,15 +73,17 @@ def guarded_client(
 ) -> httpx.Client:
     """Return a thread-safe client with a connection pool that is safe for any URL.
 
-    It follows no redirect automatically, and checks each URL that its caller follows. Requests
-    raise AddressBlocked and HostUnknown beside httpx's own errors. The deadline does not cover the
-    look-up of a name, which has the resolver's own timeout.
+    It does not follow redirects automatically, and checks each URL that its caller follows.
+    Requests raise AddressBlocked and HostUnknown in addition to httpx's own errors. The deadline
+    does not cover the resolution of a name, which has the resolver's own timeout.
     """
     for name in ("httpx", "httpcore"):
         # They log whole URLs, which may contain secrets.
         logging.getLogger(name).setLevel(logging.WARNING)
     return httpx.Client(
-        transport=_Transport(policy, _Network(policy, deadline, resolve), connections, verify),
+        transport=_Transport(
+            policy, _GuardedBackend(policy, deadline, resolve), connections, verify
+        ),
         # A proxy from the environment would resolve names itself, after the check.
         trust_env=False,
         # A cookie of one user's host must not identify the next user.
@@ -91,7 +93,7 @@ def guarded_client(
 
 
 def host_of(url: str) -> str:
-    """Return the host of a URL, for per-host limits and logs; empty where it names none."""
+    """Return the host of a URL, for per-host limits and logs; empty if it has none."""
     try:
         return httpx.URL(url).host.removesuffix(".")
     except (httpx.InvalidURL, ValueError):
@@ -99,7 +101,7 @@ def host_of(url: str) -> str:
 
 
 def retry_after_s(value: str) -> float:
-    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3); 0 for an invalid one."""
+    """Return the delay in seconds that a Retry-After header requests (RFC 9110); 0 if invalid."""
     value = value.strip()
     if value.isascii() and value.isdecimal():
         return float(value)
@@ -117,14 +119,14 @@ class _Transport(httpx.HTTPTransport):
     def __init__(
         self,
         policy: AddressPolicy,
-        network: _Network,
+        backend: _GuardedBackend,
         connections: int,
         verify: ssl.SSLContext | bool,
     ) -> None:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         super().__init__(verify=verify, limits=limits)
         # httpx has no argument for the network backend of its pool.
-        self._pool._network_backend = network
+        self._pool._network_backend = backend
         self._policy = policy
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -134,7 +136,7 @@ class _Transport(httpx.HTTPTransport):
 
 
 def _check_url(url: httpx.URL) -> None:
-    """Raise UrlBlocked for parts that no URL of an image or a webhook needs."""
+    """Raise UrlBlocked for parts that the URL of an image or a webhook does not need."""
     if url.scheme not in ("http", "https"):
         raise UrlBlocked("only http and https URLs are allowed")
     if url.userinfo:
@@ -142,9 +144,9 @@ def _check_url(url: httpx.URL) -> None:
     # URL parsers disagree on any other host.
     host = _host(url)
     if not _HOST.fullmatch(host) and not _is_ipv6(host):
-        raise UrlBlocked("it names no host in plain letters, digits, dots and hyphens")
+        raise UrlBlocked("the URL's host must consist of ASCII letters, digits, dots and hyphens")
     if url.port is not None and not 0 < url.port < 1 << 16:
-        raise UrlBlocked("it names no port")
+        raise UrlBlocked("the URL's port is invalid")
 
 
 def _host(url: httpx.URL) -> str:
@@ -158,8 +160,8 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
-class _Network(httpcore.SyncBackend):
-    """A network backend that connects to checked addresses alone, before the deadline."""
+class _GuardedBackend(httpcore.SyncBackend):
+    """A network backend that connects only to checked addresses, before the deadline."""
 
     def __init__(self, policy: AddressPolicy, deadline: RequestDeadline, resolve: Resolve) -> None:
         self._policy = policy
@@ -178,14 +180,18 @@ class _Network(httpcore.SyncBackend):
         # A name with an internal and a public address is either misconfigured or an attack.
         for address in addresses:
             self._policy.check(host, address)
-        # An address that drops packets must not take the time of the others.
-        share_s = None if timeout is None else timeout / max(1, len(addresses))
+        # An address that drops packets must not use up the timeout of the others.
+        timeout_per_address_s = None if timeout is None else timeout / max(1, len(addresses))
         failure: Exception = httpcore.ConnectError(f"{host}: no address")
         for address in addresses:
             try:
-                # The address, not the name: no look-up follows the check.
+                # Connect to the checked address, so that the name is not resolved again.
                 stream = super().connect_tcp(
-                    address, port, self._deadline.within(share_s), local_address, socket_options
+                    address,
+                    port,
+                    self._deadline.within(timeout_per_address_s),
+                    local_address,
+                    socket_options,
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
@@ -207,7 +213,10 @@ class _Network(httpcore.SyncBackend):
 
 
 class _DeadlineStream(httpcore.NetworkStream):
-    """A stream with the deadline of the request: slow bytes pass each read, but not their sum."""
+    """A stream with the deadline of the request.
+
+    It also ends a response whose reads are each fast enough but too slow in total.
+    """
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: RequestDeadline) -> None:
         self._stream = stream

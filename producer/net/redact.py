@@ -1,4 +1,4 @@
-"""Redaction of URLs and image references for messages and logs: a query often holds a secret."""
+"""Redaction of URLs and image references for messages and logs: a query often contains a secret."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _HOST: Final = re.compile(r"(\[[^]]*\]|[^:\[\]]*)(:[0-9]*)?")
 def redact_url(reference: str) -> str:
     """Redact a URL to its scheme, host and path; `?…` stands for query and fragment.
 
-    Never raise, and show neither a password nor anything after `?` or `#`, also where the reference
-    is no URL. `data:…` stands for data, `�` for a character that cannot be printed, and `…` for the
-    end of a long reference.
+    It never raises, and it shows neither a password nor text after `?` or `#`, even if the
+    reference is not a URL. `data:…` stands for data, `�` for a character that cannot be printed,
+    and `…` for the end of a long reference.
     """
     # URL parsers drop outer spaces, and some drop tabs and line breaks anywhere.
     text = re.sub(r"[\t\r\n]", "", reference.strip())

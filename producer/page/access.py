@@ -1,7 +1,7 @@
 """The access gate in front of Gradio: authentication, an allowlist of routes, request checks.
 
 Gradio has some seventy routes. Some of them fetch URLs, and one rewrites the program. The gate
-passes only those that the page uses; every other route is answered with 404.
+passes only the routes that the page uses, and responds to all others with 404.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PUBLIC: Final = ("/assets/", "/static/", "/theme.css", "/favicon.ico")
 #: The gateway's identity. A page that lost its connection polls it, and then reloads.
 _APP_ID: Final = f"{_API}/app_id"
 _JOIN: Final = f"{_API}/queue/join"
-#: Functions that return at once and skip Gradio's queue.
+#: Functions that return immediately and skip Gradio's queue.
 _RUN: Final = f"{_API}/run/"
 _GET: Final = frozenset(f"{_API}/{name}" for name in ("info", "startup-events", "upload_progress"))
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -47,7 +47,7 @@ MAX_PENDING: Final = 32
 
 
 class AccessGate:
-    """ASGI middleware that authenticates a request and passes it on, or answers it itself."""
+    """ASGI middleware that authenticates a request and forwards or answers it."""
 
     #: Key of the tenant's name in the scope.
     NAME: Final = "blipline.page.name"
@@ -63,7 +63,7 @@ class AccessGate:
         pending: PendingAnswers,
         stopping: asyncio.Event,
     ) -> None:
-        """Protect `app`; `pending_count` returns a tenant's events that have no answer yet."""
+        """Protect `app`; `pending_count` returns the number of a tenant's pending events."""
         self._app = app
         self._streams = end_on_shutdown(app, stopping)
         self._sessions = sessions
@@ -97,7 +97,7 @@ class AccessGate:
         if self._open_as and request.url.hostname not in _LOOPBACK:
             # DNS rebinding: the name of another site may resolve to this machine.
             return error_response(
-                403, "the page is available on this machine only: open http://127.0.0.1"
+                403, "the page is available only on this machine: open http://127.0.0.1"
             )
         if reading and path.startswith(_PUBLIC):
             return html.cache_in_browser(self._app) if path.startswith("/assets/") else self._app
@@ -127,13 +127,14 @@ class AccessGate:
             own = self._ownership.may_read(path.removeprefix(_FILE), name)
             return self._app if own else NOT_FOUND
         if path.startswith(_HEARTBEAT):
-            page = path.removeprefix(_HEARTBEAT)
-            return self._streams if self._ownership.may_use(page, name) else NOT_FOUND
+            session_hash = path.removeprefix(_HEARTBEAT)
+            return self._streams if self._ownership.may_use(session_hash, name) else NOT_FOUND
         if path == f"{_API}/queue/data":
-            # Of several values the last, as Gradio reads it.
-            page = request.query_params.get("session_hash", "")
-            own = self._ownership.may_use(page, name)
-            return self._pending.cancel_on_disconnect(self._streams, page) if own else NOT_FOUND
+            # Like Gradio, this reads the last of several values.
+            session_hash = request.query_params.get("session_hash", "")
+            if not self._ownership.may_use(session_hash, name):
+                return NOT_FOUND
+            return self._pending.cancel_on_disconnect(self._streams, session_hash)
         return self._app if path in _GET or path.startswith("/results/") else NOT_FOUND
 
     async def _filter_body(self, name: str, path: str, request: Request) -> ASGIApp:
@@ -149,12 +150,12 @@ class AccessGate:
             return app
         if self._pending_count(name) + self._joining[name] >= MAX_PENDING:
             return error_response(
-                429, f"{MAX_PENDING} of your requests are pending: wait for an answer"
+                429, f"you have {MAX_PENDING} pending requests: wait for an answer"
             )
         return self._count_joining(name, app)
 
     def _count_joining(self, name: str, app: ASGIApp) -> ASGIApp:
-        # Before the first await, so that concurrent requests see it.
+        # This runs before the first await, so that concurrent requests see it.
         self._joining[name] += 1
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,9 +169,9 @@ class AccessGate:
 
 
 def _same_origin(request: Request) -> bool:
-    """Return whether a request comes from the page itself or from a client other than a browser.
+    """Return whether a request comes from the page or from a client other than a browser.
 
-    Protects against CSRF.
+    This protects against CSRF.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:

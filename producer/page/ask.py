@@ -26,7 +26,7 @@ from .pending import PendingAnswers
 WAIT_S: Final = 60.0
 #: Seconds after a deadline within which the worker reports that it has passed.
 GRACE_S: Final = 2.0
-#: Maximum images that are in memory at once.
+#: Maximum images in memory at the same time.
 MAX_READING: Final = 8
 
 #: The key of the image, and the turns of the dialogue, oldest first.
@@ -171,7 +171,7 @@ class AskHandlers:
             yield outputs.for_image(image, answered)
         elif not pending.replaced:
             yield outputs.for_image(image, outputs.cancelled)
-        # Gradio repeats the last outputs of an event, when the page may show newer ones.
+        # Gradio repeats the last outputs of an event, and the page may already show newer ones.
         yield _no_change(outputs.cancelled)
 
     async def _upload(self, upload: Any, url: str) -> str:

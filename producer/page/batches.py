@@ -160,7 +160,7 @@ async def _follow(
         results = [result async for result in batch.results(STALL_S)]
         table = views.results(zip(paths, results, strict=True))
     except WaitTimeout as error:
-        # No error: the links give the current results, and later the others.
+        # This is not an error: the links return the current results, and later the other results.
         gr.Warning(escape(str(error)))
     yield (progress, table, links, public_id, *_buttons(running=False))
 

@@ -12,9 +12,9 @@ from ..job import Result
 
 COLUMNS: Final = ("custom_id", "status", "text", "error_code", "error_message")
 
-#: First characters of a cell that spreadsheets run as a formula, full-width forms included. A text
-#: in an image or the name of a file must not make a spreadsheet send its data elsewhere (OWASP:
-#: CSV injection).
+#: First characters of a cell that spreadsheets run as a formula, including full-width forms. A text
+#: in an image or a file name must not make a spreadsheet send its data elsewhere (OWASP: CSV
+#: injection).
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 

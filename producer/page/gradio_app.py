@@ -24,8 +24,8 @@ from .upload_quota import UploadQuota
 #: cleanup. Jobs have their own copy in Redis.
 KEEP_FILES_S: Final = 3600
 CLEANUP_S: Final = 60
-#: Maximum events of all users that wait for an answer, and that wait for such a place. They only
-#: wait for Redis, so many can.
+#: Maximum concurrent events of all users, and maximum queued events. Events only wait for Redis, so
+#: the limits are high.
 MAX_CONCURRENT: Final = 512
 MAX_QUEUED: Final = 512
 
@@ -35,7 +35,7 @@ def mount_page(app: FastAPI, gateway: Gateway, upload_directory: str) -> None:
     pending = PendingAnswers()
     blocks = build(gateway, pending, (CLEANUP_S, KEEP_FILES_S))
     page = _mount_blocks(app, blocks, AccessGate.NAME)
-    # Relative: a reverse proxy may serve the gateway under another name and path.
+    # The redirect is relative: a reverse proxy may serve the gateway under another name and path.
     for path in ("/", PAGE_PATH):
         home = RedirectResponse(f"{PAGE_PATH.removeprefix('/')}/")
         app.router.routes.insert(0, Route(path, lambda _, home=home: home, include_in_schema=False))

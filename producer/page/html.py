@@ -1,4 +1,4 @@
-"""The HTML that Gradio writes: content security policy, script nonce, caching."""
+"""Gradio's HTML responses: content security policy, script nonce, caching."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMMON: Final = (
     "font-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'self'; "
     "frame-ancestors 'none'"
 )
-#: Allows inline styles, which Gradio's interface sets on elements.
+#: Policy with inline styles, which Gradio's interface sets on elements.
 POLICY: Final = f"{_COMMON}; script-src 'none'"
 
 #: Gradio's own previews for social networks, and its web app manifest.
@@ -24,7 +24,7 @@ _GRADIO_TAGS: Final = re.compile(
     rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>|<link rel="manifest"[^>]*>'
 )
 
-#: An inline icon, as browsers request /favicon.ico of a page that has none.
+#: An inline icon: browsers request /favicon.ico for a page without an icon.
 _ICON: Final = quote(
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
     '<rect width="32" height="32" rx="7" fill="#2f5bd0"/><circle cx="12" cy="12" r="6" '
@@ -36,7 +36,7 @@ _SCRIPT: Final = Path(__file__).with_name("answers.js").read_text(encoding="utf-
 
 
 def add_policy(send: Send) -> Send:
-    """Return a `send` that adds the content security policy to a response that has none."""
+    """Return a `send` that adds the content security policy to responses without one."""
 
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -47,7 +47,7 @@ def add_policy(send: Send) -> Send:
 
 
 def cache_in_browser(app: ASGIApp) -> ASGIApp:
-    """Return `app`, whose responses browsers may cache; for files with a hash in their name."""
+    """Wrap `app` so that browsers cache its responses; for files with a hash in their names."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         async def add_header(message: Message) -> None:
@@ -61,7 +61,7 @@ def cache_in_browser(app: ASGIApp) -> ASGIApp:
 
 
 def rewrite_page(app: ASGIApp) -> ASGIApp:
-    """Return `app`, whose HTML has a nonce on its scripts; browsers run no other script."""
+    """Wrap `app` so that the scripts of its HTML have a nonce; browsers run no other scripts."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         body = bytearray()

@@ -14,7 +14,7 @@ _HTTPS: Final = re.compile(r"https://[^\s/]+\S*", re.IGNORECASE)
 
 
 def image_source(upload: Any, url: str | None) -> ImageSource:
-    """Return the URL if there is one, else the bytes of the upload; raises InvalidInput."""
+    """Return the URL if there is one, otherwise the upload's bytes; raises InvalidInput."""
     if url and url.strip():
         return parse_url(url)
     if not upload:
@@ -23,7 +23,7 @@ def image_source(upload: Any, url: str | None) -> ImageSource:
 
 
 def image_key(upload: Any, url: str | None) -> str:
-    """Return a key that is equal for equal images: the URL if there is one, else the path."""
+    """Return a key that is equal for equal images: the URL if there is one, otherwise the path."""
     return (url or "").strip() or str(path_of(upload) if upload else "")
 
 
@@ -52,5 +52,5 @@ def read_upload(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(MAX_BLOB_BYTES + 1)
     except OSError:
-        # Without the path, which is internal.
+        # The message omits the path, which is internal.
         raise InvalidInput("The uploaded image has expired: upload it again") from None

@@ -33,7 +33,7 @@ _EVENT: Final[dict[str, Any]] = {
     "show_progress": "hidden",
     "preprocess": False,
 }
-#: For handlers that return at once.
+#: Options of handlers that return immediately.
 _UNQUEUED_EVENT: Final[dict[str, Any]] = {**_EVENT, "queue": False}
 
 
@@ -51,14 +51,13 @@ def build(gateway: Gateway, pending: PendingAnswers, delete_cache: tuple[int, in
     with gr.Blocks(
         title="Blipline", analytics_enabled=False, fill_width=True, delete_cache=delete_cache
     ) as blocks:
-        # Sanitizing would make its form open another tab. It contains a name and numbers only.
+        # Sanitizing would make its form open another tab. It contains only a name and numbers.
         head = _html(views.header("", None, can_leave=False), elem_id="head", sanitize_html=False)
         with gr.Row(elem_id="work"):
             with gr.Column(scale=5, min_width=320, elem_id="left"):
                 inputs = _image_inputs()
                 with gr.Column(elem_id="options"):
-                    # Not gr.Accordion, which rebuilds its fields after it was opened and thereby
-                    # loses input.
+                    # Not gr.Accordion: when it is opened, it rebuilds its fields and loses input.
                     _html("<details><summary>Options</summary></details>")
                     options = option_fields()
             with gr.Column(scale=7, min_width=320, elem_id="right"):
@@ -129,7 +128,7 @@ def _html(value: str = "", **options: Any) -> Any:
 def _tab(name: str) -> Any:
     """Return a tab that is rendered with the page.
 
-    Gradio otherwise renders a tab after it was opened, and loses what is typed meanwhile.
+    Otherwise Gradio renders a tab after it was opened, and loses the input typed meanwhile.
     """
     return gr.Tab(name, id=name.lower(), render_children=True)
 

@@ -29,7 +29,7 @@ _SETTINGS: Final = re.compile(r" \([^()]*\bBLIPLINE_[^()]*\)")
 
 @contextmanager
 def errors_on_page() -> Iterator[None]:
-    """Convert exceptions of the block to gr.Error; log those that are not expected."""
+    """Convert exceptions of the block to gr.Error; log unexpected exceptions."""
     try:
         yield
     except gr.Error:
@@ -42,7 +42,7 @@ def errors_on_page() -> Iterator[None]:
 
 
 def page_error(message: str) -> gr.Error:
-    """Return an error that shows a message as text; gr.Error itself takes HTML."""
+    """Return an error that shows a message as text; gr.Error itself expects HTML."""
     return gr.Error(escape(message), print_exception=False)
 
 
@@ -51,7 +51,7 @@ def message_of(error: BliplineError) -> str:
     if isinstance(error, QueueFull):
         return "The queue is full: try again later."
     if isinstance(error, ConnectionFailed):
-        # Not its own message, which may name the server.
+        # The error's own message may contain the server's name.
         return "The queue is unavailable: try again later."
     if isinstance(error, JobCancelled):
         return "The job was cancelled."

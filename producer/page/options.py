@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..errors import InvalidInput
 
-#: A parameter of `submit` beside the options of the contract.
+#: A parameter of `submit` in addition to the options of the contract.
 DEADLINE: Final = "deadline_s"
 
 #: Label, value and step by name. The contract checks the ranges.
@@ -53,7 +53,7 @@ def _field(name: str) -> gr.components.Component:
     label, value, step = FIELDS[name]
     common: dict[str, Any] = {"label": label, "elem_id": name.replace("_", "-"), "min_width": 100}
     if value is None:
-        # Not gr.Number, which shows a missing number as 0.
+        # gr.Number would show a missing number as 0.
         return gr.Textbox(placeholder="none", max_lines=1, **common)
     return gr.Number(value, step=step, minimum=0, **common)
 

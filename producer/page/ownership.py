@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from ..gateway.lru import LRUCache
 
-#: Maximum entries of each kind. A tenant whose file was evicted uploads it again.
+#: Maximum entries of each kind. A file whose entry was evicted must be uploaded again.
 MAX_ENTRIES: Final = 100_000
 
 
@@ -29,7 +29,7 @@ class Ownership:
         return self._files.get((path, name)) is not None
 
     def may_use(self, page: str, name: str) -> bool:
-        """Return whether this tenant owns the page; the first to use a page becomes its owner."""
+        """Return whether this tenant owns the page; its first user becomes its owner."""
         owner = self._pages.get(page)
         if owner is None:
             self._pages.put(page, name)

@@ -23,7 +23,7 @@ class PendingAnswer:
     image: str
     #: Set once the page no longer needs the answer.
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    #: True if the page shows something else in the answer's place.
+    #: True if the page shows another output in place of the answer.
     replaced: bool = False
 
 
@@ -38,7 +38,7 @@ class PendingAnswers:
         self._pages: LRUCache[str, dict[Task, PendingAnswer]] = LRUCache(MAX_PAGES)
 
     def add(self, page: str, task: Task, image: str) -> PendingAnswer:
-        """Add an answer; it replaces the one of the same page and task."""
+        """Add an answer; it replaces the answer of the same page and task."""
         self.replace(page, task)
         answer = PendingAnswer(image)
         answers = self._pages.get(page) or {}
@@ -47,27 +47,27 @@ class PendingAnswers:
         return answer
 
     def replace(self, page: str, task: Task) -> None:
-        """Cancel an answer because the page shows something else in its place."""
+        """Cancel an answer because the page shows another output in its place."""
         answers = self._pages.get(page) or {}
         if answer := answers.pop(task, None):
             answer.replaced = True
             answer.cancelled.set()
 
     def choose_image(self, page: str, image: str) -> None:
-        """Cancel the page's answers about all images but this."""
+        """Cancel the page's answers about all other images."""
         for answer in (self._pages.get(page) or {}).values():
             if answer.image != image:
                 answer.cancelled.set()
 
     def cancel_on_disconnect(self, app: ASGIApp, page: str) -> ASGIApp:
-        """Return `app`, the stream of a page's answers; a disconnect cancels them all."""
+        """Wrap `app`, the stream of a page's answers, so that a disconnect cancels all of them."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             ended = False
 
             async def next_message() -> Message:
                 message = await receive()
-                # A stream that has sent all answers ends regularly; the page may open another.
+                # A stream that has sent all answers ends regularly; the page may open a new one.
                 if message["type"] == "http.disconnect" and not ended:
                     self._cancel_all(page)
                 return message

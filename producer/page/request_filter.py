@@ -1,6 +1,6 @@
 """A filter for the bodies of Gradio's requests: known fields, valid values, own files.
 
-Gradio downloads every URL that a request declares as a file, whether the page offers that or not.
+Gradio downloads every URL that a request declares as a file, even if the page does not offer it.
 The filter therefore accepts only files that the same tenant uploaded (SSRF, path traversal), only
 functions and values that the page itself can send, and drops all other fields.
 """
@@ -29,11 +29,11 @@ Validators = Mapping[int, Sequence[Validator]]
 
 
 class BodyTimeout(Exception):
-    """A request body that did not arrive before the deadline."""
+    """The request body did not arrive before the deadline."""
 
 
 class Forbidden(Exception):
-    """A request that names a page, file, function or value which the sender may not use."""
+    """The request names a page, file, function or value that the sender may not use."""
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes | None:
@@ -52,19 +52,19 @@ async def read_body(request: Request, max_bytes: int) -> bytes | None:
     return bytes(body)
 
 
-def filter_request(body: bytes, name: str, ownership: Ownership, validators: Validators) -> bytes:
-    """Check a tenant's request and return it with the known fields only; raises Forbidden."""
+def filter_request(body: bytes, tenant: str, ownership: Ownership, validators: Validators) -> bytes:
+    """Check a tenant's request and return only its known fields; raises Forbidden."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
         raise Forbidden("the request is not JSON") from None
     if not isinstance(request, dict):
         raise Forbidden("the request is not a JSON object")
-    page = request.get("session_hash")
-    if not isinstance(page, str) or not ownership.may_use(page, name):
+    session_hash = request.get("session_hash")
+    if not isinstance(session_hash, str) or not ownership.may_use(session_hash, tenant):
         raise Forbidden("this page belongs to another user: reload it")
     _check_data(request, validators)
-    _check_files(request, name, ownership)
+    _check_files(request, tenant, ownership)
     return json.dumps({field: request[field] for field in _FIELDS if field in request}).encode()
 
 
@@ -78,16 +78,16 @@ def validators_of(blocks: Any) -> Validators:
 
 def _check_data(request: dict[str, Any], validators: Validators) -> None:
     number, data = request.get("fn_index"), request.get("data")
-    # Not isinstance: a mapping takes True for 1.
+    # Not isinstance: a mapping treats True as 1.
     expected = validators.get(number) if type(number) is int else None
     if expected is None or not isinstance(data, list) or len(data) != len(expected):
-        raise Forbidden("the page has no such function: reload it")
+        raise Forbidden("the page does not have this function: reload it")
     if not all(is_valid(value) for is_valid, value in zip(expected, data, strict=True)):
         raise Forbidden("a field has an invalid value: reload the page")
 
 
-def _check_files(request: dict[str, Any], name: str, ownership: Ownership) -> None:
-    # At any depth, as Gradio looks for files at any depth.
+def _check_files(request: dict[str, Any], tenant: str, ownership: Ownership) -> None:
+    # Gradio searches for files at any depth, so this checks all depths.
     unchecked: list[Any] = [request]
     while unchecked:
         value = unchecked.pop()
@@ -95,14 +95,14 @@ def _check_files(request: dict[str, Any], name: str, ownership: Ownership) -> No
             unchecked += value
         elif isinstance(value, dict):
             unchecked += value.values()
-            if "path" in value and not _is_own(value["path"], name, ownership):
+            if "path" in value and not _is_own(value["path"], tenant, ownership):
                 raise Forbidden("you have not uploaded this file: upload it again")
-            # The browser's own link to the file; the server does not need it.
+            # This is the browser's link to the file; the server does not need it.
             value.pop("url", None)
 
 
-def _is_own(path: Any, name: str, ownership: Ownership) -> bool:
-    return isinstance(path, str) and ownership.may_read(path, name)
+def _is_own(path: Any, tenant: str, ownership: Ownership) -> bool:
+    return isinstance(path, str) and ownership.may_read(path, tenant)
 
 
 def _is_text(value: Any) -> bool:
@@ -133,6 +133,6 @@ _VALIDATORS: Final[Mapping[type, Validator]] = {
     gr.Number: _is_number,
     gr.Image: _is_file,
     gr.File: _is_file_list,
-    # Gradio keeps a state on the server.
+    # Gradio stores a state on the server.
     gr.State: _is_none,
 }

@@ -6,8 +6,8 @@ from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
-#: The text by which Gradio's scripts recognize a lost connection. They then poll the server and
-#: reload the page once it responds, which leads a signed-out user to the login form.
+#: The text by which Gradio's scripts recognize a lost connection. They then poll the server, and
+#: reload the page when it responds; a signed-out user sees the login form.
 _CONNECTION_LOST: Final = "Connection errored out. "
 
 
@@ -17,7 +17,7 @@ def error_response(status: int, reason: str) -> Response:
 
 
 def signed_out() -> Response:
-    """Return a 401 response that makes the page reload, which leads to the login form."""
+    """Return a 401 response that makes the page reload and show the login form."""
     return JSONResponse({"detail": "sign in: reload the page", "error": _CONNECTION_LOST}, 401)
 
 

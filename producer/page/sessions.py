@@ -1,4 +1,4 @@
-"""Login sessions, each opened by an API key."""
+"""Login sessions, each opened with an API key."""
 
 from __future__ import annotations
 

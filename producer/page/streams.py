@@ -10,7 +10,7 @@ from ..gateway.shutdown import wait_unless
 
 
 def end_on_shutdown(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:
-    """Return `app`, which receives a disconnect of its client once `stopping` is set."""
+    """Wrap `app` so that it receives a client disconnect when `stopping` is set."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         started = ended = False

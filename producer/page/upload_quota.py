@@ -18,13 +18,13 @@ MAX_UPLOAD_BYTES: Final = 512 * 1024 * 1024
 MAX_STORED_BYTES: Final = 4 * 1024 * 1024 * 1024
 #: Share of `MAX_STORED_BYTES` that one tenant may use.
 TENANT_SHARE: Final = 1 / 4
-#: Seconds after which a file is stale. Gradio deletes complete uploads long before, but does not
-#: know those that broke off.
+#: Seconds after which a file is stale. Gradio deletes complete uploads long before, but not
+#: interrupted ones.
 STALE_S: Final = 2 * 3600
 
 
 class QuotaExceeded(Exception):
-    """An upload for which there is no disk quota."""
+    """The upload exceeds the disk quota."""
 
 
 class UploadQuota:
@@ -57,7 +57,7 @@ class UploadQuota:
             received += len(message.get("body", b""))
             return message
 
-        # Before the first await, so that concurrent requests see it.
+        # This runs before the first await, so that concurrent requests see it.
         self._running[name] += length
         try:
             stored = await run_in_threadpool(delete_stale, self._directory)

@@ -18,7 +18,7 @@ _MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)
 
 
 class Uploads:
-    """Handler that passes uploads to Gradio and records their owner."""
+    """A handler that forwards uploads to Gradio and records their owners."""
 
     def __init__(self, app: ASGIApp, quota: UploadQuota, ownership: Ownership) -> None:
         self._app = app
@@ -34,13 +34,13 @@ class Uploads:
         async def upload(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 async with self._quota.reserve(name, int(length), receive) as counted:
-                    await self._pass_on(name, scope, counted, send)
+                    await self._forward(name, scope, counted, send)
             except QuotaExceeded as error:
                 await error_response(413, str(error))(scope, receive, send)
 
         return upload
 
-    async def _pass_on(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _forward(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         body, started = bytearray(), False
 
         async def collect(message: Message) -> None:
@@ -64,7 +64,7 @@ class Uploads:
         try:
             paths = json.loads(body)
         except ValueError:
-            # An error response: nothing was uploaded.
+            # This is an error response: no file was uploaded.
             return
         if isinstance(paths, list):
             for path in paths:

@@ -1,4 +1,4 @@
-"""The HTML of the page's outputs. Every value from outside is escaped here.
+"""The HTML of the page's outputs. This module escapes every external value.
 
 Gradio renders it as Markdown, because its HTML component needs a policy that allows pages to
 evaluate strings. Markdown leaves a single line that begins with a block element's tag unchanged.
@@ -63,8 +63,7 @@ def dialogue(
 ) -> str:
     """Return the turns of a dialogue, oldest first.
 
-    After them stand the statistics of the last answer if `seconds` is given, or the question that
-    is `pending`.
+    The statistics of the last answer follow if `seconds` is given, or the `pending` question.
     """
     if not turns and pending is None:
         return '<div class="dialogue empty">Ask a question about the image.</div>'
@@ -80,7 +79,7 @@ def dialogue(
 
 
 def bars(matches: Sequence[Match], seconds: float) -> str:
-    """Return a bar of each text's probability, the likeliest first."""
+    """Return a bar for each text's probability, the most probable text first."""
     rows = "".join(
         f'<li><span class="term">{escape(match.text)}</span>'
         f'<span class="value">{match.probability:.3f}</span>'

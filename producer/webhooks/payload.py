@@ -51,9 +51,10 @@ def build_message(
 
 
 def message_id(event: WebhookEvent) -> str:
-    """Return the `webhook-id`: the same for every try of an event, different for other events.
+    """Return the `webhook-id`: the same for every attempt of an event, different for other events.
 
-    The note contains the time of submission, because the id of a deleted job can be reused.
+    It includes the metadata, which contains the time of submission: the id of a deleted job can be
+    reused.
     """
     identity = json.dumps([event.kind, event.id, event.event, event.metadata])
     return f"msg_{hashlib.sha256(identity.encode()).hexdigest()[:32]}"

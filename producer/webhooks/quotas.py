@@ -1,4 +1,4 @@
-"""Quotas of webhooks in flight: a slow host or a busy tenant leaves capacity for the others."""
+"""Quotas of webhooks in flight, so that slow hosts and busy tenants leave capacity for others."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import threading
 from collections import Counter
 from typing import Final
 
-#: Webhooks that are claimed from Redis and not settled: in total, per host and per tenant.
+#: Maximum webhooks that are claimed and not settled: in total, per host and per tenant.
 MAX_IN_FLIGHT: Final = 64
 MAX_HOST_IN_FLIGHT: Final = 16
 MAX_TENANT_IN_FLIGHT: Final = 32
-#: Rate, per second, at which deferred webhooks of one host become due again, at random times.
+#: Rate at which deferred webhooks of one host become due again, per second, at random times.
 DEFERRED_RATE: Final = 100
 #: Bounds of a deferral, in seconds.
 MIN_DEFERRAL_S: Final = 0.1
@@ -22,12 +22,12 @@ QuotaKey = tuple[str, str]
 
 
 class DeliveryQuotas:
-    """Counts the webhooks in flight of each host and each tenant; thread-safe."""
+    """The numbers of webhooks in flight per host and tenant; thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._in_flight: Counter[QuotaKey] = Counter()
-        #: Deferrals of each host since it last had nothing in flight.
+        #: Deferrals of each host since it last had no webhook in flight.
         self._deferrals: Counter[str] = Counter()
 
     @property
@@ -40,7 +40,7 @@ class DeliveryQuotas:
         return MAX_IN_FLIGHT - self.in_flight
 
     def acquire(self, key: QuotaKey) -> float | None:
-        """Count a webhook as in flight; return the seconds to defer it if a quota is used up."""
+        """Count a webhook as in flight; return the seconds to defer it if a quota is exhausted."""
         host, tenant = key
         with self._changed:
             if (

@@ -1,4 +1,4 @@
-"""HTTP client for webhook receivers, and the meaning of their responses."""
+"""HTTP client for webhook receivers, and the interpretation of their responses."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from .payload import WebhookMessage
 SEND_S: Final = 10.0
 #: Seconds to connect; a host that needs longer is down or unreachable.
 CONNECT_S: Final = 5.0
-#: Bytes of a response that are read, and discarded, to keep the connection reusable.
+#: Maximum bytes of a response that are read and discarded, so that the connection can be reused.
 MAX_DRAINED_BYTES: Final = 4096
 #: Statuses whose Retry-After header is honoured.
 _RETRY_AFTER_STATUSES: Final = (429, 503)
 
 
 class Verdict(Enum):
-    """Outcome of one delivery attempt."""
+    """The decision after one delivery attempt."""
 
     DELIVERED = "delivered"
     #: A later attempt may succeed.
     RETRY = "retry"
-    #: No later attempt will succeed, or the receiver does not want any.
+    #: No later attempt will succeed, or the receiver asked for none.
     GIVE_UP = "give_up"
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Result of one delivery attempt."""
+    """The result of one delivery attempt."""
 
     verdict: Verdict
-    #: A few words for the log, without the URL.
+    #: Short description for the log, without the URL.
     detail: str
     #: Delay that the receiver requested, in seconds.
     retry_after_s: float = 0.0
 
 
 class WebhookClient:
-    """Sends webhooks to URLs that the address policy allows (SSRF guard); thread-safe."""
+    """A client that sends webhooks to allowed URLs only (SSRF guard); thread-safe."""
 
     def __init__(self, policy: AddressPolicy, connections: int, send_s: float = SEND_S) -> None:
         self.send_s = send_s
@@ -58,7 +58,7 @@ class WebhookClient:
         self._http.close()
 
     def send(self, url: str, message: WebhookMessage) -> Delivery:
-        """Send a message and wait up to `send_s` seconds for the response; raises nothing."""
+        """Send a message and wait up to `send_s` seconds for the response; never raises."""
         self._deadline.ends = time.monotonic() + self.send_s
         try:
             return self._post(url, message)
@@ -74,7 +74,7 @@ class WebhookClient:
         except httpx.ConnectError as error:
             return Delivery(Verdict.RETRY, f"no connection: {error!s:.100}")
         except httpx.RequestError as error:
-            # Its message may contain text of the receiver, such as a redirect to an invalid URL.
+            # Its message may contain the receiver's text, such as a redirect to an invalid URL.
             return Delivery(Verdict.RETRY, f"unreadable response: {type(error).__name__}")
 
     def _post(self, url: str, message: WebhookMessage) -> Delivery:
@@ -103,7 +103,7 @@ def delivery_of(status: int, retry_after: str = "") -> Delivery:
 
 
 def _drain(response: httpx.Response) -> None:
-    """Read a body that is declared as short; the connection of any other is closed."""
+    """Read a body that is declared as short; otherwise the connection is closed."""
     length = response.headers.get("Content-Length", "")
     if length.isdecimal() and len(length) < 9 and int(length) <= MAX_DRAINED_BYTES:
         # The status has arrived, so errors in the body do not change the result.

@@ -1,8 +1,8 @@
-"""Webhook sender: claims due events from Redis and delivers them, with retries and leases.
+"""Webhook sender: it claims due events from Redis and delivers them. Webhook retries and leases.
 
-Several gateways may run one side by side. An event that one has claimed becomes due again when its
-lease expires, so a gateway that dies leaves its events to the others. Delivery is at least once; a
-repeated event has the same `webhook-id`.
+Several gateways may run concurrently. A claimed event becomes due again when its lease expires, so
+the other gateways deliver the events of a gateway that died. Delivery is at least once; a repeated
+event has the same `webhook-id`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .receiver import Delivery, Verdict, WebhookClient
 #: Requests in progress: in total and per host.
 THREADS: Final = 16
 THREADS_PER_HOST: Final = 4
-#: Lease of a claimed event, in seconds: covers its wait for a thread and the request itself.
+#: Lease of a claimed event, in seconds. It covers the wait for a thread and the request itself.
 LEASE_S: Final = 60.0
-#: Part of the lease that must remain when a request starts, as a multiple of its timeout.
+#: Minimum remaining lease at the start of a request, as a multiple of the request's timeout.
 MIN_LEASE_FACTOR: Final = 1.5
 #: Seconds before each retry, as the Standard Webhooks convention suggests; the last one repeats.
 RETRY_DELAYS_S: Final = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000)
-#: Maximum random addition to a delay, as a part of it; spreads events that failed together.
+#: Maximum random addition to a delay, as a fraction of it. It spreads events that failed together.
 JITTER: Final = 0.2
 #: Maximum delay that a receiver may request, in seconds.
 MAX_RETRY_AFTER_S: Final = 72_000.0
@@ -53,8 +53,8 @@ DeliveryOutcome = Literal["sent", "failed", "given_up"]
 #: Reads the job or batch of an event as JSON; None if it is open again or deleted.
 ReadBody = Callable[[WebhookEvent], Mapping[str, Any] | None]
 
-#: Stored result of an event whose job or batch has nothing to report.
-_NOTHING_TO_SEND: Final = "it is open again, or gone"
+#: Stored detail of an event whose job or batch has no end to report.
+_NOTHING_TO_SEND: Final = "the job or batch was reopened or deleted"
 
 log = logging.getLogger("blipline.gateway.webhooks")
 
@@ -63,11 +63,11 @@ _CONNECTION_ERRORS: Final = (redis.RedisError, BliplineError, OSError)
 
 
 class WebhookSender:
-    """Delivers webhook events between `start` and `stop`.
+    """A sender that delivers webhook events between `start` and `stop`.
 
     `secrets_of` returns the signing secrets of a tenant, the newest first, and `tenant_of` the
-    tenant of an event, empty if it has none. `tries` is the maximum number of attempts per event.
-    `count` receives each outcome, in any thread.
+    tenant of an event, empty if it has none. `max_attempts` applies to each event. `count` receives
+    the outcome of each attempt, in any thread.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class WebhookSender:
         secrets_of: Callable[[str], Sequence[str]],
         tenant_of: Callable[[WebhookEvent], str],
         *,
-        tries: int = len(RETRY_DELAYS_S),
+        max_attempts: int = len(RETRY_DELAYS_S),
         delays_s: Sequence[float] = RETRY_DELAYS_S,
         lease_s: float = LEASE_S,
         idle_s: float = IDLE_POLL_S,
@@ -89,7 +89,7 @@ class WebhookSender:
         self._read_body = read_body
         self._secrets_of = secrets_of
         self._tenant_of = tenant_of
-        self._tries = tries
+        self._max_attempts = max_attempts
         self._delays_s = delays_s
         self._lease_s = lease_s
         self._idle_s = idle_s
@@ -107,7 +107,7 @@ class WebhookSender:
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Claim no more events and wait for requests in progress.
 
-        Claimed events without a thread are given back to other senders.
+        Claimed events that have not started are returned to the outbox.
         """
         self._stopping.set()
         if self._thread.is_alive():
@@ -153,7 +153,7 @@ class WebhookSender:
         delivery.add_done_callback(partial(self._finish, event, key))
 
     def _finish(self, event: WebhookEvent, key: QuotaKey, delivery: Future[None]) -> None:
-        """Release the quota; give back an event that was cancelled before it had a thread."""
+        """Release the quota; return an event that was cancelled before its start to the outbox."""
         try:
             if delivery.cancelled():
                 self._outbox.defer(event, 0)
@@ -167,7 +167,7 @@ class WebhookSender:
 
     def _deliver(self, event: WebhookEvent, host: str, tenant: str, lease_ends: float) -> None:
         if time.monotonic() > lease_ends - MIN_LEASE_FACTOR * self._client.send_s:
-            # It waited too long for a thread: another sender may soon claim it.
+            # The event waited too long for a thread, and another sender may soon claim it.
             self._outbox.defer(event, 0)
             return
         try:
@@ -175,7 +175,7 @@ class WebhookSender:
         except _CONNECTION_ERRORS:
             raise
         except Exception as error:
-            # Counts as an attempt, so that the event is not retried forever.
+            # The error counts as an attempt, so that the event is not retried forever.
             log.error("webhook of %s: internal error", event.id, exc_info=error)
             delivery = Delivery(Verdict.RETRY, "internal error of the gateway")
         if delivery is None:
@@ -185,10 +185,11 @@ class WebhookSender:
             self._settle(event, host, delivery)
 
     def _send(self, event: WebhookEvent, tenant: str) -> Delivery | None:
-        """Send the request; return None if the job or batch is open again or deleted."""
+        """Send the request; return None if the job or batch was reopened or deleted."""
         secrets = self._secrets_of(tenant)
         if not secrets:
-            return Delivery(Verdict.GIVE_UP, "its id belongs to no API key, so no secret signs it")
+            detail = "the API key of this id does not exist, so there is no signing secret"
+            return Delivery(Verdict.GIVE_UP, detail)
         data = self._read_body(event)
         if data is None:
             return None
@@ -197,7 +198,7 @@ class WebhookSender:
 
     def _settle(self, event: WebhookEvent, host: str, delivery: Delivery) -> None:
         retry_in_s = self._retry_delay_s(event, delivery)
-        attempt = f"try {event.tries + 1}"
+        attempt = f"attempt {event.attempts + 1}"
         if delivery.verdict is Verdict.DELIVERED:
             outcome: DeliveryOutcome = "sent"
             log.info("webhook of %s to %s: %s (%s)", event.id, host, delivery.detail, attempt)
@@ -207,28 +208,29 @@ class WebhookSender:
             log.warning("webhook of %s to %s given up: %s", event.id, host, detail)
         else:
             outcome = "failed"
-            detail = f"{delivery.detail} ({attempt}, again in {retry_in_s:.0f} s)"
+            detail = f"{delivery.detail} ({attempt}, next in {retry_in_s:.0f} s)"
             log.warning("webhook of %s to %s failed: %s", event.id, host, detail)
         self._count(outcome)
         self._outbox.settle(event, delivery.detail, retry_in_s)
 
     def _retry_delay_s(self, event: WebhookEvent, delivery: Delivery) -> float | None:
         """Return the seconds until the next attempt, with jitter; None if there is none."""
-        if delivery.verdict is not Verdict.RETRY or event.tries + 1 >= self._tries:
+        if delivery.verdict is not Verdict.RETRY or event.attempts + 1 >= self._max_attempts:
             return None
-        delay_s = self._delays_s[min(event.tries, len(self._delays_s) - 1)]
+        delay_s = self._delays_s[min(event.attempts, len(self._delays_s) - 1)]
         requested_s = min(delivery.retry_after_s, MAX_RETRY_AFTER_S)
         return max(delay_s, requested_s) * random.uniform(1.0, 1.0 + JITTER)
 
     def _log_error(self, error: BaseException) -> None:
-        """Log an internal error, or once that Redis has failed."""
+        """Log an internal error, or the first of several connection errors."""
         if not isinstance(error, _CONNECTION_ERRORS):
-            log.error("a webhook was not sent: internal error", exc_info=error)
+            log.error("webhook delivery failed: internal error", exc_info=error)
         elif not self._redis_failed:
             self._redis_failed = True
-            log.warning("webhooks wait until Redis answers again: %s", type(error).__name__)
+            error_name = type(error).__name__
+            log.warning("webhook delivery paused: Redis is unreachable (%s)", error_name)
 
     def _log_recovery(self) -> None:
         if self._redis_failed:
-            log.info("webhooks are sent again")
+            log.info("webhook delivery resumed")
         self._redis_failed = False

@@ -259,7 +259,7 @@ def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> No
         ({"task": "embed"}, "give one of them"),
         ({"task": "embed", "image": URL, "text": "a"}, "give one of them"),
         ({"task": "embed", "text": "\n"}, "is empty"),
-        (CAPTION | {"image": "/etc/passwd"}, "is no image reference"),
+        (CAPTION | {"image": "/etc/passwd"}, "is not an image reference"),
         (CAPTION | {"image": "data:image/png;base64,%"}, "not valid base64"),
         ([], "an object"),
     ],

@@ -43,7 +43,7 @@ def take_all(url: str, times: int) -> list[bool]:
 
     async def take() -> list[bool]:
         async with running_limiter(url) as limiter:
-            return [(await limiter.take("key")).granted for _ in range(times)]
+            return [(await limiter.acquire("key")).granted for _ in range(times)]
 
     return asyncio.run(take())
 
@@ -62,7 +62,7 @@ def test_requests_are_counted_over_tls(redis_url: str, tmp_path: Path) -> None:
 def test_every_waiting_request_fails_without_redis(tmp_path: Path) -> None:
     async def take() -> list[RateDecision | BaseException]:
         async with running_limiter(f"redis://127.0.0.1:{free_port()}/0") as limiter:
-            calls: list[Awaitable[RateDecision]] = [limiter.take("key") for _ in range(5)]
+            calls: list[Awaitable[RateDecision]] = [limiter.acquire("key") for _ in range(5)]
             return await asyncio.gather(*calls, return_exceptions=True)
 
     errors = asyncio.run(take())
@@ -73,10 +73,10 @@ def test_every_waiting_request_fails_without_redis(tmp_path: Path) -> None:
 def test_a_full_redis_does_not_reject_requests() -> None:
     async def take(url: str) -> list[bool]:
         async with running_limiter(url) as limiter:
-            granted = [(await limiter.take("key")).granted]
+            granted = [(await limiter.acquire("key")).granted]
             with redis.Redis.from_url(url) as connection:
                 connection.config_set("maxmemory", "1")
-            return [*granted, (await limiter.take("key")).granted]
+            return [*granted, (await limiter.acquire("key")).granted]
 
     with running_redis() as url:
         assert asyncio.run(take(url)) == [True] * 2
@@ -85,7 +85,7 @@ def test_a_full_redis_does_not_reject_requests() -> None:
 def test_a_cancelled_request_does_not_affect_others(redis_url: str) -> None:
     async def take() -> list[bool]:
         async with running_limiter(redis_url) as limiter:
-            waiting = [asyncio.create_task(limiter.take("key")) for _ in range(3)]
+            waiting = [asyncio.create_task(limiter.acquire("key")) for _ in range(3)]
             await asyncio.sleep(0)
             waiting[1].cancel()
             done = await asyncio.gather(*waiting, return_exceptions=True)

@@ -38,7 +38,7 @@ def test_a_nearly_full_redis_rejects_new_work(client: Client, connection: redis.
     used = connection.info("memory")["used_memory"]
     connection.config_set("maxmemory", int(used * 1.05))
     try:
-        with pytest.raises(QueueFull, match=r"Redis holds .* of .* MiB \(its `maxmemory`\)"):
+        with pytest.raises(QueueFull, match=r"Redis uses .* of .* MiB \(its `maxmemory`\)"):
             client.caption("https://images.example.com/0.jpg")
     finally:
         connection.config_set("maxmemory", 0)

@@ -25,7 +25,7 @@ def test_a_queue_takes_no_more_items_than_its_limit(
     )
     with Client(settings=settings) as client:
         jobs = [client.caption("https://x/1.jpg") for _ in range(2)]
-        with pytest.raises(QueueFull, match=r"interactive holds 2 items.*MAX_QUEUED_INTERACTIVE"):
+        with pytest.raises(QueueFull, match=r"interactive has 2 items.*MAX_QUEUED_INTERACTIVE"):
             client.caption("https://x/1.jpg")
         client.submit_batch(urls(6), chunk_items=2)
         with pytest.raises(QueueFull, match="MAX_QUEUED_BULK"):

@@ -36,7 +36,7 @@ def test_an_ended_job_has_a_due_event(
     job = client.submit({"image": URL}, webhook=HOOK, note="n")
     assert outbox.claim_due(10, 60) == []
     finish(job.id, [{"text": "a cat"}])
-    assert due(outbox) == WebhookEvent("job", job.id, HOOK, event=1, tries=0, metadata="n")
+    assert due(outbox) == WebhookEvent("job", job.id, HOOK, event=1, attempts=0, metadata="n")
     # A second sender does not receive it.
     assert outbox.claim_due(10, 60) == []
 
@@ -46,7 +46,7 @@ def test_an_event_is_due_again_after_its_lease(
 ) -> None:
     finish(client.submit({"image": URL}, webhook=HOOK).id, [{"text": "a cat"}])
     (first,) = outbox.claim_due(10, 0)
-    assert (first.tries, due(outbox).tries) == (0, 1)
+    assert (first.attempts, due(outbox).attempts) == (0, 1)
 
 
 def test_a_delivered_event_is_not_due_again(
@@ -73,7 +73,7 @@ def test_a_batch_has_a_due_event_when_all_of_it_has_ended(
     for first in range(0, items, 32):
         assert outbox.claim_due(10, 60) == []
         finish(f"photos:{first // 32}", [{"text": "x"}] * min(32, items - first))
-    assert due(outbox) == WebhookEvent("batch", batch.id, HOOK, event=1, tries=0, metadata="n")
+    assert due(outbox) == WebhookEvent("batch", batch.id, HOOK, event=1, attempts=0, metadata="n")
 
 
 def test_a_retried_batch_ends_again(client: Client, outbox: WebhookOutbox, finish: Finish) -> None:

@@ -36,7 +36,7 @@ def test_a_chunk_result_gives_the_result_of_each_item() -> None:
     stored = json.dumps({"status": "SUCCESS", "result": [{"text": "a"}], "task_id": "1"})
     result = ChunkResult.decode(stored)
     assert result.result(0) == {"text": "a"}
-    assert result.result(1) == failure("internal", "the worker gave no result for this item")
+    assert result.result(1) == failure("internal", "no result from the worker for this item")
 
 
 def test_a_task_that_celery_itself_failed_fails_all_of_its_items() -> None:

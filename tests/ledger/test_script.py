@@ -21,7 +21,7 @@ def test_a_job_that_too_few_replicas_acknowledge_does_not_count_as_submitted(
     monkeypatch.setattr("producer.ledger.script.REPLICAS_WAIT_MS", 50)
     url = "https://x/1.jpg"
     with Client(settings=ClientSettings(redis_url=redis_url, replicas=1)) as client:
-        with pytest.raises(ConnectionFailed, match="0 of 1 replicas have it"):
+        with pytest.raises(ConnectionFailed, match="0 of 1 replicas acknowledged"):
             client.caption(url)
         port = connection.connection_pool.connection_kwargs["port"]
         with running_redis(None, "--replicaof", "127.0.0.1", str(port)):
@@ -58,7 +58,7 @@ def test_a_server_without_the_script_still_reports_the_replicas(
     monkeypatch.setattr("producer.ledger.script.REPLICAS_WAIT_MS", 50)
     with Client(settings=ClientSettings(redis_url=redis_url, replicas=1)) as client:
         connection.script_flush()
-        with pytest.raises(ConnectionFailed, match="0 of 1 replicas have it"):
+        with pytest.raises(ConnectionFailed, match="0 of 1 replicas acknowledged"):
             client.caption("https://x/1.jpg")
 
 

@@ -126,7 +126,7 @@ def test_a_custom_id_has_a_maximum_length(client: Client, connection: redis.Redi
     fine, long = payload["items"]
     assert fine["custom_id"] == long["custom_id"] == "n" * 512
     assert long["error"]["code"] == "option_invalid"
-    assert "has 513 characters; it may have 512" in long["error"]["message"]
+    assert "has 513 characters; the limit is 512" in long["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_denied_host_is_blocked_by_name_and_by_address(
         AddressPolicy([deny], [deny]),
         AddressPolicy([], [deny], [deny]),
     ):
-        with pytest.raises(AddressBlocked, match="denied"):
+        with pytest.raises(AddressBlocked, match=r"denied|settings deny"):
             guard.check(host, address)
 
 
@@ -152,7 +152,7 @@ def test_only_the_listed_hosts_are_allowed() -> None:
     guard = AddressPolicy(only=["images.example.com", ".example.org"])
     guard.check("images.example.com", "93.184.216.34")
     guard.check("a.example.org", "93.184.216.34")
-    with pytest.raises(AddressBlocked, match="none of the hosts"):
+    with pytest.raises(AddressBlocked, match="not in the list of allowed hosts"):
         guard.check_name("example.com")
     # A listed host still needs a public address.
     with pytest.raises(AddressBlocked, match="not public"):
@@ -160,7 +160,7 @@ def test_only_the_listed_hosts_are_allowed() -> None:
     by_address = AddressPolicy(only=["93.184.216.0/24"])
     by_address.check("some.host", "93.184.216.34")
     by_address.check_name("some.host")
-    with pytest.raises(AddressBlocked, match="none of the hosts"):
+    with pytest.raises(AddressBlocked, match="not in the list of allowed hosts"):
         by_address.check("some.host", "8.8.8.8")
 
 
@@ -186,7 +186,7 @@ def test_only_the_listed_hosts_are_allowed() -> None:
     ],
 )
 def test_an_invalid_entry_is_rejected(entry: str) -> None:
-    with pytest.raises(ValueError, match="is no host name"):
+    with pytest.raises(ValueError, match="is not a host name"):
         AddressPolicy(allow=[entry])
 
 

@@ -199,13 +199,13 @@ Call = Callable[[Client], object]
         (lambda client: client.chat(URL, "what?", [{"question": "one?"}]), "history: pairs"),
         (lambda client: client.chat(URL, "what?", None), "history: a list is needed, not NoneType"),
         (lambda client: client.chat(URL, "what?", [], beams=3), "beams: no such name"),
-        (lambda client: client.match(URL, []), "texts: 1 to 256 are compared at once, not 0"),
-        (lambda client: client.match(URL, ["a"] * 257), "1 to 256 are compared at once, not 257"),
+        (lambda client: client.match(URL, []), "texts: 1 to 256 texts are needed, not 0"),
+        (lambda client: client.match(URL, ["a"] * 257), "1 to 256 texts are needed, not 257"),
         (lambda client: client.match(URL, ["a cat", " "]), "text is empty"),
         (lambda client: client.match(URL, 7), "texts: a list is needed, not int"),
         (lambda client: client.match("no.png", "a cat"), "no.png: No such file"),
-        (lambda client: client.embed(), "of an image or of a text: give one"),
-        (lambda client: client.embed(URL, text="a cat"), "of an image or of a text: give one"),
+        (lambda client: client.embed(), "needs an image or a text: pass one"),
+        (lambda client: client.embed(URL, text="a cat"), "needs an image or a text: pass one"),
         (lambda client: client.embed(text=""), "text is empty"),
         (lambda client: client.embed(URL, deadline_s=0), "deadline_s=0: must be above 0"),
     ],
@@ -288,7 +288,7 @@ def test_an_empty_question_is_rejected(client: Client) -> None:
 
 
 def test_an_unknown_option_is_rejected_with_the_known_ones(client: Client) -> None:
-    with pytest.raises(InvalidInput, match=r"beams: no such name; there are max_new_tokens"):
+    with pytest.raises(InvalidInput, match=r"beams: no such name; valid names: max_new_tokens"):
         client.caption(URL, beams=5)
 
 

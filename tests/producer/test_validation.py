@@ -18,7 +18,7 @@ from producer.validation import MAX_PROBLEMS, MAX_REPORTED, format_errors
         ({"top_p": 0}, "top_p=0"),
         ({"seed": -1}, "seed=-1"),
         ({"repetition_penalty": "much"}, "repetition_penalty='much'"),
-        ({"beams": 5}, "beams: no such name; there are max_new_tokens"),
+        ({"beams": 5}, "beams: no such name; valid names: max_new_tokens"),
     ],
 )
 def test_an_invalid_option_is_named_with_its_value(options: dict[str, object], named: str) -> None:
@@ -33,7 +33,7 @@ def test_the_first_of_very_many_errors_are_named_and_all_are_counted(count: int)
         Options.model_validate({f"n{number}" * 100: 0 for number in range(count)})
     message = format_errors(raised.value, Options)
     assert (
-        f"{count:,} things are wrong" in message or f"and {count - MAX_REPORTED:,} more" in message
+        f"{count:,} errors; valid names" in message or f"and {count - MAX_REPORTED:,} more" in message
     )
     assert "max_new_tokens" in message
     assert len(message) < 5000

@@ -55,7 +55,7 @@ def test_every_secret_signs() -> None:
     ],
 )
 def test_a_message_id_identifies_one_event(different: WebhookEvent) -> None:
-    retried = WebhookEvent("job", END.id, END.url, 1, tries=3, metadata="")
+    retried = WebhookEvent("job", END.id, END.url, 1, attempts=3, metadata="")
     assert message_id(retried) == message_id(END)
     assert message_id(different) != message_id(END)
     # It is a header, and does not disclose the tenant.

@@ -47,7 +47,7 @@ def test_a_redirect_is_not_followed(
     with running_receiver() as canary:
         for status in (301, 302, 303, 307, 308):
             with running_receiver(respond_with(status, Location=canary.url)) as receiver:
-                start_sender(tries=1)
+                start_sender(max_attempts=1)
                 end_job(receiver.url, f"x{status}")
                 wait_for_result(connection, "redirects are not followed", f"x{status}")
     assert canary.connections == 0
@@ -57,7 +57,7 @@ def test_an_invalid_redirect_is_an_unreadable_response(
     start_sender: StartSender, end_job: EndJob, connection: redis.Redis
 ) -> None:
     with running_receiver(respond_with(302, Location="http://[::1/secret")) as receiver:
-        start_sender(tries=1)
+        start_sender(max_attempts=1)
         end_job(receiver.url)
         wait_until_settled(connection)
     assert "unreadable response" in last_result(connection)
@@ -98,7 +98,7 @@ def test_an_invalid_url_is_given_up(
 def test_a_receiver_that_is_down_is_retried(
     start_sender: StartSender, end_job: EndJob, connection: redis.Redis
 ) -> None:
-    start_sender(tries=2)
+    start_sender(max_attempts=2)
     end_job(f"http://127.0.0.1:{free_port()}/hook")
     wait_until_settled(connection)
     assert last_result(connection).startswith("no connection")
@@ -127,7 +127,7 @@ def test_a_receiver_that_times_out_is_retried(
     responder: Responder,
 ) -> None:
     with running_receiver(responder) as receiver:
-        start_sender(tries=1)
+        start_sender(max_attempts=1)
         end_job(receiver.url)
         wait_until_settled(connection)
         assert outcomes == {"given_up": 1}
