@@ -10,13 +10,17 @@ import gc
 import os
 import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-#: Folders with slow tests, the slowest first: a slow module that starts last keeps one lane busy
-#: while the others are idle.
-SLOW: Final = ("system", "page", "faults", "examples", "demo", "images", "gateway", "models")
+#: Slow folders and modules, the slowest first: a slow module that starts last would keep one lane
+#: busy while the others are idle.
+SLOW: Final = (
+    *("test_faults.py", "test_programme.py", "test_shared_redis.py", "test_openapi.py"),
+    *("system", "test_t5.py", "page", "examples", "faults", "demo", "images", "models", "gateway"),
+)
 
 IS_LANE: Final = "PYTEST_XDIST_WORKER" in os.environ
 
@@ -26,10 +30,14 @@ if IS_LANE:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow folders first where lanes share the work."""
-    ranks = {folder: rank for rank, folder in enumerate(SLOW)}
+    """Put the slow modules first where lanes share the work."""
     if IS_LANE:
-        items.sort(key=lambda item: ranks.get(item.path.parent.name, len(SLOW)))
+        items.sort(key=lambda item: _rank(item.path))
+
+
+def _rank(path: Path) -> int:
+    names = [name for name in SLOW if name in (path.name, path.parent.name)]
+    return SLOW.index(names[0]) if names else len(SLOW)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,11 +52,13 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_temporary_directory() -> Iterator[None]:
+def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give this run a TMPDIR of its own: default run directories must not collide.
 
-    Its path is short: the path of a Unix socket has at most about a hundred bytes.
+    Its path is short: the path of a Unix socket has at most about a hundred bytes. `tmp_path` stays
+    where pytest keeps it after the run.
     """
+    tmp_path_factory.getbasetemp()
     with (
         tempfile.TemporaryDirectory(prefix="bl-") as directory,
         pytest.MonkeyPatch.context() as patch,
