@@ -228,7 +228,7 @@ def test_a_consumer_without_a_supervisor_starts_its_own_engine(own_redis: str) -
     ("settings", "message"),
     [
         ({"BLIPLINE_MODEL": "/no/such/directory"}, "/no/such/directory"),
-        ({"BLIPLINE_MATCH_MODEL": str(DEMO_MODEL)}, "BLIPLINE_MATCH_MODEL is for a retrieval"),
+        ({"BLIPLINE_MATCH_MODEL": str(DEMO_MODEL)}, "BLIPLINE_MATCH_MODEL a retrieval"),
         ({"BLIPLINE_MAX_ROWS": "many"}, "BLIPLINE_MAX_ROWS"),
         ({"BLIPLINE_REDIS_URL": "localhost"}, "redis://"),
     ],
