@@ -275,7 +275,7 @@ class Batch:
             )
         return WaitTimeout(
             f"{message}({progress.done} of {progress.total} items are done). "
-            "Is a worker running on this Redis (`python -m worker`)? The batch goes on"
+            "Is a worker running on this Redis (`python -m worker`)? The batch continues"
         )
 
     def _record(self) -> _Record:

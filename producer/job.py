@@ -190,7 +190,7 @@ def state_and_result(snapshot: JobSnapshot) -> tuple[State, Result | None]:
 def snapshot_all(jobs: Sequence[Job[Any]]) -> list[JobSnapshot | Exception]:
     """Look up jobs of one client in one round trip; return the snapshot or the error of each.
 
-    An id that cannot be looked up, such as one whose key holds another type, fails alone.
+    An id that cannot be looked up (its key has another type, say) does not affect the others.
     """
 
     def look_up(page: Sequence[Job[Any]]) -> list[JobSnapshot]:

@@ -256,8 +256,8 @@ def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> No
         ({"task": "match", "image": URL, "texts": []}, "texts=[]"),
         ({"task": "match", "image": URL, "texts": ["x" * 1000] * 201}, "200,000"),
         ({"task": "match", "image": URL, "texts": ["x"], "options": {}}, "options: no such name"),
-        ({"task": "embed"}, "give one of them"),
-        ({"task": "embed", "image": URL, "text": "a"}, "give one of them"),
+        ({"task": "embed"}, "pass one of them"),
+        ({"task": "embed", "image": URL, "text": "a"}, "pass one of them"),
         ({"task": "embed", "text": "\n"}, "is empty"),
         (CAPTION | {"image": "/etc/passwd"}, "is not an image reference"),
         (CAPTION | {"image": "data:image/png;base64,%"}, "not valid base64"),
@@ -340,7 +340,7 @@ def test_a_job_without_its_image_has_a_size_limit(
     assert http.post("/v1/jobs", json=CAPTION | {"image": image}).status_code == 202
     answer = http.post("/v1/jobs", json=CAPTION | {"image": image} | extra)
     assert answer.status_code == 413
-    assert "beside" in answer.json()["detail"]
+    assert "in addition to" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
