@@ -19,39 +19,40 @@ def celery_settings(settings: WorkerSettings) -> dict[str, Any]:
         # kombu ignores the scheme's TLS.
         "broker_use_ssl": address.tls,
         "broker_transport_options": _transport_options(settings, address),
-        # Stores a result and closes its job record in one step.
+        # The backend stores a result and closes its job record atomically.
         "result_backend": "worker.consumer.backend:LedgerBackend",
-        # The backend's connection. Celery shows its settings to monitors, except those with "pass"
-        # in their name.
+        # The backend's connection. Celery shows its settings to monitors, except those whose name
+        # contains "pass".
         "blipline_redis_url_with_password": settings.redis_url,
         "result_backend_transport_options": {"global_keyprefix": settings.key_prefix},
-        # One backend with one connection pool for all threads.
+        # All threads share one backend and its connection pool.
         "result_backend_thread_safe": True,
         "blipline_blob_ttl_s": settings.blob_ttl_s,
         "result_expires": contract.RESULT_TTL_S,
-        # JSON only, in and out: a pickle from the queue could run code.
+        # JSON only, in both directions: a pickle from the queue could run code.
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
-        # Acknowledged after the result is stored, so that a crash loses nothing. Failures too: the
-        # ledger decides about retries, never the broker.
+        # Messages are acknowledged after the result is stored, so that a crash loses nothing.
+        # Failures are acknowledged too: the ledger decides on retries, never the broker.
         "task_acks_late": True,
         "task_acks_on_failure_or_timeout": True,
-        # Without it, a result that cannot be written is lost together with the acknowledgement and
-        # the prefetch slot, and the consumer stops taking work.
+        # Without retries, a result that cannot be written is lost together with the acknowledgement
+        # and the prefetch slot, and the consumer stops taking work.
         "result_backend_always_retry": True,
-        # A consumer takes no more messages than it processes at once.
+        # A consumer reserves only as many messages as it processes concurrently.
         "worker_prefetch_multiplier": 1,
         # A consumer waits out any outage of Redis, also at its start.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         # During a failover Redis answers READONLY, a channel error that would end the consumer.
         "broker_channel_error_retry": True,
-        # With threads it raises NotImplementedError and ends the consumer; results are idempotent.
+        # With threads this option raises NotImplementedError and ends the consumer; it is not
+        # needed, since results are idempotent.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # For Flower and other monitors.
+        # Flower and other monitors read these events.
         "worker_send_task_events": True,
-        # Flower shows the started event already; a stored state costs two more round trips.
+        # Flower already shows the started event; a stored state costs two more round trips.
         "task_track_started": False,
         "task_default_queue": contract.Queue.INTERACTIVE.value,
         "timezone": "UTC",
@@ -77,12 +78,12 @@ def _transport_options(settings: WorkerSettings, address: Address) -> dict[str, 
     options: dict[str, Any] = {
         **SOCKET_OPTIONS,
         # A delivered, unacknowledged message returns to its queue after this time. That is the last
-        # resort for a message whose consumer died before it claimed the job; all other jobs are
-        # requeued after one lease. It must exceed the time of a chunk: otherwise the message of a
-        # running chunk is redelivered and dropped, which frees its prefetch slot too early. The
-        # shortest value of all apps that share the Redis applies.
+        # resort for a message whose consumer died before it claimed the job; the sweep redelivers
+        # all other jobs after one lease. The timeout must exceed the time of a chunk: otherwise the
+        # message of a running chunk is redelivered and dropped, which frees its prefetch slot too
+        # early. The shortest value of all apps that share the Redis applies.
         "visibility_timeout": settings.visibility_timeout_s,
-        # The default of the restore scan is about 100 s.
+        # By default, kombu searches for expired messages only about every 100 s.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
         "unacked_mutex_expire": 30,

@@ -17,8 +17,8 @@ from producer.settings import ClientSettings
 _DEMO = Path(__file__).resolve().parent.parent / "demo"
 DEMO_MODEL = _DEMO / "model"
 DEMO_MATCH_MODEL = _DEMO / "match_model"
-#: The value that stands for no model: every item is answered at once with its `custom_id`, to
-#: measure the queue.
+#: The setting for no model, which measures the queue: each item is answered immediately with its
+#: `custom_id`.
 NULL_MODEL = "null"
 
 
@@ -31,7 +31,8 @@ class WorkerSettings(ClientSettings):
     )
     match_model: str = Field(
         "auto",
-        description="Additional retrieval model; none; auto: the demo's with the demo model",
+        description="Additional retrieval model; `none`; `auto`: the demo retrieval model if the "
+        "demo model is used, otherwise none",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = Field(
         "auto", description="auto is fp16 on a GPU (bf16 for T5) and fp32 on a CPU"
@@ -50,10 +51,12 @@ class WorkerSettings(ClientSettings):
     cpu_threads: int = Field(
         0,
         ge=0,
-        description="Threads of a model step on a CPU; 0: all, or one less if images take longer",
+        description="Threads of a model step on a CPU; 0: all, or one fewer if decoding images "
+        "takes longer",
     )
     vqa_template: str = Field(
-        "Question: {question} Answer:", description="Template of a question for BLIP-2"
+        "Question: {question} Answer:",
+        description="Template of a BLIP-2 question; must contain {question}",
     )
     interactive_slots: int = Field(
         16, ge=1, le=1024, description="Interactive messages processed concurrently"
@@ -71,14 +74,16 @@ class WorkerSettings(ClientSettings):
     image_memory_mb: int = Field(
         0,
         ge=0,
-        description="MiB of a consumer for images, half encoded and half while decoding; "
+        description="Maximum MiB of a consumer's images, half for encoded images and half for "
+        "decoding; "
         "0: 1024, or 128 per core if that is more",
     )
     jpeg_draft: int = Field(
         0,
         ge=0,
         le=8,
-        description="Decode JPEGs at this multiple of the model's side: fast, not exact; 0: exact",
+        description="Decode JPEGs at this multiple of the model's input side: faster but "
+        "approximate; 0: exact",
     )
     fetch_timeout_s: float = Field(
         20.0, gt=0, description="Maximum seconds to fetch an image from its host"
@@ -87,23 +92,25 @@ class WorkerSettings(ClientSettings):
         8, ge=1, description="Images that a consumer fetches from one host concurrently"
     )
     fetch_allow: str = Field(
-        "", description="Hosts allowed although their address is not public (SSRF guard)"
+        "", description="Hosts that are allowed although their address is not public (SSRF guard)"
     )
-    fetch_deny: str = Field("", description="Hosts never allowed")
-    fetch_only: str = Field("", description="The only hosts allowed; unset: all public hosts")
+    fetch_deny: str = Field("", description="Hosts that are always denied")
+    fetch_only: str = Field(
+        "", description="The only hosts that are allowed; unset: all public hosts"
+    )
     fetch_stores: str = Field(
         "", description="Allowed prefixes in object stores, as s3://bucket/path/; unset: none"
     )
     step_timeout_s: float = Field(
-        120.0, gt=0, description="Seconds after which an engine in a model step counts as hung"
+        120.0, gt=0, description="Seconds after which a model step counts as hung"
     )
     engine_wait_s: float = Field(
-        120.0, gt=0, description="Seconds that a row waits for an engine to restart"
+        120.0, gt=0, description="Maximum seconds that a row waits for an engine to restart"
     )
     lease_s: float = Field(
         30.0,
         ge=1,
-        description="Seconds without a heartbeat after which a consumer's jobs are requeued",
+        description="Seconds without a heartbeat after which a consumer's jobs are redelivered",
     )
     visibility_timeout_s: float = Field(
         600.0,
@@ -113,10 +120,12 @@ class WorkerSettings(ClientSettings):
     sweep_s: float = Field(
         5.0, ge=0, description="Seconds between sweeps for lost jobs; 0: no sweeps"
     )
-    grace_s: float = Field(60.0, gt=0, description="Seconds to finish running jobs after SIGTERM")
+    grace_s: float = Field(
+        60.0, gt=0, description="Maximum seconds to finish running jobs after SIGTERM"
+    )
     ready_file: Path | None = Field(
         None,
-        description="File that exists while the worker takes jobs; unset: `ready` in the run dir",
+        description="File that exists while the worker takes jobs; unset: `ready` in RUN_DIR",
     )
     metrics_port: int = Field(
         0, ge=0, le=65535, description="Port of the engine's Prometheus metrics; 0: none"
@@ -166,7 +175,7 @@ class WorkerSettings(ClientSettings):
             split_list(self.fetch_allow), split_list(self.fetch_deny), split_list(self.fetch_only)
         )
 
-    def matcher(self) -> str | None:
+    def match_model_path(self) -> str | None:
         """Return the additional retrieval model, or None."""
         if self.match_model == "auto":
             return str(DEMO_MATCH_MODEL) if self.model == str(DEMO_MODEL) else None

@@ -1,11 +1,11 @@
-"""Object stores that images may be read from, and the form of their references and prefixes."""
+"""Object stores that images are read from, and the syntax of their references and prefixes."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: The package that reads each scheme.
+#: Python package that reads each scheme.
 PACKAGES: Final = {
     "s3": "s3fs",
     "gs": "gcsfs",
@@ -13,7 +13,8 @@ PACKAGES: Final = {
     "az": "adlfs",
     "abfs": "adlfs",
 }
-#: Scheme, bucket and key. No user name before the bucket: prefixes compare the bucket alone.
+#: Scheme, bucket and key. A user name before the bucket is not allowed: prefixes compare only the
+#: bucket.
 REFERENCE: Final = re.compile(r"([a-z][a-z0-9]*)://([A-Za-z0-9][A-Za-z0-9._-]*)/(.*)", re.DOTALL)
 
 

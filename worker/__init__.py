@@ -1,1 +1,1 @@
-"""Consumers, and the engine that they feed."""
+"""Consumers, and the engine that processes their rows."""

@@ -1,8 +1,8 @@
 """`python -m worker`: the process tree of one accelerator.
 
-Prints `ready` on stdout when it takes jobs. SIGTERM or Ctrl-C finishes running jobs and exits; a
-second one does not wait. Exit codes: 0 stopped, 1 a process kept dying, 2 a setting or the model
-cannot be used, 3 a worker already runs here.
+Prints `ready` on stdout when it takes jobs. On SIGTERM or Ctrl-C it finishes running jobs and
+exits; on a second signal it exits without waiting. Exit codes: 0 stopped, 1 a process died
+repeatedly, 2 a setting or the model cannot be used, 3 a worker is already running here.
 
 `python -m worker info [MODEL]` shows the device memory that a model needs.
 """
@@ -21,7 +21,7 @@ from worker.supervisor import Supervisor
 
 
 def main() -> int:
-    """Run until stopped, or report about a model."""
+    """Run the process tree until it is stopped, or print a report about a model."""
     if sys.argv[1:2] == ["info"]:
         return info.main(sys.argv[2:])
     logging.basicConfig(
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _parser() -> ArgumentParser:
-    """Return a parser with one option for each setting, so that none can be missing."""
+    """Return a parser with one option for each setting, so that none is missing."""
     parser = ArgumentParser(
         prog="python -m worker", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )

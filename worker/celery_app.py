@@ -1,7 +1,8 @@
 """The consumer: `celery -A worker.celery_app worker -P threads -Q interactive,bulk`.
 
-An entry point, so this module reads the environment when it is imported. The supervisor or an
-operator starts it. A consumer uses the engine of this machine, and starts one if there is none.
+This module is an entry point, so it reads the environment when it is imported. The supervisor or an
+operator starts it. A consumer uses the engine of this machine. Without a supervisor, it starts an
+engine if none is running.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from worker.images.loader import ImageLoader
 from worker.images.memory_budget import BUDGET_BYTES
 from worker.lifeline import READY_FILE
 
-#: Seconds that an engine which a consumer started outlives its last consumer.
+#: Seconds that an engine started by a consumer runs on after its last consumer has disconnected.
 LINGER_S: Final = 30.0
-#: Maximum seconds to load a model: hundreds of gigabytes from a slow disk.
+#: Maximum seconds to load a model: a slow disk may have to read hundreds of gigabytes.
 ENGINE_START_S: Final = 1800.0
 
 log = logging.getLogger(__name__)
@@ -114,11 +115,11 @@ class Consumer:
 
 
 def restart() -> None:
-    """End this process, to be restarted: an engine with other models needs other pixels.
+    """Exit, so that this process is restarted: an engine with other models needs other pixels.
 
-    The messages of this consumer are not acknowledged, and return to their queue.
+    The messages of this consumer are not acknowledged and return to their queue.
     """
-    log.error("the engine has other models than before: this consumer ends")
+    log.error("the engine's models have changed: this consumer exits, to be restarted")
     os._exit(1)
 
 
@@ -126,7 +127,7 @@ _engine_process: subprocess.Popen[bytes] | None = None
 
 
 def start_engine() -> None:
-    """Start an engine for the consumers of this machine; it ends at once if one is running."""
+    """Start an engine for the consumers of this machine; it exits if one is already running."""
     global _engine_process
     if _engine_process is None or _engine_process.poll() is not None:
         command = [sys.executable, "-m", "worker.engine", "--linger", str(LINGER_S)]
@@ -140,7 +141,7 @@ def _load_settings() -> WorkerSettings:
         sys.exit(f"worker: {error}")
 
 
-# The warning is about code in pickled messages; consumers accept JSON only.
+# The warning concerns code in pickled messages; consumers accept only JSON.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 settings = _load_settings()
@@ -164,17 +165,18 @@ def _start(**_: Any) -> None:
 
 
 def _end_as_orphan() -> None:
-    """Finish running chunks, then exit: no supervisor is left to kill a hung consumer."""
+    """Finish running chunks, then exit: there is no supervisor to kill a hung consumer."""
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(settings.grace_s)
-    # The remaining messages were never acknowledged, and return to their queue.
+    # The remaining messages are not acknowledged and return to their queue.
     os._exit(1)
 
 
 @signals.worker_ready.connect
 def _announce(**_: Any) -> None:
-    # With threads Celery cannot cancel running tasks when a connection is lost, and logs that with
-    # a traceback at each reconnect. It resets filters that are set before its logging setup.
+    # With threads, Celery cannot cancel running tasks when a connection is lost, and logs that with
+    # a traceback at each reconnect. The filter is set here because Celery's logging setup resets
+    # earlier ones.
     warnings.filterwarnings(
         "ignore",
         r"(?s).*worker_cancel_long_running_tasks_on_connection_loss",

@@ -7,7 +7,7 @@ from producer.contract import ErrorCode, ItemResult
 
 
 class ItemRejected(Exception):
-    """An item, its image or its options are rejected; the message is for the client."""
+    """The rejection of an item, its image or its options; the message is for the client."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
 """`python -m worker info [MODEL]`: a model's family, tasks and device memory.
 
-Reads the configuration only, not the weights. Exit codes: 0, or 2 if the model or a setting cannot
+Reads only the configuration, not the weights. Exit codes: 0, or 2 if the model or a setting cannot
 be used.
 """
 
@@ -42,7 +42,7 @@ class DeviceMemory:
 
 
 def main(arguments: list[str]) -> int:
-    """Print a report about one model."""
+    """Print a report about one model; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         settings = WorkerSettings.load(device=options.device)
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 
 def describe(model: str, device: str, memory: int | None = None) -> dict[str, Any]:
-    """Return all facts about a model as JSON data; `memory` is the free bytes of another device.
+    """Return all facts about a model as JSON data; `memory` is another device's free bytes.
 
     Raises LoadError.
     """
@@ -160,7 +160,7 @@ def _align(cells: list[str]) -> str:
 
 
 def _format_bytes(count: int) -> str:
-    """Format bytes in units of powers of 1000."""
+    """Format a number of bytes in decimal units."""
     for unit, size in reversed(UNITS.items()):
         if count >= size:
             return f"{count / size:.{2 if unit in 'GT' and unit else 0}f} {unit}B"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-#: Environment variable with the file descriptor of a pipe whose other end the supervisor holds as
-#: long as it lives: end of file means that the supervisor has died.
+#: Environment variable with the file descriptor of a pipe. The supervisor keeps its other end open:
+#: end of file means that the supervisor has died.
 LIFELINE_FD: Final = "BLIPLINE_LIFELINE_FD"
 
 #: Environment variable with the path of a file to which a child writes its process id once it is
@@ -25,14 +25,14 @@ def announce() -> None:
     if announced_by(Path(path)) == os.getpid():
         Path(path).touch()
         return
-    # Atomically: the supervisor may read at any moment.
+    # Written atomically: the supervisor may read it at any time.
     temporary = Path(f"{path}.{os.getpid()}")
     temporary.write_text(str(os.getpid()))
     temporary.replace(path)
 
 
 def announced_by(path: Path) -> int | None:
-    """Return the id of the process that has reported readiness in this file."""
+    """Return the id of the process that has reported readiness in this file, or None."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -47,7 +47,7 @@ def withdraw() -> None:
 
 
 def on_supervisor_death(action: Callable[[], None]) -> None:
-    """Call `action`, from a thread, when the supervisor dies. Without a supervisor, do nothing."""
+    """Call `action` from a thread when the supervisor dies. Do nothing without a supervisor."""
     descriptor = os.environ.pop(LIFELINE_FD, None)
     if descriptor is None:
         return

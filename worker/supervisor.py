@@ -1,7 +1,7 @@
 """The supervisor: the process tree of one accelerator, an engine and its consumers.
 
-The engine starts first, the consumers once it is warm. The supervisor restarts a child that dies,
-with exponential backoff; a child that keeps dying ends the tree.
+The engine starts first; the consumers start once it is ready. The supervisor restarts a child that
+dies, with exponential backoff. A child that dies repeatedly ends the process tree.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from worker.lifeline import LIFELINE_FD, READY_FILE, announced_by
 
 log = logging.getLogger(__name__)
 
-#: Exit code of a child that a restart would not help.
-EXIT_UNUSABLE: Final = 2
-#: Exit code of an engine that finds another one running: of a killed tree that still finishes its
-#: work, or of a consumer that an operator started.
-EXIT_TAKEN: Final = 3
-#: Consecutive deaths of a child, none after a steady time, that end the tree.
+#: Exit code of a permanent failure; the child is not restarted.
+EXIT_PERMANENT: Final = 2
+#: Exit code of an engine if another engine is already running: either that of a killed process tree
+#: that is finishing its work, or that of a consumer that an operator started.
+EXIT_ALREADY_RUNNING: Final = 3
+#: Number of consecutive deaths without a steady period that ends the process tree.
 MAX_DEATHS: Final = 5
-#: Seconds of readiness that reset the count of deaths.
+#: Seconds of readiness after which the number of deaths is reset.
 STEADY_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.1
 POLL_S: Final = 0.1
-#: Seconds between tries while another engine is running.
-TAKEN_PAUSE_S: Final = 2.0
+#: Seconds between attempts while another engine is running.
+ALREADY_RUNNING_PAUSE_S: Final = 2.0
 #: Seconds beyond a step's time limit after which an engine without a heartbeat is killed.
 HEARTBEAT_GRACE_S: Final = 10.0
-#: Seconds that the engine may take to end: it has no work left.
+#: Maximum seconds for the engine to end: it has no more work.
 ENGINE_GRACE_S: Final = 10.0
 
 
 class ChildFailed(Exception):
-    """A child cannot be kept alive; the message names the child and the reason."""
+    """A child that cannot be kept alive; the message names the child and the reason."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class Child:
         self._command = command
         self._environment = environment
         self._ready = ready
-        #: Seconds without a touch of its file after which it counts as hung; None: no heartbeat.
+        #: Seconds without an update of the file after which it counts as hung; None: no heartbeat.
         self._heartbeat_s = heartbeat_s
         #: The file's last modification time, and the monotonic time of its observation.
         self._heartbeat: tuple[float, float] = (0.0, 0.0)
@@ -78,7 +78,7 @@ class Child:
     @property
     def ready(self) -> bool:
         """True if the process runs and has reported readiness."""
-        # The file may be that of an engine of a killed tree which is still running.
+        # The file may belong to an engine of a killed process tree that is still running.
         return self.alive and announced_by(self._ready) == self._pid
 
     @property
@@ -90,7 +90,7 @@ class Child:
         """True if the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def check(self, lifeline: int) -> None:
+    def supervise(self, lifeline: int) -> None:
         """Restart the process if it has died; kill it if it hangs. Raises ChildFailed."""
         now = time.monotonic()
         if self.alive:
@@ -98,8 +98,7 @@ class Child:
             if self._ready_since is not None and now - self._ready_since > STEADY_S:
                 self._deaths = 0
             if self._hangs(now):
-                log.error("%s sends no heartbeat", self.name)
-                self.kill()
+                self.kill(f"no heartbeat for {self._heartbeat_s:g} s")
             return
         if self._process is not None:
             self._record_death(now)
@@ -120,10 +119,10 @@ class Child:
         if self._process is not None and self.alive:
             self._process.send_signal(number)
 
-    def kill(self) -> None:
-        """Kill the process if it still runs."""
+    def kill(self, reason: str) -> None:
+        """Kill the process if it still runs, and log the reason."""
         if self.alive:
-            log.warning("%s has not ended within its time: killed", self.name)
+            log.warning("%s: killed: %s", self.name, reason)
             self.signal(signal.SIGKILL)
 
     def end(self, timeout_s: float) -> None:
@@ -134,13 +133,13 @@ class Child:
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self.kill(f"it did not end within {timeout_s:g} s")
             self._process.wait()
 
     def _start(self, lifeline: int) -> None:
         # The readiness file of a killed predecessor must not count for this process.
         self._ready.unlink(missing_ok=True)
-        # A session of its own: Ctrl-C in a terminal reaches only the supervisor, which ends its
+        # A new session, so that Ctrl-C in a terminal reaches only the supervisor, which ends its
         # children in order.
         self._process = subprocess.Popen(
             self._command,
@@ -157,14 +156,14 @@ class Child:
         self._process = None
         self._ready_since = None
         message = f"{self.name} ended with {_describe(code)}"
-        if code == EXIT_TAKEN:
-            self._start_at = now + TAKEN_PAUSE_S
+        if code == EXIT_ALREADY_RUNNING:
+            self._start_at = now + ALREADY_RUNNING_PAUSE_S
             return
         self._deaths += 1
-        if code == EXIT_UNUSABLE:
-            raise ChildFailed(f"{message}: see its message above", code)
+        if code == EXIT_PERMANENT:
+            raise ChildFailed(f"{message}: see the message above", code)
         if self._deaths >= MAX_DEATHS:
-            raise ChildFailed(f"{message}, {self._deaths} times in a row: giving up", 1)
+            raise ChildFailed(f"{message}, {self._deaths} times in a row; it is not restarted", 1)
         pause_s = FIRST_PAUSE_S * 2 ** (self._deaths - 1)
         self._start_at = now + pause_s
         log.warning("%s; starting it again in %.1f s", message, pause_s)
@@ -179,20 +178,23 @@ class Supervisor:
         self._ready_file = settings.ready_file or run_dir / "ready"
         self._on_ready = on_ready
         if not self._ready_file.parent.is_dir():
-            raise OSError(f"BLIPLINE_READY_FILE={self._ready_file}: there is no such directory")
+            raise OSError(f"BLIPLINE_READY_FILE={self._ready_file}: the directory does not exist")
         environment = settings.environment()
         self._engine = _child(
             "engine",
             ["-m", "worker.engine"],
             environment,
             run_dir / "engine.ready",
-            # The engine's own watchdog acts first, and logs where it hangs.
+            # The engine's own watchdog acts first and logs the stacks of all threads.
             heartbeat_s=settings.step_timeout_s + HEARTBEAT_GRACE_S,
         )
-        slots = {Queue.INTERACTIVE: settings.interactive_slots, Queue.BULK: settings.bulk_slots}
+        concurrency = {
+            Queue.INTERACTIVE: settings.interactive_slots,
+            Queue.BULK: settings.bulk_slots,
+        }
         self._consumers = [
             _consumer(queue, count, environment, run_dir / f"{queue}.ready")
-            for queue, count in slots.items()
+            for queue, count in concurrency.items()
         ]
         self._stop = threading.Event()
         self._stop_now = threading.Event()
@@ -206,19 +208,19 @@ class Supervisor:
         lock = acquire_lock(self._run_dir / "supervisor.lock")
         if lock is None:
             log.error(
-                "a worker already runs in %s; an accelerator has one. "
-                "For a second one set BLIPLINE_RUN_DIR",
+                "a worker is already running in %s. There is one per accelerator; "
+                "to run another, set BLIPLINE_RUN_DIR",
                 self._run_dir,
             )
-            return EXIT_TAKEN
+            return EXIT_ALREADY_RUNNING
         with lock:
             return self._run()
 
     def _run(self) -> int:
-        # The write end is held and never used: children read end of file when this process dies.
+        # The write end stays open and unused: children read end of file when this process dies.
         lifeline, _write_end = os.pipe()
         try:
-            self._check_until_stopped(lifeline)
+            self._supervise_until_stopped(lifeline)
         except ChildFailed as error:
             log.error("%s", error)
             return error.exit_code
@@ -226,17 +228,17 @@ class Supervisor:
             self._ready_file.unlink(missing_ok=True)
             self._drain(lifeline)
             for consumer in self._consumers:
-                consumer.kill()
+                consumer.kill("it was still running at the end of the shutdown")
             self._engine.end(ENGINE_GRACE_S)
         return 0
 
-    def _check_until_stopped(self, lifeline: int) -> None:
+    def _supervise_until_stopped(self, lifeline: int) -> None:
         announced = False
         while not self._stop.wait(POLL_S):
-            self._engine.check(lifeline)
+            self._engine.supervise(lifeline)
             if self._engine.ready or announced:
                 for consumer in self._consumers:
-                    consumer.check(lifeline)
+                    consumer.supervise(lifeline)
             ready = self._engine.ready and all(consumer.ready for consumer in self._consumers)
             self._publish_readiness(ready)
             if ready and not announced:
@@ -250,13 +252,16 @@ class Supervisor:
             self._ready_file.unlink(missing_ok=True)
 
     def _drain(self, lifeline: int) -> None:
-        """Let consumers finish their chunks within the grace time; they need the engine for it."""
+        """Wait until consumers have finished their chunks, for at most the grace time.
+
+        They need the engine for that.
+        """
         for consumer in self._consumers:
             consumer.signal(signal.SIGTERM)
         deadline = time.monotonic() + self._grace_s
         while any(consumer.alive for consumer in self._consumers) and time.monotonic() < deadline:
             try:
-                self._engine.check(lifeline)
+                self._engine.supervise(lifeline)
             except ChildFailed as error:
                 log.error("%s", error)
                 return
@@ -264,11 +269,11 @@ class Supervisor:
                 return
 
 
-def _consumer(queue: Queue, slots: int, environment: Mapping[str, str], ready: Path) -> Child:
+def _consumer(queue: Queue, concurrency: int, environment: Mapping[str, str], ready: Path) -> Child:
     command = ["-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
-    # With threads one process handles many messages, without forks.
-    command += ["-P", "threads", "-c", str(slots), "-Q", queue.value]
-    # Each tree of a host has node names of its own.
+    # With threads, one process handles many messages without forking.
+    command += ["-P", "threads", "-c", str(concurrency), "-Q", queue.value]
+    # The process id makes node names unique among the process trees of a host.
     command += ["-n", f"{queue.value}-{os.getpid()}@%h"]
     # Consumers do not communicate with each other.
     command += ["--without-gossip", "--without-mingle", "-l", "WARNING"]

@@ -59,7 +59,7 @@ def test_nothing_is_fetched_after_the_deadline(connection: redis.Redis, host: st
     with running_fetcher(connection) as source:
         (result,) = source.fetch([f"{host}/image"], deadline=time.monotonic() - 1)
     assert code_of(result) is ErrorCode.DEADLINE_EXCEEDED
-    assert str(result) == f"{host}/image: the deadline passed before the host was asked"
+    assert str(result) == f"{host}/image: the deadline passed before the request was sent"
     assert not Host.requests["/image"]
 
 

@@ -17,7 +17,7 @@ from tests.images.image_host import (
 )
 from worker.errors import ItemRejected
 from worker.images.fetcher import FETCH_THREADS, FetchResult
-from worker.images.http import MAX_TRIES
+from worker.images.http import MAX_ATTEMPTS
 
 
 def test_a_redirect_is_followed(fetch: Callable[[str], FetchResult], host: str) -> None:
@@ -61,8 +61,8 @@ def test_a_host_that_stays_down_is_given_up_before_the_time_limit(
     with running_fetcher(connection, timeout_s=120.0) as source:
         (result,) = source.fetch([f"{host}/down"])
     assert code_of(result) is ErrorCode.IMAGE_UNREACHABLE
-    assert len(Host.requests["/down"]) == MAX_TRIES
-    message = f"tried {MAX_TRIES} times, last error: the host answers 500"
+    assert len(Host.requests["/down"]) == MAX_ATTEMPTS
+    message = f"tried {MAX_ATTEMPTS} times, last error: the host answers 500"
     assert str(result) == f"{host}/down: {message}"
 
 
@@ -80,7 +80,7 @@ def test_the_deadline_ends_a_fetch(connection: redis.Redis, host: str, path: str
     with running_fetcher(connection, timeout_s=60.0) as source:
         cut, whole = source.fetch([host + path, f"{host}/image"], deadline=started + 2)
     assert code_of(cut) is ErrorCode.DEADLINE_EXCEEDED
-    assert str(cut).startswith(f"{host}{path}: ended by the deadline; tried ")
+    assert str(cut).startswith(f"{host}{path}: the deadline passed; tried ")
     assert ("the host answers 503" if path == "/closed" else "timed out") in str(cut)
     assert time.monotonic() - started < 15
     assert whole == b"bytes of /image"

@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class LedgerBackend(RedisBackend):
-    """A result backend that stores a result and closes its job record in one step.
+    """A result backend that stores a result and closes its job record atomically.
 
-    The first result of a task stays: a chunk that is delivered twice keeps one result, without the
-    look-up that Celery's own backend makes before each write.
+    The first result of a task is kept, so a chunk that is delivered twice has one result. That does
+    not require the look-up that Celery's own backend makes before each write.
 
-    Celery's setting `blipline_redis_url_with_password` holds its Redis URL: Celery's own parameters
-    cannot express every URL that producer/connection/url.py accepts.
+    Celery's setting `blipline_redis_url_with_password` contains the Redis URL: Celery's own
+    parameters cannot express every URL that producer/connection/url.py accepts.
     """
 
     @cached_property
@@ -51,8 +51,8 @@ class LedgerBackend(RedisBackend):
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         """Return whether to retry; also true while Redis is full, loading, or a replica.
 
-        Without a retry the result is lost and, with it, the acknowledgement; the ledger then
-        requeues the job.
+        Without a retry, the result and the acknowledgement are lost; the ledger then redelivers
+        the job.
         """
         return is_transient(exc) or bool(super().exception_safe_to_retry(exc))
 
@@ -76,7 +76,7 @@ class LedgerBackend(RedisBackend):
         )
         meta["task_id"] = task_id
         succeeded = state == states.SUCCESS
-        # Celery can fail a task for reasons of its own: then all of its items failed.
+        # If Celery itself fails a task, all of its items have failed.
         errors = [item["error"]["code"] for item in result if "error" in item] if succeeded else []
         failed = len(errors) if succeeded else -1
         dead = not succeeded or not DEAD_CODES.isdisjoint(errors)

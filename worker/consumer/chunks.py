@@ -1,4 +1,4 @@
-"""The chunk runner: claim a delivered chunk, process its items, return the results to store."""
+"""The chunk runner, which claims a delivered chunk, processes its items and returns the results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from worker.errors import ItemRejected
 
 log = logging.getLogger(__name__)
 
-#: Seconds between tries of a claim while Redis is unavailable.
+#: Seconds between attempts of a claim while Redis is unavailable.
 REDIS_PAUSE_S: Final = 1.0
 
 
@@ -42,7 +42,7 @@ class _RunningChunk:
 
     results: Future[list[ItemResult] | None] = field(default_factory=Future)
     state: ChunkState = field(default_factory=ChunkState)
-    #: True once this consumer holds the lease; an earlier heartbeat would claim the chunk.
+    #: True once this consumer has the lease. An earlier heartbeat would claim the chunk.
     claimed: bool = False
 
 
@@ -89,9 +89,9 @@ class ChunkRunner:
         generation: str = "",
         interactive: bool,
     ) -> list[ItemResult] | None:
-        """Return one result for each item, in order; an item causes no exception.
+        """Return one result for each item, in order; items raise no exception.
 
-        With a `generation` the chunk is a job of the ledger, whose record holds the payload.
+        With a `generation`, the chunk is a job of the ledger, whose record contains the payload.
         Returns None if there is nothing to store: another consumer runs the chunk, or it has been
         deleted.
         """
@@ -100,7 +100,7 @@ class ChunkRunner:
             if first is None:
                 chunk = self._running[task_id] = _RunningChunk()
         if first is not None:
-            # A job of the ledger does not depend on this message.
+            # The record of a ledger job gets its result from the first delivery.
             return None if generation else first.results.result()
         results: list[ItemResult] | None = None
         try:
@@ -130,7 +130,7 @@ class ChunkRunner:
         if claim.payload is not None:
             items, options = claim.payload["items"], claim.payload["options"]
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:
-            message = f"items: a list of 1 to {MAX_CHUNK_ITEMS} objects is needed"
+            message = f"items: must be a list of 1 to {MAX_CHUNK_ITEMS} objects"
             return [contract.failure(ErrorCode.OPTION_INVALID, message)]
         # A requeued chunk carries the results of the items that succeeded before.
         earlier = [_earlier_result(item) if claim.payload is not None else None for item in items]
@@ -151,14 +151,14 @@ class ChunkRunner:
         return _with_custom_ids(items, results)
 
     def _claim(self, task_id: str, generation: str) -> Claim:
-        """Claim the chunk; wait while Redis is full or unavailable, which no item has caused."""
+        """Claim the chunk; wait while Redis is full or unavailable."""
         while True:
             try:
                 return self._leases.claim(task_id, generation)
             except redis.RedisError as error:
                 if not is_transient(error):
                     raise
-                log.warning("Redis: %s; trying again in %g s", error, REDIS_PAUSE_S)
+                log.warning("Redis: %s; retrying in %g s", error, REDIS_PAUSE_S)
                 time.sleep(REDIS_PAUSE_S)
 
     def _answer(self, chunk: _ClaimedChunk, items: list[Any]) -> list[ItemResult]:
@@ -172,12 +172,12 @@ class ChunkRunner:
     def _answer_one_by_one(
         self, chunk: _ClaimedChunk, items: list[Any], suspects: dict[int, int]
     ) -> list[ItemResult]:
-        """Process each item alone, recorded as the suspect: one may have killed consumers."""
+        """Process each item separately, recorded as the suspect: one may have killed consumers."""
         results: list[ItemResult] = []
         for index, item in enumerate(items):
             deaths = suspects.get(index, 0)
             if deaths >= MAX_DEATHS:
-                message = f"{deaths} consumers died while they processed this item alone"
+                message = f"{deaths} consumers died while they processed only this item"
                 results.append(contract.failure(ErrorCode.POISONED, message))
                 continue
             self._mark_suspect(chunk.task_id, {**suspects, index: deaths + 1})
@@ -186,7 +186,7 @@ class ChunkRunner:
         return results
 
     def _mark_suspect(self, task_id: str, suspects: dict[int, int]) -> None:
-        # Without the mark, one more consumer may die: no reason to stop work.
+        # Without the mark, one more consumer may die; that is no reason to stop working.
         with suppress(redis.RedisError):
             self._leases.mark_suspect(task_id, suspects)
 
@@ -195,7 +195,7 @@ def _check_claim(claim: Claim) -> None:
     if claim.cancelled:
         raise ItemRejected(ErrorCode.CANCELLED, "cancelled before it started")
     if claim.attempts > MAX_ATTEMPTS:
-        message = f"started {MAX_ATTEMPTS} times; each time its consumer died before the end"
+        message = f"started {MAX_ATTEMPTS} times; its consumer died each time"
         raise ItemRejected(ErrorCode.POISONED, message)
 
 

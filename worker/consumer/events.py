@@ -1,8 +1,8 @@
 """Celery's task events, made safe for a pool of threads.
 
-Celery's dispatcher collects task events in a list that pool threads append to while the event loop
-sends and clears it. Events between the two are lost, and Flower shows tasks that never start or
-never end (https://github.com/celery/celery/issues/10434, open in 5.6.3).
+Pool threads append task events to a list that the event loop sends and then clears. Events that are
+added between the two are lost, and Flower shows tasks that never start or never end
+(https://github.com/celery/celery/issues/10434, open in 5.6.3).
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ class UnbufferedDispatcher(EventDispatcher):
 
 
 class ThreadSafeEvents(Events):
-    """The value of `Celery(events=…)`."""
+    """Celery's events with the unbuffered dispatcher, for `Celery(events=…)`."""
 
     dispatcher_cls = UnbufferedDispatcher

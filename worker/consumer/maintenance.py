@@ -1,4 +1,4 @@
-"""The maintenance thread of a consumer: heartbeats, cancellations, sweep of expired leases."""
+"""The maintenance thread of a consumer: heartbeats, cancellations and sweeps of expired leases."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from worker.consumer.chunks import ChunkRunner
 
 log = logging.getLogger(__name__)
 
-#: Seconds between heartbeats, which also return cancellations: far below a lease.
+#: Seconds between heartbeats, which also return cancellations: much shorter than a lease.
 HEARTBEAT_S: Final = 0.5
 
 
 class Maintenance:
-    """A thread of its own, which logs errors and continues."""
+    """The maintenance thread. Errors are logged and do not end it."""
 
     def __init__(self, leases: Leases, runner: ChunkRunner, sweep_s: float) -> None:
         self._leases = leases
         self._runner = runner
-        #: Seconds between sweeps; 0 leaves them to other consumers.
+        #: Seconds between sweeps; 0: no sweeps by this consumer.
         self._sweep_s = sweep_s
         self._sweep_at = 0.0
         self._stop = threading.Event()
@@ -54,4 +54,4 @@ class Maintenance:
         self._sweep_at = time.monotonic() + self._sweep_s
         swept = self._leases.sweep(self._sweep_s)
         if swept:
-            log.warning("%d jobs were lost, and are queued again", swept)
+            log.warning("%d lost jobs were queued again", swept)

@@ -1,4 +1,4 @@
-"""A pending item: from its validation to its result."""
+"""Pending items: the state of an item from its validation to its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PendingItem:
     image: ImageRequest
     #: Hash of its image, once known; "" if the item has no image.
     hash: str | None = None
-    #: Key of its result in the result cache, if cacheable.
+    #: Key of its result in the result cache; None if it is not cacheable.
     key: str | None = None
     answer: Future[Answer] | None = None
     result: ItemResult | None = None

@@ -1,4 +1,4 @@
-"""The item pipeline: check items, look up cached results, load images, ask the engine, collect."""
+"""The item pipeline: validation, result cache, image loading, engine and collection of results."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class ChunkState:
 
 
 class ItemHandler(Protocol):
-    """A producer of results for the items of a chunk; thread-safe."""
+    """A handler that computes the results of a chunk's items; thread-safe."""
 
     def answer(
         self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
     ) -> list[ItemResult]:
-        """Return one result for each item, in order; update `state` on the way."""
+        """Return one result for each item, in order; update `state` during processing."""
 
     def cancel(self, row_ids: list[int]) -> None:
         """Cancel these rows of the engine."""
@@ -100,7 +100,7 @@ class ItemPipeline:
         for request, pixels in self._images.get(by_image, options.deadline):
             sharers = by_image[request]
             if state.cancelled:
-                # Without a wait for the images that are still being fetched.
+                # Do not wait for the images that are still being fetched.
                 for item in pending:
                     if item.answer is None and item.result is None:
                         item.result = CANCELLED.result
@@ -160,9 +160,9 @@ class ItemPipeline:
 
 
 class NullPipeline:
-    """The item handler for `BLIPLINE_MODEL=null`, which measures the queue alone.
+    """The item handler for `BLIPLINE_MODEL=null`, which measures only the queue.
 
-    It answers every item at once with its `custom_id`, without image or model.
+    It answers each item immediately with its `custom_id`, without image or model.
     """
 
     def answer(

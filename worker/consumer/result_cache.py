@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class ResultCache:
-    """A best-effort cache: its errors are logged and cost time only. Off if `ttl_s` is 0."""
+    """A best-effort cache: errors are only logged. It is off if `ttl_s` is 0."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The Celery tasks: thin, since `ChunkRunner` handles every error."""
+"""The Celery tasks, thin wrappers of `ChunkRunner`, which handles every error."""
 
 from __future__ import annotations
 

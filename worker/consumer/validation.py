@@ -22,7 +22,7 @@ from producer.validation import format_errors
 from worker.engine.request import GenerationOptions
 from worker.errors import ItemRejected
 
-#: Fields that an item of a task requires, and fields that it may have; `image` is checked apart.
+#: Fields that an item of a task requires, and optional fields; `image` is checked separately.
 REQUIRED = {
     Task.CAPTION: (),
     Task.VQA: ("question",),
@@ -81,7 +81,7 @@ class ChunkOptions:
 
 
 def read_options(options: Any, interactive: bool) -> ChunkOptions:
-    """Check a chunk's options; raise ItemRejected if invalid or after the deadline."""
+    """Check a chunk's options. Raises ItemRejected if they are invalid or the deadline is past."""
     try:
         checked = Options.model_validate(options or {})
     except ValidationError as error:
@@ -95,13 +95,13 @@ def read_options(options: Any, interactive: bool) -> ChunkOptions:
             raise ItemRejected(
                 ErrorCode.DEADLINE_EXCEEDED, f"started {-remaining_s:.1f} s after its deadline"
             )
-        # A deadline in milliseconds lies beyond the range of a clock; the limit keeps it valid.
+        # A deadline given in milliseconds would exceed the range of the clock.
         deadline = time.monotonic() + min(remaining_s, MAX_DEADLINE_S)
     return ChunkOptions(GenerationOptions(**decoding), deadline, interactive)
 
 
 def check_item(task: Task, source: Any) -> CheckedItem:
-    """Check an item of a message; raise ItemRejected if it is invalid."""
+    """Check an item of a message. Raises ItemRejected if it is invalid."""
     try:
         item = Item.model_validate(source)
     except ValidationError as error:
@@ -114,18 +114,18 @@ def check_item(task: Task, source: Any) -> CheckedItem:
         raise ItemRejected(ErrorCode.OPTION_INVALID, message)
     total = sum(map(len, item.texts or ()))
     if total > MAX_TEXTS_CHARS:
-        message = f"the texts have {total:,} characters; at most {MAX_TEXTS_CHARS:,} are read"
+        message = f"the texts have {total:,} characters; the limit is {MAX_TEXTS_CHARS:,}"
         raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, message)
     longest = max(map(len, _texts(item)), default=0)
     if longest > MAX_TEXT_CHARS:
-        message = f"the text has {longest:,} characters; at most {MAX_TEXT_CHARS:,} are read"
+        message = f"the text has {longest:,} characters; the limit is {MAX_TEXT_CHARS:,}"
         raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, message)
     return CheckedItem(task, item)
 
 
 def _image_error(task: Task, item: Item) -> str | None:
     if task is Task.EMBED and item.text is not None:
-        message = "image: an embedding is of an image or of a text, not of both"
+        message = "image: an embedding needs an image or a text, not both"
         return message if item.image else None
     return None if item.image else "image: missing"
 
@@ -134,7 +134,8 @@ def _text_error(task: Task, item: Item) -> str | None:
     allowed = (*REQUIRED[task], *OPTIONAL[task])
     for name in TASK_FIELDS:
         if getattr(item, name) is not None and name not in allowed:
-            return f"{name}: the task {task.short} has none; use {' or '.join(_tasks_with(name))}"
+            tasks = " or ".join(_tasks_with(name))
+            return f"{name}: the task {task.short} does not accept it; use {tasks}"
     for name in REQUIRED[task]:
         value = getattr(item, name)
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -142,7 +143,7 @@ def _text_error(task: Task, item: Item) -> str | None:
     if item.text is not None and not item.text.strip():
         return "text: empty"
     if any(not text.strip() for text in item.texts or ()):
-        return "texts: one of them is empty"
+        return "texts: a text is empty"
     return None
 
 

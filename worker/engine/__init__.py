@@ -1,5 +1,5 @@
-"""In-flight batching on one accelerator: rows are admitted to and leave the batch at every step.
+"""In-flight (continuous) batching on one accelerator: rows join and leave the batch at every step.
 
-Entry: `engine.Engine.step`. Consumer processes import `client`, `protocol` and `request`, which do
-not import torch; neither does `scheduler`.
+Entry point: `engine.Engine.step`. Consumer processes import `client`, `protocol` and `request`,
+which do not import torch; neither does `scheduler`.
 """

@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 PREPARE_S: Final = 0.01
 IMAGES_TIMED: Final = 4
 
-EXIT_UNUSABLE = 2
-EXIT_TAKEN = 3
+EXIT_PERMANENT = 2
+EXIT_ALREADY_RUNNING = 3
 
 log = logging.getLogger("worker.engine")
 
 
 def main() -> int:
-    """Run until SIGTERM or, with --linger, until no consumer is connected."""
+    """Run until SIGTERM or, with --linger, until no consumer is connected; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
     parser = ArgumentParser(prog="python -m worker.engine", description=__doc__)
     parser.add_argument(
-        "--linger", type=float, metavar="S", help="end after S seconds without a consumer"
+        "--linger", type=float, metavar="S", help="exit after S seconds without a consumer"
     )
     linger_s = parser.parse_args().linger
-    # The supervisor handles Ctrl-C; a lone engine ends by SIGTERM or --linger.
+    # The supervisor handles Ctrl-C. An engine without a supervisor ends by SIGTERM or --linger.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         settings = WorkerSettings.load()
@@ -58,14 +58,14 @@ def main() -> int:
         return _report_unusable(str(error))
     if lock is None and linger_s is not None:
         # The consumer that started this process connects to the running engine.
-        return EXIT_TAKEN
+        return EXIT_ALREADY_RUNNING
     if lock is None:
         print(
-            f"engine: an engine is already running in {run_dir}; an accelerator has one engine. "
-            "For a second one set BLIPLINE_RUN_DIR",
+            f"engine: an engine is already running in {run_dir}. There is one per accelerator; "
+            "to run another, set BLIPLINE_RUN_DIR",
             file=sys.stderr,
         )
-        return EXIT_TAKEN
+        return EXIT_ALREADY_RUNNING
     with lock:
         return _run(settings, socket, linger_s)
 
@@ -75,7 +75,7 @@ def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
         return _serve(NullEngine(), (), settings, socket, linger_s)
     # torch's threads must not spin while they wait: consumers decode images on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Late imports: they take seconds, and the settings must be valid first.
+    # Late imports: they take seconds, and the settings are checked first.
     import torch
 
     from worker.engine.errors import LoadError
@@ -128,14 +128,14 @@ def build_engine(settings: WorkerSettings) -> Engine:
     from worker.models.registry import load
 
     loaded = []
-    for name in filter(None, (settings.model, settings.matcher())):
+    for name in filter(None, (settings.model, settings.match_model_path())):
         model = load(name, settings.precision, settings.device, vqa_template=settings.vqa_template)
         loaded.append(model)
     generator, matcher = as_generator(loaded[0]), as_matcher(loaded[-1])
     if len(loaded) == 2 and (generator is None or matcher is None):
         raise LoadError(
-            "BLIPLINE_MODEL must be a model that writes text, and BLIPLINE_MATCH_MODEL a retrieval"
-            f" model; {loaded[0].name!r} offers {', '.join(sorted(loaded[0].tasks))} and"
+            "BLIPLINE_MODEL must be a model that generates text, and BLIPLINE_MATCH_MODEL a"
+            f" retrieval model; {loaded[0].name!r} offers {', '.join(sorted(loaded[0].tasks))} and"
             f" {loaded[1].name!r} {', '.join(sorted(loaded[1].tasks))}."
         )
     return Engine(
@@ -154,7 +154,7 @@ def model_info(model: Vision) -> ModelInfo:
 
 
 def reserve_core(model: Vision) -> None:
-    """Leave a core to image decoding if it takes longer than the model's forward pass."""
+    """Reserve a core for image decoding if that takes longer than the model's forward pass."""
     import torch
 
     side = model.image_size
@@ -168,7 +168,7 @@ def reserve_core(model: Vision) -> None:
 
 def _report_unusable(reason: str) -> int:
     print(f"engine: {reason}", file=sys.stderr, flush=True)
-    return EXIT_UNUSABLE
+    return EXIT_PERMANENT
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Beam search by transformers' own `generate`, in groups of rows with equal options.
 
-The prompts of a group have equal lengths, so nothing is padded and each row gets the result it
-would get alone. A group advances by one token in each step of the engine, beside the rows that are
-decoded in flight.
+The prompts of a group have equal lengths, so there is no padding and the batch does not change a
+row's result. A group advances by one token in each step of the engine, in addition to the rows that
+are decoded in flight.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BeamLane:
 
     def __init__(self, model: Generator, encoder: Encoder, max_rows: int) -> None:
         self.model, self.encoder, self.max_rows = model, encoder, max_rows
-        #: Maximum images that are encoded when a group starts.
+        #: Maximum images encoded when a group starts.
         self.max_images = max_rows
         self._groups: dict[Hashable, Scheduler[Row]] = {}
         #: Halves of groups that failed; they run before anything else.
@@ -46,7 +46,7 @@ class BeamLane:
         return sum(map(len, self._groups.values())) + sum(map(len, self._retries))
 
     def prepare(self, row: Row) -> Failure | None:
-        """Set a row's prompt and cached feature; return a Failure if the row can never run."""
+        """Set a row's prompt and cached feature; return a Failure if the row cannot run."""
         row.feature = self.encoder.cache.get(row.request.image_hash)
         return check_image(row.request, row.feature, self.model.image_size) or prepare_prompt(
             row, self.model
@@ -57,7 +57,7 @@ class BeamLane:
         parts = (row.prompt.start, row.prompt.source, row.prompt.query)
         key = (options, *(part and len(part) for part in parts))
         if key not in self._groups:
-            # Every beam is a row of the device.
+            # On the device, every beam is a row.
             self._groups[key] = Scheduler(max(1, self.max_rows // options.num_beams))
             self._groups[key].max_images = self.max_images
         self._groups[key].add(row)
@@ -71,7 +71,7 @@ class BeamLane:
         return any(group.remove(row) for group in self._groups.values())
 
     def step(self) -> list[Row]:
-        """Start the next group if none runs, advance it by one token, return the ended rows."""
+        """Start the next group if none runs, advance it by one token, and return the ended rows."""
         ended: list[Row] = []
         if self._search is None:
             ended += self._start_group()
@@ -89,7 +89,7 @@ class BeamLane:
             return []
         self.encoder.run(rows)
         for row in rows:
-            # Beam search would return an empty text for such features.
+            # Beam search would return an empty text for features that are not finite.
             if row.feature is not None and not row.feature.isfinite().all():
                 row.failure = row.failure or NOT_FINITE
         self._rows = [row for row in rows if row.failure is None]
@@ -98,7 +98,7 @@ class BeamLane:
         return [row for row in rows if row.failure is not None]
 
     def _admit(self) -> list[Row]:
-        """Take the rows of a group with interactive rows, else of the oldest group."""
+        """Admit the rows of a group with interactive rows, or else of the oldest group."""
         self._groups = {key: group for key, group in self._groups.items() if len(group)}
         interactive = [group for group in self._groups.values() if group.has_interactive]
         for group in [*interactive, *self._groups.values()]:
@@ -121,7 +121,7 @@ class BeamLane:
             tokens = search.result()
         except torch.AcceleratorError:
             raise
-        except Exception as error:  # `generate` also raises errors about its arguments
+        except Exception as error:  # `generate` also raises errors for its arguments
             return self._retry_halves(rows, failure_of(error))
         for row, new in zip(rows, tokens, strict=True):
             row.feature, row.tokens = None, new

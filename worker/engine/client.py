@@ -1,4 +1,4 @@
-"""A consumer's client of the engine. After a crash it sends its rows again to the next engine."""
+"""A consumer's client of the engine. After a crash it sends its rows to the next engine."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from worker.engine.request import Answer, Request, RequestId
 
 log = logging.getLogger(__name__)
 
-#: Rows that are quarantined together, by the number of engine crashes each has seen: a row that
-#: crashes engines is soon tried alone.
+#: Rows that are quarantined together, by the number of engine crashes of each: a row that crashes
+#: engines is soon the only one.
 TRIAL_ROWS: Final = {1: 8, 2: 1}
-#: Crashes after which a row fails as poisoned; at the last one it was in the engine alone.
+#: Crashes after which a row fails as poisoned; at the last one, it was the only row in quarantine.
 MAX_DEATHS: Final = len(TRIAL_ROWS) + 1
-#: Timeout of a query; after it the caller proceeds as without an engine.
+#: Timeout of a query, after which the caller proceeds as if there were no engine.
 QUERY_TIMEOUT_S: Final = 10.0
 RECONNECT_PAUSE_S: Final = 0.1
-#: Seconds between two calls of `revive`: longer than a failing start takes.
+#: Seconds between two calls of `revive`: longer than a start that fails.
 REVIVE_PAUSE_S: Final = 10.0
 
 
@@ -77,7 +77,7 @@ class EngineClient:
         self._send_lock = threading.Lock()
         self._connection: Connection[Any, Any] | None = None
         self._pending: dict[RequestId, _Pending] = {}
-        #: Rows that have seen a crash: quarantined a few at a time, beside the new rows.
+        #: Rows of crashed engines: quarantined a few at a time, in addition to the new rows.
         self._suspects: deque[RequestId] = deque()
         self._quarantined: set[RequestId] = set()
         self._queries: dict[int, Future[Any]] = {}
@@ -91,7 +91,7 @@ class EngineClient:
         self._thread.start()
 
     def info(self, timeout_s: float) -> EngineInfo:
-        """Return the engine's models after waiting for a connection. Raises TimeoutError."""
+        """Wait for a connection and return the engine's models. Raises TimeoutError."""
         if not self._ready.wait(timeout_s) or self._info is None:
             raise TimeoutError(f"no engine at {self._socket} after {timeout_s:g} s")
         return self._info
@@ -115,7 +115,7 @@ class EngineClient:
             self._send(connection, Cancel(list(ids)))
 
     def cached_features(self, hashes: Iterable[str], task: str) -> set[str]:
-        """Return the images whose features for a task the engine has cached; none without one."""
+        """Return the images whose features for a task the engine has cached, if there is one."""
         requested = list(hashes)
         if not requested:
             return set()
@@ -247,7 +247,7 @@ class EngineClient:
         for future in queries.values():
             future.set_result(None)
         if not self._closed.is_set():
-            log.warning("the engine has disconnected; %d rows wait for the next one", waiting)
+            log.warning("the engine has disconnected; %d rows wait for the next engine", waiting)
         self._fail(
             lambda row: row.deaths >= MAX_DEATHS,
             f"the engine crashed {MAX_DEATHS} times while it processed this item",
@@ -267,7 +267,7 @@ class EngineClient:
         oldest = time.monotonic() - self._wait_s
         self._fail(
             lambda row: row.since < oldest,
-            f"no engine for {self._wait_s:g} s; see the worker's log",
+            f"no engine was available for {self._wait_s:g} s; see the worker's log",
         )
 
     def _fail(

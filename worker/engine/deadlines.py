@@ -1,4 +1,4 @@
-"""Deadlines of requests, in a heap. It imports no torch and no clock."""
+"""Deadlines of requests, in a heap. Independent of torch and of the clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Deadlines:
             heapq.heappush(self._heap, (request.deadline, next(self._order), request))
 
     def pop(self, now: float) -> list[Request]:
-        """Remove and return all requests past their deadline, ended ones included."""
+        """Remove and return all requests past their deadline, including those that have ended."""
         expired = []
         while self._heap and self._heap[0][0] <= now:
             expired.append(heapq.heappop(self._heap)[2])

@@ -1,6 +1,6 @@
-"""In-flight batching: each step ends finished rows, admits waiting rows, decodes one token a row.
+"""In-flight (continuous) batching: every decode step also admits waiting and removes finished rows.
 
-Entry: `DecodingLane.step`.
+Entry point: `DecodingLane.step`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class DecodingLane:
         self.rows: list[Row] = []  # row i decodes in slot i
         self._eos = frozenset(decoder.eos_ids)
         self._ended: list[Row] = []
-        self._prefiller = Halving(self._prefill_rows, max_rows)
-        self._decoder = Halving(self._decode_rows, max_rows)
-        self._no_logits = torch.full((1, decoder.vocab_size), torch.nan, device=model.device)
+        self._prefill_runner = Halving(self._prefill_rows, max_rows)
+        self._decode_runner = Halving(self._decode_rows, max_rows)
+        self._nan_logits = torch.full((1, decoder.vocab_size), torch.nan, device=model.device)
 
     @property
     def active(self) -> int:
@@ -61,7 +61,7 @@ class DecodingLane:
         return len(self.scheduler)
 
     def prepare(self, row: Row) -> Failure | None:
-        """Set a row's prompt and cached feature; return a Failure if the row can never run."""
+        """Set a row's prompt and cached feature; return a Failure if the row cannot run."""
         row.feature = self.encoder.cache.get(row.request.image_hash)
         return check_image(row.request, row.feature, self.model.image_size) or prepare_prompt(
             row, self.model
@@ -74,11 +74,11 @@ class DecodingLane:
         self.scheduler.promote(row)
 
     def withdraw(self, row: Row) -> bool:
-        """Remove a waiting row. An active row leaves at the next step, since it has failed."""
+        """Remove a waiting row. An active row is removed in the next step if it has failed."""
         return self.scheduler.remove(row)
 
     def step(self) -> list[Row]:
-        """Admit, encode, decode, prefill, sample one token a row. Return the rows that ended."""
+        """Admit, encode, decode, prefill, sample one token per row; return the ended rows."""
         self._remove([i for i, row in enumerate(self.rows) if row.failure is not None])
         new_rows = self._encode(self._admit())
         logits = self._decode() + self._prefill(new_rows)
@@ -101,7 +101,9 @@ class DecodingLane:
     def _prefill(self, rows: list[Row]) -> list[Tensor]:
         """Append new rows to the active rows; return their first logits, in order."""
         logits = []
-        parts = (part for group in group_by_length(rows) for part in self._prefiller.run(group))
+        parts = (
+            part for group in group_by_length(rows) for part in self._prefill_runner.run(group)
+        )
         for batch, result in parts:
             if isinstance(result, Failure):
                 batch[0].failure = result
@@ -123,10 +125,10 @@ class DecodingLane:
     def _decode(self) -> list[Tensor]:
         """Run a decode step; return the logits of every active row, in order."""
         logits = []
-        for rows, result in self._decoder.run(range(len(self.rows))):
+        for rows, result in self._decode_runner.run(range(len(self.rows))):
             if isinstance(result, Failure):
                 self.rows[rows[0]].failure = result
-                result = self._no_logits
+                result = self._nan_logits
             logits.append(result)
         self.slots.advance()
         return logits
@@ -135,9 +137,9 @@ class DecodingLane:
         return self.decode(rows[0], rows[-1] + 1)
 
     def _sample(self, logits: Tensor) -> None:
-        """Sample each row's next token and remove the rows that it ends."""
+        """Sample each row's next token and remove the rows that this token completes."""
         sampled = self.sampler.sample(logits)
-        # A CUDA graph also computes free slots, so these must hold a valid token.
+        # A CUDA graph also computes free slots, so these must contain a valid token.
         self.slots.tokens[: len(self.rows)] = sampled.clamp_min(0)
         tokens = sampled.tolist()  # the only wait for the device in a step
         self.sampler.observe(tokens)
@@ -168,7 +170,7 @@ class DecodingLane:
 
 
 def group_by_length(rows: list[Row]) -> Iterator[list[Row]]:
-    """Yield rows in forward batches of similar prompt length, at most half of them padding."""
+    """Yield rows in forward batches of similar prompt length, with at most 50 % padding tokens."""
     batch: list[Row] = []
     total = 0
     for row in sorted(rows, key=prompt_length):
@@ -183,7 +185,7 @@ def group_by_length(rows: list[Row]) -> Iterator[list[Row]]:
 
 
 def prompt_length(row: Row) -> int:
-    """Return the tokens that prefill reads: the longest of the prompt's sequences."""
+    """Return the number of tokens that prefill reads: the longest of the prompt's sequences."""
     prompt = row.prompt
     return max(len(prompt.start), len(prompt.source or ()), len(prompt.query or ()))
 
@@ -200,7 +202,7 @@ def prepare_prompt(row: Row, model: Generator) -> Failure | None:
     if needed + new > model.decoder.max_length:
         return Failure(
             "prompt_too_long",
-            f"The prompt has {needed} tokens, image tokens included, and {new} new tokens are"
+            f"The prompt has {needed} tokens, including image tokens, and {new} new tokens are"
             f" requested; the model's limit is {model.decoder.max_length}.",
         )
     return None

@@ -1,4 +1,4 @@
-"""Selection of the device, and its free memory."""
+"""Selection of the device, and its amount of free memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 
 from worker.engine.errors import LoadError
 
-#: Files of a control group with its limit and use, and the name of its reclaimable use, for cgroup
-#: versions 1 and 2.
+#: Files with the memory limit and usage of a control group, and the field of its reclaimable memory
+#: in memory.stat, for cgroup versions 1 and 2.
 V1: Final = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 V2: Final = ("memory.max", "memory.current", "inactive_file")
 
@@ -40,8 +40,8 @@ def pick_device(device: str) -> torch.device:
 def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
     """Return the bytes that can be allocated now.
 
-    On a CPU it is the least of the machine's memory and that of each control group of this process;
-    `root` is the parent of /proc and /sys.
+    On a CPU it is the minimum of the machine's free memory and that of each control group of this
+    process; `root` is the parent of /proc and /sys.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -49,7 +49,7 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
 
 
 def available_bytes(root: Path) -> int:
-    """Return the memory available without swapping, or all memory where Linux reports none."""
+    """Return the memory available without swapping, or all memory if Linux reports none."""
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
@@ -57,7 +57,7 @@ def available_bytes(root: Path) -> int:
 
 
 def cgroup_bytes(root: Path) -> Iterator[int]:
-    """Yield the free bytes of each control group with a limit, from the process's own upwards."""
+    """Yield the free bytes of each control group with a limit, from this process's upwards."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "memory":

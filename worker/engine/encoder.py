@@ -12,8 +12,8 @@ from worker.engine.halving import Failure, Halving
 from worker.engine.model import Vision
 from worker.engine.row import Row
 
-#: Maximum images in one run of the vision encoder: the best throughput on a CPU, nearly the best on
-#: a GPU.
+#: Maximum images per run of the vision encoder: the best throughput on a CPU, nearly the best on a
+#: GPU.
 MAX_ENCODE_BATCH = 32
 
 

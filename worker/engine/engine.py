@@ -1,7 +1,8 @@
-"""The engine: in-flight batching of requests, in lanes by kind of work. Entry: `Engine.step`.
+"""The engine: in-flight batching of requests, in a lane per kind of work.
 
-All calls come from one thread. `step` raises only if the device itself is broken; the process must
-then end. Otherwise every request that was added gets exactly one Answer.
+Entry point: `Engine.step`. All calls come from one thread. `step` raises only if the device itself
+is broken; the process must then end. Otherwise every request that was added gets exactly one
+Answer.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Lane(Protocol):
         """Number of rows that have not started."""
 
     def prepare(self, row: Row) -> Failure | None:
-        """Tokenize a row's text; return a Failure if the row can never run."""
+        """Tokenize a row's text; return a Failure if the row cannot run."""
 
     def add(self, row: Row) -> None:
         """Enqueue a row."""
@@ -134,7 +135,7 @@ class Engine:
         return None if error is None else Failure("option_invalid", error)
 
     def _add_row(self, request: Request) -> Failure | None:
-        """Enqueue a new row for a request; return a Failure if the row can never run."""
+        """Enqueue a new row for a request; return a Failure if the row cannot run."""
         row, lane = Row(next(self._numbers), request, [request]), self._lane(request)
         failure = lane.prepare(row)
         if failure is None:
@@ -169,7 +170,7 @@ class Engine:
             self._abort(next(w for w in row.waiters if w.id == request_id), CANCELLED)
 
     def _abort(self, request: Request, failure: Failure) -> None:
-        """Answer a request with a failure, unless answered; end its row if it was the last one."""
+        """Answer a request with a failure, unless answered; end its row after its last request."""
         row = self._rows_by_id.get(request.id)
         # By identity: a later request may use the same id.
         if row is None or not any(waiter is request for waiter in row.waiters):

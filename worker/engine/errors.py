@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class LoadError(Exception):
-    """A model that cannot serve. The message is one sentence with a remedy, shown as it is."""
+    """A model that cannot be served. The message is one sentence with a remedy for the operator."""
 
 
 class PromptTooLong(ValueError):
-    """A text with more tokens than the model reads. The message names both numbers."""
+    """A text with more tokens than the model's limit. The message contains both numbers."""

@@ -10,8 +10,8 @@ import torch
 class FeatureCache:
     """An LRU cache of image features, bounded in bytes.
 
-    A feature is (queries, hidden): 160 KiB for blip2-opt-2.7b in half precision. Rows may go on
-    using a tensor after its eviction.
+    A feature is (queries, hidden): 160 KiB for blip2-opt-2.7b in half precision. Rows may
+    continue to use a tensor after its eviction.
     """
 
     def __init__(self, max_bytes: int) -> None:

@@ -1,9 +1,9 @@
 """A decode step as one replay of a CUDA graph.
 
-Launched kernel by kernel, a decode step of a large model spends 15 to 25 ms on launches, whatever
-the GPU computes. A graph has fixed shapes: row counts and attended widths are rounded up to a few
-buckets, and each bucket is captured at its first use. The bucket's rows beyond the active ones
-compute unused results in free slots.
+Launched kernel by kernel, a decode step of a large model spends 15 to 25 ms on launches. A graph
+has fixed shapes: row counts and attended widths are rounded up to a few buckets, and each bucket is
+captured at its first use. The bucket's rows beyond the active ones compute unused results in free
+slots.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.engine.slots import SlotCache
 
 log = logging.getLogger(__name__)
 
-#: Rows are rounded up to a power of two, and from here on to a multiple of this.
+#: Row counts are rounded up to a power of two, or beyond this number to a multiple of it.
 ROW_STEP = 16
 #: Maximum difference of a replay from the eager step, as a share of the largest logit: kernels for
 #: other shapes round differently in half precision.
@@ -45,7 +45,7 @@ class GraphedDecode:
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """Return the logits (rows, vocabulary) of rows start..stop."""
-        # A part of the rows runs only after the whole has failed.
+        # A part of the rows runs only after all rows together have failed.
         if start or not self._usable:
             return self.decoder.decode(self.slots, start, stop)
         slots = self.slots
@@ -110,8 +110,7 @@ def cuda_graph(device: torch.device, run: Run) -> Run:
 
 
 def _capture_graph(run: Run) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    # A first run on a side stream: libraries initialise at their first call, which a capture does
-    # not allow.
+    # Run once on a side stream: libraries initialise at their first call, which a capture forbids.
     side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
     side.wait_stream(main)
     with torch.cuda.stream(side):

@@ -1,4 +1,4 @@
-"""Retries of a failed forward batch in halves, down to the row at fault (bisection)."""
+"""Retries of a failed forward batch in halves, down to the failing row (bisection)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROW_AFTER = 1000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The error of a row that fails even alone."""
+    """The error of a row that fails even as the only row of a batch."""
 
     code: str
     message: str
@@ -60,7 +60,7 @@ class Halving(Generic[Item, Result]):
             else:
                 largest = max(largest, len(part))
             yield part, result
-        # An item that does not fit alone is no evidence about the others.
+        # An item that does not fit by itself does not show that the others are too many.
         if self._out_of_memory and all_fit and 0 < largest < size:
             self._initial_limit = max(self._initial_limit, self.limit)
             self.limit, self._full_batches = largest, 0
@@ -98,6 +98,6 @@ def failure_of(error: Exception) -> Failure:
     # A CPU's allocator raises a plain RuntimeError.
     memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if memory or "can't allocate memory" in str(error):
-        return Failure(OUT_OF_MEMORY, "This item alone does not fit the engine's memory.")
+        return Failure(OUT_OF_MEMORY, "This item does not fit the engine's memory, even by itself.")
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return Failure("internal", f"The model failed on this item: {first_line}")

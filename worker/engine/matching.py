@@ -17,7 +17,7 @@ from worker.engine.model import Matcher
 from worker.engine.row import INVALID_TEXT, NOT_FINITE, Row, check_image
 from worker.engine.scheduler import Scheduler
 
-#: Maximum rows admitted in one step: full batches against the other lanes' latency.
+#: Maximum rows admitted in one step: a compromise of full batches and the other lanes' latency.
 ROWS = 32
 #: Maximum image-text pairs compared in one step: each needs the image's features in memory.
 PAIRS = 32
@@ -49,9 +49,9 @@ class MatchingLane:
         self.scheduler: Scheduler[Row] = Scheduler(ROWS)
         self._active: dict[int, Comparison] = {}
         self._pairs: deque[Pair] = deque()
-        self._matcher = Halving(self._match, PAIRS)
-        self._image_embedder = Halving(self._embed_images, ROWS)
-        self._text_embedder = Halving(self._embed_texts, ROWS)
+        self._match_runner = Halving(self._match, PAIRS)
+        self._image_embed_runner = Halving(self._embed_images, ROWS)
+        self._text_embed_runner = Halving(self._embed_texts, ROWS)
 
     @property
     def active(self) -> int:
@@ -62,7 +62,7 @@ class MatchingLane:
         return len(self.scheduler)
 
     def prepare(self, row: Row) -> Failure | None:
-        """Set a row's texts and cached feature; return a Failure if the row can never run."""
+        """Set a row's texts and cached feature; return a Failure if the row cannot run."""
         request = row.request
         if request.image_hash:
             row.feature = self.encoder.cache.get(request.image_hash)
@@ -86,11 +86,11 @@ class MatchingLane:
         self.scheduler.promote(row)
 
     def withdraw(self, row: Row) -> bool:
-        """Remove a waiting row. An active row leaves at the next step, since it has failed."""
+        """Remove a waiting row. An active row is removed in the next step if it has failed."""
         return self.scheduler.remove(row)
 
     def step(self) -> list[Row]:
-        """Admit rows if few pairs remain, compare a batch of pairs, return the rows that ended."""
+        """Admit rows if few pairs remain, compare a batch of pairs; return the ended rows."""
         ended = self._admit() if len(self._pairs) < PAIRS else []
         self._compare()
         for comparison in list(self._active.values()):
@@ -102,22 +102,22 @@ class MatchingLane:
         return ended
 
     def _admit(self) -> list[Row]:
-        """Admit and encode rows; return those that end at once: embeddings and failures."""
+        """Admit and encode rows; return those that end immediately: embeddings and failures."""
         rows = self.scheduler.admit()
         if not rows:
             return []
         self.encoder.run([row for row in rows if row.request.image_hash])
         encoded = [row for row in rows if row.failure is None]
         embed = [row for row in encoded if row.request.task == "embed"]
-        self._embed([row for row in embed if row.request.image_hash], self._image_embedder)
-        self._embed([row for row in embed if not row.request.image_hash], self._text_embedder)
+        self._embed([row for row in embed if row.request.image_hash], self._image_embed_runner)
+        self._embed([row for row in embed if not row.request.image_hash], self._text_embed_runner)
         pairs = []
         for row in encoded:
             if row.request.task == "match":
                 count = len(row.texts)
                 self._active[row.number] = Comparison(row, [(0.0, 0.0)] * count, count)
                 pairs += [Pair(row, index, tokens) for index, tokens in enumerate(row.texts)]
-        # Texts of similar length share a pass, so that there is little padding.
+        # Texts of similar length share a forward pass, to reduce padding.
         self._pairs += sorted(pairs, key=lambda pair: len(pair.tokens))
         return [row for row in rows if row.number not in self._active]
 
@@ -128,7 +128,7 @@ class MatchingLane:
             pair = self._pairs.popleft()
             if pair.row.failure is None:
                 batch.append(pair)
-        for part, result in self._matcher.run(batch):
+        for part, result in self._match_runner.run(batch):
             if isinstance(result, Failure):
                 part[0].row.failure = result
                 continue

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-#: Field of EngineStats, name of the metric, help text.
+#: Field of EngineStats, name of the metric and help text.
 COUNTERS = (
     ("steps", "steps", "Steps of the loop"),
     ("admitted", "rows", "Rows admitted to a lane"),

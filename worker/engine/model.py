@@ -1,7 +1,7 @@
 """Protocols that a model implements for the engine.
 
-A `Generator` writes text about an image, token by token; a `Matcher` compares images and texts in
-one pass. Both encode images as a `Vision` does.
+A `Generator` generates text for an image, token by token; a `Matcher` compares images and texts in
+one forward pass. Both encode images as a `Vision` does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Prompt:
     source: list[int] | None = None
     #: Tokens that the Q-Former reads; None if it reads no text.
     query: list[int] | None = None
-    #: The prompt as text, where a caption must begin with it and the tokens do not preserve it.
+    #: The prompt as text, if a caption must begin with it and the tokens do not preserve it.
     text: str = ""
 
 
@@ -48,7 +48,7 @@ class Vision(Protocol):
 
 
 class TextDecoder(Protocol):
-    """The text decoder of a generator; its keys and values lie in a `SlotCache`."""
+    """The text decoder of a generator; its keys and values are stored in a `SlotCache`."""
 
     max_length: int  # tokens of a row, prompt included
     vocab_size: int
@@ -66,7 +66,7 @@ class TextDecoder(Protocol):
     def decode(self, slots: SlotCache, start: int, stop: int) -> torch.Tensor:
         """Run a decode step of rows start..stop. Return logits (n, vocabulary).
 
-        The newest token of each row goes in. The caller advances `slots`.
+        The input is the newest token of each row. The caller advances `slots`.
         """
 
     def generate(
@@ -83,7 +83,7 @@ class TextDecoder(Protocol):
 
 
 class Generator(Vision, Protocol):
-    """A model that writes text."""
+    """A model that generates text."""
 
     @property
     def decoder(self) -> TextDecoder:
@@ -93,10 +93,10 @@ class Generator(Vision, Protocol):
         """Build the prompt of a request. Raises PromptTooLong; ValueError for invalid Unicode."""
 
     def condition(self, features: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """Return the decoder's inputs: image features, combined with texts if the model does so."""
+        """Return the decoder's inputs: image features, in some models combined with texts."""
 
     def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
-        """Return the answer as text, without special tokens and outer spaces."""
+        """Return the answer as text, without special tokens and surrounding spaces."""
 
 
 class Matcher(Vision, Protocol):
@@ -118,7 +118,7 @@ class Matcher(Vision, Protocol):
 
 
 def as_generator(model: Generator | Matcher) -> Generator | None:
-    """Return the model if it writes text, else None."""
+    """Return the model if it generates text, else None."""
     return None if "match" in model.tasks else cast("Generator", model)
 
 

@@ -1,6 +1,6 @@
-"""The engine of BLIPLINE_MODEL=null: no model and no rows; consumers answer without it.
+"""The engine of BLIPLINE_MODEL=null, without model and rows; consumers answer without it.
 
-It measures the queue alone, with more consumers than there are accelerators.
+It serves to measure only the queue, with more consumers than there are accelerators.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Messages between consumers and the engine, over a Unix socket of this machine.
 
 `multiprocessing.connection` pickles the messages, so any process that can open the socket can run
-code in this one. The socket therefore lies in a directory that only this user can access.
+code in this one. The socket is therefore in a directory that only this user can access.
 
 =====================  =====================================================================
 consumer → engine      ``Rows``, ``Cancel``, ``FeatureQuery``, ``StatsQuery``
@@ -103,7 +103,7 @@ class Answers:
 
 
 def disconnect(connection: Connection[Any, Any]) -> None:
-    """Shut down a connection that another thread reads: that thread gets EOF and closes it.
+    """Shut down a connection that another thread reads, which receives EOF and closes it.
 
     Closing it here would leave that thread blocked, on a descriptor that may be reused.
     """
@@ -111,17 +111,17 @@ def disconnect(connection: Connection[Any, Any]) -> None:
         with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)
     except OSError:
-        # It is closed already.
+        # The connection is already closed.
         return
 
 
 def private_dir(path: Path) -> Path:
-    """Create a directory for this user alone. Raises PermissionError if others can access it."""
+    """Create a directory for only this user. Raises PermissionError if others can access it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.stat()
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise PermissionError(
-            f"{path} must belong to user {os.getuid()} alone (mode 0700): "
+            f"{path} must be accessible only to user {os.getuid()} (mode 0700): "
             "set BLIPLINE_RUN_DIR to a private directory"
         )
     return path

@@ -1,4 +1,4 @@
-"""Requests to the engine and its answers. Consumers import this module: it imports no torch."""
+"""Requests to the engine and its answers. Consumers import this module, so it imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GenerationOptions:
     top_p: float = 1.0  # 1 is off
     repetition_penalty: float = 1.0  # 1 is off
     no_repeat_ngram_size: int = 0  # 0 is off
-    seed: int | None = None  # None draws a new seed for each request
+    seed: int | None = None  # None: a new seed for each request
     num_beams: int = 1  # 1 is off; transformers' own `generate` runs beam search
     length_penalty: float = 1.0  # beam search: above 0 favours longer texts
     early_stopping: bool = False  # beam search: end when there are enough candidates
@@ -68,7 +68,7 @@ class Request:
     id: RequestId
     task: str  # "caption" | "vqa" | "chat" | "match" | "embed"
     image_hash: str  # "" without an image: an embedding of a text
-    #: uint8, size * size * 3, rows of RGB; None if the engine should have the features cached.
+    #: uint8, size * size * 3, rows of RGB; None if the features are expected to be cached.
     pixels: bytes | None
     text: str = ""  # caption: the prompt or ""; vqa, chat: the question; embed: the text
     options: GenerationOptions = field(default_factory=GenerationOptions)

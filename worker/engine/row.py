@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CANCELLED = Failure("cancelled", "The request was cancelled.")
 EXPIRED = Failure("deadline_exceeded", "The deadline passed before the answer was complete.")
 NOT_FINITE = Failure("internal", "The model's output for this item is not finite.")
-EVICTED = Failure(IMAGE_NEEDED, "The image's features are no longer cached; send its pixels again.")
+EVICTED = Failure(IMAGE_NEEDED, "The image's features are no longer cached; send its pixels.")
 INVALID_TEXT = Failure("option_invalid", "The text is not valid Unicode.")
 
 

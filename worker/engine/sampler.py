@@ -1,8 +1,8 @@
 """Sampling of each row's next token by its own options, independently of the other rows.
 
-Plain greedy rows cost one maximum over the logits. The other rows form a group, processed as one
-batch with a row of settings for each. Semantics and order are those of transformers' logits
-processors; a seeded row draws what `generate` draws after `torch.manual_seed(seed)`.
+Plain greedy rows cost one maximum over the logits. The other rows form a group, which is processed
+as one batch with its settings in tensors. Semantics and order are those of transformers' logits
+processors; a seeded row draws the same tokens as `generate` after `torch.manual_seed(seed)`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worker.engine.request import GenerationOptions
 
-#: In place of a token: the row's logits were not finite.
+#: Value instead of a token: the row's logits were not finite.
 NOT_FINITE_TOKEN = -1
 
 
@@ -112,7 +112,7 @@ class SamplingRows:
 
 
 class Sampler:
-    """The sampler of all active rows, numbered as their slots: `add` and `reorder` follow these."""
+    """The sampler of all active rows, in the order of their slots, which `reorder` follows."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Sampler:
         self._min_remaining = [self._min_remaining[row] for row in order]
 
     def sample(self, logits: Tensor) -> Tensor:
-        """Sample a token for each row of logits; NOT_FINITE_TOKEN where they are not finite."""
+        """Sample a token for each row of logits; NOT_FINITE_TOKEN if they are not finite."""
         if self._stale:
             self._group, self._stale = self._build_group(), False
         if self.suppressed.numel():

@@ -1,8 +1,8 @@
-"""The scheduler: queues of waiting rows, and their admission. It imports no torch and no clock.
+"""The scheduler: queues and admission of rows. Independent of torch and of the clock.
 
 Admission is a ski-rental problem. Admitting now costs every active row the fixed part of a prefill;
 waiting costs every admissible row one decode step. Rows are admitted once their waiting has cost as
-much as admission: at most twice the cost of perfect foresight.
+much as admission, which costs at most twice the optimum.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import Generic, Protocol, TypeVar
 
 
-class Waiting(Protocol):
+class WaitingRow(Protocol):
     """A row that can wait in the scheduler."""
 
     number: int  # unique among live rows
@@ -25,7 +25,7 @@ class Waiting(Protocol):
         """The image that must be encoded before the row runs; None if it is encoded."""
 
 
-Row = TypeVar("Row", bound=Waiting)
+Row = TypeVar("Row", bound=WaitingRow)
 
 
 class Scheduler(Generic[Row]):
@@ -35,15 +35,16 @@ class Scheduler(Generic[Row]):
         if not 0 <= reserved_rows < max_rows:
             raise ValueError(f"reserved_rows must lie in 0..{max_rows - 1}, not {reserved_rows}")
         self.max_rows = max_rows
-        #: Rows that bulk may not occupy, so that an interactive row is admitted at once.
+        #: Slots that bulk rows may not occupy, so that an interactive row is admitted immediately.
         self.reserved_rows = reserved_rows
-        #: Fixed cost of a prefill, in decode steps; measured at warm-up.
+        #: Fixed cost of a prefill, in decode steps; measured during warm-up.
         self.prefill_steps = prefill_steps
         #: Maximum images encoded in one step, which bounds the delay of the active rows.
         self.max_images = max_rows
         self._interactive: dict[int, Row] = {}
         self._bulk: dict[int, Row] = {}
-        self._waited = 0  # row-steps that admissible rows have waited since the last admission
+        #: Row-steps that admissible rows have waited since the last admission.
+        self._waited_row_steps = 0
 
     def __len__(self) -> int:
         return len(self._interactive) + len(self._bulk)
@@ -74,12 +75,12 @@ class Scheduler(Generic[Row]):
         """
         interactive, bulk = self._admissible(active, active_bulk)
         if not interactive + bulk:
-            self._waited = 0
+            self._waited_row_steps = 0
             return []
-        self._waited += interactive + bulk
-        if active and not interactive and self._waited < active * self.prefill_steps:
+        self._waited_row_steps += interactive + bulk
+        if active and not interactive and self._waited_row_steps < active * self.prefill_steps:
             return []
-        self._waited = 0
+        self._waited_row_steps = 0
         return self._take(interactive, bulk)
 
     def _admissible(self, active: int, active_bulk: int) -> tuple[int, int]:

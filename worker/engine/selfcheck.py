@@ -1,4 +1,4 @@
-"""A self-check before the first request: the models answer, and batching changes no answer.
+"""The self-check before the first request: models answer, and batching does not change answers.
 
 Some checkpoints load without an error and then return empty texts (int8, int4) or overflow (half
 precision). An engine with such a model must not start.
@@ -18,7 +18,7 @@ OPTIONS = GenerationOptions(max_new_tokens=8, min_new_tokens=2)
 BATCH_ROWS = 4
 TEXTS = ("a red square", "a photograph of two people at a long table")
 QUESTION = "what is in the picture?"
-#: Maximum rounding difference of P(match) and cosines between a batch and a row alone.
+#: Maximum rounding difference of P(match) and cosines between a row in a batch and a single row.
 TOLERANCE = 1e-3
 
 
@@ -87,8 +87,8 @@ def raise_on_error(model: Vision, answers: list[Answer]) -> None:
 
 def batching_error(model: Vision) -> LoadError:
     return LoadError(
-        f"Model {model.name!r} answers differently in a batch than alone; use another version of"
-        " torch or transformers."
+        f"Model {model.name!r} answers differently in a batch than by itself; use another version"
+        " of torch or transformers."
     )
 
 

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two checks for a stop while idle.
+#: Seconds between two checks for a stop request while idle.
 IDLE_POLL_S: Final = 0.2
 #: Seconds between two heartbeats to the supervisor.
 HEARTBEAT_S: Final = 1.0
-#: Upper bound of a consumer's request ids; in the engine its number makes them unique.
+#: Upper bound of a consumer's request ids; the consumer's number makes them unique in the engine.
 _IDS_PER_PEER: Final = 1 << 40
 
 
@@ -71,7 +71,7 @@ class _Peer:
         except (EOFError, OSError):
             log.debug("consumer %d disconnected", self.number)
         except Exception:
-            # An unreadable message. Without this thread the consumer would wait for ever.
+            # An unreadable message. Without an answer, the consumer would wait forever.
             log.exception("consumer %d sent an unreadable message", self.number)
         receive(self, None)
         self._outbox.put(None)
@@ -100,11 +100,11 @@ class EngineServer:
         self._engine = engine
         self._info = info
         self._watchdog = watchdog
-        #: Called once the socket listens, and then every HEARTBEAT_S while the loop runs.
+        #: Called when the socket listens, and then every HEARTBEAT_S while the loop runs.
         self._on_heartbeat = on_heartbeat
         self._heartbeat_at = 0.0
         self._socket: Path | None = None
-        #: Seconds without a consumer after which the engine ends; None means never.
+        #: Seconds without a consumer after which the engine ends; None: never.
         self._linger_s = linger_s
         self._inbox: SimpleQueue[tuple[_Peer, object]] = SimpleQueue()
         self._peers: dict[int, _Peer] = {}
@@ -117,9 +117,10 @@ class EngineServer:
         self._stop.set()
 
     def finish(self) -> None:
-        """End `serve` once the last consumer has disconnected, and accept no further ones.
+        """End `serve` once the last consumer has disconnected, and accept no further consumers.
 
-        Consumers of the next process tree would otherwise keep this engine alive and block its own.
+        Consumers of the next process tree would otherwise keep this engine alive and prevent the
+        start of their own.
         """
         self._on_heartbeat = lambda: None
         self._linger_s = IDLE_POLL_S
@@ -127,7 +128,7 @@ class EngineServer:
             self._socket.unlink(missing_ok=True)
 
     def serve(self, socket: Path) -> None:
-        """Listen and run until `stop`, or until no consumer was connected for the linger time."""
+        """Serve until `stop`, or until no consumer has been connected for the linger time."""
         self._socket = socket
         socket.unlink(missing_ok=True)
         # After `finish` the socket no longer exists.

@@ -1,11 +1,11 @@
-"""The KV cache: keys and values of the active rows, in fixed buffers of one slot for each row.
+"""The KV cache: keys and values of the active rows, in fixed buffers of one slot per row.
 
-A row writes at its own position, so rows of any length share a decode step without padding or
-concatenation. Slots 0..count-1 are active; when one is freed the last active row moves into it. A
-row's newest token attends to positions 0..its own, through one row of a causal mask.
+Each row writes at its own position, so rows of any length share a decode step without padding or
+concatenation. Slots 0..count-1 are active; when a slot is freed, the last active row moves into it.
+A row's newest token attends to all positions up to its own, through one row of a causal mask.
 
-A decoder with cross-attention to a source (an encoder's output, an image) has the source's keys and
-values in a second pair of buffers, written once at prefill.
+A decoder with cross-attention to a source (an encoder's output, an image) stores the source's keys
+and values in a second pair of buffers, written once at prefill.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from worker.engine.device import free_bytes
 #: Initial tokens of a slot: 32 image tokens, a question and a short answer.
 FIRST_CAPACITY = 64
 #: On a GPU the attended length is rounded up to a multiple of this, so that few shapes occur:
-#: kernels are selected once, and captured graphs are reused. On a CPU a masked position costs time.
+#: kernels are selected once, and captured graphs are reused. On a CPU, masked positions cost time.
 CUDA_WIDTH_STEP = 64
-#: Multiples up to this number; longer lengths are rounded up to a power of two of them.
+#: Number of steps up to which multiples are used; beyond it, the number is a power of two.
 FINE_STEPS = 4
 
 
@@ -67,7 +67,7 @@ class SlotCache:
         self.source_limit = source_limit
         self.dtype, self.device = dtype, device
         self.width_step = CUDA_WIDTH_STEP if device.type == "cuda" else 1
-        #: Widths of every decode pass instead of those that its rows need; None means the latter.
+        #: Widths of every decode pass; None: the widths that its rows need.
         self.fixed_widths: tuple[int, int] | None = None
         #: Version of the buffers; changes whenever they move.
         self.layout = 0
@@ -77,7 +77,7 @@ class SlotCache:
         #: By row: its length (the next token's position), its newest token, its source's length.
         self.state = torch.zeros(3, rows, dtype=torch.long, device=device)
         self.positions, self.tokens, self.source_ends = self.state
-        self.source_ends.fill_(1)  # a row with everything masked would compute NaN
+        self.source_ends.fill_(1)  # a row whose positions are all masked would compute NaN
         self._allocate(min(limit, FIRST_CAPACITY))
         self._allocate_source(min(source_limit, FIRST_CAPACITY))
 
@@ -93,7 +93,7 @@ class SlotCache:
             raise MemoryError(f"slots of {capacity} tokens need {size:,} bytes")
         # Zeros, not empty memory: a masked NaN times its weight 0 is still a NaN.
         # Length before heads, unlike transformers' own caches: a step then writes one contiguous
-        # entry a row (6 us for 64 rows with `index_copy_`, against 22 us for a scatter over heads).
+        # entry per row (6 us for 64 rows with `index_copy_`, and 22 us for a scatter over heads).
         buffers = torch.zeros(
             (layers, 2, self.rows, capacity, heads, dim), dtype=self.dtype, device=self.device
         )
@@ -137,7 +137,7 @@ class SlotCache:
         """Start a prefill of new rows of `lengths` tokens, in the slots after the active ones.
 
         Rows are padded on the right to the longest: padding comes after every real token, so the
-        causal mask alone hides it, and the row's own tokens later overwrite it. `sources` are the
+        causal mask hides it, and the row's own tokens later overwrite it. `sources` are the
         lengths of their sources, padded on the right as well.
         """
         width, source_width = max(lengths), max(sources, default=0)
@@ -153,7 +153,7 @@ class SlotCache:
     def begin_decode(self, start: int, stop: int) -> ForwardPass:
         """Start a decode step of rows start..stop.
 
-        It may be repeated, also with other bounds: only `advance` makes a step count.
+        It may be repeated, even with other bounds: only `advance` completes a step.
         """
         if self.fixed_widths is not None:
             return self._decode_pass(start, stop, *self.fixed_widths, sources=(0,))
@@ -176,7 +176,7 @@ class SlotCache:
     def _decode_pass(
         self, start: int, stop: int, width: int, source_width: int, sources: Sequence[int]
     ) -> ForwardPass:
-        """Build a pass from device state and the widths alone, as a CUDA graph needs."""
+        """Build a pass from only device state and the widths, as a CUDA graph requires."""
         positions = self.positions[start:stop]
         mask = self.causal[:, :width].index_select(0, positions)[:, None, None]
         source_mask = self._source_mask(start, stop, source_width, sources)
@@ -246,7 +246,7 @@ class SlotCache:
         for hole in sorted(row for row in dropped if row < remaining):
             order[hole] = mover = next(movers)
             self._move(mover, hole)
-        # A CUDA graph also computes free slots, which must stay within their bounds.
+        # A CUDA graph also computes free slots, whose positions must stay within bounds.
         self.positions[remaining : self.count] = 0
         self.lengths = [self.lengths[row] for row in order]
         self.source_lengths = [self.source_lengths[row] for row in order]
@@ -261,7 +261,7 @@ class SlotCache:
         self.state[:, hole] = self.state[:, row]
 
     def _shrink(self) -> None:
-        """Release the memory of long rows; not on a GPU, where graphs read fixed addresses."""
+        """Shrink the self-attention buffers; not on a GPU, where graphs read fixed addresses."""
         if self.device.type == "cuda":
             return
         if self.capacity > FIRST_CAPACITY:

@@ -1,4 +1,4 @@
-"""Statistics of an engine. This module imports no torch."""
+"""Statistics of an engine. Independent of torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class EngineStats:
-    """Counters since the engine's start, and gauges of its present state."""
+    """Counters since the engine's start, and gauges of its current state."""
 
     steps: int = 0
     admitted: int = 0  # rows added to a lane
@@ -27,5 +27,5 @@ class EngineStats:
 
     @property
     def mean_occupancy(self) -> float:
-        """Mean number of rows in a step."""
+        """Mean number of rows per step."""
         return self.row_steps / self.steps if self.steps else 0.0

@@ -8,14 +8,15 @@ from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 
-#: Called by the work after each of its steps; suspends it, and returns True if it must stop.
+#: Function that the work calls after each of its steps. It suspends the work, and returns True if
+#: the work must stop.
 Suspend = Callable[[], bool]
 
 
 class ThreadCoroutine(Generic[Result]):
     """A call in its own thread that runs only while `step` waits for it.
 
-    It makes a coroutine of a function that is none: the two threads never run at the same time.
+    It makes a coroutine of a plain function: the two threads never run at the same time.
     """
 
     def __init__(self, work: Callable[[Suspend], Result]) -> None:

@@ -1,4 +1,4 @@
-"""Warm-up: runs every kernel once before the first request, and measures the cost of a step.
+"""Warm-up: one run of every kernel before the first request, and measurement of a step's cost.
 
 The measurements set two limits of admission: how long rows wait to be admitted together, and how
 many images are encoded in one step, so that a step stays short even if an image takes seconds.
@@ -23,16 +23,16 @@ from worker.engine.model import Generator, Vision
 from worker.engine.request import Request
 from worker.engine.slots import SlotCache
 
-#: Images in a warm-up encode: enough to separate the fixed cost from the cost of one more image.
+#: Images in a warm-up run: enough to separate the fixed cost from the cost per image.
 TIMED_IMAGES = 8
 REPEATS = 5
-#: Seconds after which a measurement is not repeated any more.
+#: Seconds after which a measurement is no longer repeated.
 MAX_TIMING_S = 1.0
 #: Maximum seconds that encoding may delay the active rows. With less, rows would join in twos and
-#: threes where an image takes half a second, and steps of few rows cost as much as full ones.
+#: threes if an image takes half a second, and steps of few rows cost as much as full ones.
 MAX_ENCODE_S = 4.0
 #: Maximum fixed cost of a prefill, in decode steps. No device has exceeded 3; on a machine that is
-#: busy during the start the measurement can be far too high, and rows would then wait for ever.
+#: busy during the start the measurement can be far too high, and rows would then wait forever.
 MAX_PREFILL_STEPS = 4.0
 
 

@@ -1,7 +1,7 @@
 """A watchdog that ends the engine process if a step hangs (a stuck device, a deadlock).
 
-Only the end of the process frees a stuck device. The supervisor starts a new engine, and consumers
-send it their rows again.
+Only the end of the process releases a stuck device. The supervisor then starts a new engine, and
+consumers send their rows to it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-#: Seconds between two renewals of the timer: each starts a thread, too costly for every step.
+#: Seconds between two renewals of the timer: each starts a thread, which is too costly per step.
 RENEW_S: Final = 1.0
 
 
 class Watchdog:
     """A timer that prints every thread's stack and ends the process unless it is renewed.
 
-    faulthandler's thread needs no interpreter lock, so it also ends a call that hangs while it
-    holds the lock.
+    faulthandler's thread does not need the interpreter lock, so it also ends a call that hangs
+    while holding the lock.
     """
 
     def __init__(self, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,7 +28,7 @@ class Watchdog:
         self._renew_at: float | None = None
 
     def step(self) -> None:
-        """Start or renew the timer: report that a step begins."""
+        """Start or renew the timer at the beginning of a step."""
         now = self._clock()
         if self._renew_at is None or now >= self._renew_at:
             faulthandler.dump_traceback_later(self._timeout_s + RENEW_S, exit=True)

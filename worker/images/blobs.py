@@ -1,4 +1,4 @@
-"""Blobs: images uploaded to Redis, small ones read in pages, large ones in pieces."""
+"""Blobs: images uploaded to Redis. Small blobs are read in pages, large ones in pieces."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from worker.images.image_budget import (
     read_within_budget,
 )
 
-#: Blobs read in one round trip: they are in memory together.
+#: Blobs read in one round trip; all of them are in memory at the same time.
 BLOB_PAGE: Final = 8
 #: Bytes of one blob that are read in one round trip.
 PIECE_BYTES: Final = 1 << 20
-#: Memory that reading a piece takes: the client buffers it, and copies it from there twice.
+#: Memory to read a piece: the client buffers it and copies it twice.
 READING_BYTES: Final = 3 * PIECE_BYTES
 
 
@@ -59,7 +59,7 @@ class Blobs:
                     reservation.release()
 
     def _reserve_further(self, count: int) -> Iterator[ImageReservation]:
-        """Yield up to `count` reservations, as long as memory is free."""
+        """Yield up to `count` reservations while memory is free."""
         for _ in range(count):
             reservation = self._budget.reserve_prefetch(READING_BYTES)
             if reservation is None:
@@ -72,7 +72,7 @@ class Blobs:
         with self._redis.pipeline(transaction=False) as pipeline:
             for reference, _ in page:
                 pipeline.getrange(self._keys.blob(reference), 0, PIECE_BYTES - 1)
-            # A key that holds no string yields an error in place of a piece.
+            # A key that is not a string yields an error instead of a piece.
             first_pieces: list[Any] = pipeline.execute(raise_on_error=False)
         for (_, reservation), piece in zip(page, first_pieces, strict=True):
             reservation.shrink(len(piece) if isinstance(piece, bytes) else 0)
@@ -82,12 +82,12 @@ class Blobs:
             yield self._complete(reference, first_pieces.pop(), reservation), reservation
 
     def _complete(self, reference: str, piece: Any, reservation: ImageReservation) -> FetchResult:
-        """Return the blob whose first piece is given; for most blobs that is all of it."""
+        """Return the blob that begins with `piece`, which for most blobs is complete."""
         if not isinstance(piece, bytes) or not piece:
             return _missing(reference)
         if len(piece) < PIECE_BYTES and len(piece) <= self._max_bytes:
             return piece
-        # Read again from the start: a thread that waits for memory must hold none.
+        # Read again from the start: a thread must release its memory before it waits for more.
         del piece
         reservation.release()
         try:
@@ -113,5 +113,5 @@ def _with_reference(reference: str, error: ItemRejected) -> ItemRejected:
 def _missing(reference: str) -> ItemRejected:
     return ItemRejected(
         ErrorCode.IMAGE_UNREACHABLE,
-        f"{reference}: not in Redis; uploads expire: submit the image again",
+        f"{reference}: not in Redis: uploads expire; submit the image again",
     )

@@ -1,4 +1,4 @@
-"""The image decoder: encoded bytes to a model's input pixels, bit for bit as its processor does."""
+"""The image decoder: encoded bytes to a model's input pixels, identical to its processor's."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from worker.images.limits import check_size
 from worker.images.memory_budget import BUDGET_BYTES, CORES, MemoryBudget
 from worker.images.pillow import open_image
 
-#: Limit of concurrent decoding: more images than cores would only hold more memory.
+#: Limit of concurrent decoding: more images than cores would only take more memory.
 _decoding = threading.BoundedSemaphore(CORES)
-#: Default budget; an image that needs more than all of it is decoded alone.
+#: Default budget; an image that exceeds it is decoded while no other image is.
 _BUDGET: Final = MemoryBudget(BUDGET_BYTES)
 
-#: Pixels of a strip, for conversions that take several copies.
+#: Pixels of a strip in conversions that need several copies.
 STRIP_PIXELS: Final = 1 << 19
 #: Copies of a strip, at 4 bytes per pixel.
 STRIP_COPIES: Final = 6
@@ -46,8 +46,8 @@ _TRANSPOSES: Final = {
 class Decoder:
     """The decoder of one model. `size` is the side of its square input, in pixels.
 
-    With `draft`, JPEG decoding itself scales the image down, to no less than `draft` times that
-    size: faster, but not exactly the processor's result (benchmarks/jpeg_draft.py).
+    With `draft`, the JPEG decoder scales the image down to no less than `draft` times that size:
+    faster, but not exactly the processor's result (benchmarks/jpeg_draft.py).
     """
 
     size: int
@@ -59,8 +59,8 @@ class Decoder:
     def decode(self, encoded: bytes) -> bytes:
         """Decode to RGB as uint8, row by row, size * size * 3 bytes.
 
-        Takes the first frame of an animation, applies EXIF orientation, and puts transparency on
-        white. Raises ItemRejected.
+        Uses the first frame of an animation, applies the EXIF orientation, and blends transparency
+        on white. Raises ItemRejected.
         """
         if not encoded:
             raise ItemRejected(ErrorCode.IMAGE_INVALID, "the image is empty (0 bytes)")
@@ -77,7 +77,7 @@ class Decoder:
             raise ItemRejected(ErrorCode.IMAGE_INVALID, message) from None
 
     def _decode(self, encoded: bytes, header: Header) -> bytes:
-        # Opening takes little memory, but time.
+        # Opening an image takes time but little memory.
         with _decoding:
             source = open_image(header.format, encoded)
         with source as image:
@@ -88,7 +88,7 @@ class Decoder:
                 try:
                     return self._pixels(image)
                 finally:
-                    # Before the budget is released to others.
+                    # Free the image before its budget is released.
                     image.close()
 
     def _pixels(self, image: ImageFile) -> bytes:
@@ -103,16 +103,16 @@ class Decoder:
 def _needed_bytes(image: ImageFile, header: Header) -> int:
     """Return the peak memory of decoding; measured in tests/images/test_hostile_images.py."""
     stored = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}.get(image.mode, 4)
-    # The stored form, and a copy as RGB or transposed.
+    # The decoded image, and a copy that is RGB or transposed.
     pixel_bytes = stored + 4
     if header.format == "JPEG" and image.mode == "RGB" and _orientation(image.info) == 1:
         # The common case needs no copy.
         pixel_bytes = stored
     if header.format == "WEBP":
-        # Two frames of the library, their source, and the copy that Pillow reads.
+        # libwebp's two frames, their source, and the copy that Pillow reads.
         pixel_bytes += 16
     elif header.format == "TIFF" or header.progressive:
-        # A strip may be the whole image; coefficients are held until the last scan.
+        # A strip may be the whole image; coefficients stay in memory until the last scan.
         pixel_bytes += 8
     elif header.animated:
         pixel_bytes += 8
@@ -121,7 +121,7 @@ def _needed_bytes(image: ImageFile, header: Header) -> int:
 
 
 def _apply_orientation(image: Image.Image) -> Image.Image:
-    """Apply the orientation of the EXIF data or XMP; Pillow does so for a TIFF."""
+    """Apply the orientation from EXIF data or XMP; Pillow already applies a TIFF's."""
     if isinstance(image, TiffImageFile):
         return image
     transpose = _TRANSPOSES.get(_orientation(image.info))
@@ -131,7 +131,7 @@ def _apply_orientation(image: Image.Image) -> Image.Image:
 def _orientation(info: Mapping[Any, Any]) -> int:
     exif = info.get("exif")
     if exif is None and (raw := info.get("Raw profile type exif")):
-        # ImageMagick's form: three lines, then hexadecimal digits.
+        # ImageMagick's format: three lines, then hexadecimal digits.
         exif = bytes.fromhex("".join(raw.split("\n")[3:]))
     if (orientation := tiff.orientation(exif or b"")) != 1:
         return orientation
@@ -152,7 +152,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _convert_strips(
     image: Image.Image, convert: Callable[[Image.Image], Image.Image]
 ) -> Image.Image:
-    """Convert each pixel independently, without copies of the whole image on the way."""
+    """Convert each pixel independently, without intermediate copies of the whole image."""
     result: Image.Image | None = None
     for top, strip in _strips(image):
         converted = convert(strip)
@@ -181,9 +181,9 @@ def _blend_on_white(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return a conversion from 16 bits and more; Pillow's own would clip instead of scale."""
+    """Return a conversion from 16 or more bits; Pillow's own would clip instead of scale."""
     brightest: Any = max(strip.convert("F").getextrema()[1] for _, strip in _strips(image))
-    # 16 bits are the usual depth; only the content of a file that exceeds them sets the scale.
+    # The usual depth is 16 bits; only brighter content changes the scale.
     scale = 255 / max(65535.0, brightest if math.isfinite(brightest) else 0.0)
 
     def convert(strip: Image.Image) -> Image.Image:

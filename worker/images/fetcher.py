@@ -1,4 +1,4 @@
-"""The image fetcher: blobs from Redis, URLs under SSRF guard and per-host limit, stores, files."""
+"""The image fetcher: blobs from Redis, URLs (SSRF guard, per-host limit), object stores, files."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from worker.images.stores import Stores, store_of
 
 __all__ = ["FETCH_THREADS", "PER_HOST", "FetchResult", "Fetcher"]
 
-#: URLs and objects that one consumer fetches at once.
+#: URLs and objects that one consumer fetches concurrently.
 FETCH_THREADS: Final = 32
-#: Default limit of one host among them: a slow or silent host must leave threads to the others.
+#: Default limit per host, so that a slow or silent host does not occupy all threads.
 PER_HOST: Final = 8
 _NO_PREFIX: Final = Keys()
 
 
 class Fetcher:
-    """A reader of image references; thread-safe. A reference causes no exception."""
+    """A reader of image references; thread-safe. References raise no exception."""
 
     def __init__(
         self,
@@ -79,10 +79,10 @@ class Fetcher:
     ) -> Generator[FetchResult]:
         """Yield the bytes of each reference, in order: remote ones concurrently, blobs in pages.
 
-        The caller has used an image before it asks for the next. A reference that fails yields an
-        ItemRejected, and so does a remote image that misses the deadline, which is on the
-        monotonic clock. All images together take at most `budget_bytes` of memory, except one that
-        is larger by itself.
+        The caller must have used an image before it requests the next. A reference that fails
+        yields an ItemRejected, and so does a remote image that misses the deadline, which is on the
+        monotonic clock. All images together take at most `budget_bytes` of memory, except a single
+        image that is larger.
         """
         blobs = self._blobs.get([ref for ref in references if contract.is_blob(ref)], deadline)
         remote = [reference for reference in references if _is_remote(reference)]
@@ -90,7 +90,7 @@ class Fetcher:
         with closing(blobs), closing(prefetcher):
             prefetcher.fill()
             for reference in references:
-                # Not assigned to a variable: an image must be gone before the wait for the next.
+                # Not assigned to a variable: an image must be freed before the wait for the next.
                 if contract.is_blob(reference):
                     yield from _release_after_use(*next(blobs))
                 elif _is_remote(reference):
@@ -113,7 +113,7 @@ class Fetcher:
     def _read(self, reference: str, reservation: ImageReservation) -> bytes:
         if _scheme(reference) == "file":
             return self._files.get(reference, reservation)
-        message = "an image is https://…, blob:<sha256>, file:<path> or in a store, as s3://…"
+        message = "an image is https://…, blob:<sha256>, file:<path> or an object, as s3://…"
         raise ItemRejected(ErrorCode.IMAGE_BLOCKED, message)
 
 
@@ -130,7 +130,7 @@ def _is_remote(reference: str) -> bool:
 def _release_after_use(
     result: FetchResult | NoCapacity, reservation: ImageReservation
 ) -> Iterator[FetchResult]:
-    """Yield the due image, then release its memory."""
+    """Yield the due image, and release its memory afterwards."""
     try:
         assert not isinstance(result, NoCapacity)
         yield result
@@ -143,11 +143,11 @@ def _result_of(reference: str, read: Callable[[], bytes]) -> FetchResult | NoCap
     try:
         return read()
     except NoCapacity:
-        # A new exception: the traceback of the old one references the bytes read so far.
+        # A new exception, because the old one's traceback references the bytes read so far.
         return NoCapacity()
     except ItemRejected as error:
         return ItemRejected(error.code, f"{redact_url(reference)}: {error}")
     except Exception as error:
-        # Without the message of an unexpected exception, which may contain secrets.
+        # The message of an unexpected exception may contain secrets, so it is omitted.
         message = f"{redact_url(reference)}: {type(error).__name__}"
         return ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)

@@ -1,4 +1,4 @@
-"""Files under one image root: path traversal, symbolic links and races cannot lead out of it."""
+"""Image files under a root directory, safe from path traversal, symbolic links and races."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Files:
         Raises ItemRejected, whose message leaves out the reference.
         """
         if self._root is None:
-            message = "this worker reads no files; BLIPLINE_IMAGE_ROOT allows a directory"
+            message = "this worker reads no files; BLIPLINE_IMAGE_ROOT sets the allowed directory"
             raise ItemRejected(ErrorCode.IMAGE_BLOCKED, message)
         path = _parse_path(reference)
         try:
@@ -38,7 +38,7 @@ class Files:
         except FileNotFoundError:
             raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no such file") from None
         except OSError as error:
-            # Only the reason: the whole error contains the root.
+            # Only the reason: the full error contains the image root.
             message = f"cannot be read: {error.strerror}"
             raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message) from None
 
@@ -56,16 +56,16 @@ class Files:
 def _parse_path(reference: str) -> str:
     """Return the path of a `file:` reference.
 
-    Raises ItemRejected if the reference names another host, or no file.
+    Raises ItemRejected if the reference names another host or has no path.
     """
     _, _, path = reference.partition(":")
     if path.startswith("//"):
         host, slash, rest = path[2:].partition("/")
         if host.lower() not in ("", "localhost"):
-            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "a file is on this machine: file:<path>")
+            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "a file must be local: file:<path>")
         path = slash + rest
     if "?" in path or "#" in path:
-        message = "no such file; in a file's name write %3F for ? and %23 for #"
+        message = "no such file; in a file name, write %3F for ? and %23 for #"
         raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)
     name = unquote_to_bytes(path.encode("utf-8", "surrogatepass"))
     if not name or b"\0" in name:
@@ -77,15 +77,15 @@ def _resolve(root: str, path: str) -> list[str]:
     """Return the parts of the path below the root, with all links resolved."""
     real = os.path.realpath(os.path.join(root, path))
     if os.path.commonpath([root, real]) != root:
-        raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "outside the image root")
+        raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "the file is outside the image root")
     return [part for part in os.path.relpath(real, root).split(os.sep) if part != os.curdir]
 
 
 def _open_beneath(root: str, parts: list[str]) -> BinaryIO:
-    """Open a file part by part from the root, following no link.
+    """Open a file part by part from the root, without following links.
 
-    A part that has become a link since it was resolved cannot lead out. The root itself may
-    contain links: it is the operator's.
+    A part that has become a link since it was resolved cannot lead out of the root. The root itself
+    may contain links, because the operator sets it.
     """
     directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -100,9 +100,9 @@ def _open_beneath(root: str, parts: list[str]) -> BinaryIO:
 
 
 def _open_regular(directory: int, name: str) -> BinaryIO:
-    # Opening a device may have side effects, so the type is checked before and after.
+    # Opening a device may have side effects, so the type is checked before and after opening.
     _check_regular(os.stat(name, dir_fd=directory, follow_symlinks=False))
-    # Without O_NONBLOCK, opening a pipe that has no writer would block for ever.
+    # Without O_NONBLOCK, opening a pipe that has no writer would block forever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.fdopen(os.open(name, flags, dir_fd=directory), "rb")
     try:

@@ -1,4 +1,4 @@
-"""Header checks of GIF files: the size of the first frame, and the blocks before it."""
+"""Header checks of GIF files: the size of the first frame and the blocks before it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_gif(data: bytes, max_pixels: int) -> None:
 
 
 def _find_first_frame(data: bytes) -> int | None:
-    """Return the offset of the first frame's position and size, searched for as Pillow does."""
+    """Return the offset of the first frame's position and size; search for it as Pillow does."""
     flags = data[10] if len(data) > 10 else 0
     offset = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
     start, blocks = offset, 0
@@ -44,7 +44,7 @@ def _find_first_frame(data: bytes) -> int | None:
 
 
 def _skip_extension(data: bytes, offset: int) -> tuple[int, int]:
-    """Return the offset behind an extension, and the number of its blocks."""
+    """Return the offset after an extension and the number of its blocks."""
     label = data[offset : offset + 1]
     offset, blocks = offset + 1, 1
     first = offset

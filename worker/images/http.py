@@ -1,4 +1,4 @@
-"""Image hosts over HTTP, behind the SSRF guard, with retries and jittered backoff."""
+"""HTTP fetches of images, behind the SSRF guard, with retries and jittered backoff."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from worker.errors import ItemRejected
 from worker.images.image_budget import ImageReservation, read_within_budget
 
 MAX_REDIRECTS: Final = 5
-#: Seconds to connect: a host that takes longer is down, or out of reach.
+#: Connection timeout in seconds: a host that takes longer is down or unreachable.
 CONNECT_S: Final = 5.0
-#: Maximum tries: a host that is permanently down must not occupy a thread until the time limit.
-MAX_TRIES: Final = 6
-#: Maximum seconds before the second try; doubled with each try, up to MAX_BACKOFF_S.
+#: Maximum attempts: a host that is permanently down must not occupy a thread until the time limit.
+MAX_ATTEMPTS: Final = 6
+#: Maximum seconds before the second attempt; doubled with each attempt, up to MAX_BACKOFF_S.
 FIRST_BACKOFF_S: Final = 0.25
 MAX_BACKOFF_S: Final = 4.0
 #: Maximum bytes per read.
 PIECE_BYTES: Final = 1 << 16
-#: Bytes of a redirect's body that are worth reading to reuse the connection.
+#: Maximum bytes of a redirect's body that are read to reuse the connection.
 DRAINED_BYTES: Final = 1 << 16
 
 
@@ -68,50 +68,50 @@ class HttpImages:
         self._http.close()
 
     def get(self, url: str, reservation: ImageReservation) -> bytes:
-        """Fetch an image; all tries together may take `timeout_s`.
+        """Fetch an image; all attempts together may take `timeout_s`.
 
         Time spent waiting for memory does not count towards `timeout_s`, but does towards the
-        deadline. Raises NoCapacity, and ItemRejected, whose message leaves out the URL.
+        deadline. Raises NoCapacity, and ItemRejected, whose message omits the URL.
         """
         if time.monotonic() >= reservation.deadline:
-            message = "the deadline passed before the host was asked"
+            message = "the deadline passed before the request was sent"
             raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, message)
         started = time.monotonic()
-        for tries in range(1, MAX_TRIES + 1):
+        for attempts in range(1, MAX_ATTEMPTS + 1):
             try:
-                return self._try(url, started, reservation)
+                return self._attempt(url, started, reservation)
             except TransientError as raised:
-                # Without its traceback, which references the bytes read so far.
+                # A new exception, because the traceback references the bytes read so far.
                 error = TransientError(str(raised), raised.delay_s)
-            # The delay that the host requests, and full jitter: many requests fail at once.
-            pause_s = error.delay_s + random.uniform(0.0, _max_backoff_s(tries))
+            # The delay that the host requests, plus full jitter: many requests may fail at once.
+            pause_s = error.delay_s + random.uniform(0.0, _max_backoff_s(attempts))
             limit = self._limit(started, reservation)
-            self._check_time(tries, error, pause_s, limit, reservation.deadline)
+            self._check_time(attempts, error, pause_s, limit, reservation.deadline)
             self._closed.wait(pause_s)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _limit(self, started: float, reservation: ImageReservation) -> float:
         return started + self._timeout_s + reservation.waited_s
 
     def _check_time(
-        self, tries: int, error: TransientError, pause_s: float, limit: float, deadline: float
+        self, attempts: int, error: TransientError, pause_s: float, limit: float, deadline: float
     ) -> None:
-        """Raise ItemRejected if there is no time for a pause and another try."""
-        message = f"tried {'once' if tries == 1 else f'{tries} times'}, last error: {error}"
+        """Raise ItemRejected if there is no time for a pause and another attempt."""
+        message = f"tried {'once' if attempts == 1 else f'{attempts} times'}, last error: {error}"
         now = time.monotonic()
-        exhausted = tries == MAX_TRIES or now + pause_s >= limit
+        exhausted = attempts == MAX_ATTEMPTS or now + pause_s >= limit
         if now >= deadline or (now + pause_s >= deadline and not exhausted):
-            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, f"ended by the deadline; {message}")
+            raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, f"the deadline passed; {message}")
         if now >= limit:
             message = f"not complete after {self._timeout_s:g} s; {message}"
         if exhausted:
             raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)
 
-    def _try(self, url: str, started: float, reservation: ImageReservation) -> bytes:
+    def _attempt(self, url: str, started: float, reservation: ImageReservation) -> bytes:
         ends = min(self._limit(started, reservation), reservation.deadline)
         self._request_deadline.ends = ends
-        # Half of the remaining time: a silent host leaves time for another try, while a host that
-        # makes progress may continue until the end.
+        # Half of the remaining time: a silent host leaves time for another attempt, while a host
+        # that makes progress may continue until the end.
         silence_s = max(0.0, ends - time.monotonic()) / 2
         timeout = httpx.Timeout(silence_s, connect=min(silence_s, CONNECT_S))
         try:
@@ -136,11 +136,11 @@ class HttpImages:
         except HostUnknown as error:
             raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, str(error)) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError):
-            # Without the exception's message, which may contain the password.
-            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "not a valid URL") from None
+            # The exception's message may contain the password, so it is omitted.
+            raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "the URL is not valid") from None
         except httpx.TransportError as error:
             if isinstance(error.__context__, httpx.InvalidURL):
-                message = "redirected to an invalid URL"
+                message = "the host redirects to an invalid URL"
                 raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message) from None
             raise TransientError(str(error) or type(error).__name__) from None
 
@@ -158,15 +158,15 @@ class HttpImages:
     def _expected_bytes(self, response: httpx.Response) -> int | None:
         """Return the announced size; raise ItemRejected for a body that must not be read."""
         if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            # Decompression bomb: a few bytes expand to gigabytes; images are compressed already.
-            message = "the host compresses the image again, although the request excludes that"
+            # A decompression bomb expands a few bytes to gigabytes; images are already compressed.
+            message = "the host compresses the image, although the request excludes that"
             raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)
         announced = response.headers.get("Content-Length", "")
-        # The HTTP library cuts a longer body off, and raises an error for a shorter one.
+        # The HTTP library truncates a longer body and raises an error for a shorter one.
         return int(announced[:20]) if announced.isdecimal() else None
 
     def _open(self, request: httpx.Request) -> httpx.Response:
-        """Send the request and follow redirects, each checked as the first URL was."""
+        """Send the request and follow redirects, each checked like the first URL."""
         for _ in range(MAX_REDIRECTS + 1):
             response = self._http.send(request, stream=True)
             if response.next_request is None:
@@ -177,7 +177,7 @@ class HttpImages:
 
 
 class TransientError(Exception):
-    """A failure worth a retry, with the delay in seconds that the host requests."""
+    """A failure that may be retried, with the delay in seconds that the host requests."""
 
     def __init__(self, message: str, delay_s: float = 0.0) -> None:
         super().__init__(message)
@@ -205,5 +205,5 @@ def _drain(response: httpx.Response) -> None:
     response.close()
 
 
-def _max_backoff_s(tries: int) -> float:
-    return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (tries - 1))
+def _max_backoff_s(attempts: int) -> float:
+    return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (attempts - 1))

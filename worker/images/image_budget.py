@@ -1,11 +1,15 @@
-"""The memory budget for encoded images, held from before they are read until they are used.
+"""The memory budget for encoded images, reserved before an image is read and released after use.
 
-It has two halves. Images that a chunk uses later are *prefetched* into one half. A prefetch that
-finds no free memory does not wait: the image is read again when it is due. The one image of each
-chunk that is *due* takes free memory of the prefetch half. It waits for the other half only, once,
-for its maximum size, and while its chunk holds nothing else there. A holder of memory that others
-wait for therefore needs no further memory: the image is read within its time limit, used, and its
-memory released.
+The budget has two halves:
+
+- The prefetch half is for images that a chunk uses later. A prefetch never waits: if it exceeds the
+  free memory, the image is read again when it is due.
+- The due half is for the image that a chunk uses next. A due image takes free memory of the
+  prefetch half first. Otherwise it waits for memory of the due half: once, for its maximum size.
+
+This cannot deadlock. A chunk has only one due image, so it has no memory in the due half while it
+waits. An image that has memory there needs no more: it is read within its time limit and used, and
+its memory is released.
 """
 
 from __future__ import annotations
@@ -19,12 +23,12 @@ from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 from worker.images.memory_budget import MemoryBudget
 
-#: The bytes of an image, or the error that it ends with.
+#: The bytes of an image, or its error.
 FetchResult = bytes | ItemRejected
 
 
 class NoCapacity(Exception):
-    """The memory budget has no room to read an image before it is due."""
+    """The memory budget is too full to prefetch an image."""
 
 
 class ImageBudget:
@@ -54,16 +58,16 @@ class ImageReservation:
         self, budget: ImageBudget, is_due: bool, prefetch_bytes: int, deadline: float | None
     ) -> None:
         self.is_due = is_due
-        #: On the monotonic clock: the end of all waiting.
+        #: End of all waiting, on the monotonic clock.
         self.deadline = math.inf if deadline is None else deadline
-        #: Seconds spent waiting for memory, which do not count against the host.
+        #: Seconds spent waiting for memory, which do not count towards the host's timeout.
         self.waited_s = 0.0
-        #: Bytes that the image needs, once a prefetch has raised NoCapacity.
+        #: Bytes that the image needs, set when a prefetch raises NoCapacity.
         self.missing_bytes = 0
         self._budget = budget
         self._prefetch_bytes = prefetch_bytes
         self._due_bytes = 0
-        #: Bytes that the image may take: more than reserved if it exceeds the whole budget.
+        #: Bytes that the image may use: more than reserved if it exceeds the whole budget.
         self._limit_bytes = prefetch_bytes
 
     def grow(self, size_bytes: int, max_bytes: int) -> None:
@@ -79,7 +83,7 @@ class ImageReservation:
             self._prefetch_bytes = self._limit_bytes = size_bytes
             return
         if not self.is_due:
-            # The maximum: with less, half of the image would be read in vain again.
+            # The maximum size: with less, the next attempt could fail halfway as well.
             self.missing_bytes = max_bytes
             raise NoCapacity
         started = time.monotonic()
@@ -104,7 +108,7 @@ class ImageReservation:
         self._limit_bytes = size_bytes
 
     def release(self) -> None:
-        """Release all memory; the bytes that were read must be gone."""
+        """Release all memory; the caller must have freed the image."""
         self.shrink(0)
 
     def _shrink_due(self, size_bytes: int) -> None:
@@ -121,9 +125,9 @@ def read_within_budget(
     piece_bytes: int,
     expected_bytes: int | None = None,
 ) -> bytes:
-    """Join all pieces, reserving memory before each is read.
+    """Join all pieces, and reserve memory before each is read.
 
-    `piece_bytes` is the memory that reading one piece takes; `expected_bytes` is the size of all
+    `piece_bytes` is the memory to read one piece; `expected_bytes` is the size of all
     pieces together. Raises ItemRejected as soon as the size exceeds `max_bytes`.
     """
     if expected_bytes is not None and expected_bytes > max_bytes:
@@ -140,17 +144,17 @@ def read_within_budget(
         data.write(piece)
         if data.tell() > max_bytes:
             raise too_large(max_bytes)
-    # The only way to join pieces that copies nothing.
+    # getvalue() returns the joined pieces without a further copy.
     image = data.getvalue()
     reservation.shrink(len(image))
     return image
 
 
 def _buffer_bytes(size_bytes: int) -> int:
-    """Return the memory that a buffer takes which grows piece by piece."""
+    """Return the memory of a buffer that grows piece by piece."""
     return size_bytes + size_bytes // 8
 
 
 def too_large(max_bytes: int) -> ItemRejected:
     """Return the error of an image with more than `max_bytes`."""
-    return ItemRejected(ErrorCode.IMAGE_TOO_LARGE, f"more than {max_bytes:,} bytes")
+    return ItemRejected(ErrorCode.IMAGE_TOO_LARGE, f"the image has more than {max_bytes:,} bytes")

@@ -1,7 +1,7 @@
 """Image header checks: format, size and structure, before Pillow opens an untrusted file.
 
-Pillow spends time and memory on the claims of a file, partly as soon as it opens the file: a GIF
-of fifty bytes makes it fill four gigabytes. These checks stop such decompression bombs.
+Pillow trusts the sizes that a file declares, in part as soon as it opens the file: a GIF of fifty
+bytes makes it fill four gigabytes. These checks reject such decompression bombs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from worker.images.gif import check_gif
 from worker.images.jpeg import check_jpeg
 from worker.images.limits import check_size, too_complex
 
-#: Decoded formats. Pillow knows many more, each a further attack surface. Of a JPEG with several
-#: images (MPO) the first is decoded.
+#: Decoded formats. Each further format of Pillow would increase the attack surface. Only the first
+#: image of a JPEG with several (MPO) is decoded.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 #: Maximum chunks of a PNG, and those without pixels: each may expand to a megabyte.
@@ -36,17 +36,17 @@ class Header:
     """The properties of an image that determine its decoding."""
 
     format: str
-    #: Decoding holds all coefficients of a JPEG until the last scan.
+    #: True if decoding keeps all coefficients of a JPEG until the last scan.
     progressive: bool = False
     animated: bool = False
 
 
 def inspect_image(data: bytes, max_pixels: int) -> Header:
-    """Check an image's header; raise ItemRejected for a file that must not be opened."""
+    """Check an image's header. Raises ItemRejected for a file that must not be opened."""
     for name, accepts, check in _CHECKS:
         if accepts(data):
             return check(name, data, max_pixels)
-    message = f"not an image of a known format: use one of {', '.join(FORMATS)}"
+    message = f"not an image of a known format; use one of {', '.join(FORMATS)}"
     raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
 
 
@@ -60,7 +60,7 @@ def _png(name: str, data: bytes, max_pixels: int) -> Header:
     while offset + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, offset)
         if kind == b"IHDR":
-            # Each header chunk, since Pillow uses the last.
+            # Check each header chunk, since Pillow uses the last.
             width, height = struct.unpack_from(">II", data.ljust(offset + 16, b"\0"), offset + 8)
             check_size(width, height, max_pixels)
         chunks += 1
@@ -108,7 +108,7 @@ def _tiff(name: str, data: bytes, max_pixels: int) -> Header:
 
 def _ppm(name: str, data: bytes, max_pixels: int) -> Header:
     head, fields, in_comment = data[:PPM_HEADER], 0, False
-    # The kind, then width and height, then in most kinds the brightest value.
+    # The kind, then width and height, then (in most kinds) the maximum value.
     required = 3 if data[1:2] in b"14" else 4
     in_field = False
     for byte in head:

@@ -1,4 +1,4 @@
-"""Header checks of JPEG files: segments before the pixels, and the number of scans."""
+"""Header checks of JPEG files: segments before the pixels and the number of scans."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from worker.images.limits import check_size, too_complex
 
-#: Maximum bytes before the pixels of a JPEG, bytes among them outside segments, and segments.
+#: Maximum bytes before the pixels of a JPEG, such bytes outside of segments, and segments.
 MAX_BYTES: Final = 16 << 20
 MAX_JUNK: Final = 1 << 16
 MAX_SEGMENTS: Final = 1024
@@ -16,11 +16,11 @@ MAX_SEGMENTS: Final = 1024
 MAX_TABLES: Final = 64
 #: Maximum pixels times scans of a JPEG: each scan visits all pixels, even if it is empty.
 MAX_WORK: Final = 2_000_000_000
-#: Scans that every JPEG may have.
+#: Number of scans that is always allowed.
 USUAL_SCANS: Final = 24
 
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xDE}
-#: Markers that no length follows.
+#: Markers without a length field.
 _BARE: Final = frozenset({0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 
 

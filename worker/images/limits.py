@@ -1,4 +1,4 @@
-"""Size limits of encoded images of every format."""
+"""Size limits that apply to images of every format."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Final
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 
-#: Maximum pixels of one side: the table that resizing builds has 32 bytes for each.
+#: Maximum pixels of a side: resizing builds a table of 32 bytes per pixel.
 MAX_SIDE: Final = 1_000_000
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raise ItemRejected for an image with more pixels than are decoded."""
+    """Raise ItemRejected for an image with too many pixels."""
     if width * height > max_pixels:
         raise ItemRejected(
             ErrorCode.IMAGE_TOO_LARGE,
-            f"the image has {width} x {height} pixels; at most {max_pixels:,} are decoded",
+            f"the image has {width} x {height} pixels; the limit is {max_pixels:,}",
         )
     if max(width, height) > MAX_SIDE:
-        message = f"the image has {width} x {height} pixels; a side may have {MAX_SIDE:,}"
+        message = f"the image has {width} x {height} pixels; the limit of a side is {MAX_SIDE:,}"
         raise ItemRejected(ErrorCode.IMAGE_TOO_LARGE, message)
 
 
 def too_complex(parts: str) -> ItemRejected:
-    """Return the error of a file with more parts of a kind than any image needs."""
+    """Return the error of a file with more of these parts than any image needs."""
     return ItemRejected(ErrorCode.IMAGE_INVALID, f"the file has more {parts} than an image needs")

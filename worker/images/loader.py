@@ -1,4 +1,4 @@
-"""The image loader: each image of a chunk is fetched once, and decoded once for each model."""
+"""The image loader, which fetches each image of a chunk once and decodes it once per model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ImageLoader:
         self._fetcher = fetcher
         self._engine = engine
         self._info = info
-        # One budget for all models: `budget_bytes` is the memory that decoding may take.
+        # All models share one budget: `budget_bytes` is the memory of all decoding.
         budget = MemoryBudget(budget_bytes)
         self._decoders = {
             model: Decoder(model.image_size, model.resample, max_pixels, draft, budget)
@@ -55,7 +55,7 @@ class ImageLoader:
         }
 
     def model(self, task: Task) -> ModelInfo:
-        """Return the model for a task; raise ItemRejected if there is none."""
+        """Return the model for a task. Raises ItemRejected if there is none."""
         model = self._info.model_for(task.short)
         if model is None:
             offered = ", ".join(self._info.tasks)
@@ -66,7 +66,7 @@ class ImageLoader:
     def get(
         self, requests: Iterable[ImageRequest], deadline: float | None = None
     ) -> Iterator[tuple[ImageRequest, Pixels | ItemRejected]]:
-        """Yield each request with its pixels, images in the engine's feature cache first.
+        """Yield each request with its pixels, beginning with images in the engine's feature cache.
 
         Remote images are fetched until the deadline, which is on the monotonic clock.
         """
@@ -80,7 +80,7 @@ class ImageLoader:
                 missing.setdefault(request.reference, []).append(request)
         results = self._fetcher.fetch(list(missing), deadline)
         for sharers in missing.values():
-            # Not assigned to a variable: an image must be gone before the wait for the next.
+            # Not assigned to a variable: an image must be freed before the wait for the next.
             yield from self._prepare(sharers, next(results))
 
     def reload(self, request: ImageRequest, deadline: float | None = None) -> Pixels | ItemRejected:
@@ -89,7 +89,7 @@ class ImageLoader:
         return next(pixels for _, pixels in self._prepare([request], next(results)))
 
     def _cached(self, requests: Iterable[ImageRequest]) -> set[ImageRequest]:
-        """Return the requests in the feature cache; only a blob's hash is known before a fetch."""
+        """Return the requests in the feature cache; a fetch is needed to hash other than blobs."""
         hashes: dict[ModelInfo, dict[str, ImageRequest]] = {}
         for request in requests:
             if contract.is_blob(request.reference):
@@ -104,7 +104,7 @@ class ImageLoader:
     def _prepare(
         self, sharers: list[ImageRequest], result: FetchResult
     ) -> Iterator[tuple[ImageRequest, Pixels | ItemRejected]]:
-        """Decode one image for all its requests, once for all models of the same input size."""
+        """Decode an image for all of its requests, once for all models with equal decoders."""
         decoded: dict[Decoder, Pixels | ItemRejected] = {}
         for request in sharers:
             decoder = self._decoders[request.model]

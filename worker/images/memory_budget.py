@@ -1,4 +1,4 @@
-"""A memory budget that threads share, with bounded overtaking."""
+"""A memory budget that threads share, with bounded overtaking of waiting threads."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from typing import Final
 
 CORES: Final = os.cpu_count() or 1
-#: Default bytes of a consumer for decoding images, and again for encoded images: a photo of
-#: 12 megapixels for each core.
+#: Default bytes of a consumer for decoding images, and the same again for encoded images: a photo
+#: of 12 megapixels per core.
 BUDGET_BYTES: Final = max(512, 64 * CORES) * 1024 * 1024
-#: Times that the longest waiting thread is overtaken: a budget that small requests keep full would
-#: otherwise never be free for a large one.
+#: Maximum times that other threads may overtake the longest-waiting one: small requests could
+#: otherwise keep the budget full and block a large one forever.
 MAX_OVERTAKES: Final = 32
 
 
 class MemoryBudget:
-    """A number of bytes; thread-safe. A request for more than the total gets all of it, alone."""
+    """A budget of bytes that threads share. A larger request waits for the whole budget."""
 
     def __init__(self, total_bytes: int) -> None:
         self._total = total_bytes
@@ -50,7 +50,7 @@ class MemoryBudget:
         return needed
 
     def try_acquire(self, needed_bytes: int) -> bool:
-        """Acquire the bytes if they are free now; more than the total never is."""
+        """Acquire the bytes if they are free now; more than the total is never free."""
         with self._changed:
             free = self._used + needed_bytes <= self._total
             self._used += needed_bytes if free else 0
@@ -77,7 +77,7 @@ class MemoryBudget:
                 self._overtakes += 1
         finally:
             self._waiters.remove(waiter)
-            # Another thread may be the longest waiting one now.
+            # Another thread may now be the longest-waiting one.
             self._changed.notify_all()
 
     def _may_proceed(self, waiter: object, needed: int) -> bool:

@@ -23,20 +23,19 @@ from PIL.WebPImagePlugin import WebPImageFile
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 
-# worker.images.inspection checks sizes against a limit of our own; Pillow's limit would only add
-# a warning.
+# worker.images.inspection checks sizes; Pillow's own limit would only add a warning.
 Image.MAX_IMAGE_PIXELS = None
-#: Maximum bytes of text in a PNG: only the orientation in it is used.
+#: Maximum bytes of text in a PNG, of which only the orientation is used.
 PngImagePlugin.MAX_TEXT_MEMORY = 8 * 1024 * 1024
 
-#: Maximum bytes and pixels of a file whose decoder is a loop in Python (BMP with run lengths, PPM
-#: as text): enough for the usual files of these kinds, and decoded within seconds.
+#: Maximum bytes and pixels of a file whose decoder is a Python loop (run-length encoded BMP, PPM as
+#: text): enough for usual files of these kinds, and decoded within seconds.
 SLOW_BYTES: Final = 4 * 1024 * 1024
 SLOW_PIXELS: Final = 4_000_000
 SLOW_SIDE: Final = 16_384
 SLOW_COMMENTS: Final = 1000
-#: Size in bytes of allocations that return to the system as soon as they are freed. Without it each
-#: thread keeps the memory of its largest image.
+#: Minimum bytes of an allocation that is returned to the system as soon as it is freed. Without
+#: this limit, each thread keeps the memory of its largest image.
 MMAP_THRESHOLD_BYTES: Final = 4 * 1024 * 1024
 #: The parameter of glibc's mallopt (malloc.h).
 _M_MMAP_THRESHOLD: Final = -3
@@ -45,7 +44,7 @@ _SLOW_CODECS: Final = ("bmp_rle", "ppm", "ppm_plain")
 
 class _Jpeg(JpegImageFile):
     def _read_dpi_from_exif(self) -> None:
-        # The resolution is not used, and reading it reads all that the EXIF data claims.
+        # The resolution is not used, and reading it would parse the EXIF data unchecked.
         pass
 
 
@@ -79,15 +78,15 @@ def _check_slow(image: ImageFile, encoded: bytes) -> None:
         or max(width, height) > SLOW_SIDE
         or encoded.count(b"#") > SLOW_COMMENTS
     ):
-        message = "too large for this kind of PPM or BMP: save it without run lengths, or as a PNG"
+        message = "too large for this kind of PPM or BMP; save it uncompressed or as a PNG"
         raise ItemRejected(ErrorCode.IMAGE_TOO_LARGE, message)
 
 
 def _silence_logging() -> None:
-    """Turn off log output about files: errors belong to the item, not to the worker's log."""
+    """Disable log output on files: errors belong in the item's result, not in the worker's log."""
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    # libtiff writes to stderr itself, and Pillow has no option to prevent it.
+    # libtiff writes to stderr, and Pillow has no option to prevent that.
     with suppress(OSError, AttributeError):
         libtiff = ctypes.CDLL(_imaging.__file__)
         libtiff.TIFFSetErrorHandler(None)

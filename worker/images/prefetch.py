@@ -1,4 +1,4 @@
-"""Prefetching of a chunk's remote images: one is due, later ones are fetched ahead."""
+"""Prefetching of a chunk's remote images: later images are fetched while one is due."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from producer.net.redact import redact_url
 from worker.errors import ItemRejected
 from worker.images.image_budget import FetchResult, ImageBudget, ImageReservation, NoCapacity
 
-#: Images of a chunk that are being fetched, or wait for a thread, or wait to be used.
+#: Maximum images of a chunk that are being fetched, wait for a thread or wait to be used.
 LOOK_AHEAD: Final = 128
 #: Assumed bytes of an image whose host has not announced its size yet.
 GUESSED_BYTES: Final = 256 * 1024
 #: Seconds beyond a deadline in which the fetching thread reports its own error.
 SLACK_S: Final = 1.0
 
-#: Starts to fetch a reference into its reservation.
+#: A function that starts to fetch a reference into its reservation.
 StartFetch = Callable[[str, ImageReservation], "Future[FetchResult | NoCapacity]"]
 
 
@@ -41,7 +41,7 @@ class Prefetcher:
         self._deadline = deadline
 
     def fill(self) -> None:
-        """Start the fetches that have memory, in order; later ones do not overtake."""
+        """Start fetches in order, as long as memory is free; later ones do not overtake."""
         for slot in islice(self._slots, LOOK_AHEAD):
             if slot.reservation is not None and slot.reservation.missing_bytes:
                 slot.cancel()
@@ -62,7 +62,7 @@ class Prefetcher:
                 if not isinstance(result, NoCapacity):
                     return result, slot.take_reservation()
                 slot.cancel()
-            # A due image waits for its memory: NoCapacity cannot occur.
+            # A due image waits for its memory, so NoCapacity cannot occur.
             slot.start(self._start_fetch, self._budget.reserve_due(self._deadline))
             result = self._wait(slot)
             assert not isinstance(result, NoCapacity)
@@ -79,7 +79,7 @@ class Prefetcher:
     def _wait(self, slot: Slot) -> FetchResult | NoCapacity:
         """Return the image, or an error at the deadline.
 
-        A fetch may outlast its deadline: it may wait for a thread, or for its host's address.
+        A fetch may exceed its deadline while it waits for a thread or its host's address.
         """
         assert slot.future is not None
         deadline = self._deadline
@@ -87,7 +87,7 @@ class Prefetcher:
         try:
             return slot.future.result(wait_s)
         except TimeoutError:
-            # An empty reservation: the fetch still reads into its own.
+            # A new, empty reservation: the fetch still reads into the old one.
             slot.cancel()
             slot.reservation = self._budget.reserve_due()
             message = (
@@ -108,7 +108,7 @@ class Slot:
         self.needed_bytes = GUESSED_BYTES
 
     def start(self, start_fetch: StartFetch, reservation: ImageReservation) -> None:
-        """Start the fetch; the slot owns the reservation from now on."""
+        """Start the fetch; the slot then owns the reservation."""
         self.reservation = reservation
         try:
             self.future = start_fetch(self.reference, reservation)
@@ -117,7 +117,7 @@ class Slot:
             raise
 
     def take_reservation(self) -> ImageReservation:
-        """Hand over the reservation; the caller releases it."""
+        """Return the reservation; the caller then owns and releases it."""
         assert self.reservation is not None
         reservation, self.reservation = self.reservation, None
         return reservation

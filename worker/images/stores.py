@@ -1,8 +1,8 @@
 """Object stores, read through fsspec: `s3://bucket/key` and similar references.
 
-The worker's own credentials read the objects on behalf of every client, so the worker reads only
-the prefixes that the settings allow. fsspec and the packages of the stores are imported with the
-first image that needs them.
+The worker reads objects with its own credentials on behalf of every client, so it reads only the
+prefixes that the settings allow. fsspec and the packages of the stores are imported with the first
+image that needs them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 from worker.images.image_budget import ImageReservation, read_within_budget
 
-#: Seconds to connect to a store.
+#: Connection timeout of a store in seconds.
 CONNECT_S: Final = 5.0
-#: Bytes per read: more than most images have.
+#: Bytes per read: more than the size of most images.
 PIECE_BYTES: Final = 4 << 20
-#: Memory that reading a piece takes: a store's package joins the parts that it has read.
+#: Memory to read a piece: a store's package joins the parts that it has read.
 READING_BYTES: Final = 2 * PIECE_BYTES
 #: Names of the exceptions that the packages raise for missing or invalid credentials.
 _NO_CREDENTIALS: Final = re.compile(r"Credential|Unauthori[sz]ed|Forbidden|Authentication")
@@ -37,8 +37,8 @@ def store_of(reference: str) -> str:
 class Stores:
     """A reader of objects; thread-safe.
 
-    ``allowed`` are prefixes of references, `s3://bucket/` or `s3://bucket/path/`, that end where a
-    part of a path ends. Raises ValueError for any other.
+    ``allowed`` are prefixes of references, `s3://bucket/` or `s3://bucket/path/`, completed to the
+    end of a path part. Raises ValueError for an invalid prefix.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class Stores:
         self._systems: dict[str, Any] = {}
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Release the connections."""
         with self._lock:
             self._systems.clear()
 
     def get(self, reference: str, reservation: ImageReservation) -> bytes:
         """Read an object within `timeout_s`, which excludes time spent waiting for memory.
 
-        Raises NoCapacity, and ItemRejected, whose message leaves out the reference and the store's
-        own message: that may contain a signed address.
+        Raises NoCapacity, and ItemRejected, whose message omits the reference and the store's own
+        message, which may contain a signed URL.
         """
         self._check_allowed(reference)
         if time.monotonic() >= reservation.deadline:
-            message = "the deadline passed before the store was asked"
+            message = "the deadline passed before the request was sent"
             raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, message)
         pieces = self._pieces(reference, reservation)
         try:
@@ -73,18 +73,18 @@ class Stores:
             )
         except TimeoutError:
             if time.monotonic() >= reservation.deadline:
-                raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, "ended by the deadline") from None
+                raise ItemRejected(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed") from None
             message = f"not complete after {self._timeout_s:g} s"
             raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message) from None
 
     def _check_allowed(self, reference: str) -> None:
         match = REFERENCE.fullmatch(reference)
         if match is None or not reference.startswith(self._allowed):
-            message = "not under a prefix in BLIPLINE_FETCH_STORES, which lists the readable ones"
+            message = "not under an allowed prefix; BLIPLINE_FETCH_STORES lists the allowed ones"
             raise ItemRejected(ErrorCode.IMAGE_BLOCKED, message)
         parts = match[3].split("/")
         if {"", ".", ".."} & set(parts) or "::" in match[3] or not match[3].isprintable():
-            message = "a key must not contain an empty part, a part . or .., or ::"
+            message = "a key must not contain an empty part, the parts . and .., or ::"
             raise ItemRejected(ErrorCode.IMAGE_BLOCKED, message)
 
     def _pieces(self, reference: str, reservation: ImageReservation) -> Iterator[memoryview]:
@@ -92,10 +92,10 @@ class Stores:
         piece = memoryview(b"")
         read = 0
         while not read or len(piece) == PIECE_BYTES:
-            # Each piece repeats the last byte of the one before: a read past the end is an error.
+            # Each piece repeats the previous piece's last byte: a read past the end is an error.
             overlap = min(read, 1)
             start = read - overlap
-            # One byte beyond the limit shows that the object is too large, without the rest.
+            # One byte beyond the limit suffices to detect an object that is too large.
             end = min(start + PIECE_BYTES, self._max_bytes + 1)
             deadline = min(limit + reservation.waited_s, reservation.deadline)
             piece = memoryview(self._read(reference, start, end, deadline))
@@ -107,9 +107,9 @@ class Stores:
         scheme, _, path = reference.partition("://")
         system = self._system(scheme)
         reading = system._cat_file(path, start=start, end=end)
-        # Computed only now: the first object of a scheme waits for the import of its package.
+        # Computed here because the first object of a scheme waits for the import of its package.
         remaining_s = deadline - time.monotonic()
-        # fsspec's own wait checks its time limit once a second, and leaves the read running.
+        # fsspec's own wait checks its timeout once per second and leaves the read running.
         future = asyncio.run_coroutine_threadsafe(_with_timeout(reading, remaining_s), system.loop)
         try:
             return bytes(future.result())

@@ -1,7 +1,8 @@
 """Header checks of TIFF directories, in TIFF files and EXIF data, and the EXIF orientation.
 
-Pillow reads all that a directory claims. A thousand entries that point at the same megabyte cost
-it a gigabyte, and each number of an entry becomes an object. The entries are counted here first.
+Pillow reads everything that a directory declares. A thousand entries that point to the same
+megabyte take a gigabyte, and each number of an entry becomes an object. These checks count the
+entries first.
 """
 
 from __future__ import annotations
@@ -18,20 +19,19 @@ BIG_PREFIXES: Final = (b"II\x2b\x00", b"MM\x00\x2b")
 
 #: Maximum entries of a directory; libtiff has the same limit.
 MAX_ENTRIES: Final = 4096
-#: Maximum numbers in a directory: mainly offsets and lengths of strips.
+#: Maximum numbers in a directory, mainly offsets and lengths of strips.
 MAX_NUMBERS: Final = 1 << 18
-#: Bytes that entries may claim beyond the size of the file: some share a few bytes.
+#: Maximum bytes that entries declare beyond the size of the file: some entries share bytes.
 SHARED_BYTES: Final = 1 << 20
 
 ORIENTATION: Final = 274
 _COMPRESSION: Final = 259
 _TILE_WIDTH: Final = 322
 _TILE_LENGTH: Final = 323
-#: Tags that point to the directories that Pillow reads with the first: EXIF, GPS,
-#: interoperability.
+#: Tags of the further directories that Pillow reads: EXIF, GPS, interoperability.
 _POINTERS: Final = (34665, 34853, 40965)
-#: Uncompressed, CCITT, LZW, JPEG, Deflate and PackBits. The others are rare, and each would expose
-#: a further decoder to untrusted files.
+#: Uncompressed, CCITT, LZW, JPEG, Deflate and PackBits. Other compressions are rare, and each would
+#: expose a further decoder to untrusted files.
 _COMPRESSIONS: Final = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 
 #: Bytes of one value of each type.
@@ -57,18 +57,18 @@ _INTEGERS: Final = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
 
 
 class TiffTag(NamedTuple):
-    """The claims of a directory entry, and its value if that is one integer."""
+    """The declared properties of a directory entry, and its value if that is one integer."""
 
     tag: int
     kind: int
     numbers: int
-    #: Bytes that Pillow reads for it.
+    #: Bytes that Pillow reads for the entry.
     size: int
     value: int | None
 
 
 def first_entries(data: bytes) -> Iterator[TiffTag]:
-    """Yield the entries of the first directory up to where the data is cut off."""
+    """Yield the entries of the first directory, up to the end of truncated data."""
     if data[:4] not in PREFIXES + BIG_PREFIXES:
         return
     reader = _Reader(data)
@@ -87,17 +87,17 @@ def orientation(exif: bytes) -> int:
 
 
 def check_tiff(data: bytes, max_pixels: int) -> None:
-    """Raise ItemRejected for a file that would take far more memory than it has bytes."""
+    """Raise ItemRejected for a file that would take far more memory than its size."""
     if data[:4] not in PREFIXES + BIG_PREFIXES:
         return
     reader = _Reader(data)
     values = _check_directory(reader, reader.first)
     if values.get(_COMPRESSION, 1) not in _COMPRESSIONS:
-        message = f"TIFF compression {values[_COMPRESSION]} is not decoded: use LZW or Deflate"
+        message = f"TIFF compression {values[_COMPRESSION]} is not supported; use LZW or Deflate"
         raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
     if values.get(_TILE_WIDTH, 0) * values.get(_TILE_LENGTH, 0) > max_pixels:
         raise ItemRejected(
-            ErrorCode.IMAGE_TOO_LARGE, "a tile of the TIFF is larger than an image may be"
+            ErrorCode.IMAGE_TOO_LARGE, "a tile of the TIFF exceeds the size limit of an image"
         )
     for tag in _POINTERS:
         if tag in values:
@@ -108,7 +108,7 @@ def check_tiff(data: bytes, max_pixels: int) -> None:
 
 
 def _check_directory(reader: _Reader, offset: int) -> dict[int, int]:
-    """Return the integers of a directory by tag; raise ItemRejected if it claims too much."""
+    """Return the integers of a directory by tag. Raises ItemRejected if it declares too much."""
     numbers = claimed = 0
     values = {}
     for index, entry in enumerate(reader.entries(offset)):
@@ -119,7 +119,7 @@ def _check_directory(reader: _Reader, offset: int) -> dict[int, int]:
             or numbers > MAX_NUMBERS
             or claimed > len(reader.data) + SHARED_BYTES
         ):
-            message = "a directory of the TIFF claims more than an image needs"
+            message = "a directory of the TIFF declares more data than an image needs"
             raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
         if entry.value is not None:
             values[entry.tag] = entry.value
@@ -127,12 +127,12 @@ def _check_directory(reader: _Reader, offset: int) -> dict[int, int]:
 
 
 class _Reader:
-    """A reader of directories that, like Pillow, stops where the data is cut off."""
+    """A reader of directories that, like Pillow, stops at the end of truncated data."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self._endian = "<" if data[:2] == b"II" else ">"
-        # As Pillow decides: it does not know BigTIFF in the other byte order.
+        # Same test as in Pillow, which does not support BigTIFF in the other byte order.
         big = data[2] == 43
         self._count, self._entry, self._inline = ("Q", "HHQ8s", 8) if big else ("H", "HHL4s", 4)
         self.first: int = self._unpack("Q" if big else "L", 8 if big else 4) or 0

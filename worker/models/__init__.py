@@ -1,1 +1,1 @@
-"""Model families behind the protocols of `worker.engine.model`."""
+"""Model families that implement the protocols of `worker.engine.model`."""

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention over states as the slots store them: (rows, length, heads, dim)."""
+"""Scaled dot-product attention over states in the slots' layout: (rows, length, heads, dim)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ def attend(
 ) -> Tensor:
     """Attend from (rows, new, heads, dim) to (rows, length, heads, dim).
 
-    Return (rows, new, heads * dim).
-
-    `mask` is added to the scores; `scale` is 1 / sqrt(dim) unless given.
+    Returns (rows, new, heads * dim). `mask` is added to the scores; `scale` defaults to
+    1 / sqrt(dim).
     """
     if queries.shape[1] == 1 and _is_small(keys):
         return _attend_single_query(queries, keys, values, mask, scale)

@@ -27,13 +27,13 @@ class LanguageModel(TextDecoder, Protocol):
     """A language model that continues image tokens and a text."""
 
     def text_limit(self, new: int) -> int:
-        """Return the maximum tokens of a text that `new` tokens are to follow."""
+        """Return the maximum tokens of a text that is followed by `new` tokens."""
 
     def text_ids(self, text: str) -> list[int]:
         """Tokenize a text."""
 
     def prompt(self, text: str) -> Prompt:
-        """Build the prompt of a text: image tokens and the text's own."""
+        """Build the prompt of a text: image tokens and text tokens."""
 
     def text(self, prompt: Prompt, new: list[int], with_prompt: bool) -> str:
         """Return new tokens as text, after the prompt's text if `with_prompt`."""
@@ -75,7 +75,7 @@ class Blip2(VisionModel):
         )
 
     def _fits(self, text: str, new: int) -> bool:
-        """Return whether the model reads a whole text and can write `new` tokens after it."""
+        """Return whether a text and `new` further tokens are within the model's limit."""
         return len(self.decoder.text_ids(text)) <= self.decoder.text_limit(new)
 
     def condition(self, features: Tensor, prompts: Sequence[Prompt]) -> Tensor:
@@ -88,8 +88,8 @@ class Blip2(VisionModel):
 
 def _language_model(network: Any, tokenizer: Any) -> LanguageModel:
     config = network.config
-    # From the model: the processor of an older checkpoint lacks both numbers, and would silently
-    # omit the image.
+    # From the model's configuration: an older checkpoint's processor lacks both numbers and would
+    # silently omit the image.
     image_id = config.image_token_index
     if image_id is None:
         image_id = tokenizer.convert_tokens_to_ids("<image>") or len(tokenizer)

@@ -1,7 +1,7 @@
 """BLIP-2 retrieval: image-text matching (ITM) and contrastive embeddings (ITC).
 
 Li et al. 2023, https://arxiv.org/abs/2301.12597; checkpoints such as Salesforce/blip2-itm-vit-g.
-For ITM the queries read image and text at once; for ITC they read the image alone. Features hold
+For ITM the queries read image and text together; for ITC they read only the image. Features contain
 both inputs: the vision encoder's output, then the queries' embeddings.
 """
 
@@ -23,7 +23,7 @@ class Blip2Retrieval(VisionModel):
     """A loaded checkpoint. `network` is a Blip2ForImageTextRetrieval in evaluation mode.
 
     An image has several embeddings, one for each query; the cosine of `match` is that of the query
-    nearest to the text, as in training. A vector store holds one vector for an image:
+    nearest to the text, as in training. A vector store has one vector per image:
     `embed_images` returns the normalised mean of the queries' embeddings. Its cosine with a text
     only approximates that of `match`, and may rank images differently.
     """
@@ -34,7 +34,7 @@ class Blip2Retrieval(VisionModel):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         config = self.network.config
-        # In fp16 the Q-Former alone stays in fp32: its output is cast for the heads.
+        # In fp16, only the Q-Former stays in fp32: its output is cast for the heads.
         self.dtype: torch.dtype = self.network.embeddings.word_embeddings.weight.dtype
         self.queries = int(config.num_query_tokens)
         self.dim = int(config.image_text_hidden_size)
@@ -45,7 +45,7 @@ class Blip2Retrieval(VisionModel):
     def encode(self, pixels: Tensor) -> Tensor:
         """Return the vision encoder's output and, as rows of its width, the queries' embeddings.
 
-        The Q-Former then reads the image alone once, not once for each text.
+        The Q-Former therefore reads the image without a text only once, not once per text.
         """
         states = self.tower(self.normalize(pixels))
         queries = self.network.qformer(
@@ -61,7 +61,7 @@ class Blip2Retrieval(VisionModel):
 
     @torch.inference_mode()
     def match(self, features: Tensor, texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        # Not the network's own forward: it encodes the image again for each text.
+        # The network's own forward pass would encode the image again for each text.
         ids, mask = self.texts.batch(texts)
         image_states, queries = self._unpack(features)
         states = self.network.qformer(
@@ -88,7 +88,7 @@ class Blip2Retrieval(VisionModel):
         size = self.queries * self.dim
         rows = -(-size // features.shape[2])
         flat = features[:, -rows:].flatten(1)[:, :size].float()
-        # Rounding to 16 bits has changed their length a little.
+        # Rounding to 16 bits has changed their length slightly.
         vectors = normalize(flat.view(-1, self.queries, self.dim), dim=2)
         return features[:, :-rows], vectors
 

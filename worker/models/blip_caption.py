@@ -31,8 +31,7 @@ class BlipCaption(VisionModel):
         self.prompts = TextTokenizer(self.tokenizer, self.decoder.max_length, self.device)
 
     def prompt(self, request: Request) -> Prompt:
-        # BLIP's own `generate` edits the processor's tokens alike: its begin-of-text token replaces
-        # [CLS], and [SEP] is dropped.
+        # As in BLIP's own `generate`: its begin-of-text token replaces [CLS], and [SEP] is dropped.
         return Prompt([self.decoder.bos_id, *self.prompts.tokens(request.text)[1:-1]])
 
     def condition(self, features: Tensor, prompts: Sequence[Prompt]) -> Tensor:

@@ -33,7 +33,7 @@ class BlipRetrieval(VisionModel):
 
     @torch.inference_mode()
     def match(self, features: Tensor, texts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-        # Not the network's own forward: it encodes the image again for each text.
+        # The network's own forward pass would encode the image again for each text.
         ids, mask = self.texts.batch(texts)
         states = self.network.text_encoder(
             input_ids=ids, attention_mask=mask, encoder_hidden_states=features

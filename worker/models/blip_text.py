@@ -1,8 +1,8 @@
 """BLIP's text decoder: a causal BERT with cross-attention to a source (image, question).
 
-Li et al. 2022, https://arxiv.org/abs/2201.12086. The forward pass is written out over the modules
-of transformers' BlipTextLMHeadModel, so that keys and values lie in slots; and because the
-library's own drops the mask of the source, so that a shorter question would attend to its padding.
+Li et al. 2022, https://arxiv.org/abs/2201.12086. The forward pass is reimplemented with the
+modules of transformers' BlipTextLMHeadModel, so that keys and values are stored in slots. Also, the
+library's own pass ignores the mask of the source, so shorter questions would attend to padding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from worker.models.generation import generate_arguments, new_tokens, token_ids
 
 
 class BlipTextDecoder:
-    """`network` is a BlipTextLMHeadModel in evaluation mode, with sources of `source_limit`."""
+    """The text decoder of a BlipTextLMHeadModel, for sources of at most `source_limit`."""
 
     def __init__(self, network: Any, source_limit: int) -> None:
         config = network.config
@@ -32,7 +32,7 @@ class BlipTextDecoder:
         self.max_length = int(config.max_position_embeddings)
         self.vocab_size = int(config.vocab_size)
         self.bos_id, self.pad_id = int(config.bos_token_id), int(config.pad_token_id)
-        # As BLIP's own `generate`: BERT's [SEP] ends a text; eos_token_id is unused.
+        # As in BLIP's own `generate`: BERT's [SEP] ends a text; eos_token_id is unused.
         self.eos_ids = token_ids(config.sep_token_id)
         self.suppressed_ids = token_ids(network.generation_config.suppress_tokens)
 
@@ -137,5 +137,5 @@ class BlipTextDecoder:
 
 
 def _source_lengths(source: Tensor, prompts: Sequence[Prompt]) -> list[int]:
-    """Return the lengths of questions, or those of images, which all have `source`'s length."""
+    """Return the lengths of questions, or of images, which all have the length of `source`."""
     return [source.shape[1] if prompt.source is None else len(prompt.source) for prompt in prompts]

@@ -65,7 +65,7 @@ def read_weights(network_class: Any, model: str, precision: str, device: torch.d
 def _from_pretrained(network_class: Any, model: str, device: torch.device, arguments: Any) -> Any:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if importlib.util.find_spec("accelerate") is not None:
-        # Directly to the device, tensor by tensor, without a whole copy on the host.
+        # Load tensor by tensor to the device, without a complete copy on the host.
         arguments = {**arguments, "device_map": {"": str(device)}}
     try:
         network, report = network_class.from_pretrained(
@@ -92,7 +92,7 @@ def release_memory(network: Any) -> None:
     """Free the memory that loading a quantized network leaves allocated on a CPU."""
     for parameter in network.parameters():
         if type(parameter) is torch.nn.Parameter and parameter.device.type == "cpu":
-            # Not quantized: a view of the mapped file, which keeps the whole file in memory.
+            # A weight that is not quantized is a view of the mapped file and keeps it in memory.
             parameter.data = parameter.data.clone()
     # glibc keeps the memory of the unquantized matrices: 1.2 GB of blip2-opt-2.7b's 5.5 in int8.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -141,7 +141,7 @@ def load_error(model: str, error: Exception) -> LoadError:
 
 
 def looks_like_path(model: str) -> bool:
-    """Return whether `model` names a directory: a hub name is `name` or `owner/name`."""
+    """Return whether `model` is a path; a hub name is `name` or `owner/name`."""
     return model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
 
 

@@ -15,8 +15,8 @@ def format_dialogue(
 ) -> str:
     """Format earlier turns and a question: `Question: q Answer: a. Question: q Answer:`.
 
-    The form is that of the BLIP-2 examples. The oldest turns are dropped until the text `fits`.
-    Raises PromptTooLong if the question alone does not.
+    The format is that of the BLIP-2 examples. The oldest turns are dropped until the text `fits`.
+    Raises PromptTooLong if the question by itself does not fit.
     """
 
     def text(first: int) -> str:
@@ -26,10 +26,10 @@ def format_dialogue(
         ]
         return " ".join([*earlier, fill_template(template, question)])
 
-    # A shorter text fits if a longer one does, so bisection finds the first turn in a few trials.
+    # If a text fits, so does a shorter one: bisection finds the first turn in a few steps.
     first = bisect_left(range(len(turns) + 1), True, key=lambda turn: fits(text(turn)))
     if first > len(turns):
-        raise PromptTooLong("The question alone is longer than the model reads.")
+        raise PromptTooLong("The question exceeds the model's limit, even without earlier turns.")
     return text(first)
 
 

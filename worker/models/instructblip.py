@@ -36,7 +36,7 @@ INSTRUCTION: Final = "A short image caption."
 class InstructBlip(Blip2):
     """A loaded checkpoint. `network` is an InstructBlipForConditionalGeneration.
 
-    Q-Former and language model read the same text: a question as it is; a dialogue in BLIP-2's
+    Q-Former and language model read the same text: a question unchanged; a dialogue in BLIP-2's
     template, which separates its turns; a caption's prompt as the instruction, since many training
     instructions are beginnings of captions ('A photo of'). A caption begins with its prompt as in
     the other families, but not with the default instruction.
@@ -88,7 +88,7 @@ class InstructBlip(Blip2):
         network = self.network
         ids, mask = self.questions.batch([prompt.query or [] for prompt in prompts])
         queries = network.query_tokens.expand(len(features), -1, -1)
-        # Without an image mask: the queries attend to all of it.
+        # No image mask: the queries attend to the whole image.
         states = network.qformer(
             input_ids=ids,
             attention_mask=torch.cat([mask.new_ones(queries.shape[:2]), mask], 1),

@@ -21,7 +21,7 @@ LIMIT: Final = 127.0
 
 
 class Int8Linear(nn.Module):
-    """`weight` (out, in) int8; `scale` (out,) float32, the largest magnitude of each row."""
+    """A linear layer of `weight` (out, in) int8 and `scale` (out,), the maximum of each row."""
 
     weight: Tensor
     scale: Tensor
@@ -53,7 +53,7 @@ class Int8Linear(nn.Module):
 
 def quantize(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return codes (rows, in) int8 and the largest magnitude of each row (rows,) float32."""
-    # A row of zeros (after a ReLU, for one) has codes of zero, not 0 / 0.
+    # A row of zeros (for example after a ReLU) has codes of zero, not 0 / 0.
     scales = rows.abs().amax(1).float().clamp_min(torch.finfo(torch.float16).tiny)
     codes = (rows * (LIMIT / scales)[:, None]).round_().to(torch.int8)
     return codes, scales

@@ -1,7 +1,7 @@
-"""Estimates of a model's device memory from its configuration alone, without reading weights.
+"""Estimates of a model's device memory from only its configuration, without its weights.
 
-Weights are counted exactly, tensor by tensor, and rows as the engine's slots store them.
-Activations are a rough figure; allocators and libraries add to it.
+Weights are counted exactly, tensor by tensor, and rows in the layout of the engine's slots.
+Activations are a rough estimate; allocators and libraries need additional memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from worker.models.precision import Plan, make_plan
 
 #: Maximum images in one run of the vision encoder.
 IMAGES: Final = 32
-#: Weights that share one scale in int4, and scales that share a scale of their own.
+#: Number of weights that share a scale in int4, and of scales that share a second-level scale.
 INT4_BLOCK, SCALE_BLOCK = 64, 256
 #: Bytes of an int4 matrix's float32 tables: 16 codes, 256 codes of its scales, and their offset.
 INT4_TABLES: Final = 4 * (16 + 256 + 1)
@@ -32,7 +32,7 @@ class Estimate:
     precision: str
     parameters: int
     weight_bytes: int
-    #: Weights that are stored a second time, in a fast kernel's order.
+    #: Second copies of weights, in the layout of a faster kernel.
     copy_bytes: int
     #: Keys and values of an ordinary row, and of each of its tokens beyond `row_tokens`.
     row_bytes: int
@@ -54,7 +54,7 @@ class Estimate:
         return self.weight_bytes + self.copy_bytes
 
     def rows(self, free: int) -> int:
-        """Return how many rows, each with an image, fit in `free` bytes beside the weights."""
+        """Return the number of rows, each with an image, that fit `free` bytes with the weights."""
         available, per_row = free - self.constant_bytes, self.row_bytes + self.work_bytes
         rows = available // (per_row + self.image_bytes)
         if rows > IMAGES:
@@ -72,7 +72,7 @@ def estimate(
 
 
 def estimate_plan(network: Any, plan: Plan) -> Estimate:
-    """Estimate a network, which may lie on the meta device."""
+    """Estimate a network, which may be on the meta device."""
     config, element = network.config, plan.dtype.itemsize
     row = memory_shapes.kv_shape(config)
     text, vision = memory_shapes.text_shape(config), memory_shapes.vision_shape(config)

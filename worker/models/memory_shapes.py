@@ -1,4 +1,4 @@
-"""Sizes of a configuration that determine the memory of an image and a row."""
+"""Sizes in a configuration that determine the memory of an image and of a row."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def vision_shape(config: Any) -> LayerShape:
     """Return the shape of the vision encoder's layers, for one image."""
     vision = config.vision_config
     patches = (int(vision.image_size) // int(vision.patch_size)) ** 2
-    # One more for the class token.
+    # One position more, for the class token.
     return LayerShape(patches + 1, int(vision.hidden_size), int(vision.intermediate_size))
 
 

@@ -1,7 +1,7 @@
 """OPT as BLIP-2's language model: one decoder reads image tokens and text and continues them.
 
-Zhang et al. 2022, https://arxiv.org/abs/2205.01068. The forward pass is written out over the
-modules of transformers' OPTForCausalLM, so that keys and values lie in slots.
+Zhang et al. 2022, https://arxiv.org/abs/2205.01068. The forward pass is reimplemented with
+the modules of transformers' OPTForCausalLM, so that keys and values are stored in slots.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.models.attention import attend, split_heads
 from worker.models.fused import as_function, fuse_linears
 from worker.models.generation import generate_arguments, new_tokens, token_ids
 
-#: Offset of OPT's position embeddings: position 0 has the third.
+#: Offset of OPT's position embeddings: the third embedding is that of position 0.
 POSITION_OFFSET = 2
 
 
@@ -46,7 +46,7 @@ class OptLayer:
 
 
 class OptLanguage:
-    """`network` is an OPTForCausalLM in evaluation mode; `queries` image tokens begin a row."""
+    """The language model of an OPTForCausalLM; a row begins with `queries` image tokens."""
 
     def __init__(self, network: Any, tokenizer: Any, image_id: int, queries: int) -> None:
         config = network.config
@@ -61,7 +61,7 @@ class OptLanguage:
         self.norm_first = bool(config.do_layer_norm_before)
         self.max_length = int(config.max_position_embeddings)
         self.vocab_size = int(config.vocab_size)
-        # From the language model: `generate` ignores the whole model's generation settings.
+        # From the language model: `generate` ignores the outer model's generation settings.
         generation = network.generation_config
         self.eos_ids = token_ids(generation.eos_token_id, config.eos_token_id)
         self.suppressed_ids = token_ids(generation.suppress_tokens)
@@ -69,7 +69,7 @@ class OptLanguage:
         self._cached_ids = lru_cache(maxsize=4096)(self._tokenize)
 
     def text_limit(self, new: int) -> int:
-        """Return the maximum tokens of a text that `new` tokens are to follow."""
+        """Return the maximum tokens of a text that is followed by `new` tokens."""
         return self.max_length - self.queries - new
 
     def prompt(self, text: str) -> Prompt:

@@ -1,4 +1,4 @@
-"""Normalization of pixels as the checkpoint's image processor does it, by a look-up table."""
+"""Normalization of pixels by a look-up table, identical to the checkpoint's image processor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.models.checkpoint import load_error
 def read_processor(model: str, config: Any) -> Any:
     """Load a checkpoint's image processor. Raises LoadError, also if it contradicts the model."""
     try:
-        # By its own class: with torchvision installed, the automatic choice resizes differently.
+        # An explicit class: with torchvision installed, the automatic choice resizes differently.
         processor = BlipImageProcessorPil.from_pretrained(model)
     except Exception as error:
         raise load_error(model, error) from error
@@ -52,7 +52,7 @@ class Normalizer:
 def pixel_table(processor: Any) -> Tensor:
     """Tabulate the processor's output for each value 0..255: float32 (3, 256).
 
-    The processor itself computes the table, so that both agree bit for bit, whatever its settings.
+    The processor itself computes the table, so that both are identical for all settings.
     """
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     batch = processor(

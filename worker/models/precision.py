@@ -62,7 +62,7 @@ class Plan:
 
 
 def make_plan(network: Any, precision: str, device: torch.device) -> Plan:
-    """Build the plan of a network, which may lie on the meta device."""
+    """Build the plan of a network, which may be on the meta device."""
     dtype = DTYPES.get(precision) or half_type(network, device)
     patterns = fp32_patterns(network, dtype)
     quantized = frozenset[str]()
@@ -98,7 +98,7 @@ def has_t5(config: Any) -> bool:
 def fp32_patterns(network: Any, dtype: torch.dtype) -> set[str]:
     """Return patterns of the parameters that `from_pretrained(dtype=...)` leaves in fp32.
 
-    transformers has two lists: one for fp16 alone, a strict one for fp16 and bf16.
+    transformers has two lists: one for only fp16, and a strict one for fp16 and bf16.
     """
     patterns: set[str] = set()
     if dtype == torch.float16:
@@ -131,7 +131,7 @@ def check_available(precision: str, network: Any) -> None:
 
 
 def _matches(name: str, patterns: set[str]) -> bool:
-    # Anywhere in a name, as transformers matches them.
+    # transformers matches patterns anywhere in a name.
     return any(re.search(pattern, name) for pattern in patterns)
 
 

@@ -1,8 +1,8 @@
 """The Q-Former of BLIP-2: a few query tokens read an image by cross-attention.
 
 Li et al. 2023, https://arxiv.org/abs/2301.12597. The queries are the same for every image, so their
-states before the first cross-attention are computed once. The queries are few and image tokens are
-many, so cross-attention is cheaper regrouped, without a key and a value for each token:
+states before the first cross-attention are computed once. There are few queries and many image
+tokens, so cross-attention is cheaper if regrouped, without a key and a value for each token:
 
     q (X Wk)^T = (q Wk^T) X^T        softmax(...) (X Wv) = (softmax(...) X) Wv
 
@@ -21,7 +21,7 @@ from worker.models.attention import split_heads
 
 
 class QFormer:
-    """`qformer` is a Blip2QFormerModel; `projection` maps to the language model's width."""
+    """A Q-Former (Blip2QFormerModel) with the projection to the language model's width."""
 
     def __init__(self, qformer: Any, query_tokens: Tensor, projection: Any) -> None:
         self.model, self.query_tokens, self.projection = qformer, query_tokens, projection
@@ -45,7 +45,7 @@ class QFormer:
     def __call__(self, hidden: Tensor) -> Tensor:
         """Map image states (n, tokens, hidden) to features (n, queries, width)."""
         states = self._run_regrouped(hidden) if self.regrouped else self._run_modules(hidden)
-        # In fp16 the Q-Former alone stays in fp32.
+        # In fp16, only the Q-Former stays in fp32.
         features: Tensor = self.projection(states.to(hidden.dtype))
         return features
 

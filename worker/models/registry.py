@@ -77,11 +77,11 @@ def load(
     device: str = "auto",
     vqa_template: str = VQA_TEMPLATE,
 ) -> Generator | Matcher:
-    """Load a directory or hub name. Raises LoadError.
+    """Load a model from a directory or by its hub name. Raises LoadError.
 
     `device` is auto, cpu or cuda (or cuda:0 and so on); `precision` auto is fp16 on a GPU (bf16 for
     T5) and fp32 on a CPU. `vqa_template` formats BLIP-2's questions; other families read a question
-    as it is.
+    unchanged.
     """
     # A late import: transformers takes seconds to load.
     from worker.models import checkpoint
@@ -110,7 +110,7 @@ def default_precision(config: Any, device: torch.device) -> str:
 
 
 def find_family(model: str, config: Any) -> Family:
-    """Return the family of a configuration. Raises LoadError that lists the supported ones."""
+    """Return the family of a configuration. Raises LoadError with a list of supported models."""
     for family in FAMILIES:
         if family.fits(config):
             return family

@@ -1,8 +1,8 @@
 """T5 as BLIP-2's language model: an encoder reads image tokens and text, a decoder answers.
 
 Raffel et al. 2019, https://arxiv.org/abs/1910.10683; Flan-T5: https://arxiv.org/abs/2210.11416. The
-decoder is written out over the modules of transformers' T5ForConditionalGeneration, so that keys
-and values lie in slots; the encoder is transformers' own.
+decoder is reimplemented with the modules of transformers' T5ForConditionalGeneration, so that keys
+and values are stored in slots; the encoder is transformers' own.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
 from worker.models.generation import generate_arguments, new_tokens, token_ids
 
-#: Encoder tokens where neither configuration nor tokenizer sets a limit: as in T5's training. Its
+#: Encoder tokens if neither configuration nor tokenizer sets a limit: as in T5's training. Its
 #: relative positions have no limit.
 DEFAULT_ENCODER_TOKENS = 512
 #: A tokenizer without a limit reports 10**30.
 NO_LIMIT = 10**6
-#: Decoder tokens: the longest answer a request can ask for, and the start token. All distances from
-#: 128 on share a bias, so the model itself sets no limit.
+#: Decoder tokens: the longest answer of a request, and the start token. All distances from 128 on
+#: share a bias, so the model itself sets no limit.
 DECODER_TOKENS = 1024 + 1
-#: Bound of activations in fp16: that of transformers, but applied whatever the other rows hold.
+#: Bound of activations in fp16, as in transformers, but applied independently of other rows.
 FP16_BOUND = torch.finfo(torch.float16).max - 1000
 
 
 class T5Language:
-    """`network` is a T5ForConditionalGeneration; `queries` image tokens begin what it reads."""
+    """The language model of a T5ForConditionalGeneration; sources begin with image tokens."""
 
     def __init__(self, network: Any, tokenizer: Any, image_id: int, queries: int) -> None:
         config, generation = network.config, network.generation_config
@@ -50,7 +50,7 @@ class T5Language:
         self.head_scale = config.d_model**-0.5 if config.scale_decoder_outputs else None
         self.max_length, self.source_limit = DECODER_TOKENS, encoder_limit(config, tokenizer)
         self.vocab_size = int(config.vocab_size)
-        # From the language model: `generate` ignores the whole model's generation settings.
+        # From the language model: `generate` ignores the outer model's generation settings.
         self.eos_ids = token_ids(generation.eos_token_id, config.eos_token_id)
         self.suppressed_ids = token_ids(generation.suppress_tokens)
         self.bos_ids = token_ids(config.bos_token_id)
@@ -72,7 +72,7 @@ class T5Language:
         ids, limit = self.text_ids(text), self.text_limit(0)
         if len(ids) > limit:
             raise PromptTooLong(
-                f"The text has {len(ids)} tokens; beside the image the model reads {limit} at most."
+                f"The text has {len(ids)} tokens; the limit in addition to the image is {limit}."
             )
         source = [self.image_id] * self.queries + ids
         return Prompt([self.start_id], source=source, text=text.strip())
@@ -150,7 +150,7 @@ class T5Language:
         return hidden if self.head_scale is None else hidden * self.head_scale
 
     def _bias(self, forward: ForwardPass) -> Tensor:
-        """Return what is added to scores: the relative position bias and the causal mask."""
+        """Return the terms added to scores: the relative position bias and the causal mask."""
         columns = torch.arange(forward.width, device=forward.positions.device)
         distances = (forward.positions[..., None] - columns).clamp_(min=0)
         return self.bias[:, distances].transpose(0, 1) + forward.mask
@@ -222,7 +222,7 @@ def distance_bias(module: Any, length: int) -> Tensor:
 
 
 def clamp_fp16(hidden: Tensor) -> Tensor:
-    """Bound activations in fp16, where T5 overflows, as transformers does."""
+    """Bound activations in fp16, in which T5 overflows, as transformers does."""
     if hidden.dtype != torch.float16:
         return hidden
     return hidden.clamp(-FP16_BOUND, FP16_BOUND)

@@ -25,7 +25,7 @@ class TextTokenizer:
         ids: list[int] = self.tokenizer(text, split_special_tokens=True, verbose=False).input_ids
         if len(ids) > self.positions:
             raise PromptTooLong(
-                f"The text has {len(ids)} tokens; the model reads {self.positions} at most."
+                f"The text has {len(ids)} tokens; the model's limit is {self.positions}."
             )
         return ids
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from worker.models.attention import attend, split_heads
 from worker.models.onednn import OneDnnLinear, is_exact_gelu, is_supported
 
-#: Images that pass all layers together. Fewer cost more calls; with more, a layer's states leave
-#: the CPU cache, and the C library returns and requests their memory again.
+#: Images that pass all layers together. Fewer images need more calls. With more, a layer's states
+#: exceed the CPU cache, and the C library returns and requests their memory repeatedly.
 TILE: Final = 8
 
 

@@ -47,7 +47,7 @@ class VisionModel:
     def open(
         cls, model: str, config: Any, precision: str, device: torch.device, **settings: str
     ) -> Self:
-        """Load a directory or hub name with the configuration `config`. Raises LoadError."""
+        """Load a checkpoint with the configuration `config`. Raises LoadError."""
         processor, tokenizer = read_processor(model, config), read_tokenizer(model)
         network = read_weights(cls.network_class, model, precision, device)
         processor_text = processor.to_json_string()
