@@ -6,6 +6,7 @@ already running here.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -75,13 +76,18 @@ def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
         return _serve(NullEngine(), (), settings, socket, linger_s)
     # torch's threads must not spin while they wait: consumers decode images on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Late imports: they take seconds, and the settings are checked first.
+    # Late imports: they take seconds, and the settings are checked first. The garbage collector
+    # need not visit what they create: it lives as long as the process.
+    gc.disable()
     import torch
 
     from worker.engine.errors import LoadError
     from worker.engine.selfcheck import check
     from worker.engine.warmup import warm_up
+    from worker.models import checkpoint  # noqa: F401 (imports transformers)
 
+    gc.freeze()
+    gc.enable()
     torch.set_num_threads(settings.cpu_threads or os.cpu_count() or 1)
     try:
         engine = build_engine(settings)
