@@ -5,7 +5,7 @@
 (2) Results are stored in the result cache.
 (3) Images of 50 KB are transferred to a consumer: as uploads through Redis, and from a host.
 
-Redis runs on one core, so each phase's share of that core gives the capacity of one Redis. docs/scaling.md
+Redis runs on one core, so each phase's share of it gives the capacity of one Redis. docs/scaling.md
 derives a plan from these figures.
 """
 

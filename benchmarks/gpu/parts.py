@@ -35,8 +35,8 @@ class Speed:
     texts: list[str] = field(repr=False)
     #: Peak of the device's memory; 0 on a CPU.
     peak_bytes: int = 0
-    #: Engine only: seconds of the warm-up, of an isolated decode step, and of a decode step in the loop
-    #: (with sampling and the host's work).
+    #: Engine only: seconds of the warm-up, of an isolated decode step, and of a decode step in the
+    #: loop (with sampling and the host's work).
     warm_s: float = 0.0
     decode_s: float = 0.0
     step_s: float = 0.0
