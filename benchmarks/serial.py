@@ -1,6 +1,6 @@
 """The baseline: a loop without a queue, as fast as possible.
 
-One process decodes, resizes, and runs `generate` on batches, with all cores for torch. It avoids the
+One process decodes, resizes and runs `generate` on batches, with all cores for torch. It avoids the
 image processor's overhead.
 """
 
