@@ -61,7 +61,7 @@ def requests(bench: Bench, options: Namespace) -> int:
     """Run part (1). Every part returns its number of errors, or exits on a fatal one."""
     print(
         f"{options.connections} connections\n{'':<16}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}"
-        f"{'gateway':>10}{'Redis':>8}{'client':>8} µs of processor time a request"
+        f"{'gateway':>10}{'Redis':>8}{'client':>8} µs of processor time per request"
     )
     site, connections = bench.site, options.connections
     note("submitting jobs")

@@ -164,7 +164,7 @@ def report(saturated: Latencies, before: Snapshot, after: Snapshot, alone: float
     consumer_ms = 1000 * (after.consumer_s - before.consumer_s) / images
     batch_ms = 1000 * MAX_ROWS / rate
     print(f"bulk: {rate:.0f} img/s during interactive jobs, {alone:.0f} without")
-    print(f"  its consumer: {consumer_ms:.2f} ms of processor time an image")
+    print(f"  its consumer: {consumer_ms:.2f} ms of processor time per image")
     print(f"  a step of the engine: {step_ms:.1f} ms, of {rows:.1f} rows")
     print(f"one batch's time: {MAX_ROWS} images at {rate:.0f} img/s, {batch_ms:.0f} ms")
     print(f"interactive p99: {saturated.ms(99) / batch_ms:.2f} x one batch's time (target 3)")

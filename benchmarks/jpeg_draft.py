@@ -37,7 +37,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = as_generator(load(str(DEMO_MODEL), "fp32", "cpu"))
     assert model is not None
-    print("| JPEG | draft | CPU ms an image | mean difference (levels) | max | captions changed |")
+    print("| JPEG | draft | CPU ms per image | mean difference (levels) | max | captions changed |")
     print("|---|---|---|---|---|---|")
     for size in SIZES:
         exact: tuple[list[bytes], list[str]] | None = None

@@ -76,7 +76,7 @@ def serve(model: str, options: Namespace) -> None:
             answers, seconds = timed(lambda: list(batch.results(timeout=ANSWER_S)))
             for answer in answers:
                 note(f"  {(answer.text or answer.error)!s:.80}")
-            print(f"{seconds / len(images):.1f} s an image, {len(images)} at once")
+            print(f"{seconds / len(images):.1f} s per image, {len(images)} at once")
             report_memory(engine, "peak in the end", model)
 
 
