@@ -1,1 +1,1 @@
-"""Benchmarks. Each compares in one run, on one machine, and checks the answers that it times."""
+"""Benchmarks. Each compares alternatives in one run on one machine and checks all answers."""

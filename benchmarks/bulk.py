@@ -3,7 +3,7 @@
 (1) 2,000 JPEGs of 640 x 480 as blobs through the real stack (client, Redis, consumer, engine,
     Redis, client), against a serial loop of decode and `generate` at its best batch size. The two
     alternate; every caption of the stack must equal the serial loop's.
-(2) A lone job on the idle worker, against the model's own time for it.
+(2) A single job on an idle worker, against the model's own time for it.
 (3) Publishing a batch of 200,000 URLs.
 """
 

@@ -1,9 +1,9 @@
 """`python -m benchmarks.engine`: in-flight batching against transformers' `generate`.
 
-The engine receives requests directly, and `generate` runs on static batches of its best size in the
-same run. Neither side decodes a JPEG. The lengths of answers are fixed, so that both do the same
-work; all texts are compared. With one thread CPU time is measured, on which other load has little
-effect; with more, wall-clock time.
+The engine receives requests directly; `generate` runs on static batches of its best size in the
+same run. Neither side decodes JPEGs. The lengths of answers are fixed, so that both do the same
+work, and all texts are compared. With one thread, CPU time is measured, on which other load has
+little effect; with more threads, wall-clock time.
 """
 
 from __future__ import annotations
@@ -173,8 +173,10 @@ def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--model", choices=("demo", "vitb", "all"), default="all")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, help="480 of the demo, 32 of ViT-B")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch")
+    parser.add_argument(
+        "--images", type=int, help="number of images; default: 480 for the demo model, 32 for ViT-B"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch")
     return parser.parse_args()
 
 

@@ -4,11 +4,11 @@
     connections.
 (2) A batch is uploaded, plain and compressed, answered by a worker with BLIPLINE_MODEL=null, and
     read back. Every text must be its line's `custom_id`.
-(3) Many pollers and many event streams follow one batch, while it is uploaded and answered. Each
-    stream with results must receive every one of them exactly once.
+(3) Many pollers and many event streams follow one batch while it is uploaded and answered. Each
+    stream with results must receive every result exactly once.
 
-Requests come from a separate process, and share the processor with the gateway and Redis: the
-processor time of each per request is printed beside the rate. No rate limit is set.
+Requests come from a separate process, which shares the processor with the gateway and Redis. The
+processor time of each per request is printed next to the rate. No rate limit is set.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def requests(bench: Bench, options: Namespace) -> int:
     """Run part (1). Every part returns its number of errors, or exits on a fatal one."""
     print(
         f"{options.connections} connections\n{'':<16}{'a second':>10}{'p50 ms':>9}{'p99 ms':>9}"
-        f"{'gateway':>10}{'Redis':>8}{'client':>8} µs of processor time a request"
+        f"{'gateway':>10}{'Redis':>8}{'client':>8} µs of processor time per request"
     )
     site, connections = bench.site, options.connections
     note("submitting jobs")

@@ -34,7 +34,7 @@ class Scene:
     #: Seconds between a response and a poller's next request.
     pause_s: float
     streams: int
-    #: Number of streams with results, not progress alone.
+    #: Number of streams with results, not only progress.
     full_streams: int
 
 

@@ -76,7 +76,7 @@ def download(site: Site, batch_id: str, count: int) -> tuple[float, int]:
 
 
 def submit(site: Site, count: int, connections: int) -> tuple[Load, list[str]]:
-    """Submit jobs, one a request; return the load and their ids."""
+    """Submit jobs, one per request; return the load and their ids."""
     load = uvloop.run(ask_all(site, _submissions(site, count), connections))
     return load, [json.loads(answer.body)["id"] for answer in _successful(load, 202)]
 

@@ -1,11 +1,11 @@
 """`python -m benchmarks.interactive`: interactive latency while bulk saturates the worker.
 
-The demo model on the real stack captions single images, one after another with random pauses, on
-the idle worker and again while a batch of distinct JPEGs of 640 x 480 saturates it. Every caption,
-those of the batch included, must equal a plain loop's of `generate`.
+The demo model on the real stack captions single images, one after another with random pauses, first
+on the idle worker and then while a batch of distinct JPEGs of 640 x 480 saturates it. Every
+caption, including those of the batch, must equal that of a plain loop of `generate`.
 
-The unit is one batch's time: that of a full forward batch of MAX_ROWS images at the bulk throughput
-beside the interactive jobs.
+The unit is the time of one full forward batch of MAX_ROWS images at the bulk throughput during the
+interactive jobs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from producer.batch import Batch
 MAX_ROWS = 64
 #: Maximum pause between two interactive jobs, so that they arrive at any moment of a step.
 REST_S = 0.1
-#: Seconds before the measurement starts: the batch's first chunks have the worker to themselves.
+#: Seconds before the measurement starts: the batch's first chunks must have started.
 SETTLE_S = 3.0
 
 
@@ -163,8 +163,8 @@ def report(saturated: Latencies, before: Snapshot, after: Snapshot, alone: float
     rows = (after.engine["row_steps"] - before.engine["row_steps"]) / steps
     consumer_ms = 1000 * (after.consumer_s - before.consumer_s) / images
     batch_ms = 1000 * MAX_ROWS / rate
-    print(f"bulk: {rate:.0f} img/s beside it, {alone:.0f} alone")
-    print(f"  its consumer: {consumer_ms:.2f} ms of processor time an image")
+    print(f"bulk: {rate:.0f} img/s during interactive jobs, {alone:.0f} without")
+    print(f"  its consumer: {consumer_ms:.2f} ms of processor time per image")
     print(f"  a step of the engine: {step_ms:.1f} ms, of {rows:.1f} rows")
     print(f"one batch's time: {MAX_ROWS} images at {rate:.0f} img/s, {batch_ms:.0f} ms")
     print(f"interactive p99: {saturated.ms(99) / batch_ms:.2f} x one batch's time (target 3)")
@@ -175,7 +175,9 @@ def report(saturated: Latencies, before: Snapshot, after: Snapshot, alone: float
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.interactive", description=__doc__)
     parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=60, help="of interactive jobs beside bulk")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="seconds of interactive jobs during bulk"
+    )
     parser.add_argument("--seed", type=int, default=7)
     return parser.parse_args()
 

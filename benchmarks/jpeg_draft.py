@@ -1,7 +1,7 @@
 """`python -m benchmarks.jpeg_draft`: savings and effects of JPEG's draft mode.
 
 Drawn scenes of several sizes are decoded and resized, exactly and at one and two times the model's
-side. Prints the CPU time of an image, the difference of the pixels, and the captions that change.
+side. Prints the CPU time per image, the difference of the pixels, and the captions that change.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ QUALITY = 90
 def main() -> None:
     """Print the table."""
     parser = ArgumentParser(prog="python -m benchmarks.jpeg_draft", description=__doc__)
-    parser.add_argument("--images", type=int, default=40, help="of each size")
+    parser.add_argument("--images", type=int, default=40, help="number of images of each size")
     images = parser.parse_args().images
     torch.set_num_threads(1)
     model = as_generator(load(str(DEMO_MODEL), "fp32", "cpu"))
     assert model is not None
-    print("| JPEG | draft | CPU ms an image | mean difference (levels) | max | captions changed |")
+    print("| JPEG | draft | CPU ms per image | mean difference (levels) | max | captions changed |")
     print("|---|---|---|---|---|---|")
     for size in SIZES:
         exact: tuple[list[bytes], list[str]] | None = None

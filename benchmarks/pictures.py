@@ -1,4 +1,4 @@
-"""JPEGs of the demo's world, in place of photographs."""
+"""JPEGs of the demo's world, used instead of photographs."""
 
 from __future__ import annotations
 

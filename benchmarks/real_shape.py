@@ -3,7 +3,7 @@
 Writes random weights of the exact shape of blip2-opt-2.7b (7.5 GB in bf16, into a temporary
 directory that is deleted at the end), starts Redis and a worker with it, and captions a few
 pictures through the queue. Prints the seconds from the worker's start until it is ready, the
-engine's peak memory, and the seconds of an image. `--phases` loads the model in this process
+engine's peak memory and the seconds per image. `--phases` loads the model in this process
 instead and prints time and memory of each phase of the start.
 """
 
@@ -76,7 +76,7 @@ def serve(model: str, options: Namespace) -> None:
             answers, seconds = timed(lambda: list(batch.results(timeout=ANSWER_S)))
             for answer in answers:
                 note(f"  {(answer.text or answer.error)!s:.80}")
-            print(f"{seconds / len(images):.1f} s an image, {len(images)} at once")
+            print(f"{seconds / len(images):.1f} s per image, {len(images)} at once")
             report_memory(engine, "peak in the end", model)
 
 
@@ -157,7 +157,7 @@ def _options() -> Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--rows", type=int, default=8, help="maximum rows decoded together")
-    parser.add_argument("--threads", type=int, default=0, help="of the model; 0 means all cores")
+    parser.add_argument("--threads", type=int, default=0, help="threads of the model; 0: all cores")
     parser.add_argument("--dir", help="parent of the temporary directory")
     parser.add_argument("--phases", action="store_true")
     return parser.parse_args()

@@ -157,9 +157,9 @@ def report(life: Life, chunk_items: int) -> None:
         f"  its peak memory: {life.submitted.early_bytes / MIB:.1f} MiB after a tenth, "
         f"{life.submitted.late_bytes / MIB:.1f} MiB at the end (target: flat)"
     )
-    print(f"waiting: {submit.kept_bytes:.0f} bytes of Redis an item (target 250)")
+    print(f"waiting: {submit.kept_bytes:.0f} bytes of Redis per item (target 250)")
     print(
-        f"consumers: {1e6 * life.consumers_s / consume.items:.1f} µs of processor time an item, "
+        f"consumers: {1e6 * life.consumers_s / consume.items:.1f} µs of processor time per item, "
         f"{consume.items / life.consumers_s:,.0f} items/s a core"
     )
     pickup_ms = 1000 * life.in_transit * chunk_items / consume.rate
@@ -174,7 +174,7 @@ def _memory(empty: Reading, ended: Reading, delete: Phase) -> str:
     finished = ended.used_bytes - empty.used_bytes
     remaining = delete.after.used_bytes - empty.used_bytes
     return (
-        f"finished: {finished / delete.items:.0f} bytes of Redis an item, "
+        f"finished: {finished / delete.items:.0f} bytes of Redis per item, "
         f"{finished / MIB:.1f} MiB; "
         f"{remaining / MIB:.2f} MiB after deletion, in {delete.seconds:.2f} s"
     )

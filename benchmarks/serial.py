@@ -1,7 +1,7 @@
 """The baseline: a loop without a queue, as fast as possible.
 
-One process decodes, resizes, and runs `generate` on batches, with all cores for torch. It omits the
-processor's own overhead, so that the work itself is measured.
+One process decodes, resizes and runs `generate` on batches, with all cores for torch. It avoids the
+image processor's overhead.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ class Reading:
 
     #: Seconds of processor time.
     cpu_s: float
-    #: Processor time of its forks, which rewrite the append-only file on another core.
+    #: Processor time of Redis's forks, which rewrite the append-only file on another core.
     forks_s: float
-    #: Including commands called by scripts.
+    #: Number of commands, including those called by scripts.
     commands: int
     scripts: int
     received_bytes: int
     sent_bytes: int
-    #: Memory in use.
+    #: Bytes of memory in use.
     used_bytes: int
 
 
@@ -82,7 +82,7 @@ def _calls(commands: dict[str, Any], name: str) -> int:
     return int(commands.get(f"cmdstat_{name}", {}).get("calls", 0))
 
 
-#: Characters of each column but the first.
+#: Width in characters of each column except the first.
 WIDTHS: Final = (12, 12, 16, 10, 9, 9, 9)
 
 

@@ -1,6 +1,6 @@
 """The baseline of `benchmarks.engine`: static batches through transformers' own `generate`.
 
-A batch runs to the length of its longest row, and every row is cut at its own length: this is the
+A batch runs to the length of its longest row, and every row is cut at its own length. This is the
 cost of static batching.
 """
 

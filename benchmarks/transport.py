@@ -55,7 +55,7 @@ def through_redis(server: redis.Redis, url: str, count: int, size: int) -> None:
         f"each takes {up.kept_bytes:,.0f} bytes of Redis; a core carries {both:,.0f}/s in and out"
     )
     print(
-        f"processor time an image: {_ms(submitted.cpu_s, count)} of the producer, "
+        f"processor time per image: {_ms(submitted.cpu_s, count)} of the producer, "
         f"{_ms(fetched.cpu_s, count)} of the consumer"
     )
 
@@ -68,7 +68,7 @@ def from_a_host(server: redis.Redis, count: int, size: int) -> None:
         fetched = fetch(server, urls, count, size)
     print(
         f"from a host, over HTTP without TLS: {_ms(fetched.cpu_s, count)} of the consumer's "
-        "processor time an image"
+        "processor time per image"
     )
 
 

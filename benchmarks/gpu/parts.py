@@ -1,4 +1,4 @@
-"""The single measurements of `benchmarks.gpu`, on one model."""
+"""The individual measurements of `benchmarks.gpu` on one model."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Speed:
     texts: list[str] = field(repr=False)
     #: Peak of the device's memory; 0 on a CPU.
     peak_bytes: int = 0
-    #: Engine only: seconds of the warm-up, of a decode step alone, and of a decode step in the loop
-    #: (with sampling and the host's work).
+    #: Engine only: seconds of the warm-up, of an isolated decode step, and of a decode step in the
+    #: loop (with sampling and the host's work).
     warm_s: float = 0.0
     decode_s: float = 0.0
     step_s: float = 0.0
@@ -120,7 +120,7 @@ class Parts:
 
     @torch.inference_mode()
     def encode_s(self, images: int) -> tuple[float, float]:
-        """Return the seconds of encoding a batch, and of its vision encoder alone."""
+        """Return the seconds of encoding a batch, and of only its vision encoder."""
         batch = self.images[:images].to(self.device)
         dtype = self.model.network.vision_model.embeddings.patch_embedding.weight.dtype
         pixels = self.model.normalize(batch).to(dtype)

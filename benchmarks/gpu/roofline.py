@@ -1,4 +1,4 @@
-"""The roofline of a device for a BLIP-2 with OPT, computed from the shapes alone.
+"""The roofline of a device for a BLIP-2 with OPT, computed from its shapes.
 
 Vision encoder, Q-Former and prefill are compute-bound; a decode step is bound by reading every
 weight of the language model, and the keys and values of every row.
@@ -48,11 +48,11 @@ class Work:
 
     vision_flops: float
     qformer_flops: float
-    #: Of a token in the layers, of attending to one token, and of a row's logits.
+    #: Operations of a token in the layers, of attending to one token, and of a row's logits.
     token_flops: float
     attended_flops: float
     logit_flops: float
-    #: Bytes read once a batch: by the encoders, and by each step of the language model.
+    #: Bytes read once per batch: by the encoders, and by each step of the language model.
     encoder_bytes: float
     language_bytes: float
     #: Keys and values of a token.

@@ -3,9 +3,9 @@
 The weights are random and built on the device; captions have twelve tokens, and all images are
 distinct. For each precision and row count: images per second, against transformers' own `generate`
 at the same batch size and against the roofline, and the single parts. A part that fails or exceeds
-the time budget is reported, and the others run. Needs torch, transformers, numpy and Pillow, for
-int8 also bitsandbytes. Exit code 1 if the texts of a tiny model in fp32 differ, or the device
-broke.
+the time budget is reported, and the others run. Requires torch, transformers, numpy and Pillow,
+and bitsandbytes for int8. Exit code 1 if the texts of a tiny model in fp32 differ or the device
+fails.
 """
 
 from __future__ import annotations
@@ -208,15 +208,19 @@ def main() -> int:
 
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--precisions", type=lambda text: text.split(","), help="in this order")
+    parser.add_argument(
+        "--precisions", type=lambda text: text.split(","), help="precisions, in this order"
+    )
     parser.add_argument("--rows", type=numbers, default=list(ROWS), help="such as 1,8,64")
     parser.add_argument(
         "--budget-s", type=float, default=460.0, help="parts that would end later are skipped"
     )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shape", choices=tuple(SHAPES), default="blip2-opt-2.7b")
-    parser.add_argument("--tflops", type=float, help="of the roofline, in place of the table's")
-    parser.add_argument("--tbps", type=float, help="TB/s of memory, likewise")
+    parser.add_argument(
+        "--tflops", type=float, help="TFLOP/s of the roofline, instead of the data sheet's"
+    )
+    parser.add_argument("--tbps", type=float, help="TB/s of memory, instead of the data sheet's")
     parser.add_argument("--output", type=Path, help="a JSON file, rewritten after each part")
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():

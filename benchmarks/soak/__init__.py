@@ -1,1 +1,1 @@
-"""A soak test of the engine: many thousand mixed rows, none lost, no memory leaked."""
+"""A soak test of the engine: many thousand mixed rows, without lost rows or memory leaks."""

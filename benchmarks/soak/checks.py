@@ -15,7 +15,7 @@ from worker.engine.request import Answer
 from worker.engine.row import Row
 from worker.engine.thread_coroutine import ThreadCoroutine
 
-#: Maximum difference of scores and vectors between a row in a batch and the row alone.
+#: Maximum difference of scores and vectors between a row in a batch and a single row.
 TOLERANCE: Final = 1e-4
 
 

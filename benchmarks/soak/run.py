@@ -1,9 +1,9 @@
 """`python -m benchmarks.soak`: a soak test of the engine with many thousand mixed rows.
 
-The demo's models run in one process: every task, every kind of decoding, duplicates, cancelled and
+The demo models run in one process: every task, every kind of decoding, duplicates, cancelled and
 late rows, invalid rows, and a feature cache that is far too small. Every request must get exactly
 one valid answer; an idle engine must have no state left; and a sample of the rows must get equal
-answers alone in another engine. Memory and Python's objects are counted throughout.
+answers as the only row of another engine. Memory and Python's objects are counted throughout.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Soak:
         self.random, self.report = Random(seed), Report()
         self.waiting: dict[int | str, SoakItem] = {}
         self.cancels: defaultdict[int, list[SoakItem]] = defaultdict(list)
-        #: Rows of each kind to run again alone.
+        #: Rows of each kind to run again one at a time.
         self.sample: defaultdict[str, list[tuple[Request, Answer]]] = defaultdict(list)
         self._good: Counter[str] = Counter()
 
@@ -240,5 +240,5 @@ def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--compare", type=int, default=300, help="rows to run again alone")
+    parser.add_argument("--compare", type=int, default=300, help="rows to run again one at a time")
     return parser.parse_args()

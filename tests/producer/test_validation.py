@@ -33,7 +33,8 @@ def test_the_first_of_very_many_errors_are_named_and_all_are_counted(count: int)
         Options.model_validate({f"n{number}" * 100: 0 for number in range(count)})
     message = format_errors(raised.value, Options)
     assert (
-        f"{count:,} errors; valid names" in message or f"and {count - MAX_REPORTED:,} more" in message
+        f"{count:,} errors; valid names" in message
+        or f"and {count - MAX_REPORTED:,} more" in message
     )
     assert "max_new_tokens" in message
     assert len(message) < 5000

@@ -132,7 +132,9 @@ def test_the_error_of_an_unknown_authority_names_the_setting(
         url = f"rediss://localhost:{front}/0?ssl_ca_certs={other_ca}"
         with (
             Client(url) as client,
-            pytest.raises(ConnectionFailed, match="Does ssl_ca_certs name the authority that signed"),
+            pytest.raises(
+                ConnectionFailed, match="Does ssl_ca_certs name the authority that signed"
+            ),
         ):
             client.job("1").status()
 

@@ -45,7 +45,7 @@ def test_the_subcommand_reports_the_model_of_the_settings() -> None:
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["family", "BLIP-2", "with", "OPT"] in lines
     assert ["tasks", "caption,", "chat,", "vqa"] in lines
-    assert ["parameters", "2,083,584"] in lines
+    assert ["parameters", "2,083,968"] in lines
     assert [line[0] for line in lines if line and line[-1] == "yes"] == [
         "fp32",
         "bf16",

@@ -155,7 +155,7 @@ class EngineClient:
             with self._send_lock:
                 connection.send(message)
         except (OSError, ValueError, TypeError):
-            # Disconnected, or closed meanwhile (TypeError). The reader thread handles it.
+            # Disconnected, or closed by another thread (TypeError). The reader thread handles it.
             log.debug("the engine disconnected during a send")
 
     def _run(self) -> None:

@@ -3,7 +3,7 @@
 LLM.int8() (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339) multiplies the outliers of an
 activation in full precision and the rest in eight bits. bitsandbytes selects outliers by column,
 for all rows of a batch at once: a large value in one row changes the rounding of the others. Here
-each value is selected on its own, so that a row in a batch equals the row alone. The products are
+each value is selected on its own, so that a batch does not change a row. The products are
 those of bitsandbytes.
 """
 

@@ -105,7 +105,7 @@ def weight_bytes(network: Any, plan: Plan) -> int:
 
 
 def copy_bytes(network: Any, plan: Plan) -> int:
-    """Return the bytes of the matrices that worker.models.onednn stores a second time."""
+    """Return the bytes of the matrices that worker.models.onednn copies."""
     if (plan.device, plan.precision) != ("cpu", "fp32"):
         return 0
     layers = network.vision_model.encoder.layers

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 
-#: Maximum bytes of a weight that is copied to oneDNN's own layout, which saves 3 to 5 % of the time.
-#: The layers of a ViT-L are smaller, those of BLIP-2's ViT-g (4 GB in fp32) are not.
+#: Maximum bytes of a weight that is copied to oneDNN's own layout, which saves 3 to 5 %. The layers
+#: of a ViT-L are smaller, those of BLIP-2's ViT-g (4 GB in fp32) are not.
 MAX_PACKED_BYTES: Final = 20 * 2**20
 
 
