@@ -165,9 +165,9 @@ def test_connections_are_reused(connection: redis.Redis, host: str) -> None:
         ("/huge-chunk", TOO_LARGE, "more than 65,536 bytes"),
         ("/announced-huge", TOO_LARGE, "more than 65,536 bytes"),
         ("/announced-absurd", TOO_LARGE, "more than 65,536 bytes"),
-        ("/gzip", UNREACHABLE, "Content-Encoding"),
-        ("/deflate", UNREACHABLE, "Content-Encoding"),
-        ("/zstd", UNREACHABLE, "Content-Encoding"),
+        ("/gzip", UNREACHABLE, "compresses"),
+        ("/deflate", UNREACHABLE, "compresses"),
+        ("/zstd", UNREACHABLE, "compresses"),
     ],
 )
 def test_a_body_that_is_too_large_is_rejected_at_once_and_in_little_memory(
