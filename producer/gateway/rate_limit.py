@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from math import ceil
 from typing import Final
@@ -15,12 +15,15 @@ from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from ..aio.batching import Batcher, unwrap
 from ..errors import QueueFull
 from ..ledger.keys import Keys
 from .redis_calls import RedisCalls
 
 #: Maximum seconds for which a rejection is cached.
 REJECTION_TTL_S: Final = 1.0
+#: Maximum requests of a key that one call to Redis counts.
+MAX_COUNTED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,45 +70,33 @@ class RateLimiter:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         #: Rejections by key, and when each expires.
         self._rejections: dict[str, tuple[float, RateDecision]] = {}
-        #: Requests to be counted, by key; concurrent requests are counted in one call.
-        self._waiting: dict[str, list[asyncio.Future[RateDecision]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: Batchers by key: concurrent requests are counted in one call.
+        self._batchers: dict[str, Batcher[None, RateDecision]] = {}
 
     async def acquire(self, key_id: str) -> RateDecision:
         """Count a request if the limit allows it. Raises ConnectionFailed."""
         expires, rejection = self._rejections.get(key_id, (0.0, None))
         if rejection is not None and expires > time.monotonic():
             return rejection
-        future: asyncio.Future[RateDecision] = asyncio.get_running_loop().create_future()
-        if key_id in self._waiting:
-            self._waiting[key_id].append(future)
-        else:
-            self._waiting[key_id] = [future]
-            task = asyncio.create_task(self._count(key_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return await future
+        batcher = self._batchers.get(key_id)
+        if batcher is None or not batcher.running:
+            batcher = Batcher(partial(self._count, key_id), MAX_COUNTED)
+            self._batchers[key_id] = batcher
+            batcher.start()
+        return unwrap(await batcher.add(None))
 
-    async def _count(self, key_id: str) -> None:
-        """Count waiting requests until there are none; further requests arrive during each call."""
-        while waiting := self._waiting[key_id]:
-            self._waiting[key_id] = []
-            try:
-                decisions = await self._calls.run(self._acquire, key_id, len(waiting))
-            except QueueFull:
-                # Redis rejects writes. Uncounted requests are better than blocked readers.
-                decisions = [RateDecision(True, self.per_minute, 0, 0.0)] * len(waiting)
-            except Exception as error:
-                for future in waiting:
-                    if not future.done():
-                        # Each waiter raises its own copy, with its own traceback.
-                        future.set_exception(copy.copy(error))
-                continue
-            self._cache_rejection(key_id, decisions[-1])
-            for future, decision in zip(waiting, decisions, strict=True):
-                if not future.done():
-                    future.set_result(decision)
-        del self._waiting[key_id]
+    async def _count(
+        self, key_id: str, requests: Sequence[None]
+    ) -> Sequence[RateDecision | Exception]:
+        try:
+            decisions = await self._calls.run(self._acquire, key_id, len(requests))
+        except QueueFull:
+            # Redis rejects writes. Uncounted requests are better than blocked readers.
+            decisions = [RateDecision(True, self.per_minute, 0, 0.0)] * len(requests)
+        except Exception as error:
+            return [error] * len(requests)
+        self._cache_rejection(key_id, decisions[-1])
+        return decisions
 
     def _cache_rejection(self, key_id: str, last: RateDecision) -> None:
         self._rejections.pop(key_id, None)
