@@ -270,7 +270,7 @@ def test_a_text_that_is_too_long_is_rejected_and_the_longest_is_read(case: Case)
     longest = " ".join(["red"] * (POSITIONS - 2))
     assert len(case.model.tokens(longest)) == POSITIONS
     case.model.match(encode(case.model, images(1)), [case.model.tokens(longest)])
-    with pytest.raises(PromptTooLong, match=rf"{POSITIONS + 1} tokens.* {POSITIONS} "):
+    with pytest.raises(PromptTooLong, match=rf"{POSITIONS + 1} tokens.* {POSITIONS}\."):
         case.model.tokens(longest + " red")
 
 

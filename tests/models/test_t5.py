@@ -291,7 +291,7 @@ def test_an_answer_never_repeats_its_question(family: Family) -> None:
 
 
 def test_a_text_longer_than_the_encoder_reads_is_rejected(flan: Family) -> None:
-    with pytest.raises(PromptTooLong, match=rf"300.*{READ_TOKENS - QUERIES} "):
+    with pytest.raises(PromptTooLong, match=rf"300.*{READ_TOKENS - QUERIES}\."):
         flan.prompt("caption", "a " * 299)
     fits = flan.prompt("caption", "a " * (READ_TOKENS - QUERIES - 1))
     assert len(fits.source or []) == READ_TOKENS
