@@ -18,7 +18,7 @@ def test_an_image_is_captioned_and_the_text_counted(visitor: Visitor) -> None:
     page.click("#do-caption")
     assert visitor.answer() == CAPTION
     details = page.locator("#caption-answer .answer-details")
-    expect(details).to_contain_text("57 characters · 11 words")
+    expect(details).to_contain_text("58 characters · 11 words")
     expect(details.locator("span").last).to_contain_text(" s")
     assert visitor.served.jobs("acme")
 

@@ -15,11 +15,11 @@ def test_a_dialogue_continues_and_a_new_image_begins_another(visitor: Visitor) -
     visitor.choose()
     visitor.tab("Chat")
     replies = page.locator("#dialogue .dialogue-answer")
-    first, second = "how many shapes are there?", "what color is the star?"
+    first, second = "how many shapes are there?", "what color is it?"
     with Client(visitor.served.redis_url) as client:
         image = IMAGES / "scene-02.jpg"
         without_history = client.ask(image, second).result(60)
-        # The demo model was not trained on dialogues; a history changes its answers.
+        # The demo model was not trained on this question: a history changes its answer.
         with_history = client.chat(image, second, [(first, "two")]).result(60)
     assert with_history != without_history
     for turn, (question, reply) in enumerate([(first, "two"), (second, with_history)]):
