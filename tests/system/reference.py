@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
 from PIL import Image
 from transformers import AutoProcessor, Blip2ForConditionalGeneration
+
+from demo.scenes import draw, is_clear, random_scene
 
 MODEL = Path(__file__).resolve().parents[2] / "demo" / "model"
 
@@ -39,3 +42,12 @@ def _generate(image: Image.Image, text: str | None, **options: Any) -> str:
     # The output includes the image tokens, none of which is a word.
     decoded: str = processor.decode(ids[0], skip_special_tokens=True)
     return decoded.replace("<image>", "").strip()
+
+
+def scene_picture(seed: int = 3, side: int = 128) -> Image.Image:
+    """Draw a scene of the demo's world whose truth is clear at this size."""
+    rng = Random(seed)
+    scene = random_scene(rng)
+    while not is_clear(scene, side, side):
+        scene = random_scene(rng)
+    return draw(scene, side, side)

@@ -9,28 +9,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from demo.scenes import draw, is_clear, random_scene
 from producer import Client, JobFailed
 from tests.system import reference
 from tests.system.conftest import Stack
 
-
-def scene_picture(seed: int = 3, side: int = 128) -> Image.Image:
-    rng = Random(seed)
-    scene = random_scene(rng)
-    while not is_clear(scene, side, side):
-        scene = random_scene(rng)
-    return draw(scene, side, side)
-
-
-PICTURE = scene_picture()
+PICTURE = reference.scene_picture()
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:

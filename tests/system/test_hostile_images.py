@@ -13,7 +13,7 @@ from producer import Client, Result
 from tests.hostile.corpus import corpus
 from tests.hostile.host import PATHS, running_host
 from tests.hostile.specimen import ANSWERED, encoded
-from tests.system.test_bad_input import scene_picture
+from tests.system.reference import scene_picture
 from worker.images.memory_budget import BUDGET_BYTES
 
 #: Above the largest file of the corpus.
