@@ -42,7 +42,7 @@ def _rank(path: Path) -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep the garbage collector from the million objects that the imports of tests create."""
+    """Keep the garbage collector from the objects that the imports of tests create."""
     gc.disable()
     try:
         return (yield)
