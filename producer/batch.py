@@ -198,10 +198,8 @@ class Batch:
         with redis_errors(self._redis_url):
             # A consumer that is running a chunk detects the deletion when it stores the result.
             self._ledger.cancel(self.id)
-            record_key = keys.batch(self.id)
-            self._redis.delete(
-                record_key, keys.done(self.id), self._failed_key, keys.ended(self.id)
-            )
+            names = (keys.batch, keys.done, keys.failed, keys.ended, keys.digests)
+            self._redis.delete(*(name(self.id) for name in names))
             # In reverse: in order, each deletion would dispatch the next chunk to Celery.
             self._ledger.delete_jobs([chunk_id(self.id, n) for n in reversed(range(record.chunks))])
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from .contract import BLOB_SCHEME, MAX_TEXTS, MAX_TURNS, ErrorCode, ItemPayload, Queue, Task
+from .contract import MAX_TEXTS, MAX_TURNS, ErrorCode, ItemPayload, Queue, Task
 from .errors import InvalidInput
 from .ledger import blobs
 from .ledger.blobs import ImageSource
@@ -137,7 +137,7 @@ class JobBuilder:
         images: tuple[bytes, ...] = ()
         if isinstance(image := payload.get("image"), bytes):
             images = (image,)
-            payload["image"] = BLOB_SCHEME + hashlib.sha256(image).hexdigest()
+            payload["image"] = blobs.reference_of(image)
         chunk = Chunk(job_id, task, [cast(ItemPayload, payload)], options)
         record = chunk.record(Queue.INTERACTIVE, submitter or self._submitter)
         # With this event Flower shows a job that no worker has received yet.

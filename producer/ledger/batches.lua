@@ -2,7 +2,7 @@
 
 local function batch_keys(batch)
   local record = key('batch:' .. batch)
-  return { record, record .. ':done', record .. ':failed', record .. ':ended' }
+  return { record, record .. ':done', record .. ':failed', record .. ':ended', record .. ':digests' }
 end
 
 local function is_sealed(record)
@@ -60,9 +60,27 @@ local function reopen_chunk(batch, number, items)
   redis.call('HSET', keys[1], 'retried', 1)
 end
 
+-- The digests of a batch's chunks are one string, in which each has the same length.
+
+-- Return the stored digest of a chunk; nil if its producer stored none or it has expired.
+local function read_chunk_digest(batch, number, length)
+  if length == 0 then return nil end
+  local digest = redis.call(
+    'GETRANGE', batch_keys(batch)[5], number * length, (number + 1) * length - 1)
+  -- Redis fills gaps with zero bytes.
+  return #digest == length and digest:byte(1) ~= 0 and digest or nil
+end
+
+-- The digests expire even if an older worker, which does not know them, closes the last chunk.
+local function store_chunk_digest(batch, number, digest)
+  local keys = batch_keys(batch)
+  redis.call('SETRANGE', keys[5], number * #digest, digest)
+  redis.call('EXPIRE', keys[5], redis.call('HGET', keys[1], 'record_s'))
+end
+
 -- Return the status of a chunk that was enqueued before or cannot be enqueued; otherwise nil and the
--- number of the batch's items including this chunk's.
-local function check_chunk(id, record, batch, number)
+-- number of the batch's items including this chunk's. `digest` identifies the items.
+local function check_chunk(id, record, batch, number, digest)
   local batch_key = key('batch:' .. batch)
   local fields = redis.call(
     'HMGET', batch_key, 'chunk_items', 'total', 'submitted', 'retried', 'cut')
@@ -72,11 +90,14 @@ local function check_chunk(id, record, batch, number)
   if first < total then
     -- An earlier pass enqueued it. All chunks except the last one have the same size.
     if record.items ~= math.min(chunk_items, total - first) then return 'differs' end
+    local stored_digest = read_chunk_digest(batch, number, #digest)
+    if stored_digest and stored_digest ~= digest then return 'differs' end
     if redis.call('GETBIT', batch_key .. ':done', number) == 1 then return 'known' end
     local stored = read_record(id)
     -- A failover can lose a record.
     if not stored then return nil, total end
-    return (stored.payload == record.payload or fields[4]) and 'known' or 'differs'
+    local is_known = stored_digest or stored.payload == record.payload or fields[4]
+    return is_known and 'known' or 'differs'
   end
   -- Chunks are enqueued in order, so that a batch has no gaps.
   if first > total then return 'full' end
@@ -100,7 +121,7 @@ function operations.open_batch(
     if metadata ~= '' then redis.call('HSET', record, 'note', metadata) end
     if webhook ~= '' then redis.call('HSET', record, 'webhook', webhook) end
     redis.call('EXPIRE', record, record_s)
-    redis.call('DEL', key('cancelled:' .. id))
+    redis.call('DEL', key('cancelled:' .. id), record .. ':digests')
   end
   return redis.call('HGETALL', record)
 end

@@ -53,6 +53,11 @@ def read(image: ImageSource) -> str | bytes:
     return data
 
 
+def reference_of(image: bytes) -> str:
+    """Return the reference under which `upload` stores an image."""
+    return BLOB_SCHEME + hashlib.sha256(image).hexdigest()
+
+
 def upload(client: redis.Redis, ledger: Ledger, images: Sequence[bytes]) -> list[str]:
     """Store images under their SHA-256; return their references, in order.
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from .. import contract
 from ..contract import ItemPayload, Queue, Task
 from ..net.redact import redact_url
 from .message import task_message
 from .records import JobRecord
+
+#: Characters of a chunk's digest, 64 bits: it tells apart the uploads of one producer, and a batch
+#: stores one for each chunk.
+DIGEST_CHARS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,12 @@ class Chunk:
         image = image if len(image) <= 72 else f"{image[:69]}…"
         more = f" (+{len(self.items) - 1} more)" if len(self.items) > 1 else ""
         return f"{image} {text[:120]!r}{more}".lstrip() if text else f"{image}{more}"
+
+    @property
+    def digest(self) -> str:
+        """The hash of the items, whose batch determines task and options."""
+        items = json.dumps(self.items, sort_keys=True)
+        return hashlib.sha256(items.encode()).hexdigest()[:DIGEST_CHARS]
 
     def record(self, queue: Queue, submitter: str) -> JobRecord:
         """Return the job record of this chunk."""

@@ -47,14 +47,15 @@ local function check_job(id, digest)
 end
 
 -- Enqueue a job and return its status. `known`: the id was enqueued before; `differs`: with another
--- payload. The metadata of a single job, unless empty, is stored as long as a batch record.
+-- payload, of which `digest` is a hash. The metadata of a single job, unless empty, is stored as long
+-- as a batch record.
 -- Subscribers of `channel` receive `event`, unless it is ''.
 function operations.enqueue(
     id, text, max_items, max_blob_bytes, batch, number, metadata, digest, webhook, channel, event)
   local record = parse(text)
   local total, status
   if batch ~= '' then
-    status, total = check_chunk(id, record, batch, tonumber(number))
+    status, total = check_chunk(id, record, batch, tonumber(number), digest)
   else
     status = check_job(id, digest)
   end
@@ -65,6 +66,7 @@ function operations.enqueue(
   if batch ~= '' then
     open_chunk(batch)
     redis.call('HSET', key('batch:' .. batch), 'total', total, 'heard_at', now())
+    if digest ~= '' then store_chunk_digest(batch, number, digest) end
   elseif metadata ~= '' or digest ~= '' or webhook ~= '' then
     redis.call('HSET', key('note:' .. id), 'note', metadata, 'digest', digest)
     if webhook ~= '' then redis.call('HSET', key('note:' .. id), 'webhook', webhook) end

@@ -131,6 +131,10 @@ class Keys:
         """List of a batch's ended chunks, in the order of their ends."""
         return f"{self.batch(batch_id)}:ended"
 
+    def digests(self, batch_id: str) -> str:
+        """String of the digests of a batch's chunks, in order, each of the same length."""
+        return f"{self.batch(batch_id)}:digests"
+
     def blob(self, reference: str) -> str:
         """The bytes behind a ``blob:<sha256>`` reference."""
         return f"{self.prefix}blipline:{BLOB_SCHEME}{reference.removeprefix(BLOB_SCHEME)}"

@@ -120,7 +120,8 @@ class JobMetadata:
 
     #: Text of the submitter, returned unchanged.
     text: str = ""
-    #: Digest of the payload, for a job with an id that the submitter chose; '' matches any payload.
+    #: Digest of the request, for a chunk of a batch or a job with a chosen id; '' matches any
+    #: request.
     digest: str = ""
     #: URL of the webhook that reports the end of the job or batch; '': none.
     webhook: str = ""

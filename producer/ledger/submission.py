@@ -26,7 +26,7 @@ from ..errors import IdTaken, InvalidInput, JobUnknown
 from . import blobs
 from .backpressure import WhenFull
 from .blobs import ImageSource
-from .chunk import Chunk
+from .chunk import DIGEST_CHARS, Chunk
 from .ids import chunk_id, new_id
 from .ledger import Ledger
 from .publisher import PIPELINE_MESSAGES, OnWait, Publisher, batch_differs, ignore_wait
@@ -82,8 +82,8 @@ class Submission:
         self._pass_id = new_id()
         #: Number of items submitted so far.
         self._total = 0
-        #: Bitmap of the chunks that had ended when this pass started.
-        self._done = b""
+        #: Bitmap of the chunks that had ended when this pass started, and digests of all chunks.
+        self._done = self._digests = b""
 
     def run(self, items: Iterable[ItemSource], on_submitted: Callable[[int], None]) -> None:
         """Submit all items, and call `on_submitted` with the number of items submitted so far.
@@ -135,8 +135,9 @@ class Submission:
                     f"{record[name]} and not {value}: submit the same, or choose another id"
                 )
         if int(record["total"]):
-            done: Any = self._redis.get(self._ledger.keys.done(batch.batch_id))
-            self._done = done or b""
+            keys = self._ledger.keys
+            stored: Any = self._redis.mget(keys.done(batch.batch_id), keys.digests(batch.batch_id))
+            self._done, self._digests = (value or b"" for value in stored)
         return record
 
     def _seal(self) -> None:
@@ -157,39 +158,49 @@ class Submission:
         number = -1
         while sources := list(islice(stream, batch.chunk_items)):
             number += 1
-            if self._is_done(number):
-                remaining = int(record["total"]) - number * batch.chunk_items
-                if len(sources) != min(batch.chunk_items, remaining):
-                    raise batch_differs(batch.batch_id, number)
-                # The images of a chunk with a result are not uploaded again.
-                self._total += len(sources)
-                continue
             payloads = [prepare(source) for source in sources]
-            self._upload(payloads)
+            images = _refer_to_images(payloads)
             chunk = Chunk(
                 chunk_id(batch.batch_id, number),
                 batch.task,
                 cast(list[ItemPayload], payloads),
                 options,
             )
+            if self._is_done(number):
+                remaining = int(record["total"]) - number * batch.chunk_items
+                same_size = len(sources) == min(batch.chunk_items, remaining)
+                if not same_size or self._differs(number, chunk.digest):
+                    raise batch_differs(batch.batch_id, number)
+                # The images of a chunk with a result are not uploaded again.
+                self._total += len(sources)
+                continue
+            if images:
+                self._publisher.upload(images, Queue.BULK, batch.when_full, self._on_wait)
+            metadata = JobMetadata(digest=chunk.digest)
             # Without an event: Flower shows a bulk chunk once a worker receives it.
-            yield NewJob(chunk.record(Queue.BULK, batch.submitter))
+            yield NewJob(chunk.record(Queue.BULK, batch.submitter), metadata)
 
     def _is_done(self, number: int) -> bool:
         """Return whether a chunk had ended when this pass started; bit 0 is a byte's highest."""
         index, bit = divmod(number, 8)
         return index < len(self._done) and bool(self._done[index] >> (7 - bit) & 1)
 
-    def _upload(self, payloads: list[dict[str, Any]]) -> None:
-        """Replace the bytes of local images by references."""
-        local = [payload for payload in payloads if isinstance(payload.get("image"), bytes)]
-        if local:
-            images = [payload["image"] for payload in local]
-            references = self._publisher.upload(
-                images, Queue.BULK, self._options.when_full, self._on_wait
-            )
-            for payload, reference in zip(local, references, strict=True):
-                payload["image"] = reference
+    def _differs(self, number: int, digest: str) -> bool:
+        """Return whether a chunk differs from the one that was submitted before."""
+        start = number * DIGEST_CHARS
+        stored = self._digests[start : start + DIGEST_CHARS]
+        # Older producers store no digest; Redis fills gaps with zero bytes.
+        return any(stored) and stored != digest.encode()
+
+
+def _refer_to_images(payloads: list[dict[str, Any]]) -> list[bytes]:
+    """Replace the bytes of local images by references; return the bytes."""
+    images: list[bytes] = []
+    for payload in payloads:
+        if isinstance(image := payload.get("image"), bytes):
+            images.append(image)
+            payload["image"] = blobs.reference_of(image)
+    return images
 
 
 def _without_deadline(value: str) -> str:

@@ -122,6 +122,18 @@ def test_a_different_upload_under_the_same_id_is_rejected(gateway: Reached) -> N
     assert get["request_counts"]["total"] == 40
 
 
+def test_an_ended_batch_answers_only_the_same_upload(gateway: Reached, finish: Finish) -> None:
+    post, url = gateway.client().post, "/v1/batches?id=over"
+    post(url, content=body_of(40), headers=JSONL)
+    for number in (0, 1):
+        finish(f"acme.batch.over:{number}", answers_of(number, 40))
+    changed = body_of(40).replace(b"cat.jpg", b"dog.jpg")
+    answer = post(url, content=changed, headers=JSONL)
+    assert (answer.status_code, answer.json()["code"]) == (409, "id_taken")
+    answer = post(url, content=body_of(40), headers=JSONL)
+    assert (answer.status_code, answer.json()["status"]) == (202, "done")
+
+
 def test_a_full_queue_answers_with_the_id_to_continue(
     start_gateway: Start, finish: Finish, redis_url: str
 ) -> None:
