@@ -195,8 +195,8 @@ class Client:
 
         With a `batch_id` chosen by the caller any process can repeat an interrupted call: the same
         items in the same order resume the batch, and no item is submitted twice. If `items` raises,
-        the batch consists of the items submitted before. `submitter`, `note` and `webhook` are as
-        in `submit`.
+        the batch consists of the items submitted before; without any, there is no batch.
+        `submitter`, `note` and `webhook` are as in `submit`.
         """
         if batch_id is not None:
             check_id("batch_id", batch_id)

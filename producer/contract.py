@@ -179,13 +179,17 @@ class ItemError(BaseModel):
 DEAD_CODES: Final = frozenset({ErrorCode.POISONED, ErrorCode.INTERNAL})
 
 
+#: A text without surrounding whitespace, which some tokenizers would turn into tokens.
+_Text = Annotated[str, StringConstraints(strip_whitespace=True)]
+
+
 class Turn(BaseModel):
     """An earlier question of a dialogue and its answer."""
 
     model_config = ConfigDict(extra="forbid")
 
-    question: str
-    answer: str
+    question: _Text
+    answer: _Text
 
 
 class Item(BaseModel):
@@ -202,15 +206,16 @@ class Item(BaseModel):
     #: questions about one image can share a chunk, and with it the image features.
     task: Annotated[Task, BeforeValidator(_parse_task)] | None = None
     #: Caption: the beginning of the caption.
-    prompt: str | None = None
+    prompt: _Text | None = None
     #: VQA, chat: the question.
-    question: str | None = None
+    question: _Text | None = None
     #: Chat: earlier turns, oldest first. A model that is short of tokens drops the oldest ones.
     history: Annotated[list[Turn], Field(max_length=MAX_TURNS)] | None = None
-    #: Match: the texts to compare the image with.
+    #: Match: the texts to compare the image with. The result repeats them, so their whitespace
+    #: stays; the matchers' tokenizers ignore it.
     texts: Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)] | None = None
     #: Embed: a text, instead of an image.
-    text: str | None = None
+    text: _Text | None = None
     #: Returned with the result.
     custom_id: Annotated[str, StringConstraints(max_length=MAX_CUSTOM_ID_CHARS)] | None = None
     #: Set by a producer that cannot read the item: the item keeps its index in the batch, and the

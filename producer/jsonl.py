@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
@@ -10,7 +11,9 @@ from pydantic_core import from_json
 
 from .contract import ErrorCode, failure
 from .errors import InvalidInput
+from .validation import unique_names
 
+_NUMBER: Final = re.compile("[1-9][0-9]{0,15}")
 #: Maximum bytes of a line: much longer than any item, much smaller than the memory.
 MAX_LINE_BYTES: Final = 1024 * 1024
 
@@ -23,17 +26,21 @@ def read_items(stream: BinaryIO, max_lines: int | None = None) -> Iterator[dict[
     """Yield an item for each line that is not blank.
 
     An invalid line becomes an item with an error that names the line; the other lines are not
-    affected. The default `custom_id` is the line number, counted from 1. Raise TooManyLines after
-    `max_lines` lines, blank lines included.
+    affected. In a file without ids of its own, line numbers are the `custom_id`s, counted from 1
+    (see `_LineIds`). Raise TooManyLines after `max_lines` lines, blank lines included.
     """
+    ids = _LineIds()
     for number, line in enumerate(_lines(stream), start=1):
         if max_lines is not None and number > max_lines:
             raise TooManyLines(f"there are more than {max_lines:,} lines")
+        if not line.strip():
+            continue
         try:
-            if line.strip():
-                yield {"custom_id": str(number)} | _parse(line)
+            item = ids.identify(number, _parse(line))
         except InvalidInput as error:
-            yield {"custom_id": str(number), **failure(error.code, f"line {number}: {error}")}
+            yield ids.of_invalid(number) | failure(error.code, f"line {number}: {error}")
+        else:
+            yield _rejected(number, item) if "error" in item else item
 
 
 def read_questions(stream: BinaryIO) -> Iterator[str]:
@@ -42,6 +49,46 @@ def read_questions(stream: BinaryIO) -> Iterator[str]:
         question = line.decode("utf-8-sig", "surrogateescape").strip()
         if question:
             yield question
+
+
+class _LineIds:
+    """The `custom_id`s of lines; no line number equals the id of another line.
+
+    Line numbers are ids up to the first line with an id of its own; later lines without one have
+    none, as have invalid lines before the first valid one. An id that equals the number of an
+    earlier line is invalid.
+    """
+
+    def __init__(self) -> None:
+        #: True while line numbers are ids; None before the first valid line.
+        self._numbered: bool | None = None
+        #: Number of the last line whose number is its id.
+        self._last_number = 0
+
+    def identify(self, number: int, item: dict[str, Any]) -> dict[str, Any]:
+        """Return a valid line's item with its id; raises InvalidInput."""
+        if (custom_id := item.get("custom_id")) is not None:
+            self._check(str(custom_id))
+            self._numbered = False
+            return item
+        if self._numbered is None:
+            self._numbered = True
+        return self.of_invalid(number) | item
+
+    def of_invalid(self, number: int) -> dict[str, Any]:
+        """Return the id of a line without a readable one."""
+        if not self._numbered:
+            return {}
+        self._last_number = number
+        return {"custom_id": str(number)}
+
+    def _check(self, custom_id: str) -> None:
+        number = int(custom_id) if _NUMBER.fullmatch(custom_id) else 0
+        if 0 < number <= self._last_number:
+            raise InvalidInput(
+                f"custom_id: {custom_id!r} is the number of an earlier line, which has no "
+                "custom_id: set it in every line, or in none"
+            )
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -63,16 +110,35 @@ def _parse(line: bytes) -> dict[str, Any]:
         # This parser is four times as fast as the one that describes errors.
         item = from_json(line)
     except ValueError:
-        item = _parse_with_errors(line)
+        item = _parse_strictly(line)
     if not isinstance(item, dict):
         raise InvalidInput('not an object: {"image": "…", "question": "…"} is needed')
+    if _may_repeat_names(line, item):
+        item = _parse_strictly(line)
     return {name: value for name, value in item.items() if value is not None}
 
 
-def _parse_with_errors(line: bytes) -> Any:
+def _rejected(number: int, item: dict[str, Any]) -> dict[str, Any]:
+    """Return the error of a line that sets `error`, a field that only a producer itself may set."""
+    custom_id = {name: value for name, value in item.items() if name == "custom_id"}
+    return custom_id | failure(ErrorCode.OPTION_INVALID, f"line {number}: error: no such name")
+
+
+def _may_repeat_names(line: bytes, item: dict[str, Any]) -> bool:
+    """Return whether an object of this line may contain a name twice; False is certain."""
+    # A name can be written with escapes, and a nested object can repeat its own names.
+    if b"\\" in line or line.count(b"{") > 1:
+        return True
+    return any(line.count(f'"{name}"'.encode()) > 1 for name in item)
+
+
+def _parse_strictly(line: bytes) -> Any:
+    """Parse a line with descriptions of its errors, and reject names that occur twice."""
     try:
         # Some editors write a byte-order mark.
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique_names)
+    except InvalidInput:
+        raise
     except UnicodeDecodeError:
         raise InvalidInput("not valid UTF-8") from None
     except json.JSONDecodeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -64,6 +65,18 @@ def turn_of(turn: Any) -> TurnPayload:
     if not (isinstance(question, str) and isinstance(answer, str)):
         raise InvalidInput(f"history: pairs of question and answer are needed, not {turn!r:.100}")
     return {"question": question, "answer": answer}
+
+
+def unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raises InvalidInput if it has a name twice.
+
+    Parsers differ in the choice between two equal names. For `object_pairs_hook` of `json.loads`.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise InvalidInput(f"{name!r:.100}: the name occurs twice in one object")
+    return values
 
 
 def task_of(name: Task | str) -> Task:

@@ -34,6 +34,7 @@ from .settings import GatewaySettings
 from .state import Gateway
 from .tenants import tenant_of
 from .webhook_body import WebhookBodies
+from .webhook_guard import WebhookGuard
 
 #: CORS: methods, request headers and response headers that scripts of allowed origins may use.
 _CORS_METHODS: Final = ("GET", "POST", "PUT", "DELETE")
@@ -96,7 +97,10 @@ def _create_state(settings: GatewaySettings, key_cache: KeyCache) -> Gateway:
     progress_reader, stopping = ProgressReader(), asyncio.Event()
     broadcaster = BatchBroadcaster(progress_reader, stopping)
     client = AsyncClient(settings=settings)
-    return Gateway(settings, client, key_cache, Metrics(), progress_reader, broadcaster, stopping)
+    guard = WebhookGuard(settings.webhook_address_policy())
+    return Gateway(
+        settings, client, key_cache, Metrics(), progress_reader, broadcaster, stopping, guard
+    )
 
 
 def _add_middleware(

@@ -59,7 +59,7 @@ async def submit_upload(
             f"{error.items:,} items; repeat the upload with id={public_id} to submit the rest"
         ) from None
     except Exception as error:
-        kept_items = await _keep_or_delete(batch, query.id is not None, error)
+        kept_items = await _keep_or_delete(batch, query.id is not None)
         if isinstance(error, ClientDisconnect):
             raise
         raise _upload_problem(error, batch.id, public_id, kept_items) from None
@@ -73,16 +73,13 @@ async def submit_upload(
     return SubmittedBatch(public_id, metadata, detector.items)
 
 
-async def _keep_or_delete(
-    batch: AsyncBatch, has_client_id: bool, error: Exception | None = None
-) -> int:
+async def _keep_or_delete(batch: AsyncBatch, has_client_id: bool) -> int:
     """Delete an interrupted batch that cannot be continued; return the number of kept items."""
     with suppress(BliplineError):
-        kept_items = (await batch.progress()).total if has_client_id else 0
-        # A batch whose body was invalid from its beginning is deleted as well.
-        if not has_client_id or (not kept_items and isinstance(error, Problem)):
-            await asyncio.shield(batch.delete())
-        return kept_items
+        if has_client_id:
+            # Without items there is no batch any more.
+            return (await batch.progress()).total
+        await asyncio.shield(batch.delete())
     return 0
 
 

@@ -17,7 +17,7 @@ from .metadata import RequestMetadata
 from .openapi import batch_body, json_responses, problem_responses
 from .problems import Problem
 from .queries import BatchQuery, ErrorsQuery, ResultsQuery
-from .responses import POLL_AFTER_S, BatchBody, BatchStatus, RetriedBody, batch_url
+from .responses import BatchBody, BatchStatus, RetriedBody, batch_url, poll_after_s
 from .results import ResultSelection, stream_results
 from .state import Gateway, GatewayDependency
 from .tenants import Tenant, path_id
@@ -78,6 +78,7 @@ async def create_batch(
     upload = Upload(request, gateway.settings)
     with gateway.upload_slots.acquire(tenant.name):
         query = query.with_form_fields(await upload.fields())
+        await gateway.webhook_guard.check(query.webhook)
         submitted = await submit_upload(gateway, tenant, query, upload)
     body = await _submitted_body(gateway, tenant, submitted)
     return _response(body, 202, {"Location": batch_url(submitted.public_id)})
@@ -224,7 +225,8 @@ async def _stream(
     batch, progress, _ = await find_batch(gateway, tenant, public_id)
     return StreamingResponse(
         stream_results(batch, selection, gateway.stopping),
-        headers={"Blipline-Status": progress.state.value},
+        # nginx would buffer the lines of a stream that waits.
+        headers={"Blipline-Status": progress.state.value, "X-Accel-Buffering": "no"},
         media_type="application/jsonl",
     )
 
@@ -232,6 +234,6 @@ async def _stream(
 def _response(
     body: BatchBody, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    all_headers = {} if body.ended else {"Retry-After": str(POLL_AFTER_S)}
+    all_headers = {} if body.ended else {"Retry-After": str(poll_after_s(body.created_at))}
     all_headers |= headers or {}
     return Response(body.model_dump_json(), status, all_headers, "application/json")

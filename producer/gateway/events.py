@@ -25,24 +25,24 @@ from .openapi import problem_responses
 from .problems import Problem
 from .queries import EventsQuery
 from .responses import BatchBody
+from .results import HEARTBEAT_S
 from .state import Gateway, GatewayDependency
 
 router = APIRouter(tags=["batches"])
 
-#: Seconds between heartbeats: proxies close connections that are idle for a minute.
-HEARTBEAT_S: Final = 15
 #: Timeout in seconds for a client that does not read.
 SEND_S: Final = 60.0
 #: Seconds between attempts to read a page while Redis is unreachable.
 RETRY_S: Final = 1.0
 
-_CURSOR: Final = re.compile(r"[0-9]{1,15}")
+#: Id of a `result` event, its cursor; that of an `end` event also says so.
+_EVENT_ID: Final = re.compile(r"([0-9]{1,15})(-end)?")
 _EVENT: Final[Mapping[str, Any]] = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
         "event": {"enum": ["result", "progress", "end"]},
-        "id": {"type": "string", "description": "Cursor of a result."},
+        "id": {"type": "string", "description": "Cursor of a result, or of the end."},
         "data": {"type": "string", "description": "JSON."},
     },
 }
@@ -50,13 +50,14 @@ _EXAMPLE: Final = (
     'event: progress\ndata: {"id":"photos","object":"batch","status":"running", …}\n\n'
     'event: result\nid: 1\ndata: {"custom_id":"1","status":"ok","text":"a cat","index":0,'
     '"cursor":1}\n\n'
-    'event: end\ndata: {"id":"photos","object":"batch","status":"done", …}\n\n'
+    'event: end\nid: 1-end\ndata: {"id":"photos","object":"batch","status":"done", …}\n\n'
 )
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Events until the end of the batch",
         "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
-    }
+    },
+    204: {"description": "The client that reconnects has received the end"},
 }
 
 
@@ -64,7 +65,7 @@ class EventStream(EventSourceResponse):
     """An SSE response with heartbeats and a send timeout."""
 
     def __init__(self, events: AsyncIterator[bytes]) -> None:
-        super().__init__(events, ping=HEARTBEAT_S, sep="\n", send_timeout=SEND_S)
+        super().__init__(events, ping=int(HEARTBEAT_S), sep="\n", send_timeout=SEND_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -89,19 +90,23 @@ async def listen(
         Header(
             alias="Last-Event-ID",
             description="Id of the last received event: the stream continues after it.",
-            json_schema_extra={"pattern": "^[0-9]{0,15}$"},
+            json_schema_extra={"pattern": "^([0-9]{1,15}(-end)?)?$"},
         ),
     ] = "",
 ) -> Response:
     """Stream server-sent events: `result` for each result, `progress`, and a last `end`.
 
     The id of a `result` is its cursor, so a client that reconnects receives each result once.
-    `progress` and `end` contain the response of `GET /v1/batches/{id}` and have no id. The `end` of
-    a deleted batch has the status `deleted`. The server closes the stream after `end`: close it in
-    the client as well, or a browser reconnects.
+    `progress` and `end` contain the response of `GET /v1/batches/{id}`. The `end` of a deleted
+    batch has the status `deleted`. The server closes the stream after `end`; a browser that
+    reconnects receives a 204, after which it stops.
     """
-    batch, _, metadata = await find_batch(gateway, tenant, public_id)
-    cursor = _parse_cursor(last_event_id, query.cursor)
+    batch, progress, metadata = await find_batch(gateway, tenant, public_id)
+    cursor, has_ended = _parse_event_id(last_event_id, query.cursor)
+    if has_ended and _is_over(progress):
+        page = await batch.page(cursor, as_completed=True, most=1) if query.results else None
+        if page is None or not page.results:
+            return Response(status_code=204)
     events = _BatchEvents(gateway, batch, public_id, metadata)
     return EventStream(events.stream(cursor, query.results))
 
@@ -145,8 +150,8 @@ class _BatchEvents:
                 yield page.events
                 cursor = page.cursor
             # The last results can be readable before the progress includes them.
-            if (progress.finished or progress.cancelled) and (not with_results or page.over):
-                yield self._event("end", progress)
+            if _is_over(progress) and (not with_results or page.over):
+                yield self._event("end", progress, f"{cursor}-end")
                 return
 
     async def _page(self, broadcast: BatchBroadcast, cursor: int) -> EventPage:
@@ -156,18 +161,25 @@ class _BatchEvents:
             except ConnectionFailed:
                 await asyncio.sleep(RETRY_S)
 
-    def _event(self, name: str, progress: Progress) -> bytes:
+    def _event(self, name: str, progress: Progress, event_id: str | None = None) -> bytes:
         body = BatchBody.of(self._id, self._metadata, progress).model_dump_json()
-        return f"event: {name}\ndata: {body}\n\n".encode()
+        lines = [f"event: {name}", *([f"id: {event_id}"] if event_id else []), f"data: {body}"]
+        return ("\n".join(lines) + "\n\n").encode()
 
     def _deleted(self) -> bytes:
         body = json.dumps({"id": self._id, "object": "batch", "status": "deleted"})
         return f"event: end\ndata: {body}\n\n".encode()
 
 
-def _parse_cursor(last_event_id: str, cursor: int) -> int:
+def _is_over(progress: Progress) -> bool:
+    return progress.finished or progress.cancelled
+
+
+def _parse_event_id(last_event_id: str, cursor: int) -> tuple[int, bool]:
+    """Return the cursor to continue from, and whether the client has received the end."""
     if not last_event_id:
-        return cursor
-    if not _CURSOR.fullmatch(last_event_id):
-        raise Problem("option_invalid", f"Last-Event-ID={last_event_id!r:.50}: must be a number")
-    return int(last_event_id)
+        return cursor, False
+    if (parts := _EVENT_ID.fullmatch(last_event_id)) is None:
+        detail = f"Last-Event-ID={last_event_id!r:.50}: must be the id of an event"
+        raise Problem("option_invalid", detail)
+    return int(parts[1]), parts[2] is not None

@@ -25,7 +25,7 @@ from .openapi import job_body, json_responses, problem_responses
 from .problems import Problem
 from .request_body import media_type, parse_job, reject_compressed, run_if_large
 from .requests import JobRequestBase
-from .responses import POLL_AFTER_S, JobBody, job_url
+from .responses import JobBody, job_url, poll_after_s
 from .shutdown import wait_unless
 from .state import Gateway, gateway_of
 from .tenants import Tenant, path_id
@@ -170,6 +170,7 @@ async def _enqueue(
     if (image := item.get("image")) is not None:
         max_bytes = gateway.settings.max_image_bytes
         item["image"] = await run_if_large(len(image), image_refs.resolve, image, max_bytes)
+    await gateway.webhook_guard.check(job_request.webhook)
     try:
         return await gateway.client.submit(
             item,
@@ -241,7 +242,7 @@ def _status_response(body: JobBody, wait_s: int | None) -> Response:
 
 def _response(body: JobBody, wait_s: int | None, status: int, headers: dict[str, str]) -> Response:
     if not body.ended:
-        headers["Retry-After"] = str(POLL_AFTER_S)
+        headers["Retry-After"] = str(poll_after_s(body.created_at))
     if wait_s is not None:
         headers["Preference-Applied"] = f"wait={wait_s}"
     return Response(body.model_dump_json(), status, headers, "application/json")

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 
 from ..contract import Task
+from ..errors import InvalidInput
 from ..net.redact import redact_url
-from ..validation import MAX_PROBLEMS
+from ..validation import MAX_PROBLEMS, unique_names
 from .problems import Problem
 from .requests import JobRequest, JobRequestBase
 
@@ -151,8 +152,10 @@ def parse_job(body: bytes) -> JobRequestBase:
         request = _JOB.validate_json(body)
     except ValidationError as error:
         raise _request_error(error) from None
-    # Parsers differ in the choice between two equal names, so duplicates are rejected.
-    json.loads(body, object_pairs_hook=_reject_duplicates)
+    try:
+        json.loads(body, object_pairs_hook=unique_names)
+    except InvalidInput as error:
+        raise Problem("bad_request", str(error)) from None
     return request
 
 
@@ -172,13 +175,6 @@ def _check_size(body: bytes) -> None:
             "body_too_large",
             f"A job may have {MAX_JOB_BYTES:,} bytes in addition to an image as a data: URL",
         )
-
-
-def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    duplicate = next((name for name in names if names.count(name) > 1), None)
-    if duplicate is not None:
-        raise Problem("bad_request", f"{duplicate!r:.100}: the name occurs twice in one object")
 
 
 def _request_error(error: ValidationError) -> Exception:

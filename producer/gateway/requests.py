@@ -25,7 +25,7 @@ MAX_WEBHOOK_CHARS: Final = 2048
 def check_webhook_url(url: str) -> str:
     """Check that a URL can receive webhooks; return it. Raises ValueError.
 
-    Its address is checked whenever a webhook is sent.
+    WebhookGuard checks its address, and the sender checks it again for each request.
     """
     rule = "must be http://host/… or https://host/… in ASCII, without a user or a password"
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:

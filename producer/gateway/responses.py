@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +17,11 @@ from .requests import example_config
 
 #: Status of a batch.
 BatchStatus = Literal["queued", "running", "done", "failed", "cancelled"]
-#: Retry-After, in seconds, of a job or batch that has not ended.
-POLL_AFTER_S: Final = 1
+#: Maximum seconds between two polls of a job or batch: a key with 600 requests per minute can poll
+#: 300 of them.
+MAX_POLL_S: Final = 30
+#: Age of a job or batch relative to the seconds until its next poll.
+POLL_DIVISOR: Final = 4
 
 #: Id of the examples.
 _ID: Final = "01999f7e-0000-7000-8000-000000000000"
@@ -116,6 +120,14 @@ class JobBody(BaseModel):
     def ended(self) -> bool:
         """True if the status is final."""
         return _has_ended(self.status)
+
+
+def poll_after_s(created_at: float) -> int:
+    """Return the seconds of Retry-After for a job or batch that has not ended.
+
+    They grow with its age, so that a poller learns of the end at most a quarter later.
+    """
+    return round(min(max(1.0, (time.time() - created_at) / POLL_DIVISOR), MAX_POLL_S))
 
 
 def _has_ended(status: str) -> bool:

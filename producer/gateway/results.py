@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -24,6 +25,12 @@ FEW_RESULTS: Final = 32
 #: takes about 5 KB, a caption 100 bytes.
 PAGE_BYTES: Final = 256 * 1024
 
+#: Seconds between heartbeats: proxies close connections that are idle for a minute.
+HEARTBEAT_S: Final = 15.0
+#: A heartbeat. JSON allows spaces before a value, so they belong to the next line, and readers that
+#: parse each line need not skip empty ones.
+HEARTBEAT: Final = b" "
+
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 Encoded = TypeVar("Encoded")
@@ -43,15 +50,20 @@ class ResultSelection:
 
 
 async def stream_results(
-    batch: AsyncBatch, selection: ResultSelection, stopping: asyncio.Event
+    batch: AsyncBatch,
+    selection: ResultSelection,
+    stopping: asyncio.Event,
+    heartbeat_s: float = HEARTBEAT_S,
 ) -> AsyncIterator[bytes]:
     """Yield pages of lines, one line for each result.
 
-    Raises ClientDisconnect if the batch is deleted, Redis fails, or the process shuts down. It
-    closes the connection without the end of the body, so a response with a regular end is complete.
+    While it waits, it yields a heartbeat every `heartbeat_s` seconds. Raises ClientDisconnect if
+    the batch is deleted, Redis fails, or the process shuts down. It closes the connection without
+    the end of the body, so a response with a regular end is complete.
     """
     cursor, remaining = selection.cursor, selection.limit
     schedule, page_results = PollSchedule(None, MAX_DELAY_S), FEW_RESULTS
+    last_sent = time.monotonic()
     while remaining is None or remaining > 0:
         limit = page_results
         if remaining is not None and not selection.only_failed:
@@ -68,6 +80,7 @@ async def stream_results(
             lines = await encode_page(_as_lines, selected)
             page_results = _page_results(len(lines) / len(selected))
             yield lines
+            last_sent = time.monotonic()
         if page.over:
             return
         if page.results:
@@ -76,6 +89,9 @@ async def stream_results(
             return
         elif await is_set_within(stopping, schedule.next_delay_s() or 0.0):
             raise _abort("the gateway is shutting down")
+        if time.monotonic() - last_sent >= heartbeat_s:
+            yield HEARTBEAT
+            last_sent = time.monotonic()
 
 
 def result_line(result: Result) -> str:

@@ -17,6 +17,7 @@ from .metrics import Metrics
 from .request_body import BodyReader
 from .settings import GatewaySettings
 from .uploads import UploadSlots
+from .webhook_guard import WebhookGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Gateway:
     broadcaster: BatchBroadcaster
     #: Set when the process shuts down, to end long polls and streams.
     stopping: asyncio.Event
+    webhook_guard: WebhookGuard
     metadata_cache: MetadataCache = field(default_factory=MetadataCache)
     body_reader: BodyReader = field(default_factory=BodyReader)
     upload_slots: UploadSlots = field(default_factory=UploadSlots)

@@ -149,14 +149,19 @@ function operations.seal_batch(id)
   return tonumber(total)
 end
 
--- Mark a pass over a batch as interrupted; another pass can submit the same items. Do nothing for a
--- sealed batch, or if another pass has started since.
+-- Mark a pass over a batch as interrupted; another pass can submit the same items. A batch without
+-- items is deleted, as it would count as done. Do nothing for a sealed batch, or if another pass has
+-- started since.
 function operations.interrupt_batch(id, pass)
   ensure_writable()
   local record = key('batch:' .. id)
   if redis.call('EXISTS', record) == 0 or is_sealed(record) then return end
   local current = redis.call('HGET', record, 'pass')
   if current and current ~= pass then return end
+  if redis.call('HGET', record, 'total') == '0' then
+    redis.call('DEL', record)
+    return
+  end
   redis.call('HDEL', record, 'pass')
   redis.call('HSET', record, 'submitted', 1, 'cut', 1)
 end

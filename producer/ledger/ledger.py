@@ -128,6 +128,7 @@ class Ledger:
     def interrupt_batch(self, batch_id: str, pass_id: str) -> None:
         """Mark a pass as interrupted: until another pass, the batch consists of its chunks so far.
 
+        A batch without items is deleted.
         Does nothing for a sealed batch, or if another pass has started since.
         """
         self._script.call("interrupt_batch", batch_id, pass_id)

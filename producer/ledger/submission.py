@@ -40,6 +40,8 @@ PUBLISH_AFTER_S: Final = 0.02
 _STRUCTURED: Final = ("error", "history", "texts")
 
 _FIELDS: Final = tuple(Item.model_fields)
+#: The fields that callers set; `error` belongs to producers.
+_NAMES: Final = tuple(name for name in _FIELDS if name != "error")
 
 #: An item of a batch: an image, or a mapping of the contract's form.
 ItemSource = ImageSource | Mapping[str, Any]
@@ -235,7 +237,7 @@ def prepare(source: ItemSource) -> dict[str, Any]:
     item = dict(source) if isinstance(source, Mapping) else {"image": source}
     for name, value in item.items():
         if name not in _FIELDS:
-            return _failed(item, f"{name}: no such name; valid names: {', '.join(_FIELDS)}")
+            return _failed(item, f"{name}: no such name; valid names: {', '.join(_NAMES)}")
         problem = None if name == "image" else _problem(name, value)
         if problem is not None:
             return _failed(item, f"{name}: {problem}")

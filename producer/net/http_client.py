@@ -92,6 +92,26 @@ def guarded_client(
     )
 
 
+def check_url(policy: AddressPolicy, url: str, resolve: Resolve = socket.getaddrinfo) -> None:
+    """Raise AddressBlocked if a guarded client would block this URL now.
+
+    A host without an address passes: its requests fail, or find an address that is then checked.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
+        raise UrlBlocked("the URL is invalid") from None
+    _check_url(parsed)
+    host = _host(parsed)
+    policy.check_name(host)
+    try:
+        addresses = _resolve_host(host, parsed.port or 443, resolve)
+    except (HostUnknown, httpcore.ConnectError):
+        return
+    for address in addresses:
+        policy.check(host, address)
+
+
 def host_of(url: str) -> str:
     """Return the host of a URL, for per-host limits and logs; empty if it has none."""
     try:
@@ -176,7 +196,7 @@ class _GuardedBackend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        addresses = self._addresses(host, port)
+        addresses = _resolve_host(host, port, self._resolve)
         # A name with an internal and a public address is either misconfigured or an attack.
         for address in addresses:
             self._policy.check(host, address)
@@ -199,17 +219,19 @@ class _GuardedBackend(httpcore.SyncBackend):
                 return _DeadlineStream(stream, self._deadline)
         raise failure
 
-    def _addresses(self, host: str, port: int) -> list[str]:
-        try:
-            entries = self._resolve(host, port, type=socket.SOCK_STREAM)
-        except UnicodeError:
-            raise HostUnknown(f"{host}: not a valid host name") from None
-        except OSError as error:
-            message = f"{host}: {error.strerror or error}"
-            if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
-                raise HostUnknown(message) from None
-            raise httpcore.ConnectError(message) from None
-        return [str(entry[4][0]) for entry in entries]
+
+def _resolve_host(host: str, port: int, resolve: Resolve) -> list[str]:
+    """Return the addresses of a host; raises HostUnknown or httpcore.ConnectError."""
+    try:
+        entries = resolve(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise HostUnknown(f"{host}: not a valid host name") from None
+    except OSError as error:
+        message = f"{host}: {error.strerror or error}"
+        if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
+            raise HostUnknown(message) from None
+        raise httpcore.ConnectError(message) from None
+    return [str(entry[4][0]) for entry in entries]
 
 
 class _DeadlineStream(httpcore.NetworkStream):

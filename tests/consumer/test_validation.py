@@ -100,7 +100,7 @@ def test_the_error_of_an_invalid_item_names_the_field(task: Task, item: Any, mes
 def test_a_text_far_beyond_any_model_never_reaches_the_engine() -> None:
     error = error_of(Task.VQA, {"image": IMAGE, "question": "why " * 10_000})
     assert error["code"] == "prompt_too_long"
-    assert "40,000 characters" in error["message"]
+    assert "39,999 characters" in error["message"]
 
 
 def test_an_error_that_the_producer_set_is_returned() -> None:
@@ -119,3 +119,22 @@ def test_texts_that_are_too_long_together_never_reach_the_engine() -> None:
     error = error_of(Task.MATCH, {"image": IMAGE, "texts": ["t" * 19_000] * 20})
     assert error["code"] == "prompt_too_long"
     assert "380,000 characters" in error["message"]
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\r\n", "\t", "\u00a0", "  \n "])
+def test_whitespace_around_a_text_does_not_count(space: str) -> None:
+    def checked(around: str) -> list[Any]:
+        def text(words: str) -> str:
+            return f"{around}{words}{around}"
+
+        turn = {"question": text("one?"), "answer": text("two")}
+        items: list[tuple[Task, dict[str, Any]]] = [
+            (Task.CAPTION, {"prompt": text("a photo of")}),
+            (Task.VQA, {"question": text("how many?")}),
+            (Task.CHAT, {"question": text("how many?"), "history": [turn]}),
+        ]
+        results = [check_item(task, {"image": IMAGE, **fields}) for task, fields in items]
+        embed = check_item(Task.EMBED, {"text": text("a cat")})
+        return [(item.text, item.history) for item in [*results, embed]]
+
+    assert checked(space) == checked("")

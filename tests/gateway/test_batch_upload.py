@@ -110,6 +110,16 @@ def test_an_interrupted_upload_without_an_id_is_deleted(
     until(lambda: gateway.client().get("/v1/queues").json()["queues"]["bulk"]["open_items"] == 0)
 
 
+def test_an_upload_interrupted_before_its_first_item_leaves_no_batch(
+    gateway: Reached, connection: redis.Redis
+) -> None:
+    with uploading(gateway, "empty") as upload:
+        upload.sendall(chunked(b'{"image": '))
+        until(lambda: connection.exists(Keys().batch("acme.batch.empty")))
+        assert gateway.client().get("/v1/batches/empty").json()["status"] == "queued"
+    until(lambda: gateway.client().get("/v1/batches/empty").status_code == 404)
+
+
 def test_a_different_upload_under_the_same_id_is_rejected(gateway: Reached) -> None:
     post = gateway.client().post
     assert post("/v1/batches?id=same", content=body_of(40), headers=JSONL).status_code == 202

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import redis
 
+from producer import Client
 from tests.conftest import Finish
 
 from .conftest import Reached, Start
@@ -65,7 +67,8 @@ def test_a_stream_has_results_progress_and_an_end(gateway: Reached, finish: Fini
     assert [event.id for event in results] == [str(event.data["cursor"]) for event in results]
     assert results[0].data["text"] == "text 64"
     last = seen[-1]
-    assert (last.name, last.id, last.data["status"]) == ("end", None, "done")
+    assert (last.name, last.data["status"]) == ("end", "done")
+    assert re.fullmatch("[0-9]+-end", last.id or "")
     assert last.data == http.get("/v1/batches/whole").json() | {"rate": last.data["rate"]}
     assert [event.name for event in seen].count("end") == 1
 
@@ -129,7 +132,31 @@ def test_a_stream_continues_after_a_cursor(gateway: Reached, finish: Finish) -> 
         assert [event.name for event in events] == ["progress", "end"]
 
 
-@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 40])
+@pytest.mark.parametrize("query", ["", "?results=false"])
+def test_a_client_that_reconnects_after_the_end_is_told_to_stop(
+    gateway: Reached, finish: Finish, client: Client, query: str
+) -> None:
+    http, batch = gateway.client(), f"again{len(query)}"
+    submit(http, batch, 40)
+    end(finish, batch, 0, 40)
+    finish(f"acme.batch.{batch}:1", [{"error": {"code": "internal", "message": "x"}}] * 8)
+    with listening(http, batch, query=query) as events:
+        *_, last = events
+    url = f"/v1/batches/{batch}/events{query}"
+    for _ in range(2):
+        answer = http.get(url, headers={"Last-Event-ID": last.id or ""})
+        assert (answer.status_code, answer.content) == (204, b"")
+    # A client that has not received the end gets it, and so does one that waits for a retry.
+    with listening(http, batch, "40", query=query) as events:
+        assert [event.name for event in events] == ["progress", "end"]
+    client.batch(f"acme.batch.{batch}").retry_failed()
+    with listening(http, batch, last.id, query=query) as events:
+        assert next(events).data["status"] == "running"
+        end(finish, batch, 1, 40)
+        assert [*events][-1].name == "end"
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 40, "end", "-end", "1-ends"])
 def test_an_invalid_event_id_is_rejected(gateway: Reached, after: str) -> None:
     http = gateway.client()
     submit(http, "never", 1)

@@ -178,7 +178,11 @@ def test_responses_match_the_description(
     start_gateway: Start, connection: redis.Redis, finish: Finish, tmp_path: Path
 ) -> None:
     """Run schemathesis, with valid and invalid requests."""
-    started = start_gateway(BLIPLINE_GATEWAY_MAX_WAIT_S="0", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="1")
+    started = start_gateway(
+        BLIPLINE_GATEWAY_MAX_WAIT_S="0",
+        BLIPLINE_GATEWAY_UPLOAD_WAIT_S="1",
+        BLIPLINE_WEBHOOK_ALLOW="127.0.0.1,localhost,::1",
+    )
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{started.url}/openapi.json"),

@@ -13,12 +13,13 @@ from producer.ledger.keys import Keys
 from tests.conftest import Finish
 from tests.webhooks.receiver import running_receiver, stay_silent
 from tests.webhooks.senders import (
+    EndJob,
     wait_for_result,
     wait_until_settled,
 )
 
 from .conftest import Start
-from .samples import URL
+from .samples import JSONL, URL
 
 
 def test_the_webhook_of_a_job_is_delivered(
@@ -78,15 +79,20 @@ def test_the_webhook_of_a_batch_is_delivered(
 
 
 def test_an_internal_address_is_blocked_by_default(
-    start_gateway: Start, connection: redis.Redis, finish: Finish
+    start_gateway: Start, connection: redis.Redis, end_job: EndJob
 ) -> None:
-    gateway = start_gateway()
-    http = gateway.client("acme")
+    http = start_gateway().client("acme")
     with running_receiver() as canary:
-        payload = {"task": "caption", "image": URL, "webhook": canary.url}
-        job = http.post("/v1/jobs", json=payload).json()
-        finish(f"acme.job.{job['id']}", [{"text": "a cat"}])
-        wait_for_result(connection, "blocked", job["id"])
+        for path in ("/v1/jobs", "/v1/batches?id=blocked&webhook=" + canary.url):
+            payload = {"task": "caption", "image": URL, "webhook": canary.url}
+            answer = http.post(path, json=payload, headers=JSONL if "?" in path else {})
+            assert (answer.status_code, "webhook: 127.0.0.1" in answer.json()["detail"]) == (
+                422,
+                True,
+            )
+        # Another program, or a name that has changed since: the sender blocks it as well.
+        end_job(canary.url, "blocked")
+        wait_for_result(connection, "blocked", "blocked")
         assert canary.connections == 0
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from producer import Client
+from producer import Client, JobUnknown
 from producer.ledger.keys import Keys
 from producer.progress import Progress
 from tests.batch_items import Finish, texts, urls
@@ -86,6 +86,16 @@ def test_the_last_of_two_interrupted_passes_ends_the_batch(client: Client) -> No
         submit_interrupted(client, 2)
         interrupt()
     assert client.batch(ID).progress().cut
+
+
+def test_a_submission_interrupted_before_its_first_item_leaves_no_batch(client: Client) -> None:
+    with started_submission(client) as interrupt:
+        assert not client.batch(ID).progress().finished
+        interrupt()
+    with pytest.raises(JobUnknown):
+        client.batch(ID).progress()
+    client.submit_batch(urls(2), task="embed", batch_id=ID)
+    assert client.batch(ID).progress().total == 2
 
 
 def test_a_resumed_batch_has_not_ended(client: Client, finish: Finish) -> None:
