@@ -206,7 +206,9 @@ def test_a_batch_of_uploaded_images_is_captioned(
     assert answer.status_code == 202, answer.text
     with running_worker(redis_url), http.stream("GET", "/v1/batches/photos/events") as stream:
         events = list(events_of(stream))
-    texts = {event.data["custom_id"]: event.data["text"] for event in events if event.id}
+    texts = {
+        event.data["custom_id"]: event.data["text"] for event in events if event.name == "result"
+    }
     assert events[-1].name == "end"
     assert events[-1].data["status"] == "done"
     read = lines_of(http.get("/v1/batches/photos/results"))
