@@ -140,10 +140,26 @@ def _parse_strictly(line: bytes) -> Any:
     except InvalidInput:
         raise
     except UnicodeDecodeError:
-        raise InvalidInput("not valid UTF-8") from None
+        return _parse_path(line)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"not JSON: {error.msg} (column {error.colno})") from None
     except (ValueError, RecursionError):
         raise InvalidInput(
             "not JSON within limits: a number is too long or the nesting too deep"
         ) from None
+
+
+def _parse_path(line: bytes) -> Any:
+    """Parse a line whose image path is not valid UTF-8, as paths may be; other text must be."""
+    try:
+        text = line.decode("utf-8-sig", "surrogateescape")
+        item = json.loads(text, object_pairs_hook=unique_names)
+        fields = {name: value for name, value in item.items() if name != "image"}
+        json.dumps(fields, ensure_ascii=False).encode()
+    except InvalidInput:
+        raise
+    except (ValueError, RecursionError, AttributeError):
+        raise InvalidInput(
+            "not valid UTF-8 (only the path of an image may be in another encoding)"
+        ) from None
+    return item

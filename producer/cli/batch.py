@@ -16,6 +16,7 @@ from .batch_results import ReadOptions, write_results
 from .exit_codes import Exit, warn
 from .output import json_lines_to, print_line
 from .progress import progress_bar
+from .single_jobs import local_path
 
 _TIMEOUT_HELP = "Seconds to wait for the next result; without it, no limit."
 _OUTPUT_HELP = (
@@ -179,6 +180,11 @@ for _command in (
     batch.add_command(_command)
 
 
+def _with_local_path(item: dict[str, Any]) -> dict[str, Any]:
+    image = item.get("image")
+    return item | {"image": local_path(image)} if isinstance(image, str) else item
+
+
 def _submit(
     client: Client, file: BinaryIO, task: str, batch_id: str, **submit_options: Any
 ) -> tuple[Batch, int]:
@@ -193,7 +199,11 @@ def _submit(
 
         try:
             submitted = client.submit_batch(
-                read_items(file), task, batch_id=batch_id, on_submitted=count, **submit_options
+                map(_with_local_path, read_items(file)),
+                task,
+                batch_id=batch_id,
+                on_submitted=count,
+                **submit_options,
             )
         except BaseException:
             if items:

@@ -11,7 +11,7 @@ from ..client import Client
 from ..job import Job
 from . import options
 from .exit_codes import Exit
-from .single_jobs import TEXT, TIMEOUT_HELP, check_image, run_jobs
+from .single_jobs import TEXT, TIMEOUT_HELP, image_source, run_jobs
 
 _JSON_HELP = 'Print a JSON line for each image: {"image", "status", "text" or "error"}.'
 
@@ -34,7 +34,7 @@ def caption(
 ) -> Exit:
     """Caption images.
 
-    An image is a file, a URL, or a blob: reference. The output for a single image is its caption;
+    An image is a file, a URL, or a blob: or data: reference. The output for a single image is its caption;
     for several it is a line for each: the image, a tab, the caption.
 
     \b
@@ -45,8 +45,8 @@ def caption(
     """
 
     def submit(image: str) -> Job[str]:
-        check_image(image, "blipline caption")
-        return client.caption(image, prompt, **submit_options)
+        source = image_source(image, "blipline caption")
+        return client.caption(source, prompt, **submit_options)
 
     with Client(redis_url) as client:
         return run_jobs(images, submit, TEXT, timeout_s, as_json)
@@ -70,7 +70,7 @@ def ask(
 ) -> Exit:
     """Ask a question about an image.
 
-    The image is a file, a URL, or a blob: reference.
+    The image is a file, a URL, or a blob: or data: reference.
 
     \b
       blipline ask cat.jpg "how many cats are there?"
@@ -78,8 +78,8 @@ def ask(
     """
 
     def submit(image: str) -> Job[str]:
-        check_image(image)
-        return client.ask(image, question, **submit_options)
+        source = image_source(image)
+        return client.ask(source, question, **submit_options)
 
     with Client(redis_url) as client:
         return run_jobs([image], submit, TEXT, timeout_s, as_json)

@@ -25,8 +25,9 @@ from .single_jobs import (
     OutputFormat,
     SubmittedJob,
     cancel_jobs,
-    check_image,
+    image_source,
     one_line,
+    printable,
     run_jobs,
     wait_and_print,
 )
@@ -106,7 +107,7 @@ def chat(
 ) -> Exit:
     """Ask questions about an image in a dialogue.
 
-    The image is a file, a URL, or a blob: reference. With a QUESTION, the command answers it with
+    The image is a file, a URL, or a blob: or data: reference. With a QUESTION, the command answers it with
     the turns as its history. Without one, it reads questions from stdin, one per line, and adds
     each answer to the history: on a terminal until Ctrl-D. In a pipe, an empty line stands for a
     question that failed. If the history is too long for the model, its oldest turns are dropped.
@@ -126,8 +127,8 @@ def chat(
             return _converse(image, ask, timeout_s, as_json, list(turns))
 
         def submit(image: str) -> Job[str]:
-            check_image(image)
-            return client.chat(image, question, turns, **submit_options)
+            source = image_source(image)
+            return client.chat(source, question, turns, **submit_options)
 
         output = replace(TEXT, subject_fields=lambda image: {"image": image, "question": question})
         return run_jobs([image], submit, output, timeout_s, as_json)
@@ -136,10 +137,9 @@ def chat(
 def _read_image(image: str) -> str | bytes:
     """Read the image once, so that a changed file does not affect the dialogue."""
     try:
-        check_image(image)
-        return blobs.read(image)
+        return blobs.read(image_source(image))
     except InvalidInput as error:
-        raise InvalidInput(f"{image}: {error} ({error.code})") from None
+        raise InvalidInput(f"{printable(image)}: {error} ({error.code})") from None
 
 
 def _converse(
@@ -165,7 +165,7 @@ def _converse(
 
 def _prompt_questions(image: str) -> Iterator[str]:
     """Prompt for questions; the prompts go to stderr unless stdout is the terminal."""
-    warn(f"ask about {image}; Ctrl-D ends")
+    warn(f"ask about {printable(image)}; Ctrl-D ends")
     interactive = sys.stdout.isatty()
     if interactive:
         with suppress(ImportError):

@@ -13,7 +13,7 @@ from ..job import Job, Match
 from . import options
 from .exit_codes import Exit
 from .output import print_json, print_line
-from .single_jobs import TIMEOUT_HELP, OutputFormat, check_image, one_line, run_jobs
+from .single_jobs import TIMEOUT_HELP, OutputFormat, image_source, one_line, run_jobs
 
 
 def _show_matches(image: str, matches: list[Match], alone: bool) -> None:
@@ -53,7 +53,7 @@ def match(
 ) -> Exit:
     """Rank texts by how well they describe an image.
 
-    The image is a file, a URL, or a blob: reference. The output is a line for each text, the most
+    The image is a file, a URL, or a blob: or data: reference. The output is a line for each text, the most
     probable text first, with tab-separated fields: the probability that the text describes the
     image, 0 to 1; the cosine of their embeddings, -1 to 1; the text. The worker needs a retrieval
     model, set by BLIPLINE_MATCH_MODEL or BLIPLINE_MODEL.
@@ -65,8 +65,8 @@ def match(
     """
 
     def submit(image: str) -> Job[list[Match]]:
-        check_image(image)
-        return client.match(image, texts, **submit_options)
+        source = image_source(image)
+        return client.match(source, texts, **submit_options)
 
     with Client(redis_url) as client:
         return run_jobs([image], submit, MATCHES, timeout_s, as_json)
@@ -107,8 +107,8 @@ def embed(
         raise click.UsageError("give either images, or texts with --text")
 
     def submit_image(image: str) -> Job[list[float]]:
-        check_image(image, "blipline embed")
-        return client.embed(image, **submit_options)
+        source = image_source(image, "blipline embed")
+        return client.embed(source, **submit_options)
 
     def submit_text(text: str) -> Job[list[float]]:
         return client.embed(text=text, **submit_options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,12 +12,16 @@ from typing import Any, Final, Generic, TypeVar
 from ..contract import ErrorCode, ErrorPayload, failure
 from ..errors import BliplineError, InvalidInput, JobError, WaitTimeout
 from ..job import Job
+from ..ledger.blobs import is_reference, label
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
 from .progress import progress_bar
 
 #: Help of `--timeout` for commands that wait for answers.
 TIMEOUT_HELP: Final = "Seconds to wait for each answer; then the remaining jobs are cancelled."
+
+#: Characters that would end a line or a field, or control a terminal.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 Value = TypeVar("Value")
 
@@ -59,7 +64,7 @@ class JobOutcome(Generic[Value]):
 
 def show_text(image: str, text: str, alone: bool) -> None:
     """Print a text; if there are several images, on one line after its image."""
-    print_line(text if alone else f"{image}\t{one_line(text)}")
+    print_line(text if alone else f"{printable(image)}\t{one_line(text)}")
 
 
 #: Format of captions and answers.
@@ -117,7 +122,8 @@ def wait_and_print(
     """Wait for the result of a job and print it, or its error; raises WaitTimeout."""
     outcome = _outcome(job, timeout_s)
     if outcome.error is not None:
-        warn(f"{job.subject}: {outcome.error['message']} ({outcome.error['code']})")
+        message = escape_controls(outcome.error["message"])
+        warn(f"{printable(job.subject)}: {message} ({outcome.error['code']})")
     if as_json:
         fields = {"error": outcome.error} if outcome.value is None else output.fields(outcome.value)
         status = {"status": "ok" if outcome.ok else "error"}
@@ -136,10 +142,12 @@ def cancel_jobs(jobs: Iterable[Job[Any]]) -> None:
             job.cancel()
 
 
-def check_image(image: str, command: str | None = None) -> None:
-    """Check for a directory and for an unexpanded pattern; raises InvalidInput with the remedy.
+def image_source(image: str, command: str | None = None) -> str:
+    """Return the image that an argument names.
 
-    `command` is the shell command, if it takes several images.
+    A local file named like a reference, as `file:cat.jpg`, is a file. Raises InvalidInput for a
+    directory and for an unexpanded pattern, with the remedy; `command` is the shell command, if it
+    takes several images.
     """
     if os.path.isdir(image):
         files = f"name its files: {command} {os.path.join(image, '*.jpg')}"
@@ -148,6 +156,24 @@ def check_image(image: str, command: str | None = None) -> None:
     if "*" in image and "://" not in image and not os.path.exists(image):
         message = "no file matches; remove the quotes so that the shell expands the pattern"
         raise InvalidInput(message, ErrorCode.IMAGE_UNREACHABLE)
+    return local_path(image)
+
+
+def local_path(image: str) -> str:
+    """Return a path that no reference resembles if the file exists, else the image unchanged."""
+    if is_reference(image) and os.path.isfile(image):
+        return os.path.join(os.curdir, image)
+    return image
+
+
+def printable(subject: str) -> str:
+    """Return a subject on one line: short, and with its control characters escaped."""
+    return escape_controls(label(subject))
+
+
+def escape_controls(text: str) -> str:
+    """Return a text with its control characters, such as line breaks, as in a Python string."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def _outcome(job: SubmittedJob[Value], timeout_s: float) -> JobOutcome[Value]:
@@ -160,7 +186,7 @@ def _outcome(job: SubmittedJob[Value], timeout_s: float) -> JobOutcome[Value]:
         return JobOutcome(error=_error(error.code, getattr(error, "message", str(error))))
     except WaitTimeout:
         raise WaitTimeout(
-            f"{job.subject}: no result after {timeout_s:g} s; the job was "
+            f"{printable(job.subject)}: no result after {timeout_s:g} s; the job was "
             f"{job.job.status().value} and is now cancelled. Check that a worker runs on this "
             "Redis server (`python -m worker`)"
         ) from None

@@ -5,21 +5,13 @@ Paths are rejected, so that no client can read files of this machine.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from .. import contract
 from ..contract import BLOB_SCHEME, MAX_REFERENCE_CHARS, ErrorCode
 from ..errors import InvalidInput
-from ..ledger import blobs
-
-#: Prefix of a `data:` URL with an image in base64.
-_DATA: Final = re.compile(
-    r"data:(image/[a-z0-9.+-]{1,64}|application/octet-stream);base64,", re.IGNORECASE
-)
+from ..ledger import blobs, data_url
 
 
 def resolve(image: Any, max_bytes: int) -> str | bytes:
@@ -29,8 +21,8 @@ def resolve(image: Any, max_bytes: int) -> str | bytes:
     """
     if not isinstance(image, str):
         raise _invalid(f"must be a string, not {type(image).__name__}")
-    if image[:5].lower() == "data:":
-        return _decode(image, max_bytes)
+    if data_url.is_data_url(image):
+        return data_url.decode(image, max_bytes, "BLIPLINE_GATEWAY_MAX_IMAGE_MB")
     if len(image) > MAX_REFERENCE_CHARS:
         raise _invalid(
             f"the reference has {len(image):,} characters, more than {MAX_REFERENCE_CHARS:,}"
@@ -62,32 +54,6 @@ def resolve_item(source: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
             failed["custom_id"] = item["custom_id"]
         return failed
     return item
-
-
-def _decode(url: str, max_bytes: int) -> bytes:
-    """Return the bytes of a `data:` URL."""
-    head = _DATA.match(url)
-    if head is None:
-        raise _invalid(f"{url[:64]!r}: must be data:image/png;base64,… or another type image/…")
-    # Checked before it is decoded: four characters encode three bytes.
-    if (len(url) - head.end()) * 3 // 4 - 2 > max_bytes:
-        raise _too_large(max_bytes)
-    try:
-        data = base64.b64decode(url[head.end() :], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _invalid(f"the data: URL is not valid base64: {str(error).lower()}") from None
-    if not data:
-        raise _invalid("the data: URL is empty")
-    if len(data) > max_bytes:
-        raise _too_large(max_bytes)
-    return data
-
-
-def _too_large(max_bytes: int) -> InvalidInput:
-    return InvalidInput(
-        f"image: has more than {max_bytes:,} bytes (BLIPLINE_GATEWAY_MAX_IMAGE_MB)",
-        ErrorCode.IMAGE_TOO_LARGE,
-    )
 
 
 def _invalid(message: str) -> InvalidInput:

@@ -8,22 +8,26 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Final, Union
 
 import redis
 
 from .. import contract
 from ..contract import BLOB_SCHEME, MAX_BLOB_BYTES, ErrorCode
 from ..errors import InvalidInput
+from . import data_url
 from .ledger import Ledger
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: An image of the caller: a path or reference, the bytes of a file, or a PIL image.
+#: An image of the caller: a path or reference, a `data:` URL, the bytes of a file, or a PIL image.
 ImageSource = Union[str, "os.PathLike[str]", bytes, "Image"]
 
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+
+#: Maximum characters of an image's name in a message: it may be a whole image in base64.
+_LABEL_CHARS: Final = 200
 
 #: A string with a scheme is a reference, which the worker resolves or rejects; others are paths.
 _REFERENCE = re.compile(r"blob:|file:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -32,6 +36,16 @@ _REFERENCE = re.compile(r"blob:|file:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 def is_reference(image: str) -> bool:
     """Return whether this is a reference, for which `read` does not open a local file."""
     return _REFERENCE.match(image) is not None
+
+
+def label(image: ImageSource) -> str:
+    """Return a short name of an image for messages."""
+    if not isinstance(image, str | os.PathLike):
+        return "the image"
+    name = str(image)
+    if len(name) <= _LABEL_CHARS:
+        return name
+    return f"{name[:_LABEL_CHARS]}… ({len(name):,} characters)"
 
 
 def read(image: ImageSource) -> str | bytes:
@@ -44,12 +58,9 @@ def read(image: ImageSource) -> str | bytes:
         return image
     data = _bytes_of(image)
     if not data:
-        raise InvalidInput(f"{_label(image)} is empty (0 bytes)", ErrorCode.IMAGE_INVALID)
+        raise InvalidInput(f"{label(image)} is empty (0 bytes)", ErrorCode.IMAGE_INVALID)
     if len(data) > MAX_BLOB_BYTES:
-        raise InvalidInput(
-            f"{_label(image)} has {len(data):,} bytes; the upload limit is {MAX_BLOB_BYTES:,}",
-            ErrorCode.IMAGE_TOO_LARGE,
-        )
+        raise _too_large(label(image), len(data))
     return data
 
 
@@ -79,6 +90,8 @@ def upload(client: redis.Redis, ledger: Ledger, images: Sequence[bytes]) -> list
 def _bytes_of(image: ImageSource) -> bytes:
     if isinstance(image, bytes):
         return image
+    if isinstance(image, str) and data_url.is_data_url(image):
+        return data_url.decode(image, MAX_BLOB_BYTES)
     if isinstance(image, str | os.PathLike):
         return _read_file(Path(image))
     if hasattr(image, "save") and hasattr(image, "mode"):
@@ -86,6 +99,13 @@ def _bytes_of(image: ImageSource) -> bytes:
     raise InvalidInput(
         f"an image is a path, a URL, bytes or a PIL image, not {type(image).__name__}",
         ErrorCode.IMAGE_INVALID,
+    )
+
+
+def _too_large(name: str, size_bytes: int) -> InvalidInput:
+    return InvalidInput(
+        f"{name} has {size_bytes:,} bytes; the upload limit is {MAX_BLOB_BYTES:,}",
+        ErrorCode.IMAGE_TOO_LARGE,
     )
 
 
@@ -106,16 +126,15 @@ def _read_file(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             # Reading a pipe or a device can block forever.
-            raise InvalidInput(f"{path}: not a regular file", ErrorCode.IMAGE_UNREACHABLE)
+            raise InvalidInput(f"{label(path)}: not a regular file", ErrorCode.IMAGE_UNREACHABLE)
         with path.open("rb") as file:
-            # One byte above the limit is enough to detect a file that is too large.
+            size_bytes = os.fstat(file.fileno()).st_size
+            if size_bytes > MAX_BLOB_BYTES:
+                raise _too_large(label(path), size_bytes)
+            # A file that grows meanwhile is read only as far as its excess can be detected.
             return file.read(MAX_BLOB_BYTES + 1)
     except InvalidInput:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidInput(f"{path}: {reason}", ErrorCode.IMAGE_UNREACHABLE) from None
-
-
-def _label(image: ImageSource) -> str:
-    return str(image) if isinstance(image, str | os.PathLike) else "the image"
+        raise InvalidInput(f"{label(path)}: {reason}", ErrorCode.IMAGE_UNREACHABLE) from None

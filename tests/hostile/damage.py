@@ -14,6 +14,7 @@ from tests.hostile.specimen import (
     INVALID,
     Specimen,
     encoded,
+    heic,
     picture,
     specimen,
 )
@@ -42,6 +43,9 @@ def sound() -> dict[str, bytes]:
         "ppm": encoded(image, "PPM"),
         "mpo": encoded(image, "MPO", save_all=True, append_images=second),
         "apng": encoded(image, "PNG", save_all=True, append_images=second),
+        "jpeg2000": encoded(image, "JPEG2000"),
+        "avif": encoded(image, "AVIF", exif=exif),
+        "heic": heic(image, exif=exif.tobytes()),
     }
 
 

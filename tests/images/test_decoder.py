@@ -139,10 +139,12 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
         (b"just some words, named .jpg", "not an image"),
         (encoded(noise(), "JPEG")[:700], "cannot be decoded"),
         (encoded(noise())[:2000], "cannot be decoded"),
+        (encoded(noise(), "WEBP")[:400], "the WebP image cannot be decoded: it is damaged"),
+        (encoded(noise(), "GIF")[:40], "the GIF image cannot be decoded"),
         (b"\xff\xd8\xff\xe0" + bytes(40), "image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
     ],
-    ids=["empty", "text", "cut-jpeg", "cut-png", "jpeg-head", "svg"],
+    ids=["empty", "text", "cut-jpeg", "cut-png", "cut-webp", "cut-gif", "jpeg-head", "svg"],
 )
 def test_data_that_is_not_an_image_is_rejected_as_invalid(data: bytes, message: str) -> None:
     error = rejection(data)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from demo.stack import ROOT
 from tests.hostile.corpus import corpus
-from tests.hostile.specimen import encoded
+from tests.hostile.specimen import encoded, heic
 from worker.images.memory_budget import BUDGET_BYTES
 
 #: Seconds for the whole corpus; far more than it takes: the limit detects a file that never ends.
@@ -94,14 +95,33 @@ def rotated_exif() -> Image.Exif:
         ("L", "GIF", {"transparency": 3}),
         ("RGBA", "TIFF", {"compression": "tiff_lzw", "tiffinfo": {278: 2000}}),
         ("RGB", "BMP", {}),
+        ("RGBA", "AVIF", {"speed": 10, "exif": rotated_exif()}),
+        ("RGBA", "HEIF", {"quality": 10}),
+        ("RGB", "HEIF", {"quality": 10, "tile_size": 512}),
+        ("RGB", "JPEG2000", {"codeblock_size": (32, 32)}),
     ],
-    ids=["jpeg", "turned", "progressive", "png", "key", "webp", "gif", "one-strip", "bmp"],
+    ids=[
+        "jpeg",
+        "turned",
+        "progressive",
+        "png",
+        "key",
+        "webp",
+        "gif",
+        "one-strip",
+        "bmp",
+        "avif",
+        "heic",
+        "tiles",
+        "jpeg2000",
+    ],
 )
 def test_the_memory_of_decoding_is_estimated_before(
     tmp_path: Path, mode: str, form: str, options: dict[str, Any]
 ) -> None:
     path = tmp_path / "picture"
-    path.write_bytes(encoded(large(mode), form, **options))
+    encode = heic if form == "HEIF" else partial(encoded, form=form)
+    path.write_bytes(encode(large(mode), **options))
     report, _ = trial("file", str(path))
     assert report["grown"] < report["estimated"] + SLACK_BYTES / 8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from itertools import count, islice, product
 from typing import Any
@@ -37,6 +38,18 @@ def test_an_endless_line_is_rejected_in_bounded_memory() -> None:
     bad, good = read_items(io.BytesIO(long + b'{"image": "a"}'))
     assert "line 1: longer than" in bad["error"]["message"]
     assert good == {"custom_id": "2", "image": "a"}
+
+
+def test_only_the_path_of_an_image_may_have_another_encoding() -> None:
+    lines = [
+        b'{"image": "caf\xe9.jpg", "question": "why?"}',
+        b'{"image": "cat.jpg", "question": "caf\xe9?"}',
+        b'["caf\xe9.jpg"]',
+    ]
+    path, *bad = read_items(io.BytesIO(b"\n".join(lines)))
+    assert os.fsencode(path["image"]) == b"caf\xe9.jpg"
+    assert path["question"] == "why?"
+    assert all("not valid UTF-8" in item["error"]["message"] for item in bad)
 
 
 def test_a_question_that_is_not_utf_8_is_left_to_the_worker() -> None:

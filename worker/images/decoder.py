@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 from worker.images import tiff
-from worker.images.inspection import Header, inspect_image
+from worker.images.inspection import Header, format_name, inspect_image
 from worker.images.limits import check_size
 from worker.images.memory_budget import BUDGET_BYTES, CORES, MemoryBudget
 from worker.images.pillow import open_image
@@ -64,8 +64,11 @@ class Decoder:
         """
         if not encoded:
             raise ItemRejected(ErrorCode.IMAGE_INVALID, "the image is empty (0 bytes)")
+        form = ""
         try:
-            return self._decode(encoded, inspect_image(encoded, self.max_pixels))
+            header = inspect_image(encoded, self.max_pixels)
+            form = header.format
+            return self._decode(encoded, header)
         except ItemRejected:
             raise
         except MemoryError:
@@ -73,8 +76,7 @@ class Decoder:
             raise ItemRejected(ErrorCode.IMAGE_TOO_LARGE, message) from None
         except Exception as error:
             # Pillow's decoders raise exceptions of any type for a broken file.
-            message = f"the image cannot be decoded: {error}"
-            raise ItemRejected(ErrorCode.IMAGE_INVALID, message) from None
+            raise ItemRejected(ErrorCode.IMAGE_INVALID, _damage(form, error)) from None
 
     def _decode(self, encoded: bytes, header: Header) -> bytes:
         # Opening an image takes time but little memory.
@@ -100,6 +102,14 @@ class Decoder:
         return _to_rgb(upright).resize(square, Image.Resampling(self.resample)).tobytes()
 
 
+def _damage(form: str, error: Exception) -> str:
+    """Return a message about a file that Pillow cannot decode, without the names of its parts."""
+    is_truncated = "truncated" in str(error).lower()
+    reason = "it is truncated" if is_truncated else "it is damaged or incomplete"
+    name = f"{format_name(form)} image".lstrip()
+    return f"the {name} cannot be decoded: {reason}; transfer or save it again"
+
+
 def _needed_bytes(image: ImageFile, header: Header) -> int:
     """Return the peak memory of decoding; measured in tests/images/test_hostile_images.py."""
     stored = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}.get(image.mode, 4)
@@ -117,7 +127,8 @@ def _needed_bytes(image: ImageFile, header: Header) -> int:
     elif header.animated:
         pixel_bytes += 8
     pixels = image.width * image.height
-    return pixels * pixel_bytes + min(pixels, STRIP_PIXELS) * STRIP_COPIES * 4
+    strip_bytes = min(pixels, STRIP_PIXELS) * STRIP_COPIES * 4
+    return pixels * pixel_bytes + strip_bytes + header.decoder_bytes
 
 
 def _apply_orientation(image: Image.Image) -> Image.Image:

@@ -131,7 +131,7 @@ def read_within_budget(
     pieces together. Raises ItemRejected as soon as the size exceeds `max_bytes`.
     """
     if expected_bytes is not None and expected_bytes > max_bytes:
-        raise too_large(max_bytes)
+        raise too_large(max_bytes, expected_bytes)
     limit = _buffer_bytes(max_bytes if expected_bytes is None else expected_bytes) + piece_bytes
     if expected_bytes is not None:
         reservation.grow(limit, limit)
@@ -155,6 +155,10 @@ def _buffer_bytes(size_bytes: int) -> int:
     return size_bytes + size_bytes // 8
 
 
-def too_large(max_bytes: int) -> ItemRejected:
-    """Return the error of an image with more than `max_bytes`."""
-    return ItemRejected(ErrorCode.IMAGE_TOO_LARGE, f"the image has more than {max_bytes:,} bytes")
+def too_large(max_bytes: int, size_bytes: int | None = None) -> ItemRejected:
+    """Return the error of an image with more than `max_bytes`, and with its size if it is known."""
+    size = "more" if size_bytes is None else f"{size_bytes:,} bytes, more"
+    message = (
+        f"the image has {size} than {max_bytes:,} bytes (BLIPLINE_MAX_IMAGE_BYTES of the worker)"
+    )
+    return ItemRejected(ErrorCode.IMAGE_TOO_LARGE, message)

@@ -15,12 +15,18 @@ from producer.contract import ErrorCode
 from worker.errors import ItemRejected
 from worker.images import tiff
 from worker.images.gif import check_gif
+from worker.images.heif import BRANDS, brands, check_heif
 from worker.images.jpeg import check_jpeg
+from worker.images.jpeg2000 import check_jpeg2000, is_jpeg2000
 from worker.images.limits import check_size, too_complex
+from worker.images.recognition import recognise
 
 #: Decoded formats. Each further format of Pillow would increase the attack surface. Only the first
 #: image of a JPEG with several (MPO) is decoded.
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000")
+
+#: Names of the formats for people, where they differ.
+_NAMES: Final = {"WEBP": "WebP", "HEIF": "HEIC", "JPEG2000": "JPEG 2000"}
 
 #: Maximum chunks of a PNG, and those without pixels: each may expand to a megabyte.
 PNG_CHUNKS: Final = 1 << 16
@@ -39,6 +45,8 @@ class Header:
     #: True if decoding keeps all coefficients of a JPEG until the last scan.
     progressive: bool = False
     animated: bool = False
+    #: Bytes of the decoder's own buffers, where the header determines them.
+    decoder_bytes: int = 0
 
 
 def inspect_image(data: bytes, max_pixels: int) -> Header:
@@ -46,8 +54,18 @@ def inspect_image(data: bytes, max_pixels: int) -> Header:
     for name, accepts, check in _CHECKS:
         if accepts(data):
             return check(name, data, max_pixels)
-    message = f"not an image of a known format; use one of {', '.join(FORMATS)}"
+    name, remedy = recognise(data)
+    message = f"not an image but {name}: {remedy}" if name else _unknown()
     raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
+
+
+def format_name(form: str) -> str:
+    """Return the name of a format for people."""
+    return _NAMES.get(form, form)
+
+
+def _unknown() -> str:
+    return f"not an image of a known format: use one of {', '.join(map(format_name, FORMATS))}"
 
 
 def _jpeg(name: str, data: bytes, max_pixels: int) -> Header:
@@ -131,6 +149,15 @@ def _ppm(name: str, data: bytes, max_pixels: int) -> Header:
 _PPM_KINDS: Final = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")
 
 
+def _heif(name: str, data: bytes, max_pixels: int) -> Header:
+    still = check_heif(data, max_pixels)
+    return Header(still.format, decoder_bytes=still.decoder_bytes)
+
+
+def _jpeg2000(name: str, data: bytes, max_pixels: int) -> Header:
+    return Header(name, decoder_bytes=check_jpeg2000(data, max_pixels))
+
+
 def _bmp(name: str, data: bytes, max_pixels: int) -> Header:
     return Header(name)
 
@@ -145,4 +172,6 @@ _CHECKS: Final[
     ("BMP", lambda data: data.startswith(b"BM"), _bmp),
     ("TIFF", lambda data: data[:4] in tiff.PREFIXES + tiff.BIG_PREFIXES, _tiff),
     ("PPM", lambda data: data[:2] in _PPM_KINDS, _ppm),
+    ("JPEG2000", is_jpeg2000, _jpeg2000),
+    ("HEIF", lambda data: not BRANDS.isdisjoint(brands(data)), _heif),
 )

@@ -16,7 +16,8 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ItemRejected(
             ErrorCode.IMAGE_TOO_LARGE,
-            f"the image has {width} x {height} pixels; the limit is {max_pixels:,}",
+            f"the image has {width} x {height} pixels; the limit is {max_pixels:,} "
+            "(BLIPLINE_MAX_IMAGE_PIXELS of the worker)",
         )
     if max(width, height) > MAX_SIDE:
         message = f"the image has {width} x {height} pixels; the limit of a side is {MAX_SIDE:,}"

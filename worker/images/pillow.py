@@ -1,4 +1,4 @@
-"""Pillow, restricted for untrusted files: seven formats, no slow codecs, and no log output."""
+"""Pillow, restricted for untrusted files: few formats, no slow codecs, and no log output."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin, _imaging
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
@@ -22,6 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
+from worker.images.heif_images import open_avif, open_heif
 
 # worker.images.inspection checks sizes; Pillow's own limit would only add a warning.
 Image.MAX_IMAGE_PIXELS = None
@@ -56,6 +58,9 @@ _OPENERS: Final[Mapping[str, Callable[[io.BytesIO], ImageFile]]] = {
     "BMP": BmpImageFile,
     "TIFF": TiffImageFile,
     "PPM": PpmImageFile,
+    "AVIF": open_avif,
+    "HEIF": open_heif,
+    "JPEG2000": Jpeg2KImageFile,
 }
 
 
