@@ -34,8 +34,9 @@ def caption(
 ) -> Exit:
     """Caption images.
 
-    An image is a file, a URL, or a blob: or data: reference. The output for a single image is its caption;
-    for several it is a line for each: the image, a tab, the caption.
+    An image is a file, a URL, blob:… or data:…. The output for a single image is its caption; for
+    several it is a line for each: the image, a tab, the caption. Control characters of a name are
+    printed as escapes.
 
     \b
       blipline caption cat.jpg
@@ -70,7 +71,7 @@ def ask(
 ) -> Exit:
     """Ask a question about an image.
 
-    The image is a file, a URL, or a blob: or data: reference.
+    The image is a file, a URL, blob:… or data:….
 
     \b
       blipline ask cat.jpg "how many cats are there?"

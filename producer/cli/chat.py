@@ -107,7 +107,7 @@ def chat(
 ) -> Exit:
     """Ask questions about an image in a dialogue.
 
-    The image is a file, a URL, or a blob: or data: reference. With a QUESTION, the command answers it with
+    The image is a file, a URL, blob:… or data:…. With a QUESTION, the command answers it with
     the turns as its history. Without one, it reads questions from stdin, one per line, and adds
     each answer to the history: on a terminal until Ctrl-D. In a pipe, an empty line stands for a
     question that failed. If the history is too long for the model, its oldest turns are dropped.

@@ -53,7 +53,7 @@ def match(
 ) -> Exit:
     """Rank texts by how well they describe an image.
 
-    The image is a file, a URL, or a blob: or data: reference. The output is a line for each text, the most
+    The image is a file, a URL, blob:… or data:…. The output is a line for each text, the most
     probable text first, with tab-separated fields: the probability that the text describes the
     image, 0 to 1; the cosine of their embeddings, -1 to 1; the text. The worker needs a retrieval
     model, set by BLIPLINE_MATCH_MODEL or BLIPLINE_MODEL.

@@ -60,7 +60,7 @@ class _Heif(ImageFile):
         # Libheif has turned the image already.
         self.info["exif"] = _exif(1)
 
-    def load(self) -> Image.core.PixelAccess | None:
+    def load(self) -> Any:
         if self._primary is not None:
             data = self._primary.data
             self._size, _ = self._primary.size_mode
