@@ -19,6 +19,7 @@ from .errors import (
     JobFailed,
     JobUnknown,
     QueueFull,
+    QuotaExceeded,
     WaitTimeout,
 )
 from .job import Job, Match, Result
@@ -54,6 +55,7 @@ __all__ = [
     "Progress",
     "Queue",
     "QueueFull",
+    "QuotaExceeded",
     "Result",
     "State",
     "Task",

@@ -194,12 +194,10 @@ class Batch:
     def delete(self) -> None:
         """Delete the batch and its results; its waiting jobs never run."""
         record = self._record()
-        keys = self._keys
         with redis_errors(self._redis_url):
             # A consumer that is running a chunk detects the deletion when it stores the result.
             self._ledger.cancel(self.id)
-            names = (keys.batch, keys.done, keys.failed, keys.ended, keys.digests)
-            self._redis.delete(*(name(self.id) for name in names))
+            self._ledger.delete_batch(self.id)
             # In reverse: in order, each deletion would dispatch the next chunk to Celery.
             self._ledger.delete_jobs([chunk_id(self.id, n) for n in reversed(range(record.chunks))])
 

@@ -158,17 +158,23 @@ class Client:
         )
         return self._publish(job, when_full)
 
-    def upload(self, image: ImageSource, *, when_full: WhenFull = "raise") -> str:
+    def upload(
+        self, image: ImageSource, *, account: str = "", when_full: WhenFull = "raise"
+    ) -> str:
         """Store a local image and return its reference, ``blob:<sha256>``.
 
-        The reference must be submitted within an hour. A reference is returned unchanged.
+        The reference must be submitted within an hour. A reference is returned unchanged. With an
+        `account`, a name of API keys, the jobs of this account may name the image, and its bytes
+        count for the account.
         """
         data = blobs.read(image)
         if isinstance(data, str):
             return data
         when_full = check_when_full(when_full)
         with redis_errors(self._settings.redis_url):
-            (reference,) = self._publisher.upload([data], Queue.INTERACTIVE, when_full)
+            (reference,) = self._publisher.upload(
+                [data], Queue.INTERACTIVE, when_full, account=account
+            )
         return reference
 
     def submit_batch(

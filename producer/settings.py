@@ -55,6 +55,16 @@ class ClientSettings(BaseSettings):
         4096, ge=0, description="Maximum MiB of uploaded images that open jobs name; 0: unlimited"
     )
 
+    @property
+    def max_account_bytes(self) -> int:
+        """Maximum bytes that Redis stores for one name of API keys; 0: unlimited."""
+        return 0
+
+    @property
+    def max_total_bytes(self) -> int:
+        """Maximum bytes that Redis stores for all names together; 0: unlimited."""
+        return 0
+
     @classmethod
     def load(cls, **arguments: Any) -> Self:
         """Build the settings from arguments (None: not passed), the environment and the defaults.

@@ -213,10 +213,13 @@ class AsyncClient:
     submit = _submits(Client.submit, JobBuilder.submit)  # type: ignore[arg-type]
     submit_batch = _submits_batch(Client.submit_batch)  # type: ignore[arg-type]
 
-    async def upload(self, image: ImageSource, *, when_full: WhenFull = "raise") -> str:
+    async def upload(
+        self, image: ImageSource, *, account: str = "", when_full: WhenFull = "raise"
+    ) -> str:
         """Store a local image as Client.upload does."""
         kind: Kind = "submit" if when_full == "wait" else "call"
-        return await self._threads.run(kind, self._client.upload, image, when_full=when_full)
+        upload = self._client.upload
+        return await self._threads.run(kind, upload, image, account=account, when_full=when_full)
 
     async def depth(self) -> Depth:
         """Read the number of open items of each queue, running jobs, and bytes of uploads."""

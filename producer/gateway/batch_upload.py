@@ -55,7 +55,8 @@ async def submit_upload(
         )
     except _UploadStalled as error:
         raise queue_full(
-            f"The queue was full for {error.waited_s:g} s. Batch {public_id} has "
+            f"There was no room for {error.waited_s:g} s: the queue is full, or {tenant.name} has "
+            f"used its quota (BLIPLINE_GATEWAY_QUOTA_MB). Batch {public_id} has "
             f"{error.items:,} items; repeat the upload with id={public_id} to submit the rest"
         ) from None
     except Exception as error:

@@ -43,7 +43,7 @@ async def upload_image(
             raise Problem(ErrorCode.IMAGE_TOO_LARGE, detail)
         if not data:
             raise Problem(ErrorCode.IMAGE_INVALID, "The image is empty (0 bytes)")
-        reference = await gateway.client.upload(data)
+        reference = await gateway.client.upload(data, account=tenant.name)
         image = ImageBody(image=reference, bytes=len(data), expires_in_s=UPLOAD_TTL_S)
     return Response(image.model_dump_json(), 201, media_type="application/json")
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..contract import ErrorCode
-from ..errors import BliplineError, ConnectionFailed, QueueFull
+from ..errors import BliplineError, ConnectionFailed, QueueFull, QuotaExceeded
 from ..validation import format_error, join_errors
 from .logs import LOGGER, request_id
 
@@ -47,6 +47,7 @@ STATUS: Final[Mapping[str, tuple[int, str]]] = {
     "id_taken": (409, "The id is in use"),
     "connection_failed": (503, "The queue is unreachable"),
     "queue_full": (429, "The queue is full"),
+    "quota_exceeded": (429, "The storage quota is used up"),
     "wait_timeout": (504, "The wait timed out"),
     "expired": (410, "The result has expired"),
     "unknown": (404, "Not found"),
@@ -143,6 +144,8 @@ def as_problem(error: Exception) -> Problem:
         # The message contains server names, so only the log contains it.
         LOGGER.warning("%s", error)
         return redis_unavailable()
+    if isinstance(error, QuotaExceeded):
+        return Problem(error.code, str(error), retry_after_s=error.retry_after_s)
     if isinstance(error, QueueFull):
         detail = "The queue is full: try again later"
         return Problem("queue_full", detail, retry_after_s=error.retry_after_s)

@@ -40,6 +40,15 @@ class GatewaySettings(ClientSettings):
         le=3600,
         description="Seconds that an upload waits while the queue is full, before a 429 response",
     )
+    gateway_quota_mb: int = Field(
+        2048,
+        ge=0,
+        description="Maximum MiB that Redis stores for one name: images, items, results; "
+        "0: unlimited",
+    )
+    gateway_total_quota_mb: int = Field(
+        6144, ge=0, description="Maximum MiB that Redis stores for all names; 0: unlimited"
+    )
     gateway_cors_origins: str = Field(
         "",
         description="Comma-separated origins whose pages may call the gateway (CORS); * allows all",
@@ -61,6 +70,16 @@ class GatewaySettings(ClientSettings):
     def cors_origins(self) -> tuple[str, ...]:
         """Origins whose pages may call the gateway (CORS)."""
         return split_list(self.gateway_cors_origins)
+
+    @property
+    def max_account_bytes(self) -> int:
+        """Maximum bytes that Redis stores for one name; 0: unlimited."""
+        return self.gateway_quota_mb << 20
+
+    @property
+    def max_total_bytes(self) -> int:
+        """Maximum bytes that Redis stores for all names together; 0: unlimited."""
+        return self.gateway_total_quota_mb << 20
 
     @property
     def max_body_bytes(self) -> int:

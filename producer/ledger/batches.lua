@@ -122,8 +122,18 @@ function operations.open_batch(
     if webhook ~= '' then redis.call('HSET', record, 'webhook', webhook) end
     redis.call('EXPIRE', record, record_s)
     redis.call('DEL', key('cancelled:' .. id), record .. ':digests')
+    local account = account_of(id)
+    if account then measure_batch(account, id) end
   end
   return redis.call('HGETALL', record)
+end
+
+-- Delete a batch's record and counts, but not its chunks.
+function operations.delete_batch(id)
+  ensure_writable()
+  redis.call('DEL', unpack(batch_keys(id)))
+  local account = account_of(id)
+  if account then measure_batch(account, id) end
 end
 
 -- Start another pass over a batch's items. From now on, only this pass can interrupt the batch.

@@ -25,8 +25,27 @@ local function new_blob_bytes(blobs)
   return bytes
 end
 
-local function retain_blobs(blobs)
+-- Add an account's open job to an image of it.
+local function retain_for_account(account, sha)
+  local bytes, users, keep_until = image_entry(account, sha)
+  -- Only a failed job keeps an image longer than an upload waits for its job.
+  if not keep_until or keep_until <= now() + UPLOAD_TTL_S then keep_until = 0 end
+  bytes = bytes or ENTRY_BYTES + redis.call('STRLEN', key('blob:' .. sha))
+  set_image_entry(account, sha, bytes, (users or 0) + 1, keep_until)
+end
+
+local function release_for_account(account, sha, ttl_s)
+  local bytes, users, keep_until = image_entry(account, sha)
+  if not bytes then return end
+  keep_until = math.max(keep_until, math.floor(now()) + tonumber(ttl_s))
+  set_image_entry(account, sha, bytes, math.max(0, users - 1), keep_until)
+end
+
+-- Retain the images of a job that becomes open.
+local function retain_blobs(id, blobs)
+  local account = account_of(id)
   for sha in blobs:gmatch('%S+') do
+    if account then retain_for_account(account, sha) end
     local count, bytes, keep_until = blob_users(sha)
     if bytes == 0 then
       bytes = redis.call('STRLEN', key('blob:' .. sha))
@@ -40,8 +59,10 @@ local function retain_blobs(blobs)
   end
 end
 
-local function release_blobs(blobs, ttl_s)
+local function release_blobs(id, blobs, ttl_s)
+  local account = account_of(id)
   for sha in blobs:gmatch('%S+') do
+    if account then release_for_account(account, sha, ttl_s) end
     local count, bytes, keep_until = blob_users(sha)
     keep_until = math.max(keep_until, math.floor(now()) + tonumber(ttl_s))
     if count > 1 then
@@ -54,17 +75,68 @@ local function release_blobs(blobs, ttl_s)
   end
 end
 
--- Extend the time to live of uploads until their jobs are enqueued. Return for each blob 1 if it
--- exists, otherwise 0.
-function operations.touch(ttl_s, ...)
-  local exists = {}
-  for _, sha in ipairs({ ... }) do
-    local remaining_s = redis.call('TTL', key('blob:' .. sha))
-    -- -1: an open job names the blob, so it has no time to live.
-    if remaining_s >= 0 and remaining_s < tonumber(ttl_s) then
-      redis.call('EXPIRE', key('blob:' .. sha), ttl_s)
-    end
-    table.insert(exists, remaining_s == -2 and 0 or 1)
+-- Return whether a job names an image that its account has not uploaded.
+local function names_unknown_image(account, blobs)
+  for sha in blobs:gmatch('%S+') do
+    if not usage_entry(account, 'blob ' .. sha) then return true end
   end
-  return exists
+  return false
+end
+
+-- Extend the time to live of an upload; return 1 if Redis stores it, otherwise 0.
+local function touch_blob(sha, ttl_s)
+  local remaining_s = redis.call('TTL', key('blob:' .. sha))
+  -- -1: an open job names the blob, so it has no time to live.
+  if remaining_s >= 0 and remaining_s < tonumber(ttl_s) then
+    redis.call('EXPIRE', key('blob:' .. sha), ttl_s)
+  end
+  return remaining_s == -2 and 0 or 1
+end
+
+-- Extend the time to live of uploads until their jobs are enqueued. Return for each blob 1 if it
+-- exists, and the account, unless it is '', uploaded it; otherwise 0.
+function operations.touch(account, ttl_s, ...)
+  ensure_writable()
+  local answers = {}
+  for _, sha in ipairs({ ... }) do
+    local bytes, users, keep_until = nil, 0, 0
+    if account ~= '' then bytes, users, keep_until = image_entry(account, sha) end
+    if account ~= '' and not bytes then
+      table.insert(answers, 0)
+    else
+      local exists = touch_blob(sha, ttl_s)
+      table.insert(answers, exists)
+      if bytes and exists == 1 then
+        keep_until = math.max(keep_until, math.floor(now()) + tonumber(ttl_s))
+        set_image_entry(account, sha, bytes, users, keep_until)
+      end
+    end
+  end
+  return answers
+end
+
+-- Announce images that an account is about to upload, given their SHA-256 and bytes: from now on,
+-- they count. Return for each 1 if Redis stores it already, otherwise 0; or the status of a quota
+-- that they exceed.
+function operations.announce(account, ttl_s, max_account_bytes, max_total_bytes, ...)
+  local images, new_bytes, answers = { ... }, 0, {}
+  for index = 1, #images, 2 do
+    if not usage_entry(account, 'blob ' .. images[index]) then
+      new_bytes = new_bytes + ENTRY_BYTES + tonumber(images[index + 1])
+    end
+  end
+  if new_bytes > 0 then
+    local full = lasting_quota_error(account, new_bytes, max_account_bytes, max_total_bytes)
+    if full then return { full } end
+  end
+  for index = 1, #images, 2 do
+    local sha, bytes = images[index], ENTRY_BYTES + tonumber(images[index + 1])
+    local _, users, keep_until = image_entry(account, sha)
+    local exists = touch_blob(sha, ttl_s)
+    keep_until = math.max(keep_until or 0, math.floor(now()) + tonumber(ttl_s))
+    set_image_entry(account, sha, bytes, users or 0, keep_until, exists == 0 and ARRIVAL_S or nil)
+    table.insert(answers, exists)
+  end
+  measure_due(DUE_LIMIT)
+  return answers
 end

@@ -17,6 +17,8 @@ from ..contract import BLOB_SCHEME, MAX_BLOB_BYTES, ErrorCode
 from ..errors import InvalidInput
 from . import data_url
 from .ledger import Ledger
+from .quota import quota_exceeded
+from .records import UNLIMITED, EnqueueStatus, QueueLimits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,16 +71,30 @@ def reference_of(image: bytes) -> str:
     return BLOB_SCHEME + hashlib.sha256(image).hexdigest()
 
 
-def upload(client: redis.Redis, ledger: Ledger, images: Sequence[bytes]) -> list[str]:
+def upload(
+    client: redis.Redis,
+    ledger: Ledger,
+    images: Sequence[bytes],
+    account: str = "",
+    limits: QueueLimits = UNLIMITED,
+) -> list[str]:
     """Store images under their SHA-256; return their references, in order.
 
     Images that Redis already stores are not sent again. The job that names an image must be
-    enqueued within UPLOAD_TTL_S; then the image is kept while the job is open.
+    enqueued within UPLOAD_TTL_S; then the image is kept while the job is open. The images count for
+    the account, whose jobs may name them; raises QuotaExceeded.
     """
     hashes = [hashlib.sha256(image).hexdigest() for image in images]
     by_hash = dict(zip(hashes, images, strict=True))
+    if account:
+        sizes = {sha: len(image) for sha, image in by_hash.items()}
+        stored = ledger.announce(account, sizes, limits)
+        if isinstance(stored, EnqueueStatus):
+            raise quota_exceeded(stored, account, limits)
+    else:
+        stored = ledger.touch(list(by_hash))
     pipe = client.pipeline(transaction=False)
-    for sha, exists in zip(by_hash, ledger.touch(list(by_hash)), strict=True):
+    for sha, exists in zip(by_hash, stored, strict=True):
         if not exists:
             # nx: another client may have uploaded it meanwhile, and its job may retain it.
             key = ledger.keys.blob(sha)

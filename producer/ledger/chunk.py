@@ -16,6 +16,14 @@ from .records import JobRecord
 #: Characters of a chunk's digest, 64 bits: it tells apart the uploads of one producer, and a batch
 #: stores one for each chunk.
 DIGEST_CHARS: Final = 16
+#: Estimated bytes of an item's result: an embedding; a text, in addition to its tokens; a score.
+EMBEDDING_BYTES: Final = 6144
+TEXT_BYTES: Final = 64
+SCORE_BYTES: Final = 96
+#: Tokens of a text unless an option limits them.
+DEFAULT_TOKENS: Final = int(contract.Options.model_fields["max_new_tokens"].default)
+#: Estimated bytes of a generated token.
+TOKEN_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +68,16 @@ class Chunk:
             tuple(contract.blob_hash(image) for image in images if contract.is_blob(image)),
             task_message(self.id, self.task, queue, self.summary),
             json.dumps(payload, separators=(",", ":")),
+            sum(map(self._result_bytes, self.items)),
         )
+
+    def _result_bytes(self, item: ItemPayload) -> int:
+        """Estimate the bytes of an item's result. An item of a batch may hold anything."""
+        task = item.get("task") or self.task
+        if task in (Task.EMBED, Task.EMBED.short):
+            return EMBEDDING_BYTES
+        texts = item.get("texts")
+        if isinstance(texts, list):
+            return TEXT_BYTES + sum(SCORE_BYTES + len(str(text)) for text in texts)
+        tokens = self.options.get("max_new_tokens", DEFAULT_TOKENS)
+        return TEXT_BYTES + TOKEN_BYTES * int(tokens)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 import uuid
+from typing import Final
+
+#: The account at the beginning of an inner id of the gateway (`account_of` in usage.lua).
+_ACCOUNT: Final = re.compile(r"([a-z0-9][a-z0-9-]*)\.(?:job|batch)\.")
 
 
 def new_id() -> str:
@@ -33,3 +38,12 @@ def parse_chunk_id(task_id: str) -> tuple[str, int] | None:
     """Return the batch id and chunk number of a task id; None if it is not a chunk of a batch."""
     batch_id, colon, number = task_id.rpartition(":")
     return (batch_id, int(number)) if colon and number.isdecimal() else None
+
+
+def account_of(task_or_batch_id: str) -> str:
+    """Return the account that a job or batch belongs to; empty for an id without one.
+
+    An account is the name of API keys. Redis counts its stored bytes and knows its uploads.
+    """
+    match = _ACCOUNT.match(task_or_batch_id)
+    return "" if match is None else match[1]

@@ -5,7 +5,7 @@ local function open_job(id, record)
   redis.call('ZADD', key('open'), now(), id)
   redis.call('SET', key('job:' .. id), record.text)
   redis.call('HINCRBY', key('depth'), record.queue, record.items)
-  retain_blobs(record.blobs)
+  retain_blobs(id, record.blobs)
 end
 
 -- Close a job. Return its record if the job was open.
@@ -18,7 +18,7 @@ local function close_job(id, blob_ttl_s)
   if record then
     redis.call('ZREM', key(record.queue .. ':released'), id)
     decrement(record.queue, record.items)
-    release_blobs(record.blobs, blob_ttl_s)
+    release_blobs(id, record.blobs, blob_ttl_s)
   end
   return record
 end
@@ -47,12 +47,14 @@ local function check_job(id, digest)
 end
 
 -- Enqueue a job and return its status. `known`: the id was enqueued before; `differs`: with another
--- payload, of which `digest` is a hash. The metadata of a single job, unless empty, is stored as long
--- as a batch record.
+-- payload, of which `digest` is a hash; `blob_unknown`: its account has not uploaded an image that it
+-- names. `result_bytes` are reserved for its result in the account's usage. The metadata of a single
+-- job, unless empty, is stored as long as a batch record.
 -- Subscribers of `channel` receive `event`, unless it is ''.
 function operations.enqueue(
-    id, text, max_items, max_blob_bytes, batch, number, metadata, digest, webhook, channel, event)
-  local record = parse(text)
+    id, text, max_items, max_blob_bytes, max_account_bytes, max_total_bytes, result_bytes, batch,
+    number, metadata, digest, webhook, channel, event)
+  local record, account = parse(text), account_of(id)
   local total, status
   if batch ~= '' then
     status, total = check_chunk(id, record, batch, tonumber(number), digest)
@@ -62,6 +64,12 @@ function operations.enqueue(
   if status then return status end
   local full = capacity_error(record, tonumber(max_items), tonumber(max_blob_bytes))
   if full then return full end
+  if account then
+    if names_unknown_image(account, record.blobs) then return 'blob_unknown' end
+    local bytes = ENTRY_BYTES + #text + #metadata + #digest + #webhook + tonumber(result_bytes)
+    full = lasting_quota_error(account, bytes, max_account_bytes, max_total_bytes)
+    if full then return full end
+  end
   open_job(id, record)
   if batch ~= '' then
     open_chunk(batch)
@@ -72,6 +80,8 @@ function operations.enqueue(
     if webhook ~= '' then redis.call('HSET', key('note:' .. id), 'webhook', webhook) end
   end
   enqueue_for_submitter(id, record)
+  measure(id, result_bytes)
+  if account then measure_due(DUE_LIMIT) end
   -- pcall: the job is enqueued even if the user may not publish.
   if event ~= '' then redis.pcall('PUBLISH', channel, event) end
   return 'entered'
@@ -79,7 +89,7 @@ end
 
 -- Enqueue an ended job with a new record. Return 0 if the job is open, has no record, or is no
 -- longer of the generation `seen`, since another client requeued it.
-function operations.requeue(id, text, seen)
+function operations.requeue(id, text, seen, result_bytes)
   local stored = read_record(id)
   if not stored then return 0 end
   if stored.text == text then return 1 end
@@ -91,6 +101,7 @@ function operations.requeue(id, text, seen)
   local batch, number = chunk_of(id)
   if batch then reopen_chunk(batch, number, record.items) end
   enqueue_for_submitter(id, record)
+  measure(id, result_bytes)
   return 1
 end
 
@@ -107,6 +118,7 @@ function operations.delete_jobs(blob_ttl_s, ...)
     close_job(id, blob_ttl_s)
     redis.call('ZREM', key('dead'), id)
     redis.call('DEL', key('job:' .. id), key('note:' .. id), prefix .. 'celery-task-meta-' .. id)
+    measure(id)
   end
   dispatch('interactive')
   dispatch('bulk')

@@ -50,6 +50,16 @@ class Keys:
         return f"{self.prefix}blipline:blob-users"
 
     @property
+    def usage(self) -> str:
+        """Hash of the bytes that Redis stores for each account, and for all of them as ``*``."""
+        return f"{self.prefix}blipline:usage"
+
+    @property
+    def usage_due(self) -> str:
+        """Sorted set of the entries of all accounts, by the time of their next measurement."""
+        return f"{self.prefix}blipline:usage-due"
+
+    @property
     def dead(self) -> str:
         """Sorted set of the dead letters, by the time of their end (Unix s)."""
         return f"{self.prefix}blipline:dead"
@@ -96,6 +106,12 @@ class Keys:
     def submitter_queue(self, queue: Queue, submitter: str) -> str:
         """List of one submitter's waiting jobs; the last one is next."""
         return f"{self.prefix}blipline:{queue}:lane:{submitter}"
+
+    # Keys of an account.
+
+    def account_usage(self, account: str) -> str:
+        """Hash of an account's jobs, batches and images: the bytes of each (see usage.lua)."""
+        return f"{self.prefix}blipline:usage:{account}"
 
     # Keys of a job, batch, image or cached result.
 

@@ -121,6 +121,7 @@ function operations.finish(id, generation, stored, ttl_s, record_s, failed, dead
     add_webhook_event('job', id)
     redis.call('EXPIRE', key('note:' .. id), record_s)
   end
+  measure(id)
   dispatch(record.queue)
 end
 
@@ -128,6 +129,7 @@ end
 function operations.sweep(pause_ms, lease_s)
   ensure_writable()
   if not redis.call('SET', key('sweeper'), 1, 'NX', 'PX', pause_ms) then return 0 end
+  measure_due(IDLE_DUE_LIMIT)
   local expired_at = now() - lease_s
   local expired = { interactive = {}, bulk = {} }
   for queue, ids in pairs(expired) do

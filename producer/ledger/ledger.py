@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import redis
@@ -23,7 +24,7 @@ from .records import (
     NewJob,
     QueueLimits,
 )
-from .script import LedgerScript
+from .script import PAGE_JOBS, LedgerScript
 
 
 class Ledger:
@@ -63,6 +64,9 @@ class Ledger:
             record.encode(),
             limits.max_items,
             limits.max_blob_bytes,
+            limits.max_account_bytes,
+            limits.max_total_bytes,
+            record.result_bytes,
             *(parse_chunk_id(record.id) or ("", "")),
             metadata.text,
             metadata.digest,
@@ -76,14 +80,35 @@ class Ledger:
 
         False if the job is open, or its generation is no longer that of `seen`.
         """
-        return bool(self._script.call("requeue", record.id, record.encode(), seen.generation))
+        arguments = (record.id, record.encode(), seen.generation, record.result_bytes)
+        return bool(self._script.call("requeue", *arguments))
 
-    def touch(self, shas: Sequence[str]) -> list[bool]:
+    def touch(self, shas: Sequence[str], account: str = "") -> list[bool]:
         """Extend the time to live of uploads until their jobs are enqueued.
 
-        Return for each upload whether Redis stores it.
+        Return for each upload whether Redis stores it and, with an account, the account uploaded it.
         """
-        answers = self._script.call_paged("touch", contract.UPLOAD_TTL_S, names=shas)
+        answers = self._script.call_paged("touch", account, contract.UPLOAD_TTL_S, names=shas)
+        return [bool(answer) for answer in answers]
+
+    def announce(
+        self, account: str, image_bytes: Mapping[str, int], limits: QueueLimits
+    ) -> list[bool] | EnqueueStatus:
+        """Count images, given their SHA-256, that an account is about to upload.
+
+        Return for each whether Redis stores it already, or the quota that they would exceed.
+        """
+        quotas = (limits.max_account_bytes, limits.max_total_bytes)
+        answers: list[Any] = []
+        images = list(image_bytes.items())
+        for start in range(0, len(images), PAGE_JOBS):
+            arguments = chain.from_iterable(images[start : start + PAGE_JOBS])
+            page_answers = self._script.call(
+                "announce", account, contract.UPLOAD_TTL_S, *quotas, *arguments
+            )
+            if isinstance(page_answers[0], bytes):
+                return EnqueueStatus(page_answers[0])
+            answers += page_answers
         return [bool(answer) for answer in answers]
 
     # Batches.
@@ -135,6 +160,10 @@ class Ledger:
 
     # Ends.
 
+    def delete_batch(self, batch_id: str) -> None:
+        """Delete a batch's record and counts; `delete_jobs` deletes its chunks."""
+        self._script.call("delete_batch", batch_id)
+
     def cancel(self, job_or_batch_id: str) -> None:
         """Mark a job, or all chunks of a batch, as cancelled."""
         ttl_s = contract.RESULT_TTL_S + contract.TOMBSTONE_S
@@ -181,6 +210,11 @@ class Ledger:
         """Return the text that a job was submitted with; None if there is none, or it expired."""
         text: Any = self._redis.hget(self.keys.metadata(task_id), "note")
         return None if text is None else text.decode()
+
+    def stored_bytes(self, account: str) -> int:
+        """Return the bytes that Redis stores for an account."""
+        count: Any = self._redis.hget(self.keys.usage, account)
+        return int(count or 0)
 
     def depth(self) -> Depth:
         """Return the open items of each queue, the running jobs and the bytes of their images."""

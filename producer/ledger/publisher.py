@@ -8,21 +8,22 @@ from typing import Final
 import redis
 
 from ..connection.connect import redis_errors
-from ..contract import Queue
-from ..errors import IdTaken, JobUnknown, QueueFull
+from ..contract import ErrorCode, Queue
+from ..errors import IdTaken, InvalidInput, JobUnknown, QueueFull
 from ..settings import ClientSettings
 from . import blobs
 from .backpressure import Backpressure, WhenFull
-from .ids import parse_chunk_id
+from .ids import account_of, parse_chunk_id
 from .isolation import isolate_failures
 from .ledger import Ledger
+from .quota import QUOTA_STATUSES, quota_exceeded
 from .records import EnqueueStatus, JobRecord, NewJob, QueueLimits
 from .redis_memory import RedisMemory
 
 #: Maximum messages sent to Redis in one round trip. Larger groups are hardly faster.
 PIPELINE_MESSAGES: Final = 128
 
-_NO_CAPACITY: Final = (EnqueueStatus.FULL, EnqueueStatus.BLOBS_FULL)
+_NO_CAPACITY: Final = (EnqueueStatus.FULL, EnqueueStatus.BLOBS_FULL, *QUOTA_STATUSES)
 
 #: Called with the number of items enqueued so far while there is no capacity; may raise.
 OnWait = Callable[[int], None]
@@ -43,16 +44,21 @@ class Publisher:
         self._ledger = ledger
         self._settings = settings
         self._memory = RedisMemory(client)
-        max_blob_bytes = settings.max_blob_mb << 20
+        stored_bytes = (
+            settings.max_blob_mb << 20,
+            settings.max_account_bytes,
+            settings.max_total_bytes,
+        )
         self._limits = {
-            Queue.INTERACTIVE: QueueLimits(settings.max_queued_interactive, max_blob_bytes),
-            Queue.BULK: QueueLimits(settings.max_queued_bulk, max_blob_bytes),
+            Queue.INTERACTIVE: QueueLimits(settings.max_queued_interactive, *stored_bytes),
+            Queue.BULK: QueueLimits(settings.max_queued_bulk, *stored_bytes),
         }
 
     def publish(self, job: NewJob, when_full: WhenFull) -> None:
         """Upload the images of an interactive job, and enqueue it."""
         if job.images:
-            self.upload(job.images, Queue.INTERACTIVE, when_full)
+            account = account_of(job.record.id)
+            self.upload(job.images, Queue.INTERACTIVE, when_full, account=account)
         self._enqueue([job], Queue.INTERACTIVE, when_full)
 
     def publish_many(
@@ -75,13 +81,17 @@ class Publisher:
         queue: Queue,
         when_full: WhenFull,
         on_wait: OnWait = ignore_wait,
+        *,
+        account: str = "",
     ) -> list[str]:
-        """Store images once the queue accepts jobs; return their references, in order."""
+        """Store images of an account once the queue accepts jobs; return their references."""
         references: list[str] = []
         for attempt in self.backpressure(when_full, lambda: on_wait(0)):
             with attempt:
                 self._check_capacity(queue)
-                references = blobs.upload(self._redis, self._ledger, images)
+                references = blobs.upload(
+                    self._redis, self._ledger, images, account, self._limits[queue]
+                )
         return references
 
     def backpressure(self, when_full: WhenFull, on_wait: Callable[[], None]) -> Backpressure:
@@ -95,12 +105,13 @@ class Publisher:
         when_full: WhenFull,
         on_wait: OnWait = ignore_wait,
     ) -> None:
-        remaining = jobs
+        # The jobs of a call belong to one account.
+        remaining, account = jobs, account_of(jobs[0].record.id)
 
         def wait() -> None:
             # An upload expires unless its job is enqueued.
             with redis_errors(self._settings.redis_url):
-                self._ledger.touch([sha for job in remaining for sha in job.record.blobs])
+                self._ledger.touch([sha for job in remaining for sha in job.record.blobs], account)
             on_wait(_count_items(jobs) - _count_items(remaining))
 
         for attempt in self.backpressure(when_full, wait):
@@ -116,7 +127,7 @@ class Publisher:
                 ]
                 for status in statuses:
                     if status in _NO_CAPACITY:
-                        raise self._queue_full(status, queue)
+                        raise self._queue_full(status, queue, account)
 
     def _enqueue_once(self, jobs: Sequence[NewJob]) -> list[Exception | None]:
         queue, statuses = Queue.INTERACTIVE, list[EnqueueStatus]()
@@ -124,7 +135,7 @@ class Publisher:
             with attempt:
                 statuses = self._send(jobs, queue)
         return [
-            self._queue_full(status, queue)
+            self._queue_full(status, queue, account_of(job.record.id))
             if status in _NO_CAPACITY
             else _rejection(job.record, status)
             for job, status in zip(jobs, statuses, strict=True)
@@ -140,7 +151,9 @@ class Publisher:
         if 0 < limits.max_blob_bytes <= depth.blob_bytes:
             raise self._queue_full(EnqueueStatus.BLOBS_FULL, queue)
 
-    def _queue_full(self, status: EnqueueStatus, queue: Queue) -> QueueFull:
+    def _queue_full(self, status: EnqueueStatus, queue: Queue, account: str = "") -> QueueFull:
+        if status in QUOTA_STATUSES:
+            return quota_exceeded(status, account, self._limits[queue])
         if status is EnqueueStatus.BLOBS_FULL:
             return QueueFull(
                 f"the images of open jobs use {self._settings.max_blob_mb:,} MiB "
@@ -161,12 +174,19 @@ def batch_differs(batch_id: str, number: int) -> IdTaken:
     )
 
 
+def unknown_upload(sha: str) -> str:
+    """Return the message for an image that the account of a job has not uploaded."""
+    return f"image: blob:{sha}: you have not uploaded it, or it has expired: upload it"
+
+
 def _rejection(record: JobRecord, status: EnqueueStatus) -> Exception | None:
     """Return the error of a job that Redis rejected for a reason other than capacity."""
     chunk = parse_chunk_id(record.id)
     batch_id, number = chunk or (record.id, 0)
     if status is EnqueueStatus.DELETED:
         return JobUnknown(f"batch {batch_id} was deleted during its submission")
+    if status is EnqueueStatus.BLOB_UNKNOWN:
+        return InvalidInput(unknown_upload(record.blobs[0]), ErrorCode.IMAGE_UNREACHABLE)
     if status is not EnqueueStatus.DIFFERS:
         return None
     if chunk is not None:

@@ -58,6 +58,12 @@ class EnqueueStatus(Enum):
     FULL = b"full"
     #: The images of open jobs have reached their limit.
     BLOBS_FULL = b"blobs_full"
+    #: The account has reached its quota of stored bytes.
+    ACCOUNT_FULL = b"account_full"
+    #: All accounts together have reached their quota.
+    STORAGE_FULL = b"storage_full"
+    #: The job names an image that its account has not uploaded.
+    BLOB_UNKNOWN = b"blob_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +80,16 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """Limits of the open work; 0 means unlimited."""
+    """Limits of the open work and of the stored bytes; 0 means unlimited."""
 
     max_items: int = 0
     max_blob_bytes: int = 0
+    #: Quotas of each account and of all accounts together.
+    max_account_bytes: int = 0
+    max_total_bytes: int = 0
+
+
+UNLIMITED: Final = QueueLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,8 @@ class JobRecord:
     message: str
     #: A `ChunkPayload` as JSON.
     payload: str
+    #: Estimated bytes of the result, which the account's usage reserves; not stored.
+    result_bytes: int = 0
 
     @property
     def generation(self) -> str:

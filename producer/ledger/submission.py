@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -21,15 +21,24 @@ from ..contract import (
     ItemPayload,
     Queue,
     Task,
+    blob_hash,
+    is_blob,
 )
 from ..errors import IdTaken, InvalidInput, JobUnknown
 from . import blobs
 from .backpressure import WhenFull
 from .blobs import ImageSource
 from .chunk import DIGEST_CHARS, Chunk
-from .ids import chunk_id, new_id
+from .ids import account_of, chunk_id, new_id
 from .ledger import Ledger
-from .publisher import PIPELINE_MESSAGES, OnWait, Publisher, batch_differs, ignore_wait
+from .publisher import (
+    PIPELINE_MESSAGES,
+    OnWait,
+    Publisher,
+    batch_differs,
+    ignore_wait,
+    unknown_upload,
+)
 from .records import NO_METADATA, JobMetadata, NewJob
 
 #: Maximum seconds that a chunk waits for others to be published with it. A full group of URLs is
@@ -177,8 +186,15 @@ class Submission:
                 self._total += len(sources)
                 continue
             if images:
-                self._publisher.upload(images, Queue.BULK, batch.when_full, self._on_wait)
+                self._publisher.upload(
+                    images,
+                    Queue.BULK,
+                    batch.when_full,
+                    self._on_wait,
+                    account=account_of(batch.batch_id),
+                )
             metadata = JobMetadata(digest=chunk.digest)
+            chunk = replace(chunk, items=self._reject_unknown(chunk.items))
             # Without an event: Flower shows a bulk chunk once a worker receives it.
             yield NewJob(chunk.record(Queue.BULK, batch.submitter), metadata)
 
@@ -186,6 +202,18 @@ class Submission:
         """Return whether a chunk had ended when this pass started; bit 0 is a byte's highest."""
         index, bit = divmod(number, 8)
         return index < len(self._done) and bool(self._done[index] >> (7 - bit) & 1)
+
+    def _reject_unknown(self, items: list[ItemPayload]) -> list[ItemPayload]:
+        """Replace items whose image this batch's account has not uploaded by errors."""
+        account = account_of(self._options.batch_id)
+        images = (item.get("image") for item in items)
+        shas = {blob_hash(image) for image in images if image is not None and is_blob(image)}
+        if not account or not shas:
+            return items
+        with redis_errors(self._url):
+            stored = self._ledger.touch([*shas], account)
+        unknown = {sha for sha, exists in zip(shas, stored, strict=True) if not exists}
+        return [_checked(item, unknown) for item in items]
 
     def _differs(self, number: int, digest: str) -> bool:
         """Return whether a chunk differs from the one that was submitted before."""
@@ -254,6 +282,15 @@ def prepare(source: ItemSource) -> dict[str, Any]:
         message = f"the image cannot be read: {type(error).__name__}: {error}"
         return _failed(item, message, ErrorCode.IMAGE_INVALID)
     return item
+
+
+def _checked(item: ItemPayload, unknown: Container[str]) -> ItemPayload:
+    """Return an item, or an error if its image is an unknown upload, given by its SHA-256."""
+    sha = blob_hash(item.get("image", ""))
+    if sha not in unknown:
+        return item
+    failed = _failed(item, unknown_upload(sha), ErrorCode.IMAGE_UNREACHABLE)
+    return cast(ItemPayload, failed)
 
 
 def _problem(name: str, value: Any) -> str | None:

@@ -17,6 +17,8 @@ end
 -- event number, the number of earlier attempts, the metadata.
 function operations.claim_due(limit, lease_s)
   ensure_writable()
+  -- Gateways call this every second, also while no worker sweeps.
+  measure_due(IDLE_DUE_LIMIT)
   local due = {}
   for _, member in ipairs(redis.call(
       'ZRANGEBYSCORE', key('webhooks'), '-inf', now(), 'LIMIT', 0, limit)) do

@@ -157,10 +157,9 @@ class AskHandlers:
         try:
             with errors_on_page():
                 generation = parse_options(options) if options else {}
-                item = {"image": await self._upload(upload, url), **item}
-                result = await self._result(
-                    request.username or "", task, item, generation, pending.cancelled
-                )
+                name = request.username or ""
+                item = {"image": await self._upload(name, upload, url), **item}
+                result = await self._result(name, task, item, generation, pending.cancelled)
         except gr.Error:
             if not pending.cancelled.is_set():
                 yield outputs.for_image(image, outputs.failed)
@@ -174,10 +173,10 @@ class AskHandlers:
         # Gradio repeats the last outputs of an event, and the page may already show newer ones.
         yield _no_change(outputs.cancelled)
 
-    async def _upload(self, upload: Any, url: str) -> str:
+    async def _upload(self, name: str, upload: Any, url: str) -> str:
         async with self._reading:
             source = await asyncio.to_thread(images.image_source, upload, url)
-            return await self._gateway.client.upload(source)
+            return await self._gateway.client.upload(source, account=name)
 
     async def _result(
         self,

@@ -18,6 +18,7 @@ from ..errors import (
     JobCancelled,
     JobFailed,
     QueueFull,
+    QuotaExceeded,
 )
 from .options import with_labels
 
@@ -48,6 +49,8 @@ def page_error(message: str) -> gr.Error:
 
 def message_of(error: BliplineError) -> str:
     """Return the message of a client error for a visitor."""
+    if isinstance(error, QuotaExceeded):
+        return "Your images and results have used up your storage quota: try again later."
     if isinstance(error, QueueFull):
         return "The queue is full: try again later."
     if isinstance(error, ConnectionFailed):
