@@ -35,9 +35,14 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
+@click.option(
+    "--no-private-images",
+    is_flag=True,
+    help="Deny file: and object store references (s3://) in requests with this key.",
+)
 @options.as_json('Print {"name", "id", "key", "webhook_secret"} instead of only the key.')
 @options.redis_url
-def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
+def create(name: str, no_private_images: bool, as_json: bool, redis_url: str | None) -> Exit:
     """Create a key and print it; it cannot be displayed again.
 
     The first key of a name also creates the secret that signs its webhooks. The secret is printed
@@ -48,7 +53,7 @@ def create(name: str, as_json: bool, redis_url: str | None) -> Exit:
       curl -H "Authorization: Bearer $key" http://127.0.0.1:8000/v1/queues
     """
     with _api_keys(redis_url) as api_keys:
-        key = api_keys.create(name)
+        key = api_keys.create(name, private_images=not no_private_images)
         secret = api_keys.webhook_secrets(name)[0]
     if as_json:
         print_json({"name": name, "id": key_id_of(key), "key": key, "webhook_secret": secret})

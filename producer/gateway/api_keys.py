@@ -41,6 +41,8 @@ class ApiKey:
     created_at: float
     #: SHA-256 of the whole key.
     digest: str
+    #: Whether its requests may name private images: `file:` and those of object stores.
+    private_images: bool = True
 
 
 class ApiKeys:
@@ -57,8 +59,10 @@ class ApiKeys:
         self._keys = keys
         self._clock = clock
 
-    def create(self, name: str) -> str:
+    def create(self, name: str, *, private_images: bool = True) -> str:
         """Create a key for a name, which may have other keys. The key cannot be read again.
+
+        Without `private_images`, its requests may not name `file:` and object store references.
 
         The first key of a name also creates its webhook secret. Raises InvalidInput.
         """
@@ -66,6 +70,8 @@ class ApiKeys:
         key_id = secrets.token_hex(6)
         key = f"blip_{key_id}_{secrets.token_hex(24)}"
         record = {"name": name, "created_at": self._clock(), "digest": digest(key)}
+        if not private_images:
+            record["private_images"] = False
         pipe = self._redis.pipeline(transaction=True)
         pipe.hset(self._keys.api_keys, key_id, json.dumps(record))
         pipe.hsetnx(self._keys.webhook_secrets, name, json.dumps([_new_secret()]))
@@ -89,6 +95,11 @@ class ApiKeys:
 
     def verify(self, key: str) -> str | None:
         """Return the name of a key; None if the key is not valid."""
+        stored = self.find(key)
+        return None if stored is None else stored.name
+
+    def find(self, key: str) -> ApiKey | None:
+        """Return the stored key; None if the key is not valid."""
         key_id = key_id_of(key)
         if key_id is None:
             return None
@@ -96,7 +107,7 @@ class ApiKeys:
         if text is None:
             return None
         stored = _decode(key_id, text)
-        return stored.name if hmac.compare_digest(stored.digest, digest(key)) else None
+        return stored if hmac.compare_digest(stored.digest, digest(key)) else None
 
     def webhook_secrets(self, name: str) -> Sequence[str]:
         """Return the secrets that sign the webhooks of a name, the newest first."""
@@ -162,7 +173,8 @@ def digest(key: str) -> str:
 
 def _decode(key_id: str, text: bytes | str) -> ApiKey:
     record = json.loads(text)
-    return ApiKey(key_id, record["name"], record["created_at"], record["digest"])
+    private_images = record.get("private_images", True)
+    return ApiKey(key_id, record["name"], record["created_at"], record["digest"], private_images)
 
 
 def _new_secret() -> dict[str, Any]:

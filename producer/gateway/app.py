@@ -24,6 +24,7 @@ from . import batches, events, images, jobs, openapi, status
 from .api_keys import ApiKeys
 from .auth import AuthMiddleware
 from .broadcast import BatchBroadcaster, ProgressReader
+from .concurrency import ConcurrencyLimiter
 from .key_cache import KeyCache
 from .metrics import Metrics
 from .middleware import BodyLimitMiddleware, HeadersMiddleware
@@ -31,6 +32,7 @@ from .problems import ProblemMiddleware, add_exception_handlers
 from .rate_limit import RateLimiter
 from .redis_calls import RedisCalls
 from .settings import GatewaySettings
+from .slash_redirect import SlashRedirect
 from .state import Gateway
 from .tenants import tenant_of
 from .webhook_body import WebhookBodies
@@ -63,7 +65,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     api_keys = ApiKeys(connection, Keys(settings.key_prefix))
     threads = ThreadPools()
     calls = RedisCalls(threads, settings.redis_url)
-    gateway = _create_state(settings, KeyCache(api_keys, calls))
+    limiter = None
+    if settings.gateway_rate:
+        keys = Keys(settings.key_prefix)
+        limiter = RateLimiter(connection, keys, settings.gateway_rate, calls)
+    gateway = _create_state(settings, KeyCache(api_keys, calls), limiter)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,39 +88,52 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         # Both documentation pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
+        # Starlette's redirects trust `Host`.
+        redirect_slashes=False,
     )
     app.state.gateway = gateway
-    _add_middleware(app, gateway, connection, calls)
+    _add_middleware(app, gateway)
     # Routes are added to the app itself, the busiest first: FastAPI matches those of included
     # routers twice.
     for module in (jobs, batches, events, images, status):
         app.router.routes.extend(module.router.routes)
+    app.router.default = SlashRedirect(app.router)
     openapi.complete_openapi(app)
     return app
 
 
-def _create_state(settings: GatewaySettings, key_cache: KeyCache) -> Gateway:
+def _create_state(
+    settings: GatewaySettings, key_cache: KeyCache, rate_limiter: RateLimiter | None
+) -> Gateway:
     progress_reader, stopping = ProgressReader(), asyncio.Event()
     broadcaster = BatchBroadcaster(progress_reader, stopping)
     client = AsyncClient(settings=settings)
     guard = WebhookGuard(settings.webhook_address_policy())
     return Gateway(
-        settings, client, key_cache, Metrics(), progress_reader, broadcaster, stopping, guard
+        settings=settings,
+        rate_limiter=rate_limiter,
+        concurrency=ConcurrencyLimiter(settings.gateway_max_concurrent),
+        client=client,
+        key_cache=key_cache,
+        metrics=Metrics(),
+        progress_reader=progress_reader,
+        broadcaster=broadcaster,
+        stopping=stopping,
+        webhook_guard=guard,
     )
 
 
-def _add_middleware(
-    app: FastAPI, gateway: Gateway, connection: redis.Redis, calls: RedisCalls
-) -> None:
+def _add_middleware(app: FastAPI, gateway: Gateway) -> None:
     """Add the middleware, from the innermost to the outermost."""
     settings = gateway.settings
     add_exception_handlers(app)
     app.add_middleware(BodyLimitMiddleware, settings=settings)
-    limiter = None
-    if settings.gateway_rate:
-        keys = Keys(settings.key_prefix)
-        limiter = RateLimiter(connection, keys, settings.gateway_rate, calls)
-    app.add_middleware(AuthMiddleware, key_cache=gateway.key_cache, rate_limiter=limiter)
+    app.add_middleware(
+        AuthMiddleware,
+        key_cache=gateway.key_cache,
+        rate_limiter=gateway.rate_limiter,
+        concurrency=gateway.concurrency,
+    )
     app.add_middleware(ProblemMiddleware)
     if settings.cors_origins:
         app.add_middleware(

@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .api_keys import key_id_of
+from .concurrency import ConcurrencyLimiter
 from .key_cache import KeyCache
 from .problems import Problem
 from .rate_limit import RateLimiter
@@ -40,20 +40,27 @@ class AuthMiddleware:
     it.
     """
 
-    def __init__(self, app: ASGIApp, key_cache: KeyCache, rate_limiter: RateLimiter | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        key_cache: KeyCache,
+        rate_limiter: RateLimiter | None,
+        concurrency: ConcurrencyLimiter,
+    ) -> None:
         self._app = app
         self._key_cache = key_cache
         self._rate_limiter = rate_limiter
+        self._concurrency = concurrency
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not needs_api_key(scope["path"]):
             await self._app(scope, receive, send)
             return
         key = _bearer_token(Headers(scope=scope))
-        name = await self._key_cache.authenticate(key, (scope.get("client") or ("", 0))[0])
-        tenant = Tenant(name, key_id_of(key) or "")
+        address = (scope.get("client") or ("", 0))[0]
+        tenant = Tenant.of(await self._key_cache.authenticate(key, address))
         scope.setdefault("state", {})["tenant"] = tenant
-        limits = await self._check_rate(tenant)
+        limits = await check_rate(self._rate_limiter, tenant)
 
         async def send_with_limits(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -61,23 +68,26 @@ class AuthMiddleware:
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
-        await self._app(scope, receive, send_with_limits)
+        with self._concurrency.request(tenant.name):
+            await self._app(scope, receive, send_with_limits)
 
-    async def _check_rate(self, tenant: Tenant) -> dict[str, str]:
-        """Count the request; return the `RateLimit` headers. Raises Problem."""
-        if self._rate_limiter is None:
-            return {}
-        decision = await self._rate_limiter.acquire(tenant.key_id)
-        if not decision.granted:
-            wait_s = decision.retry_after_s
-            raise Problem(
-                "rate_limited",
-                f"This API key may make {decision.limit:,} requests per minute: "
-                f"try again in {wait_s} s",
-                retry_after_s=wait_s,
-                headers=decision.headers,
-            )
-        return decision.headers
+
+async def check_rate(rate_limiter: RateLimiter | None, tenant: Tenant) -> dict[str, str]:
+    """Count a request of the API or the page; return the `RateLimit` headers. Raises Problem."""
+    if rate_limiter is None:
+        return {}
+    # The open page has no key.
+    decision = await rate_limiter.acquire(tenant.key_id or tenant.name)
+    if not decision.granted:
+        wait_s = decision.retry_after_s
+        raise Problem(
+            "rate_limited",
+            f"This API key may make {decision.limit:,} requests per minute: "
+            f"try again in {wait_s} s",
+            retry_after_s=wait_s,
+            headers=decision.headers,
+        )
+    return decision.headers
 
 
 def needs_api_key(path: str) -> bool:

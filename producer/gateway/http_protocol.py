@@ -17,8 +17,18 @@ _TOO_LARGE: Final = (
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
 
+#: Paths that are served above the limit of connections, so that no client can make the process look
+#: dead to its supervisor.
+HEALTH_PATHS: Final = (b"/healthz", b"/readyz")
+
+_INVALID: Final = "Invalid HTTP request received."
+
 #: Headers that offer an upgrade; each is also a token of `Connection`.
 _UPGRADE_HEADERS: Final = (b"upgrade", b"http2-settings")
+
+
+class HostError(Exception):
+    """The request has no `Host`, or several: RFC 9112 requires a 400."""
 
 
 class UpgradeIgnoringProtocol(HttpToolsProtocol):
@@ -32,8 +42,9 @@ class UpgradeIgnoringProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self._feed(memoryview(data))
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self.send_400_response(str(cause) if isinstance(cause, HostError) else _INVALID)
 
     def on_headers_complete(self) -> None:
         if not self.parser.should_upgrade():
@@ -123,7 +134,14 @@ class BoundedProtocol(UpgradeIgnoringProtocol):
     def on_headers_complete(self) -> None:
         self._stop_read_timer()
         self._idle_bytes, self._is_open = 0, True
-        super().on_headers_complete()
+        self._check_host()
+        limit = self.limit_concurrency
+        if self.url.partition(b"?")[0] in HEALTH_PATHS:
+            self.limit_concurrency = None
+        try:
+            super().on_headers_complete()
+        finally:
+            self.limit_concurrency = limit
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
@@ -149,6 +167,11 @@ class BoundedProtocol(UpgradeIgnoringProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_write_timer()
+
+    def _check_host(self) -> None:
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise HostError(f"An HTTP/1.1 request needs one Host header, not {hosts}.")
 
     def _is_answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete

@@ -14,8 +14,14 @@ from ..errors import InvalidInput
 from ..ledger import blobs, data_url
 
 
-def resolve(image: Any, max_bytes: int) -> str | bytes:
+#: Schemes of the images that a client could read itself; workers read others with their own rights.
+_PUBLIC_SCHEMES: Final = ("http", "https", "blob")
+
+
+def resolve(image: Any, max_bytes: int, *, private: bool = True) -> str | bytes:
     """Return a reference unchanged, or the bytes of a `data:` URL, at most `max_bytes`.
+
+    Without `private`, `file:` and object store references are rejected.
 
     Raises InvalidInput, with the error code of an item with this image.
     """
@@ -34,10 +40,19 @@ def resolve(image: Any, max_bytes: int) -> str | bytes:
         )
     if image[: len(BLOB_SCHEME)].lower() == BLOB_SCHEME and not contract.is_blob(image):
         raise _invalid(f"{image!r:.100}: must be blob: and the 64 hex digits of a SHA-256")
+    scheme = image.partition(":")[0].lower()
+    if not private and scheme not in _PUBLIC_SCHEMES:
+        raise InvalidInput(
+            f"image: {scheme}: references are not allowed for this API key: send a URL, "
+            "blob:<sha256> (see POST /v1/images) or a data: URL",
+            ErrorCode.IMAGE_BLOCKED,
+        )
     return image
 
 
-def resolve_item(source: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
+def resolve_item(
+    source: Mapping[str, Any], max_bytes: int, *, private: bool = True
+) -> dict[str, Any]:
     """Return an item of a batch with its image resolved, or with an error."""
     item = dict(source)
     if item.get("error") is not None:
@@ -47,7 +62,7 @@ def resolve_item(source: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
     if item.get("image") is None:
         return item
     try:
-        item["image"] = resolve(item["image"], max_bytes)
+        item["image"] = resolve(item["image"], max_bytes, private=private)
     except InvalidInput as error:
         failed: dict[str, Any] = {**contract.failure(error.code, str(error))}
         if isinstance(item.get("custom_id"), str):

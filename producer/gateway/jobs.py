@@ -168,8 +168,13 @@ async def _enqueue(
 ) -> AsyncJob[Any]:
     item = job_request.item()
     if (image := item.get("image")) is not None:
-        max_bytes = gateway.settings.max_image_bytes
-        item["image"] = await run_if_large(len(image), image_refs.resolve, image, max_bytes)
+        item["image"] = await run_if_large(
+            len(image),
+            image_refs.resolve,
+            image,
+            gateway.settings.max_image_bytes,
+            private=gateway.allows_private_images(tenant),
+        )
     await gateway.webhook_guard.check(job_request.webhook)
     try:
         return await gateway.client.submit(

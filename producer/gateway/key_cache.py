@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from ..aio.single_flight import SingleFlight
-from .api_keys import ApiKeys, digest, key_id_of
+from .api_keys import ApiKey, ApiKeys, digest, key_id_of
 from .lru import LRUCache
 from .problems import Problem
 from .redis_calls import RedisCalls
@@ -28,8 +28,8 @@ LIST_DELAY_S: Final = 1.0
 #: Maximum number of networks whose look-ups are counted.
 MAX_NETWORKS: Final = 4096
 
-#: Returns the name of a key, given the key and its SHA-256.
-_Lookup = Callable[[str, str], Awaitable[str | None]]
+#: Returns the stored key, given the key and its SHA-256.
+_Lookup = Callable[[str, str], Awaitable[ApiKey | None]]
 
 
 class KeyCache:
@@ -38,59 +38,59 @@ class KeyCache:
     def __init__(self, keys: ApiKeys, calls: RedisCalls) -> None:
         self._keys = keys
         self._calls = calls
-        #: Tenant names of valid keys, and when each entry expires.
-        self._valid: LRUCache[str, tuple[str, float]] = LRUCache(MAX_CACHED_KEYS)
+        #: Valid keys, and when each entry expires.
+        self._valid: LRUCache[str, tuple[ApiKey, float]] = LRUCache(MAX_CACHED_KEYS)
         #: Invalid keys, and when each entry expires.
         self._invalid: LRUCache[str, float] = LRUCache(MAX_CACHED_KEYS)
         #: Look-ups of unknown keys by network, and when the period ends.
         self._network_lookups: LRUCache[str, tuple[int, float]] = LRUCache(MAX_NETWORKS)
-        self._lookups: SingleFlight[str, str | None] = SingleFlight()
-        #: Names by the SHA-256 of keys.
-        self._lists: SingleFlight[None, Mapping[str, str]] = SingleFlight()
+        self._lookups: SingleFlight[str, ApiKey | None] = SingleFlight()
+        #: All keys by their SHA-256.
+        self._lists: SingleFlight[None, Mapping[str, ApiKey]] = SingleFlight()
 
-    async def authenticate(self, key: str, address: str) -> str:
-        """Return the tenant's name of an API key. Raises Problem, or ConnectionFailed."""
+    async def authenticate(self, key: str, address: str) -> ApiKey:
+        """Return the stored key of an API key. Raises Problem, or ConnectionFailed."""
         key_digest = digest(key)
-        cached_name, expires = self._valid.get(key_digest) or ("", 0.0)
-        if expires > time.monotonic():
-            return cached_name
-        name = None
+        cached_key, expires = self._valid.get(key_digest) or (None, 0.0)
+        if cached_key is not None and expires > time.monotonic():
+            return cached_key
+        stored = None
         is_cached_as_invalid = (self._invalid.get(key_digest) or 0.0) > time.monotonic()
         if key_id_of(key) is not None and not is_cached_as_invalid:
             # A key that was valid is looked up immediately, regardless of its network's limit.
-            may_verify = cached_name or self._count_lookup(address)
+            may_verify = cached_key is not None or self._count_lookup(address)
             lookup = self._verify if may_verify else self._find
-            name = await self._lookups.get(
+            stored = await self._lookups.get(
                 key_digest, partial(self._look_up, lookup, key, key_digest)
             )
-        if name is None:
+        if stored is None:
             raise Problem(
                 "unauthorized",
                 "This API key is not valid; `blipline keys list` lists the valid ones",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        return name
+        return stored
 
-    async def _look_up(self, lookup: _Lookup, key: str, key_digest: str) -> str | None:
-        name = await lookup(key, key_digest)
+    async def _look_up(self, lookup: _Lookup, key: str, key_digest: str) -> ApiKey | None:
+        stored = await lookup(key, key_digest)
         expires = time.monotonic() + CACHE_TTL_S
-        if name is None:
+        if stored is None:
             self._valid.drop(key_digest)
             self._invalid.put(key_digest, expires)
         else:
-            self._valid.put(key_digest, (name, expires))
-        return name
+            self._valid.put(key_digest, (stored, expires))
+        return stored
 
-    async def _verify(self, key: str, _: str) -> str | None:
-        return await self._calls.run(self._keys.verify, key)
+    async def _verify(self, key: str, _: str) -> ApiKey | None:
+        return await self._calls.run(self._keys.find, key)
 
-    async def _find(self, _: str, key_digest: str) -> str | None:
+    async def _find(self, _: str, key_digest: str) -> ApiKey | None:
         """Look a key up in the list of all keys, which waiting requests share."""
         return (await self._lists.get(None, self._read_all)).get(key_digest)
 
-    async def _read_all(self) -> Mapping[str, str]:
+    async def _read_all(self) -> Mapping[str, ApiKey]:
         await asyncio.sleep(LIST_DELAY_S)
-        return {key.digest: key.name for key in await self._calls.run(self._keys.list)}
+        return {key.digest: key for key in await self._calls.run(self._keys.list)}
 
     def _count_lookup(self, address: str) -> bool:
         """Count a look-up of an unknown key; return whether its network is within the limit."""

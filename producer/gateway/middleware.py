@@ -70,7 +70,9 @@ class HeadersMiddleware:
         self._metrics.seconds.labels(method, route).observe(seconds)
         tenant = scope.get("state", {}).get("tenant")
         fields: dict[str, Any] = {"method": method, "route": route, "status": status}
-        fields |= {"ms": round(seconds * 1000, 1), "name": tenant.name if tenant else ""}
+        fields |= {"ms": round(seconds * 1000, 1), "client": (scope.get("client") or ("",))[0]}
+        if tenant is not None:
+            fields |= {"name": tenant.name, "key": tenant.key_id}
         ACCESS.info("%s %s %d", method, route, status, extra={"fields": fields})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -52,6 +53,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        _raise_file_limit()
         await super().startup(sockets)
         if self.started:
             self._on_ready()
@@ -59,6 +61,16 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gateway.stopping.set()
         await super().shutdown(sockets)
+
+
+def _raise_file_limit() -> None:
+    """Allow MAX_CONNECTIONS: many systems limit a process to 1,024 open files by default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = 2 * MAX_CONNECTIONS
+    if hard != resource.RLIM_INFINITY:
+        files = min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

@@ -28,6 +28,17 @@ class GatewaySettings(ClientSettings):
     gateway_rate: int = Field(
         600, ge=0, description="Maximum requests per minute and API key; 0: unlimited"
     )
+    gateway_max_concurrent: int = Field(
+        512,
+        ge=0,
+        description="Maximum concurrent requests of one name, event streams and waits included; "
+        "0: unlimited",
+    )
+    gateway_private_images: bool = Field(
+        True,
+        description="Accept `file:` and object store references, which workers read with their "
+        "own rights",
+    )
     gateway_max_body_mb: int = Field(4096, ge=1, description="Maximum MiB of one batch upload")
     gateway_max_image_mb: int = Field(64, ge=1, le=64, description="Maximum MiB of one image")
     gateway_max_items: int = Field(10_000_000, ge=1, description="Maximum items of one batch")

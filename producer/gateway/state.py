@@ -11,11 +11,14 @@ from fastapi import Depends, Request
 from ..aio.client import AsyncClient
 from ..aio.single_flight import SingleFlight
 from .broadcast import BatchBroadcaster, ProgressReader
+from .concurrency import ConcurrencyLimiter
 from .key_cache import KeyCache
 from .metadata import MetadataCache
 from .metrics import Metrics
+from .rate_limit import RateLimiter
 from .request_body import BodyReader
 from .settings import GatewaySettings
+from .tenants import Tenant
 from .uploads import UploadSlots
 from .webhook_guard import WebhookGuard
 
@@ -25,6 +28,9 @@ class Gateway:
     """The components of one gateway; stored as `app.state.gateway`."""
 
     settings: GatewaySettings
+    #: Limits of requests and of the page; no limiter if the rate is unlimited.
+    rate_limiter: RateLimiter | None
+    concurrency: ConcurrencyLimiter
     client: AsyncClient
     #: API keys, for requests and for the page.
     key_cache: KeyCache
@@ -39,6 +45,10 @@ class Gateway:
     upload_slots: UploadSlots = field(default_factory=UploadSlots)
     #: Retries in progress, by the batch's inner id; each returns the number of items retried.
     batch_retries: SingleFlight[str, int] = field(default_factory=SingleFlight)
+
+    def allows_private_images(self, tenant: Tenant) -> bool:
+        """Return whether a tenant's requests may name `file:` and object store references."""
+        return self.settings.gateway_private_images and tenant.private_images
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from fastapi import Path
 
 from ..errors import InvalidInput
+from .api_keys import ApiKey
 
 #: Pattern of the ids that clients choose or receive.
 PUBLIC_ID: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -27,8 +28,15 @@ class Tenant:
     """The owner of an API key. Inner ids begin with its name, so ids of tenants cannot collide."""
 
     name: str
-    #: Empty for the page, whose visitors may have no key.
+    #: Empty for the open page, whose visitors have no key.
     key_id: str = ""
+    #: Whether requests of the key may name `file:` and object store references.
+    private_images: bool = True
+
+    @classmethod
+    def of(cls, key: ApiKey) -> Self:
+        """Return the tenant that sends requests with a key."""
+        return cls(key.name, key.id, key.private_images)
 
     def job_id(self, public_id: str) -> str:
         """Return the inner id of a job of this tenant; raises InvalidInput."""

@@ -77,8 +77,11 @@ def queue_full(detail: str) -> Problem:
 class Upload:
     """The items of one request's body; raises Problem if the body is invalid."""
 
-    def __init__(self, request: Request, settings: GatewaySettings) -> None:
+    def __init__(
+        self, request: Request, settings: GatewaySettings, *, private_images: bool = True
+    ) -> None:
         self._settings = settings
+        self._private_images = private_images
         kind = media_type(request.headers)
         self._is_gzip = _is_gzip(request.headers.get("content-encoding", ""))
         self._form: MultipartForm | None = None
@@ -112,7 +115,7 @@ class Upload:
         try:
             for item in read_items(lines, self._settings.gateway_max_items):
                 is_empty = False
-                yield resolve_item(item, max_image_bytes)
+                yield resolve_item(item, max_image_bytes, private=self._private_images)
         except TooManyLines as error:
             raise Problem("body_too_large", f"{error} (BLIPLINE_GATEWAY_MAX_ITEMS)") from None
         if is_empty:

@@ -86,7 +86,7 @@ class Ledger:
     def touch(self, shas: Sequence[str], account: str = "") -> list[bool]:
         """Extend the time to live of uploads until their jobs are enqueued.
 
-        Return for each upload whether Redis stores it and, with an account, the account uploaded it.
+        Return for each upload whether Redis stores it, and the account, if any, uploaded it.
         """
         answers = self._script.call_paged("touch", account, contract.UPLOAD_TTL_S, names=shas)
         return [bool(answer) for answer in answers]

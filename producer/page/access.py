@@ -6,7 +6,6 @@ passes only the routes that the page uses, and responds to all others with 404.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -18,6 +17,10 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConnectionFailed
+from ..gateway.auth import check_rate
+from ..gateway.problems import Problem
+from ..gateway.state import Gateway
+from ..gateway.tenants import Tenant
 from . import html, login
 from .ownership import Ownership
 from .pending import PendingAnswers
@@ -55,19 +58,19 @@ class AccessGate:
     def __init__(
         self,
         app: ASGIApp,
+        gateway: Gateway,
         sessions: Sessions,
-        open_as: str,
         quota: UploadQuota,
         validators: Validators,
         pending_count: Callable[[str], int],
         pending: PendingAnswers,
-        stopping: asyncio.Event,
     ) -> None:
         """Protect `app`; `pending_count` returns the number of a tenant's pending events."""
         self._app = app
-        self._streams = end_on_shutdown(app, stopping)
+        self._gateway = gateway
+        self._streams = end_on_shutdown(app, gateway.stopping)
         self._sessions = sessions
-        self._open_as = open_as
+        self._open_as = gateway.settings.page_open_as
         self._validators = validators
         self._pending_count = pending_count
         #: By tenant: events that `pending_count` does not count yet.
@@ -85,6 +88,8 @@ class AccessGate:
                 answer = error_response(503, "the queue is unavailable: try again later")
             except BodyTimeout as error:
                 answer = error_response(408, str(error))
+            except Problem as problem:
+                answer = error_response(problem.status_code, problem.detail)
             await answer(scope, receive, html.add_policy(send))
         elif scope["type"] == "lifespan":
             await self._app(scope, receive, send)
@@ -104,13 +109,39 @@ class AccessGate:
         if reading and path == _APP_ID:
             return self._app
         if path == "/login" or (path == "/logout" and not reading):
-            return await login.answer(request, path, self._sessions)
-        name = self._open_as or await self._sessions.name(*login.session_token(request))
-        if name is None:
+            return await login.answer(request, path, self._sessions, self._check_rate)
+        tenant = await self._tenant(request)
+        if tenant is None:
             home = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
             return home if path == "/" else signed_out()
-        request.scope[self.NAME] = name
-        return await self._route(name, path, request)
+        request.scope[self.NAME] = tenant.name
+        # For the access log.
+        request.scope.setdefault("state", {})["tenant"] = tenant
+        if request.method == "POST":
+            # As over HTTP, a question and an upload count, but not the parts of the page.
+            await self._check_rate(tenant)
+        return self._limit(tenant.name, await self._route(tenant.name, path, request))
+
+    async def _tenant(self, request: Request) -> Tenant | None:
+        if self._open_as:
+            return Tenant(self._open_as)
+        return await self._sessions.tenant(*login.session_token(request))
+
+    async def _check_rate(self, tenant: Tenant) -> None:
+        await check_rate(self._gateway.rate_limiter, tenant)
+
+    def _limit(self, name: str, app: ASGIApp) -> ASGIApp:
+        """Wrap `app` so that its response counts as a concurrent request of a tenant."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                with self._gateway.concurrency.request(name):
+                    await app(scope, receive, send)
+            except Problem as problem:
+                response = error_response(problem.status_code, problem.detail)
+                await response(scope, receive, send)
+
+        return answer
 
     async def _route(self, name: str, path: str, request: Request) -> ASGIApp:
         """Return the application that answers an authenticated request."""

@@ -39,16 +39,17 @@ def mount_page(app: FastAPI, gateway: Gateway, upload_directory: str) -> None:
     for path in ("/", PAGE_PATH):
         home = RedirectResponse(f"{PAGE_PATH.removeprefix('/')}/")
         app.router.routes.insert(0, Route(path, lambda _, home=home: home, include_in_schema=False))
+    # Starlette's redirects trust `Host`.
+    page.router.redirect_slashes = False
     page.router.routes.insert(0, Route("/results/{file}", download(gateway.client)))
     page.add_middleware(
         AccessGate,
+        gateway=gateway,
         sessions=Sessions(gateway.key_cache.authenticate),
-        open_as=gateway.settings.page_open_as,
         quota=UploadQuota(upload_directory, KEEP_FILES_S),
         validators=validators_of(blocks),
         pending_count=lambda name: _pending_count(blocks, name),
         pending=pending,
-        stopping=gateway.stopping,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from html import escape
 from pathlib import Path
 from string import Template
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ..gateway.problems import Problem
+from ..gateway.tenants import Tenant
 from .html import ICON_LINK
 from .request_filter import read_body
 from .sessions import SESSION_S, Sessions
@@ -24,16 +26,27 @@ _STYLE: Final = Path(__file__).with_name("style.css")
 _MAX_FORM_BYTES: Final = 4096
 
 
-async def answer(request: Request, path: str, sessions: Sessions) -> Response:
+#: Counts a request of a tenant; raises Problem above the key's rate.
+CheckRate = Callable[[Tenant], Awaitable[object]]
+
+
+async def answer(
+    request: Request, path: str, sessions: Sessions, check_rate: CheckRate
+) -> Response:
     """Show the login form, open a session with the submitted key, or log out."""
     if path == "/logout":
         return _sign_out(request, sessions)
     if request.method != "POST":
         return _form(request)
     try:
-        token = await sessions.open(await _submitted_key(request), session_token(request)[1])
-    except Problem:
-        return _form(request, "This API key is unknown or was revoked.")
+        key = await _submitted_key(request)
+        tenant = await sessions.authenticate(key, session_token(request)[1])
+        await check_rate(tenant)
+    except Problem as problem:
+        is_invalid = problem.code == "unauthorized"
+        message = "This API key is unknown or was revoked." if is_invalid else problem.detail
+        return _form(request, message, problem.status_code)
+    token = sessions.open(key, tenant)
     response = _redirect(request, "/")
     response.set_cookie(
         COOKIE,
@@ -68,7 +81,7 @@ def _redirect(request: Request, path: str) -> Response:
     return RedirectResponse(f"{request.scope.get('root_path', '')}{path}", 303)
 
 
-def _form(request: Request, problem: str = "") -> Response:
+def _form(request: Request, problem: str = "", status: int = 200) -> Response:
     nonce = secrets.token_urlsafe(16)
     html = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         style=_STYLE.read_text(encoding="utf-8"),
@@ -84,4 +97,4 @@ def _form(request: Request, problem: str = "") -> Response:
         f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     )
-    return HTMLResponse(html, 401 if problem else 200, {"content-security-policy": policy})
+    return HTMLResponse(html, status, {"content-security-policy": policy})

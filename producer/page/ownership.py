@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ..gateway.lru import LRUCache
+from ..gateway.lru import FairLRUCache
 
 #: Maximum entries of each kind. A file whose entry was evicted must be uploaded again.
 MAX_ENTRIES: Final = 100_000
@@ -17,12 +17,12 @@ class Ownership:
     """
 
     def __init__(self) -> None:
-        self._files: LRUCache[tuple[str, str], Literal[True]] = LRUCache(MAX_ENTRIES)
-        self._pages: LRUCache[str, str] = LRUCache(MAX_ENTRIES)
+        self._files: FairLRUCache[tuple[str, str], Literal[True]] = FairLRUCache(MAX_ENTRIES)
+        self._pages: FairLRUCache[str, str] = FairLRUCache(MAX_ENTRIES)
 
     def add_file(self, path: str, name: str) -> None:
         """Record that a tenant uploaded the file at this path."""
-        self._files.put((path, name), True)
+        self._files.put(name, (path, name), True)
 
     def may_read(self, path: str, name: str) -> bool:
         """Return whether this tenant uploaded the file."""
@@ -32,5 +32,5 @@ class Ownership:
         """Return whether this tenant owns the page; its first user becomes its owner."""
         owner = self._pages.get(page)
         if owner is None:
-            self._pages.put(page, name)
+            self._pages.put(name, page, name)
         return owner in (None, name)

@@ -8,16 +8,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..gateway.lru import LRUCache
+from ..gateway.api_keys import ApiKey
+from ..gateway.lru import FairLRUCache
 from ..gateway.problems import Problem
+from ..gateway.tenants import Tenant
 
 #: Lifetime of a session in seconds.
 SESSION_S: Final = 12 * 3600.0
-#: Maximum sessions; the least recently used one is evicted.
+#: Maximum sessions; above it, the name with the most sessions loses its least recently used one.
 MAX_SESSIONS: Final = 10_000
 
-#: Returns the tenant's name of a key, given the client's address; raises Problem if it is invalid.
-NameOf = Callable[[str, str], Awaitable[str]]
+#: Returns the stored key, given a key and the client's address; raises Problem if it is invalid.
+Authenticate = Callable[[str, str], Awaitable[ApiKey]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +31,34 @@ class _Session:
 class Sessions:
     """Sessions of this process by token. A revoked key ends its sessions."""
 
-    def __init__(self, name_of: NameOf, clock: Callable[[], float] = time.monotonic) -> None:
-        self._name_of = name_of
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        clock: Callable[[], float] = time.monotonic,
+        max_sessions: int = MAX_SESSIONS,
+    ) -> None:
+        self._authenticate = authenticate
         self._clock = clock
-        self._open: LRUCache[str, _Session] = LRUCache(MAX_SESSIONS)
+        self._open: FairLRUCache[str, _Session] = FairLRUCache(max_sessions)
 
-    async def open(self, key: str, address: str) -> str:
-        """Open a session and return its token; raises Problem if the key is invalid."""
-        await self._name_of(key, address)
+    async def authenticate(self, key: str, address: str) -> Tenant:
+        """Return the tenant of a key; raises Problem if the key is invalid."""
+        return Tenant.of(await self._authenticate(key, address))
+
+    def open(self, key: str, tenant: Tenant) -> str:
+        """Open a session of an authenticated tenant and return its token."""
         token = secrets.token_urlsafe(32)
-        self._open.put(token, _Session(key, self._clock() + SESSION_S))
+        self._open.put(tenant.name, token, _Session(key, self._clock() + SESSION_S))
         return token
 
-    async def name(self, token: str, address: str) -> str | None:
-        """Return the tenant's name of a session; None if it has ended or never existed."""
+    async def tenant(self, token: str, address: str) -> Tenant | None:
+        """Return the tenant of a session; None if it has ended or never existed."""
         session = self._open.get(token)
         if session is None or self._clock() >= session.ends_at:
             self.close(token)
             return None
         try:
-            return await self._name_of(session.key, address)
+            return await self.authenticate(session.key, address)
         except Problem:
             self.close(token)
             return None

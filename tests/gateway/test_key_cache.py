@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from producer.aio.thread_pools import ThreadPools
-from producer.gateway.api_keys import ApiKeys, key_id_of
+from producer.gateway.api_keys import ApiKey, ApiKeys, key_id_of
 from producer.gateway.key_cache import MAX_NETWORK_LOOKUPS, KeyCache
 from producer.gateway.problems import Problem
 from producer.gateway.redis_calls import RedisCalls
@@ -121,9 +121,9 @@ def test_lookups_are_counted_by_network(
     looked_up = []
 
     class RecordingApiKeys(ApiKeys):
-        def verify(self, key: str) -> str | None:
+        def find(self, key: str) -> ApiKey | None:
             looked_up.append(key)
-            return super().verify(key)
+            return super().find(key)
 
     async def guess() -> None:
         threads = ThreadPools()

@@ -241,7 +241,8 @@ def test_a_job_names_only_images_that_its_account_uploaded(
         errors.add(str(caught.value).replace(image, ""))
         batch = client.submit_batch([image], batch_id=f"other.batch.{image[-3:]}")
         (record,) = Ledger(connection).records([f"{batch.id}:0"])
-        assert record is not None and record.blobs == ()
+        assert record is not None
+        assert record.blobs == ()
         assert '"code":"image_unreachable"' in record.payload
     # Nothing reveals whether another account has uploaded it.
     assert len(errors) == 1
