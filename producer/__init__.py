@@ -19,7 +19,7 @@ from .errors import (
     JobFailed,
     JobUnknown,
     QueueFull,
-    QuotaExceeded,
+    StorageQuotaExceeded,
     WaitTimeout,
 )
 from .job import Job, Match, Result
@@ -55,9 +55,9 @@ __all__ = [
     "Progress",
     "Queue",
     "QueueFull",
-    "QuotaExceeded",
     "Result",
     "State",
+    "StorageQuotaExceeded",
     "Task",
     "WaitTimeout",
 ]

@@ -7,7 +7,7 @@
     │   └── IdTaken          the chosen id belongs to another job or batch
     ├── ConnectionFailed     Redis is unreachable, or rejected the command
     ├── QueueFull            there is no capacity for more work now
-    │   └── QuotaExceeded    an API key's name has used its quota of stored bytes
+    │   └── StorageQuotaExceeded  an API key's name has used its quota of stored bytes
     ├── WaitTimeout          there was no result before the timeout; the job continues
     └── JobError             the job has ended, and there is no result
         ├── JobFailed        it ended with an error, named by `code`
@@ -60,7 +60,7 @@ class QueueFull(BliplineError):
     retry_after_s = 5.0
 
 
-class QuotaExceeded(QueueFull):
+class StorageQuotaExceeded(QueueFull):
     """The name of an API key has used its quota of stored bytes; the message has the remedy."""
 
     code = "quota_exceeded"

@@ -61,9 +61,15 @@ def health_command(service: str) -> list[str]:
     return ["sh", "-c", *command] if kind == "CMD-SHELL" else command
 
 
+def interpolate(value: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Substitute variables as Compose does; the shell has the same rules."""
+    shell = ["sh", "-c", f'printf %s "{value}"']
+    return subprocess.run(shell, env=environment, capture_output=True, text=True, check=False)
+
+
 def default_of(value: str) -> str:
-    """Return the value that Compose substitutes for `${NAME:-default}` if NAME is unset."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+    """Return the value that Compose substitutes while no variable is set."""
+    return interpolate(value).stdout
 
 
 def test_up_starts_the_gpu_worker_and_the_cpu_worker_is_a_profile() -> None:
@@ -201,6 +207,45 @@ def test_docker_waits_longer_than_the_supervisor_takes_to_stop(name: str) -> Non
 def test_ports_are_published_on_the_loopback_interface(name: str) -> None:
     (port,) = SERVICES[name]["ports"]
     assert default_of(port).startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("environment", "password"),
+    [
+        ({}, ""),
+        ({"REDIS_PASSWORD": "s3cret"}, "s3cret"),
+        ({"REDIS_PASSWORD": "s3cret", "REDIS_BIND": "0.0.0.0"}, "s3cret"),
+        ({"REDIS_BIND": "0.0.0.0"}, None),
+        ({"REDIS_BIND": "10.0.0.5", "REDIS_PASSWORD": ""}, None),
+    ],
+)
+def test_redis_is_published_only_with_a_password(
+    environment: dict[str, str], password: str | None
+) -> None:
+    command: list[str] = SERVICES["redis"]["command"]
+    value = command[command.index("--requirepass") + 1]
+    process = interpolate(value, **environment)
+    assert (process.stdout if process.returncode == 0 else None) == password
+    assert ("REDIS_BIND needs a password" in process.stderr) == (password is None)
+
+
+def test_the_memory_of_redis_is_limited_above_the_quota_of_all_names() -> None:
+    command: list[str] = SERVICES["redis"]["command"]
+    limit = default_of(command[command.index("--maxmemory") + 1])
+    total_mb = GatewaySettings.model_fields["gateway_total_quota_mb"].default
+    assert limit.endswith("gb")
+    # New work is refused above 90 %.
+    assert int(limit.removesuffix("gb")) * 1024 * 0.9 > total_mb
+
+
+def test_the_nginx_example_hides_what_needs_no_key() -> None:
+    docs = (ROOT / "docs" / "deployment.md").read_text()
+    (hidden,) = re.findall(
+        r"^location ~ (\S+) \{\n.*?deny all;.*?^\}", docs, re.MULTILINE | re.DOTALL
+    )
+    paths = ("/metrics", "/readyz", "/healthz", "/metrics/")
+    assert all(re.match(hidden, path) for path in paths)
+    assert not re.match(hidden, "/v1/queues")
 
 
 def test_every_service_restarts_is_checked_and_has_bounded_logs() -> None:

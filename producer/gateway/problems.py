@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..contract import ErrorCode
-from ..errors import BliplineError, ConnectionFailed, QueueFull, QuotaExceeded
+from ..errors import BliplineError, ConnectionFailed, QueueFull, StorageQuotaExceeded
 from ..validation import format_error, join_errors
 from .logs import LOGGER, request_id
 
@@ -144,7 +144,7 @@ def as_problem(error: Exception) -> Problem:
         # The message contains server names, so only the log contains it.
         LOGGER.warning("%s", error)
         return redis_unavailable()
-    if isinstance(error, QuotaExceeded):
+    if isinstance(error, StorageQuotaExceeded):
         return Problem(error.code, str(error), retry_after_s=error.retry_after_s)
     if isinstance(error, QueueFull):
         detail = "The queue is full: try again later"

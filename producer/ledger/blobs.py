@@ -82,7 +82,7 @@ def upload(
 
     Images that Redis already stores are not sent again. The job that names an image must be
     enqueued within UPLOAD_TTL_S; then the image is kept while the job is open. The images count for
-    the account, whose jobs may name them; raises QuotaExceeded.
+    the account, whose jobs may name them; raises StorageQuotaExceeded.
     """
     hashes = [hashlib.sha256(image).hexdigest() for image in images]
     by_hash = dict(zip(hashes, images, strict=True))

@@ -18,7 +18,7 @@ from ..errors import (
     JobCancelled,
     JobFailed,
     QueueFull,
-    QuotaExceeded,
+    StorageQuotaExceeded,
 )
 from .options import with_labels
 
@@ -49,7 +49,7 @@ def page_error(message: str) -> gr.Error:
 
 def message_of(error: BliplineError) -> str:
     """Return the message of a client error for a visitor."""
-    if isinstance(error, QuotaExceeded):
+    if isinstance(error, StorageQuotaExceeded):
         return "Your images and results have used up your storage quota: try again later."
     if isinstance(error, QueueFull):
         return "The queue is full: try again later."

@@ -25,6 +25,15 @@ def test_create_prints_the_key_on_stdout_and_the_secret_on_stderr(
     assert err == f"blipline: webhooks of acme are signed with {keys.webhook_secrets('acme')[0]}\n"
 
 
+def test_a_key_can_be_created_without_private_images(
+    keys: ApiKeys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["keys", "create", "acme", "--no-private-images"]) == 0
+    assert run(["keys", "create", "acme"]) == 0
+    created = [keys.find(key) for key in capsys.readouterr().out.split()]
+    assert [key is not None and key.private_images for key in created] == [False, True]
+
+
 def test_create_prints_both_as_json(keys: ApiKeys, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["keys", "create", "acme", "--json"]) == 0
     out, err = capsys.readouterr()

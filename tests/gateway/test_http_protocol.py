@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
@@ -202,3 +202,37 @@ def test_an_answered_request_that_ends_keeps_its_connection(
             time.sleep(0.6)
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"200 OK" in connection.recv(65536)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nhost: a\r\n", 400),
+        (b"POST /v1/jobs HTTP/1.1\r\nContent-Length: 2\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n", 400),
+        (b"GET /healthz HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400),
+        (b"GET /healthz HTTP/1.0\r\n", 200),
+        (b"GET /healthz HTTP/1.1\r\nHost:\r\nConnection: close\r\n", 200),
+    ],
+)
+def test_a_request_needs_one_host(gateway: Reached, head: bytes, status: int) -> None:
+    answer = talk(gateway.url, head + b"\r\n{}")
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert (b"needs one Host header" in answer) == (status == 400)
+
+
+def test_health_is_answered_above_the_limit_of_connections(
+    served: Serve, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.gateway.server.MAX_CONNECTIONS", 3)
+    app = create_app(GatewaySettings.load(redis_url=redis_url))
+    with served(app) as url, ExitStack() as stack:
+        address = httpx.URL(url)
+        for _ in range(3):
+            idle = socket.create_connection((address.host, address.port or 80), timeout=60)
+            stack.enter_context(idle)
+        for path in ("/healthz", "/readyz", "/readyz?verbose"):
+            assert httpx.get(url + path).status_code == 200, path
+        for path in ("/v1/queues", "/metrics", "/healthz/x", "/healthz%2f"):
+            assert httpx.get(url + path).status_code == 503, path

@@ -130,6 +130,30 @@ def test_an_invalid_image_becomes_an_error_of_its_item() -> None:
     assert "image" not in item
 
 
+@pytest.mark.parametrize(
+    ("image", "is_private"),
+    [
+        ("file:cat.jpg", True),
+        ("FILE:/cat.jpg", True),
+        ("s3://bucket/cat.jpg", True),
+        ("gs://bucket/cat.jpg", True),
+        ("memory://cat.jpg", True),
+        ("https://images.example.com/cat.jpg", False),
+        ("HTTP://images.example.com/cat.jpg", False),
+        (f"blob:{SHA}", False),
+        (data_url(b"x"), False),
+    ],
+)
+def test_private_images_can_be_denied(image: str, is_private: bool) -> None:
+    resolve(image, LIMIT)
+    assert "error" not in resolve_item({"image": image}, LIMIT)
+    item = resolve_item({"image": image}, LIMIT, private=False)
+    assert ("error" in item) == is_private
+    if is_private:
+        assert item["error"]["code"] == "image_blocked"
+        assert "not allowed for this API key" in item["error"]["message"]
+
+
 def test_an_item_without_an_image_is_unchanged() -> None:
     assert resolve_item({"text": "a cat"}, LIMIT) == {"text": "a cat"}
     error = {"code": "option_invalid", "message": "line 3: not JSON"}

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from producer.errors import ConnectionFailed
+from producer.gateway.api_keys import key_id_of
 from producer.gateway.app import create_app
 from producer.gateway.logs import JsonFormatter
 from producer.gateway.middleware import SECURITY_HEADERS
@@ -217,6 +218,7 @@ def test_the_access_log_contains_tenant_and_request_id(start_gateway: Start) -> 
     (line,) = map(json.loads, lines)
     assert (line["route"], line["status"]) == ("/v1/jobs/{id}", 404)
     assert (line["name"], line["request_id"]) == ("acme", "mine")
+    assert (line["client"], line["key"]) == ("127.0.0.1", key_id_of(own.keys["acme"]))
     assert "swordfish" not in own.output()
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import redis
 
-from producer import Client, InvalidInput, JobUnknown, QuotaExceeded, contract
+from producer import Client, InvalidInput, JobUnknown, StorageQuotaExceeded, contract
 from producer.gateway.settings import GatewaySettings
 from producer.ledger import Leases, Ledger
 from producer.ledger.chunk import DEFAULT_TOKENS, TEXT_BYTES, TOKEN_BYTES
@@ -204,7 +204,9 @@ def test_the_quota_of_an_account_limits_each_kind_of_data(
             ),
         }
         for attempt in refused.values():
-            with pytest.raises(QuotaExceeded, match=r"acme .* 1 MiB \(BLIPLINE_GATEWAY_QUOTA_MB\)"):
+            with pytest.raises(
+                StorageQuotaExceeded, match=r"acme .* 1 MiB \(BLIPLINE_GATEWAY_QUOTA_MB\)"
+            ):
                 attempt()
         # Neither what fits nor another account is affected.
         client.upload(image, account="acme")
@@ -221,7 +223,7 @@ def test_expired_entries_make_room_for_the_call_that_needs_it(
     settings = GatewaySettings(redis_url=redis_url, gateway_quota_mb=1, gateway_total_quota_mb=1)
     with Client(settings=settings) as client:
         client.upload(b"x" * 900_000, account="acme")
-        with pytest.raises(QuotaExceeded, match="BLIPLINE_GATEWAY_TOTAL_QUOTA_MB"):
+        with pytest.raises(StorageQuotaExceeded, match="BLIPLINE_GATEWAY_TOTAL_QUOTA_MB"):
             client.upload(b"y" * 900_000, account="other")
         connection.delete(*connection.scan_iter(KEYS.blob("*")))
         connection.zadd(KEYS.usage_due, {connection.zrange(KEYS.usage_due, 0, 0)[0]: 0})

@@ -16,6 +16,9 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from producer import Client
+from producer.gateway.api_keys import ApiKey
+from producer.gateway.app import create_app
+from producer.gateway.settings import GatewaySettings
 from producer.page.access import MAX_BODY_BYTES, AccessGate
 from producer.page.pending import PendingAnswers
 from producer.page.sessions import Sessions
@@ -309,20 +312,19 @@ def _send_headers(
 def test_an_open_page_answers_under_loopback_names_only(
     host: str, status: int, tmp_path: Path
 ) -> None:
-    async def name_of(key: str, address: str) -> str:
+    async def authenticate(key: str, address: str) -> ApiKey:
         raise AssertionError("an open page needs no key")
 
     async def status_of_request() -> int:
         app = PlainTextResponse("the page")
         gate = AccessGate(
             app,
-            Sessions(name_of),
-            "dev",
+            create_app(GatewaySettings.load(page_open_as="dev")).state.gateway,
+            Sessions(authenticate),
             UploadQuota(str(tmp_path), 1),
             validators={},
             pending_count=lambda _: 0,
             pending=PendingAnswers(),
-            stopping=asyncio.Event(),
         )
         transport = httpx.ASGITransport(gate)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:8000") as client:
