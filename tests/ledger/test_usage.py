@@ -8,9 +8,9 @@ from random import Random
 from typing import Any, Final
 
 import pytest
-import redis
 
 from producer import Client, InvalidInput, JobUnknown, StorageQuotaExceeded, contract
+from producer.contract import ItemResult
 from producer.gateway.settings import GatewaySettings
 from producer.ledger import Leases, Ledger
 from producer.ledger.chunk import DEFAULT_TOKENS, TEXT_BYTES, TOKEN_BYTES
@@ -24,7 +24,7 @@ ACCOUNTS: Final = ("acme", "other")
 IMAGES: Final = [bytes([n]) * (1000 + n) for n in range(6)]
 ENTRY_BYTES: Final = 512
 ITEM_RESULT_BYTES: Final = TEXT_BYTES + DEFAULT_TOKENS * TOKEN_BYTES
-FAILED: Final = contract.failure("internal", "x")
+FAILED: Final[ItemResult] = contract.failure("internal", "x")
 
 #: The script of a version that does not count.
 UNCOUNTED: Final = (
@@ -40,7 +40,7 @@ def client(redis_url: str) -> Iterator[Client]:
         yield client
 
 
-def stored_bytes(connection: redis.Redis, account: str) -> int:
+def stored_bytes(connection: Any, account: str) -> int:
     """Return the bytes of an account's jobs and batches in Redis, counted from its keys."""
     names = [key.decode() for key in connection.scan_iter("*")]
     prefixes = {"job": KEYS.record(""), "result": KEYS.result(""), "note": KEYS.metadata("")}
@@ -70,21 +70,21 @@ def stored_bytes(connection: redis.Redis, account: str) -> int:
     return total
 
 
-def field_bytes(connection: redis.Redis, key: str, *names: str) -> int:
+def field_bytes(connection: Any, key: str, *names: str) -> int:
     return sum(len(value or b"") for value in connection.hmget(key, *names))
 
 
-def items_in(connection: redis.Redis, job_id: str) -> int:
+def items_in(connection: Any, job_id: str) -> int:
     return int(connection.get(KEYS.record(job_id)).partition(b" ")[0])
 
 
-def entries(connection: redis.Redis, account: str) -> dict[str, int]:
+def entries(connection: Any, account: str) -> dict[str, int]:
     """Return the counted bytes of an account, by entry."""
     counted: Any = connection.hgetall(KEYS.account_usage(account))
     return {name.decode(): int(numbers.split()[0]) for name, numbers in counted.items()}
 
 
-def check(connection: redis.Redis) -> None:
+def check(connection: Any) -> None:
     """Compare the counts with what Redis stores."""
     images: dict[str, int] = {}
     total = 0
@@ -100,7 +100,7 @@ def check(connection: redis.Redis) -> None:
     assert images == {sha: ENTRY_BYTES + connection.strlen(key) for sha, key in stored.items()}
 
 
-def pass_time(connection: redis.Redis, keys: list[bytes]) -> None:
+def pass_time(connection: Any, keys: list[bytes]) -> None:
     """Let keys expire, and the entries of all accounts become due."""
     if keys:
         connection.delete(*keys)
@@ -111,12 +111,12 @@ def pass_time(connection: redis.Redis, keys: list[bytes]) -> None:
         Leases(connection).sweep(0.001)
 
 
-def mortal(connection: redis.Redis) -> list[bytes]:
+def mortal(connection: Any) -> list[bytes]:
     return [key for key in sorted(connection.scan_iter("*")) if connection.ttl(key) >= 0]
 
 
 def test_counted_bytes_equal_stored_bytes_after_every_operation(
-    client: Client, connection: redis.Redis
+    client: Client, connection: Any
 ) -> None:
     """Random submissions, ends, retries, deletions and expiries; old workers; then all ends."""
     rng, ledger = Random(5), Ledger(connection)
@@ -134,11 +134,14 @@ def test_counted_bytes_equal_stored_bytes_after_every_operation(
             job_id = f"{account}.job.{number}"
             client.submit(rng.choice(IMAGES), job_id=job_id, webhook="https://x/", note="n")
         elif act == 2:
-            sources = [rng.choice([*IMAGES, "https://x/1.jpg"]) for _ in range(rng.randrange(5))]
+            sources: list[Any] = [
+                rng.choice([*IMAGES, "https://x/1.jpg"]) for _ in range(rng.randrange(5))
+            ]
             client.submit_batch(sources, batch_id=f"{account}.batch.{number}", chunk_items=2)
         elif act < 6 and open_ids:
             job_id = rng.choice(open_ids)
-            results = [rng.choice([FAILED, {"text": "x"}])] * items_in(connection, job_id)
+            answers: list[ItemResult] = [FAILED, {"text": "x"}]
+            results = [rng.choice(answers)] * items_in(connection, job_id)
             store_result(old_leases if act == 5 else leases, job_id, results)
         elif act == 6 and names:
             batch = client.batch(rng.choice(names).removeprefix(KEYS.batch("")))
@@ -159,7 +162,7 @@ def test_counted_bytes_equal_stored_bytes_after_every_operation(
     assert list(connection.scan_iter(KEYS.blob("*"))) == []
 
 
-def test_an_upload_that_never_arrives_stops_counting(connection: redis.Redis) -> None:
+def test_an_upload_that_never_arrives_stops_counting(connection: Any) -> None:
     Ledger(connection).announce("acme", {"0" * 64: 1000}, UNLIMITED)
     assert entries(connection, "acme") == {f"blob {'0' * 64}": 1512}
     (due,) = connection.zrange(KEYS.usage_due, 0, -1, withscores=True)
@@ -170,7 +173,7 @@ def test_an_upload_that_never_arrives_stops_counting(connection: redis.Redis) ->
 
 @pytest.mark.parametrize("account", ["", "acme", "anyone"])
 def test_ids_without_an_account_are_not_counted(
-    client: Client, leases: Leases, connection: redis.Redis, account: str
+    client: Client, leases: Leases, connection: Any, account: str
 ) -> None:
     client.submit_batch([IMAGES[0]], batch_id=f"{account}batch")
     job = client.caption(IMAGES[1])
@@ -179,7 +182,7 @@ def test_ids_without_an_account_are_not_counted(
 
 
 def test_the_quota_of_an_account_limits_each_kind_of_data(
-    redis_url: str, leases: Leases, connection: redis.Redis
+    redis_url: str, leases: Leases, connection: Any
 ) -> None:
     settings = GatewaySettings(redis_url=redis_url, gateway_quota_mb=1)
     image = b"x" * 900_000
@@ -218,7 +221,7 @@ def test_the_quota_of_an_account_limits_each_kind_of_data(
 
 
 def test_expired_entries_make_room_for_the_call_that_needs_it(
-    redis_url: str, connection: redis.Redis
+    redis_url: str, connection: Any
 ) -> None:
     settings = GatewaySettings(redis_url=redis_url, gateway_quota_mb=1, gateway_total_quota_mb=1)
     with Client(settings=settings) as client:
@@ -230,9 +233,7 @@ def test_expired_entries_make_room_for_the_call_that_needs_it(
         client.upload(b"y" * 900_000, account="other")
 
 
-def test_a_job_names_only_images_that_its_account_uploaded(
-    client: Client, connection: redis.Redis
-) -> None:
+def test_a_job_names_only_images_that_its_account_uploaded(client: Client, connection: Any) -> None:
     reference = client.upload(IMAGES[0], account="acme")
     plain = client.upload(IMAGES[1])
     never = "blob:" + hashlib.sha256(b"never").hexdigest()
@@ -257,7 +258,7 @@ def test_a_job_names_only_images_that_its_account_uploaded(
 
 
 def test_an_image_is_the_account_s_own_only_as_long_as_it_is_kept_for_it(
-    client: Client, leases: Leases, connection: redis.Redis
+    client: Client, leases: Leases, connection: Any
 ) -> None:
     reference = client.upload(IMAGES[0], account="acme")
     client.upload(IMAGES[0], account="other")
@@ -276,7 +277,7 @@ def test_an_image_is_the_account_s_own_only_as_long_as_it_is_kept_for_it(
     assert connection.exists(KEYS.blob(reference))
 
 
-def test_a_deleted_batch_stays_deleted(client: Client, connection: redis.Redis) -> None:
+def test_a_deleted_batch_stays_deleted(client: Client, connection: Any) -> None:
     batch = client.submit_batch([], batch_id="acme.batch.empty", webhook="https://x/" + "y" * 900)
     assert Ledger(connection).stored_bytes("acme") > 900
     batch.delete()
