@@ -286,7 +286,7 @@ def prepare(source: ItemSource) -> dict[str, Any]:
 
 def _checked(item: ItemPayload, unknown: Container[str]) -> ItemPayload:
     """Return an item, or an error if its image is an unknown upload, given by its SHA-256."""
-    sha = blob_hash(item.get("image", ""))
+    sha = blob_hash(item.get("image") or "")
     if sha not in unknown:
         return item
     failed = _failed(item, unknown_upload(sha), ErrorCode.IMAGE_UNREACHABLE)
