@@ -56,12 +56,12 @@ def test_the_lines_of_a_batch_are_bounded_before_they_are_run(start_gateway: Sta
     gateway = start_gateway(BLIPLINE_GATEWAY_QUOTA_MB="1", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="0")
     http, line = gateway.client(), json.dumps({"text": "x" * 10_000}).encode()
     body = gzip.compress(b"\n".join([line] * 500))
-    params = {"id": "large", "task": "embed", "keep_s": 366 * 86400}
+    params = {"id": "large", "task": "embed", "keep_s": str(366 * 86400)}
     headers = {**JSONL, "Content-Encoding": "gzip"}
     answer = http.post("/v1/batches", params=params, content=body, headers=headers)
     assert answer.status_code == 429
     assert "BLIPLINE_GATEWAY_QUOTA_MB" in answer.json()["detail"]
-    check_quota_problem(http.post("/v1/jobs", json={"task": "embed", "text": "x" * 20_000}))
+    check_quota_problem(http.post("/v1/images", content=b"x" * 600_000))
     assert gateway.client("other").post("/v1/jobs", json=CAPTION).status_code == 202
     # The remedy that the problem names.
     assert http.delete("/v1/batches/large").status_code == 204
@@ -70,7 +70,7 @@ def test_the_lines_of_a_batch_are_bounded_before_they_are_run(start_gateway: Sta
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: str(job["task"]))
 def test_the_hash_of_another_name_s_image_is_of_no_use(
-    gateway: Reached, redis_url: str, connection: redis.Redis, job: dict[str, Any]
+    gateway: Reached, connection: Any, job: dict[str, Any]
 ) -> None:
     assert gateway.client().post("/v1/images", content=PICTURE).status_code == 201
     http = gateway.client("other")
