@@ -169,8 +169,7 @@ function operations.interrupt_batch(id, pass)
   local current = redis.call('HGET', record, 'pass')
   if current and current ~= pass then return end
   if redis.call('HGET', record, 'total') == '0' then
-    redis.call('DEL', record)
-    return
+    return operations.delete_batch(id)
   end
   redis.call('HDEL', record, 'pass')
   redis.call('HSET', record, 'submitted', 1, 'cut', 1)

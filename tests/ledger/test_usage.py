@@ -284,3 +284,15 @@ def test_a_deleted_batch_stays_deleted(client: Client, connection: Any) -> None:
     assert Ledger(connection).stored_bytes("acme") == 0
     with pytest.raises(JobUnknown):
         batch.progress()
+
+
+def test_a_batch_that_breaks_off_without_items_counts_nothing(
+    client: Client, connection: Any
+) -> None:
+    def broken() -> Iterator[str]:
+        raise OSError("the line is dead")
+        yield ""
+
+    with pytest.raises(OSError, match="dead"):
+        client.submit_batch(broken(), batch_id="acme.batch.broken", note="x" * 900)
+    assert Ledger(connection).stored_bytes("acme") == 0
