@@ -86,10 +86,10 @@ def test_the_logins_of_one_name_sign_nobody_else_out() -> None:
     async def run() -> None:
         opened = sessions({"k": "acme", "many": "globex", "m2": "globex"})
         token = await sign_in(opened, "k")
-        others = [await sign_in(opened, key) for _ in range(50) for key in ("many", "m2")]
+        tokens = [await sign_in(opened, key) for _ in range(50) for key in ("many", "m2")]
         assert await name_of(opened, token) == "acme"
         # The name loses its own sessions, the oldest first.
-        assert [await name_of(opened, other) for other in others[-19:]] == ["globex"] * 19
-        assert await name_of(opened, others[-20]) is None
+        assert [await name_of(opened, late) for late in tokens[-19:]] == ["globex"] * 19
+        assert await name_of(opened, tokens[-20]) is None
 
     asyncio.run(run())
