@@ -6,13 +6,12 @@ Paths are rejected, so that no client can read files of this machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from .. import contract
 from ..contract import BLOB_SCHEME, MAX_REFERENCE_CHARS, ErrorCode
 from ..errors import InvalidInput
 from ..ledger import blobs, data_url
-
 
 #: Schemes of the images that a client could read itself; workers read others with their own rights.
 _PUBLIC_SCHEMES: Final = ("http", "https", "blob")
