@@ -85,6 +85,11 @@ class WorkerSettings(ClientSettings):
         description="Decode JPEGs at this multiple of the model's input side: faster but "
         "approximate; 0: exact",
     )
+    truncated_images: Literal["refuse", "accept"] = Field(
+        "refuse",
+        description="refuse rejects truncated images; accept decodes their first part, with a grey "
+        "rest",
+    )
     fetch_timeout_s: float = Field(
         20.0, gt=0, description="Maximum seconds to fetch an image from its host"
     )

@@ -97,6 +97,7 @@ class Consumer:
             settings.max_image_pixels,
             settings.jpeg_draft,
             self._image_budget_bytes(),
+            settings.truncated_images == "accept",
         )
         cache = ResultCache(self._redis, settings.answer_cache_s, settings.jpeg_draft, self._keys)
         return ItemPipeline(images, self._engine, cache)

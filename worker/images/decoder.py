@@ -20,6 +20,7 @@ from worker.images.inspection import Header, format_name, inspect_image
 from worker.images.limits import check_size
 from worker.images.memory_budget import BUDGET_BYTES, CORES, MemoryBudget
 from worker.images.pillow import open_image
+from worker.images.truncation import END_MARKER, check_complete, fill_grey, lacks_end
 
 #: Limit of concurrent decoding: more images than cores would only take more memory.
 _decoding = threading.BoundedSemaphore(CORES)
@@ -54,6 +55,8 @@ class Decoder:
     resample: int
     max_pixels: int
     draft: int = 0
+    #: Decode truncated files; Pillow needs `accept_truncated_images` for them.
+    accepts_truncated: bool = False
     budget: MemoryBudget = field(default=_BUDGET, compare=False)
 
     def decode(self, encoded: bytes) -> bytes:
@@ -79,21 +82,26 @@ class Decoder:
             raise ItemRejected(ErrorCode.IMAGE_INVALID, _damage(form, error)) from None
 
     def _decode(self, encoded: bytes, header: Header) -> bytes:
+        is_cut = header.format == "JPEG" and lacks_end(encoded)
         # Opening an image takes time but little memory.
         with _decoding:
-            source = open_image(header.format, encoded)
+            source = open_image(header.format, encoded + END_MARKER if is_cut else encoded)
         with source as image:
             check_size(*image.size, self.max_pixels)
             if self.draft:
                 image.draft(None, (self.draft * self.size,) * 2)
             with self.budget.reserve(_needed_bytes(image, header)), _decoding:
                 try:
+                    if is_cut and not self.accepts_truncated:
+                        check_complete(encoded)
                     return self._pixels(image)
                 finally:
                     # Free the image before its budget is released.
                     image.close()
 
     def _pixels(self, image: ImageFile) -> bytes:
+        if self.accepts_truncated:
+            fill_grey(image)
         image.load()
         upright = _apply_orientation(image)
         if upright is not image:
@@ -105,9 +113,13 @@ class Decoder:
 def _damage(form: str, error: Exception) -> str:
     """Return a message about a file that Pillow cannot decode, without the names of its parts."""
     is_truncated = "truncated" in str(error).lower()
-    reason = "it is truncated" if is_truncated else "it is damaged or incomplete"
     name = f"{format_name(form)} image".lstrip()
-    return f"the {name} cannot be decoded: {reason}; transfer or save it again"
+    if is_truncated:
+        return (
+            f"the {name} cannot be decoded: it is truncated; transfer it again, or set "
+            "BLIPLINE_TRUNCATED_IMAGES=accept on the worker"
+        )
+    return f"the {name} cannot be decoded: it is damaged or incomplete; transfer or save it again"
 
 
 def _needed_bytes(image: ImageFile, header: Header) -> int:

@@ -15,6 +15,7 @@ from worker.errors import ItemRejected
 from worker.images.decoder import Decoder
 from worker.images.fetcher import Fetcher, FetchResult
 from worker.images.memory_budget import BUDGET_BYTES, MemoryBudget
+from worker.images.truncation import accept_truncated_images
 
 
 class ImageRequest(NamedTuple):
@@ -43,14 +44,19 @@ class ImageLoader:
         max_pixels: int,
         draft: int = 0,
         budget_bytes: int = BUDGET_BYTES,
+        accepts_truncated: bool = False,
     ) -> None:
         self._fetcher = fetcher
         self._engine = engine
         self._info = info
         # All models share one budget: `budget_bytes` is the memory of all decoding.
         budget = MemoryBudget(budget_bytes)
+        if accepts_truncated:
+            accept_truncated_images()
         self._decoders = {
-            model: Decoder(model.image_size, model.resample, max_pixels, draft, budget)
+            model: Decoder(
+                model.image_size, model.resample, max_pixels, draft, accepts_truncated, budget
+            )
             for model in info.models
         }
 
