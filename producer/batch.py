@@ -9,6 +9,7 @@ from typing import Any, Final
 import redis
 
 from .connection.connect import redis_errors
+from .connection.outage import outage_limit
 from .contract import ErrorCode
 from .errors import InvalidInput, JobUnknown, WaitTimeout
 from .job import Result
@@ -111,7 +112,11 @@ class Batch:
         cancelled before the chunk started) have no `custom_id`; their `index` identifies them.
         """
         schedule = PollSchedule(timeout, MAX_DELAY_S)
-        while not (page := self.page(cursor, as_completed=as_completed)).over:
+        while True:
+            with outage_limit(schedule.remaining_s() if timeout else None):
+                page = self.page(cursor, as_completed=as_completed)
+            if page.over:
+                return
             yield from page.results
             cursor = page.cursor
             if page.results:

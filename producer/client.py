@@ -8,6 +8,8 @@ from typing import Any, Self
 from . import contract
 from .batch import Batch
 from .connection.connect import connect, redis_errors
+from .connection.outage import Outage
+from .connection.url import redact_password
 from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, MAX_KEEP_S, Queue, Task
 from .dead_letters import DeadLetters
 from .job import Job, Match
@@ -30,15 +32,23 @@ class Client:
 
     Close it with `close()` or a `with` block. Settings that are not passed come from the
     environment (``BLIPLINE_REDIS_URL``, …). Every method raises ConnectionFailed when Redis is
-    unreachable and InvalidInput when an argument is invalid. While the queue is full, a single job
-    raises QueueFull and a batch waits; `when_full`, "wait" or "raise", selects the other behaviour.
+    unreachable and InvalidInput when an argument is invalid. A Redis that answered before is waited
+    for (`ClientSettings.redis_wait_s`). While the queue is full, a single job raises QueueFull and
+    a batch waits; `when_full`, "wait" or "raise", selects the other behaviour.
     """
 
     def __init__(
         self, redis_url: str | None = None, *, settings: ClientSettings | None = None
     ) -> None:
         self._settings = settings or ClientSettings.load(redis_url=redis_url)
-        self._redis = connect(self._settings.redis_url)
+        self._outage = Outage(
+            redact_password(self._settings.redis_url), self._settings.redis_wait_s
+        )
+        self._redis = connect(
+            self._settings.redis_url,
+            outage=self._outage,
+            max_connections=self._settings.max_connections,
+        )
         self._ledger = Ledger(
             self._redis, Keys(self._settings.key_prefix), blob_ttl_s=self._settings.blob_ttl_s
         )
@@ -52,7 +62,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; submitted jobs continue."""
+        """Close the connections; submitted jobs continue. Calls of other threads end."""
+        self._outage.stop()
         self._redis.close()
 
     def caption(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from .connection.connect import redis_errors
+from .connection.outage import outage_limit
 from .contract import ErrorCode, ItemError, ItemResult, MatchPayload, State
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
 from .ledger.isolation import isolate_failures
@@ -141,7 +142,8 @@ class Job(Generic[Value]):
         a vector for an embedding.
 
         Raise JobFailed, JobCancelled, JobExpired or JobUnknown if there will be no result,
-        WaitTimeout when the timeout has passed, ConnectionFailed if Redis is unreachable.
+        WaitTimeout when the timeout has passed, ConnectionFailed if Redis is unreachable until
+        then or for `ClientSettings.redis_wait_s`.
         """
         return self.value(self._wait(timeout), timeout)
 
@@ -167,9 +169,12 @@ class Job(Generic[Value]):
 
     def _wait(self, timeout: float | None) -> JobSnapshot:
         schedule = PollSchedule(timeout, MAX_DELAY_S)
-        while not has_ended(snapshot := self._snapshot()) and schedule.pause():
-            pass
-        return snapshot
+        while True:
+            # Without a wait, the call is a read, which rides out an outage as all reads do.
+            with outage_limit(schedule.remaining_s() if timeout else None):
+                snapshot = self._snapshot()
+            if has_ended(snapshot) or not schedule.pause():
+                return snapshot
 
     def _snapshot(self) -> JobSnapshot:
         with redis_errors(self._redis_url):

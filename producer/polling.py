@@ -25,6 +25,12 @@ class PollSchedule:
             return delay_s
         return None if now >= self._deadline else min(delay_s, self._deadline - now)
 
+    def remaining_s(self) -> float | None:
+        """Return the seconds until the deadline, at least 0; None without a deadline."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
+
     def pause(self) -> bool:
         """Sleep until the next look-up and return True; return False after the deadline."""
         delay_s = self.next_delay_s()

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import contract
+from .connection.connect import MAX_CONNECTIONS
 from .connection.url import Address, redact_password
 from .errors import InvalidInput
 
@@ -50,6 +51,18 @@ class ClientSettings(BaseSettings):
         0,
         ge=0,
         description="Replicas of Redis that must acknowledge a job before `submit` returns",
+    )
+    redis_wait_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="Seconds that calls and waits ride out an outage of Redis that answered "
+        "before; 0: fail at once",
+    )
+    max_connections: int = Field(
+        MAX_CONNECTIONS,
+        ge=1,
+        description="Maximum connections of a client to Redis; further threads wait for one",
     )
     max_blob_mb: int = Field(
         4096, ge=0, description="Maximum MiB of uploaded images that open jobs name; 0: unlimited"

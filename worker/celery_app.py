@@ -53,7 +53,9 @@ class Consumer:
 
     def __init__(self, settings: WorkerSettings, *, supervised: bool) -> None:
         self._settings = settings
-        self._redis = connect(settings.redis_url, patient=True)
+        self._redis = connect(
+            settings.redis_url, patient=True, max_connections=settings.max_connections
+        )
         self._engine = EngineClient(
             socket_path(private_dir(settings.runtime_dir())),
             settings.engine_wait_s,

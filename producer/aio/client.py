@@ -14,6 +14,7 @@ from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
 from ..batch import MAX_DELAY_S, Batch
 from ..client import Client
+from ..connection.outage import outage_limit
 from ..contract import State
 from ..job import Job, JobSnapshot, Result, snapshot_all, state_and_result
 from ..job_builder import JobBuilder
@@ -101,7 +102,8 @@ class AsyncBatch(_Handle[Batch]):
         """Yield the result of every item as Batch.results does, a page at a time."""
         schedule = PollSchedule(timeout, MAX_DELAY_S)
         while True:
-            page = await self.page(cursor, as_completed=as_completed, most=PAGE_RESULTS)
+            with outage_limit(schedule.remaining_s() if timeout else None):
+                page = await self.page(cursor, as_completed=as_completed, most=PAGE_RESULTS)
             for result in page.results:
                 yield result
             cursor = page.cursor
@@ -182,7 +184,7 @@ class AsyncClient:
     ) -> None:
         self._client = Client(redis_url, settings=settings)
         self._threads = ThreadPools()
-        self._pollers = PerLoop(lambda: JobPoller(self._look_up))
+        self._pollers = PerLoop(lambda: JobPoller(self._look_up, self._rides_out))
         self._submit_batchers = PerLoop(lambda: SubmitBatcher(self._publish_all))
         self._bridges: set[LoopBridge] = set()
 
@@ -201,6 +203,7 @@ class AsyncClient:
             return
         for bridge in list(self._bridges):
             bridge.stop()
+        self._client._outage.stop()
         # Pollers fail at their next look-up. Calls in progress keep their connections to the end.
         await self._threads.close(then=self._client.close)
 
@@ -225,6 +228,11 @@ class AsyncClient:
         """Read the number of open items of each queue, running jobs, and bytes of uploads."""
         return await self._threads.run("call", self._client.depth)
 
+    async def probe(self) -> Depth:
+        """Return the same as `depth`; during an outage of Redis, raise ConnectionFailed at once."""
+        with outage_limit(0.0):
+            return await self._threads.run("probe", self._client.depth)
+
     def job(self, job_id: str) -> AsyncJob[Any]:
         """Return a handle on a job of any process."""
         return AsyncJob(self._client.job(job_id), self)
@@ -234,7 +242,13 @@ class AsyncClient:
         return AsyncBatch(self._client.batch(batch_id), self)
 
     async def _look_up(self, jobs: list[Job[Any]]) -> list[JobSnapshot | Exception]:
-        return await self._threads.run("look", snapshot_all, jobs)
+        # The poller itself rides out outages, so that its waiters keep their timeouts.
+        with outage_limit(0.0):
+            return await self._threads.run("look", snapshot_all, jobs)
+
+    def _rides_out(self, error: Exception, failing_since: float) -> bool:
+        cause = error.__cause__
+        return cause is not None and self._client._outage.rides_out(cause, failing_since)
 
     async def _publish_all(self, jobs: Sequence[NewJob]) -> list[Exception | None]:
         return await self._threads.run("call", self._client._publisher.publish_all, jobs)

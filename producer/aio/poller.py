@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -22,6 +23,9 @@ LookUp = Callable[[list[Job[Any]]], Awaitable[list[JobSnapshot | Exception]]]
 class _Waiter:
     job: Job[Any]
     schedule: PollSchedule
+    #: Schedule of look-ups during an outage: without a wait, the call is a read, which rides it
+    #: out as all reads do.
+    outage_schedule: PollSchedule
     #: The last snapshot of the wait, or its error.
     future: asyncio.Future[JobSnapshot | Exception]
 
@@ -33,9 +37,15 @@ class JobPoller(LoopTask[JobSnapshot]):
     round trip.
     """
 
-    def __init__(self, look_up: LookUp) -> None:
+    def __init__(
+        self, look_up: LookUp, rides_out: Callable[[Exception, float], bool] = lambda *_: False
+    ) -> None:
         super().__init__()
         self._look_up = look_up
+        #: Returns whether to wait for the end of an outage, given an error and the time since which
+        #: all look-ups fail (monotonic clock).
+        self._rides_out = rides_out
+        self._failing_since: float | None = None
         #: A heap of (time of the next look-up by the loop's clock, sequence number, waiter).
         self._queue: list[tuple[float, int, _Waiter]] = []
         self._sequence = count()
@@ -44,7 +54,9 @@ class JobPoller(LoopTask[JobSnapshot]):
 
     def add(self, job: Job[Any], timeout: float | None) -> asyncio.Future[JobSnapshot | Exception]:
         """Poll a job until it has ended, the timeout has passed, or the future is cancelled."""
-        waiter = _Waiter(job, PollSchedule(timeout, MAX_DELAY_S), self.new_future())
+        schedule = PollSchedule(timeout, MAX_DELAY_S)
+        outage_schedule = schedule if timeout else PollSchedule(None, MAX_DELAY_S)
+        waiter = _Waiter(job, schedule, outage_schedule, self.new_future())
         self._push(waiter, 0.0)
         return waiter.future
 
@@ -83,13 +95,19 @@ class JobPoller(LoopTask[JobSnapshot]):
         jobs = {waiter.job.id: waiter.job for waiter in page}
         answers = await self._look_up(list(jobs.values()))
         snapshots = dict(zip(jobs, answers, strict=True))
+        failed = all(isinstance(answer, Exception) for answer in answers)
+        self._failing_since = (self._failing_since or time.monotonic()) if failed else None
         for waiter in page:
             self._settle(waiter, snapshots[waiter.job.id])
 
     def _settle(self, waiter: _Waiter, snapshot: JobSnapshot | Exception) -> None:
         """Answer a waiter, or push it for its next look-up."""
-        ended = isinstance(snapshot, Exception) or has_ended(snapshot)
-        delay_s = None if ended else waiter.schedule.next_delay_s()
+        delay_s: float | None = None
+        if isinstance(snapshot, Exception):
+            if self._rides_out(snapshot, self._failing_since or time.monotonic()):
+                delay_s = waiter.outage_schedule.next_delay_s()
+        elif not has_ended(snapshot):
+            delay_s = waiter.schedule.next_delay_s()
         if delay_s is None:
             resolve(waiter.future, snapshot)
         elif not waiter.future.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ for _command in (caption, ask, chat, match, embed, batch, dead, keys, gateway):
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; errors are reported without a traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    # Notes of the library, such as that it waits for Redis.
+    logging.basicConfig(format="blipline: %(message)s", level=logging.WARNING)
     try:
         code = blipline.main(arguments, prog_name="blipline", standalone_mode=False)
         return int(code or Exit.OK)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from ..connection.outage import outage_limit
 from ..contract import ErrorCode, ErrorPayload, failure
 from ..errors import BliplineError, InvalidInput, JobError, WaitTimeout
 from ..job import Job
@@ -137,7 +138,8 @@ def wait_and_print(
 
 def cancel_jobs(jobs: Iterable[Job[Any]]) -> None:
     """Cancel jobs; those that have ended do not change."""
-    with suppress(BliplineError):
+    # Ctrl-C during an outage of Redis must not wait for its end.
+    with suppress(BliplineError), outage_limit(0.0):
         for job in jobs:
             job.cancel()
 

@@ -6,6 +6,7 @@ They extend redis-py's Sentinel and correct two of its defects: see `Sentinels.d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -16,15 +17,27 @@ from redis.sentinel import (
     SentinelManagedSSLConnection,
 )
 
+from .pool import SentinelPool, client_of
+
 
 class Sentinels(Sentinel):
-    """A thread-safe group of sentinels."""
+    """A thread-safe group of sentinels; `options` are redis-py's, for connections to them."""
+
+    def __init__(self, hosts: Sequence[tuple[str, int]], options: dict[str, Any]) -> None:
+        # redis-py's own clients would raise an error when many threads query a sentinel.
+        super().__init__([])  # type: ignore[no-untyped-call]
+        self.sentinels = [
+            client_of({"host": host, "port": port, **options}) for host, port in hosts
+        ]
 
     def master_client(self, name: str, options: dict[str, Any]) -> redis.Redis:
         """Return a client of the master; `options` are redis-py's, for its connections."""
         connection = MasterTlsConnection if options.get("ssl") else MasterConnection
         client: redis.Redis = self.master_for(  # type: ignore[no-untyped-call]
-            name, MasterClient, **{**options, "connection_class": connection}
+            name,
+            MasterClient,
+            connection_pool_class=SentinelPool,
+            **{**options, "connection_class": connection},
         )
         return client
 

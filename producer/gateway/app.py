@@ -16,6 +16,8 @@ from ..aio.client import AsyncClient
 from ..aio.thread_pools import ThreadPools
 from ..client import Client
 from ..connection.connect import connect
+from ..connection.outage import Outage
+from ..connection.url import redact_password
 from ..ledger.keys import Keys
 from ..ledger.outbox import WebhookOutbox
 from ..webhooks.receiver import WebhookClient
@@ -61,7 +63,10 @@ _CORS_RESPONSE_HEADERS: Final = (
 
 def create_app(settings: GatewaySettings) -> FastAPI:
     """Build the gateway to one Redis, without the page; it connects at the first request."""
-    connection = connect(settings.redis_url)
+    outage = Outage(redact_password(settings.redis_url), settings.redis_wait_s)
+    connection = connect(
+        settings.redis_url, outage=outage, max_connections=settings.max_connections
+    )
     api_keys = ApiKeys(connection, Keys(settings.key_prefix))
     threads = ThreadPools()
     calls = RedisCalls(threads, settings.redis_url)
@@ -78,6 +83,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
                 yield
         finally:
             await gateway.client.close()
+            outage.stop()
             await threads.close(then=connection.close)
 
     app = FastAPI(

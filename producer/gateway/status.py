@@ -51,7 +51,7 @@ async def readyz(gateway: GatewayDependency) -> dict[str, str]:
     """Return 200 if Redis is reachable and the process is not shutting down."""
     if gateway.stopping.is_set():
         raise shutting_down()
-    await gateway.client.depth()
+    await gateway.client.probe()
     return {"status": "ok"}
 
 
@@ -67,7 +67,7 @@ async def metrics(gateway: GatewayDependency) -> Response:
     open_items = gateway.metrics.open_items
     open_items.clear()
     with suppress(BliplineError):
-        for queue, items in (await gateway.client.depth()).items.items():
+        for queue, items in (await gateway.client.probe()).items.items():
             open_items.labels(queue.value).set(items)
     return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
-import redis
+from ..connection.outage import is_retryable_error
 
 Element = TypeVar("Element")
 Answer = TypeVar("Answer")
-
-#: Errors of redis-py after which a further request is useless.
-_UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
 def isolate_failures(
@@ -25,7 +22,9 @@ def isolate_failures(
     try:
         return [*request(elements)]
     except Exception as error:
-        if len(elements) < 2 or isinstance(error.__cause__, _UNREACHABLE):
+        # During an outage, further requests are useless.
+        outage = error.__cause__ is not None and is_retryable_error(error.__cause__)
+        if len(elements) < 2 or outage:
             return [error] * len(elements)
     middle = len(elements) // 2
     return isolate_failures(request, elements[:middle]) + isolate_failures(

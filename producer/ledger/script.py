@@ -37,7 +37,12 @@ class LedgerScript:
 
     def call(self, operation: str, *arguments: Any) -> Any:
         """Call one operation; return its answer."""
-        return self._script(args=[self._prefix, operation, *arguments])
+        words = (0, self._prefix, operation, *arguments)
+        try:
+            return self._redis.evalsha(self._script.sha, *words)
+        except redis.exceptions.NoScriptError:
+            # A failover or a restart. EVAL, since loading could precede another restart.
+            return self._redis.eval(SOURCE, *words)
 
     def call_paged(self, operation: str, *arguments: Any, names: Sequence[str]) -> list[Any]:
         """Call an operation with PAGE_JOBS names at a time; return all answers in one list."""

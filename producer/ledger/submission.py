@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import redis
 
 from ..connection.connect import redis_errors
+from ..connection.outage import outage_limit
 from ..contract import (
     MAX_CUSTOM_ID_CHARS,
     ErrorCode,
@@ -122,7 +123,8 @@ class Submission:
                 self._seal()
         except BaseException:
             # An interrupted batch ends with its submitted items, or readers would wait forever.
-            with suppress(redis.RedisError):
+            # Ctrl-C during an outage must not wait for its end.
+            with suppress(redis.RedisError), outage_limit(0.0):
                 self._ledger.interrupt_batch(self._options.batch_id, self._pass_id)
             raise
         if reported != self._total:

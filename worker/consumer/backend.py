@@ -10,7 +10,8 @@ import redis
 from celery import states
 from celery.backends.redis import RedisBackend
 
-from producer.connection.connect import connect, is_transient
+from producer.connection.connect import connect
+from producer.connection.outage import is_transient
 from producer.connection.url import redact_password
 from producer.contract import DEAD_CODES
 from producer.ledger.keys import Keys

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import redis
 
 from producer import contract
-from producer.connection.connect import is_transient
+from producer.connection.outage import is_transient
 from producer.contract import (
     MAX_ATTEMPTS,
     MAX_CHUNK_ITEMS,
