@@ -13,7 +13,6 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import contract
-from .connection.connect import MAX_CONNECTIONS
 from .connection.url import Address, redact_password
 from .errors import InvalidInput
 
@@ -60,7 +59,7 @@ class ClientSettings(BaseSettings):
         "before; 0: fail at once",
     )
     max_connections: int = Field(
-        MAX_CONNECTIONS,
+        100,
         ge=1,
         description="Maximum connections of a client to Redis; further threads wait for one",
     )

@@ -31,8 +31,6 @@ SOCKET_OPTIONS: Final[dict[str, Any]] = {
     "socket_keepalive": True,
     "health_check_interval": 10,
 }
-#: Default maximum number of connections of a client.
-MAX_CONNECTIONS: Final = 100
 #: Timeout of one sentinel in seconds; then the next one is queried.
 _SENTINEL_TIMEOUT_S: Final = 2
 
@@ -42,7 +40,7 @@ def connect(
     *,
     patient: bool = False,
     outage: Outage | None = None,
-    max_connections: int = MAX_CONNECTIONS,
+    max_connections: int = 100,
 ) -> redis.Redis:
     """Return a client with a connection pool, thread-safe and safe after a fork.
 

@@ -46,7 +46,7 @@ log = logging.getLogger("blipline.redis")
 
 @contextmanager
 def outage_limit(seconds: float | None) -> Iterator[None]:
-    """Ride out an outage for at most `seconds` in each call of the block; None: no further limit."""
+    """Ride out an outage for at most `seconds` in each call of the block; None: no limit."""
     token = _limit_s.set(math.inf if seconds is None else seconds)
     try:
         yield

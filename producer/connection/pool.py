@@ -5,6 +5,7 @@ A thread never holds two connections of a pool, so the threads that wait cannot 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from queue import Empty, LifoQueue
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ class WaitingPool(BlockingConnectionPool):
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
         """Return a connection that is ready; raise MaxConnectionsError if none becomes free."""
-        get_connection = super().get_connection
+        get_connection: Callable[[], Any] = super().get_connection
         retry: Retry | None = self.connection_kwargs["retry"]
         if retry is None:
             return get_connection()
@@ -67,7 +68,7 @@ def client_of(options: dict[str, Any]) -> redis.Redis:
     """Return a client with its own pool; `options` are redis-py's, for pool and connections."""
     if options.pop("ssl", False):
         options["connection_class"] = SSLConnection
-    return redis.Redis.from_pool(WaitingPool(**options))
+    return redis.Redis.from_pool(WaitingPool(**options))  # type: ignore[no-untyped-call]
 
 
 def _is_outage(error: Exception) -> bool:

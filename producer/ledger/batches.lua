@@ -100,7 +100,7 @@ local function check_chunk(id, record, batch, number, digest)
     return is_known and 'known' or 'differs'
   end
   -- Chunks are enqueued in order, so that a batch has no gaps.
-  if first > total then return 'full' end
+  if first > total then return 'gap' end
   if fields[3] == '1' then
     if not fields[5] then return 'differs' end
     redis.call('HDEL', batch_key, 'cut')
@@ -145,13 +145,14 @@ function operations.resume_batch(id, pass)
   redis.call('HSET', record, 'submitted', 0, 'pass', pass)
 end
 
--- Mark a batch as completely submitted. Return its items, or -1 if the batch does not exist.
-function operations.seal_batch(id)
+-- Mark a batch as completely submitted unless it has fewer items than `expected`. Return its items,
+-- or -1 if the batch does not exist.
+function operations.seal_batch(id, expected)
   ensure_writable()
   local record = key('batch:' .. id)
   local total = redis.call('HGET', record, 'total')
   if not total then return -1 end
-  if not is_sealed(record) then
+  if not is_sealed(record) and tonumber(total) >= tonumber(expected) then
     redis.call('HDEL', record, 'cut', 'pass')
     redis.call('HSET', record, 'submitted', 1)
     add_batch_event(id)

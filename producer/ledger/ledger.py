@@ -145,9 +145,12 @@ class Ledger:
         """Start another pass over a batch's items; chunks of earlier passes are known."""
         self._script.call("resume_batch", batch_id, pass_id)
 
-    def seal_batch(self, batch_id: str) -> int | None:
-        """Mark a batch as completely submitted; return its items, None if it does not exist."""
-        total = int(self._script.call("seal_batch", batch_id))
+    def seal_batch(self, batch_id: str, expected: int = 0) -> int | None:
+        """Mark a batch as completely submitted; return its items, None if it does not exist.
+
+        A batch with fewer than `expected` items stays open.
+        """
+        total = int(self._script.call("seal_batch", batch_id, expected))
         return None if total < 0 else total
 
     def interrupt_batch(self, batch_id: str, pass_id: str) -> None:

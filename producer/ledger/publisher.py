@@ -9,7 +9,7 @@ import redis
 
 from ..connection.connect import redis_errors
 from ..contract import ErrorCode, Queue
-from ..errors import IdTaken, InvalidInput, JobUnknown, QueueFull
+from ..errors import ConnectionFailed, IdTaken, InvalidInput, JobUnknown, QueueFull
 from ..settings import ClientSettings
 from . import blobs
 from .backpressure import Backpressure, WhenFull
@@ -23,7 +23,13 @@ from .redis_memory import RedisMemory
 #: Maximum messages sent to Redis in one round trip. Larger groups are hardly faster.
 PIPELINE_MESSAGES: Final = 128
 
-_NO_CAPACITY: Final = (EnqueueStatus.FULL, EnqueueStatus.BLOBS_FULL, *QUOTA_STATUSES)
+#: A gap follows a chunk without capacity.
+_NO_CAPACITY: Final = (
+    EnqueueStatus.FULL,
+    EnqueueStatus.BLOBS_FULL,
+    EnqueueStatus.GAP,
+    *QUOTA_STATUSES,
+)
 
 #: Called with the number of items enqueued so far while there is no capacity; may raise.
 OnWait = Callable[[int], None]
@@ -117,6 +123,8 @@ class Publisher:
         for attempt in self.backpressure(when_full, wait):
             with attempt:
                 statuses = self._send(remaining, queue)
+                if EnqueueStatus.GAP in statuses[:1]:
+                    raise chunks_lost(remaining[0].record.id.rpartition(":")[0])
                 for job, status in zip(remaining, statuses, strict=True):
                     if (error := _rejection(job.record, status)) is not None:
                         raise error
@@ -164,6 +172,14 @@ class Publisher:
             f"the queue {queue} has {limit:,} items (BLIPLINE_MAX_QUEUED_{queue.upper()}): "
             "try again later"
         )
+
+
+def chunks_lost(batch_id: str) -> ConnectionFailed:
+    """Return the error for a batch of which Redis has lost chunks that it had accepted."""
+    return ConnectionFailed(
+        f"batch {batch_id}: Redis has lost items that it had accepted, in a restart or a failover. "
+        f"Submit the same items again with batch_id={batch_id!r}: only the missing ones enter"
+    )
 
 
 def batch_differs(batch_id: str, number: int) -> IdTaken:

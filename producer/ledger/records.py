@@ -54,6 +54,8 @@ class EnqueueStatus(Enum):
     DIFFERS = b"differs"
     #: The batch of the chunk was deleted.
     DELETED = b"deleted"
+    #: An earlier chunk of the batch was not enqueued, or Redis has lost it.
+    GAP = b"gap"
     #: The queue has reached its limit.
     FULL = b"full"
     #: The images of open jobs have reached their limit.

@@ -37,6 +37,7 @@ from .publisher import (
     OnWait,
     Publisher,
     batch_differs,
+    chunks_lost,
     ignore_wait,
     unknown_upload,
 )
@@ -155,9 +156,11 @@ class Submission:
 
     def _seal(self) -> None:
         batch_id = self._options.batch_id
-        submitted = self._ledger.seal_batch(batch_id)
+        submitted = self._ledger.seal_batch(batch_id, self._total)
         if submitted is None:
             raise JobUnknown(f"batch {batch_id} was deleted during its submission")
+        if submitted < self._total:
+            raise chunks_lost(batch_id)
         if submitted > self._total:
             raise IdTaken(
                 f"batch_id={batch_id!r}: {submitted:,} items were submitted before, and only "

@@ -22,6 +22,7 @@ from producer import (
 )
 from producer.aio.poller import JobPoller
 from producer.job import Job, JobSnapshot
+from producer.settings import ClientSettings
 
 from .jobs import URL, Finish, finish_all
 
@@ -155,7 +156,7 @@ def test_an_id_that_cannot_be_looked_up_fails_alone(
 def test_every_waiting_caller_gets_an_error_when_redis_stops() -> None:
     async def scenario() -> None:
         with running_redis() as url:
-            client = AsyncClient(url)
+            client = AsyncClient(settings=ClientSettings(redis_url=url, redis_wait_s=0.3))
             jobs = [await client.caption(URL) for _ in range(20)]
             waits = [asyncio.create_task(job.result()) for job in jobs]
             await asyncio.sleep(0.2)

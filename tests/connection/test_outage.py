@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +32,8 @@ KEYS = Keys()
 
 @pytest.fixture(scope="module")
 def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("redis"))
+    # Between two writes per second, a kill would lose accepted jobs.
+    server = Server(tmp_path_factory.mktemp("redis"), "appendfsync always")
     server.start()
     yield server
     server.kill()
@@ -137,9 +137,9 @@ def test_a_submission_that_redis_leaves_at_many_points_is_complete_and_enters_on
             restarts.append(1)
 
     def items() -> Iterator[str]:
-        for number, url in enumerate(urls(2000)):
+        for number, url in enumerate(urls(700)):
             yield url
-            if number == 300:
+            if number == 100:
                 thread.start()
         while len(restarts) < 3 and thread.is_alive():
             yield URL
@@ -148,7 +148,9 @@ def test_a_submission_that_redis_leaves_at_many_points_is_complete_and_enters_on
     thread = threading.Thread(target=restart)
     try:
         with Client(settings=settings) as client:
-            client.submit_batch(items(), batch_id="nightly", chunk_items=7, on_submitted=seen.append)
+            client.submit_batch(
+                items(), batch_id="nightly", chunk_items=7, on_submitted=seen.append
+            )
     finally:
         over.set()
         thread.join()
@@ -284,8 +286,8 @@ def test_a_server_that_is_busy_with_a_script_is_ridden_out(server: Server) -> No
     url = f"redis://127.0.0.1:{server.port}/0"
     with server.connect() as connection, connect(url, outage=Outage("it", 60.0)) as client:
         connection.config_set("lua-time-limit", 50)
-        with server.connect() as other:
-            busy = threading.Thread(target=_run_endless_script, args=[other])
+        with server.connect() as occupied:
+            busy = threading.Thread(target=_run_endless_script, args=[occupied])
             busy.start()
             time.sleep(0.2)
             stop = threading.Timer(0.5, connection.script_kill)

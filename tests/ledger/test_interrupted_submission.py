@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from producer import Client, JobUnknown
+from producer import Client, ConnectionFailed, JobUnknown
 from producer.ledger.keys import Keys
 from producer.progress import Progress
 from tests.batch_items import Finish, texts, urls
@@ -129,3 +129,28 @@ def test_a_batch_closed_by_hand_has_a_webhook_event(
     client.batch(ID).close()
     assert connection.hget(KEYS.batch(ID), "webhook_event") == b"1"
     assert not client.batch(ID).progress().cut
+
+
+@pytest.mark.parametrize("items_after", [0, 5])
+def test_a_submission_whose_accepted_items_redis_has_lost_is_an_error_and_can_be_repeated(
+    client: Client, connection: redis.Redis, items_after: int
+) -> None:
+    """As after a restart without the last second of writes."""
+
+    def items() -> Iterator[str]:
+        yield from urls(4)
+        while client.batch(ID).progress().total < 4:
+            # A group is sent once its first chunk has waited.
+            yield from urls(2)
+        total = int(connection.hget(KEYS.batch(ID), "total") or 0)
+        connection.hset(KEYS.batch(ID), "total", 2)
+        for number in range(1, total // 2):
+            connection.delete(KEYS.record(f"{ID}:{number}"), KEYS.digests(ID))
+            connection.zrem(KEYS.open, f"{ID}:{number}")
+        yield from urls(items_after)
+
+    with pytest.raises(ConnectionFailed, match=f"again with batch_id='{ID}'"):
+        client.submit_batch(items(), batch_id=ID, chunk_items=2)
+    assert client.batch(ID).progress().cut
+    client.submit_batch(urls(8), batch_id=ID, chunk_items=2)
+    assert client.batch(ID).progress().total == 8
