@@ -170,6 +170,7 @@ def test_a_decompression_bomb_is_rejected_by_its_header() -> None:
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert error.code is ErrorCode.IMAGE_TOO_LARGE
     assert "20000 x 20000" in str(error)
+    assert "BLIPLINE_MAX_IMAGE_PIXELS" in str(error)
     assert grown_kib < 32 * 1024
 
 

@@ -159,6 +159,8 @@ def test_a_file_that_is_too_large_is_rejected(root: Path, code: Callable[[str], 
     with (root / "huge").open("wb") as file:
         file.truncate(1 << 40)
     assert code("file:huge") is ErrorCode.IMAGE_TOO_LARGE
+    with pytest.raises(ItemRejected, match=f"{1 << 40:,} bytes, more than 1,000 bytes"):
+        read(Files(root, MAX_BYTES), "file:huge")
 
 
 def test_no_file_is_read_without_a_root() -> None:

@@ -46,7 +46,7 @@ class Sequence:
 class Bits:
     """A reader of bits, most significant first. Raises ItemRejected at the end."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._value = int.from_bytes(data, "big")
         self._remaining = len(data) * 8
 
@@ -66,7 +66,7 @@ class Bits:
             self.read(zeros)
 
 
-def check_av1(data: bytes, width: int, height: int) -> int:
+def check_av1(data: memoryview, width: int, height: int) -> int:
     """Return the number of frames in an item that declares this size.
 
     Raises ItemRejected for a stream whose frames are larger.
@@ -90,7 +90,7 @@ def check_av1(data: bytes, width: int, height: int) -> int:
     return frames
 
 
-def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _units(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield type and first bytes of each unit (OBU)."""
     offset = 0
     for _ in range(MAX_UNITS):
@@ -106,7 +106,7 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
     raise too_complex("units in an item")
 
 
-def _leb128(data: bytes, offset: int) -> tuple[int, int]:
+def _leb128(data: memoryview, offset: int) -> tuple[int, int]:
     """Return a number of variable length, and the offset after it."""
     number = 0
     for index, byte in enumerate(data[offset : offset + 8]):

@@ -107,7 +107,7 @@ def read_boxes(data: bytes, start: int, end: int, *, strict: bool = True) -> Ite
 class Fields:
     """A reader of the numbers in a box, which counts table entries."""
 
-    def __init__(self, data: bytes, box: Box) -> None:
+    def __init__(self, data: bytes | memoryview, box: Box) -> None:
         self._data = data
         self._offset = box.start
         self._end = box.end

@@ -116,8 +116,8 @@ def _damage(form: str, error: Exception) -> str:
     name = f"{format_name(form)} image".lstrip()
     if is_truncated:
         return (
-            f"the {name} cannot be decoded: it is truncated; transfer it again, or set "
-            "BLIPLINE_TRUNCATED_IMAGES=accept on the worker"
+            f"the {name} cannot be decoded: it is truncated; transfer it again "
+            "(BLIPLINE_TRUNCATED_IMAGES=accept on the worker decodes its first part)"
         )
     return f"the {name} cannot be decoded: it is damaged or incomplete; transfer or save it again"
 

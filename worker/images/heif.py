@@ -60,18 +60,15 @@ def without_movie(data: bytes) -> bytes:
     The libraries otherwise read the tables of an image sequence, or prefer its first frame.
     """
     movies = [box for box in _top_level(data) if box.kind in (b"moov", b"mini")]
-    if data[8:12] not in (b"avis", b"msf1") and not movies:
+    end = min(int.from_bytes(data[:4], "big"), 16 + 4 * MAX_BRANDS, len(data))
+    declared = data[8:end].replace(b"avis", b"avif").replace(b"msf1", b"mif1")
+    if not movies and declared == data[8:end]:
         return data
-    still = bytearray(data)
+    view, parts = memoryview(data), [data[:8], declared]
     for box in movies:
-        still[box.offset + 4 : box.offset + 8] = b"free"
-    end = int.from_bytes(data[:4], "big")
-    for start in (8, *range(16, min(end, len(data)) - 3, 4)):
-        if still[start : start + 4] == b"avis":
-            still[start : start + 4] = b"avif"
-        elif still[start : start + 4] == b"msf1":
-            still[start : start + 4] = b"mif1"
-    return bytes(still)
+        parts += [view[end : box.offset + 4], b"free"]
+        end = box.offset + 8
+    return b"".join([*parts, view[end:]])
 
 
 def _top_level(data: bytes) -> list[Box]:
@@ -93,12 +90,14 @@ class _Checker:
         """Return the format. Raises ItemRejected."""
         primary = self._meta.primary
         pixels = self._check_image(primary, _COLOUR_BYTES)
-        self._decoder_bytes += pixels * _RGBA_BYTES
-        for auxiliary in self._meta.sources(b"auxl", primary):
-            self._check_image(auxiliary, _ALPHA_BYTES)
         if len(self._kinds) != 1:
-            raise damaged("it mixes codecs")
-        return Still(_FORMATS[self._kinds.pop()], self._decoder_bytes)
+            raise damaged("its tiles have several codecs")
+        form = _FORMATS[self._kinds.pop()]
+        for auxiliary in self._meta.sources(b"auxl", primary):
+            if self._item(auxiliary).kind in (b"grid", *_FORMATS):
+                self._check_image(auxiliary, _ALPHA_BYTES)
+        # The image as RGBA, and the file without its movie.
+        return Still(form, self._decoder_bytes + pixels * _RGBA_BYTES + len(self._data))
 
     def _check_image(self, item_id: int, plane_bytes: int) -> int:
         """Check an image, and count the planes of its decoder and of its library."""
@@ -167,5 +166,7 @@ class _Checker:
         check_size(*size, self._max_pixels)
         return tiles, size[0] * size[1]
 
-    def _bytes_of(self, item: HeifItem) -> bytes:
-        return b"".join(self._data[start : start + length] for start, length in item.extents)
+    def _bytes_of(self, item: HeifItem) -> memoryview:
+        view = memoryview(self._data)
+        parts = [view[start : start + length] for start, length in item.extents]
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
