@@ -64,7 +64,8 @@ def without_movie(data: bytes) -> bytes:
     declared = data[8:end].replace(b"avis", b"avif").replace(b"msf1", b"mif1")
     if not movies and declared == data[8:end]:
         return data
-    view, parts = memoryview(data), [data[:8], declared]
+    view = memoryview(data)
+    parts: list[bytes | memoryview] = [data[:8], declared]
     for box in movies:
         parts += [view[end : box.offset + 4], b"free"]
         end = box.offset + 8
