@@ -250,6 +250,11 @@ class Client:
         with redis_errors(self._settings.redis_url):
             return self._ledger.depth()
 
+    def stored_bytes(self, account: str) -> int:
+        """Read the bytes that Redis stores for a name of API keys."""
+        with redis_errors(self._settings.redis_url):
+            return self._ledger.stored_bytes(account)
+
     @property
     def dead(self) -> DeadLetters:
         """The dead letters: jobs with valid items that workers gave up on."""

@@ -233,6 +233,10 @@ class AsyncClient:
         with outage_limit(0.0):
             return await self._threads.run("probe", self._client.depth)
 
+    async def stored_bytes(self, account: str) -> int:
+        """Read the bytes that Redis stores for a name of API keys."""
+        return await self._threads.run("call", self._client.stored_bytes, account)
+
     def job(self, job_id: str) -> AsyncJob[Any]:
         """Return a handle on a job of any process."""
         return AsyncJob(self._client.job(job_id), self)

@@ -261,7 +261,7 @@ class QueueBody(BaseModel):
 
 
 class QueuesBody(BaseModel):
-    """Depth of the queues, of all tenants together."""
+    """Depth of the queues, of all tenants together, and the stored bytes of one."""
 
     model_config = example_config(
         queues={
@@ -271,6 +271,8 @@ class QueuesBody(BaseModel):
         running_jobs=16,
         blob_bytes=5242880,
         max_blob_bytes=4294967296,
+        stored_bytes=73400320,
+        max_stored_bytes=2147483648,
     )
 
     queues: dict[str, QueueBody]
@@ -279,9 +281,13 @@ class QueuesBody(BaseModel):
     )
     blob_bytes: int = Field(description="Bytes of uploaded images that open jobs reference.")
     max_blob_bytes: int | None = Field(description="Limit of these bytes; null means unlimited.")
+    stored_bytes: int = Field(
+        description="Bytes stored for the name of the API key: images, items, results."
+    )
+    max_stored_bytes: int | None = Field(description="Its quota; null means unlimited.")
 
     @classmethod
-    def of(cls, depth: Depth, settings: ClientSettings) -> Self:
+    def of(cls, depth: Depth, stored_bytes: int, settings: ClientSettings) -> Self:
         """Return the depth of the queues with their limits."""
         limits = {
             Queue.INTERACTIVE: settings.max_queued_interactive,
@@ -295,6 +301,8 @@ class QueuesBody(BaseModel):
             running_jobs=depth.running_jobs,
             blob_bytes=depth.blob_bytes,
             max_blob_bytes=(settings.max_blob_mb << 20) or None,
+            stored_bytes=stored_bytes,
+            max_stored_bytes=settings.max_account_bytes or None,
         )
 
 

@@ -80,11 +80,12 @@ async def metrics(gateway: GatewayDependency) -> Response:
     response_class=Response,
     responses=json_responses({200: "The queues"}, QueuesBody),
 )
-async def get_queues(_: TenantDependency, gateway: GatewayDependency) -> Response:
-    """Return the open items of all tenants together, and the limits.
+async def get_queues(tenant: TenantDependency, gateway: GatewayDependency) -> Response:
+    """Return the open items of all tenants together, your stored bytes, and the limits.
 
     A queue at its limit accepts no more items: `POST /v1/jobs` answers 429, and batch uploads wait.
     """
     depth = await gateway.client.depth()
-    body = QueuesBody.of(depth, gateway.settings)
+    stored_bytes = await gateway.client.stored_bytes(tenant.name)
+    body = QueuesBody.of(depth, stored_bytes, gateway.settings)
     return Response(body.model_dump_json(), media_type="application/json")

@@ -19,7 +19,8 @@ def quota_exceeded(
         return StorageQuotaExceeded(
             f"the images, items and results of {account} would exceed its quota of "
             f"{limits.max_account_bytes >> 20:,} MiB (BLIPLINE_GATEWAY_QUOTA_MB): delete batches "
-            "that are no longer needed, choose a shorter keep_s, or wait until results expire"
+            "that are no longer needed, choose a shorter keep_s, or wait until results and images "
+            "expire"
         )
     return StorageQuotaExceeded(
         "the images, items and results of all names would exceed "

@@ -78,14 +78,27 @@ def test_queues_report_depth_and_limits(gateway: Reached, client: Client) -> Non
         "running_jobs": 0,
         "blob_bytes": 4,
         "max_blob_bytes": 4096 * 2**20,
+        # Clients of Redis itself have no quota.
+        "stored_bytes": 0,
+        "max_stored_bytes": 2048 * 2**20,
     }
 
 
+def test_queues_report_the_stored_bytes_of_the_name(gateway: Reached) -> None:
+    http = gateway.client()
+    http.post("/v1/images", content=b"x" * 5000)
+    assert 5000 < http.get("/v1/queues").json()["stored_bytes"] < 6000
+    assert gateway.client("other").get("/v1/queues").json()["stored_bytes"] == 0
+
+
 def test_an_unlimited_queue_has_no_limit(start_gateway: Start) -> None:
-    started = start_gateway(BLIPLINE_MAX_QUEUED_BULK="0", BLIPLINE_MAX_BLOB_MB="0")
+    started = start_gateway(
+        BLIPLINE_MAX_QUEUED_BULK="0", BLIPLINE_MAX_BLOB_MB="0", BLIPLINE_GATEWAY_QUOTA_MB="0"
+    )
     body = started.client().get("/v1/queues").json()
     assert body["queues"]["bulk"]["max_items"] is None
     assert body["max_blob_bytes"] is None
+    assert body["max_stored_bytes"] is None
 
 
 def test_queues_need_a_key(gateway: Reached) -> None:
