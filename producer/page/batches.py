@@ -20,7 +20,7 @@ from ..gateway.metadata import RequestMetadata
 from ..gateway.state import Gateway
 from ..gateway.tenants import PUBLIC_ID, Tenant, public_id_of
 from ..job import Result
-from ..ledger.ids import new_id
+from ..ledger.ids import created_at, new_id
 from ..progress import Progress
 from . import export, images, views
 from .access import AccessGate
@@ -64,6 +64,24 @@ class BatchHandlers:
         except gr.Error:
             yield ("", gr.skip(), gr.skip(), gr.skip(), *_buttons(running=False))
             raise
+
+    async def resume(
+        self, request: gr.Request, uploads: Any, public_id: str | None
+    ) -> AsyncIterator[BatchOutputs]:
+        """Yield the progress of a batch that a reloaded page had submitted; None: no batch."""
+        if public_id is None:
+            # A generator without outputs would clear the components.
+            yield (gr.skip(),) * 6
+            return
+        age_s = time.time() - (created_at(public_id) or time.time())
+        batch = self._gateway.client.batch(Tenant(request.username or "").batch_id(public_id))
+        try:
+            with errors_on_page():
+                async for outputs in _follow(batch, uploads or [], time.monotonic() - age_s):
+                    yield outputs
+        except gr.Error:
+            # The batch has expired. The visitor has not asked for it, so there is no message.
+            yield ("", "", "", None, *_buttons(running=False))
 
     async def cancel(self, request: gr.Request, public_id: str | None) -> None:
         """Cancel the items of a batch that have not started."""
@@ -156,8 +174,11 @@ async def _follow(
             progress = views.progress(counts, time.monotonic() - started)
             if not (counts.finished or counts.cancelled):
                 yield (progress, "", links, public_id, *_buttons(running=True))
-        paths = [upload["path"] for upload in uploads]
         results = [result async for result in batch.results(STALL_S)]
+        paths = [upload["path"] for upload in uploads]
+        if len(paths) != len(results):
+            # Gradio has deleted uploads since.
+            paths = [""] * len(results)
         table = views.results(zip(paths, results, strict=True))
     except WaitTimeout as error:
         # This is not an error: the links return the current results, and later the other results.

@@ -12,6 +12,9 @@ from ..job import Result
 
 COLUMNS: Final = ("custom_id", "status", "text", "error_code", "error_message")
 
+#: Excel reads a CSV file as UTF-8 only if it begins with a byte order mark.
+BOM: Final = "\ufeff"
+
 #: First characters of a cell that spreadsheets run as a formula, including full-width forms. A text
 #: in an image or a file name must not make a spreadsheet send its data elsewhere (OWASP: CSV
 #: injection).
@@ -39,7 +42,7 @@ async def jsonl(results: AsyncIterable[Result]) -> AsyncIterator[str]:
 
 async def table(results: AsyncIterable[Result]) -> AsyncIterator[str]:
     """Yield the lines of a CSV file (RFC 4180, UTF-8), with a header."""
-    yield _csv_line(*COLUMNS)
+    yield BOM + _csv_line(*COLUMNS)
     async for result in results:
         yield csv_line(result)
 

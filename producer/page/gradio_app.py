@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from ..contract import MAX_BLOB_BYTES
 from ..gateway.settings import PAGE_PATH
 from ..gateway.state import Gateway
 from .access import AccessGate
@@ -18,7 +17,7 @@ from .layout import PALETTE, STYLE, build
 from .pending import PendingAnswers
 from .request_filter import validators_of
 from .sessions import Sessions
-from .upload_quota import UploadQuota
+from .upload_quota import MAX_UPLOAD_BYTES, UploadQuota
 
 #: Maximum age in seconds of an uploaded file in Gradio's directory, and the interval of its
 #: cleanup. Jobs have their own copy in Redis.
@@ -69,7 +68,8 @@ def _mount_blocks(app: FastAPI, blocks: Any, name_key: str) -> Any:
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size=MAX_BLOB_BYTES,
+        # A larger image is reported beside the others; Gradio would reject all of them.
+        max_file_size=MAX_UPLOAD_BYTES,
         allowed_paths=[],
         ssr_mode=False,
         mcp_server=False,

@@ -32,7 +32,11 @@ _ICON: Final = quote(
 )
 ICON_LINK: Final = f'<link rel="icon" href="data:image/svg+xml,{_ICON}">'
 
-_SCRIPT: Final = Path(__file__).with_name("answers.js").read_text(encoding="utf-8")
+#: The page's own scripts, which run before Gradio's.
+_SCRIPTS: Final = "".join(
+    f"<script>{Path(__file__).with_name(name).read_text(encoding='utf-8')}</script>"
+    for name in ("visit.js", "answers.js", "clipboard.js")
+)
 
 
 def add_policy(send: Send) -> Send:
@@ -90,7 +94,7 @@ def uncompressed(scope: Scope) -> Scope:
 
 def _rewrite(start: Message, html: bytes) -> bytes:
     nonce = secrets.token_urlsafe(16)
-    head = f"{ICON_LINK}<script>{_SCRIPT}</script></head>"
+    head = f"{ICON_LINK}{_SCRIPTS}</head>"
     html = _GRADIO_TAGS.sub(b"", html).replace(b"</head>", head.encode(), 1)
     html = html.replace(b"<script", f'<script nonce="{nonce}"'.encode())
     headers = MutableHeaders(scope=start)

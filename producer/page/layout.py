@@ -15,6 +15,7 @@ from .batches import BatchHandlers
 from .header import PageHeader
 from .options import option_fields
 from .pending import PendingAnswers
+from .visits import Visits
 
 STYLE: Final = Path(__file__).with_name("style.css")
 #: Interval in seconds at which an open page refreshes its header.
@@ -47,7 +48,7 @@ class ImageInputs(NamedTuple):
 
 def build(gateway: Gateway, pending: PendingAnswers, delete_cache: tuple[int, int]) -> Any:
     """Build the page; `delete_cache` is Gradio's interval of cleanup and maximum age of files."""
-    header = PageHeader(gateway)
+    header, visits = PageHeader(gateway), Visits()
     with gr.Blocks(
         title="Blipline", analytics_enabled=False, fill_width=True, delete_cache=delete_cache
     ) as blocks:
@@ -61,7 +62,9 @@ def build(gateway: Gateway, pending: PendingAnswers, delete_cache: tuple[int, in
                     _html("<details><summary>Options</summary></details>")
                     options = option_fields()
             with gr.Column(scale=7, min_width=320, elem_id="right"):
-                _tabs(gateway, pending, inputs, options)
+                resume_batch = _tabs(gateway, pending, visits, inputs, options)
+        restored = blocks.load(visits.restore, None, visits.components, postprocess=False, **_EVENT)
+        restored.then(*resume_batch, **_EVENT)
         blocks.load(header.render, None, head, **_UNQUEUED_EVENT)
         gr.Timer(REFRESH_S).tick(header.render, None, head, **_UNQUEUED_EVENT)
     return blocks
@@ -89,8 +92,8 @@ def _image_inputs() -> ImageInputs:
         )
     with gr.Group(elem_id="batch-images"):
         files = gr.File(
+            # Any type: Gradio would reject all files because of a wrong one, which gets a row.
             file_count="multiple",
-            file_types=["image"],
             label="Images",
             height=340,
             elem_id="files",
@@ -99,26 +102,34 @@ def _image_inputs() -> ImageInputs:
 
 
 def _tabs(
-    gateway: Gateway, pending: PendingAnswers, inputs: ImageInputs, options: Sequence[Any]
-) -> None:
+    gateway: Gateway,
+    pending: PendingAnswers,
+    visits: Visits,
+    inputs: ImageInputs,
+    options: Sequence[Any],
+) -> tuple[Any, Any, Any]:
+    """Build the tabs; return the handler that resumes a batch, its inputs and its outputs."""
     handlers = AskHandlers(gateway, pending)
     image: list[Any] = [inputs.upload, inputs.url]
     with gr.Tabs(elem_id="tabs"):
-        _caption_tab(handlers, image, options)
-        _ask_tab(handlers, image, options)
-        _chat_tab(handlers, image, options)
-        _match_tab(handlers, image)
-        _batch_tab(BatchHandlers(gateway), inputs.files, options)
+        _caption_tab(handlers, visits, image, options)
+        _ask_tab(handlers, visits, image, options)
+        _chat_tab(handlers, visits, image, options)
+        _match_tab(handlers, visits, image)
+        resume_batch = _batch_tab(BatchHandlers(gateway), visits, inputs.files, options)
+    # An uploaded or pasted image replaces a URL.
+    inputs.upload.upload(lambda: "", None, inputs.url, **_UNQUEUED_EVENT)
     # While a URL is typed, only its last state matters.
     changes = [component.change for component in image]
     gr.on(
         changes,
-        handlers.choose_image,
+        visits.record_call(handlers.choose_image, image),
         image,
         None,
         trigger_mode="always_last",
         **_UNQUEUED_EVENT,
     )
+    return resume_batch
 
 
 def _html(value: str = "", **options: Any) -> Any:
@@ -133,23 +144,35 @@ def _tab(name: str) -> Any:
     return gr.Tab(name, id=name.lower(), render_children=True)
 
 
-def _bind(events: Sequence[Any], handler: Any, inputs: Sequence[Any], outputs: Any) -> None:
+def _bind(
+    visits: Visits,
+    events: Sequence[Any],
+    handler: Any,
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+) -> None:
     # In the default mode, Gradio ignores a second click until the browser knows that the first
     # event has ended.
-    gr.on(events, handler, inputs, outputs, trigger_mode="multiple", **_EVENT)
+    recorded = visits.record(handler, inputs, outputs)
+    gr.on(events, recorded, inputs, outputs, trigger_mode="multiple", **_EVENT)
 
 
-def _caption_tab(handlers: AskHandlers, image: list[Any], options: Sequence[Any]) -> None:
+def _caption_tab(
+    handlers: AskHandlers, visits: Visits, image: list[Any], options: Sequence[Any]
+) -> None:
     with _tab("Caption"):
         prompt = gr.Textbox(
             label="Beginning of the caption (optional)", elem_id="prompt", max_lines=1
         )
         button = gr.Button("Caption", variant="primary", elem_id="do-caption")
         answer = _html(elem_id="caption-answer")
-    _bind([button.click, prompt.submit], handlers.caption, [*image, prompt, *options], answer)
+    inputs = [*image, prompt, *options]
+    _bind(visits, [button.click, prompt.submit], handlers.caption, inputs, [answer])
 
 
-def _ask_tab(handlers: AskHandlers, image: list[Any], options: Sequence[Any]) -> None:
+def _ask_tab(
+    handlers: AskHandlers, visits: Visits, image: list[Any], options: Sequence[Any]
+) -> None:
     with _tab("Ask"):
         question = gr.Textbox(
             label="Question",
@@ -159,10 +182,13 @@ def _ask_tab(handlers: AskHandlers, image: list[Any], options: Sequence[Any]) ->
         )
         button = gr.Button("Ask", variant="primary", elem_id="do-ask")
         answer = _html(elem_id="ask-answer")
-    _bind([button.click, question.submit], handlers.ask, [*image, question, *options], answer)
+    inputs = [*image, question, *options]
+    _bind(visits, [button.click, question.submit], handlers.ask, inputs, [answer])
 
 
-def _chat_tab(handlers: AskHandlers, image: list[Any], options: Sequence[Any]) -> None:
+def _chat_tab(
+    handlers: AskHandlers, visits: Visits, image: list[Any], options: Sequence[Any]
+) -> None:
     with _tab("Chat"):
         dialogue = gr.State(NO_DIALOGUE)
         view = _html(views.dialogue([]), elem_id="dialogue")
@@ -176,23 +202,29 @@ def _chat_tab(handlers: AskHandlers, image: list[Any], options: Sequence[Any]) -
             clear = gr.Button("Clear", elem_id="do-clear", min_width=80, scale=1)
             button = gr.Button("Send", variant="primary", elem_id="do-chat", min_width=80, scale=3)
     _bind(
+        visits,
         [button.click, question.submit],
         handlers.chat,
         [*image, question, dialogue, *options],
         [view, dialogue, question],
     )
-    clear.click(handlers.clear, None, [view, dialogue], **_UNQUEUED_EVENT)
+    outputs = [view, dialogue]
+    recorded = visits.record_call(handlers.clear, [], outputs)
+    clear.click(recorded, None, outputs, **_UNQUEUED_EVENT)
 
 
-def _match_tab(handlers: AskHandlers, image: list[Any]) -> None:
+def _match_tab(handlers: AskHandlers, visits: Visits, image: list[Any]) -> None:
     with _tab("Match"):
         texts = gr.Textbox(label="Texts, one per line", lines=4, max_lines=12, elem_id="texts")
         button = gr.Button("Match", variant="primary", elem_id="do-match")
         answer = _html(elem_id="match-answer")
-    _bind([button.click], handlers.match, [*image, texts], answer)
+    _bind(visits, [button.click], handlers.match, [*image, texts], [answer])
 
 
-def _batch_tab(handlers: BatchHandlers, files: gr.File, options: Sequence[Any]) -> None:
+def _batch_tab(
+    handlers: BatchHandlers, visits: Visits, files: gr.File, options: Sequence[Any]
+) -> tuple[Any, Any, Any]:
+    """Build the tab; return the handler that resumes a batch, its inputs and its outputs."""
     with _tab("Batch"):
         batch_id = gr.State(None)
         with gr.Row():
@@ -215,10 +247,9 @@ def _batch_tab(handlers: BatchHandlers, files: gr.File, options: Sequence[Any]) 
         progress = _html(elem_id="batch-progress")
         links = _html(elem_id="batch-downloads")
         table = _html(elem_id="batch-results")
-    button.click(
-        handlers.run,
-        [files, task, question, *options],
-        [progress, table, links, batch_id, button, cancel],
-        **_EVENT,
-    )
+    outputs = [progress, table, links, batch_id, button, cancel]
+    inputs = [files, task, question, *options]
+    run = visits.record(handlers.run, inputs, outputs, is_resumable=True)
+    button.click(run, inputs, outputs, **_EVENT)
     cancel.click(handlers.cancel, batch_id, None, **_UNQUEUED_EVENT)
+    return handlers.resume, [files, batch_id], outputs

@@ -24,8 +24,9 @@ from .options import with_labels
 
 _log = logging.getLogger(__name__)
 
-#: A remark for operators: settings in parentheses at the end of a message.
-_SETTINGS: Final = re.compile(r" \([^()]*\bBLIPLINE_[^()]*\)")
+#: Remarks for operators: the name of a setting in parentheses, or in a clause of its own.
+_REMARK: Final = re.compile(r" \([^()]*\bBLIPLINE_[^()]*\)")
+_CLAUSE_END: Final = re.compile(r"(?<=[;:.])\s+")
 
 
 @contextmanager
@@ -65,7 +66,14 @@ def message_of(error: BliplineError) -> str:
 
 def as_sentence(message: str) -> str:
     """Return a message with the page's labels, without settings, and punctuated as a sentence."""
-    message = with_labels(_SETTINGS.sub("", message))
+    message = with_labels(_without_settings(message))
     if "://" not in message.partition(" ")[0]:
         message = message[:1].upper() + message[1:]
     return message + ("" if message.endswith((".", "?")) else ".")
+
+
+def _without_settings(message: str) -> str:
+    """Remove the names of settings, which a visitor cannot change."""
+    clauses = _CLAUSE_END.split(_REMARK.sub("", message))
+    rest = " ".join(clause for clause in clauses if "BLIPLINE_" not in clause).rstrip(";: ")
+    return rest or "the settings of this service do not allow it"

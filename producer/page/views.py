@@ -21,6 +21,9 @@ from .messages import as_sentence
 #: The indicator of a pending answer.
 WAITING: Final = '<p class="waiting" role="status">Waiting for the answer</p>'
 
+#: Labels of the queue depths.
+_DEPTHS: Final = {Queue.INTERACTIVE: "open requests", Queue.BULK: "open batch items"}
+
 #: Letters and digits, with apostrophes or hyphens inside: ``don't`` is one word.
 _WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
@@ -38,7 +41,8 @@ def header(name: str, depth: Depth | None, *, can_leave: bool) -> str:
 def facts(depth: Depth | None) -> str:
     """Return the queue depths; dashes if they are unknown."""
     values = [
-        (f"open {queue}", "-" if depth is None else f"{depth.items[queue]:,}") for queue in Queue
+        (label, "-" if depth is None else f"{depth.items[queue]:,}")
+        for queue, label in _DEPTHS.items()
     ]
     values.append(("running jobs", "-" if depth is None else f"{depth.running_jobs:,}"))
     pairs = "".join(f"<div><dt>{term}</dt><dd>{value}</dd></div>" for term, value in values)
@@ -48,7 +52,7 @@ def facts(depth: Depth | None) -> str:
 def answer(text: str, seconds: float) -> str:
     """Return a text with its statistics and the elapsed time."""
     return (
-        f'<article class="answer"><p class="answer-text">{escape(text) or "(no text)"}</p>'
+        f'<article class="answer">{_copyable("answer-text", text)}'
         f"{_details(statistics(text), seconds)}</article>"
     )
 
@@ -68,8 +72,7 @@ def dialogue(
     if not turns and pending is None:
         return '<div class="dialogue empty">Ask a question about the image.</div>'
     body = "".join(
-        f'{_question(question)}<p class="dialogue-answer">{escape(reply)}</p>'
-        for question, reply in turns
+        f"{_question(question)}{_copyable('dialogue-answer', reply)}" for question, reply in turns
     )
     if pending is not None:
         body += f"{_question(pending)}{WAITING}"
@@ -125,7 +128,10 @@ def downloads(batch: str) -> str:
 
 
 def results(rows: Iterable[tuple[str, Result]]) -> str:
-    """Return a table of the items of a batch, given the path of each image and its result."""
+    """Return a table of the items of a batch, given the path of each image and its result.
+
+    An empty path is an image that no longer exists.
+    """
     body = "".join(_row(path, result) for path, result in rows)
     return (
         '<table class="results"><thead><tr><th scope="col">Image</th><th scope="col">Result</th>'
@@ -152,6 +158,16 @@ def _question(question: str) -> str:
     return f'<p class="dialogue-question">{escape(question)}</p>'
 
 
+def _copyable(css_class: str, text: str) -> str:
+    """Return a paragraph with a button beside it that copies its text; see clipboard.js."""
+    if not text:
+        return f'<p class="{css_class}">(no text)</p>'
+    return (
+        f'<div class="copyable"><p class="{css_class}">{escape(text)}</p>'
+        '<button type="button" class="copy">Copy</button></div>'
+    )
+
+
 def _details(summary: str, seconds: float) -> str:
     time = f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f'<p class="answer-details"><span>{summary}</span><span>{time}</span></p>'
@@ -160,16 +176,18 @@ def _details(summary: str, seconds: float) -> str:
 def _row(path: str, result: Result) -> str:
     if result.error is None:
         text = result.text or ""
-        output, detail = f'<p class="answer-text">{escape(text)}</p>', statistics(text)
+        output, detail = _copyable("answer-text", text), statistics(text)
     else:
         message = escape(as_sentence(result.error.message))
         output, detail = f'<p class="error-text">{message}</p>', escape(result.error.code.value)
     name = escape(result.custom_id or "")
     output += f'<p class="answer-details"><span>{name}</span><span>{detail}</span></p>'
-    image = f'<img src="gradio_api/file={quote(path)}" alt="" loading="lazy">'
+    image = "?"
+    if result.ok and path:
+        image = f'<img src="gradio_api/file={quote(path)}" alt="" loading="lazy">'
     return (
         f'<tr class="{"good" if result.ok else "bad"}-row">'
-        f'<td><div class="mat">{image if result.ok else "?"}</div></td><td>{output}</td></tr>'
+        f'<td><div class="mat">{image}</div></td><td>{output}</td></tr>'
     )
 
 

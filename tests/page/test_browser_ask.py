@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-
 from playwright.sync_api import expect
 
-from tests.page.visitor import CAPTION, IMAGES, Visitor
-
-#: JavaScript that decodes an image from base64.
-DECODE = "const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));"
+from tests.page.visitor import CAPTION, Visitor
 
 
 def test_an_image_is_captioned_and_the_text_counted(visitor: Visitor) -> None:
@@ -21,32 +16,6 @@ def test_an_image_is_captioned_and_the_text_counted(visitor: Visitor) -> None:
     expect(details).to_contain_text("58 characters · 11 words")
     expect(details.locator("span").last).to_contain_text(" s")
     assert visitor.served.jobs("acme")
-
-
-def test_an_image_can_be_pasted_and_dropped(visitor: Visitor) -> None:
-    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = visitor.sign_in()
-    data = base64.b64encode((IMAGES / "scene-01.png").read_bytes()).decode()
-    page.evaluate(
-        f"""async data => {{ {DECODE}
-            const image = new Blob([bytes], {{type: "image/png"}});
-            await navigator.clipboard.write([new ClipboardItem({{"image/png": image}})]); }}""",
-        data,
-    )
-    page.get_by_label("Paste from clipboard").click()
-    page.locator("#image img").wait_for()
-    page.click("#do-caption")
-    assert visitor.answer() == "an orange star above a black circle on a pink background"
-    page.get_by_label("Remove Image").click()
-    files = page.evaluate_handle(
-        f"""data => {{ {DECODE}
-            const files = new DataTransfer();
-            files.items.add(new File([bytes], "a.png", {{type: "image/png"}}));
-            return files; }}""",
-        data,
-    )
-    page.locator("#image button.upload-container").dispatch_event("drop", {"dataTransfer": files})
-    page.locator("#image img").wait_for()
 
 
 def test_a_caption_begins_with_the_prompt_and_options_limit_its_length(visitor: Visitor) -> None:

@@ -15,7 +15,7 @@ def download(page: Page, kind: str) -> str:
     """Return the content of a file that the page offers."""
     with page.expect_download() as download:
         page.get_by_role("link", name=kind, exact=True).click()
-    return Path(download.value.path()).read_text(encoding="utf-8")
+    return Path(download.value.path()).read_text(encoding="utf-8-sig")
 
 
 def test_a_batch_ends_with_a_row_for_each_file_and_both_downloads(
@@ -46,6 +46,28 @@ def test_a_batch_ends_with_a_row_for_each_file_and_both_downloads(
     table = list(csv.DictReader(download(page, "CSV").splitlines()))
     assert [row["text"] for row in table] == [line.get("text", "") for line in lines]
     assert table[1]["custom_id"].startswith("'=")
+
+
+def test_a_wrong_file_among_good_images_has_a_row_of_its_own(
+    visitor: Visitor, tmp_path: Path
+) -> None:
+    wrong = {"notes.txt": b"a note", "page.html": b"<html>", "nothing": b"", "clip.mp4": b"\0" * 99}
+    for name, content in wrong.items():
+        (tmp_path / name).write_bytes(content)
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(70 * 2**20)
+    page = visitor.sign_in()
+    visitor.tab("Batch")
+    files = [*(tmp_path / name for name in wrong), tmp_path / "large.png", IMAGES / "scene-02.jpg"]
+    page.set_input_files("#files input[type=file]", files)
+    expect(page.locator("#files tr.file")).to_have_count(6)
+    page.click("#do-batch")
+    rows = page.locator("#batch-results tbody tr")
+    expect(rows).to_have_count(6)
+    expect(page.locator("#batch-results .error-text")).to_have_count(5)
+    expect(rows.nth(4)).to_contain_text("image_too_large")
+    expect(rows.nth(5)).to_contain_text(CAPTION)
+    expect(page.get_by_test_id("toast-text")).to_have_count(0)
 
 
 def test_a_batch_asks_the_same_question_about_all_images(visitor: Visitor) -> None:

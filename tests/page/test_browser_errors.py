@@ -48,7 +48,9 @@ def test_a_file_that_is_too_large_is_rejected(visitor: Visitor, tmp_path: Path) 
         file.truncate(70 * 1024 * 1024)
     page = visitor.sign_in()
     page.set_input_files("#image input[type=file]", large)
-    assert "maximum allowed size" in visitor.error_message()
+    page.locator("#image img").wait_for(state="attached")
+    page.click("#do-caption")
+    assert "the upload limit is 67,108,864" in visitor.error_message()
 
 
 def test_an_invalid_option_is_named_by_its_label(visitor: Visitor) -> None:

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.page.visitor import Served, Visitor
+from tests.page.visitor import IMAGES, Served, Visitor
+
+#: JavaScript that returns the visible elements for a finger that are smaller than 24 pixels. A link
+#: in a sentence and an input inside its label may be smaller.
+SMALL = """() => [...document.querySelectorAll("button, a, summary, [role=tab], label:has(input)")]
+    .filter(element => element.checkVisibility({visibilityProperty: true}))
+    .map(element => [element, element.getBoundingClientRect()])
+    .filter(([element, box]) => box.height > 1 && Math.min(box.width, box.height) < 24)
+    .map(([element, box]) => `${element.outerHTML.slice(0, 80)} ${box.width} x ${box.height}`)"""
+
+
+def assert_no_small_target(page: Page) -> None:
+    """Check the targets once the layout is complete."""
+    for _ in range(20):
+        if not page.evaluate(SMALL):
+            break
+        page.wait_for_timeout(100)
+    assert page.evaluate(SMALL) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -29,3 +46,38 @@ def test_the_page_fits_the_window_and_follows_the_color_scheme(
     visitor.close()
     assert visitor.errors == []
     assert visitor.external_requests == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (375, 667)])
+def test_button_and_answer_are_on_the_screen_of_a_phone_without_scrolling(
+    browser: Browser, served: Served, width: int, height: int
+) -> None:
+    visitor = Visitor(browser, served, viewport={"width": width, "height": height}, has_touch=True)
+    page = visitor.sign_in()
+    visitor.choose()
+    page.tap("#do-caption")
+    visitor.answer()
+    assert page.evaluate("scrollY") == 0
+    expect(page.locator("#do-caption")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#caption-answer .answer-text")).to_be_in_viewport(ratio=1)
+    visitor.close()
+
+
+@pytest.mark.parametrize("width", [375, 768, 1280])
+def test_all_tabs_are_visible_and_no_target_is_too_small_for_a_finger(
+    browser: Browser, served: Served, width: int
+) -> None:
+    visitor = Visitor(browser, served, viewport={"width": width, "height": 1024})
+    page = visitor.sign_in()
+    visitor.choose()
+    page.get_by_text("Options").click()
+    page.set_input_files("#files input[type=file]", [IMAGES / "scene-02.jpg"])
+    for tab in ("Caption", "Ask", "Chat", "Match", "Batch"):
+        visitor.tab(tab)
+        expect(page.get_by_role("tab", name=tab)).to_be_visible()
+        assert_no_small_target(page)
+    page.click("#do-batch")
+    expect(page.locator("#batch-results tbody tr")).to_have_count(1)
+    assert_no_small_target(page)
+    expect(page.get_by_label("More tabs")).to_be_hidden()
+    visitor.close()

@@ -46,10 +46,10 @@ def test_a_view_is_one_line_so_that_markdown_does_not_change_it(view: str) -> No
 def test_the_header_shows_the_queue_depths_if_they_are_known() -> None:
     depth = Depth({Queue.INTERACTIVE: 3, Queue.BULK: 12_000}, running_jobs=2, blob_bytes=0)
     facts = views.facts(depth)
-    assert "<dt>open interactive</dt><dd>3</dd>" in facts
-    assert "<dt>open bulk</dt><dd>12,000</dd>" in facts
+    assert "<dt>open requests</dt><dd>3</dd>" in facts
+    assert "<dt>open batch items</dt><dd>12,000</dd>" in facts
     assert "<dt>running jobs</dt><dd>2</dd>" in facts
-    assert "<dt>open bulk</dt><dd>-</dd>" in views.facts(None)
+    assert "<dt>open batch items</dt><dd>-</dd>" in views.facts(None)
 
 
 def test_the_likeliest_text_comes_first() -> None:

@@ -30,8 +30,11 @@ IMAGES: Final = Path(__file__).parents[2] / "demo" / "images"
 CAPTION: Final = "an orange star above a yellow circle on a brown background"
 #: Maximum milliseconds until an expectation about the page is met.
 TIMEOUT_MS: Final = 20_000
+#: A name of this machine that is not a secure context: pages have no `navigator.clipboard`.
+PLAIN_HOST: Final = "blipline.test"
 #: No sandbox, as tests run as root in containers. The others stop Chromium's own requests.
 ARGUMENTS: Final = (
+    f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",

@@ -1,0 +1,140 @@
+"""Images that are pasted or dropped, and texts that are copied, in a browser."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser, JSHandle, Page, expect
+
+from tests.page.visitor import CAPTION, IMAGES, PLAIN_HOST, Served, Visitor
+
+#: JavaScript that decodes an image from base64.
+DECODE: Final = "const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));"
+PASTED: Final = "an orange star above a black circle on a pink background"
+PROMPT: Final = "#prompt input, #prompt textarea"
+#: Elements that have the focus when an image is pasted.
+FOCUSED: Final = {
+    "nothing": "body",
+    "a button": "#do-caption",
+    "a text field": PROMPT,
+    "the URL": "#url input, #url textarea",
+}
+
+
+def scene() -> str:
+    """Return an image in base64."""
+    return base64.b64encode((IMAGES / "scene-01.png").read_bytes()).decode()
+
+
+def copy_image(visitor: Visitor) -> None:
+    """Put an image on the clipboard, from another page."""
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visitor.context.new_page()
+    page.goto(f"{visitor.served.address.replace(PLAIN_HOST, '127.0.0.1')}/ui/login")
+    page.evaluate(
+        f"""async data => {{ {DECODE}
+            const image = new Blob([bytes], {{type: "image/png"}});
+            await navigator.clipboard.write([new ClipboardItem({{"image/png": image}})]); }}""",
+        scene(),
+    )
+    page.close()
+    visitor.page.bring_to_front()
+
+
+def files_of(page: Page) -> JSHandle:
+    """Return the files of a drop."""
+    return page.evaluate_handle(
+        f"""data => {{ {DECODE}
+            const files = new DataTransfer();
+            files.items.add(new File([bytes], "a.png", {{type: "image/png"}}));
+            return files; }}""",
+        scene(),
+    )
+
+
+@pytest.mark.parametrize("focused", FOCUSED)
+def test_an_image_is_pasted_by_the_keyboard_wherever_the_focus_is(
+    visitor: Visitor, focused: str
+) -> None:
+    page = visitor.sign_in()
+    copy_image(visitor)
+    page.focus(FOCUSED[focused])
+    page.keyboard.press("ControlOrMeta+v")
+    page.locator("#image img").wait_for()
+    page.click("#do-caption")
+    assert visitor.answer() == PASTED
+
+
+def test_a_pasted_image_replaces_the_image_and_the_url(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    copy_image(visitor)
+    visitor.choose()
+    page.fill(FOCUSED["the URL"], "https://example.com/a.png")
+    page.focus("#do-caption")
+    page.keyboard.press("ControlOrMeta+v")
+    expect(page.locator(FOCUSED["the URL"])).to_have_value("")
+    page.click("#do-caption")
+    assert visitor.answer() == PASTED
+
+
+def test_a_pasted_text_stays_in_its_field(visitor: Visitor) -> None:
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visitor.sign_in()
+    page.evaluate("navigator.clipboard.writeText('an orange')")
+    page.focus(PROMPT)
+    page.keyboard.press("ControlOrMeta+v")
+    expect(page.locator(PROMPT)).to_have_value("an orange")
+    assert page.locator("#image img").count() == 0
+
+
+def test_an_image_pasted_in_the_batch_tab_joins_the_batch(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    copy_image(visitor)
+    visitor.tab("Batch")
+    page.keyboard.press("ControlOrMeta+v")
+    expect(page.locator("#files tr.file")).to_have_count(1)
+
+
+def test_the_clipboard_works_without_https(browser: Browser, served: Served) -> None:
+    address = served.address.replace("127.0.0.1", PLAIN_HOST)
+    visitor = Visitor(browser, replace(served, address=address))
+    page = visitor.sign_in()
+    assert page.evaluate("isSecureContext") is False
+    copy_image(visitor)
+    page.keyboard.press("ControlOrMeta+v")
+    page.locator("#image img").wait_for()
+    page.click("#do-caption")
+    assert visitor.answer() == PASTED
+    page.click("#caption-answer .copy")
+    expect(page.locator("#caption-answer .copy")).to_have_text("Copied")
+    page.focus(PROMPT)
+    page.keyboard.press("ControlOrMeta+v")
+    expect(page.locator(PROMPT)).to_have_value(PASTED)
+    visitor.close()
+    assert visitor.errors == []
+
+
+def test_the_button_beside_an_image_pastes_and_a_dropped_image_is_chosen(visitor: Visitor) -> None:
+    page = visitor.sign_in()
+    copy_image(visitor)
+    page.get_by_label("Paste from clipboard").click()
+    page.locator("#image img").wait_for()
+    page.get_by_label("Remove Image").click()
+    page.locator("#image button.upload-container").dispatch_event(
+        "drop", {"dataTransfer": files_of(page)}
+    )
+    page.locator("#image img").wait_for()
+
+
+def test_a_text_is_copied_by_the_button_beside_it(visitor: Visitor) -> None:
+    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = visitor.sign_in()
+    visitor.choose()
+    page.click("#do-caption")
+    visitor.answer()
+    page.click("#caption-answer .copy")
+    expect(page.locator("#caption-answer .copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == CAPTION
