@@ -247,7 +247,7 @@ class Options(BaseModel):
         le=10.0,
         allow_inf_nan=False,
         description="0: greedy decoding; from 0.01 on: sampling.",
-        json_schema_extra={"anyOf": [{"const": 0}, {"minimum": 0.01}]},
+        json_schema_extra={"not": {"exclusiveMinimum": 0, "exclusiveMaximum": 0.01}},
     )
     top_k: int = Field(
         0,

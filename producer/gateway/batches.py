@@ -12,6 +12,7 @@ from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..progress import Progress
 from .auth import TenantDependency
 from .batch_upload import SubmittedBatch, submit_upload
+from .json_lines import LINES_SCHEMA, RESULT_TYPES, result_type
 from .logs import LOGGER
 from .metadata import RequestMetadata
 from .openapi import batch_body, json_responses, problem_responses
@@ -19,7 +20,7 @@ from .problems import Problem
 from .queries import BatchQuery, ErrorsQuery, ResultsQuery
 from .responses import BatchBody, BatchStatus, RetriedBody, batch_url, poll_after_s
 from .results import ResultSelection, stream_results
-from .state import Gateway, GatewayDependency
+from .state import Gateway, GatewayDependency, gateway_of
 from .tenants import Tenant, path_id
 from .uploads import Upload
 
@@ -46,7 +47,9 @@ def _lines_responses(description: str) -> dict[int | str, dict[str, Any]]:
     }
     response = {
         "description": description,
-        "content": {"application/jsonl": {"schema": {"type": "string"}, "example": _LINES_EXAMPLE}},
+        "content": {
+            kind: {"schema": LINES_SCHEMA, "example": _LINES_EXAMPLE} for kind in RESULT_TYPES
+        },
         "headers": {"Blipline-Status": status},
     }
     return {200: response, **problem_responses(404, 422)}
@@ -104,39 +107,40 @@ async def get_batch(
     "/v1/batches/{id}/results",
     summary="Get the results of a batch",
     response_class=StreamingResponse,
-    responses=_lines_responses("A line for each result"),
+    responses=_lines_responses("A line of JSON, a `ResultLine`, for each result"),
 )
 async def get_results(
+    request: Request,
     public_id: BatchId,
     query: Annotated[ResultsQuery, Query()],
     tenant: TenantDependency,
-    gateway: GatewayDependency,
 ) -> StreamingResponse:
     """Stream a line of JSON for each result, in the order of the items or of completion.
 
     The stream contains the present results, or with `wait` all results until the end of the batch.
-    Each line has a `cursor` to continue after it, and the `index` of its item, from 0.
+    Each line has a `cursor` to continue after it, and the `index` of its item, from 0. Spaces may
+    precede a line and follow the last one.
     """
     as_completed = query.order == "completed"
     selection = ResultSelection(query.cursor, query.limit, as_completed, wait=query.wait)
-    return await _stream(gateway, tenant, public_id, selection)
+    return await _stream(request, tenant, public_id, selection)
 
 
 @router.get(
     "/v1/batches/{id}/errors",
     summary="Get the failed items of a batch",
     response_class=StreamingResponse,
-    responses=_lines_responses("A line for each failed item"),
+    responses=_lines_responses("A line of JSON, a `ResultLine`, for each failed item"),
 )
 async def get_errors(
+    request: Request,
     public_id: BatchId,
     query: Annotated[ErrorsQuery, Query()],
     tenant: TenantDependency,
-    gateway: GatewayDependency,
 ) -> StreamingResponse:
     """Stream the lines of `results` that have an error, in the order of the items."""
     selection = ResultSelection(query.cursor, query.limit, only_failed=True, wait=query.wait)
-    return await _stream(gateway, tenant, public_id, selection)
+    return await _stream(request, tenant, public_id, selection)
 
 
 @router.post(
@@ -221,14 +225,15 @@ def _not_found(public_id: str) -> Problem:
 
 
 async def _stream(
-    gateway: Gateway, tenant: Tenant, public_id: str, selection: ResultSelection
+    request: Request, tenant: Tenant, public_id: str, selection: ResultSelection
 ) -> StreamingResponse:
+    gateway = gateway_of(request)
     batch, progress, _ = await find_batch(gateway, tenant, public_id)
     return StreamingResponse(
         stream_results(batch, selection, gateway.stopping),
         # nginx would buffer the lines of a stream that waits.
         headers={"Blipline-Status": progress.state.value, "X-Accel-Buffering": "no"},
-        media_type="application/jsonl",
+        media_type=result_type(request.headers),
     )
 
 

@@ -19,13 +19,14 @@ from ..job import Result
 from ..ledger.ids import new_id
 from . import image_refs, prefer_header
 from .auth import request_tenant
+from .job_responses import JobBody, JobFields, job_url
 from .logs import LOGGER
 from .metadata import RequestMetadata
 from .openapi import job_body, json_responses, problem_responses
 from .problems import Problem
 from .request_body import media_type, parse_job, reject_compressed, run_if_large
 from .requests import JobRequestBase
-from .responses import JobBody, job_url, poll_after_s
+from .responses import poll_after_s
 from .shutdown import wait_unless
 from .state import Gateway, gateway_of
 from .tenants import Tenant, path_id
@@ -76,7 +77,7 @@ async def create_job(request: Request) -> Response:
     wait_s = _wait_s(request, gateway)
     # A new job has no result to read unless the request waits for it.
     snapshot = _NEW if wait_s is None else await _read_new(job, wait_s, gateway)
-    return _submit_response(JobBody.of(public_id, metadata, *snapshot), wait_s)
+    return _submit_response(JobFields.of(public_id, metadata, *snapshot), wait_s)
 
 
 @router.put(
@@ -98,7 +99,7 @@ async def put_job(public_id: JobId, request: Request) -> Response:
     metadata = await gateway.metadata_cache.of(job) or new_metadata
     wait_s = _wait_s(request, gateway)
     snapshot = await _read(job, wait_s, gateway)
-    return _submit_response(JobBody.of(public_id, metadata, *snapshot), wait_s)
+    return _submit_response(JobFields.of(public_id, metadata, *snapshot), wait_s)
 
 
 @router.head("/v1/jobs/{id}", include_in_schema=False)
@@ -115,7 +116,7 @@ async def get_job(public_id: JobId, request: Request) -> Response:
     job, metadata = await _find_job(gateway, request_tenant(request), public_id)
     wait_s = _wait_s(request, gateway)
     snapshot = await _read(job, wait_s, gateway)
-    return _status_response(JobBody.of(public_id, metadata, *snapshot), wait_s)
+    return _status_response(JobFields.of(public_id, metadata, *snapshot), wait_s)
 
 
 @router.delete(
@@ -127,10 +128,10 @@ async def get_job(public_id: JobId, request: Request) -> Response:
 async def cancel_job(public_id: JobId, request: Request) -> Response:
     """Cancel a job; one that has ended remains unchanged."""
     job, metadata = await _find_job(gateway_of(request), request_tenant(request), public_id)
-    body = JobBody.of(public_id, metadata, *await job.look())
+    body = JobFields.of(public_id, metadata, *await job.look())
     if not body.ended:
         await job.cancel()
-        body = JobBody.of(public_id, metadata, *await job.look())
+        body = JobFields.of(public_id, metadata, *await job.look())
     return _status_response(body, None)
 
 
@@ -236,16 +237,18 @@ def _wait_s(request: Request, gateway: Gateway) -> int | None:
     )
 
 
-def _submit_response(body: JobBody, wait_s: int | None) -> Response:
+def _submit_response(body: JobFields, wait_s: int | None) -> Response:
     status = 200 if body.ended else 202
     return _response(body, wait_s, status, {"Location": job_url(body.id)})
 
 
-def _status_response(body: JobBody, wait_s: int | None) -> Response:
+def _status_response(body: JobFields, wait_s: int | None) -> Response:
     return _response(body, wait_s, 200, {})
 
 
-def _response(body: JobBody, wait_s: int | None, status: int, headers: dict[str, str]) -> Response:
+def _response(
+    body: JobFields, wait_s: int | None, status: int, headers: dict[str, str]
+) -> Response:
     if not body.ended:
         headers["Retry-After"] = str(poll_after_s(body.created_at))
     if wait_s is not None:

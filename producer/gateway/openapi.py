@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -11,9 +12,11 @@ from pydantic import BaseModel
 
 from . import request_body
 from .auth import needs_api_key
+from .job_responses import JobBody
+from .json_lines import LINE_MODELS, LINES_SCHEMA
 from .problems import EXAMPLES, MEDIA_TYPE, STATUS
 from .requests import REQUEST_MODELS
-from .responses import BatchBody, ImageBody, JobBody, ProblemBody, QueuesBody
+from .responses import BatchBody, ImageBody, ProblemBody, QueuesBody
 from .uploads import JSON_LINES_TYPES
 
 _REF: Final = "#/components/schemas/{model}"
@@ -62,8 +65,6 @@ _LINES: Final = (
     '{"custom_id": "2", "image": "https://images.example.com/dog.jpg", "task": "vqa", '
     '"question": "what color is it?"}\n'
 )
-
-_SCHEMA_OF_LINES: Final = {"type": "string", "format": "jsonl", "minLength": 1}
 
 _EXAMPLES: Final = {
     model.__name__: model.model_json_schema()["examples"][0]
@@ -125,20 +126,20 @@ def job_body() -> dict[str, Any]:
 
 def batch_body() -> dict[str, Any]:
     """Return the `requestBody` of a batch: a line of JSON for each item."""
-    lines = {"schema": _SCHEMA_OF_LINES, "example": _LINES}
+    lines = {"schema": {**LINES_SCHEMA, "minLength": 1}, "example": _LINES}
     content: dict[str, Any] = dict.fromkeys(JSON_LINES_TYPES, lines)
     form = {
         "type": "object",
         "required": ["file"],
-        "properties": {"file": _SCHEMA_OF_LINES},
+        "properties": {"file": {"type": "string", "format": "jsonl", "minLength": 1}},
         "additionalProperties": False,
     }
     content["multipart/form-data"] = {"schema": form, "example": {"file": _LINES}}
     return {
         "required": True,
-        "description": "A line of JSON for each item (docs/tasks.md), optionally as gzip "
-        "(`Content-Encoding: gzip`, or a .gz file). In a form, the part `file` contains them and "
-        "is the last part; parts before it may contain the query parameters.",
+        "description": "A line of JSON, a `BatchLine`, for each item (docs/tasks.md), optionally "
+        "as gzip (`Content-Encoding: gzip`, or a .gz file). In a form, the part `file` contains "
+        "them and is the last part; parts before it may contain the query parameters.",
         "content": content,
     }
 
@@ -173,7 +174,13 @@ def _complete(schema: dict[str, Any]) -> None:
     schema["tags"] = _TAGS
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schema["components"]["securitySchemes"] = _SCHEMES
-    schemas |= request_body.job_schemas(_REF) | {"ProblemBody": ProblemBody.model_json_schema()}
+    requests = request_body.job_schemas(_REF)
+    schemas |= requests | {"ProblemBody": ProblemBody.model_json_schema()}
+    for model in LINE_MODELS:
+        parts = model.model_json_schema(ref_template=_REF)
+        schemas |= parts.pop("$defs", {}) | {model.__name__: parts}
+    for name in (*requests, *(model.__name__ for model in LINE_MODELS)):
+        _describe_defaults(schemas[name].get("properties", {}).values())
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     # FastAPI omits null values from examples.
@@ -187,6 +194,15 @@ def _complete(schema: dict[str, Any]) -> None:
             operation["operationId"] = operation["operationId"].removesuffix(suffix)
             _complete_operation(operation, needs_api_key(path), schemas)
     schema["components"]["schemas"] = dict(sorted(schemas.items()))
+
+
+def _describe_defaults(properties: Iterable[dict[str, Any]]) -> None:
+    """Move defaults into descriptions: generators count a field with a default as required."""
+    for field in properties:
+        default = field.pop("default", None)
+        if isinstance(default, int | float | str):
+            text = json.dumps(default).removesuffix(".0")
+            field["description"] = f"{field.get('description', '')} Default: {text}.".strip()
 
 
 def _complete_operation(

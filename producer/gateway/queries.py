@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..contract import MAX_KEEP_S, RESULT_TTL_S
 from .problems import Problem
-from .requests import Deadline, JobOptions, Webhook
+from .requests import Deadline, JobOptions, TaskName, Webhook
 from .tenants import PUBLIC_ID
 
 
@@ -18,9 +18,7 @@ class BatchQuery(JobOptions):
 
     model_config = ConfigDict(strict=False, extra="forbid", hide_input_in_errors=True)
 
-    task: Literal["caption", "vqa", "chat", "match", "embed"] = Field(
-        "caption", description="Task of items that do not name one."
-    )
+    task: TaskName = Field("caption", description="Task of items that do not name one.")
     id: str | None = Field(
         None,
         pattern=f"^{PUBLIC_ID}$",

@@ -61,6 +61,8 @@ Deadline = Annotated[
         description="Seconds after which items without a result fail.",
     ),
 ]
+#: Short name of a task.
+TaskName = Literal["caption", "vqa", "chat", "match", "embed"]
 #: A text that must not be blank.
 Text = Annotated[
     str,
@@ -214,22 +216,21 @@ class MatchRequest(JobRequestBase):
         return self
 
 
+_BOTH_GIVEN: Final = {
+    "required": ["image", "text"],
+    "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
+}
+_NONE_GIVEN: Final = {"properties": {"image": {"type": "null"}, "text": {"type": "null"}}}
+
+
 class EmbedRequest(JobRequestBase):
-    """Compute the unit vector of an image or of a text."""
+    """Compute the unit vector of an image or of a text: exactly one of them is needed."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"task": "embed", "text": "a cat on a sofa"}],
-            "oneOf": [
-                {
-                    "required": ["image"],
-                    "properties": {"image": {"type": "string"}, "text": {"type": "null"}},
-                },
-                {
-                    "required": ["text"],
-                    "properties": {"text": {"type": "string"}, "image": {"type": "null"}},
-                },
-            ],
+            # Generators of clients would turn a `oneOf` into two types without the other fields.
+            "not": {"anyOf": [_BOTH_GIVEN, _NONE_GIVEN]},
         }
     )
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from ..contract import Queue, State
-from ..job import Result
+from ..contract import Queue
 from ..ledger.records import Depth
 from ..progress import Progress
 from ..settings import ClientSettings
 from .metadata import RequestMetadata
-from .requests import example_config
+from .requests import TaskName, example_config
 
 #: Status of a batch.
 BatchStatus = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -27,101 +26,6 @@ POLL_DIVISOR: Final = 4
 _ID: Final = "01999f7e-0000-7000-8000-000000000000"
 
 
-class MatchAnswer(BaseModel):
-    """Score of one text of a match."""
-
-    text: str
-    probability: float = Field(description="Probability that the text describes the image, 0 to 1.")
-    cosine: float = Field(description="Cosine of the embeddings of text and image, -1 to 1.")
-
-
-class TextOutput(BaseModel):
-    """Output of caption, vqa and chat."""
-
-    model_config = ConfigDict(extra="forbid")
-    text: str
-
-
-class MatchOutput(BaseModel):
-    """Output of match: the most probable text, and the scores of all texts in their order."""
-
-    model_config = ConfigDict(extra="forbid")
-    text: str
-    matches: list[MatchAnswer]
-
-
-class EmbedOutput(BaseModel):
-    """Output of embed."""
-
-    model_config = ConfigDict(extra="forbid")
-    embedding: list[float]
-
-
-class ErrorBody(BaseModel):
-    """Error of a job, with a code of the contract."""
-
-    code: str
-    message: str
-
-
-class JobUrls(BaseModel):
-    """URLs of a job."""
-
-    get: str
-    cancel: str = Field(description="Cancel with DELETE.")
-
-
-class JobBody(BaseModel):
-    """Status and output of a job."""
-
-    model_config = example_config(
-        id=_ID,
-        object="job",
-        task="vqa",
-        status="done",
-        created_at=1795000000.123,
-        output={"text": "black"},
-        error=None,
-        urls={"get": f"/v1/jobs/{_ID}", "cancel": f"/v1/jobs/{_ID}"},
-    )
-
-    id: str
-    object: Literal["job"] = "job"
-    task: str
-    status: Literal[BatchStatus, "expired"] = Field(
-        description="`expired`: the job has ended and its result is no longer stored."
-    )
-    created_at: float = Field(description="Unix seconds.")
-    output: TextOutput | MatchOutput | EmbedOutput | None
-    error: ErrorBody | None = Field(description="Error of a failed job.")
-    urls: JobUrls
-
-    @classmethod
-    def of(
-        cls, public_id: str, metadata: RequestMetadata, state: State, result: Result | None
-    ) -> Self:
-        """Return a job under its public id."""
-        # A job with metadata has existed, so an unknown one has expired.
-        status = State.EXPIRED if state is State.UNKNOWN else state
-        url = job_url(public_id)
-        output: dict[str, Any] = {} if result is None else result.output()
-        error = output.pop("error", None)
-        return cls(
-            id=public_id,
-            task=metadata.task.short,
-            status=status.value,  # type: ignore[arg-type]
-            created_at=metadata.created_at,
-            output=_output(output),
-            error=None if error is None else ErrorBody(**error),
-            urls=JobUrls(get=url, cancel=url),
-        )
-
-    @property
-    def ended(self) -> bool:
-        """True if the status is final."""
-        return _has_ended(self.status)
-
-
 def poll_after_s(created_at: float) -> int:
     """Return the seconds of Retry-After for a job or batch that has not ended.
 
@@ -132,22 +36,6 @@ def poll_after_s(created_at: float) -> int:
 
 def _has_ended(status: str) -> bool:
     return status not in ("queued", "running")
-
-
-def _output(output: dict[str, Any]) -> TextOutput | MatchOutput | EmbedOutput | None:
-    if not output:
-        return None
-    if "embedding" in output:
-        return EmbedOutput(embedding=output["embedding"])
-    text = output["text"] or ""
-    if "matches" in output:
-        return MatchOutput(text=text, matches=[MatchAnswer(**match) for match in output["matches"]])
-    return TextOutput(text=text)
-
-
-def job_url(public_id: str) -> str:
-    """Return the path of a job."""
-    return f"/v1/jobs/{public_id}"
 
 
 def batch_url(public_id: str) -> str:
@@ -196,8 +84,8 @@ class BatchBody(BaseModel):
     )
 
     id: str
-    object: Literal["batch"] = "batch"
-    task: str
+    object: Literal["batch"]
+    task: TaskName
     status: BatchStatus = Field(description="`failed`: every item has ended, and some failed.")
     created_at: float = Field(description="Unix seconds.")
     request_counts: RequestCounts
@@ -213,7 +101,8 @@ class BatchBody(BaseModel):
         urls = {name: f"{url}/{name}" for name in ("results", "errors", "events", "cancel")}
         return cls(
             id=public_id,
-            task=metadata.task.short,
+            object="batch",
+            task=metadata.task.short,  # type: ignore[arg-type]
             status=progress.state.value,  # type: ignore[arg-type]
             created_at=metadata.created_at,
             request_counts=RequestCounts(

@@ -9,8 +9,9 @@ from ..client import Client
 from ..contract import State
 from ..errors import JobUnknown
 from ..ledger.records import WebhookEvent
+from .job_responses import JobFields
 from .metadata import RequestMetadata
-from .responses import BatchBody, JobBody
+from .responses import BatchBody
 from .tenants import public_id_of
 
 _OPEN: Final = (State.QUEUED, State.RUNNING)
@@ -31,9 +32,9 @@ class WebhookBodies:
         body = read(event.id, public_id_of(event.id), metadata)
         return None if body is None else body.model_dump(mode="json")
 
-    def _job(self, job_id: str, public_id: str, metadata: RequestMetadata) -> JobBody | None:
+    def _job(self, job_id: str, public_id: str, metadata: RequestMetadata) -> JobFields | None:
         state, result = self._client.job(job_id).look()
-        return None if state in _OPEN else JobBody.of(public_id, metadata, state, result)
+        return None if state in _OPEN else JobFields.of(public_id, metadata, state, result)
 
     def _batch(self, batch_id: str, public_id: str, metadata: RequestMetadata) -> BatchBody | None:
         try:

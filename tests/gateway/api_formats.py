@@ -34,6 +34,8 @@ LINES = st.lists(ITEMS.map(json.dumps) | st.just("{"), min_size=1, max_size=5).m
 schemathesis.openapi.format("uri", URLS)
 schemathesis.openapi.format("image-reference", REFERENCES)
 schemathesis.openapi.format("jsonl", LINES)
+for kind in ("application/x-ndjson", "application/jsonl", "text/plain", "application/gzip"):
+    schemathesis.openapi.media_type(kind, LINES.map(str.encode))
 for kind in ("image/png", "image/jpeg"):
     schemathesis.openapi.media_type(kind, st.binary(min_size=1, max_size=64))
 

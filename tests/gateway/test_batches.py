@@ -234,3 +234,17 @@ def test_an_interrupted_batch_is_not_fully_submitted(
     assert (body["status"], body["submitted"]) == ("done", False)
     client.submit_batch([URL], **options)
     assert http.get("/v1/batches/broken").json()["submitted"]
+
+
+@pytest.mark.parametrize("kind", ["results", "errors"])
+def test_results_are_lines_that_no_proxy_buffers(http: httpx.Client, kind: str) -> None:
+    http.post("/v1/batches?id=types", content=body_of(1), headers=JSONL)
+    for accept, media_type in (
+        ("*/*", "application/x-ndjson"),
+        ("application/json", "application/x-ndjson"),
+        ("application/jsonl", "application/jsonl"),
+        ("text/html, application/octet-stream;q=0.9", "application/octet-stream"),
+    ):
+        answer = http.get(f"/v1/batches/types/{kind}", headers={"Accept": accept})
+        assert answer.headers["Content-Type"] == media_type
+        assert answer.headers["X-Accel-Buffering"] == "no"

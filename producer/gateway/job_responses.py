@@ -1,0 +1,149 @@
+"""Responses about single jobs: a union of models that the task discriminates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from ..contract import State, Task
+from ..job import Result
+from .metadata import RequestMetadata
+from .requests import example_config
+
+#: Status of a job.
+JobStatus = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
+
+#: Id of the examples.
+_ID: Final = "01999f7e-0000-7000-8000-000000000000"
+
+
+class MatchAnswer(BaseModel):
+    """Score of one text of a match."""
+
+    text: str
+    probability: float = Field(description="Probability that the text describes the image, 0 to 1.")
+    cosine: float = Field(description="Cosine of the embeddings of text and image, -1 to 1.")
+
+
+class TextOutput(BaseModel):
+    """Output of caption, vqa and chat."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str
+
+
+class MatchOutput(BaseModel):
+    """Output of match: the most probable text, and the scores of all texts in their order."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str
+    matches: list[MatchAnswer]
+
+
+class EmbedOutput(BaseModel):
+    """Output of embed."""
+
+    model_config = ConfigDict(extra="forbid")
+    embedding: list[float]
+
+
+class ErrorBody(BaseModel):
+    """Error of a job or of an item, with a code of the contract."""
+
+    code: str
+    message: str
+
+
+class JobUrls(BaseModel):
+    """URLs of a job."""
+
+    get: str
+    cancel: str = Field(description="Cancel with DELETE.")
+
+
+class JobFields(BaseModel):
+    """Fields of the jobs of all tasks; each task has an `output` of its own."""
+
+    id: str
+    object: Literal["job"]
+    task: str
+    status: JobStatus = Field(
+        description="`expired`: the job has ended and its result is no longer stored."
+    )
+    created_at: float = Field(description="Unix seconds.")
+    error: ErrorBody | None = Field(description="Error of a failed job.")
+    urls: JobUrls
+
+    @staticmethod
+    def of(
+        public_id: str, metadata: RequestMetadata, state: State, result: Result | None
+    ) -> JobFields:
+        """Return a job under its public id."""
+        # A job with metadata has existed, so an unknown one has expired.
+        status = State.EXPIRED if state is State.UNKNOWN else state
+        url = job_url(public_id)
+        fields: dict[str, Any] = {} if result is None else result.output()
+        error = fields.pop("error", None)
+        if "text" in fields:
+            fields["text"] = fields["text"] or ""
+        model = _MODELS.get(metadata.task, TextJob)
+        return model(
+            id=public_id,
+            object="job",
+            task=metadata.task.short,
+            status=status.value,
+            created_at=metadata.created_at,
+            output=fields or None,
+            error=error,
+            urls=JobUrls(get=url, cancel=url),
+        )
+
+    @property
+    def ended(self) -> bool:
+        """True if the status is final."""
+        return self.status not in ("queued", "running")
+
+
+class TextJob(JobFields):
+    """Status and text of a caption, vqa or chat job."""
+
+    task: Literal["caption", "vqa", "chat"]
+    output: TextOutput | None
+
+
+class MatchJob(JobFields):
+    """Status and scores of a match job."""
+
+    task: Literal["match"]
+    output: MatchOutput | None
+
+
+class EmbedJob(JobFields):
+    """Status and vector of an embed job."""
+
+    task: Literal["embed"]
+    output: EmbedOutput | None
+
+
+_MODELS: Final[dict[Task, type[JobFields]]] = {Task.MATCH: MatchJob, Task.EMBED: EmbedJob}
+
+
+class JobBody(RootModel[Annotated[TextJob | MatchJob | EmbedJob, Field(discriminator="task")]]):
+    """Status and output of a job; its task determines the output."""
+
+    model_config = example_config(
+        id=_ID,
+        object="job",
+        task="vqa",
+        status="done",
+        created_at=1795000000.123,
+        output={"text": "black"},
+        error=None,
+        urls={"get": f"/v1/jobs/{_ID}", "cancel": f"/v1/jobs/{_ID}"},
+    )
+
+
+def job_url(public_id: str) -> str:
+    """Return the path of a job."""
+    return f"/v1/jobs/{public_id}"

@@ -1,0 +1,58 @@
+"""JSON lines of batches: media types, and models of the lines for the OpenAPI description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
+
+from ..contract import MAX_CUSTOM_ID_CHARS
+from .job_responses import ErrorBody, MatchAnswer
+from .requests import AnyText, Image, StrictModel, TaskName, Text, TurnBody
+
+#: Media types of results; the first unless the request accepts only another one. Some generated
+#: clients parse any type that begins with application/json as one value.
+RESULT_TYPES: Final = ("application/x-ndjson", "application/jsonl", "application/octet-stream")
+
+#: Schema of lines: clients must not parse them as a whole.
+LINES_SCHEMA: Final[Mapping[str, Any]] = {"type": "string", "format": "binary"}
+
+
+class BatchLine(StrictModel):
+    """One line of an upload: the fields of its task."""
+
+    custom_id: str | None = Field(
+        None, max_length=MAX_CUSTOM_ID_CHARS, description="Returned with the result."
+    )
+    task: TaskName | None = Field(None, description="If it differs from the task of the batch.")
+    image: Image | None = None
+    prompt: AnyText | None = None
+    question: Text | None = None
+    history: list[TurnBody] | None = None
+    texts: list[Text] | None = None
+    text: Text | None = None
+
+
+class ResultLine(BaseModel):
+    """One line of the results: the output of its task, or an error."""
+
+    custom_id: str | None
+    status: Literal["ok", "error"]
+    index: int = Field(description="Position of the item in the batch, from 0.")
+    cursor: int = Field(description="Continue after this line with `cursor=`.")
+    text: str | None = Field(None, description="Caption, vqa, chat; match: the most probable text.")
+    matches: list[MatchAnswer] | None = Field(None, description="Match.")
+    embedding: list[float] | None = Field(None, description="Embed.")
+    error: ErrorBody | None = Field(None, description="With the status `error`.")
+
+
+#: Models of lines, which no operation of the description refers to.
+LINE_MODELS: Final = (BatchLine, ResultLine)
+
+
+def result_type(headers: Headers) -> str:
+    """Return the media type of results that the request accepts."""
+    accepted = headers.get("accept", "")
+    return next((kind for kind in RESULT_TYPES if kind in accepted), RESULT_TYPES[0])
