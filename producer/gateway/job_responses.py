@@ -92,7 +92,7 @@ class JobFields(BaseModel):
             id=public_id,
             object="job",
             task=metadata.task.short,
-            status=status.value,
+            status=status.value,  # type: ignore[arg-type]
             created_at=metadata.created_at,
             output=fields or None,
             error=error,

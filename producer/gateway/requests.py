@@ -216,11 +216,13 @@ class MatchRequest(JobRequestBase):
         return self
 
 
-_BOTH_GIVEN: Final = {
+_BOTH_GIVEN: Final[dict[str, Any]] = {
     "required": ["image", "text"],
     "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
 }
-_NONE_GIVEN: Final = {"properties": {"image": {"type": "null"}, "text": {"type": "null"}}}
+_NONE_GIVEN: Final[dict[str, Any]] = {
+    "properties": {"image": {"type": "null"}, "text": {"type": "null"}}
+}
 
 
 class EmbedRequest(JobRequestBase):
