@@ -112,7 +112,7 @@ def test_one_long_row_that_memory_cannot_hold_fails_alone(
     model: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(model, max_rows=4)
-    monkeypatch.setattr("worker.engine.slots.free_bytes", lambda device: 2**17)
+    monkeypatch.setattr("worker.engine.device.free_bytes", lambda device: 2**17)
     long = ask(1, options=GenerationOptions(max_new_tokens=90, min_new_tokens=90))
     answers = run(engine, ask(0), long, ask(2))
     assert codes(answers) == [None, "out_of_memory", None]

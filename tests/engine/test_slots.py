@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.engine.slots import FIRST_CAPACITY, SlotCache
+from worker.engine.capacity import FIRST_CAPACITY
+from worker.engine.slots import SlotCache
 
 HEADS, DIM, LAYERS = 2, 3, 2
 
@@ -133,13 +134,59 @@ def test_a_row_beyond_the_models_limit_is_rejected() -> None:
         new_slots(limit=80).reserve(81)
 
 
-def test_an_empty_cache_releases_the_memory_of_a_long_row() -> None:
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_the_memory_of_a_long_row_is_released_when_it_is_gone(others: int) -> None:
     slots = new_slots()
-    prefill(slots, {1: 150, 2: 2})
-    slots.drop([0])
+    prefill(slots, {1: 150} | {name: name for name in range(2, 2 + others)})
     assert slots.capacity == 150
+    order = slots.drop([0])
+    assert (slots.capacity, slots.count) == (FIRST_CAPACITY, others)
+    # The other rows have moved with their content
+    if others:
+        names = [row + 1 for row in order]
+        seen, _, mask = decode(slots, names)
+        assert visible(seen, mask) == [expected_keys(name, name + 1) for name in names]
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_the_memory_of_a_long_source_is_released_when_its_row_is_gone(others: int) -> None:
+    slots = new_slots(source_limit=300)
+    prefill_with_source(slots, [300, *range(2, 2 + others)])
+    assert slots.source_capacity == 300
+    order = slots.drop([0])
+    assert slots.source_capacity == FIRST_CAPACITY
+    if others:
+        assert visible_source(slots) == [expected_keys(row + 1, row + 1) for row in order]
+
+
+@pytest.mark.parametrize("kind", ["length", "source"])
+def test_buffers_grow_only_within_the_free_memory(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = new_slots(source_limit=200)
+    prefill_with_source(slots, [3, 5])
+    size = slots.buffers.nbytes * 150 // FIRST_CAPACITY
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.engine.device.free_bytes", lambda device: size - 1)
+        with pytest.raises(MemoryError, match=f"{size:,} bytes"):
+            slots.begin_prefill([150 if kind == "length" else 1], [150 if kind == "source" else 1])
+    assert visible_source(slots) == [expected_keys(1, 3), expected_keys(2, 5)]
+    slots.begin_prefill([150], [150])
+    assert (slots.capacity, slots.source_capacity) == (150, 150)
+
+
+def test_without_memory_for_smaller_buffers_the_larger_ones_remain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slots = new_slots(source_limit=300)
+    prefill_with_source(slots, [300, 2, 3])
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.engine.device.free_bytes", lambda device: 0)
+        assert slots.drop([0]) == [2, 1]
+    assert slots.source_capacity == 300
+    assert visible_source(slots) == [expected_keys(3, 3), expected_keys(2, 2)]
     slots.drop([0])
-    assert (slots.capacity, slots.count) == (FIRST_CAPACITY, 0)
+    assert slots.source_capacity == FIRST_CAPACITY
 
 
 def test_a_scrubbed_row_leaves_no_nan_to_its_successor() -> None:

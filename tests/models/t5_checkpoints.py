@@ -56,7 +56,11 @@ def build_tokenizer() -> T5Tokenizer:
     pieces = [tuple(piece) for piece in json.loads(unigram.to_str())["model"]["vocab"]]
     sentinels = [(f"<extra_id_{number}>", 0.0) for number in (2, 1, 0)]
     return T5Tokenizer(
-        vocab=[*pieces, *sentinels], extra_ids=len(sentinels), model_max_length=READ_TOKENS
+        vocab=[*pieces, *sentinels],
+        extra_ids=len(sentinels),
+        model_max_length=READ_TOKENS,
+        # Off in the published ones; texts must follow the checkpoint.
+        clean_up_tokenization_spaces=True,
     )
 
 

@@ -221,7 +221,7 @@ def test_a_question_longer_than_the_encoder_reads_is_rejected(vqa: Family) -> No
 
 def test_a_prompt_that_is_too_long_is_rejected_beside_one_that_fits(caption: Family) -> None:
     texts = ["circle " * (POSITIONS - less) for less in (1, 8, 8)]
-    new = [1, 7, 8]
+    new = [2, 8, 9]
     requests = [
         caption.request(number, number, text, max_new_tokens=new[number])
         for number, text in enumerate(texts)
@@ -234,8 +234,31 @@ def test_a_prompt_that_is_too_long_is_rejected_beside_one_that_fits(caption: Fam
     ]
     for number, needed in ((0, POSITIONS), (2, POSITIONS - 7)):
         message = answers[number].error_message
-        assert str(needed) in message
-        assert str(POSITIONS) in message
+        assert f"{needed} tokens" in message
+        assert f"limit is {POSITIONS + 1}." in message
+
+
+@pytest.mark.parametrize("how", [{}, {"num_beams": 3}])
+def test_a_row_may_use_every_position_as_its_last_token_needs_none(
+    family: Family, how: dict[str, Any]
+) -> None:
+    prompts = (0,) if family.task == "vqa" else (0, 1, 40, POSITIONS - 2, POSITIONS - 1)
+    rows = [("circle " * words, POSITIONS - words) for words in prompts]
+    requests = [
+        family.request(number, number, text, max_new_tokens=new, min_new_tokens=new, **how)
+        for number, (text, new) in enumerate(rows)
+    ]
+    answers = serve(Engine(family.model, max_rows=4), requests, random.Random(1))
+
+    def alone(number: int) -> tuple[str, int]:
+        text, new = rows[number]
+        options = {"max_new_tokens": new, "min_new_tokens": new, **how}
+        return family.reference.answer(picture(number), text, options)
+
+    got = [(answers[number].text, answers[number].tokens) for number in range(len(rows))]
+    expected = [alone(number) for number in range(len(rows))]
+    assert [tokens for _, tokens in expected] == [new for _, new in rows]
+    assert_equal_but_for_ties(got, expected, family.reference.network, alone, max_share=1)
 
 
 def test_text_that_is_not_valid_unicode_is_rejected(family: Family) -> None:

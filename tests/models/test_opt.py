@@ -57,10 +57,42 @@ class Reference:
         prompt = inputs["input_ids"].shape[1] if words else 4 + 1
         row = self.network.generate(**inputs, do_sample=seed is not None, **how)[0]
         shown = row[prompt:] if task == "vqa" else row
-        decoded = self.tokenizer.decode(
-            shown, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        decoded = self.tokenizer.decode(shown, skip_special_tokens=True)
         return str(decoded).strip(), len(row) - prompt
+
+
+@pytest.mark.parametrize("how", [{}, {"num_beams": 3}])
+def test_a_row_may_use_every_position_as_its_last_token_needs_none(
+    checkpoint: Path, model: Generator, how: dict[str, Any]
+) -> None:
+    reference, positions = Reference(checkpoint), model.network.config.text_config
+    limit = positions.max_position_embeddings
+    texts = ["", " a", " a photo of" * 10, " red" * (limit - 6), " red" * (limit - 5)]
+    words = [len(reference.tokenizer(text).input_ids) if text else 1 for text in texts]
+    options = [
+        {"max_new_tokens": new, "min_new_tokens": new, **how}
+        for new in (limit + 1 - 4 - count for count in words)
+    ]
+    rows = list(zip(texts, options, strict=True))
+    requests = [
+        Request(n, "caption", f"{n}", picture(n).tobytes(), text, GenerationOptions(**row))
+        for n, (text, row) in enumerate(rows)
+    ]
+    answers = serve(Engine(model, max_rows=3), requests, random.Random(1))
+
+    def alone(number: int) -> tuple[str, int]:
+        text, row = rows[number]
+        return reference.answer(picture(number), "caption", text, row)
+
+    got = [(answers[number].text, answers[number].tokens) for number in range(len(rows))]
+    expected = [alone(number) for number in range(len(rows))]
+    assert [tokens for _, tokens in expected] == [row["max_new_tokens"] for row in options]
+    assert_equal_but_for_ties(got, expected, reference.network, alone, max_share=1)
+    # One token more is too many
+    longer = Request(9, "caption", "9", picture(9).tobytes(), texts[2])
+    longer.options = GenerationOptions(max_new_tokens=options[2]["max_new_tokens"] + 1)
+    answer = serve(Engine(model, max_rows=3), [longer], random.Random(1))[9]
+    assert answer.error_code == "prompt_too_long"
 
 
 @pytest.mark.timeout(240)

@@ -92,9 +92,7 @@ class Family:
             torch.manual_seed(seed)
         inputs = self.inputs(picture(image), self.words(task, text, history))
         row = self.network.generate(**inputs, do_sample=seed is not None, **how)[0]
-        decoded = self.processor.tokenizer.decode(
-            row, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        decoded = self.processor.tokenizer.decode(row, skip_special_tokens=True)
         begin = text.strip() + " " if task == "caption" else ""
         return (begin + decoded.strip()).strip(), len(row) - 1
 

@@ -131,6 +131,7 @@ def build_engine(settings: WorkerSettings) -> Engine:
     """Load the models that the settings name. Raises LoadError."""
     from worker.engine.engine import Engine
     from worker.engine.errors import LoadError
+    from worker.engine.warmup import rows_must_fit
     from worker.models.registry import load
 
     loaded = []
@@ -144,13 +145,14 @@ def build_engine(settings: WorkerSettings) -> Engine:
             f" retrieval model; {loaded[0].name!r} offers {', '.join(sorted(loaded[0].tasks))} and"
             f" {loaded[1].name!r} {', '.join(sorted(loaded[1].tasks))}."
         )
-    return Engine(
-        generator,
-        matcher,
-        max_rows=settings.max_rows,
-        feature_bytes=settings.feature_cache_mb * 1024 * 1024,
-        cuda_graphs=settings.cuda_graphs,
-    )
+    with rows_must_fit(loaded[0]):
+        return Engine(
+            generator,
+            matcher,
+            max_rows=settings.max_rows,
+            feature_bytes=settings.feature_cache_mb * 1024 * 1024,
+            cuda_graphs=settings.cuda_graphs,
+        )
 
 
 def model_info(model: Vision) -> ModelInfo:

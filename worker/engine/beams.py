@@ -14,6 +14,7 @@ from contextlib import nullcontext
 import torch
 
 from worker.engine.decoding import prepare_prompt
+from worker.engine.device import check_free
 from worker.engine.encoder import Encoder
 from worker.engine.halving import Failure, failure_of
 from worker.engine.model import Generator
@@ -25,10 +26,14 @@ Tokens = list[list[int]]
 
 
 class BeamLane:
-    """The lane of rows with `num_beams` above 1; runs one group at a time."""
+    """The lane of rows with `num_beams` above 1; runs one group at a time.
 
-    def __init__(self, model: Generator, encoder: Encoder, max_rows: int) -> None:
+    `token_bytes` is the size of a position's keys and values.
+    """
+
+    def __init__(self, model: Generator, encoder: Encoder, max_rows: int, token_bytes: int) -> None:
         self.model, self.encoder, self.max_rows = model, encoder, max_rows
+        self.token_bytes = token_bytes
         #: Maximum images encoded when a group starts.
         self.max_images = max_rows
         self._groups: dict[Hashable, Scheduler[Row]] = {}
@@ -110,6 +115,8 @@ class BeamLane:
         features = torch.stack([row.feature for row in self._rows if row.feature is not None])
         prompts = [row.prompt for row in self._rows]
         device, options = self.model.device, self._rows[0].request.options
+        tokens = sum(row_tokens(row) for row in self._rows) * options.num_beams
+        check_free(tokens * self.token_bytes, device, "the KV cache of a beam search")
         # CUDA's current device is set per thread.
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             inputs = self.model.condition(features, prompts)
@@ -138,3 +145,9 @@ class BeamLane:
         middle = len(rows) // 2
         self._retries.extendleft([rows[middle:], rows[:middle]])
         return []
+
+
+def row_tokens(row: Row) -> int:
+    """Return the positions of a row: its prompt, its answer and its source."""
+    prompt, new = row.prompt, row.request.options.max_new_tokens
+    return len(prompt.start) + new + len(prompt.source or ())

@@ -22,6 +22,9 @@ from worker.engine.scheduler import Scheduler
 
 #: Maximum ratio of padded to real tokens in one prefill.
 MAX_PADDING = 2
+#: Maximum tokens of one prefill, padding included, which bounds the memory of its activations: 64
+#: rows of ordinary length, or 16 questions of 512 tokens.
+MAX_PREFILL_TOKENS = 8192
 
 
 class DecodingLane:
@@ -170,12 +173,13 @@ class DecodingLane:
 
 
 def group_by_length(rows: list[Row]) -> Iterator[list[Row]]:
-    """Yield rows in forward batches of similar prompt length, with at most 50 % padding tokens."""
+    """Yield rows in forward batches of similar length and of at most MAX_PREFILL_TOKENS."""
     batch: list[Row] = []
     total = 0
     for row in sorted(rows, key=prompt_length):
         length = prompt_length(row)
-        if batch and (len(batch) + 1) * length > MAX_PADDING * (total + length):
+        padded = (len(batch) + 1) * length
+        if batch and padded > min(MAX_PADDING * (total + length), MAX_PREFILL_TOKENS):
             yield batch
             batch, total = [], 0
         batch.append(row)

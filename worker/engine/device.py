@@ -48,6 +48,16 @@ def free_bytes(device: torch.device, root: Path = Path("/")) -> int:
     return min([available_bytes(root), *cgroup_bytes(root)])
 
 
+def check_free(size: int, device: torch.device, purpose: str) -> None:
+    """Raise MemoryError if a CPU has fewer than `size` free bytes.
+
+    Linux would overcommit, and kill the process when it writes to the memory. A GPU's allocator
+    raises its own error.
+    """
+    if device.type == "cpu" and size > free_bytes(device):
+        raise MemoryError(f"{purpose} needs {size:,} bytes")
+
+
 def available_bytes(root: Path) -> int:
     """Return the memory available without swapping, or all memory if Linux reports none."""
     for line in _read(root / "proc/meminfo").splitlines():

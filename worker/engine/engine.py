@@ -82,7 +82,7 @@ class Engine:
         if model is not None:
             encoder = self.encoders[0]
             self.decoding = DecodingLane(model, encoder, max_rows, reserved_rows, cuda_graphs)
-            self.beams = BeamLane(model, encoder, max_rows)
+            self.beams = BeamLane(model, encoder, max_rows, self.decoding.slots.token_bytes)
         if matcher is not None:
             self.matching = MatchingLane(matcher, self.encoders[-1])
         #: The row of each request without an answer.

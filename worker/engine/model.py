@@ -50,7 +50,9 @@ class Vision(Protocol):
 class TextDecoder(Protocol):
     """The text decoder of a generator; its keys and values are stored in a `SlotCache`."""
 
-    max_length: int  # tokens of a row, prompt included
+    #: Tokens of a row, prompt included: one more than it has positions, as the last token of an
+    #: answer is never an input.
+    max_length: int
     vocab_size: int
     eos_ids: tuple[int, ...]
     suppressed_ids: tuple[int, ...]  # tokens the checkpoint never generates

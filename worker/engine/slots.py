@@ -12,19 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
-from worker.engine.device import free_bytes
+from worker.engine.capacity import FIRST_CAPACITY, CapacityPolicy
+from worker.engine.device import check_free
+from worker.engine.halving import OUT_OF_MEMORY, failure_of
 
-#: Initial tokens of a slot: 32 image tokens, a question and a short answer.
-FIRST_CAPACITY = 64
 #: On a GPU the attended length is rounded up to a multiple of this, so that few shapes occur:
 #: kernels are selected once, and captured graphs are reused. On a CPU, masked positions cost time.
 CUDA_WIDTH_STEP = 64
 #: Number of steps up to which multiples are used; beyond it, the number is a power of two.
 FINE_STEPS = 4
+#: Short rows after which a GPU's buffers shrink: every captured graph is lost with them.
+CUDA_PATIENCE = 256
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class SlotCache:
     """A KV cache of `rows` slots of up to `limit` tokens for a decoder of (layers, heads, dim).
 
     `source_limit` is the maximum positions of a row's source; 0 means no cross-attention.
+    `first_source` are those of an ordinary row.
     """
 
     def __init__(
@@ -62,10 +66,14 @@ class SlotCache:
         dtype: torch.dtype,
         device: torch.device,
         source_limit: int = 0,
+        first_source: int = FIRST_CAPACITY,
     ) -> None:
         self.shape, self.rows, self.limit = shape, rows, limit
         self.source_limit = source_limit
         self.dtype, self.device = dtype, device
+        patience = CUDA_PATIENCE if device.type == "cuda" else 0
+        self._policy = CapacityPolicy(limit, patience=patience)
+        self._source_policy = CapacityPolicy(source_limit, first_source, patience)
         self.width_step = CUDA_WIDTH_STEP if device.type == "cuda" else 1
         #: Widths of every decode pass; None: the widths that its rows need.
         self.fixed_widths: tuple[int, int] | None = None
@@ -78,8 +86,13 @@ class SlotCache:
         self.state = torch.zeros(3, rows, dtype=torch.long, device=device)
         self.positions, self.tokens, self.source_ends = self.state
         self.source_ends.fill_(1)  # a row whose positions are all masked would compute NaN
-        self._allocate(min(limit, FIRST_CAPACITY))
-        self._allocate_source(min(source_limit, FIRST_CAPACITY))
+        self._allocate(self._policy.first)
+        self._allocate_source(self._source_policy.first)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a position's keys and values."""
+        return 2 * prod(self.shape) * self.dtype.itemsize
 
     @property
     def count(self) -> int:
@@ -87,16 +100,9 @@ class SlotCache:
 
     def _allocate(self, capacity: int) -> None:
         layers, heads, dim = self.shape
-        size = 2 * layers * self.rows * capacity * heads * dim * self.dtype.itemsize
-        if self.device.type == "cpu" and size > free_bytes(self.device):
-            # Linux would overcommit, and kill the process when it writes to the memory.
-            raise MemoryError(f"slots of {capacity} tokens need {size:,} bytes")
-        # Zeros, not empty memory: a masked NaN times its weight 0 is still a NaN.
         # Length before heads, unlike transformers' own caches: a step then writes one contiguous
         # entry per row (6 us for 64 rows with `index_copy_`, and 22 us for a scatter over heads).
-        buffers = torch.zeros(
-            (layers, 2, self.rows, capacity, heads, dim), dtype=self.dtype, device=self.device
-        )
+        buffers = self._zeros(layers, 2, self.rows, capacity, heads, dim)
         blocked = torch.full((capacity, capacity), -torch.inf, dtype=self.dtype, device=self.device)
         causal = blocked.triu(1)
         row_offsets = torch.arange(self.rows, device=self.device) * capacity
@@ -110,28 +116,37 @@ class SlotCache:
         layers, heads, dim = self.shape
         # In memory heads come before length: a source is written once but read at every step, and
         # a CPU reads 577 contiguous positions of 16 rows in half the time.
-        self.sources = torch.zeros(
-            (layers, 2, self.rows, heads, capacity, dim), dtype=self.dtype, device=self.device
-        ).transpose(3, 4)
+        self.sources = self._zeros(layers, 2, self.rows, heads, capacity, dim).transpose(3, 4)
         self.source_capacity = capacity
         self.layout += 1
         self._source_positions = torch.arange(capacity, device=self.device)
 
+    def _zeros(self, *shape: int) -> Tensor:
+        """Allocate a buffer. Raises MemoryError, or a GPU's error, without enough memory."""
+        check_free(prod(shape) * self.dtype.itemsize, self.device, f"a KV cache of {shape}")
+        # Zeros, not empty memory: a masked NaN times its weight 0 is still a NaN.
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
     def reserve(self, length: int, source_length: int = 0) -> None:
-        """Grow every slot to at least this capacity, by doubling: few rows reach the limit."""
-        if length > self.limit or source_length > self.source_limit:
-            raise ValueError(
-                f"a row of {length} tokens and a source of {source_length} exceed the model's"
-                f" limits of {self.limit} and {self.source_limit}"
-            )
-        if length > self.capacity:
-            old, capacity = self.buffers, self.capacity
-            self._allocate(min(self.limit, max(length, 2 * capacity)))
-            self.buffers[:, :, : self.count, :capacity].copy_(old[:, :, : self.count])
-        if source_length > self.source_capacity:
-            old, capacity = self.sources, self.source_capacity
-            self._allocate_source(min(self.source_limit, max(source_length, 2 * capacity)))
-            self.sources[:, :, : self.count, :capacity].copy_(old[:, :, : self.count])
+        """Grow every slot to at least this capacity.
+
+        Raises ValueError above the model's limits, and the error of an allocation that fails.
+        """
+        self._resize(
+            self._policy.grow(self.capacity, length),
+            self._source_policy.grow(self.source_capacity, source_length),
+        )
+
+    def _resize(self, capacity: int, source_capacity: int) -> None:
+        """Move the active rows to buffers of these capacities."""
+        if capacity != self.capacity:
+            old, width = self.buffers, min(capacity, self.capacity)
+            self._allocate(capacity)
+            self.buffers[:, :, : self.count, :width].copy_(old[:, :, : self.count, :width])
+        if source_capacity != self.source_capacity:
+            old, width = self.sources, min(source_capacity, self.source_capacity)
+            self._allocate_source(source_capacity)
+            self.sources[:, :, : self.count, :width].copy_(old[:, :, : self.count, :width])
 
     def begin_prefill(self, lengths: Sequence[int], sources: Sequence[int] = ()) -> ForwardPass:
         """Start a prefill of new rows of `lengths` tokens, in the slots after the active ones.
@@ -248,10 +263,10 @@ class SlotCache:
             self._move(mover, hole)
         # A CUDA graph also computes free slots, whose positions must stay within bounds.
         self.positions[remaining : self.count] = 0
-        self.lengths = [self.lengths[row] for row in order]
-        self.source_lengths = [self.source_lengths[row] for row in order]
-        if not remaining:
-            self._shrink()
+        lengths, source_lengths = self.lengths, self.source_lengths
+        self.lengths = [lengths[row] for row in order]
+        self.source_lengths = [source_lengths[row] for row in order]
+        self._shrink([lengths[row] for row in rows], [source_lengths[row] for row in rows])
         return order
 
     def _move(self, row: int, hole: int) -> None:
@@ -260,9 +275,15 @@ class SlotCache:
         self.sources[:, :, hole, :source_width] = self.sources[:, :, row, :source_width]
         self.state[:, hole] = self.state[:, row]
 
-    def _shrink(self) -> None:
-        """Shrink the self-attention buffers; not on a GPU, where graphs read fixed addresses."""
-        if self.device.type == "cuda":
-            return
-        if self.capacity > FIRST_CAPACITY:
-            self._allocate(min(self.limit, FIRST_CAPACITY))
+    def _shrink(self, leaving: Sequence[int], leaving_sources: Sequence[int]) -> None:
+        """Release the memory of long rows that have left."""
+        capacity = self._policy.shrink(self.capacity, leaving, self.lengths)
+        source_capacity = self._source_policy.shrink(
+            self.source_capacity, leaving_sources, self.source_lengths
+        )
+        try:
+            self._resize(capacity, source_capacity)
+        except (RuntimeError, MemoryError) as error:
+            if failure_of(error).code != OUT_OF_MEMORY:
+                raise
+            # Smaller buffers do not fit beside the larger ones, which remain for now.

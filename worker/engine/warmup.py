@@ -7,7 +7,8 @@ many images are encoded in one step, so that a step stays short even if an image
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -39,7 +40,7 @@ MAX_PREFILL_STEPS = 4.0
 @torch.inference_mode()
 def warm_up(engine: Engine) -> None:
     """Warm up an idle engine. Raises LoadError if its rows do not fit the memory."""
-    try:
+    with rows_must_fit(engine.encoders[0].model):
         for encoder in engine.encoders:
             limit_encode_batch(encoder)
         if engine.decoding is not None and engine.beams is not None:
@@ -47,10 +48,16 @@ def warm_up(engine: Engine) -> None:
             engine.beams.max_images = engine.decoding.scheduler.max_images
         if engine.matching is not None:
             warm_matching(engine.matching)
+
+
+@contextmanager
+def rows_must_fit(model: Vision) -> Iterator[None]:
+    """Raise LoadError if the memory of the model's rows cannot be allocated in this block."""
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if failure_of(error).code != OUT_OF_MEMORY:
             raise
-        model = engine.encoders[0].model
         raise LoadError(
             f"The rows of {model.name!r} do not fit the memory of {model.device};"
             " use fewer rows or a smaller precision."

@@ -14,6 +14,7 @@ from transformers import BlipForConditionalGeneration
 from worker.engine.model import Prompt
 from worker.engine.request import Request
 from worker.models.blip_text import BlipTextDecoder
+from worker.models.generation import decode_text
 from worker.models.text_inputs import TextTokenizer
 from worker.models.vision_model import Checkpoint, VisionModel
 
@@ -27,7 +28,8 @@ class BlipCaption(VisionModel):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         image_tokens = int(self.network.vision_model.embeddings.num_positions)
-        self.decoder = BlipTextDecoder(self.network.text_decoder, source_limit=image_tokens)
+        # Every row has an image, so its positions are never released.
+        self.decoder = BlipTextDecoder(self.network.text_decoder, image_tokens, image_tokens)
         self.prompts = TextTokenizer(self.tokenizer, self.decoder.max_length, self.device)
 
     def prompt(self, request: Request) -> Prompt:
@@ -40,5 +42,4 @@ class BlipCaption(VisionModel):
     def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
         # A caption begins with its prompt. BLIP's begin-of-text token is outside BERT's vocabulary
         # and decodes to nothing.
-        text: str = self.tokenizer.decode(prompt.start + new, skip_special_tokens=True)
-        return text.strip()
+        return decode_text(self.tokenizer, prompt.start + new)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worker.engine.capacity import FIRST_CAPACITY
 from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
 from worker.engine.slots import ForwardPass, SlotCache
@@ -21,15 +22,20 @@ from worker.models.generation import generate_arguments, new_tokens, token_ids
 
 
 class BlipTextDecoder:
-    """The text decoder of a BlipTextLMHeadModel, for sources of at most `source_limit`."""
+    """The text decoder of a BlipTextLMHeadModel, for sources of at most `source_limit`.
 
-    def __init__(self, network: Any, source_limit: int) -> None:
+    `first_source` is the length of an ordinary source.
+    """
+
+    def __init__(self, network: Any, source_limit: int, first_source: int = FIRST_CAPACITY) -> None:
         config = network.config
-        self.network, self.source_limit = network, source_limit
+        self.network = network
+        self.source_limit, self.first_source = source_limit, first_source
         self.layers, self.embeddings = list(network.bert.encoder.layer), network.bert.embeddings
         self.heads = int(config.num_attention_heads)
         self.head_dim = int(config.hidden_size) // self.heads
-        self.max_length = int(config.max_position_embeddings)
+        positions = int(config.max_position_embeddings)
+        self.max_length = positions + 1  # the last token of a row needs no position
         self.vocab_size = int(config.vocab_size)
         self.bos_id, self.pad_id = int(config.bos_token_id), int(config.pad_token_id)
         # As in BLIP's own `generate`: BERT's [SEP] ends a text; eos_token_id is unused.
@@ -40,7 +46,13 @@ class BlipTextDecoder:
         shape = (len(self.layers), self.heads, self.head_dim)
         weight = self.embeddings.word_embeddings.weight
         return SlotCache(
-            shape, rows, self.max_length, weight.dtype, weight.device, self.source_limit
+            shape,
+            rows,
+            self.max_length - 1,
+            weight.dtype,
+            weight.device,
+            self.source_limit,
+            self.first_source,
         )
 
     @torch.inference_mode()

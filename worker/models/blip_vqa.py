@@ -15,6 +15,7 @@ from transformers import BlipForQuestionAnswering
 from worker.engine.model import Prompt
 from worker.engine.request import Request
 from worker.models.blip_text import BlipTextDecoder
+from worker.models.generation import decode_text
 from worker.models.text_inputs import TextTokenizer
 from worker.models.vision_model import Checkpoint, VisionModel
 
@@ -44,5 +45,4 @@ class BlipVqa(VisionModel):
         return states
 
     def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
-        text: str = self.tokenizer.decode(new, skip_special_tokens=True)
-        return text.strip()
+        return decode_text(self.tokenizer, new)

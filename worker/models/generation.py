@@ -46,6 +46,16 @@ def new_tokens(rows: Tensor, eos_ids: Sequence[int]) -> list[list[int]]:
     return trimmed
 
 
+def decode_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Return token ids as text, without special tokens and surrounding spaces.
+
+    The tokenizer's own configuration decides about spaces before punctuation, as for the
+    processor of transformers.
+    """
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=True)
+    return text.strip()
+
+
 def token_ids(*candidates: int | Sequence[int] | None) -> tuple[int, ...]:
     """Return the first candidate that is set, as a tuple: a configuration has an id or a list."""
     for ids in candidates:

@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 import transformers
 
+from worker.engine.capacity import FIRST_CAPACITY
 from worker.engine.errors import LoadError
-from worker.engine.slots import FIRST_CAPACITY
 
 #: Text tokens of an ordinary row: a question and a short answer.
 TEXT_TOKENS: Final = 32

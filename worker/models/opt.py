@@ -18,7 +18,7 @@ from worker.engine.request import GenerationOptions
 from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
 from worker.models.fused import as_function, fuse_linears
-from worker.models.generation import generate_arguments, new_tokens, token_ids
+from worker.models.generation import decode_text, generate_arguments, new_tokens, token_ids
 
 #: Offset of OPT's position embeddings: the third embedding is that of position 0.
 POSITION_OFFSET = 2
@@ -59,7 +59,8 @@ class OptLanguage:
         self.heads = int(config.num_attention_heads)
         self.head_dim = int(config.hidden_size) // self.heads
         self.norm_first = bool(config.do_layer_norm_before)
-        self.max_length = int(config.max_position_embeddings)
+        positions = int(config.max_position_embeddings)
+        self.max_length = positions + 1  # the last token of a row needs no position
         self.vocab_size = int(config.vocab_size)
         # From the language model: `generate` ignores the outer model's generation settings.
         generation = network.generation_config
@@ -91,7 +92,7 @@ class OptLanguage:
     def new_slots(self, rows: int) -> SlotCache:
         shape = (len(self.layers), self.heads, self.head_dim)
         weight = self.embed.weight
-        return SlotCache(shape, rows, self.max_length, weight.dtype, weight.device)
+        return SlotCache(shape, rows, self.max_length - 1, weight.dtype, weight.device)
 
     @torch.inference_mode()
     def prefill(self, features: Tensor, prompts: Sequence[Prompt], slots: SlotCache) -> Tensor:
@@ -186,7 +187,4 @@ class OptLanguage:
     def text(self, prompt: Prompt, new: list[int], with_prompt: bool) -> str:
         """Return new tokens as text, after the prompt's text if `with_prompt`."""
         ids = prompt.start[self.queries :] + new if with_prompt else new
-        text: str = self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text.strip()
+        return decode_text(self.tokenizer, ids)

@@ -21,7 +21,7 @@ from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions
 from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
-from worker.models.generation import generate_arguments, new_tokens, token_ids
+from worker.models.generation import decode_text, generate_arguments, new_tokens, token_ids
 
 #: Encoder tokens if neither configuration nor tokenizer sets a limit: as in T5's training. Its
 #: relative positions have no limit.
@@ -56,7 +56,7 @@ class T5Language:
         self.bos_ids = token_ids(config.bos_token_id)
         starts = (generation.decoder_start_token_id, generation.bos_token_id, config.pad_token_id)
         self.start_id = token_ids(*starts)[0]
-        self.bias = distance_bias(self.blocks[0].layer[0].SelfAttention, self.max_length)
+        self.bias = distance_bias(self.blocks[0].layer[0].SelfAttention, self.max_length - 1)
         self._text_tokenizer = without_control_tokens(tokenizer)
         self._cached_ids = lru_cache(maxsize=4096)(self._tokenize)
 
@@ -92,7 +92,7 @@ class T5Language:
         shape = (len(self.blocks), self.heads, self.head_dim)
         weight = self.embed.weight
         return SlotCache(
-            shape, rows, self.max_length, weight.dtype, weight.device, self.source_limit
+            shape, rows, self.max_length - 1, weight.dtype, weight.device, self.source_limit
         )
 
     @torch.inference_mode()
@@ -196,9 +196,7 @@ class T5Language:
 
     def text(self, prompt: Prompt, new: list[int], with_prompt: bool) -> str:
         """Return new tokens as text, after the prompt's text if `with_prompt`."""
-        text: str = self.tokenizer.decode(
-            new, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        ).strip()
+        text = decode_text(self.tokenizer, new)
         return with_prefix(prompt.text, text) if with_prompt else text
 
 
