@@ -59,7 +59,7 @@ class Echo:
             self.answers.append(Answer(request_id, error_code="cancelled"))
 
     def has_features(self, hashes: Iterable[str], task: str) -> set[str]:
-        return {image for image in hashes if image.startswith("a")}
+        return {image for image in hashes if image in ("a", "a1", "a2")}
 
     def step(self) -> list[Answer]:
         if "--hangs" in sys.argv:

@@ -101,7 +101,7 @@ class Consumer:
             self._image_budget_bytes(),
             settings.truncated_images == "accept",
         )
-        cache = ResultCache(self._redis, settings.answer_cache_s, settings.jpeg_draft, self._keys)
+        cache = ResultCache(self._redis, settings.answer_cache_s, self._keys)
         return ItemPipeline(images, self._engine, cache)
 
     def _image_budget_bytes(self) -> int:

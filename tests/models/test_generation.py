@@ -62,7 +62,7 @@ def texts(path: Path, flags: dict[str, bool]) -> list[str]:
     got = [model.text(request, prompt, row) for row in rows]
     begin = prompt.start if model.tasks == {"caption"} else []
     decoded = [tokenizer.decode([*begin, *row], skip_special_tokens=True) for row in rows]
-    assert got == [text.strip() for text in decoded]
+    assert got == [str(text).strip() for text in decoded]
     return got
 
 

@@ -65,8 +65,8 @@ class Reference:
 def test_a_row_may_use_every_position_as_its_last_token_needs_none(
     checkpoint: Path, model: Generator, how: dict[str, Any]
 ) -> None:
-    reference, positions = Reference(checkpoint), model.network.config.text_config
-    limit = positions.max_position_embeddings
+    reference = Reference(checkpoint)
+    limit = reference.network.config.text_config.max_position_embeddings
     texts = ["", " a", " a photo of" * 10, " red" * (limit - 6), " red" * (limit - 5)]
     words = [len(reference.tokenizer(text).input_ids) if text else 1 for text in texts]
     options = [

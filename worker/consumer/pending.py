@@ -18,20 +18,13 @@ class PendingItem:
 
     item: CheckedItem
     image: ImageRequest
-    #: Hash of its image, once known; "" if the item has no image.
+    #: Key of its image's pixels, once known; "" if the item has no image.
     hash: str | None = None
     #: Key of its result in the result cache; None if it is not cacheable.
     key: str | None = None
     answer: Future[Answer] | None = None
     result: ItemResult | None = None
     cached: bool = False
-
-    def __post_init__(self) -> None:
-        reference = self.image.reference
-        if not reference:
-            self.hash = ""
-        elif contract.is_blob(reference):
-            self.hash = contract.blob_hash(reference)
 
     @property
     def cacheable(self) -> tuple[str, ItemResult] | None:

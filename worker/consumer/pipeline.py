@@ -72,7 +72,7 @@ class ItemPipeline:
         try:
             item = check_item(task, source)
             image = ImageRequest(item.item.image, self._images.model(item.task))
-            return PendingItem(item, image)
+            return PendingItem(item, image, self._images.known_hash(image))
         except ItemRejected as error:
             return error
 

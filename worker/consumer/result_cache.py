@@ -13,6 +13,7 @@ import redis
 from producer.contract import ItemResult
 from producer.ledger.keys import Keys
 from worker.consumer.validation import CheckedItem, ChunkOptions
+from worker.software import software
 
 log = logging.getLogger(__name__)
 
@@ -24,22 +25,24 @@ class ResultCache:
         self,
         client: redis.Redis,
         ttl_s: int,
-        jpeg_draft: int = 0,
         keys: Keys = Keys(),  # noqa: B008 - immutable
     ) -> None:
         self._redis = client
         self._keys = keys
         self._ttl_s = ttl_s
-        self._jpeg_draft = jpeg_draft
 
     def key(
-        self, item: CheckedItem, image_hash: str, options: ChunkOptions, revision: str
+        self, item: CheckedItem, pixels_hash: str, options: ChunkOptions, revision: str
     ) -> str | None:
-        """Return the cache key of an item; None if its result is not deterministic."""
+        """Return the cache key of an item; None if its result is not deterministic.
+
+        `pixels_hash` and the model's `revision` cover the settings and the software of consumer
+        and engine; tests/consumer/test_answer_key.py lists all of them.
+        """
         if not self._ttl_s or not options.decoding.deterministic:
             return None
-        source = [image_hash, self._jpeg_draft, revision]
         request = [item.task.short, item.text, item.history, item.texts]
+        source = [pixels_hash, revision, software()]
         identity = json.dumps([source, request, asdict(options.decoding)])
         return self._keys.cached_result(hashlib.sha256(identity.encode()).hexdigest())
 

@@ -36,7 +36,7 @@ class Vision(Protocol):
     """The image side of every model. Row i of a result belongs to row i of the input."""
 
     name: str
-    revision: str  # short hash of weights, configuration, tokenizer, template and precision
+    revision: str  # short hash of everything that determines its answers
     tasks: frozenset[str]
     precision: str
     image_size: int  # images arrive as image_size x image_size RGB

@@ -67,7 +67,7 @@ class Request:
 
     id: RequestId
     task: str  # "caption" | "vqa" | "chat" | "match" | "embed"
-    image_hash: str  # "" without an image: an embedding of a text
+    image_hash: str  # key of the pixels; "" without an image: an embedding of a text
     #: uint8, size * size * 3, rows of RGB; None if the features are expected to be cached.
     pixels: bytes | None
     text: str = ""  # caption: the prompt or ""; vqa, chat: the question; embed: the text

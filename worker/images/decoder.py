@@ -6,7 +6,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from PIL import Image
@@ -58,6 +58,11 @@ class Decoder:
     #: Decode truncated files; Pillow needs `accept_truncated_images` for them.
     accepts_truncated: bool = False
     budget: MemoryBudget = field(default=_BUDGET, compare=False)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The settings that determine the pixels, or that an image is refused."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.compare}
 
     def decode(self, encoded: bytes) -> bytes:
         """Decode to RGB as uint8, row by row, size * size * 3 bytes.

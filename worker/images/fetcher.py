@@ -55,6 +55,7 @@ class Fetcher:
         budget_bytes: int = BUDGET_BYTES,
         resolve: Resolve = getaddrinfo,
     ) -> None:
+        self.max_bytes = max_bytes
         self._budget = ImageBudget(budget_bytes)
         self._blobs = Blobs(client, keys, self._budget, max_bytes)
         self._files = Files(image_root, max_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from worker.images.decoder import Decoder
 from worker.images.fetcher import Fetcher, FetchResult
 from worker.images.memory_budget import BUDGET_BYTES, MemoryBudget
 from worker.images.truncation import accept_truncated_images
+from worker.software import software
 
 
 class ImageRequest(NamedTuple):
@@ -29,6 +31,7 @@ class ImageRequest(NamedTuple):
 class Pixels:
     """The pixels of an image as a model receives them; None if the engine has its features."""
 
+    #: Key of the pixels, and so of features and answers: image, decoder and their software.
     hash: str
     pixels: bytes | None
 
@@ -69,6 +72,22 @@ class ImageLoader:
             raise ItemRejected(ErrorCode.UNSUPPORTED_TASK, message)
         return model
 
+    def known_hash(self, request: ImageRequest) -> str | None:
+        """Return the key of an image's pixels: "" without an image, None before its fetch."""
+        if not request.reference:
+            return ""
+        if not contract.is_blob(request.reference):
+            return None
+        return self._pixels_hash(contract.blob_hash(request.reference), request.model)
+
+    def _pixels_hash(self, image_hash: str, model: ModelInfo) -> str:
+        """Hash an image's content with everything that determines the pixels of a model.
+
+        Consumers with other settings or versions share the engine's feature cache, and Redis.
+        """
+        identity = [image_hash, self._decoders[model].settings, self._fetcher.max_bytes, software()]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
     def get(
         self, requests: Iterable[ImageRequest], deadline: float | None = None
     ) -> Iterator[tuple[ImageRequest, Pixels | ItemRejected]]:
@@ -81,7 +100,7 @@ class ImageLoader:
         missing: dict[str, list[ImageRequest]] = {}
         for request in requests:
             if request in cached:
-                yield request, Pixels(contract.blob_hash(request.reference), None)
+                yield request, Pixels(self.known_hash(request) or "", None)
             else:
                 missing.setdefault(request.reference, []).append(request)
         results = self._fetcher.fetch(list(missing), deadline)
@@ -98,8 +117,8 @@ class ImageLoader:
         """Return the requests in the feature cache; a fetch is needed to hash other than blobs."""
         hashes: dict[ModelInfo, dict[str, ImageRequest]] = {}
         for request in requests:
-            if contract.is_blob(request.reference):
-                digest = contract.blob_hash(request.reference)
+            digest = self.known_hash(request)
+            if digest:
                 hashes.setdefault(request.model, {})[digest] = request
         return {
             by_hash[digest]
@@ -115,17 +134,17 @@ class ImageLoader:
         for request in sharers:
             decoder = self._decoders[request.model]
             if decoder not in decoded:
-                decoded[decoder] = _decode(request.reference, result, decoder)
+                decoded[decoder] = self._decode(request, result)
             yield request, decoded[decoder]
 
-
-def _decode(reference: str, result: FetchResult, decoder: Decoder) -> Pixels | ItemRejected:
-    if isinstance(result, ItemRejected):
-        return result
-    try:
-        pixels = decoder.decode(result)
-    except ItemRejected as error:
-        return error
-    if contract.is_blob(reference):
-        return Pixels(contract.blob_hash(reference), pixels)
-    return Pixels(hashlib.sha256(result).hexdigest(), pixels)
+    def _decode(self, request: ImageRequest, result: FetchResult) -> Pixels | ItemRejected:
+        if isinstance(result, ItemRejected):
+            return result
+        try:
+            pixels = self._decoders[request.model].decode(result)
+        except ItemRejected as error:
+            return error
+        digest = self.known_hash(request)
+        if digest is None:
+            digest = self._pixels_hash(hashlib.sha256(result).hexdigest(), request.model)
+        return Pixels(digest, pixels)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,7 @@ from worker.models.memory_shapes import skeleton
 from worker.models.precision import check_available, make_plan
 from worker.models.registry import PRECISIONS
 
-__all__ = ["fingerprint", "load_error", "pick_device", "read_config", "read_weights"]
-
-#: Values of each tensor that the revision covers. Hashing all of them would take minutes for a
-#: large model, and fine-tuning changes nearly every value.
-SAMPLES = 256
+__all__ = ["load_error", "pick_device", "read_config", "read_weights"]
 
 
 def read_config(model: str) -> Any:
@@ -143,19 +137,3 @@ def load_error(model: str, error: Exception) -> LoadError:
 def looks_like_path(model: str) -> bool:
     """Return whether `model` is a path; a hub name is `name` or `owner/name`."""
     return model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
-
-
-def fingerprint(network: Any, tokenizer: Any, *settings: str) -> str:
-    """Hash weights, configuration, tokenizer and settings as twelve hex digits."""
-    digest = hashlib.sha256()
-    configuration = network.config.to_dict()
-    for volatile in ("_name_or_path", "transformers_version"):
-        configuration.pop(volatile, None)
-    digest.update(json.dumps([configuration, settings], sort_keys=True, default=str).encode())
-    digest.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        flat = tensor.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // SAMPLES)].contiguous().view(torch.uint8)
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(sample.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]

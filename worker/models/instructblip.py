@@ -9,7 +9,6 @@ again for every text.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
@@ -22,9 +21,6 @@ from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
 from worker.engine.request import Request
 from worker.models.blip2 import Blip2
-from worker.models.checkpoint import fingerprint, read_weights
-from worker.models.pixels import read_processor
-from worker.models.registry import VQA_TEMPLATE
 from worker.models.text_inputs import TextTokenizer
 from worker.models.vision_model import Checkpoint, VisionModel, read_tokenizer
 
@@ -53,13 +49,10 @@ class InstructBlip(Blip2):
     def open(
         cls, model: str, config: Any, precision: str, device: torch.device, **settings: str
     ) -> Self:
-        processor, tokenizer = read_processor(model, config), read_tokenizer(model)
         questions = read_tokenizer(model, subfolder="qformer_tokenizer")
-        network = read_weights(cls.network_class, model, precision, device)
-        vocabulary = json.dumps(questions.get_vocab(), sort_keys=True)
-        settings_text = (processor.to_json_string(), VQA_TEMPLATE, INSTRUCTION, vocabulary)
-        revision = fingerprint(network, tokenizer, *settings_text)
-        return cls(Checkpoint(model, revision, precision, network, tokenizer, processor), questions)
+        return cls(
+            cls.read_checkpoint(model, config, precision, device, *settings.values()), questions
+        )
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

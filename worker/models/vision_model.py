@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from worker.models.checkpoint import fingerprint, load_error, read_weights
+from worker.models.checkpoint import load_error, read_weights
 from worker.models.pixels import Normalizer, read_processor
+from worker.models.revision import CheckpointFiles, revision
 from worker.models.vision import VisionTower
 
 
@@ -48,12 +49,19 @@ class VisionModel:
         cls, model: str, config: Any, precision: str, device: torch.device, **settings: str
     ) -> Self:
         """Load a checkpoint with the configuration `config`. Raises LoadError."""
-        processor, tokenizer = read_processor(model, config), read_tokenizer(model)
-        network = read_weights(cls.network_class, model, precision, device)
-        processor_text = processor.to_json_string()
-        revision = fingerprint(network, tokenizer, processor_text, *settings.values())
-        checkpoint = Checkpoint(model, revision, precision, network, tokenizer, processor)
+        checkpoint = cls.read_checkpoint(model, config, precision, device, *settings.values())
         return cls(checkpoint, **settings)
+
+    @classmethod
+    def read_checkpoint(
+        cls, model: str, config: Any, precision: str, device: torch.device, *settings: str
+    ) -> Checkpoint:
+        """Read all parts of a checkpoint; `settings` are part of its revision. Raises LoadError."""
+        with CheckpointFiles(model) as files:
+            processor, tokenizer = read_processor(model, config), read_tokenizer(model)
+            network = read_weights(cls.network_class, model, precision, device)
+            number = revision(files, network, precision, *settings)
+        return Checkpoint(model, number, precision, network, tokenizer, processor)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

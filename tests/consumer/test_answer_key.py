@@ -1,0 +1,152 @@
+"""The key of kept answers and features: everything that determines an answer, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from PIL import ImageFile
+
+from config.settings import WorkerSettings
+from producer.contract import Item, Options, Task
+from producer.net.address_policy import AddressPolicy
+from producer.settings import ClientSettings
+from worker.consumer import result_cache
+from worker.consumer.result_cache import ResultCache
+from worker.consumer.validation import CheckedItem, ChunkOptions, check_item, read_options
+from worker.engine.client import EngineClient
+from worker.engine.protocol import EngineInfo, ModelInfo
+from worker.engine.request import GenerationOptions
+from worker.images import loader
+from worker.images.fetcher import Fetcher
+from worker.images.loader import ImageLoader, ImageRequest
+from worker.software import software
+
+BLOB = "blob:" + "5" * 64
+MODEL = ModelInfo("model", "revision", 32, 3, ("caption",))
+#: Settings in the revision of a model (worker/models/revision.py).
+IN_REVISION = {"model", "match_model", "precision", "device", "vqa_template"}
+#: Settings in the key of an image's pixels (ImageLoader), and how a consumer passes them on.
+IN_PIXELS = {
+    "jpeg_draft": 2,
+    "truncated_images": "accept",
+    "max_image_pixels": 5000,
+    "max_image_bytes": 2000,
+}
+#: Settings with which an equal request gets an equal answer, or none.
+IRRELEVANT = {
+    # Which rows run together and how fast; in half precision their rounding differs as it does
+    # from batch to batch.
+    *("max_rows", "cuda_graphs", "cpu_threads", "feature_cache_mb", "image_memory_mb"),
+    *("interactive_slots", "bulk_slots", "answer_cache_s", "step_timeout_s", "engine_wait_s"),
+    # Which images may be fetched: the key has the bytes of the image.
+    *("image_root", "fetch_timeout_s", "fetch_per_host", "fetch_allow", "fetch_deny"),
+    *("fetch_only", "fetch_stores"),
+    # The queue and the processes.
+    *("lease_s", "visibility_timeout_s", "sweep_s", "grace_s", "ready_file", "metrics_port"),
+    "run_dir",
+}
+#: Settings of the client, which choose the Redis and its keys.
+CLIENT = set(ClientSettings.model_fields)
+
+
+def test_every_setting_is_in_the_key_or_irrelevant() -> None:
+    listed = [*IN_REVISION, *IN_PIXELS, *IRRELEVANT, *CLIENT]
+    assert len(listed) == len(set(listed)), "a setting is listed twice"
+    unlisted = set(WorkerSettings.model_fields) - set(listed)
+    assert not unlisted, "list it above; if it changes answers, add it to the key"
+    assert set(listed) <= set(WorkerSettings.model_fields)
+
+
+def pixels_hash(model: ModelInfo = MODEL, image: str = BLOB, **changes: Any) -> str | None:
+    """Return the key of an image for a consumer with changed settings."""
+    settings = WorkerSettings(**changes)
+    fetcher = Fetcher(
+        redis.Redis(),
+        image_root=None,
+        max_bytes=settings.max_image_bytes,
+        timeout_s=1,
+        policy=AddressPolicy(),
+    )
+    info = EngineInfo(1, (model,))
+    images = ImageLoader(
+        fetcher,
+        EngineClient(Path("none"), 1),
+        info,
+        settings.max_image_pixels,
+        settings.jpeg_draft,
+        accepts_truncated=settings.truncated_images == "accept",
+    )
+    try:
+        return images.known_hash(ImageRequest(image, model))
+    finally:
+        fetcher.close()
+
+
+def test_each_setting_of_the_pixels_changes_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One of the settings changes Pillow in the whole process; restored after the test
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+    keys = [pixels_hash(), pixels_hash(image="blob:" + "6" * 64)]
+    keys += [pixels_hash(MODEL, BLOB, **{name: value}) for name, value in IN_PIXELS.items()]
+    keys += [pixels_hash(replace(MODEL, image_size=48)), pixels_hash(replace(MODEL, resample=2))]
+    assert pixels_hash() == keys[0]
+    monkeypatch.setattr(loader, "software", lambda: software() | {"pillow": "99"})
+    keys.append(pixels_hash())
+    assert len(set(keys)) == 4 + len(IN_PIXELS) + 1
+    # A remote image is known after its fetch; an item without one has no pixels
+    assert pixels_hash(image="http://host/a.jpg") is None
+    assert pixels_hash(image="") == ""
+
+
+def key(item: CheckedItem, options: ChunkOptions, pixels: str = "p", revision: str = "r") -> Any:
+    return ResultCache(redis.Redis(), 60).key(item, pixels, options, revision)
+
+
+def checked(task: Task, **fields: Any) -> CheckedItem:
+    return check_item(task, {"image": BLOB, **fields})
+
+
+def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
+    options = read_options({}, interactive=False)
+    turns = [{"question": "q", "answer": "a"}]
+    items = [
+        checked(Task.CAPTION),
+        checked(Task.CAPTION, prompt="x"),
+        checked(Task.VQA, question="x"),
+        checked(Task.CHAT, question="x"),
+        checked(Task.CHAT, question="x", history=turns),
+        checked(Task.MATCH, texts=["x"]),
+        checked(Task.MATCH, texts=["x", "y"]),
+        checked(Task.EMBED),
+        check_item(Task.EMBED, {"text": "x"}),
+    ]
+    assert len({key(item, options) for item in items}) == len(items)
+    # `image` is in the key of its pixels; an item with an error has no answer
+    irrelevant, tried = {"image", "custom_id", "error"}, {"task"}
+    tried |= {name for item in items for name in item.item.model_fields_set}
+    assert set(Item.model_fields) == tried | irrelevant
+    named = checked(Task.CAPTION, custom_id="name")
+    assert key(named, options) == key(items[0], options)
+
+
+def test_each_option_changes_the_key_or_is_irrelevant() -> None:
+    item, default = checked(Task.CAPTION), GenerationOptions(temperature=0.5, seed=1)
+    values = {field.name: getattr(default, field.name) for field in fields(default)}
+    changed = {name: (not v if isinstance(v, bool) else v + 1) for name, v in values.items()}
+    options = [default, *(replace(default, **{name: v}) for name, v in changed.items())]
+    keys = [key(item, ChunkOptions(each, None, False)) for each in options]
+    assert len(set(keys)) == len(fields(GenerationOptions)) + 1
+    assert set(asdict(default)) == set(Options.model_fields) - {"deadline"}
+    late = ChunkOptions(default, 1.0, interactive=True)
+    assert key(item, late) == keys[0]
+
+
+def test_pixels_revision_and_software_change_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    item, options = checked(Task.CAPTION), read_options({}, interactive=False)
+    keys = {key(item, options), key(item, options, pixels="q"), key(item, options, revision="s")}
+    monkeypatch.setattr(result_cache, "software", lambda: software() | {"blipline": "99"})
+    keys.add(key(item, options))
+    assert len(keys) == 4
