@@ -133,6 +133,8 @@ class _Checker:
 
     def _check_coded(self, item: HeifItem) -> tuple[int, int]:
         """Check an image without tiles; return its pixels and the number of its frames."""
+        if not item.kind:
+            raise damaged("an image has no codec")
         if item.kind not in _FORMATS:
             name = item.kind.decode("ascii", "replace")
             message = f"HEIF images of the kind {name!r} are not supported; save it as a PNG"

@@ -152,7 +152,9 @@ def _read_size(body: bytes, max_pixels: int) -> _Size:
     if width <= 0 or height <= 0 or tile_x > x or tile_y > y:
         raise damaged("its size is not positive")
     check_size(width, height, max_pixels)
-    if not 0 < components <= MAX_COMPONENTS or not tile_width or not tile_height:
+    if not tile_width or not tile_height:
+        raise damaged("its tiles are empty")
+    if not 0 < components <= MAX_COMPONENTS:
         raise _unsupported(f"{components} components")
     tiles = -(-(right - tile_x) // tile_width) * -(-(bottom - tile_y) // tile_height)
     if tiles > MAX_TILES:
