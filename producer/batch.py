@@ -22,6 +22,8 @@ from .progress import Progress
 
 #: Chunks whose results are read in one MGET.
 PAGE_CHUNKS: Final = 128
+#: Chunks that a reader without results checks for lost records.
+LOOK_AHEAD_CHUNKS: Final = 16
 #: Default maximum number of results in a page.
 PAGE_RESULTS: Final = 4096
 #: Maximum seconds between two look-ups of a batch.
@@ -145,7 +147,10 @@ class Batch:
                 # Another batch was submitted under this id after a deletion.
                 continue
             if not snapshot.numbers:
-                return Page([], cursor, self._is_over(snapshot, cursor, as_completed))
+                over = self._is_over(snapshot, cursor, as_completed)
+                if not over:
+                    self._end_lost_chunks()
+                return Page([], cursor, over)
             page = self._read(snapshot, cursor, as_completed, most)
             if page.results or page.cursor == cursor:
                 return page
@@ -229,6 +234,12 @@ class Batch:
         # All chunks of a cancelled batch have ended, with or without a worker.
         stop = record.chunks if cancelled else min(ended, record.chunks)
         return _Snapshot(record, list(range(first, min(stop, last))), bool(cancelled))
+
+    def _end_lost_chunks(self) -> None:
+        """End the next open chunks whose records Redis has lost: nobody else may look at them."""
+        with redis_errors(self._redis_url):
+            first: Any = self._redis.bitpos(self._keys.done(self.id), 0)
+            self._ledger.end_lost([chunk_id(self.id, first + n) for n in range(LOOK_AHEAD_CHUNKS)])
 
     def _is_over(self, snapshot: _Snapshot, cursor: int, as_completed: bool) -> bool:
         if not as_completed:

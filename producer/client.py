@@ -263,4 +263,8 @@ class Client:
     def _publish(self, job: NewJob, when_full: WhenFull) -> Job[Any]:
         with redis_errors(self._settings.redis_url):
             self._publisher.publish(job, check_when_full(when_full))
-        return self.job(job.record.id)
+        return self._submitted(job)
+
+    def _submitted(self, job: NewJob) -> Job[Any]:
+        """Return the handle on a job that was just submitted."""
+        return Job(job.record.id, self._ledger, self._settings.redis_url, is_submitted=True)

@@ -108,11 +108,15 @@ class Job(Generic[Value]):
         ledger: Ledger,
         redis_url: str,
         value: Callable[[Result], Value] = any_value,
+        *,
+        is_submitted: bool = False,
     ) -> None:
         self.id = job_id
         self._ledger = ledger
         self._redis_url = redis_url
         self._value = value
+        #: True if this process has submitted the job.
+        self._is_submitted = is_submitted
 
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
@@ -156,6 +160,8 @@ class Job(Generic[Value]):
             raise JobCancelled(f"job {self.id} was cancelled")
         if state is State.EXPIRED:
             raise JobExpired(f"job {self.id} has ended, and its result has expired")
+        if state is State.UNKNOWN and self._is_submitted:
+            raise JobExpired(f"job {self.id}: Redis has lost it: it was evicted or deleted")
         if state is State.UNKNOWN:
             raise JobUnknown(f"no job {self.id} was submitted to this Redis")
         if state is State.QUEUED:

@@ -15,6 +15,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from config.settings import WorkerSettings
+from producer.connection.eviction import check_reachable_redis
 from producer.errors import InvalidInput
 from worker import info
 from worker.supervisor import Supervisor
@@ -29,6 +30,8 @@ def main() -> int:
     )
     try:
         settings = WorkerSettings.load(**vars(_parser().parse_args()))
+        # Before the model is loaded; each consumer checks again once Redis is reachable.
+        check_reachable_redis(settings.redis_url)
         supervisor = Supervisor(settings, on_ready=lambda: print("ready", flush=True))
     except (InvalidInput, OSError) as error:
         print(f"worker: {error}", file=sys.stderr)

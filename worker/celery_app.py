@@ -23,6 +23,7 @@ from celery.platforms import SecurityWarning
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from producer.connection.connect import connect
+from producer.connection.eviction import PolicyMonitor, check_eviction, read_policy
 from producer.errors import InvalidInput
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
@@ -42,6 +43,8 @@ from worker.lifeline import READY_FILE
 
 #: Seconds that an engine started by a consumer runs on after its last consumer has disconnected.
 LINGER_S: Final = 30.0
+#: Exit code after which the supervisor does not start the consumer again.
+EXIT_PERMANENT: Final = 2
 #: Maximum seconds to load a model: a slow disk may have to read hundreds of gigabytes.
 ENGINE_START_S: Final = 1800.0
 
@@ -78,13 +81,20 @@ class Consumer:
 
     def start(self) -> ChunkRunner:
         """Wait for the engine, start maintenance, and return the chunk runner."""
+        check_eviction(self._redis, self._settings.redis_url)
         self._engine.start()
         info = self._engine.info(ENGINE_START_S)
         for model in info.models:
             log.info("engine %d runs %s (%s)", info.pid, model.name, model.revision)
         leases = Leases(self._redis, self._keys, lease_s=self._settings.lease_s)
         runner = ChunkRunner(leases, self._handler(info))
-        self._maintenance = Maintenance(leases, runner, self._settings.sweep_s)
+        monitor = PolicyMonitor(read_policy(self._redis) or "noeviction")
+        self._maintenance = Maintenance(
+            leases,
+            runner,
+            self._settings.sweep_s,
+            on_sweep=lambda: monitor.observe(read_policy(self._redis)),
+        )
         self._maintenance.start()
         return runner
 
@@ -163,6 +173,9 @@ def _start(**_: Any) -> None:
     _consumer = Consumer(settings, supervised=READY_FILE in os.environ)
     try:
         _runner = _consumer.start()
+    except InvalidInput as error:
+        print(f"worker: {error}", file=sys.stderr)
+        sys.exit(EXIT_PERMANENT)
     except TimeoutError as error:
         sys.exit(f"worker: {error}; see the engine's message above")
 

@@ -134,7 +134,7 @@ def _submits(
             options = {name: value for name, value in kwargs.items() if name != "when_full"}
             new_job = build(self._client._builder, *args, **options)
             unwrap(await self._submit_batchers.for_running_loop().add(new_job))
-            return AsyncJob(self._client.job(new_job.record.id), self)
+            return AsyncJob(self._client._submitted(new_job), self)
         kind: Kind = "submit" if kwargs.get("when_full") == "wait" else "call"
         job = await self._threads.run(kind, method, self._client, *args, **kwargs)
         return AsyncJob(job, self)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import click
 
+from ..connection.eviction import check_reachable_redis
 from ..errors import InvalidInput
 from . import options
 from .exit_codes import Exit
@@ -63,6 +64,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
             f"the gateway needs {error.name}: pip install 'blipline[gateway]'"
         ) from None
     settings = GatewaySettings.load(gateway_host=host, gateway_port=port, redis_url=redis_url)
+    check_reachable_redis(settings.redis_url)
     listening = listen(settings)
     log_to_stderr()
     app = create_app(settings)

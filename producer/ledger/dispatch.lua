@@ -26,6 +26,9 @@ local function dispatch(queue)
       redis.call('ZADD', released, now(), id)
       redis.call('LPUSH', prefix .. queue, record.message)
       redis.call('ZINCRBY', usage, record.items, submitter)
+    elseif is_waiting then
+      -- The next sweep ends it as a lost job.
+      redis.call('ZADD', released, 0, id)
     else
       skipped = skipped + 1
     end

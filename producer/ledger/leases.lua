@@ -144,7 +144,7 @@ function operations.sweep(pause_ms, lease_s)
     local record = is_open(id) and read_head(id)
     if record then
       table.insert(expired[record.queue], id)
-    else
+    elseif not end_lost(id) then
       redis.call('ZREM', key('running'), id)
     end
   end
@@ -167,6 +167,8 @@ function operations.sweep(pause_ms, lease_s)
             redis.call('RPUSH', list, record.message)
             redis.call('ZADD', released, now(), id)
             swept = swept + 1
+          else
+            end_lost(id)
           end
         end
       end

@@ -192,9 +192,23 @@ class Ledger:
         pipe.zmscore(self.keys.open, list(task_ids))
         pipe.zmscore(self.keys.running, list(task_ids))
         pipe.mget([self.keys.cancelled(task_id) for task_id in task_ids])
+        pipe.exists(*(self.keys.record(task_id) for task_id in task_ids))
         pipe.mget([self.keys.result(task_id) for task_id in task_ids])
-        answers = zip(task_ids, *pipe.execute(), strict=True)
-        return [_snapshot_of(*answer) for answer in answers]
+        opened, running, cancelled, records, stored = pipe.execute()
+        answers = zip(task_ids, opened, running, cancelled, stored, strict=True)
+        snapshots = [_snapshot_of(*answer) for answer in answers]
+        open_ids = [
+            task_id
+            for task_id, (state, _) in zip(task_ids, snapshots, strict=True)
+            if state in (State.QUEUED, State.RUNNING)
+        ]
+        if records < len(open_ids) and self.end_lost(open_ids):
+            return self.snapshot_all(task_ids)
+        return snapshots
+
+    def end_lost(self, task_ids: Sequence[str]) -> list[str]:
+        """End those of these jobs whose records Redis has evicted or deleted; return their ids."""
+        return [task_id.decode() for task_id in self._script.call_paged("end_lost", names=task_ids)]
 
     def records(self, task_ids: Sequence[str]) -> list[JobRecord | None]:
         """Return the stored records: those of open jobs, and for a limited time of failed ones."""
@@ -238,6 +252,8 @@ def _snapshot_of(
 ) -> tuple[State, ChunkResult | None]:
     if stored is not None:
         result = ChunkResult.decode(stored)
+        if result.lost:
+            return State.EXPIRED, None
         return _final_state(result.result(0)), result
     if cancelled:
         return State.CANCELLED, None

@@ -17,6 +17,8 @@ class ChunkResult:
 
     results: list[ItemResult] | None = None
     error: ItemResult | None = None
+    #: True if Redis has lost the job (see lost.lua).
+    lost: bool = False
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> ChunkResult:
@@ -32,7 +34,9 @@ class ChunkResult:
             return cls(result)
         # Celery itself failed the task: its name is unknown, or its arguments do not match.
         message = result.get("exc_message") if isinstance(result, dict) else result
-        return cls.failed(ErrorCode.INTERNAL, f"{meta['status'].lower()}: {message}")
+        lost = isinstance(result, dict) and result.get("exc_type") == "JobExpired"
+        error = contract.failure(ErrorCode.INTERNAL, f"{meta['status'].lower()}: {message}")
+        return cls(error=error, lost=lost)
 
     def result(self, index: int) -> ItemResult:
         """Return the result of one item."""

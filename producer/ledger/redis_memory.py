@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import redis
 
+from ..connection.eviction import PolicyMonitor
+
 #: Share of Redis's `maxmemory` above which no new work is enqueued: open work needs the rest.
 FULL_AT: Final = 0.9
 #: Seconds between two readings.
@@ -20,6 +22,7 @@ class RedisMemory:
         self._redis = client
         self._read_at = 0.0
         self._shortage: str | None = None
+        self._policy_monitor = PolicyMonitor()
 
     def shortage(self) -> str | None:
         """Return a message if Redis is short of memory; the reading is cached READ_INTERVAL_S."""
@@ -35,6 +38,7 @@ class RedisMemory:
         except redis.exceptions.NoPermissionError:
             # This user may not read it. Then Redis is full only when it rejects a write.
             return None
+        self._policy_monitor.observe(memory.get("maxmemory_policy"))
         used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
         if not limit or used < FULL_AT * limit:
             return None

@@ -14,7 +14,17 @@ PAGE_JOBS: Final = 64
 REPLICAS_WAIT_MS: Final = 5000
 
 #: Files of the script, in order; a part uses the local functions of earlier parts.
-PARTS: Final = ("prelude", "dispatch", "usage", "blobs", "webhooks", "batches", "jobs", "leases")
+PARTS: Final = (
+    "prelude",
+    "dispatch",
+    "usage",
+    "blobs",
+    "webhooks",
+    "batches",
+    "jobs",
+    "lost",
+    "leases",
+)
 _FOLDER: Final = resources.files(__package__)
 SOURCE: Final = "\n".join(
     [

@@ -12,6 +12,7 @@ from producer.ledger.leases import Leases
 from producer.ledger.records import Claim
 from tests.consumer.runners import maintained, run_job
 from worker.consumer.chunks import ChunkRunner
+from worker.consumer.maintenance import Maintenance
 from worker.consumer.pipeline import NullPipeline
 
 
@@ -26,6 +27,16 @@ class SlowLeases(Leases):
         self.claimed.set()
         assert self.resume.wait(20)
         return super().claim(task_id, generation)
+
+
+def test_each_sweep_is_followed_by_a_look_at_the_server(connection: redis.Redis) -> None:
+    swept, leases = threading.Event(), Leases(connection)
+    maintenance = Maintenance(leases, ChunkRunner(leases, NullPipeline()), 0.1, on_sweep=swept.set)
+    maintenance.start()
+    try:
+        assert swept.wait(20)
+    finally:
+        maintenance.stop()
 
 
 def test_a_chunk_that_is_not_claimed_yet_sends_no_heartbeat(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from producer.ledger.leases import Leases
@@ -19,12 +20,20 @@ HEARTBEAT_S: Final = 0.5
 class Maintenance:
     """The maintenance thread. Errors are logged and do not end it."""
 
-    def __init__(self, leases: Leases, runner: ChunkRunner, sweep_s: float) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        runner: ChunkRunner,
+        sweep_s: float,
+        on_sweep: Callable[[], None] = lambda: None,
+    ) -> None:
         self._leases = leases
         self._runner = runner
         #: Seconds between sweeps; 0: no sweeps by this consumer.
         self._sweep_s = sweep_s
         self._sweep_at = 0.0
+        #: Called after each sweep.
+        self._on_sweep = on_sweep
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -55,3 +64,4 @@ class Maintenance:
         swept = self._leases.sweep(self._sweep_s)
         if swept:
             log.warning("%d lost jobs were queued again", swept)
+        self._on_sweep()
