@@ -40,7 +40,7 @@ def test_a_caption_begins_with_its_prompt_and_an_answer_does_not(model: Generato
         ("option_invalid", {"options": GenerationOptions(min_new_tokens=30)}),
         ("option_invalid", {"text": "lone surrogate \ud800"}),
         ("prompt_too_long", {"text": "long " * 200}),
-        ("prompt_too_long", {"options": GenerationOptions(max_new_tokens=124)}),
+        ("prompt_too_long", {"options": GenerationOptions(max_new_tokens=125)}),
     ],
 )
 def test_a_request_that_cannot_be_run_is_answered_alone(
@@ -52,8 +52,8 @@ def test_a_request_that_cannot_be_run_is_answered_alone(
 
 
 def test_the_longest_row_that_fits_is_run(model: Generator) -> None:
-    options = GenerationOptions(max_new_tokens=123, min_new_tokens=123)
-    assert run(Engine(model), ask(1, options=options), ask(2))[1].tokens == 123
+    options = GenerationOptions(max_new_tokens=124, min_new_tokens=124)
+    assert run(Engine(model), ask(1, options=options), ask(2))[1].tokens == 124
 
 
 def test_pixels_of_the_wrong_size_are_an_invalid_image(model: Generator) -> None:
