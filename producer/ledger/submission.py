@@ -115,7 +115,7 @@ class Submission:
                 with redis_errors(self._url):
                     self._ledger.resume_batch(self._options.batch_id, self._pass_id)
             # Errors of the caller's iterable and callback reach the caller unchanged.
-            for group in _group(self._jobs(items, record)):
+            for group in _group(self._jobs(items, record), self._first_new_id(record)):
                 self._publisher.publish_many(group, self._options.when_full, self._on_wait)
                 self._total += sum(job.record.items for job in group)
                 reported = self._total
@@ -203,6 +203,11 @@ class Submission:
             # Without an event: Flower shows a bulk chunk once a worker receives it.
             yield NewJob(chunk.record(Queue.BULK, batch.submitter), metadata)
 
+    def _first_new_id(self, record: dict[str, str]) -> str:
+        """Return the id of the first chunk that no earlier pass submitted."""
+        number = -(-int(record["total"]) // self._options.chunk_items)
+        return chunk_id(self._options.batch_id, number)
+
     def _is_done(self, number: int) -> bool:
         """Return whether a chunk had ended when this pass started; bit 0 is a byte's highest."""
         index, bit = divmod(number, 8)
@@ -247,11 +252,18 @@ def _without_deadline(value: str) -> str:
     return json.dumps(options, sort_keys=True)
 
 
-def _group(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:
-    """Yield groups to publish in one round trip; a slow stream makes small groups."""
+def _group(jobs: Iterable[NewJob], first_new_id: str) -> Iterator[list[NewJob]]:
+    """Yield groups to publish in one round trip; a slow stream makes small groups.
+
+    Chunks of earlier passes are published before the first new one: if one of them differs, no item
+    of this pass is enqueued.
+    """
     group: list[NewJob] = []
     publish_at = 0.0
     for job in jobs:
+        if group and job.record.id == first_new_id:
+            yield group
+            group = []
         if not group:
             publish_at = time.monotonic() + PUBLISH_AFTER_S
         group.append(job)

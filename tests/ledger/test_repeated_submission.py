@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,24 +88,26 @@ def test_the_order_of_fields_does_not_matter(client: Client, finish: Finish) -> 
     submit(client, [dict(reversed(item.items())) for item in items()])
 
 
-def interrupted(sources: Sequence[Any]) -> Iterator[Any]:
-    yield from sources
-    raise OSError("the line is dead")
+def submit_interrupted(client: Client, sources: Sequence[Any]) -> None:
+    """Submit items, and interrupt the submission before its end."""
+
+    def interrupt(total: int) -> None:
+        raise OSError("the line is dead")
+
+    with pytest.raises(OSError, match="dead"):
+        client.submit_batch(sources, batch_id=ID, chunk_items=CHUNK, on_submitted=interrupt)
 
 
 @pytest.mark.parametrize("ended", [0, 1, 2])
 def test_a_submission_resumes_with_the_items_that_were_submitted_before(
     client: Client, finish: Finish, ended: int
 ) -> None:
-    with pytest.raises(OSError, match="dead"):
-        submit(client, interrupted(items()[: 2 * CHUNK]))  # type: ignore[arg-type]
-    submitted = client.batch(ID).progress().total // CHUNK
-    end(finish, min(ended, submitted))
-    if submitted:
-        for number in range(CHUNK):
-            with pytest.raises(IdTaken):
-                submit(client, changed(number, {"question": "how much?"}))
-    assert client.batch(ID).progress().total == submitted * CHUNK
+    submit_interrupted(client, items()[: 2 * CHUNK])
+    end(finish, ended)
+    for number in range(2 * CHUNK):
+        with pytest.raises(IdTaken):
+            submit(client, changed(number, {"question": "how much?"}))
+    assert client.batch(ID).progress().total == 2 * CHUNK
     submit(client, items())
     assert client.batch(ID).progress().total == COUNT
 
@@ -151,8 +153,7 @@ def test_a_batch_without_digests_is_compared_as_before(
 def test_the_digests_of_chunks_that_a_newer_producer_adds_are_compared(
     client: Client, finish: Finish, connection: redis.Redis
 ) -> None:
-    with pytest.raises(OSError, match="dead"):
-        submit(client, interrupted(items()[:CHUNK]))  # type: ignore[arg-type]
+    submit_interrupted(client, items()[:CHUNK])
     connection.delete(KEYS.digests(ID))
     submit(client, items())
     end(finish, 3)

@@ -87,13 +87,16 @@ def test_a_resumed_batch_keeps_its_first_deadline(client: Client, connection: re
 
 def test_an_interrupted_submission_leaves_a_batch_that_ends(client: Client, finish: Finish) -> None:
     def broken() -> Iterator[str]:
-        yield from urls(4)
+        for url in urls(4):
+            time.sleep(0.02)  # longer than a chunk waits for others
+            yield url
         raise OSError("the cursor is gone")
 
     with pytest.raises(OSError, match="the cursor is gone"):
         client.submit_batch(broken(), chunk_items=2, batch_id="short")
     batch = client.batch("short")
     total = batch.progress().total
+    assert total
     for number in range(total // 2):
         finish(f"short:{number}", texts(2 * number, 2))
     assert len(list(batch.results(timeout=1))) == total
