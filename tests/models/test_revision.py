@@ -70,7 +70,6 @@ def test_every_byte_of_every_file_counts(path: Path) -> None:
     files = [file for file in path.rglob("*") if file.is_file()]
     assert len(files) >= 11
     assert set(list_files(path)) == set(files)
-    seen = {original}
     for file in files:
         data = file.read_bytes()
         positions = {0, len(data) - 1, *(generator.randrange(len(data)) for _ in range(12))}
@@ -78,14 +77,12 @@ def test_every_byte_of_every_file_counts(path: Path) -> None:
             changed = bytearray(data)
             changed[position] ^= 1 << generator.randrange(8)
             file.write_bytes(changed)
-            seen.add(digest(path))
+            assert digest(path) != original, (file.name, position)
         file.write_bytes(data)
         assert digest(path) == original
         file.rename(file.with_name("renamed.json"))
-        seen.add(digest(path))
+        assert digest(path) != original, file.name
         file.with_name("renamed.json").rename(file)
-    changes = sum(len({0, file.stat().st_size - 1}) + 1 for file in files)
-    assert len(seen) > changes
     assert digest(path) == original
 
 
