@@ -22,9 +22,9 @@ from celery.platforms import SecurityWarning
 
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
-from producer.connection.connect import connect
+from producer.connection.connect import connect, redis_errors
 from producer.connection.eviction import PolicyMonitor, check_eviction, read_policy
-from producer.errors import InvalidInput
+from producer.errors import ConnectionFailed, InvalidInput
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
 from producer.net.address_policy import split_list
@@ -81,14 +81,13 @@ class Consumer:
 
     def start(self) -> ChunkRunner:
         """Wait for the engine, start maintenance, and return the chunk runner."""
-        check_eviction(self._redis, self._settings.redis_url)
+        monitor = self._check_eviction()
         self._engine.start()
         info = self._engine.info(ENGINE_START_S)
         for model in info.models:
             log.info("engine %d runs %s (%s)", info.pid, model.name, model.revision)
         leases = Leases(self._redis, self._keys, lease_s=self._settings.lease_s)
         runner = ChunkRunner(leases, self._handler(info))
-        monitor = PolicyMonitor(read_policy(self._redis) or "noeviction")
         self._maintenance = Maintenance(
             leases,
             runner,
@@ -97,6 +96,17 @@ class Consumer:
         )
         self._maintenance.start()
         return runner
+
+    def _check_eviction(self) -> PolicyMonitor:
+        """Check the eviction policy of Redis, once it is reachable; raises InvalidInput."""
+        try:
+            with redis_errors(self._settings.redis_url):
+                check_eviction(self._redis, self._settings.redis_url)
+                return PolicyMonitor(read_policy(self._redis) or "noeviction")
+        except ConnectionFailed as error:
+            # Celery reports and retries its own connections.
+            log.warning("the eviction policy is unknown: %s", error)
+            return PolicyMonitor()
 
     def _handler(self, info: EngineInfo) -> ItemHandler:
         settings = self._settings
