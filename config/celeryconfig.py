@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from kombu.entity import Exchange, Queue
+
 from config.settings import WorkerSettings
 from producer import contract
 from producer.connection.connect import SOCKET_OPTIONS, sentinel_options
@@ -54,10 +56,21 @@ def celery_settings(settings: WorkerSettings) -> dict[str, Any]:
         "worker_send_task_events": True,
         # Flower already shows the started event; a stored state costs two more round trips.
         "task_track_started": False,
-        "task_default_queue": contract.Queue.INTERACTIVE.value,
+        # A consumer without -Q consumes these two.
+        "task_queues": [_queue(name.value) for name in contract.Queue],
+        # A consumer publishes the callbacks of messages itself (`link`, `chain`, `chord`). They
+        # belong to the program that sent the message, except those that are tasks of Blipline.
+        "task_default_queue": settings.default_queue,
+        "task_routes": {"blipline.*": {"queue": contract.Queue.INTERACTIVE.value}},
+        "worker_consumer": "worker.consumer.unknown_tasks:ForwardingConsumer",
         "timezone": "UTC",
         "enable_utc": True,
     }
+
+
+def _queue(name: str) -> Queue:
+    exchange = Exchange(name)  # type: ignore[no-untyped-call]
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
 
 
 def _broker_url(address: Address) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from config.stores import parse_prefix
+from producer import contract
 from producer.net.address_policy import AddressPolicy, split_list
 from producer.settings import ClientSettings
 
@@ -128,6 +129,11 @@ class WorkerSettings(ClientSettings):
     grace_s: float = Field(
         60.0, gt=0, description="Maximum seconds to finish running jobs after SIGTERM"
     )
+    default_queue: str = Field(
+        "celery",
+        description="Celery queue for callbacks and other tasks that are not Blipline's: the "
+        "default queue of the programs that send them",
+    )
     ready_file: Path | None = Field(
         None,
         description="File that exists while the worker takes jobs; unset: `ready` in RUN_DIR",
@@ -145,6 +151,13 @@ class WorkerSettings(ClientSettings):
         if "{question}" not in template:
             raise ValueError("must contain {question}")
         return template
+
+    @field_validator("default_queue")
+    @classmethod
+    def _check_default_queue(cls, queue: str) -> str:
+        if not queue or queue in [*contract.Queue]:
+            raise ValueError("must be the queue of another worker, not interactive or bulk")
+        return queue
 
     @field_validator("device")
     @classmethod

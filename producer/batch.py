@@ -63,7 +63,6 @@ class _Snapshot:
 
     record: _Record
     numbers: list[int]
-    cancelled: bool
 
 
 class Batch:
@@ -88,6 +87,7 @@ class Batch:
     def progress(self) -> Progress:
         """Read the counts of items and the rate."""
         with redis_errors(self._redis_url):
+            self._ledger.expire_due()
             # No transaction: Redis rejects even its reads when memory is full.
             pipe = self._redis.pipeline(transaction=False)
             pipe.hgetall(self._keys.batch(self.id))
@@ -104,14 +104,12 @@ class Batch:
         """Yield the result of every item in the order of submission, waiting for each.
 
         `as_completed` yields them in the order in which they ended: `index` then identifies the
-        item, a retried chunk is yielded again, and a cancelled batch yields only the items that
-        ended before. `cursor` resumes after the result with this cursor, in the same order, in any
-        process.
+        item, and a retried chunk is yielded again. `cursor` resumes after the result with this
+        cursor, in the same order, in any process.
 
         `timeout` limits the wait for the next result, in seconds: after it WaitTimeout is raised,
         and the batch continues. Expired results raise no error: their items have the code
-        `internal` and a message. The items of a chunk without a stored result (expired, or
-        cancelled before the chunk started) have no `custom_id`; their `index` identifies them.
+        `internal` and a message, and no `custom_id`; their `index` identifies them.
         """
         schedule = PollSchedule(timeout, MAX_DELAY_S)
         while True:
@@ -177,7 +175,7 @@ class Batch:
         return Page(results, cursor)
 
     def cancel(self) -> None:
-        """Cancel all jobs that have not ended; ended items keep their results."""
+        """Cancel all items that have not ended; ended items keep their results."""
         self._record()
         with redis_errors(self._redis_url):
             self._ledger.cancel(self.id)
@@ -203,13 +201,9 @@ class Batch:
 
     def delete(self) -> None:
         """Delete the batch and its results; its waiting jobs never run."""
-        record = self._record()
+        self._record()
         with redis_errors(self._redis_url):
-            # A consumer that is running a chunk detects the deletion when it stores the result.
-            self._ledger.cancel(self.id)
             self._ledger.delete_batch(self.id)
-            # In reverse: in order, each deletion would dispatch the next chunk to Celery.
-            self._ledger.delete_jobs([chunk_id(self.id, n) for n in reversed(range(record.chunks))])
 
     @property
     def _failed_key(self) -> str:
@@ -219,6 +213,7 @@ class Batch:
         """Read the state of the batch, and its ended chunks starting at a position."""
         keys, last = self._keys, first + chunks
         with redis_errors(self._redis_url):
+            self._ledger.expire_due()
             # The record comes last: it counts every chunk that is listed before.
             pipe = self._redis.pipeline(transaction=False)
             if as_completed:
@@ -230,10 +225,16 @@ class Batch:
             ended, cancelled, fields = pipe.execute()
         record = self._parse(fields)
         if as_completed:
-            return _Snapshot(record, [int(number) for number in ended], cancelled=False)
-        # All chunks of a cancelled batch have ended, with or without a worker.
-        stop = record.chunks if cancelled else min(ended, record.chunks)
-        return _Snapshot(record, list(range(first, min(stop, last))), bool(cancelled))
+            return _Snapshot(record, [int(number) for number in ended])
+        if cancelled and ended < record.chunks:
+            self._finish_cancellation(ended, record.chunks)
+        return _Snapshot(record, list(range(first, min(ended, record.chunks, last))))
+
+    def _finish_cancellation(self, first: int, chunks: int) -> None:
+        """End the next chunks of a cancelled batch, in case its canceller died or is older."""
+        last = min(first + PAGE_CHUNKS, chunks)
+        with redis_errors(self._redis_url):
+            self._ledger.cancel_chunks([chunk_id(self.id, n) for n in range(first, last)])
 
     def _end_lost_chunks(self) -> None:
         """End the next open chunks whose records Redis has lost: nobody else may look at them."""
@@ -252,15 +253,11 @@ class Batch:
     def _chunk_results(self, snapshot: _Snapshot) -> list[ChunkResult | None]:
         """Read the results of these chunks; None for a chunk that is running again.
 
-        A chunk without a stored result was cancelled, or its result has expired.
+        The result of an ended chunk that is not stored has expired.
         """
         if not snapshot.numbers:
             return []
-        missing_result = (
-            ChunkResult.failed(ErrorCode.CANCELLED, "the batch was cancelled")
-            if snapshot.cancelled
-            else ChunkResult.failed(ErrorCode.INTERNAL, "the result is no longer kept")
-        )
+        expired = ChunkResult.failed(ErrorCode.INTERNAL, "the result is no longer kept")
         numbers = snapshot.numbers
         with redis_errors(self._redis_url):
             stored = self._ledger.chunk_results([chunk_id(self.id, n) for n in numbers])
@@ -270,9 +267,7 @@ class Batch:
                 pipe.getbit(self._keys.done(self.id), number)
             ended = dict(zip(missing, pipe.execute() if missing else (), strict=True))
         return [
-            (missing_result if snapshot.cancelled or ended[number] else None)
-            if result is None
-            else result
+            (expired if ended[number] else None) if result is None else result
             for number, result in zip(numbers, stored, strict=True)
         ]
 

@@ -24,7 +24,14 @@ from .ledger.publisher import Publisher
 from .ledger.records import Depth, JobMetadata, NewJob
 from .ledger.submission import BatchOptions, ItemSource, Submission
 from .settings import ClientSettings
-from .validation import check_count, check_id, check_options, check_when_full, task_of
+from .validation import (
+    check_count,
+    check_id,
+    check_options,
+    check_when_full,
+    seconds_to_deadline,
+    task_of,
+)
 
 
 class Client:
@@ -230,6 +237,7 @@ class Client:
             check_when_full(when_full),
             submitter or self._settings.submitter or batch_id,
             JobMetadata(note, webhook=webhook),
+            seconds_to_deadline(checked),
         )
         url = self._settings.redis_url
         submission = Submission(batch_options, self._redis, self._ledger, self._publisher, url)

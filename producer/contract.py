@@ -137,6 +137,8 @@ UPLOAD_TTL_S: Final = 3600
 BLOB_TTL_S: Final = 60
 #: Seconds of a lease: a job without a heartbeat for this time is redelivered.
 LEASE_S: Final = 30.0
+#: Seconds after its last sign of life for which a worker counts as alive.
+WORKER_ALIVE_S: Final = 30
 #: Attempts that run all items of a job together; later attempts run them one by one, to isolate the
 #: item that kills its consumer.
 WHOLE_ATTEMPTS: Final = 3

@@ -16,7 +16,15 @@ from .ledger.ids import new_id
 from .ledger.message import sent_event
 from .ledger.records import NO_METADATA, JobMetadata, NewJob
 from .ledger.submission import ItemSource, prepare
-from .validation import check_id, check_options, check_text, list_of, task_of, turn_of
+from .validation import (
+    check_id,
+    check_options,
+    check_text,
+    list_of,
+    seconds_to_deadline,
+    task_of,
+    turn_of,
+)
 
 #: Submitter of single jobs that do not name one: they share one submitter queue.
 ANYONE: Final = "anyone"
@@ -138,7 +146,8 @@ class JobBuilder:
         if isinstance(image := payload.get("image"), bytes):
             images = (image,)
             payload["image"] = blobs.reference_of(image)
-        chunk = Chunk(job_id, task, [cast(ItemPayload, payload)], options)
+        deadline_s = seconds_to_deadline(options)
+        chunk = Chunk(job_id, task, [cast(ItemPayload, payload)], options, deadline_s)
         record = chunk.record(Queue.INTERACTIVE, submitter or self._submitter)
         # With this event Flower shows a job that no worker has received yet.
         event = sent_event(job_id, task, Queue.INTERACTIVE, chunk.summary)

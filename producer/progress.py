@@ -64,12 +64,10 @@ class Progress:
     @property
     def state(self) -> State:
         """The state of the whole batch; `failed` if any item failed."""
-        if self.finished and not self.failed:
-            return State.DONE
         if self.cancelled:
             return State.CANCELLED
         if self.finished:
-            return State.FAILED
+            return State.FAILED if self.failed else State.DONE
         return State.RUNNING if self.done else State.QUEUED
 
 

@@ -96,8 +96,15 @@ def check_options(options: dict[str, Any], deadline_s: float | None) -> dict[str
     if deadline_s is not None:
         if deadline_s <= 0:
             raise InvalidInput(f"deadline_s={deadline_s:g}: must be above 0")
+        # Workers of earlier versions read only this time; the others count the seconds.
         checked["deadline"] = time.time() + deadline_s
     return checked
+
+
+def seconds_to_deadline(options: Mapping[str, Any]) -> float | None:
+    """Return the seconds from now to the deadline that this host set; None if there is none."""
+    deadline = options.get("deadline")
+    return None if deadline is None else deadline - time.time()
 
 
 def format_errors(error: ValidationError, model: type[BaseModel]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from producer.connection.connect import connect, redis_errors
 from producer.connection.eviction import PolicyMonitor, check_eviction, read_policy
+from producer.contract import Queue
 from producer.errors import ConnectionFailed, InvalidInput
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
@@ -56,6 +58,9 @@ class Consumer:
 
     def __init__(self, settings: WorkerSettings, *, supervised: bool) -> None:
         self._settings = settings
+        # The consumers of one supervisor are one worker.
+        process = os.getppid() if supervised else os.getpid()
+        self._worker = f"{socket.gethostname()}:{process}"
         self._redis = connect(
             settings.redis_url, patient=True, max_connections=settings.max_connections
         )
@@ -92,6 +97,7 @@ class Consumer:
             leases,
             runner,
             self._settings.sweep_s,
+            self._worker,
             on_sweep=lambda: monitor.observe(read_policy(self._redis)),
         )
         self._maintenance.start()
@@ -170,6 +176,8 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 settings = _load_settings()
 app = Celery("blipline", events="worker.consumer.events:ThreadSafeEvents")
 app.conf.update(celery_settings(settings))
+# Without this, a consumer started without -Q also consumes the queues that it publishes to.
+app.amqp.queues.select([queue.value for queue in Queue])
 register(app, lambda: _runner)
 
 _consumer: Consumer

@@ -19,6 +19,7 @@ from .exit_codes import EXIT_HELP, Exit, report_error
 from .gateway import gateway
 from .keys import keys
 from .match import embed, match
+from .status import status
 
 
 def _version() -> str:
@@ -42,13 +43,14 @@ def blipline() -> None:
       blipline match cat.jpg "a cat" "a dog"
       blipline embed cat.jpg --json
       blipline batch submit items.jsonl --wait -o results.jsonl
+      blipline status
       blipline dead list
       blipline keys create acme
       blipline gateway
     """
 
 
-for _command in (caption, ask, chat, match, embed, batch, dead, keys, gateway):
+for _command in (caption, ask, chat, match, embed, batch, status, dead, keys, gateway):
     blipline.add_command(_command)
 
 

@@ -14,6 +14,7 @@ from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
 from .progress import watch_bar
+from .status import warn_without_worker
 
 #: Seconds between two polls of a watched batch.
 POLL_S: Final = 1.0
@@ -28,15 +29,16 @@ _WATCH_HELP = "Show the progress on a terminal until the end; exit code 1 if any
 @options.batch_id
 @click.option("--watch", is_flag=True, help=_WATCH_HELP)
 @options.as_json(
-    'Print {"batch", "state", "total", "done", "failed", "submitted", "rate", "left_s"}.'
+    'Print {"batch", "state", "total", "done", "failed", "submitted", "rate", "left_s", "workers"}.'
 )
 @options.redis_url
 def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> Exit:
     """Print the progress of a batch, its rate, and the remaining time.
 
     In JSON, "rate" (items per second) and "left_s" (remaining seconds) are null while they are
-    unknown. If a batch is still being submitted but has received no items for a long time, its
-    producer has probably died: submit the same items under its id again, or close it.
+    unknown; "workers" is the number of workers that are alive. If a batch is still being submitted
+    but has received no items for a long time, its producer has probably died: submit the same items
+    under its id again, or close it.
 
     \b
       blipline batch status 0198c0de-…
@@ -46,6 +48,7 @@ def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> 
     with Client(redis_url) as client:
         batch = client.batch(batch_id)
         progress = _watch(batch) if watch else batch.progress()
+        depth = client.depth()
     if as_json:
         print_json(
             {
@@ -57,10 +60,13 @@ def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> 
                 "submitted": progress.submitted and not progress.cut,
                 "rate": progress.rate,
                 "left_s": progress.left_s,
+                "workers": depth.workers,
             }
         )
     else:
         print_line(f"{progress.state.value}: {_summary(progress)}")
+        if not (progress.finished or progress.cancelled):
+            warn_without_worker(depth)
     failed = progress.failed or not progress.finished
     return Exit.SOME_FAILED if watch and failed else Exit.OK
 

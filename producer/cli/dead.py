@@ -107,8 +107,8 @@ def retry(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str |
     """Retry the dead items of dead letters, and print their number.
 
     The results of the other items are kept. The new results replace the old ones in the results of
-    the job or the batch. Retried items have no deadline. Items of a cancelled batch are cancelled
-    again; `batch retry` resumes such a batch.
+    the job or the batch. Retried items have no deadline. Items of a cancelled batch are not
+    retried; `batch retry` resumes such a batch.
 
     \b
       blipline dead retry 0198c0de-…:3 0198c0de-…:7

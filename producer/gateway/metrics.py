@@ -26,6 +26,7 @@ class Metrics:
         self.open_items = Gauge(
             "blipline_open_items", "Items without a result", ["queue"], registry=self.registry
         )
+        self.workers = Gauge("blipline_workers", "Workers that are alive", registry=self.registry)
         self.streams = Gauge(
             "blipline_gateway_streams", "Open event streams", registry=self.registry
         )

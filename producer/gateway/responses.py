@@ -158,6 +158,7 @@ class QueuesBody(BaseModel):
             "bulk": {"open_items": 19952, "max_items": 10000000},
         },
         running_jobs=16,
+        workers=2,
         blob_bytes=5242880,
         max_blob_bytes=4294967296,
         stored_bytes=73400320,
@@ -168,6 +169,7 @@ class QueuesBody(BaseModel):
     running_jobs: int = Field(
         description="Jobs, each of one or more items, that workers are processing."
     )
+    workers: int = Field(description="Workers that are alive.")
     blob_bytes: int = Field(description="Bytes of uploaded images that open jobs reference.")
     max_blob_bytes: int | None = Field(description="Limit of these bytes; null means unlimited.")
     stored_bytes: int = Field(
@@ -188,6 +190,7 @@ class QueuesBody(BaseModel):
                 for queue, items in depth.items.items()
             },
             running_jobs=depth.running_jobs,
+            workers=depth.workers,
             blob_bytes=depth.blob_bytes,
             max_blob_bytes=(settings.max_blob_mb << 20) or None,
             stored_bytes=stored_bytes,

@@ -21,6 +21,9 @@ router = APIRouter()
 _OK: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/json": {"example": {"status": "ok"}}}}
 }
+_READY: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"application/json": {"example": {"status": "ok", "workers": 2}}}}
+}
 _METRICS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {
@@ -45,14 +48,17 @@ async def healthz() -> dict[str, str]:
     "/readyz",
     tags=["health"],
     summary="Check readiness",
-    responses=_OK | problem_responses(503),
+    responses=_READY | problem_responses(503),
 )
-async def readyz(gateway: GatewayDependency) -> dict[str, str]:
-    """Return 200 if Redis is reachable and the process is not shutting down."""
+async def readyz(gateway: GatewayDependency) -> dict[str, str | int]:
+    """Return 200 if Redis is reachable and the process is not shutting down.
+
+    `workers` is the number of workers that are alive; a gateway without one accepts jobs.
+    """
     if gateway.stopping.is_set():
         raise shutting_down()
-    await gateway.client.probe()
-    return {"status": "ok"}
+    depth = await gateway.client.probe()
+    return {"status": "ok", "workers": depth.workers}
 
 
 @router.get(
@@ -67,7 +73,9 @@ async def metrics(gateway: GatewayDependency) -> Response:
     open_items = gateway.metrics.open_items
     open_items.clear()
     with suppress(BliplineError):
-        for queue, items in (await gateway.client.probe()).items.items():
+        depth = await gateway.client.probe()
+        gateway.metrics.workers.set(depth.workers)
+        for queue, items in depth.items.items():
             open_items.labels(queue.value).set(items)
     return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 

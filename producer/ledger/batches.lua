@@ -109,10 +109,10 @@ local function check_chunk(id, record, batch, number, digest)
   return nil, first + record.items
 end
 
--- Return the fields of a batch's record; create it if there is none. `pass` identifies the
--- submission that is in progress.
+-- Return the seconds until a batch's deadline, '' if it has none, and the fields of its record;
+-- create the record if there is none. `pass` identifies the submission that is in progress.
 function operations.open_batch(
-    id, keep_s, record_s, task, chunk_items, options, metadata, webhook, pass)
+    id, keep_s, record_s, task, chunk_items, options, metadata, webhook, pass, deadline_s)
   local record = key('batch:' .. id)
   if redis.call('EXISTS', record) == 0 then
     redis.call('HSET', record, 'task', task, 'chunk_items', chunk_items, 'options', options,
@@ -120,20 +120,29 @@ function operations.open_batch(
       'submitted', 0, 'heard_at', now(), 'pass', pass)
     if metadata ~= '' then redis.call('HSET', record, 'note', metadata) end
     if webhook ~= '' then redis.call('HSET', record, 'webhook', webhook) end
+    if deadline_s ~= '' then redis.call('HSET', record, 'deadline_at', now() + deadline_s) end
     redis.call('EXPIRE', record, record_s)
     redis.call('DEL', key('cancelled:' .. id), record .. ':digests')
     local account = account_of(id)
     if account then measure_batch(account, id) end
   end
-  return redis.call('HGETALL', record)
+  local deadline_at = redis.call('HGET', record, 'deadline_at')
+  local remaining_s = deadline_at and string.format('%.3f', deadline_at - now()) or ''
+  return { remaining_s, redis.call('HGETALL', record) }
 end
 
--- Delete a batch's record and counts, but not its chunks.
-function operations.delete_batch(id)
+-- Delete a batch's record and counts. Return the number of its chunks, which remain.
+function operations.delete_batch(id, ttl_s)
   ensure_writable()
+  local fields = redis.call('HMGET', key('batch:' .. id), 'total', 'chunk_items')
+  if not fields[1] then return 0 end
+  local chunks = math.ceil(tonumber(fields[1]) / tonumber(fields[2]))
+  -- A consumer that runs a chunk finds the mark when it stores the result.
+  if chunks > 0 then redis.call('SET', key('cancelled:' .. id), 1, 'EX', ttl_s) end
   redis.call('DEL', unpack(batch_keys(id)))
   local account = account_of(id)
   if account then measure_batch(account, id) end
+  return chunks
 end
 
 -- Start another pass over a batch's items. From now on, only this pass can interrupt the batch.

@@ -34,6 +34,8 @@ class Chunk:
     task: Task
     items: list[ItemPayload]
     options: dict[str, Any]
+    #: Seconds from the submission to the deadline.
+    deadline_s: float | None = None
 
     @property
     def summary(self) -> str:
@@ -66,7 +68,7 @@ class Chunk:
             submitter,
             len(self.items),
             tuple(contract.blob_hash(image) for image in images if contract.is_blob(image)),
-            task_message(self.id, self.task, queue, self.summary),
+            task_message(self.id, self.task, queue, self.summary, self.deadline_s),
             json.dumps(payload, separators=(",", ":")),
             sum(map(self._result_bytes, self.items)),
         )

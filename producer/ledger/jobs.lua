@@ -6,6 +6,10 @@ local function open_job(id, record)
   redis.call('SET', key('job:' .. id), record.text)
   redis.call('HINCRBY', key('depth'), record.queue, record.items)
   retain_blobs(id, record.blobs)
+  local deadline_s = deadline_s_of(record)
+  if deadline_s then redis.call('ZADD', key('deadlines'), now() + deadline_s, id) end
+  -- The mark belongs to an earlier run under this id.
+  redis.call('DEL', key('cancelled:' .. id))
 end
 
 -- Close a job. Return its record if the job was open.
@@ -15,6 +19,7 @@ local function close_job(id, blob_ttl_s)
   redis.call('ZREM', key('running'), id)
   redis.call('HDEL', key('attempts'), id)
   redis.call('HDEL', key('suspects'), id)
+  redis.call('ZREM', key('deadlines'), id)
   if record then
     redis.call('ZREM', key(record.queue .. ':released'), id)
     decrement(record.queue, record.items)
@@ -46,9 +51,16 @@ local function check_job(id, digest)
   return (exists or stored) and 'known' or nil
 end
 
+-- Delete Celery's own result of a revocation: it came before the job of this id.
+local function delete_revocation(id)
+  local result = prefix .. 'celery-task-meta-' .. id
+  local stored = redis.call('GET', result)
+  if stored and stored:find('^{"status": ?"REVOKED"') then redis.call('DEL', result) end
+end
+
 -- Enqueue a job and return its status. `known`: the id was enqueued before; `differs`: with another
 -- payload, of which `digest` is a hash; `blob_unknown`: its account has not uploaded an image that it
--- names. `result_bytes` are reserved for its result in the account's usage. The metadata of a single
+-- names; `cancelled`: the chunk was enqueued, and its batch is cancelled. `result_bytes` are reserved for its result in the account's usage. The metadata of a single
 -- job, unless empty, is stored as long as a batch record.
 -- Subscribers of `channel` receive `event`, unless it is ''.
 function operations.enqueue(
@@ -56,6 +68,7 @@ function operations.enqueue(
     number, metadata, digest, webhook, channel, event)
   local record, account = parse(text), account_of(id)
   local total, status
+  delete_revocation(id)
   if batch ~= '' then
     status, total = check_chunk(id, record, batch, tonumber(number), digest)
   else
@@ -84,40 +97,41 @@ function operations.enqueue(
   if account then measure_due(DUE_LIMIT) end
   -- pcall: the job is enqueued even if the user may not publish.
   if event ~= '' then redis.pcall('PUBLISH', channel, event) end
-  return 'entered'
+  return is_cancelled(id) > 0 and 'cancelled' or 'entered'
 end
 
--- Enqueue an ended job with a new record. Return 0 if the job is open, has no record, or is no
--- longer of the generation `seen`, since another client requeued it.
+-- Enqueue an ended job with a new record. Return 0 if the job is open, has no record, is a chunk of a
+-- cancelled batch, or is no longer of the generation `seen`, since another client requeued it.
 function operations.requeue(id, text, seen, result_bytes)
   local stored = read_record(id)
   if not stored then return 0 end
   if stored.text == text then return 1 end
   if is_open(id) or generation_of(stored) ~= seen then return 0 end
+  local batch, number = chunk_of(id)
+  if batch and is_cancelled(batch) > 0 then return 0 end
   local record = parse(text)
   open_job(id, record)
-  redis.call('DEL', prefix .. 'celery-task-meta-' .. id, key('cancelled:' .. id))
+  redis.call('DEL', prefix .. 'celery-task-meta-' .. id)
   redis.call('ZREM', key('dead'), id)
-  local batch, number = chunk_of(id)
   if batch then reopen_chunk(batch, number, record.items) end
   enqueue_for_submitter(id, record)
   measure(id, result_bytes)
   return 1
 end
 
--- Mark a job, or all chunks of a batch, as cancelled.
-function operations.cancel(id, ttl_s)
-  ensure_writable()
-  redis.call('SET', key('cancelled:' .. id), 1, 'EX', ttl_s)
-end
-
--- Delete jobs with their records, metadata and results.
-function operations.delete_jobs(blob_ttl_s, ...)
+-- Delete jobs with their records, metadata and results. A consumer that runs one finds a mark, stops
+-- and stores no result.
+function operations.delete_jobs(blob_ttl_s, mark_s, ...)
   ensure_writable()
   for _, id in ipairs({ ... }) do
+    local runs = redis.call('ZSCORE', key('running'), id)
     close_job(id, blob_ttl_s)
     redis.call('ZREM', key('dead'), id)
-    redis.call('DEL', key('job:' .. id), key('note:' .. id), prefix .. 'celery-task-meta-' .. id)
+    redis.call('DEL', key('job:' .. id), key('note:' .. id), key('cancelled:' .. id),
+      prefix .. 'celery-task-meta-' .. id)
+    if runs and is_cancelled(id) == 0 then
+      redis.call('SET', key('cancelled:' .. id), 1, 'EX', mark_s)
+    end
     measure(id)
   end
   dispatch('interactive')

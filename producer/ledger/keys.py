@@ -70,6 +70,16 @@ class Keys:
         return f"{self.prefix}blipline:webhooks"
 
     @property
+    def deadlines(self) -> str:
+        """Sorted set of the open jobs that have a deadline, by this (Unix s)."""
+        return f"{self.prefix}blipline:deadlines"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set of the workers, by their last sign of life (Unix s)."""
+        return f"{self.prefix}blipline:workers"
+
+    @property
     def sweeper(self) -> str:
         """The lock of the sweep: exists while no further sweep is due."""
         return f"{self.prefix}blipline:sweeper"
@@ -130,6 +140,10 @@ class Keys:
     def cancelled(self, job_or_batch_id: str) -> str:
         """The cancellation mark of a job, or of all chunks of a batch."""
         return f"{self.prefix}blipline:cancelled:{job_or_batch_id}"
+
+    def revoked(self, task_id: str) -> str:
+        """The mark of a revocation that was applied; its echoes have no effect while it exists."""
+        return f"{self.prefix}blipline:revoked:{task_id}"
 
     def batch(self, batch_id: str) -> str:
         """Hash of a batch's options and counts."""

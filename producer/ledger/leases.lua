@@ -6,14 +6,20 @@ local SEARCHED_MESSAGES = 500
 -- Maximum lost jobs that one sweep redelivers: a script blocks all other clients.
 local SWEEP_LIMIT = 200
 
+-- Remove the lease of a job that is not open, or of another program's message.
+local function forget_run(id)
+  redis.call('ZREM', key('running'), id)
+  redis.call('HDEL', key('attempts'), id)
+end
+
 -- Claim a job whose message a consumer received. Return one of:
 --   done, the stored result        the consumer returns that result
 --   busy                           another consumer runs the job, or a sweep will redeliver it
 --   gone                           the job was deleted or requeued
---   run, cancelled, attempts, suspects as JSON, payload
+--   run, cancelled, attempts, suspects as JSON, payload, time, deadline
 --
 -- `generation` is that of the message, '' in other programs' messages. `call` identifies the call: a
--- retry after a lost response has the same value.
+-- retry after a lost response has the same value. Times are Unix seconds by this server's clock.
 function operations.claim(id, generation, call, lease_s)
   ensure_writable()
   local running = key('running')
@@ -21,15 +27,11 @@ function operations.claim(id, generation, call, lease_s)
   if record and generation ~= '' and generation_of(record) ~= generation then return { 'gone' } end
   local result = redis.call('GET', prefix .. 'celery-task-meta-' .. id)
   if result then
-    if not record then redis.call('ZREM', running, id) end
+    if not record then forget_run(id) end
     return { 'done', result }
   end
   local cancelled = is_cancelled(id)
-  if not record then
-    if generation ~= '' then return { 'gone' } end
-    redis.call('ZADD', running, now(), id)
-    return { 'run', cancelled, 1, '{}', '' }
-  end
+  if not record and generation ~= '' then return { 'gone' } end
   local claims = redis.call('HGET', key('attempts'), id) or '0'
   local attempts, last_call = claims:match('^(%d+) ?(.*)$')
   attempts = tonumber(attempts)
@@ -41,11 +43,20 @@ function operations.claim(id, generation, call, lease_s)
     attempts = attempts + 1
     redis.call('HSET', key('attempts'), id, attempts .. ' ' .. call)
   end
-  redis.call('ZREM', key(record.queue .. ':released'), id)
+  if record then redis.call('ZREM', key(record.queue .. ':released'), id) end
   redis.call('ZADD', running, now(), id)
-  dispatch(record.queue)
+  if record then dispatch(record.queue) end
   local suspects = redis.call('HGET', key('suspects'), id) or '{}'
-  return { 'run', cancelled, attempts, suspects, record.payload }
+  return { 'run', cancelled, attempts, suspects, record and record.payload or '',
+    string.format('%.3f', now()), redis.call('ZSCORE', key('deadlines'), id) or '' }
+end
+
+-- Register a consumer of a worker as alive.
+function operations.announce(worker, alive_s)
+  ensure_writable()
+  redis.call('ZADD', key('workers'), now(), worker)
+  redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', now() - alive_s)
+  redis.call('EXPIRE', key('workers'), alive_s)
 end
 
 -- Store the index of the item about to be processed, with the deaths of earlier consumers.
@@ -54,22 +65,27 @@ function operations.mark_suspect(id, suspects)
   if is_open(id) then redis.call('HSET', key('suspects'), id, suspects) end
 end
 
--- Renew the leases of running jobs. Return those that were cancelled.
+-- Renew the leases of running jobs, given as ids and generations. Return those to be stopped, in the
+-- same form: they were cancelled, deleted, or queued again as another generation.
 function operations.heartbeat(...)
   ensure_writable()
-  local cancelled = {}
-  for _, id in ipairs({ ... }) do
+  local arguments, stopped = { ... }, {}
+  for index = 1, #arguments, 2 do
+    local id, generation = arguments[index], arguments[index + 1]
     local record = not redis.call('ZSCORE', key('running'), id) and is_open(id) and read_head(id)
-    if record then
-      -- A sweep redelivered it after an outage, and no consumer has claimed it since.
-      if redis.call('ZREM', key(record.queue .. ':released'), id) == 1 then
-        redis.call('ZADD', key('running'), now(), id)
-      end
+    local replaced = record and generation ~= '' and generation_of(record) ~= generation
+    -- A sweep redelivered it after an outage, and no consumer has claimed it since.
+    if record and not replaced
+        and redis.call('ZREM', key(record.queue .. ':released'), id) == 1 then
+      redis.call('ZADD', key('running'), now(), id)
     end
     redis.call('ZADD', key('running'), 'XX', now(), id)
-    if is_cancelled(id) > 0 then table.insert(cancelled, id) end
+    if replaced or is_cancelled(id) > 0 then
+      table.insert(stopped, id)
+      table.insert(stopped, generation)
+    end
   end
-  return cancelled
+  return stopped
 end
 
 -- Add a job to the dead letters, which expire with their records.
@@ -90,11 +106,10 @@ function operations.finish(id, generation, stored, ttl_s, record_s, failed, dead
   local opened = is_open(id) and read_head(id)
   -- The result belongs to an earlier generation.
   if opened and generation ~= '' and generation_of(opened) ~= generation then return end
-  local batch_id = id:match('^(.*):%d+$')
-  -- The batch was deleted meanwhile.
-  if not opened and batch_id and not batch
-      and redis.call('EXISTS', key('cancelled:' .. batch_id)) == 1 then
-    redis.call('ZREM', key('running'), id)
+  -- The job or its batch was deleted meanwhile.
+  local belongs = generation ~= '' or (id:find(':%d+$') and not batch)
+  if not opened and belongs and is_cancelled(id) > 0 then
+    forget_run(id)
     return
   end
   ttl_s = batch and redis.call('HGET', key('batch:' .. batch), 'keep_s') or ttl_s
@@ -106,7 +121,7 @@ function operations.finish(id, generation, stored, ttl_s, record_s, failed, dead
   -- A retry of a failed job needs its images again.
   local record = close_job(id, failed == 0 and blob_ttl_s or ttl_s)
   if not record then
-    redis.call('ZREM', key('running'), id)
+    forget_run(id)
     return
   end
   if failed > 0 then
@@ -145,7 +160,7 @@ function operations.sweep(pause_ms, lease_s)
     if record then
       table.insert(expired[record.queue], id)
     elseif not end_lost(id) then
-      redis.call('ZREM', key('running'), id)
+      forget_run(id)
     end
   end
   local swept = 0

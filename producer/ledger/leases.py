@@ -9,9 +9,13 @@ from collections.abc import Iterable
 import redis
 
 from .. import contract
+from .aborts import JobAborter
 from .keys import Keys
 from .records import ChunkResult, Claim
 from .script import LedgerScript
+
+#: A running job: its id, and the generation of its message ('' in other programs' messages).
+Run = tuple[str, str]
 
 
 class Leases:
@@ -28,6 +32,7 @@ class Leases:
         self._script = LedgerScript(client, keys.prefix)
         self._blob_ttl_s = blob_ttl_s
         self._lease_s = lease_s
+        self._aborter = JobAborter(client, keys, blob_ttl_s=blob_ttl_s, lease_s=lease_s)
 
     def claim(self, task_id: str, generation: str = "") -> Claim:
         """Claim a job, unless another consumer holds its lease or it has ended.
@@ -39,20 +44,26 @@ class Leases:
         if status == b"done":
             return Claim(outcome=ChunkResult.decode(values[0]))
         if status != b"run":
-            return Claim()
-        cancelled, attempts, suspects, payload = values
+            return Claim(busy=status == b"busy")
+        cancelled, attempts, suspects, payload, claimed_at, deadline = values
         return Claim(
             run=True,
             cancelled=bool(cancelled),
             attempts=attempts,
             suspects={int(index): deaths for index, deaths in json.loads(suspects).items()},
             payload=json.loads(payload) if payload else None,
+            time=float(claimed_at),
+            deadline=float(deadline) if deadline else None,
         )
 
-    def heartbeat(self, task_ids: Iterable[str]) -> set[str]:
-        """Renew the leases of running jobs; return the ids of those that were cancelled."""
-        cancelled = self._script.call_paged("heartbeat", names=list(task_ids))
-        return {task_id.decode() for task_id in cancelled}
+    def heartbeat(self, runs: Iterable[Run]) -> set[Run]:
+        """Renew the leases of running jobs; return the runs to be stopped.
+
+        Their jobs were cancelled, deleted, or queued again.
+        """
+        names = [name for run in runs for name in run]
+        stopped = [name.decode() for name in self._script.call_paged("heartbeat", names=names)]
+        return set(zip(stopped[::2], stopped[1::2], strict=True))
 
     def mark_suspect(self, task_id: str, suspects: dict[int, int]) -> None:
         """Store the index of the item about to be processed and the deaths at each item.
@@ -87,6 +98,18 @@ class Leases:
             int(dead),
             self._blob_ttl_s,
         )
+
+    def revoke(self, task_id: str, revoked: str) -> None:
+        """Revoke a task as Celery requests (see `JobAborter.revoke`)."""
+        self._aborter.revoke(task_id, revoked)
+
+    def expire_due(self) -> None:
+        """End jobs past their deadline that no consumer runs (see `JobAborter.expire_due`)."""
+        self._aborter.expire_due()
+
+    def announce(self, worker: str) -> None:
+        """Count a worker as alive for WORKER_ALIVE_S seconds."""
+        self._script.call("announce", worker, contract.WORKER_ALIVE_S)
 
     def sweep(self, pause_s: float) -> int:
         """Redeliver jobs with expired leases, ahead of all other jobs; return their number.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -11,7 +10,8 @@ import redis
 
 from .. import contract
 from ..contract import ErrorCode, ItemResult, Queue, State
-from .ids import created_at, parse_chunk_id
+from .aborts import JobAborter
+from .ids import chunk_id, created_at, parse_chunk_id
 from .keys import Keys
 from .message import event_channel
 from .records import (
@@ -41,6 +41,7 @@ class Ledger:
         self.keys = keys
         self._blob_ttl_s = blob_ttl_s
         self._script = LedgerScript(client, keys.prefix)
+        self._aborter = JobAborter(client, keys, blob_ttl_s=blob_ttl_s)
         database = client.connection_pool.connection_kwargs.get("db") or 0
         self._channel = event_channel(keys.prefix, database)
 
@@ -55,7 +56,13 @@ class Ledger:
         """
         calls = [self._enqueue_arguments(job, limits) for job in jobs]
         answers = self._script.call_many("enqueue", calls, replicas)
-        return [EnqueueStatus(answer) for answer in answers]
+        statuses = [EnqueueStatus(answer) for answer in answers]
+        self._aborter.cancel_chunks(
+            job.record.id
+            for job, status in zip(jobs, statuses, strict=True)
+            if status is EnqueueStatus.CANCELLED
+        )
+        return statuses
 
     def _enqueue_arguments(self, job: NewJob, limits: QueueLimits) -> tuple[Any, ...]:
         record, metadata = job.record, job.metadata
@@ -120,13 +127,15 @@ class Ledger:
         keep_s: int,
         metadata: JobMetadata = NO_METADATA,
         pass_id: str = "",
-    ) -> dict[str, str]:
+        deadline_s: float | None = None,
+    ) -> tuple[dict[str, str], float | None]:
         """Create a batch's record if there is none; return the stored one.
 
+        Also return the seconds until the deadline, which `deadline_s` sets at the creation.
         `pass_id` identifies this pass over the items. If the record's `pass` differs, an earlier
         pass created it (see `resume_batch`).
         """
-        answer = self._script.call(
+        remaining_s, answer = self._script.call(
             "open_batch",
             batch_id,
             keep_s,
@@ -137,9 +146,11 @@ class Ledger:
             metadata.text,
             metadata.webhook,
             pass_id,
+            "" if deadline_s is None else deadline_s,
         )
         words = [word.decode() for word in answer]
-        return dict(zip(words[::2], words[1::2], strict=True))
+        record = dict(zip(words[::2], words[1::2], strict=True))
+        return record, float(remaining_s) if remaining_s else None
 
     def resume_batch(self, batch_id: str, pass_id: str) -> None:
         """Start another pass over a batch's items; chunks of earlier passes are known."""
@@ -163,18 +174,29 @@ class Ledger:
 
     # Ends.
 
-    def delete_batch(self, batch_id: str) -> None:
-        """Delete a batch's record and counts; `delete_jobs` deletes its chunks."""
-        self._script.call("delete_batch", batch_id)
-
     def cancel(self, job_or_batch_id: str) -> None:
-        """Mark a job, or all chunks of a batch, as cancelled."""
+        """Cancel an open job, or all open chunks of a batch; nothing else changes."""
+        self._aborter.cancel(job_or_batch_id)
+
+    def cancel_chunks(self, task_ids: Sequence[str]) -> None:
+        """End the open ones of these chunks, while their batch is cancelled."""
+        self._aborter.cancel_chunks(task_ids)
+
+    def expire_due(self) -> None:
+        """End jobs past their deadline that no consumer runs (see `JobAborter.expire_due`)."""
+        self._aborter.expire_due()
+
+    def delete_batch(self, batch_id: str) -> None:
+        """Delete a batch with its chunks and results, also while they are open."""
         ttl_s = contract.RESULT_TTL_S + contract.TOMBSTONE_S
-        self._script.call("cancel", job_or_batch_id, ttl_s)
+        chunks = int(self._script.call("delete_batch", batch_id, ttl_s))
+        # In reverse: in order, each deletion would dispatch the next chunk to Celery.
+        self.delete_jobs([chunk_id(batch_id, number) for number in reversed(range(chunks))])
 
     def delete_jobs(self, task_ids: Sequence[str]) -> None:
         """Delete jobs with their records, metadata and results, also while they are open."""
-        self._script.call_paged("delete_jobs", self._blob_ttl_s, names=task_ids)
+        mark_s = contract.RESULT_TTL_S
+        self._script.call_paged("delete_jobs", self._blob_ttl_s, mark_s, names=task_ids)
 
     # Look-up.
 
@@ -186,17 +208,18 @@ class Ledger:
         """Return the states and results of jobs, in one round trip."""
         if not task_ids:
             return []
+        self.expire_due()
         # No transaction: a full Redis rejects even reads in one. The results are read last, so that
         # a job that ends between two of these commands is seen as open or as done.
         pipe = self._redis.pipeline(transaction=False)
         pipe.zmscore(self.keys.open, list(task_ids))
         pipe.zmscore(self.keys.running, list(task_ids))
-        pipe.mget([self.keys.cancelled(task_id) for task_id in task_ids])
         pipe.exists(*(self.keys.record(task_id) for task_id in task_ids))
         pipe.mget([self.keys.result(task_id) for task_id in task_ids])
-        opened, running, cancelled, records, stored = pipe.execute()
-        answers = zip(task_ids, opened, running, cancelled, stored, strict=True)
-        snapshots = [_snapshot_of(*answer) for answer in answers]
+        pipe.time()
+        opened, running, records, stored, (now, _) = pipe.execute()
+        answers = zip(task_ids, opened, running, stored, strict=True)
+        snapshots = [_snapshot_of(*answer, now) for answer in answers]
         open_ids = [
             task_id
             for task_id, (state, _) in zip(task_ids, snapshots, strict=True)
@@ -234,34 +257,35 @@ class Ledger:
         return int(count or 0)
 
     def depth(self) -> Depth:
-        """Return the open items of each queue, the running jobs and the bytes of their images."""
+        """Return the open items of each queue, running jobs, bytes of images, and workers."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(self.keys.depth)
         pipe.zcard(self.keys.running)
-        fields, running = pipe.execute()
+        pipe.zrange(self.keys.workers, 0, -1, withscores=True)
+        pipe.time()
+        fields, running, workers, (now, _) = pipe.execute()
         counts = {name.decode(): int(count) for name, count in fields.items()}
         return Depth(
             {queue: counts.get(queue.value, 0) for queue in Queue},
             running,
             counts.get("blob_bytes", 0),
+            sum(at > now - contract.WORKER_ALIVE_S for _, at in workers),
         )
 
 
 def _snapshot_of(
-    task_id: str, opened: Any, heartbeat: Any, cancelled: Any, stored: Any
+    task_id: str, opened: Any, heartbeat: Any, stored: Any, now: int
 ) -> tuple[State, ChunkResult | None]:
     if stored is not None:
         result = ChunkResult.decode(stored)
         if result.lost:
             return State.EXPIRED, None
         return _final_state(result.result(0)), result
-    if cancelled:
-        return State.CANCELLED, None
     if opened is not None:
         return (State.QUEUED if heartbeat is None else State.RUNNING), None
     # An id that is older than the retention time of results belongs to a job that has ended.
     created = created_at(task_id)
-    expired = created is not None and created < time.time() - contract.RESULT_TTL_S
+    expired = created is not None and created < now - contract.RESULT_TTL_S
     return (State.EXPIRED if expired else State.UNKNOWN), None
 
 

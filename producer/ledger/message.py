@@ -36,9 +36,14 @@ def _host() -> str:
     return socket.gethostname()
 
 
-def task_message(task_id: str, task: Task, queue: Queue, summary: str) -> str:
-    """Return the message of a job record; Flower shows `summary`."""
-    headers = {
+def task_message(
+    task_id: str, task: Task, queue: Queue, summary: str, deadline_s: float | None = None
+) -> str:
+    """Return the message of a job record; Flower shows `summary`.
+
+    The ledger counts `deadline_s` from the submission, by Redis's clock.
+    """
+    headers: dict[str, Any] = {
         "lang": "py",
         "task": task.value,
         "id": task_id,
@@ -51,6 +56,8 @@ def task_message(task_id: str, task: Task, queue: Queue, summary: str) -> str:
         # A header of Blipline: the generation of the job record.
         "entry": secrets.token_hex(6),
     }
+    if deadline_s is not None:
+        headers["deadline_s"] = round(deadline_s, 3)
     return _envelope(_NO_ARGUMENTS, headers, "", queue.value, task_id)
 
 

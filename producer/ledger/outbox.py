@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import redis
 
+from .aborts import JobAborter
 from .keys import Keys
 from .records import WebhookEvent
 from .script import LedgerScript
@@ -21,9 +22,14 @@ class WebhookOutbox:
         keys: Keys = Keys(),  # noqa: B008 - immutable
     ) -> None:
         self._script = LedgerScript(client, keys.prefix)
+        self._aborter = JobAborter(client, keys)
 
     def claim_due(self, limit: int, lease_s: float) -> list[WebhookEvent]:
-        """Claim due events; no other sender receives them for `lease_s` seconds."""
+        """Claim due events; no other sender receives them for `lease_s` seconds.
+
+        Jobs past their deadline end first, so that their webhooks are sent even without a worker.
+        """
+        self._aborter.expire_due()
         return [
             WebhookEvent(kind, task_id, url, int(event), int(attempts), metadata)
             for kind, task_id, url, event, attempts, metadata in (

@@ -58,6 +58,11 @@ local function generation_of(record)
   return record.message:match('"entry":"([^"]*)"') or ''
 end
 
+-- Seconds from the submission to the deadline; nil if the job has none.
+local function deadline_s_of(record)
+  return tonumber(record.message:match('"deadline_s":([%d.e+-]+)'))
+end
+
 local function read_record(id)
   local text = redis.call('GET', key('job:' .. id))
   return text and parse(text) or nil

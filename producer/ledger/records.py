@@ -32,11 +32,18 @@ class ChunkResult:
         result = meta["result"]
         if meta["status"] == "SUCCESS" and isinstance(result, list):
             return cls(result)
+        if meta["status"] == "REVOKED":
+            return cls.failed(ErrorCode.CANCELLED, "the task was revoked")
         # Celery itself failed the task: its name is unknown, or its arguments do not match.
         message = result.get("exc_message") if isinstance(result, dict) else result
         lost = isinstance(result, dict) and result.get("exc_type") == "JobExpired"
         error = contract.failure(ErrorCode.INTERNAL, f"{meta['status'].lower()}: {message}")
         return cls(error=error, lost=lost)
+
+    def encode(self, task_id: str) -> str:
+        """Return the results as Celery's result backend stores those of a finished task."""
+        meta = {"status": "SUCCESS", "result": self.results, "traceback": None, "children": []}
+        return json.dumps({**meta, "task_id": task_id})
 
     def result(self, index: int) -> ItemResult:
         """Return the result of one item."""
@@ -54,6 +61,8 @@ class EnqueueStatus(Enum):
     ENTERED = b"entered"
     #: The job was enqueued before.
     KNOWN = b"known"
+    #: The chunk was enqueued into a cancelled batch.
+    CANCELLED = b"cancelled"
     #: Another job has its id.
     DIFFERS = b"differs"
     #: The batch of the chunk was deleted.
@@ -82,6 +91,8 @@ class Depth:
     running_jobs: int
     #: Bytes of the uploaded images that open jobs name.
     blob_bytes: int
+    #: Workers that have sent a sign of life within the last `WORKER_ALIVE_S` seconds.
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +199,8 @@ class Claim:
     #: True if the consumer runs the job. If this is false and there is no outcome, the consumer
     #: drops the message.
     run: bool = False
+    #: True if another consumer runs the job now.
+    busy: bool = False
     cancelled: bool = False
     #: Number of claims, this one included.
     attempts: int = 1
@@ -195,3 +208,7 @@ class Claim:
     suspects: dict[int, int] = field(default_factory=dict)
     #: The payload of the job record; None for other programs' messages.
     payload: ChunkPayload | None = None
+    #: Time of the claim by Redis's clock (Unix seconds).
+    time: float = 0.0
+    #: Deadline by the same clock; None if the ledger knows none.
+    deadline: float | None = None

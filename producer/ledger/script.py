@@ -24,6 +24,7 @@ PARTS: Final = (
     "jobs",
     "lost",
     "leases",
+    "aborts",
 )
 _FOLDER: Final = resources.files(__package__)
 SOURCE: Final = "\n".join(

@@ -72,6 +72,8 @@ class BatchOptions:
     #: Name of the submitter queue.
     submitter: str
     metadata: JobMetadata = NO_METADATA
+    #: Seconds from the first submission to the deadline of the whole batch.
+    deadline_s: float | None = None
 
 
 class Submission:
@@ -97,6 +99,8 @@ class Submission:
         self._total = 0
         #: Bitmap of the chunks that had ended when this pass started, and digests of all chunks.
         self._done = self._digests = b""
+        #: The batch's deadline on the monotonic clock of this host; None: none, or not known here.
+        self._deadline: float | None = None
 
     def run(self, items: Iterable[ItemSource], on_submitted: Callable[[int], None]) -> None:
         """Submit all items, and call `on_submitted` with the number of items submitted so far.
@@ -139,9 +143,12 @@ class Submission:
             "chunk_items": str(batch.chunk_items),
             "options": json.dumps(batch.options, sort_keys=True),
         }
-        record = self._ledger.open_batch(
-            batch.batch_id, fields, batch.keep_s, batch.metadata, self._pass_id
+        record, remaining_s = self._ledger.open_batch(
+            batch.batch_id, fields, batch.keep_s, batch.metadata, self._pass_id, batch.deadline_s
         )
+        # A second pass has the deadline of the first.
+        if remaining_s is not None:
+            self._deadline = time.monotonic() + remaining_s
         for name, value in fields.items():
             if _without_deadline(record[name]) != _without_deadline(value):
                 raise IdTaken(
@@ -169,7 +176,6 @@ class Submission:
 
     def _jobs(self, items: Iterable[ItemSource], record: dict[str, str]) -> Iterator[NewJob]:
         batch, stream = self._options, iter(items)
-        # A second pass has the deadline of the first.
         options = json.loads(record["options"])
         number = -1
         while sources := list(islice(stream, batch.chunk_items)):
@@ -181,6 +187,7 @@ class Submission:
                 batch.task,
                 cast(list[ItemPayload], payloads),
                 options,
+                None if self._deadline is None else self._deadline - time.monotonic(),
             )
             if self._is_done(number):
                 remaining = int(record["total"]) - number * batch.chunk_items

@@ -12,11 +12,13 @@ from worker.consumer.validation import check_item, read_options
 from worker.errors import ItemRejected
 
 IMAGE = "https://x/y.png"
+#: Redis's time, which is not this host's.
+NOW = 1_000_000_000.0
 
 
 def rejection(options: Any) -> ItemRejected:
     with pytest.raises(ItemRejected) as raised:
-        read_options(options, interactive=False)
+        read_options(options, False, NOW)
     return raised.value
 
 
@@ -28,20 +30,26 @@ def error_of(task: Task, item: Any) -> ErrorPayload:
 
 @pytest.mark.parametrize("options", [None, {}])
 def test_no_options_are_plain_greedy_decoding(options: Any) -> None:
-    checked = read_options(options, interactive=True)
+    checked = read_options(options, True, NOW)
     assert checked.decoding.max_new_tokens == 20
     assert checked.decoding.temperature == 0
     assert checked.deadline is None
 
 
 def test_a_deadline_is_converted_to_the_monotonic_clock() -> None:
-    options = read_options({"deadline": time.time() + 60}, interactive=False)
+    options = read_options({"deadline": NOW + 60}, False, NOW)
+    assert options.deadline is not None
+    assert 59 < options.deadline - time.monotonic() <= 60
+
+
+def test_the_deadline_of_the_ledger_replaces_that_of_the_options() -> None:
+    options = read_options({"deadline": NOW - 3600}, False, NOW, NOW + 60)
     assert options.deadline is not None
     assert 59 < options.deadline - time.monotonic() <= 60
 
 
 def test_a_chunk_started_after_its_deadline_is_rejected() -> None:
-    assert rejection({"deadline": time.time() - 5}).code is ErrorCode.DEADLINE_EXCEEDED
+    assert rejection({"deadline": NOW - 5}).code is ErrorCode.DEADLINE_EXCEEDED
 
 
 @pytest.mark.parametrize("options", [{"beams": 5}, {"top_p": 0}, "greedy", [1], 7])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from producer import Client
+from producer.ledger import Leases
+from producer.ledger.keys import Keys
 
 from .conftest import Reached, Start
 
@@ -22,9 +25,21 @@ def metric(text: str, name: str, **labels: str) -> float:
 
 
 def test_health_and_readiness_need_no_key(gateway: Reached) -> None:
-    for path in ("/healthz", "/readyz"):
+    for path, more in (("/healthz", {}), ("/readyz", {"workers": 0})):
         answer = gateway.client(None).get(path)
-        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok", **more})
+
+
+def test_workers_that_are_alive_are_counted(gateway: Reached, connection: redis.Redis) -> None:
+    leases = Leases(connection)
+    for worker in ("host:1", "host:2", "host:1"):
+        leases.announce(worker)
+    connection.zadd(Keys().workers, {"host:3": connection.time()[0] - 31})
+    assert gateway.client(None).get("/readyz").json() == {"status": "ok", "workers": 2}
+    assert gateway.client().get("/v1/queues").json()["workers"] == 2
+    assert metric(gateway.client(None).get("/metrics").text, "blipline_workers") == 2
+    leases.announce("host:1")
+    assert connection.zcard(Keys().workers) == 2
 
 
 def test_requests_are_counted_by_route_template(gateway: Reached) -> None:
@@ -76,6 +91,7 @@ def test_queues_report_depth_and_limits(gateway: Reached, client: Client) -> Non
             "bulk": {"open_items": 3, "max_items": 10_000_000},
         },
         "running_jobs": 0,
+        "workers": 0,
         "blob_bytes": 4,
         "max_blob_bytes": 4096 * 2**20,
         # Clients of Redis itself have no quota.

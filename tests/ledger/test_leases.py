@@ -55,7 +55,7 @@ def test_a_job_without_a_heartbeat_is_queued_again(client: Client, connection: r
     # When its lease has expired
     connection.zadd(KEYS.running, {job.id: connection.time()[0] - 10})
     # Then it is queued again, unless a heartbeat comes first
-    leases.heartbeat([job.id])
+    leases.heartbeat([(job.id, "")])
     assert leases.sweep(0.001) == 0
     connection.zadd(KEYS.running, {job.id: connection.time()[0] - 10})
     connection.delete(KEYS.sweeper)
@@ -167,7 +167,7 @@ def test_a_heartbeat_takes_back_a_job_that_was_swept_in_an_outage(
     job = client.caption("https://x/1.jpg")
     leases.claim(take_message(connection, "interactive"))
     assert Leases(connection, lease_s=EXPIRED).sweep(0.001) == 1
-    leases.heartbeat([job.id])
+    leases.heartbeat([(job.id, "")])
     assert job.status() == "running"
     assert not leases.claim(take_message(connection, "interactive")).run
 

@@ -113,7 +113,7 @@ def test_all_operations_keep_every_open_job_in_one_place(
             connection.delete(KEYS.sweeper)
             impatient.sweep(0.001)
         elif running:
-            leases.heartbeat(running)
+            leases.heartbeat([(task_id, "") for task_id in running])
         places = [
             *connection.zrange(KEYS.released(Queue.BULK), 0, -1),
             *connection.zrange(KEYS.running, 0, -1),

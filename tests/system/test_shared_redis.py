@@ -105,7 +105,7 @@ def test_flower_counts_the_waiting_jobs_of_its_own_deployment(
         for client, count in ((first, 3), (second, 5)):
             for image in list(pictures)[:count]:
                 client.caption(image)
-        assert waiting(flower) == {"interactive": 3}
+        assert waiting(flower) == {"interactive": 3, "bulk": 0, "celery": 0}
 
 
 def test_over_tls_with_a_user_in_another_database(

@@ -16,6 +16,7 @@ from producer.connection.url import redact_password
 from producer.contract import DEAD_CODES
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
+from worker.consumer.request import ledger_generation
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +77,15 @@ class LedgerBackend(RedisBackend):
             result=result, state=state, traceback=traceback, request=request
         )
         meta["task_id"] = task_id
+        if state == states.REVOKED:
+            self.ensure(self._leases.revoke, (task_id, self.encode(meta)))
+            return result
         succeeded = state == states.SUCCESS
         # If Celery itself fails a task, all of its items have failed.
         errors = [item["error"]["code"] for item in result if "error" in item] if succeeded else []
         failed = len(errors) if succeeded else -1
         dead = not succeeded or not DEAD_CODES.isdisjoint(errors)
-        generation = getattr(request, "entry", None) or ""
+        generation = "" if request is None else ledger_generation(request)
         store = partial(self._leases.finish, generation=generation, dead=dead)
         self.ensure(store, (task_id, self.encode(meta), failed))
         return result

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import redis
 
@@ -24,7 +23,8 @@ from producer.contract import (
     ItemResult,
     Task,
 )
-from producer.ledger.leases import Leases
+from producer.ledger.aborts import earlier_result, with_custom_ids
+from producer.ledger.leases import Leases, Run
 from producer.ledger.records import Claim
 from worker.consumer.pipeline import ChunkState, ItemHandler
 from worker.consumer.validation import ChunkOptions, read_options
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between attempts of a claim while Redis is unavailable.
 REDIS_PAUSE_S: Final = 1.0
+#: Seconds between attempts of a claim while another consumer runs the same chunk.
+BUSY_PAUSE_S: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -63,18 +65,19 @@ class ChunkRunner:
         self._leases = leases
         self._handler = handler
         self._lock = threading.Lock()
-        self._running: dict[str, _RunningChunk] = {}
+        #: By id and generation: a cancelled job may be queued again before its first run has ended.
+        self._running: dict[Run, _RunningChunk] = {}
 
     @property
-    def running(self) -> list[str]:
-        """The ids of the chunks that this consumer has claimed and not finished."""
+    def running(self) -> list[Run]:
+        """The chunks that this consumer has claimed and not finished."""
         with self._lock:
-            return [task_id for task_id, chunk in self._running.items() if chunk.claimed]
+            return [run for run, chunk in self._running.items() if chunk.claimed]
 
-    def cancel(self, task_id: str) -> None:
+    def cancel(self, run: Run) -> None:
         """Cancel the rows of a chunk if it runs here."""
         with self._lock:
-            chunk = self._running.get(task_id)
+            chunk = self._running.get(run)
         if chunk is not None:
             chunk.state.cancelled = True
             self._handler.cancel(list(chunk.state.row_ids))
@@ -95,10 +98,11 @@ class ChunkRunner:
         Returns None if there is nothing to store: another consumer runs the chunk, or it has been
         deleted.
         """
+        run = task_id, generation
         with self._lock:
-            first = self._running.get(task_id)
+            first = self._running.get(run)
             if first is None:
-                chunk = self._running[task_id] = _RunningChunk()
+                chunk = self._running[run] = _RunningChunk()
         if first is not None:
             # The record of a ledger job gets its result from the first delivery.
             return None if generation else first.results.result()
@@ -107,7 +111,7 @@ class ChunkRunner:
             results = self._run(chunk, task_id, task, items, options, generation, interactive)
         finally:
             with self._lock:
-                del self._running[task_id]
+                del self._running[run]
             chunk.results.set_result(results)
         return results
 
@@ -133,11 +137,12 @@ class ChunkRunner:
             message = f"items: must be a list of 1 to {MAX_CHUNK_ITEMS} objects"
             return [contract.failure(ErrorCode.OPTION_INVALID, message)]
         # A requeued chunk carries the results of the items that succeeded before.
-        earlier = [_earlier_result(item) if claim.payload is not None else None for item in items]
+        earlier = [earlier_result(item) if claim.payload is not None else None for item in items]
         pending = [item for item, result in zip(items, earlier, strict=True) if result is None]
         try:
             _check_claim(claim)
-            checked = _ClaimedChunk(task_id, task, read_options(options, interactive), chunk.state)
+            checked_options = read_options(options, interactive, claim.time, claim.deadline)
+            checked = _ClaimedChunk(task_id, task, checked_options, chunk.state)
         except ItemRejected as error:
             fresh = [error.result] * len(pending)
         else:
@@ -148,13 +153,21 @@ class ChunkRunner:
             )
         new_results = iter(fresh)
         results = [next(new_results) if result is None else result for result in earlier]
-        return _with_custom_ids(items, results)
+        return with_custom_ids(items, results)
 
     def _claim(self, task_id: str, generation: str) -> Claim:
-        """Claim the chunk; wait while Redis is full or unavailable."""
+        """Claim the chunk; wait while Redis is full or unavailable.
+
+        Also wait while another consumer runs a chunk without a record. Celery delivers such a
+        message twice when the clocks of two workers differ, or a connection was lost. This delivery
+        may be the only copy that survives the other consumer.
+        """
         while True:
             try:
-                return self._leases.claim(task_id, generation)
+                claim = self._leases.claim(task_id, generation)
+                if generation or not claim.busy:
+                    return claim
+                time.sleep(BUSY_PAUSE_S)
             except redis.RedisError as error:
                 if not is_transient(error):
                     raise
@@ -197,18 +210,3 @@ def _check_claim(claim: Claim) -> None:
     if claim.attempts > MAX_ATTEMPTS:
         message = f"started {MAX_ATTEMPTS} times; its consumer died each time"
         raise ItemRejected(ErrorCode.POISONED, message)
-
-
-def _earlier_result(item: Any) -> ItemResult | None:
-    result = item.get("result") if isinstance(item, dict) else None
-    return cast(ItemResult, result) if isinstance(result, dict) else None
-
-
-def _with_custom_ids(items: list[Any], results: Sequence[ItemResult]) -> list[ItemResult]:
-    """Return the results with the custom ids of their items."""
-    return [
-        {"custom_id": item["custom_id"][: contract.MAX_CUSTOM_ID_CHARS], **result}
-        if isinstance(item, dict) and isinstance(item.get("custom_id"), str)
-        else result
-        for item, result in zip(items, results, strict=True)
-    ]

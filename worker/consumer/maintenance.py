@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between heartbeats, which also return cancellations: much shorter than a lease.
 HEARTBEAT_S: Final = 0.5
+#: Seconds between signs of life of the worker: a fraction of `contract.WORKER_ALIVE_S`.
+ANNOUNCE_S: Final = 5.0
 
 
 class Maintenance:
@@ -25,6 +27,7 @@ class Maintenance:
         leases: Leases,
         runner: ChunkRunner,
         sweep_s: float,
+        worker: str = "worker",
         on_sweep: Callable[[], None] = lambda: None,
     ) -> None:
         self._leases = leases
@@ -34,6 +37,9 @@ class Maintenance:
         self._sweep_at = 0.0
         #: Called after each sweep.
         self._on_sweep = on_sweep
+        #: Name of the worker, which all its consumers share.
+        self._worker = worker
+        self._announce_at = 0.0
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -48,14 +54,18 @@ class Maintenance:
         while not self._stop.wait(HEARTBEAT_S):
             try:
                 self._send_heartbeat()
+                self._leases.expire_due()
                 self._sweep()
             except Exception:
                 log.warning("maintenance of the ledger failed", exc_info=True)
 
     def _send_heartbeat(self) -> None:
         running = self._runner.running
-        for task_id in self._leases.heartbeat(running) if running else ():
-            self._runner.cancel(task_id)
+        for run in self._leases.heartbeat(running) if running else ():
+            self._runner.cancel(run)
+        if time.monotonic() >= self._announce_at:
+            self._announce_at = time.monotonic() + ANNOUNCE_S
+            self._leases.announce(self._worker)
 
     def _sweep(self) -> None:
         if not self._sweep_s or time.monotonic() < self._sweep_at:

@@ -11,12 +11,19 @@ from celery.exceptions import Ignore
 
 from producer.contract import ItemResult, Queue, Task
 from worker.consumer.chunks import ChunkRunner
+from worker.consumer.request import LedgerRequest, ledger_generation
 
 
 def register(app: Celery, runner: Callable[[], ChunkRunner]) -> None:
     """Register every task of the contract with the app; each call uses `runner()`."""
     for task in Task:
-        app.task(_task(task, runner), bind=True, name=task.value, resultrepr_maxsize=400)
+        app.task(
+            _task(task, runner),
+            bind=True,
+            name=task.value,
+            resultrepr_maxsize=400,
+            Request=LedgerRequest,
+        )
 
 
 def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
@@ -28,7 +35,7 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
             task,
             items,
             options,
-            generation=request.get("entry") or "",
+            generation=ledger_generation(request),
             interactive=queue == Queue.INTERACTIVE,
         )
         if results is None:

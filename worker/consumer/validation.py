@@ -80,17 +80,25 @@ class ChunkOptions:
     interactive: bool
 
 
-def read_options(options: Any, interactive: bool) -> ChunkOptions:
-    """Check a chunk's options. Raises ItemRejected if they are invalid or the deadline is past."""
+def read_options(
+    options: Any, interactive: bool, now: float, deadline_at: float | None = None
+) -> ChunkOptions:
+    """Check a chunk's options. Raises ItemRejected if they are invalid or the deadline is past.
+
+    `now` and `deadline_at` are Unix seconds by Redis's clock. The ledger's deadline precedes that
+    of the options, which plain messages and older producers set by their own clock.
+    """
     try:
         checked = Options.model_validate(options or {})
     except ValidationError as error:
         raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Options)) from None
     decoding = checked.model_dump()
     deadline = decoding.pop("deadline")
+    if deadline_at is not None:
+        deadline = deadline_at
     if deadline is not None:
-        # Messages cross machines, so they carry Unix time. The monotonic clock never jumps.
-        remaining_s = deadline - time.time()
+        # The clocks of hosts differ, and the monotonic clock never jumps.
+        remaining_s = deadline - now
         if remaining_s <= 0:
             raise ItemRejected(
                 ErrorCode.DEADLINE_EXCEEDED, f"started {-remaining_s:.1f} s after its deadline"
