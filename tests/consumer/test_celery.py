@@ -82,14 +82,14 @@ def tasks_in(server: redis.Redis, queue: str) -> list[str]:
 
 
 @pytest.mark.parametrize("terminate", [False, True])
-@pytest.mark.parametrize("place", ["waiting", "running"])
+@pytest.mark.parametrize("phase", ["waiting", "running"])
 def test_a_revoked_job_is_cancelled_and_a_retry_of_it_runs(
-    server: redis.Redis, program: Celery, user: Client, place: str, terminate: bool
+    server: redis.Redis, program: Celery, user: Client, phase: str, terminate: bool
 ) -> None:
-    others = [user.caption("https://x/1.jpg") for _ in range(2 if place == "waiting" else 0)]
+    others = [user.caption("https://x/1.jpg") for _ in range(2 if phase == "waiting" else 0)]
     wait_until(lambda: count(server, "runs") == len(others), "busy slots")
     batch = user.submit_batch(ITEMS)
-    if place == "running":
+    if phase == "running":
         wait_until(lambda: count(server, "runs") == 1, "a running job")
     program.control.revoke(f"{batch.id}:0", terminate=terminate)
     (result,) = batch.results(timeout=30)

@@ -16,6 +16,7 @@ from producer.ledger import Leases
 from producer.ledger.aborts import PAGE_JOBS, JobAborter
 from producer.ledger.ids import new_id
 from producer.ledger.outbox import WebhookOutbox
+from producer.ledger.publisher import PIPELINE_MESSAGES
 
 from .jobs import KEYS, take_message, urls
 
@@ -135,14 +136,16 @@ def test_a_second_pass_over_a_batch_has_the_deadline_of_the_first(
     client: Client, leases: Leases, connection: redis.Redis, set_clock: Callable[[float], None]
 ) -> None:
     def broken() -> Iterator[dict[str, str]]:
+        yield from urls(PIPELINE_MESSAGES)
         yield from urls(1)
         raise OSError("no next item")
 
     with pytest.raises(OSError, match="no next item"):
         client.submit_batch(broken(), batch_id="b", chunk_items=1, deadline_s=60)
     set_clock(-HOUR_S)
-    client.submit_batch(urls(2), batch_id="b", chunk_items=1, deadline_s=9999)
-    claims = [leases.claim(f"b:{n}") for n in range(2)]
+    chunks = PIPELINE_MESSAGES + 1
+    client.submit_batch(urls(chunks), batch_id="b", chunk_items=1, deadline_s=9999)
+    claims = [leases.claim(f"b:{n}") for n in (0, chunks - 1)]
     assert all(50 < (claim.deadline or 0) - claim.time <= 60 for claim in claims)
 
 
