@@ -60,8 +60,9 @@ end
 
 -- Enqueue a job and return its status. `known`: the id was enqueued before; `differs`: with another
 -- payload, of which `digest` is a hash; `blob_unknown`: its account has not uploaded an image that it
--- names; `cancelled`: the chunk was enqueued, and its batch is cancelled. `result_bytes` are reserved for its result in the account's usage. The metadata of a single
--- job, unless empty, is stored as long as a batch record.
+-- names; `cancelled`: the chunk was enqueued, and its batch is cancelled. `result_bytes` are reserved
+-- for its result in the account's usage. The metadata of a single job, unless empty, is stored as
+-- long as a batch record.
 -- Subscribers of `channel` receive `event`, unless it is ''.
 function operations.enqueue(
     id, text, max_items, max_blob_bytes, max_account_bytes, max_total_bytes, result_bytes, batch,
