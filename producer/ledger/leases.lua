@@ -52,7 +52,7 @@ function operations.claim(id, generation, call, lease_s)
 end
 
 -- Register a consumer of a worker as alive.
-function operations.announce(worker, alive_s)
+function operations.report_worker(worker, alive_s)
   ensure_writable()
   redis.call('ZADD', key('workers'), now(), worker)
   redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', now() - alive_s)

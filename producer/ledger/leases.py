@@ -107,9 +107,9 @@ class Leases:
         """End jobs past their deadline that no consumer runs (see `JobAborter.expire_due`)."""
         self._aborter.expire_due()
 
-    def announce(self, worker: str) -> None:
+    def report_worker(self, worker: str) -> None:
         """Count a worker as alive for WORKER_ALIVE_S seconds."""
-        self._script.call("announce", worker, contract.WORKER_ALIVE_S)
+        self._script.call("report_worker", worker, contract.WORKER_ALIVE_S)
 
     def sweep(self, pause_s: float) -> int:
         """Redeliver jobs with expired leases, ahead of all other jobs; return their number.

@@ -16,7 +16,7 @@ from tests.cli.shell import submit_batch
 def test_status_prints_workers_and_open_items(
     capsys: pytest.CaptureFixture[str], connection: redis.Redis
 ) -> None:
-    Leases(connection).announce("host:1")
+    Leases(connection).report_worker("host:1")
     submit_batch(capsys, 3)
     assert run(["status"]) == Exit.OK
     output = capsys.readouterr()

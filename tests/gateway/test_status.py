@@ -33,12 +33,12 @@ def test_health_and_readiness_need_no_key(gateway: Reached) -> None:
 def test_workers_that_are_alive_are_counted(gateway: Reached, connection: redis.Redis) -> None:
     leases = Leases(connection)
     for worker in ("host:1", "host:2", "host:1"):
-        leases.announce(worker)
+        leases.report_worker(worker)
     connection.zadd(Keys().workers, {"host:3": connection.time()[0] - 31})
     assert gateway.client(None).get("/readyz").json() == {"status": "ok", "workers": 2}
     assert gateway.client().get("/v1/queues").json()["workers"] == 2
     assert metric(gateway.client(None).get("/metrics").text, "blipline_workers") == 2
-    leases.announce("host:1")
+    leases.report_worker("host:1")
     assert connection.zcard(Keys().workers) == 2
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from collections import Counter
 
 import pytest
 import redis
@@ -80,3 +82,10 @@ def test_a_single_job_takes_one_round_trip(client: Client, connection: redis.Red
 
 def test_the_script_and_the_contract_agree_on_the_ttl_of_uploads() -> None:
     assert f"local UPLOAD_TTL_S = {contract.UPLOAD_TTL_S}\n" in SOURCE
+
+
+def test_no_operation_of_the_script_is_defined_twice() -> None:
+    """Lua would silently use the last definition."""
+    names = re.findall(r"^(?:local )?function (\S+?)\(", SOURCE, re.MULTILINE)
+    assert len(names) > 40
+    assert [name for name, count in Counter(names).items() if count > 1] == []

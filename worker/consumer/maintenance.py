@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 #: Seconds between heartbeats, which also return cancellations: much shorter than a lease.
 HEARTBEAT_S: Final = 0.5
 #: Seconds between signs of life of the worker: a fraction of `contract.WORKER_ALIVE_S`.
-ANNOUNCE_S: Final = 5.0
+REPORT_S: Final = 5.0
 
 
 class Maintenance:
@@ -39,7 +39,7 @@ class Maintenance:
         self._on_sweep = on_sweep
         #: Name of the worker, which all its consumers share.
         self._worker = worker
-        self._announce_at = 0.0
+        self._report_at = 0.0
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -63,9 +63,9 @@ class Maintenance:
         running = self._runner.running
         for run in self._leases.heartbeat(running) if running else ():
             self._runner.cancel(run)
-        if time.monotonic() >= self._announce_at:
-            self._announce_at = time.monotonic() + ANNOUNCE_S
-            self._leases.announce(self._worker)
+        if time.monotonic() >= self._report_at:
+            self._report_at = time.monotonic() + REPORT_S
+            self._leases.report_worker(self._worker)
 
     def _sweep(self) -> None:
         if not self._sweep_s or time.monotonic() < self._sweep_at:
