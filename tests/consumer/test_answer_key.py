@@ -110,7 +110,7 @@ def checked(task: Task, **fields: Any) -> CheckedItem:
 
 
 def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
-    options = read_options({}, interactive=False)
+    options = read_options({}, False, 0.0)
     turns = [{"question": "q", "answer": "a"}]
     items = [
         checked(Task.CAPTION),
@@ -145,7 +145,7 @@ def test_each_option_changes_the_key_or_is_irrelevant() -> None:
 
 
 def test_pixels_revision_and_software_change_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    item, options = checked(Task.CAPTION), read_options({}, interactive=False)
+    item, options = checked(Task.CAPTION), read_options({}, False, 0.0)
     keys = {key(item, options), key(item, options, pixels="q"), key(item, options, revision="s")}
     monkeypatch.setattr(result_cache, "software", lambda: software() | {"blipline": "99"})
     keys.add(key(item, options))
