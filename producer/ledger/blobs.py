@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 #: An image of the caller: a path or reference, a `data:` URL, the bytes of a file, or a PIL image.
 ImageSource = Union[str, "os.PathLike[str]", bytes, "Image"]
 
-_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+#: Modes that become `I;16`: other byte orders, as from an array of NumPy.
+_OTHER_16_BIT_MODES = ("I;16B", "I;16L", "I;16N")
+#: Modes whose samples fit into no PNG: 32-bit integers and floating point.
+_TIFF_MODES = ("I", "F")
 
 #: Maximum characters of an image's name in a message: it may be a whole image in base64.
 _LABEL_CHARS: Final = 200
@@ -111,7 +115,7 @@ def _bytes_of(image: ImageSource) -> bytes:
     if isinstance(image, str | os.PathLike):
         return _read_file(Path(image))
     if hasattr(image, "save") and hasattr(image, "mode"):
-        return _encode_png(image)
+        return _encode(image)
     raise InvalidInput(
         f"an image is a path, a URL, bytes or a PIL image, not {type(image).__name__}",
         ErrorCode.IMAGE_INVALID,
@@ -125,13 +129,18 @@ def _too_large(name: str, size_bytes: int) -> InvalidInput:
     )
 
 
-def _encode_png(image: Image) -> bytes:
+def _encode(image: Image) -> bytes:
     """Encode a PIL image without loss."""
     buffer = io.BytesIO()
     try:
-        # PNG cannot store CMYK, Lab and similar modes.
-        encodable = image if image.mode in _PNG_MODES else image.convert("RGB")
-        encodable.save(buffer, format="PNG")
+        if image.mode in _OTHER_16_BIT_MODES:
+            image = image.convert("I").convert("I;16")
+        if image.mode in _TIFF_MODES:
+            image.save(buffer, format="TIFF", compression="tiff_adobe_deflate")
+        else:
+            # PNG cannot store CMYK, Lab and similar modes.
+            encodable = image if image.mode in _PNG_MODES else image.convert("RGB")
+            encodable.save(buffer, format="PNG")
     except (OSError, ValueError) as error:
         # Pillow opens files lazily, and reads the pixels here.
         raise InvalidInput(f"the image cannot be read: {error}", ErrorCode.IMAGE_INVALID) from None

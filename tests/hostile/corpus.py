@@ -8,6 +8,7 @@ from tests.hostile.bombs import bombs
 from tests.hostile.codestreams import codestreams
 from tests.hostile.containers import containers
 from tests.hostile.damage import damaged
+from tests.hostile.incomplete import incomplete
 from tests.hostile.oddities import oddities
 from tests.hostile.specimen import Specimen
 from tests.hostile.strangers import polyglots, strangers
@@ -15,9 +16,10 @@ from tests.hostile.strangers import polyglots, strangers
 
 @cache
 def corpus() -> tuple[Specimen, ...]:
-    """Return damaged files, bombs, files of other formats, polyglots, and rare but legal files."""
+    """Return damaged, incomplete and rare files, bombs, files of other formats, and polyglots."""
     return (
         *damaged(),
+        *incomplete(),
         *bombs(),
         *containers(),
         *codestreams(),

@@ -7,6 +7,7 @@ python -m tests.hostile.trial together PATH THREADS
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -40,20 +41,27 @@ def peak_bytes() -> int:
 
 def outcome(data: bytes) -> str:
     """Return the error code, or `answered`."""
+    return outcome_and_pixels(data)[0]
+
+
+def outcome_and_pixels(data: bytes) -> tuple[str, str]:
+    """Return the error code or `answered`, and the digest of the pixels."""
     try:
         pixels = DECODER.decode(data)
     except ItemRejected as error:
-        return str(error.code.value)
+        return str(error.code.value), ""
     assert len(pixels) == 224 * 224 * 3
-    return ANSWERED
+    return ANSWERED, hashlib.sha256(pixels).hexdigest()
 
 
 def try_corpus() -> dict[str, Any]:
     """Decode the corpus, one file after the other."""
     files = corpus()
     before, handles = peak_bytes(), len(os.listdir("/proc/self/fd"))
+    results = {file.name: outcome_and_pixels(file.data) for file in files}
     return {
-        "outcomes": {file.name: outcome(file.data) for file in files},
+        "outcomes": {name: code for name, (code, _) in results.items()},
+        "pixels": {name: digest for name, (_, digest) in results.items()},
         "grown": peak_bytes() - before,
         "threads": threading.active_count(),
         "handles": len(os.listdir("/proc/self/fd")) - handles,

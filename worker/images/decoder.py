@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Final
 
 from PIL import Image
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
-from worker.images import tiff
+from worker.images.completeness import load_completely
+from worker.images.depth import to_8_bits
 from worker.images.inspection import Header, format_name, inspect_image
 from worker.images.limits import check_size
 from worker.images.memory_budget import BUDGET_BYTES, CORES, MemoryBudget
+from worker.images.metadata import metadata_of
 from worker.images.pillow import open_image
 from worker.images.truncation import END_MARKER, check_complete, fill_grey, lacks_end
 
@@ -87,28 +86,36 @@ class Decoder:
             raise ItemRejected(ErrorCode.IMAGE_INVALID, _damage(form, error)) from None
 
     def _decode(self, encoded: bytes, header: Header) -> bytes:
+        if header.stripped is not None:
+            encoded = header.stripped.data
         is_cut = header.format == "JPEG" and lacks_end(encoded)
+
+        def reopen() -> ImageFile:
+            return open_image(header.format, encoded + END_MARKER if is_cut else encoded)
+
         # Opening an image takes time but little memory.
         with _decoding:
-            source = open_image(header.format, encoded + END_MARKER if is_cut else encoded)
+            source = reopen()
         with source as image:
             check_size(*image.size, self.max_pixels)
             if self.draft:
                 image.draft(None, (self.draft * self.size,) * 2)
             with self.budget.reserve(_needed_bytes(image, header)), _decoding:
+                loaded = image
                 try:
                     if is_cut and not self.accepts_truncated:
                         check_complete(encoded)
-                    return self._pixels(image)
+                    if self.accepts_truncated:
+                        fill_grey(image)
+                    loaded = load_completely(image, encoded, reopen)
+                    return self._pixels(loaded, header)
                 finally:
                     # Free the image before its budget is released.
+                    loaded.close()
                     image.close()
 
-    def _pixels(self, image: ImageFile) -> bytes:
-        if self.accepts_truncated:
-            fill_grey(image)
-        image.load()
-        upright = _apply_orientation(image)
+    def _pixels(self, image: ImageFile, header: Header) -> bytes:
+        upright = _apply_orientation(image, _orientation(image, header))
         if upright is not image:
             image.close()
         square = (self.size, self.size)
@@ -132,7 +139,7 @@ def _needed_bytes(image: ImageFile, header: Header) -> int:
     stored = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}.get(image.mode, 4)
     # The decoded image, and a copy that is RGB or transposed.
     pixel_bytes = stored + 4
-    if header.format == "JPEG" and image.mode == "RGB" and _orientation(image.info) == 1:
+    if header.format == "JPEG" and image.mode == "RGB" and _orientation(image, header) == 1:
         # The common case needs no copy.
         pixel_bytes = stored
     if header.format == "WEBP":
@@ -141,37 +148,28 @@ def _needed_bytes(image: ImageFile, header: Header) -> int:
     elif header.format == "TIFF" or header.progressive:
         # A strip may be the whole image; coefficients stay in memory until the last scan.
         pixel_bytes += 8
-    elif header.animated:
-        pixel_bytes += 8
+    elif header.format == "PPM":
+        # The samples of the file, scaled, and as bytes.
+        pixel_bytes += 12
     pixels = image.width * image.height
     strip_bytes = min(pixels, STRIP_PIXELS) * STRIP_COPIES * 4
-    return pixels * pixel_bytes + strip_bytes + header.decoder_bytes
+    file_bytes = len(header.stripped.data) if header.stripped else 0
+    return pixels * pixel_bytes + strip_bytes + file_bytes + header.decoder_bytes
 
 
-def _apply_orientation(image: Image.Image) -> Image.Image:
-    """Apply the orientation from EXIF data or XMP; Pillow already applies a TIFF's."""
-    if isinstance(image, TiffImageFile):
-        return image
-    transpose = _TRANSPOSES.get(_orientation(image.info))
+def _orientation(image: Image.Image, header: Header) -> int:
+    metadata = header.stripped.metadata if header.stripped else metadata_of(image.info)
+    return metadata.orientation
+
+
+def _apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
+    transpose = _TRANSPOSES.get(orientation)
     return image if transpose is None else image.transpose(transpose)
-
-
-def _orientation(info: Mapping[Any, Any]) -> int:
-    exif = info.get("exif")
-    if exif is None and (raw := info.get("Raw profile type exif")):
-        # ImageMagick's format: three lines, then hexadecimal digits.
-        exif = bytes.fromhex("".join(raw.split("\n")[3:]))
-    if (orientation := tiff.orientation(exif or b"")) != 1:
-        return orientation
-    text = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
-    xmp = text.encode(errors="replace") if isinstance(text, str) else text
-    match = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp)
-    return int(match[1]) if match else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return _convert_strips(image, _to_8_bits(image))
+        return _convert_strips(image, to_8_bits(strip for _, strip in _strips(image)))
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         return _convert_strips(image, _blend_on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -206,20 +204,3 @@ def _blend_on_white(image: Image.Image) -> Image.Image:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image).convert("RGB")
-
-
-def _to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return a conversion from 16 or more bits; Pillow's own would clip instead of scale."""
-    brightest: Any = max(strip.convert("F").getextrema()[1] for _, strip in _strips(image))
-    # The usual depth is 16 bits; only brighter content changes the scale.
-    scale = 255 / max(65535.0, brightest if math.isfinite(brightest) else 0.0)
-
-    def convert(strip: Image.Image) -> Image.Image:
-        grey = strip.convert("F").point(lambda value: value * scale).convert("L")
-        return (
-            _blend_on_white(grey)
-            if grey.info.get("transparency") is not None
-            else grey.convert("RGB")
-        )
-
-    return convert

@@ -6,20 +6,22 @@ bytes makes it fill four gigabytes. These checks reject such decompression bombs
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
-from worker.images import tiff
-from worker.images.gif import check_gif
+from worker.images.gif import strip_gif
 from worker.images.heif import BRANDS, brands, check_heif
-from worker.images.jpeg import check_jpeg
+from worker.images.jpeg import strip_jpeg
 from worker.images.jpeg2000 import check_jpeg2000, is_jpeg2000
-from worker.images.limits import check_size, too_complex
+from worker.images.metadata import Metadata, StrippedFile
+from worker.images.png import SIGNATURE, strip_png
+from worker.images.ppm import KINDS, check_ppm
 from worker.images.recognition import recognise
+from worker.images.tiff import BIG_PREFIXES, PREFIXES, strip_tiff
+from worker.images.webp import strip_webp
 
 #: Decoded formats. Each further format of Pillow would increase the attack surface. Only the first
 #: image of a JPEG with several (MPO) is decoded.
@@ -27,14 +29,6 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "H
 
 #: Names of the formats for people, where they differ.
 _NAMES: Final = {"WEBP": "WebP", "HEIF": "HEIC", "JPEG2000": "JPEG 2000"}
-
-#: Maximum chunks of a PNG, and those without pixels: each may expand to a megabyte.
-PNG_CHUNKS: Final = 1 << 16
-PNG_METADATA_CHUNKS: Final = 1024
-#: Maximum chunks of a WebP.
-WEBP_CHUNKS: Final = 1 << 13
-#: Maximum bytes of a PPM's header with its comments.
-PPM_HEADER: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +38,10 @@ class Header:
     format: str
     #: True if decoding keeps all coefficients of a JPEG until the last scan.
     progressive: bool = False
-    animated: bool = False
     #: Bytes of the decoder's own buffers, where the header determines them.
     decoder_bytes: int = 0
+    #: The file without its metadata; None where the format has none that Pillow parses.
+    stripped: StrippedFile | None = None
 
 
 def inspect_image(data: bytes, max_pixels: int) -> Header:
@@ -69,84 +64,31 @@ def _unknown() -> str:
 
 
 def _jpeg(name: str, data: bytes, max_pixels: int) -> Header:
-    return Header(name, progressive=check_jpeg(data, max_pixels))
+    jpeg = strip_jpeg(data, max_pixels)
+    return Header(name, stripped=jpeg.stripped, progressive=jpeg.is_progressive)
 
 
 def _png(name: str, data: bytes, max_pixels: int) -> Header:
-    offset, chunks, metadata_chunks = 8, 0, 0
-    animated = False
-    while offset + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, offset)
-        if kind == b"IHDR":
-            # Check each header chunk, since Pillow uses the last.
-            width, height = struct.unpack_from(">II", data.ljust(offset + 16, b"\0"), offset + 8)
-            check_size(width, height, max_pixels)
-        chunks += 1
-        metadata_chunks += kind not in (b"IDAT", b"fdAT")
-        animated |= kind == b"acTL"
-        if chunks > PNG_CHUNKS or metadata_chunks > PNG_METADATA_CHUNKS:
-            raise too_complex("chunks")
-        if kind == b"IEND":
-            break
-        offset += 12 + length
-    return Header(name, animated=animated)
+    return Header(name, stripped=strip_png(data, max_pixels))
 
 
 def _webp(name: str, data: bytes, max_pixels: int) -> Header:
-    kind, head = data[12:16], data[20:30].ljust(10, b"\0")
-    if kind == b"VP8X":
-        width = int.from_bytes(head[4:7], "little") + 1
-        height = int.from_bytes(head[7:10], "little") + 1
-    elif kind == b"VP8L":
-        bits = int.from_bytes(head[1:5], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    else:
-        width = int.from_bytes(head[6:8], "little") & 0x3FFF
-        height = int.from_bytes(head[8:10], "little") & 0x3FFF
-    check_size(width, height, max_pixels)
-    offset, chunks = 12, 0
-    while offset + 8 <= len(data):
-        chunks += 1
-        if chunks > WEBP_CHUNKS:
-            raise too_complex("chunks")
-        length = int.from_bytes(data[offset + 4 : offset + 8], "little")
-        offset += 8 + length + length % 2
-    return Header(name)
+    return Header(name, stripped=strip_webp(data, max_pixels))
 
 
 def _gif(name: str, data: bytes, max_pixels: int) -> Header:
-    check_gif(data, max_pixels)
-    return Header(name)
+    return Header(name, stripped=StrippedFile(strip_gif(data, max_pixels)))
 
 
 def _tiff(name: str, data: bytes, max_pixels: int) -> Header:
-    tiff.check_tiff(data, max_pixels)
-    return Header(name)
+    tiff = strip_tiff(data, max_pixels)
+    # A TIFF is itself in the format of EXIF data.
+    return Header(name, stripped=StrippedFile(tiff.data, Metadata(exif=data, xmp=tiff.xmp)))
 
 
 def _ppm(name: str, data: bytes, max_pixels: int) -> Header:
-    head, fields, in_comment = data[:PPM_HEADER], 0, False
-    # The kind, then width and height, then (in most kinds) the maximum value.
-    required = 3 if data[1:2] in b"14" else 4
-    in_field = False
-    for byte in head:
-        if in_comment:
-            in_comment = byte not in b"\r\n"
-        elif byte == ord("#"):
-            in_comment = True
-        elif byte in b" \t\r\n\v\f":
-            fields += in_field
-            in_field = False
-            if fields == required:
-                return Header(name)
-        else:
-            in_field = True
-    if len(data) > PPM_HEADER:
-        raise too_complex("bytes in its header")
+    check_ppm(data)
     return Header(name)
-
-
-_PPM_KINDS: Final = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")
 
 
 def _heif(name: str, data: bytes, max_pixels: int) -> Header:
@@ -166,12 +108,12 @@ _CHECKS: Final[
     tuple[tuple[str, Callable[[bytes], bool], Callable[[str, bytes, int], Header]], ...]
 ] = (
     ("JPEG", lambda data: data.startswith(b"\xff\xd8\xff"), _jpeg),
-    ("PNG", lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"), _png),
+    ("PNG", lambda data: data.startswith(SIGNATURE), _png),
     ("WEBP", lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _webp),
     ("GIF", lambda data: data[:6] in (b"GIF87a", b"GIF89a"), _gif),
     ("BMP", lambda data: data.startswith(b"BM"), _bmp),
-    ("TIFF", lambda data: data[:4] in tiff.PREFIXES + tiff.BIG_PREFIXES, _tiff),
-    ("PPM", lambda data: data[:2] in _PPM_KINDS, _ppm),
+    ("TIFF", lambda data: data[:4] in PREFIXES + BIG_PREFIXES, _tiff),
+    ("PPM", lambda data: data[:2] in KINDS, _ppm),
     ("JPEG2000", is_jpeg2000, _jpeg2000),
     ("HEIF", lambda data: not BRANDS.isdisjoint(brands(data)), _heif),
 )

@@ -27,3 +27,9 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 def too_complex(parts: str) -> ItemRejected:
     """Return the error of a file with more of these parts than any image needs."""
     return ItemRejected(ErrorCode.IMAGE_INVALID, f"the file has more {parts} than an image needs")
+
+
+def incomplete(form: str) -> ItemRejected:
+    """Return the error of a file of this format without some of its pixels."""
+    message = f"the {form} holds fewer pixels than its header declares; save it again"
+    return ItemRejected(ErrorCode.IMAGE_INVALID, message)

@@ -10,38 +10,38 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from PIL import Image, PngImagePlugin, _imaging
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
+from worker.images.completeness import FilledPng
 from worker.images.heif_images import open_avif, open_heif
+from worker.images.ppm import ScaledPpm
 
 # worker.images.inspection checks sizes; Pillow's own limit would only add a warning.
 Image.MAX_IMAGE_PIXELS = None
-#: Maximum bytes of text in a PNG, of which only the orientation is used.
-PngImagePlugin.MAX_TEXT_MEMORY = 8 * 1024 * 1024
 
 #: Maximum bytes and pixels of a file whose decoder is a Python loop (run-length encoded BMP, PPM as
 #: text): enough for usual files of these kinds, and decoded within seconds.
 SLOW_BYTES: Final = 4 * 1024 * 1024
 SLOW_PIXELS: Final = 4_000_000
 SLOW_SIDE: Final = 16_384
-SLOW_COMMENTS: Final = 1000
+#: Maximum comments of a PPM as text: Pillow joins the text anew after each.
+MAX_COMMENTS: Final = 1000
 #: Minimum bytes of an allocation that is returned to the system as soon as it is freed. Without
 #: this limit, each thread keeps the memory of its largest image.
 MMAP_THRESHOLD_BYTES: Final = 4 * 1024 * 1024
 #: The parameter of glibc's mallopt (malloc.h).
 _M_MMAP_THRESHOLD: Final = -3
-_SLOW_CODECS: Final = ("bmp_rle", "ppm", "ppm_plain")
+_PLAIN_PPM: Final = "ppm_plain"
+_SLOW_CODECS: Final = ("bmp_rle", _PLAIN_PPM)
 
 
 class _Jpeg(JpegImageFile):
@@ -52,12 +52,12 @@ class _Jpeg(JpegImageFile):
 
 _OPENERS: Final[Mapping[str, Callable[[io.BytesIO], ImageFile]]] = {
     "JPEG": _Jpeg,
-    "PNG": PngImageFile,
+    "PNG": FilledPng,
     "WEBP": WebPImageFile,
     "GIF": GifImageFile,
     "BMP": BmpImageFile,
     "TIFF": TiffImageFile,
-    "PPM": PpmImageFile,
+    "PPM": ScaledPpm,
     "AVIF": open_avif,
     "HEIF": open_heif,
     "JPEG2000": Jpeg2KImageFile,
@@ -70,19 +70,18 @@ def open_image(form: str, encoded: bytes) -> ImageFile:
     Raises ItemRejected for a file whose decoding would take too long, and any error of Pillow.
     """
     image = _OPENERS[form](io.BytesIO(encoded))
-    if any(tile.codec_name in _SLOW_CODECS for tile in image.tile):
+    codecs = {tile.codec_name for tile in image.tile}
+    if not codecs.isdisjoint(_SLOW_CODECS):
         _check_slow(image, encoded)
+    if _PLAIN_PPM in codecs and encoded.count(b"#") > MAX_COMMENTS:
+        message = f"a PPM as text has at most {MAX_COMMENTS} comments; save it as a PNG"
+        raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
     return image
 
 
 def _check_slow(image: ImageFile, encoded: bytes) -> None:
     width, height = image.size
-    if (
-        len(encoded) > SLOW_BYTES
-        or width * height > SLOW_PIXELS
-        or max(width, height) > SLOW_SIDE
-        or encoded.count(b"#") > SLOW_COMMENTS
-    ):
+    if len(encoded) > SLOW_BYTES or width * height > SLOW_PIXELS or max(width, height) > SLOW_SIDE:
         message = "too large for this kind of PPM or BMP; save it uncompressed or as a PNG"
         raise ItemRejected(ErrorCode.IMAGE_TOO_LARGE, message)
 
@@ -91,11 +90,6 @@ def _silence_logging() -> None:
     """Disable log output on files: errors belong in the item's result, not in the worker's log."""
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    # libtiff writes to stderr, and Pillow has no option to prevent that.
-    with suppress(OSError, AttributeError):
-        libtiff = ctypes.CDLL(_imaging.__file__)
-        libtiff.TIFFSetErrorHandler(None)
-        libtiff.TIFFSetWarningHandler(None)
 
 
 def _limit_memory_retention() -> None:

@@ -1,8 +1,8 @@
-"""Header checks of TIFF directories, in TIFF files and EXIF data, and the EXIF orientation.
+"""TIFF directories, in TIFF files and EXIF data: header checks, and the EXIF orientation.
 
-Pillow reads everything that a directory declares. A thousand entries that point to the same
-megabyte take a gigabyte, and each number of an entry becomes an object. These checks count the
-entries first.
+Pillow reads everything that a directory declares: a thousand entries that point to the same
+megabyte take a gigabyte, and an entry that points outside the file ends the reading. Therefore a
+file reaches Pillow with only the entries that determine its pixels.
 """
 
 from __future__ import annotations
@@ -13,156 +13,196 @@ from typing import Final, NamedTuple
 
 from producer.contract import ErrorCode
 from worker.errors import ItemRejected
+from worker.images.limits import too_complex
 
 PREFIXES: Final = (b"II\x2a\x00", b"MM\x00\x2a", b"II\x00\x2a", b"MM\x2a\x00")
 BIG_PREFIXES: Final = (b"II\x2b\x00", b"MM\x00\x2b")
 
-#: Maximum entries of a directory; libtiff has the same limit.
-MAX_ENTRIES: Final = 4096
-#: Maximum numbers in a directory, mainly offsets and lengths of strips.
+#: Maximum entries of a directory.
+MAX_ENTRIES: Final = 1 << 16
+#: Maximum numbers in the entries that determine the pixels, mainly offsets and lengths of strips.
 MAX_NUMBERS: Final = 1 << 18
-#: Maximum bytes that entries declare beyond the size of the file: some entries share bytes.
+#: Maximum bytes that these entries declare beyond the size of the file: some share bytes.
 SHARED_BYTES: Final = 1 << 20
 
 ORIENTATION: Final = 274
+XMP: Final = 700
+_WIDTH: Final = 256
+_LENGTH: Final = 257
 _COMPRESSION: Final = 259
 _TILE_WIDTH: Final = 322
 _TILE_LENGTH: Final = 323
-#: Tags of the further directories that Pillow reads: EXIF, GPS, interoperability.
-_POINTERS: Final = (34665, 34853, 40965)
+#: The entries that determine the pixels: size, samples, compression, strips, tiles, colours.
+_PIXEL_TAGS: Final = frozenset(
+    {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320}
+    | {322, 323, 324, 325, 332, 338, 339, 347, 529, 530, 531, 532}
+)
 #: Uncompressed, CCITT, LZW, JPEG, Deflate and PackBits. Other compressions are rare, and each would
 #: expose a further decoder to untrusted files.
 _COMPRESSIONS: Final = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 
-#: Bytes of one value of each type.
-_WIDTHS: Final = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-}
 #: Types that Pillow keeps as bytes, in any number: BYTE, ASCII, UNDEFINED.
 _RAW: Final = (1, 2, 7)
-_INTEGERS: Final = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q"}
+#: The other types, by the format of one value; two values make a fraction.
+_NUMBERS: Final = {
+    3: "H",
+    4: "L",
+    5: "LL",
+    6: "b",
+    8: "h",
+    9: "l",
+    10: "ll",
+    11: "f",
+    12: "d",
+    13: "L",
+    16: "Q",
+}
 
 
-class TiffTag(NamedTuple):
-    """The declared properties of a directory entry, and its value if that is one integer."""
+class TiffEntry(NamedTuple):
+    """An entry of a directory."""
 
     tag: int
     kind: int
-    numbers: int
-    #: Bytes that Pillow reads for the entry.
+    #: Declared bytes of the values; 0 for a type that Pillow ignores.
     size: int
-    value: int | None
+    #: Offset of the values, and of the entry itself.
+    offset: int
+    position: int
 
 
-def first_entries(data: bytes) -> Iterator[TiffTag]:
-    """Yield the entries of the first directory, up to the end of truncated data."""
-    if data[:4] not in PREFIXES + BIG_PREFIXES:
-        return
-    reader = _Reader(data)
-    yield from reader.entries(reader.first)
+def orientation(exif: bytes) -> int | None:
+    """Return the EXIF orientation, 1 to 8; None if there is none.
 
-
-def orientation(exif: bytes) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if it cannot be read."""
+    As in Pillow, a value that is no such number counts as 1.
+    """
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
-    value = 1
-    for entry in first_entries(exif):
-        if entry.tag == ORIENTATION:
-            value = entry.value or 1
+    value = None
+    if exif[:4] in PREFIXES + BIG_PREFIXES:
+        directory = _Directory(exif)
+        for entry in directory.entries():
+            if entry.offset + entry.size > len(exif):
+                # Pillow stops at an entry that it cannot read.
+                break
+            if entry.tag == ORIENTATION and entry.size:
+                number = directory.number(entry)
+                value = int(number) if number in range(1, 9) else 1
     return value
 
 
-def check_tiff(data: bytes, max_pixels: int) -> None:
-    """Raise ItemRejected for a file that would take far more memory than its size."""
-    if data[:4] not in PREFIXES + BIG_PREFIXES:
-        return
-    reader = _Reader(data)
-    values = _check_directory(reader, reader.first)
-    if values.get(_COMPRESSION, 1) not in _COMPRESSIONS:
-        message = f"TIFF compression {values[_COMPRESSION]} is not supported; use LZW or Deflate"
+class TiffFile(NamedTuple):
+    """A TIFF without its metadata."""
+
+    data: bytes
+    xmp: bytes
+
+
+def strip_tiff(data: bytes, max_pixels: int) -> TiffFile:
+    """Return the file with the entries of its first picture alone, and its XMP.
+
+    Raises ItemRejected for a file that would take far more memory than its size.
+    """
+    directory = _Directory(data)
+    kept: dict[int, TiffEntry] = {}
+    xmp = b""
+    for index, entry in enumerate(directory.entries()):
+        if index >= MAX_ENTRIES:
+            raise too_complex("entries in a TIFF directory")
+        if entry.tag in _PIXEL_TAGS and entry.size:
+            kept[entry.tag] = entry
+        elif entry.tag == XMP and entry.kind in _RAW:
+            xmp = data[entry.offset : entry.offset + entry.size]
+    _check_entries(directory, kept, max_pixels)
+    return TiffFile(directory.with_entries(list(kept.values())), xmp)
+
+
+def _check_entries(directory: _Directory, entries: dict[int, TiffEntry], max_pixels: int) -> None:
+    numbers = sum(
+        entry.size // struct.calcsize("=" + _NUMBERS[entry.kind])
+        for entry in entries.values()
+        if entry.kind not in _RAW
+    )
+    declared = sum(entry.size for entry in entries.values())
+    if numbers > MAX_NUMBERS or declared > len(directory.data) + SHARED_BYTES:
+        raise too_complex("numbers in a TIFF directory")
+    values = {tag: directory.integer(entry) for tag, entry in entries.items()}
+    compression = values.get(_COMPRESSION, 1)
+    if compression not in _COMPRESSIONS:
+        message = f"TIFF compression {compression} is not supported; use LZW or Deflate"
         raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
-    if values.get(_TILE_WIDTH, 0) * values.get(_TILE_LENGTH, 0) > max_pixels:
+    tile_width, tile_length = values.get(_TILE_WIDTH, 0), values.get(_TILE_LENGTH, 0)
+    if tile_width * tile_length > max_pixels:
         raise ItemRejected(
             ErrorCode.IMAGE_TOO_LARGE, "a tile of the TIFF exceeds the size limit of an image"
         )
-    for tag in _POINTERS:
-        if tag in values:
-            inner = _check_directory(reader, values[tag])
-            for further in _POINTERS:
-                if further in inner:
-                    _check_directory(reader, inner[further])
+    if tile_width > 0 and tile_length > 0:
+        columns = -(-values.get(_WIDTH, 0) // tile_width)
+        rows = -(-values.get(_LENGTH, 0) // tile_length)
+        # Tiles that are cut by the edges of an image are at most four times its size.
+        if columns * rows * tile_width * tile_length > 4 * max_pixels:
+            raise ItemRejected(
+                ErrorCode.IMAGE_TOO_LARGE, "the tiles of the TIFF exceed the size limit of an image"
+            )
 
 
-def _check_directory(reader: _Reader, offset: int) -> dict[int, int]:
-    """Return the integers of a directory by tag. Raises ItemRejected if it declares too much."""
-    numbers = claimed = 0
-    values = {}
-    for index, entry in enumerate(reader.entries(offset)):
-        claimed += entry.size
-        numbers += 0 if entry.kind in _RAW else entry.numbers
-        if (
-            index >= MAX_ENTRIES
-            or numbers > MAX_NUMBERS
-            or claimed > len(reader.data) + SHARED_BYTES
-        ):
-            message = "a directory of the TIFF declares more data than an image needs"
-            raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
-        if entry.value is not None:
-            values[entry.tag] = entry.value
-    return values
-
-
-class _Reader:
-    """A reader of directories that, like Pillow, stops at the end of truncated data."""
+class _Directory:
+    """The first directory of a file; like Pillow, it stops at the end of truncated data."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self._endian = "<" if data[:2] == b"II" else ">"
         # Same test as in Pillow, which does not support BigTIFF in the other byte order.
         big = data[2] == 43
-        self._count, self._entry, self._inline = ("Q", "HHQ8s", 8) if big else ("H", "HHL4s", 4)
-        self.first: int = self._unpack("Q" if big else "L", 8 if big else 4) or 0
+        self._count, self._entry, self._offset = ("Q", "HHQ", "Q") if big else ("H", "HHL", "L")
+        self._inline = struct.calcsize("=" + self._offset)
+        self._width = struct.calcsize("=" + self._entry) + self._inline
+        self._start = self._unpack(self._offset, 8 if big else 4)
 
-    def entries(self, offset: int) -> Iterator[TiffTag]:
-        """Yield the entries of the directory at this offset."""
-        head = struct.calcsize(self._endian + self._count)
-        width = struct.calcsize(self._endian + self._entry)
-        count = self._unpack(self._count, offset) or 0
-        start = offset + head
-        for position in range(start, min(start + count * width, len(self.data) - width + 1), width):
-            fields = struct.unpack_from(self._endian + self._entry, self.data, position)
-            yield self._tag(*fields)
+    def entries(self) -> Iterator[TiffEntry]:
+        """Yield the entries."""
+        first = self._start + struct.calcsize("=" + self._count)
+        end = min(first + self._unpack(self._count, self._start) * self._width, len(self.data))
+        for position in range(first, end - self._width + 1, self._width):
+            tag, kind, count = struct.unpack_from(self._endian + self._entry, self.data, position)
+            size = count * (1 if kind in _RAW else struct.calcsize("=" + _NUMBERS.get(kind, "")))
+            offset = position + self._width - self._inline
+            if size > self._inline:
+                offset = self._unpack(self._offset, offset)
+            yield TiffEntry(tag, kind, size, offset, position)
 
-    def _tag(self, tag: int, kind: int, count: int, inline: bytes) -> TiffTag:
-        size = count * _WIDTHS.get(kind, 0)
-        value = None
-        if size > self._inline:
-            offset = self._number(self._inline, inline)
-            size = min(size, max(0, len(self.data) - offset))
-        elif count and kind in _INTEGERS:
-            (value,) = struct.unpack_from(self._endian + _INTEGERS[kind], inline)
-        return TiffTag(tag, kind, count if size else 0, size, value)
+    def number(self, entry: TiffEntry) -> float | None:
+        """Return the first value of an entry; None if it is not a number."""
+        if entry.kind in _RAW:
+            return None
+        form = self._endian + _NUMBERS[entry.kind]
+        try:
+            values = struct.unpack_from(form, self.data, entry.offset)
+        except struct.error:
+            return None
+        if len(values) == 1:
+            return values[0]  # type: ignore[no-any-return]
+        return values[0] / values[1] if values[1] else None
 
-    def _number(self, width: int, raw: bytes) -> int:
-        (number,) = struct.unpack(self._endian + ("Q" if width == 8 else "L"), raw)
-        return int(number)
+    def integer(self, entry: TiffEntry) -> int:
+        """Return the value of an entry that is one integer; 0 for any other."""
+        is_single = entry.kind in _RAW[:1] or entry.kind in _NUMBERS
+        if entry.kind == _RAW[0] and entry.size == 1:
+            return self.data[entry.offset]
+        number = self.number(entry) if is_single else None
+        return number if isinstance(number, int) else 0
 
-    def _unpack(self, form: str, offset: int) -> int | None:
+    def with_entries(self, entries: list[TiffEntry]) -> bytes:
+        """Return the file with only these entries in its directory, the last one."""
+        parts = [self.data[entry.position : entry.position + self._width] for entry in entries]
+        parts.sort(key=lambda part: struct.unpack_from(self._endian + "H", part))
+        count = struct.pack(self._endian + self._count, len(parts))
+        # Written over the old directory, so that all other offsets stay valid.
+        head = b"".join([count, *parts, bytes(self._inline)])
+        return self.data[: self._start] + head + self.data[self._start + len(head) :]
+
+    def _unpack(self, form: str, offset: int) -> int:
         try:
             return int(struct.unpack_from(self._endian + form, self.data, offset)[0])
         except struct.error:
-            return None
+            return 0
