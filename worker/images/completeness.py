@@ -98,8 +98,8 @@ def _check_tiff(image: TiffImageFile, encoded: bytes) -> None:
     compression = image.info["compression"]
     if compression == "raw":
         layers = len(image.getbands()) if image.tag_v2.get(_PLANES) == 2 else 1
-        boxes = [tile[1] for tile in image.tile]
-        filled = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+        boxes = [tile.extents for tile in image.tile if tile.extents]
+        filled = sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes)
         if filled < image.width * image.height * layers and not ImageFile.LOAD_TRUNCATED_IMAGES:
             raise incomplete("TIFF")
     elif compression in _SHORT_STRIPS or image.tag_v2.get(_PHOTOMETRIC) == _YCBCR:

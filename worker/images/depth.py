@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 #: The ranges of usual content, by their largest values. Brighter content is its own range.
-RANGES: Final = (255.0, 65535.0)
+RANGES: Final[tuple[float, ...]] = (255.0, 65535.0)
 #: The range of floating-point content, if no sample is brighter.
 UNIT_RANGE: Final = 1.0
 
@@ -27,7 +27,8 @@ def to_8_bits(strips: Iterable[Image.Image]) -> Callable[[Image.Image], Image.Im
     is the smallest that contains all finite samples: 1 (floating point alone), 255, 65535, or the
     brightest sample. A transparent sample value becomes white.
     """
-    brightest, ranges = 0.0, RANGES
+    brightest = 0.0
+    ranges = RANGES
     for strip in strips:
         samples = np.asarray(strip)
         if samples.dtype.kind == "f":

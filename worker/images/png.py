@@ -51,7 +51,8 @@ def strip_png(data: bytes, max_pixels: int) -> StrippedFile:
         if chunk.kind in _PIXEL_KINDS:
             if chunk.kind == b"IHDR":
                 # Check each header chunk, since Pillow uses the last.
-                check_size(*struct.unpack(">II", chunk.body(data)[:8].ljust(8, b"\0")), max_pixels)
+                width, height = struct.unpack(">II", chunk.body(data)[:8].ljust(8, b"\0"))
+                check_size(width, height, max_pixels)
             if chunk.length or chunk.kind != b"IDAT":
                 parts.append(data[chunk.start : chunk.end])
             if len(parts) > PIXEL_CHUNKS:

@@ -87,7 +87,7 @@ def orientation(exif: bytes) -> int | None:
                 break
             if entry.tag == ORIENTATION and entry.size:
                 number = directory.number(entry)
-                value = int(number) if number in range(1, 9) else 1
+                value = next((turn for turn in range(1, 9) if turn == number), 1)
     return value
 
 
@@ -104,17 +104,17 @@ def strip_tiff(data: bytes, max_pixels: int) -> TiffFile:
     Raises ItemRejected for a file that would take far more memory than its size.
     """
     directory = _Directory(data)
-    kept: dict[int, TiffEntry] = {}
+    pixel_entries: dict[int, TiffEntry] = {}
     xmp = b""
     for index, entry in enumerate(directory.entries()):
         if index >= MAX_ENTRIES:
             raise too_complex("entries in a TIFF directory")
         if entry.tag in _PIXEL_TAGS and entry.size:
-            kept[entry.tag] = entry
+            pixel_entries[entry.tag] = entry
         elif entry.tag == XMP and entry.kind in _RAW:
             xmp = data[entry.offset : entry.offset + entry.size]
-    _check_entries(directory, kept, max_pixels)
-    return TiffFile(directory.with_entries(list(kept.values())), xmp)
+    _check_entries(directory, pixel_entries, max_pixels)
+    return TiffFile(directory.with_entries(list(pixel_entries.values())), xmp)
 
 
 def _check_entries(directory: _Directory, entries: dict[int, TiffEntry], max_pixels: int) -> None:
