@@ -44,7 +44,7 @@ class _Segment(NamedTuple):
 
     @property
     def is_metadata(self) -> bool:
-        """Whether the segment has no effect on the pixels."""
+        """True if the segment has no effect on the pixels."""
         if self.marker == 0xE0:
             # The decoder takes the colour space from these two.
             return not (self.body.startswith(b"JFIF\0") and len(self.body) >= 14)
