@@ -30,7 +30,8 @@ def strip_gif(data: bytes, max_pixels: int) -> bytes:
     start = 13 + (3 << (flags & 7) + 1 if flags & 128 else 0)
     frame, controls = _find_first_frame(data, start)
     if frame is None:
-        raise ItemRejected(ErrorCode.IMAGE_INVALID, "the GIF has no picture")
+        message = "the GIF image cannot be decoded: it has no frame; transfer or save it again"
+        raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
     # A frame may be larger than the screen, which then grows.
     x, y, width, height = struct.unpack_from("<HHHH", data.ljust(frame + 9, b"\0"), frame + 1)
     check_size(max(screen_width, x + width), max(screen_height, y + height), max_pixels)
