@@ -21,6 +21,11 @@ def celery_settings(settings: WorkerSettings) -> dict[str, Any]:
         # kombu ignores the scheme's TLS.
         "broker_use_ssl": address.tls,
         "broker_transport_options": _transport_options(settings, address),
+        # A malformed message or a full Redis must not end the consumer, and an unknown task belongs
+        # to another program.
+        "worker_consumer": "worker.consumer.celery_consumer:ResilientConsumer",
+        # The pool of a consumer that is started without `-P`; no other pool works.
+        "worker_pool": "threads",
         # The backend stores a result and closes its job record atomically.
         "result_backend": "worker.consumer.backend:LedgerBackend",
         # The backend's connection. Celery shows its settings to monitors, except those whose name
@@ -62,7 +67,6 @@ def celery_settings(settings: WorkerSettings) -> dict[str, Any]:
         # belong to the program that sent the message, except those that are tasks of Blipline.
         "task_default_queue": settings.default_queue,
         "task_routes": {"blipline.*": {"queue": contract.Queue.INTERACTIVE.value}},
-        "worker_consumer": "worker.consumer.unknown_tasks:ForwardingConsumer",
         "timezone": "UTC",
         "enable_utc": True,
     }

@@ -23,6 +23,7 @@ from .errors import (
     WaitTimeout,
 )
 from .job import Job, Match, Result
+from .ledger.malformed import MalformedMessage
 from .ledger.records import Depth
 from .progress import Progress
 from .settings import ClientSettings
@@ -50,6 +51,7 @@ __all__ = [
     "JobExpired",
     "JobFailed",
     "JobUnknown",
+    "MalformedMessage",
     "Match",
     "Options",
     "Progress",

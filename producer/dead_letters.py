@@ -2,7 +2,8 @@
 
 Such an item ended with one of `contract.DEAD_CODES`. Redis keeps the record and result of its job
 as long as those of any failed job. Until then the job can be inspected, retried, or purged from the
-list.
+list. A message that no consumer can process is a dead letter without a job: see
+`DeadLetters.messages`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import redis
 
 from .connection.connect import redis_errors
 from .contract import DEAD_CODES, ChunkPayload, ErrorCode, ItemResult
-from .errors import JobUnknown
+from .errors import InvalidInput, JobUnknown
 from .ledger.ids import parse_chunk_id
 from .ledger.ledger import Ledger
+from .ledger.malformed import ID_PREFIX, MalformedMessage, MalformedMessages
 from .ledger.records import ChunkResult, JobRecord
 from .ledger.requeue import retry_items
 
@@ -91,10 +93,26 @@ class DeadLetters:
         self._ledger = ledger
         self._redis_url = redis_url
         self._key = ledger.keys.dead
+        self._malformed = MalformedMessages(client, ledger.keys)
 
     def __iter__(self) -> Iterator[DeadLetter]:
         for page in self._pages():
             yield from self._read(page)
+
+    def messages(self) -> list[MalformedMessage]:
+        """Return the malformed messages, the newest first: any Redis client can push one.
+
+        They have no job. The newest ones are kept, each with its first 16 KiB.
+        """
+        with redis_errors(self._redis_url):
+            return self._malformed.read_all()
+
+    def message(self, message_id: str) -> MalformedMessage:
+        """Return the malformed message of this id; raise JobUnknown if there is none."""
+        for message in self.messages():
+            if message.id == message_id:
+                return message
+        raise _unknown(message_id)
 
     def get(self, job_id: str) -> DeadLetter:
         """Return the dead letter of this id; raise JobUnknown if there is none."""
@@ -108,22 +126,31 @@ class DeadLetters:
 
         The other items keep their results and errors. A requeued job leaves the list, and returns
         if an item ends in this way again. Raise JobUnknown, before any job is requeued, if an id
-        has no dead letter.
+        has no dead letter, and InvalidInput for the id of a malformed message.
         """
         if job_ids is not None:
             return self._retry(self._known(job_ids))
         return sum(self._retry([*page]) for page in self._pages())
 
     def purge(self, job_ids: str | Iterable[str] | None = None) -> int:
-        """Remove these jobs, or all, from the list; return their number. Results are kept.
+        """Remove these jobs and malformed messages, or all, from the list; return their number.
 
-        Raise JobUnknown, before any job is removed, if an id has no dead letter.
+        Results are kept. Raise JobUnknown, before any is removed, if an id has no dead letter.
         """
-        known = None if job_ids is None else self._known(job_ids)
+        if job_ids is None:
+            with redis_errors(self._redis_url):
+                jobs = int(self._redis.zremrangebyrank(self._key, 0, -1))
+                return jobs + self._malformed.clear()
+        ids = _distinct(job_ids)
+        messages = [letter_id for letter_id in ids if is_message(letter_id)]
+        known = self._known(letter_id for letter_id in ids if not is_message(letter_id))
+        stored = {message.id for message in self.messages()} if messages else set()
+        for message_id in messages:
+            if message_id not in stored:
+                raise _unknown(message_id)
         with redis_errors(self._redis_url):
-            if known is None:
-                return int(self._redis.zremrangebyrank(self._key, 0, -1))
-            return int(self._redis.zrem(self._key, *known)) if known else 0
+            removed = int(self._redis.zrem(self._key, *known)) if known else 0
+            return removed + self._malformed.remove(messages)
 
     def _retry(self, job_ids: Sequence[str]) -> int:
         with redis_errors(self._redis_url):
@@ -131,7 +158,13 @@ class DeadLetters:
 
     def _known(self, job_ids: str | Iterable[str]) -> list[str]:
         """Return these ids without duplicates; raise JobUnknown if an id is not on the list."""
-        ids = list(dict.fromkeys([job_ids] if isinstance(job_ids, str) else job_ids))
+        ids = _distinct(job_ids)
+        for message_id in filter(is_message, ids):
+            raise InvalidInput(
+                f"{message_id} is a message that no worker can process, not a job: it cannot be "
+                "retried. Correct the program that sent it (`blipline dead show`), submit the job "
+                "again, and purge the message"
+            )
         self._times(ids)
         return ids
 
@@ -193,6 +226,15 @@ class DeadLetters:
                 letter = _letter(record, result, page[record.id], batch, first)
                 if letter.died:
                     yield letter
+
+
+def is_message(letter_id: str) -> bool:
+    """Return whether an id is that of a malformed message."""
+    return letter_id.startswith(ID_PREFIX)
+
+
+def _distinct(ids: str | Iterable[str]) -> list[str]:
+    return list(dict.fromkeys([ids] if isinstance(ids, str) else ids))
 
 
 def _letter(

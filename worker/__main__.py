@@ -17,7 +17,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from config.settings import WorkerSettings
 from producer.connection.eviction import check_reachable_redis
 from producer.errors import InvalidInput
-from worker import info
+from worker import info, streams
 from worker.supervisor import Supervisor
 
 
@@ -25,6 +25,7 @@ def main() -> int:
     """Run the process tree until it is stopped, or print a report about a model."""
     if sys.argv[1:2] == ["info"]:
         return info.main(sys.argv[2:])
+    streams.protect()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s supervisor %(levelname)s %(message)s"
     )

@@ -18,6 +18,8 @@ import warnings
 from typing import Any, Final
 
 from celery import Celery, signals
+from celery.concurrency import get_implementation
+from celery.concurrency.thread import TaskPool
 from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 
@@ -30,7 +32,8 @@ from producer.errors import ConnectionFailed, InvalidInput
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
 from producer.net.address_policy import split_list
-from worker import lifeline
+from worker import lifeline, streams
+from worker.consumer import transport
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.maintenance import Maintenance
 from worker.consumer.pipeline import ItemHandler, ItemPipeline, NullPipeline
@@ -176,6 +179,7 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 settings = _load_settings()
 app = Celery("blipline", events="worker.consumer.events:ThreadSafeEvents")
 app.conf.update(celery_settings(settings))
+transport.install(connect(settings.redis_url), Keys(settings.key_prefix))
 # Without this, a consumer started without -Q also consumes the queues that it publishes to.
 app.amqp.queues.select([queue.value for queue in Queue])
 register(app, lambda: _runner)
@@ -185,8 +189,10 @@ _runner: ChunkRunner
 
 
 @signals.worker_init.connect
-def _start(**_: Any) -> None:
+def _start(sender: Any, **_: Any) -> None:
     global _consumer, _runner
+    streams.protect()
+    _check_pool(sender.pool_cls)
     lifeline.on_supervisor_death(_end_as_orphan)
     _consumer = Consumer(settings, supervised=READY_FILE in os.environ)
     try:
@@ -196,6 +202,17 @@ def _start(**_: Any) -> None:
         sys.exit(EXIT_PERMANENT)
     except TimeoutError as error:
         sys.exit(f"worker: {error}; see the engine's message above")
+
+
+def _check_pool(pool: Any) -> None:
+    """Exit unless the pool, a class or its name, runs tasks in threads of this process."""
+    implementation = get_implementation(pool)
+    if not issubclass(implementation, TaskPool):
+        name = implementation.__module__.rpartition(".")[2]
+        sys.exit(
+            f"worker: the pool {name} does not work: the tasks of a consumer share its connection "
+            "to the engine, and need threads. Use `-P threads`, or no -P"
+        )
 
 
 def _end_as_orphan() -> None:
@@ -220,7 +237,9 @@ def _announce(**_: Any) -> None:
 
 
 @signals.worker_shutting_down.connect
-def _withdraw(**_: Any) -> None:
+def _withdraw(how: str, **_: Any) -> None:
+    # Celery's own message would go to the descriptor, and fail with it.
+    print(f"worker: {how.lower()} shutdown", file=sys.__stderr__)
     lifeline.withdraw()
 
 

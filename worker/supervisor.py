@@ -21,6 +21,7 @@ from config.settings import WorkerSettings
 from producer.contract import Queue
 from worker.engine.protocol import acquire_lock, private_dir
 from worker.lifeline import LIFELINE_FD, READY_FILE, announced_by
+from worker.streams import STDERR_FILENO
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class Child:
             env={**os.environ, **self._environment, LIFELINE_FD: str(lifeline)},
             pass_fds=[lifeline],
             # stdout is reserved for the supervisor's `ready`.
-            stdout=sys.stderr.fileno(),
+            stdout=STDERR_FILENO,
             start_new_session=True,
         )
 

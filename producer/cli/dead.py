@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,7 +10,8 @@ from datetime import UTC, datetime
 import click
 
 from ..client import Client
-from ..dead_letters import DeadItem, DeadLetter
+from ..dead_letters import DeadItem, DeadLetter, is_message
+from ..ledger.malformed import MalformedMessage
 from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
@@ -25,7 +27,8 @@ def dead() -> None:
 
     A dead letter is a job with an item that failed as `poisoned` (consumers or engines died while
     they processed it) or `internal` (an internal error): the item itself may be valid. It is kept
-    as long as its result.
+    as long as its result. A `malformed:…` is a message that no worker can process; any client of
+    Redis can send one.
 
     \b
       blipline dead list
@@ -42,7 +45,8 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
     """Print a line for each dead letter, the newest first.
 
     The tab-separated fields: the id, the time of death (UTC), the task, the error codes, the number
-    of dead items, and the image (or text) of the first dead item.
+    of dead items, and the image (or text) of the first dead item. Malformed messages follow: the
+    id, the time, the queue, `malformed`, the size, and the reason.
 
     \b
       blipline dead list
@@ -57,6 +61,12 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
                 print_json(letter.to_json())
             else:
                 print_line("\t".join(_columns(letter)))
+        for message in client.dead.messages():
+            empty = False
+            if as_json:
+                print_json(_message_json(message))
+            else:
+                print_line("\t".join(_message_columns(message)))
     if empty:
         warn("no dead letters")
     return Exit.OK
@@ -69,15 +79,18 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
 )
 @options.redis_url
 def show(letter_id: str, as_json: bool, redis_url: str | None) -> Exit:
-    """Print a dead letter with its dead items and their errors.
+    """Print a dead letter with its dead items and their errors, or a malformed message.
 
-    The number of an item is its position in the job or the batch, from 0.
+    The number of an item is its position in the job or the batch, from 0. With --json, a malformed
+    message has `message` with its reason, its size, and its first 16 KiB in base64.
 
     \b
       blipline dead show 0198c0de-…:3
       blipline dead show 0198c0de-…:3 --json | jq -c '.died[].item' > items.jsonl
     """
     with Client(redis_url) as client:
+        if is_message(letter_id):
+            return _show_message(client.dead.message(letter_id), as_json)
         letter = client.dead.get(letter_id)
     if as_json:
         print_json(letter.to_json())
@@ -108,7 +121,7 @@ def retry(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str |
 
     The results of the other items are kept. The new results replace the old ones in the results of
     the job or the batch. Retried items have no deadline. Items of a cancelled batch are not
-    retried; `batch retry` resumes such a batch.
+    retried; `batch retry` resumes such a batch. Malformed messages cannot be retried.
 
     \b
       blipline dead retry 0198c0de-…:3 0198c0de-…:7
@@ -126,9 +139,9 @@ def retry(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str |
 @options.as_json('Print {"letters"} instead of only the number.')
 @options.redis_url
 def purge(ids: Sequence[str], all_letters: bool, as_json: bool, redis_url: str | None) -> Exit:
-    """Remove dead letters from the list, and print their number.
+    """Remove dead letters, malformed messages too, and print their number.
 
-    Their results are kept.
+    Results are kept.
 
     \b
       blipline dead purge 0198c0de-…:3
@@ -154,6 +167,52 @@ def _print_count(name: str, count: int, as_json: bool) -> None:
         print_line(str(count))
 
 
+def _show_message(message: MalformedMessage, as_json: bool) -> Exit:
+    if as_json:
+        print_json(_message_json(message))
+        return Exit.OK
+    fields = {
+        "id": message.id,
+        "died": _timestamp(message),
+        "queue": message.queue,
+        "size": f"{message.size_bytes:,} bytes",
+        "reason": message.reason,
+    }
+    for name, value in fields.items():
+        print_line(f"{name:<6} {one_line(value)}")
+    print_line(f"\n{message.data!r}")
+    return Exit.OK
+
+
+def _message_json(message: MalformedMessage) -> dict[str, object]:
+    """Return a malformed message in the form of a dead letter without items."""
+    return {
+        "id": message.id,
+        "at": message.at,
+        "task": None,
+        "queue": message.queue,
+        "batch": None,
+        "items": 0,
+        "died": [],
+        "message": {
+            "reason": message.reason,
+            "bytes": message.size_bytes,
+            "base64": base64.b64encode(message.data).decode(),
+        },
+    }
+
+
+def _message_columns(message: MalformedMessage) -> list[str]:
+    return [
+        message.id,
+        _timestamp(message),
+        one_line(message.queue),
+        "malformed",
+        f"{message.size_bytes:,} bytes",
+        one_line(message.reason),
+    ]
+
+
 def _columns(letter: DeadLetter) -> list[str]:
     return [
         letter.id,
@@ -165,7 +224,7 @@ def _columns(letter: DeadLetter) -> list[str]:
     ]
 
 
-def _timestamp(letter: DeadLetter) -> str:
+def _timestamp(letter: DeadLetter | MalformedMessage) -> str:
     return datetime.fromtimestamp(letter.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -27,6 +27,12 @@ class Metrics:
             "blipline_open_items", "Items without a result", ["queue"], registry=self.registry
         )
         self.workers = Gauge("blipline_workers", "Workers that are alive", registry=self.registry)
+        self.dead_letters = Gauge(
+            "blipline_dead_letters",
+            "Dead letters, by kind: job, or message (one that no worker can process)",
+            ["kind"],
+            registry=self.registry,
+        )
         self.streams = Gauge(
             "blipline_gateway_streams", "Open event streams", registry=self.registry
         )

@@ -69,14 +69,17 @@ async def readyz(gateway: GatewayDependency) -> dict[str, str | int]:
     responses=_METRICS,
 )
 async def metrics(gateway: GatewayDependency) -> Response:
-    """Return the metrics of this process, and the open items unless Redis is down."""
-    open_items = gateway.metrics.open_items
+    """Return the metrics of this process, and those of the queues unless Redis is down."""
+    open_items, dead_letters = gateway.metrics.open_items, gateway.metrics.dead_letters
     open_items.clear()
+    dead_letters.clear()
     with suppress(BliplineError):
         depth = await gateway.client.probe()
         gateway.metrics.workers.set(depth.workers)
         for queue, items in depth.items.items():
             open_items.labels(queue.value).set(items)
+        dead_letters.labels("job").set(depth.dead_jobs)
+        dead_letters.labels("message").set(depth.malformed_messages)
     return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

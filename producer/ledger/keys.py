@@ -65,6 +65,11 @@ class Keys:
         return f"{self.prefix}blipline:dead"
 
     @property
+    def malformed(self) -> str:
+        """List of the messages that no consumer can process, as JSON, the newest first."""
+        return f"{self.prefix}blipline:malformed"
+
+    @property
     def webhooks(self) -> str:
         """Sorted set of the webhook outbox: ended jobs and batches, by due time (Unix s)."""
         return f"{self.prefix}blipline:webhooks"

@@ -257,19 +257,23 @@ class Ledger:
         return int(count or 0)
 
     def depth(self) -> Depth:
-        """Return the open items of each queue, running jobs, bytes of images, and workers."""
+        """Return the open items of each queue, running jobs, images, workers and dead letters."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(self.keys.depth)
         pipe.zcard(self.keys.running)
         pipe.zrange(self.keys.workers, 0, -1, withscores=True)
         pipe.time()
-        fields, running, workers, (now, _) = pipe.execute()
+        pipe.zcard(self.keys.dead)
+        pipe.llen(self.keys.malformed)
+        fields, running, workers, (now, _), dead, malformed = pipe.execute()
         counts = {name.decode(): int(count) for name, count in fields.items()}
         return Depth(
             {queue: counts.get(queue.value, 0) for queue in Queue},
             running,
             counts.get("blob_bytes", 0),
             sum(at > now - contract.WORKER_ALIVE_S for _, at in workers),
+            dead,
+            malformed,
         )
 
 

@@ -93,6 +93,10 @@ class Depth:
     blob_bytes: int
     #: Workers that have sent a sign of life within the last `WORKER_ALIVE_S` seconds.
     workers: int = 0
+    #: Dead jobs, some of whose records may have expired.
+    dead_jobs: int = 0
+    #: Messages that no worker can process (`blipline dead list`).
+    malformed_messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ PARTS: Final = (
     "lost",
     "leases",
     "aborts",
+    "messages",
 )
 _FOLDER: Final = resources.files(__package__)
 SOURCE: Final = "\n".join(

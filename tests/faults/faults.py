@@ -8,19 +8,28 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from demo.stack import ROOT
+import redis
+
+from demo.stack import ROOT, free_port
+from producer import Queue
 from tests.faults.cluster import VISIBILITY_TIMEOUT_S, WORKER_S, Cluster, Worker
 from tests.faults.hosts import Host
 from tests.faults.load import Load
 from tests.faults.orders import Order
 from tests.faults.processes import holds, send
+from tests.hostile.messages import malformed_messages
 
 #: maxmemory of a Redis that is always full, and of one without a limit.
 FULL, UNLIMITED = "1mb", "0"
+#: The answer of a Redis that loads its file.
+LOADING: Final = b"-LOADING Redis is loading the dataset in memory\r\n"
+#: Malformed messages for each queue at once.
+MALFORMED: Final = 10
 #: Tries to kill a producer in the middle of its batch.
 PRODUCERS: Final = 10
 
@@ -160,6 +169,54 @@ def redis_full(stage: Stage) -> Iterator[float]:
     stage.cluster.configure("maxmemory", UNLIMITED)
 
 
+# Another fault may kill Redis meanwhile: it is then in its initial state.
+
+
+def redis_at_maxclients(stage: Stage) -> Iterator[float]:
+    """Close all connections, and refuse new ones."""
+    with suppress(redis.RedisError), stage.cluster.connect() as connection:
+        connection.config_set("maxclients", 1)
+        for kind in ("normal", "pubsub"):
+            connection.client_kill_filter(_type=kind, skipme=True)
+        yield stage.rng.uniform(1, 5)
+        connection.config_set("maxclients", 10_000)
+
+
+def redis_loading(stage: Stage) -> Iterator[float]:
+    """Answer as a Redis that loads its file."""
+    for proxy in stage.cluster.proxies:
+        proxy.answer(LOADING)
+    yield stage.rng.uniform(1, 5)
+    for proxy in stage.cluster.proxies:
+        proxy.answer(None)
+
+
+def redis_read_only(stage: Stage) -> Iterator[float]:
+    """Make Redis the replica of a master that is away."""
+    with suppress(redis.RedisError), stage.cluster.connect() as connection:
+        connection.replicaof("127.0.0.1", str(free_port()))
+        yield stage.rng.uniform(1, 5)
+        connection.replicaof("NO", "ONE")
+
+
+def redis_slow(stage: Stage) -> Iterator[float]:
+    """Let every command wait."""
+    pause_s = stage.rng.uniform(1, 5)
+    with suppress(redis.RedisError), stage.cluster.connect() as connection:
+        connection.client_pause(int(1000 * pause_s), all=True)
+    yield pause_s
+
+
+def messages_malformed(stage: Stage) -> Iterator[float]:
+    """Push messages that no consumer can process, between those of jobs."""
+    with suppress(redis.RedisError), stage.cluster.connect() as connection:
+        for queue in Queue:
+            forms = [data for _, data in malformed_messages(queue)]
+            for data in stage.rng.sample(forms, MALFORMED):
+                connection.lpush(queue.value, data)
+    yield from ()
+
+
 def host_slow(stage: Stage) -> Iterator[float]:
     """Slow the image host: images arrive late, in drips, and only at a second try."""
     stage.host.slow = True
@@ -188,6 +245,11 @@ TO_ONE_REDIS: Final[tuple[Fault, ...]] = (
     connections_reset,
     worker_partitioned,
     redis_full,
+    redis_at_maxclients,
+    redis_loading,
+    redis_read_only,
+    redis_slow,
+    messages_malformed,
 )
 #: Faults of a replicated Redis with Sentinels and without proxies.
 TO_REPLICAS: Final[tuple[Fault, ...]] = (failed_over, master_killed)

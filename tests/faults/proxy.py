@@ -1,8 +1,9 @@
-"""A TCP proxy with network faults: reset, partition, and freeze at a given byte sequence."""
+"""A TCP proxy with faults: reset, partition, freeze at a byte sequence, and answers of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 import threading
@@ -13,6 +14,8 @@ from typing import Any, Final
 PIECE_BYTES: Final = 1 << 16
 #: Maximum seconds of a call in the proxy's own thread.
 CALL_S: Final = 30.0
+#: The beginning of a command of Redis.
+COMMAND: Final = re.compile(rb"(?:^|\r\n)\*\d+\r\n\$")
 #: The SO_LINGER value with which closing sends a reset.
 RESET: Final = struct.pack("ii", 1, 0)
 
@@ -56,6 +59,12 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._pattern: bytes | None = None
+        self._reply: bytes | None = None
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections of clients."""
+        return len(self._connections)
 
     @property
     def url(self) -> str:
@@ -90,6 +99,10 @@ class Proxy:
         """Freeze the next connection whose client sends these bytes, before they pass."""
         self.froze.clear()
         self._do(lambda: setattr(self, "_pattern", pattern))
+
+    def answer(self, reply: bytes | None) -> None:
+        """Answer each command with this, and pass none; None: pass commands again."""
+        self._do(lambda: setattr(self, "_reply", reply))
 
     def _do(self, act: Callable[[], Any]) -> None:
         """Run a function in the proxy's thread, and wait for it."""
@@ -132,8 +145,8 @@ class Proxy:
             back, forth = await asyncio.open_connection("127.0.0.1", self._target_port)
             connection.writers.append(forth)
             async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(self._pump(reader, forth, connection.passes, watched=True))
-                pumps.create_task(self._pump(back, writer, connection.passes, watched=False))
+                pumps.create_task(self._pump(reader, forth, connection.passes, writer))
+                pumps.create_task(self._pump(back, writer, connection.passes))
         except* OSError:
             # One side is gone: reset the other as soon as the partition heals.
             await self._open.wait()
@@ -147,12 +160,15 @@ class Proxy:
         source: asyncio.StreamReader,
         sink: asyncio.StreamWriter,
         passes: asyncio.Event,
-        *,
-        watched: bool,
+        client: asyncio.StreamWriter | None = None,
     ) -> None:
+        """Pass data; `client` is the origin of commands, and None for answers."""
         last = b""
         while data := await source.read(PIECE_BYTES):
-            if watched:
+            if client is not None and self._reply is not None:
+                client.write(self._reply * len(COMMAND.findall(data)))
+                continue
+            if client is not None:
                 # The end of a piece may split the pattern.
                 self._look_for_pattern(last + data, passes)
                 last = data[-64:]

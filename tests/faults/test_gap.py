@@ -18,8 +18,8 @@ from tests.faults.orders import Scene, draw_scenes
 from tests.faults.processes import holds, send
 from tests.system import reference
 
-#: The command with which kombu records an unacknowledged message.
-RECORD = b"HSET\r\n$7\r\nunacked\r\n"
+#: A part of the command with which a consumer records an unacknowledged message.
+RECORD = b"unacked_index\r\n$7\r\nunacked\r\n"
 LEASE_S, VISIBILITY_TIMEOUT_S = 1, 4
 #: Maximum seconds until the sweep requeues a job, and a time by far sufficient for it.
 REQUEUE_S, NEVER_S = 60.0, 1.5 * (VISIBILITY_TIMEOUT_S + LEASE_S)

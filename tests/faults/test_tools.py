@@ -105,6 +105,21 @@ def test_a_pattern_freezes_only_its_own_connection(
     assert connection.hgetall("unacked") == {b"c": b"d"}
 
 
+def test_a_proxy_answers_each_command_itself(proxy: Proxy, through: redis.Redis) -> None:
+    through.ping()
+    assert proxy.connections == 1
+    loading = b"-LOADING Redis is loading the dataset in memory\r\n"
+    proxy.answer(loading)
+    with pytest.raises(redis.exceptions.BusyLoadingError):
+        through.ping()
+    with socket.create_connection(("127.0.0.1", proxy.port), 5) as pair:
+        pair.sendall(b"*1\r\n$4\r\nPING\r\n" * 2)
+        with pair.makefile("rb") as answers:
+            assert answers.readline() == answers.readline() == loading
+    proxy.answer(None)
+    assert through.ping()
+
+
 def test_a_proxy_survives_the_absence_of_its_target() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

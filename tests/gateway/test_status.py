@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from producer import Client
 from producer.ledger import Leases
 from producer.ledger.keys import Keys
+from producer.ledger.malformed import MalformedMessages
 
 from .conftest import Reached, Start
 
@@ -72,6 +73,14 @@ def test_open_items_are_reported_by_queue(gateway: Reached, client: Client) -> N
     text = gateway.client(None).get("/metrics").text
     assert metric(text, "blipline_open_items", queue="interactive") == 1
     assert metric(text, "blipline_open_items", queue="bulk") == 40
+
+
+def test_dead_letters_are_reported_by_kind(gateway: Reached, connection: redis.Redis) -> None:
+    connection.zadd(Keys().dead, {"a": 1, "b": 2})
+    MalformedMessages(connection).add("bulk", b"{", "not JSON")
+    text = gateway.client(None).get("/metrics").text
+    assert metric(text, "blipline_dead_letters", kind="job") == 2
+    assert metric(text, "blipline_dead_letters", kind="message") == 1
 
 
 def test_metrics_contain_no_key(gateway: Reached) -> None:

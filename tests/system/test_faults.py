@@ -205,7 +205,8 @@ def test_a_restart_of_redis_loses_no_item_and_changes_no_result(
 
 def test_a_consumer_without_a_supervisor_starts_its_own_engine(own_redis: str) -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker"]
-    command += ["-P", "threads", "-c", "2", "-Q", "interactive,bulk"]
+    # Without -P, the pool is the configured one.
+    command += ["-c", "2", "-Q", "interactive,bulk"]
     with tempfile.TemporaryDirectory(prefix="blipline-test-") as run_dir:
         environment = {"BLIPLINE_REDIS_URL": own_redis, "BLIPLINE_RUN_DIR": run_dir}
         consumer = subprocess.Popen(

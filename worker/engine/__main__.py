@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from config.settings import NULL_MODEL, WorkerSettings
 from producer.errors import InvalidInput
-from worker import lifeline
+from worker import lifeline, streams
 from worker.engine import metrics
 from worker.engine.model import Vision, as_generator, as_matcher
 from worker.engine.null import NullEngine
@@ -41,6 +41,7 @@ log = logging.getLogger("worker.engine")
 
 def main() -> int:
     """Run until SIGTERM or, with --linger, until no consumer is connected; return the exit code."""
+    streams.protect()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
     parser = ArgumentParser(prog="python -m worker.engine", description=__doc__)
     parser.add_argument(

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from worker.streams import STDERR_FILENO
+
 #: Seconds between two renewals of the timer: each starts a thread, which is too costly per step.
 RENEW_S: Final = 1.0
 
@@ -31,7 +33,9 @@ class Watchdog:
         """Start or renew the timer at the beginning of a step."""
         now = self._clock()
         if self._renew_at is None or now >= self._renew_at:
-            faulthandler.dump_traceback_later(self._timeout_s + RENEW_S, exit=True)
+            faulthandler.dump_traceback_later(
+                self._timeout_s + RENEW_S, exit=True, file=STDERR_FILENO
+            )
             self._renew_at = now + RENEW_S
 
     def rest(self) -> None:
