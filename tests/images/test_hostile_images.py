@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def trial(*arguments: str, memory_fill: int = 0) -> tuple[dict[str, Any], str]:
 @pytest.fixture(scope="module")
 def tried() -> tuple[dict[str, Any], str]:
     """The report of decoding the whole corpus."""
-    return trial("corpus", memory_fill=MEMORY_FILLS[0])
+    return trial("corpus")
 
 
 def test_the_corpus_has_three_hundred_files_with_distinct_names() -> None:
@@ -66,9 +67,11 @@ def test_each_file_ends_with_its_code(tried: tuple[dict[str, Any], str]) -> None
 
 
 def test_no_answer_shows_what_memory_contained_before(tried: tuple[dict[str, Any], str]) -> None:
-    report, _ = trial("corpus", memory_fill=MEMORY_FILLS[1])
-    pixels = tried[0]["pixels"]
-    differing = [name for name in pixels if report["pixels"][name] != pixels[name]]
+    # A run of its own for each value: filling the memory also takes it.
+    with ThreadPoolExecutor(len(MEMORY_FILLS)) as pool:
+        runs = pool.map(lambda fill: trial("corpus", memory_fill=fill), MEMORY_FILLS)
+        reports = [tried[0]["pixels"], *(report["pixels"] for report, _ in runs)]
+    differing = [name for name in reports[0] if len({report[name] for report in reports}) > 1]
     assert differing == []
 
 
