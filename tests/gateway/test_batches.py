@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -109,13 +110,14 @@ def test_a_stream_of_results_waits_for_the_rest(http: httpx.Client, finish: Fini
 
 def test_every_item_of_a_cancelled_batch_has_a_result(http: httpx.Client, finish: Finish) -> None:
     submit(http, "cancel", 96)
-    end(finish, "cancel", 0, 96)
+    end(finish, "cancel", 0, CHUNK)
     with http.stream("GET", "/v1/batches/cancel/results?wait=true") as answer:
         lines = answer.iter_lines()
         read = [next(lines) for _ in range(CHUNK)]
         assert http.post("/v1/batches/cancel/cancel").json()["status"] == "cancelled"
         read += lines
     assert len(read) == 96
+    assert [json.loads(line)["status"] for line in read] == ["ok"] * CHUNK + ["error"] * 64
 
 
 def test_a_result_stream_of_a_deleted_batch_is_aborted(http: httpx.Client, finish: Finish) -> None:
