@@ -125,7 +125,7 @@ def test_a_batch_is_cancelled_and_retried(either: Any, finish: Finish) -> None:
         finish(f"{batch.id}:0", [contract.failure("internal", "once")])
         await got(batch.cancel())
         assert (await got(batch.progress())).cancelled
-        assert await got(batch.retry_failed()) == 1
+        assert await got(batch.retry_failed()) == 2
         await got(batch.close())
         finish_chunks(finish, batch.id, 2, 1)
         results = await listed(batch.results(timeout=5))

@@ -47,7 +47,7 @@ IRRELEVANT = {
     *("fetch_only", "fetch_stores"),
     # The queue and the processes.
     *("lease_s", "visibility_timeout_s", "sweep_s", "grace_s", "ready_file", "metrics_port"),
-    "run_dir",
+    *("run_dir", "default_queue"),
 }
 #: Settings of the client, which choose the Redis and its keys.
 CLIENT = set(ClientSettings.model_fields)

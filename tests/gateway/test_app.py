@@ -138,7 +138,7 @@ def test_options_override_the_environment() -> None:
 def test_the_gateway_survives_a_redis_outage(
     start_gateway: Start, server: Server, key: str
 ) -> None:
-    own = start_gateway(url_of(server), BLIPLINE_GATEWAY_RATE="1000")
+    own = start_gateway(url_of(server), BLIPLINE_GATEWAY_RATE="1000", BLIPLINE_REDIS_WAIT_S="1")
     client = httpx.Client(base_url=own.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
     with client:
         assert client.get("/v1/queues").status_code == 200
@@ -173,7 +173,7 @@ def test_the_gateway_starts_without_redis_and_is_not_ready(start_gateway: Start)
 def test_no_response_or_log_contains_a_secret(
     start_gateway: Start, server: Server, key: str
 ) -> None:
-    own = start_gateway(url_of(server), BLIPLINE_GATEWAY_RATE="40")
+    own = start_gateway(url_of(server), BLIPLINE_GATEWAY_RATE="40", BLIPLINE_REDIS_WAIT_S="1")
     with server.connect() as connection:
         (webhook_secret,) = ApiKeys(connection).webhook_secrets("acme")
     outputs: list[str] = []

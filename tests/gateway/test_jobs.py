@@ -192,7 +192,8 @@ def test_a_cancelled_job_stays_cancelled(http: httpx.Client) -> None:
     for _ in range(2):
         answer = http.delete(body["urls"]["cancel"])
         assert answer.status_code == 200
-        assert answer.json() == body | {"status": "cancelled"}
+        assert answer.json()["error"]["code"] == "cancelled"
+        assert answer.json() | {"error": None} == body | {"status": "cancelled"}
     assert http.get(body["urls"]["get"]).json()["status"] == "cancelled"
 
 

@@ -92,7 +92,7 @@ def test_a_batch_can_be_cancelled(browser: Browser, idle: Served) -> None:
     page.click("#do-batch")
     expect(page.locator("#batch-progress")).to_contain_text("0 of 1")
     page.click("#do-cancel")
-    expect(page.locator("#batch-progress")).to_contain_text("Cancelled: 0 of 1")
+    expect(page.locator("#batch-progress")).to_contain_text("Cancelled: 1 of 1 · 1 failed")
     expect(page.locator("#batch-results .answer-details")).to_contain_text("cancelled")
     expect(page.locator("#do-cancel")).to_be_hidden()
     visitor.close()

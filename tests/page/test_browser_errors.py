@@ -39,7 +39,7 @@ def test_an_invalid_input_is_reported_in_a_sentence(visitor: Visitor, tmp_path: 
     assert visitor.error_message() == "Enter a question first."
     page.get_by_role("textbox", name="Question").fill("what is it?")
     page.click("#do-ask")
-    assert visitor.error_message().startswith("Not an image of a known format")
+    assert visitor.error_message().startswith("Not an image but a text")
 
 
 def test_a_file_that_is_too_large_is_rejected(visitor: Visitor, tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def test_a_pipe_with_valid_and_invalid_lines_has_a_result_for_each_in_order() ->
     assert process.returncode == 1
     assert "3 of 5 items failed" in process.stderr
     results = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
-    assert [line["custom_id"] for line in results] == ["caption", "2", "3", "missing", "wrong"]
+    names = [line.get("custom_id") for line in results]
+    assert names == ["caption", None, None, "missing", "wrong"]
     assert [line["status"] for line in results] == ["ok", "error", "ok", "error", "error"]
     assert results[1]["error"]["message"].startswith("line 2: not JSON")
     assert "colour" in results[4]["error"]["message"]
