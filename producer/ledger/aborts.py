@@ -89,7 +89,8 @@ class JobAborter:
         due = [task_id.decode() for task_id in self._script.call("due", PAGE_JOBS, self._lease_s)]
         if len(due) == PAGE_JOBS:
             self._due_at = now
-        self._abort_all(due, "deadline", _LATE)
+        # In reverse, as in `cancel`: in order, each end would dispatch the next due job.
+        self._abort_all(due[::-1], "deadline", _LATE)
 
     def _abort_all(self, task_ids: Sequence[str], cause: str, error: ItemResult) -> None:
         if not task_ids:

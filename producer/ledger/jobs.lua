@@ -21,7 +21,10 @@ local function close_job(id, blob_ttl_s)
   redis.call('HDEL', key('suspects'), id)
   redis.call('ZREM', key('deadlines'), id)
   if record then
-    redis.call('ZREM', key(record.queue .. ':released'), id)
+    if redis.call('ZREM', key(record.queue .. ':released'), id) == 1 then
+      -- No consumer has taken its message: without a worker, such messages would fill the list.
+      redis.call('LREM', prefix .. record.queue, -1, record.message)
+    end
     decrement(record.queue, record.items)
     release_blobs(id, record.blobs, blob_ttl_s)
   end

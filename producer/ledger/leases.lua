@@ -104,6 +104,7 @@ function operations.finish(id, generation, stored, ttl_s, record_s, failed, dead
   failed = tonumber(failed)
   local batch, number = chunk_of(id)
   local opened = is_open(id) and read_head(id)
+  if not opened and end_lost(id) then return end
   -- The result belongs to an earlier generation.
   if opened and generation ~= '' and generation_of(opened) ~= generation then return end
   -- The job or its batch was deleted meanwhile.

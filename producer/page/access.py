@@ -38,6 +38,7 @@ _HEARTBEAT: Final = f"{_API}/heartbeat/"
 _PUBLIC: Final = ("/assets/", "/static/", "/theme.css", "/favicon.ico")
 #: The gateway's identity. A page that lost its connection polls it, and then reloads.
 _APP_ID: Final = f"{_API}/app_id"
+_UPLOAD: Final = f"{_API}/upload"
 _JOIN: Final = f"{_API}/queue/join"
 #: Functions that return immediately and skip Gradio's queue.
 _RUN: Final = f"{_API}/run/"
@@ -117,8 +118,8 @@ class AccessGate:
         request.scope[self.NAME] = tenant.name
         # For the access log.
         request.scope.setdefault("state", {})["tenant"] = tenant
-        if request.method == "POST":
-            # As over HTTP, a question and an upload count, but not the parts of the page.
+        if request.method == "POST" and path in (_UPLOAD, _JOIN):
+            # As over HTTP, a question and an upload count, but not the header's refreshes.
             await self._check_rate(tenant)
         return self._limit(tenant.name, await self._route(tenant.name, path, request))
 
@@ -146,7 +147,7 @@ class AccessGate:
     async def _route(self, name: str, path: str, request: Request) -> ASGIApp:
         """Return the application that answers an authenticated request."""
         if request.method == "POST":
-            if path == f"{_API}/upload":
+            if path == _UPLOAD:
                 return await self._uploads.answer(name, request)
             if path == _JOIN or path.startswith(_RUN):
                 return await self._filter_body(name, path, request)

@@ -48,6 +48,23 @@ def pass_deadlines(connection: redis.Redis) -> None:
         connection.zadd(KEYS.deadlines, {task_id: 1 + position})
 
 
+@pytest.mark.parametrize("end", ["cancel", "deadline", "delete"])
+def test_ended_jobs_leave_no_message_in_the_list_of_celery(
+    client: Client, connection: redis.Redis, end: str
+) -> None:
+    options: dict[str, Any] = {"deadline_s": 600.0} if end == "deadline" else {}
+    batch = client.submit_batch(urls(50), chunk_items=1, **options)
+    assert connection.llen("bulk") > 0
+    if end == "cancel":
+        batch.cancel()
+    elif end == "delete":
+        batch.delete()
+    else:
+        pass_deadlines(connection)
+        assert len(codes(batch)) == 50
+    assert connection.llen("bulk") == 0
+
+
 def test_a_batch_cancelled_before_it_begins_has_all_its_results(
     client: Client, connection: redis.Redis
 ) -> None:

@@ -96,6 +96,19 @@ def test_a_batch_with_lost_chunks_reaches_its_end_without_a_worker(
     assert client.depth().items[Queue.BULK] == 0
 
 
+def test_a_chunk_that_is_lost_while_it_runs_ends_with_its_consumer(
+    client: Client, connection: redis.Redis, finish: Finish
+) -> None:
+    batch = client.submit_batch(urls(3), chunk_items=3, batch_id="photos")
+    take_message(connection)
+    Leases(connection).claim("photos:0")
+    connection.delete(KEYS.record("photos:0"))
+    finish("photos:0", texts(0, 3))
+    progress = batch.progress()
+    assert (progress.done, progress.failed, progress.finished) == (3, 3, True)
+    assert client.depth().items[Queue.BULK] == 0
+
+
 def test_a_sweep_ends_lost_jobs_and_the_others_run(client: Client, connection: redis.Redis) -> None:
     for number in range(40):
         client.submit(URL, job_id=f"job-{number}")

@@ -52,25 +52,30 @@ class HeifItem:
 
 @dataclass(slots=True)
 class Meta:
-    """The items of a `meta` box, and their references as (type, source, target)."""
+    """The items of a `meta` box, and their references."""
 
     primary: int = 0
     items: dict[int, HeifItem] = field(default_factory=dict)
-    references: list[tuple[bytes, int, int]] = field(default_factory=list)
+    #: Targets by type and source, in order; sources by type and target, each once.
+    _targets: dict[tuple[bytes, int], list[int]] = field(default_factory=dict)
+    _sources: dict[tuple[bytes, int], dict[int, None]] = field(default_factory=dict)
 
     def item(self, item_id: int) -> HeifItem:
         """Return an item; a new one if no box described it before."""
         return self.items.setdefault(item_id, HeifItem())
 
+    def refer(self, kind: bytes, source: int, target: int) -> None:
+        """Add a reference."""
+        self._targets.setdefault((kind, source), []).append(target)
+        self._sources.setdefault((kind, target), {})[source] = None
+
     def targets(self, kind: bytes, source: int) -> list[int]:
-        """Return the items to which an item refers, in order."""
-        return [
-            target for name, origin, target in self.references if (name, origin) == (kind, source)
-        ]
+        """Return the items to which an item refers, in order; an item may occur several times."""
+        return self._targets.get((kind, source), [])
 
     def sources(self, kind: bytes, target: int) -> list[int]:
-        """Return the items that refer to an item."""
-        return [origin for name, origin, end in self.references if (name, end) == (kind, target)]
+        """Return the items that refer to an item, each once."""
+        return list(self._sources.get((kind, target), ()))
 
 
 def damaged(reason: str) -> ItemRejected:
@@ -238,4 +243,4 @@ class MetaReader:
             entry = Fields(self._data, child)
             source = entry.number(width)
             for _ in range(self._count(entry.number(2))):
-                self._meta.references.append((child.kind, source, entry.number(width)))
+                self._meta.refer(child.kind, source, entry.number(width))

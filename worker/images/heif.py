@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,13 +118,13 @@ class _Checker:
         count, pixels = self._read_grid(grid)
         if len(tiles) != count:
             raise damaged("its grid has another number of tiles")
-        for tile in tiles:
+        for tile, times in Counter(tiles).items():
             for part in (tile, *self._meta.sources(b"auxl", tile)):
                 tile_pixels, frames = self._check_coded(self._item(part))
-                self._decoder_bytes += tile_pixels * _COLOUR_BYTES * frames
-                self._tile_pixels += tile_pixels
-        if self._tile_pixels > TILE_FACTOR * self._max_pixels:
-            raise too_complex("pixels in its tiles")
+                self._decoder_bytes += tile_pixels * _COLOUR_BYTES * frames * times
+                self._tile_pixels += tile_pixels * times
+            if self._tile_pixels > TILE_FACTOR * self._max_pixels:
+                raise too_complex("pixels in its tiles")
         return pixels
 
     def _item(self, item_id: int) -> HeifItem:

@@ -46,6 +46,7 @@ _MARKS: Final[Sequence[tuple[int, bytes, str, str]]] = (
     (0, b"#define", "an XBM image or C source", _CONVERT),
     (0, b"FUJIFILMCCD-RAW", "a raw camera file", "export it as a JPEG or TIFF"),
     (8, b"crx ", "a raw camera file", "export it as a JPEG or TIFF"),
+    (0, b"MM\x00\x2b", "a big-endian BigTIFF", "save it as a classic TIFF or PNG"),
     (128, b"DICM", "a DICOM file", _CONVERT),
     (4, b"ftyp", "a video or sound file (MP4, MOV)", "extract a frame as a PNG or JPEG"),
     (4, b"moov", "a video (MOV)", "extract a frame as a PNG or JPEG"),

@@ -16,7 +16,8 @@ from worker.errors import ItemRejected
 from worker.images.limits import too_complex
 
 PREFIXES: Final = (b"II\x2a\x00", b"MM\x00\x2a", b"II\x00\x2a", b"MM\x2a\x00")
-BIG_PREFIXES: Final = (b"II\x2b\x00", b"MM\x00\x2b")
+#: Not b"MM\x00\x2b": Pillow reads it as a classic TIFF, but libtiff, which decodes, as a BigTIFF.
+BIG_PREFIXES: Final = (b"II\x2b\x00",)
 
 #: Maximum entries of a directory.
 MAX_ENTRIES: Final = 1 << 16
