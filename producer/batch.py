@@ -201,9 +201,9 @@ class Batch:
 
     def delete(self) -> None:
         """Delete the batch and its results; its waiting jobs never run."""
-        self._record()
+        chunks = self._record().chunks
         with redis_errors(self._redis_url):
-            self._ledger.delete_batch(self.id)
+            self._ledger.delete_batch(self.id, chunks)
 
     @property
     def _failed_key(self) -> str:
@@ -218,17 +218,16 @@ class Batch:
             pipe = self._redis.pipeline(transaction=False)
             if as_completed:
                 pipe.lrange(keys.ended(self.id), first, last - 1)
-            else:
-                pipe.bitpos(keys.done(self.id), 0)
+            pipe.bitpos(keys.done(self.id), 0)
             pipe.exists(keys.cancelled(self.id))
             pipe.hgetall(keys.batch(self.id))
-            ended, cancelled, fields = pipe.execute()
+            *completed, first_open, cancelled, fields = pipe.execute()
         record = self._parse(fields)
+        if cancelled and first_open < record.chunks:
+            self._finish_cancellation(first_open, record.chunks)
         if as_completed:
-            return _Snapshot(record, [int(number) for number in ended])
-        if cancelled and ended < record.chunks:
-            self._finish_cancellation(ended, record.chunks)
-        return _Snapshot(record, list(range(first, min(ended, record.chunks, last))))
+            return _Snapshot(record, [int(number) for number in completed[0]])
+        return _Snapshot(record, list(range(first, min(first_open, record.chunks, last))))
 
     def _finish_cancellation(self, first: int, chunks: int) -> None:
         """End the next chunks of a cancelled batch, in case its canceller died or is older."""
@@ -246,7 +245,9 @@ class Batch:
         if not as_completed:
             return snapshot.record.submitted and cursor >= snapshot.record.total
         progress = self.progress()
-        if not (progress.finished or progress.cancelled):
+        # A cancellation ends the chunks page by page.
+        is_cancelled = progress.cancelled and progress.done == progress.total
+        if not (progress.finished or is_cancelled):
             return False
         return not self._snapshot(cursor // snapshot.record.chunk_items, 1, as_completed).numbers
 

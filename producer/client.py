@@ -16,13 +16,14 @@ from .job import Job, Match
 from .job_builder import JobBuilder
 from .ledger import blobs
 from .ledger.backpressure import WhenFull
+from .ledger.batch_items import ItemSource
 from .ledger.blobs import ImageSource
 from .ledger.ids import new_id
 from .ledger.keys import Keys
 from .ledger.ledger import Ledger
 from .ledger.publisher import Publisher
 from .ledger.records import Depth, JobMetadata, NewJob
-from .ledger.submission import BatchOptions, ItemSource, Submission
+from .ledger.submission import BatchOptions, Submission
 from .settings import ClientSettings
 from .validation import (
     check_count,

@@ -10,12 +10,12 @@ from typing import Any, Final, cast
 from .contract import MAX_TEXTS, MAX_TURNS, ErrorCode, ItemPayload, Queue, Task
 from .errors import InvalidInput
 from .ledger import blobs
+from .ledger.batch_items import ItemSource, prepare
 from .ledger.blobs import ImageSource
 from .ledger.chunk import Chunk
 from .ledger.ids import new_id
 from .ledger.message import sent_event
 from .ledger.records import NO_METADATA, JobMetadata, NewJob
-from .ledger.submission import ItemSource, prepare
 from .validation import (
     check_id,
     check_options,

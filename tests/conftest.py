@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from config.settings import WorkerSettings
 from demo.stack import running_redis
 from producer import Client
 from tests.lanes import own_temporary_directory, pytest_collection, pytest_collection_modifyitems
+from tests.redis_servers import Server
 
 __all__ = ["own_temporary_directory", "pytest_collection", "pytest_collection_modifyitems"]
 
@@ -76,3 +78,12 @@ def finish(redis_url: str) -> Iterator[Finish]:
     yield store
     app.backend.client.close()
     app.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Start a Redis that the test may kill."""
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()

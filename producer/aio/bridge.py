@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from itertools import chain
 from typing import Any, Final, TypeVar
 
-from ..ledger.submission import ItemSource
+from ..ledger.batch_items import ItemSource
 
 #: Maximum items read at once from an async iterable.
 READ_ITEMS: Final = 1024

@@ -19,9 +19,9 @@ from ..contract import State
 from ..job import Job, JobSnapshot, Result, snapshot_all, state_and_result
 from ..job_builder import JobBuilder
 from ..ledger.backpressure import WhenFull
+from ..ledger.batch_items import ItemSource
 from ..ledger.blobs import ImageSource
 from ..ledger.records import Depth, NewJob
-from ..ledger.submission import ItemSource
 from ..polling import PollSchedule
 from ..settings import ClientSettings
 from .batching import PerLoop, unwrap

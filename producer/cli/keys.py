@@ -64,12 +64,13 @@ def create(name: str, no_private_images: bool, as_json: bool, redis_url: str | N
 
 
 @keys.command(name="list")
-@options.as_json('Print a JSON line for each key: {"id", "name", "created_at"}.')
+@options.as_json('Print a JSON line for each key: {"id", "name", "created_at", "private_images"}.')
 @options.redis_url
 def list_(as_json: bool, redis_url: str | None) -> Exit:
     """Print a line for each key, the oldest first.
 
-    The tab-separated fields: id, name, time of creation (UTC).
+    The tab-separated fields: id, name, time of creation (UTC), and `no-private-images` for a key
+    that was created with it.
 
     \b
       blipline keys list
@@ -79,10 +80,12 @@ def list_(as_json: bool, redis_url: str | None) -> Exit:
         records = api_keys.list()
     for key in records:
         if as_json:
-            print_json({"id": key.id, "name": key.name, "created_at": key.created_at})
+            fields = ("id", "name", "created_at", "private_images")
+            print_json({field: getattr(key, field) for field in fields})
         else:
             created = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            print_line(f"{key.id}\t{key.name}\t{created}")
+            restriction = "" if key.private_images else "\tno-private-images"
+            print_line(f"{key.id}\t{key.name}\t{created}{restriction}")
     if not records:
         warn("no keys: `blipline keys create NAME` creates one")
     return Exit.OK

@@ -39,8 +39,12 @@ end
 -- otherwise store `revoked`, which is Celery's own result.
 function operations.revoke(id, revoked, ttl_s)
   ensure_writable()
-  if is_open(id) then
-    return redis.call('SET', key('revoked:' .. id), 1, 'NX', 'EX', REVOCATION_S) and 1 or 0
+  local record = is_open(id) and read_head(id)
+  if record then
+    -- The same for a repeated call, whose reply was lost: it is about the same generation.
+    local generation = generation_of(record)
+    redis.call('SET', key('revoked:' .. id), generation, 'NX', 'EX', REVOCATION_S)
+    return redis.call('GET', key('revoked:' .. id)) == generation and 1 or 0
   end
   if redis.call('ZSCORE', key('running'), id) then
     redis.call('SET', key('cancelled:' .. id), 1, 'EX', ttl_s)

@@ -72,14 +72,14 @@ function operations.heartbeat(...)
   local arguments, stopped = { ... }, {}
   for index = 1, #arguments, 2 do
     local id, generation = arguments[index], arguments[index + 1]
-    local record = not redis.call('ZSCORE', key('running'), id) and is_open(id) and read_head(id)
+    local record = is_open(id) and read_head(id)
     local replaced = record and generation ~= '' and generation_of(record) ~= generation
-    -- A sweep redelivered it after an outage, and no consumer has claimed it since.
-    if record and not replaced
-        and redis.call('ZREM', key(record.queue .. ':released'), id) == 1 then
-      redis.call('ZADD', key('running'), now(), id)
+    if not replaced then
+      -- A sweep redelivered it after an outage, and no consumer has claimed it since.
+      local is_redelivered = record and not redis.call('ZSCORE', key('running'), id)
+        and redis.call('ZREM', key(record.queue .. ':released'), id) == 1
+      redis.call('ZADD', key('running'), is_redelivered and 'NX' or 'XX', now(), id)
     end
-    redis.call('ZADD', key('running'), 'XX', now(), id)
     if replaced or is_cancelled(id) > 0 then
       table.insert(stopped, id)
       table.insert(stopped, generation)

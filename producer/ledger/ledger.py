@@ -186,10 +186,14 @@ class Ledger:
         """End jobs past their deadline that no consumer runs (see `JobAborter.expire_due`)."""
         self._aborter.expire_due()
 
-    def delete_batch(self, batch_id: str) -> None:
-        """Delete a batch with its chunks and results, also while they are open."""
+    def delete_batch(self, batch_id: str, chunks: int) -> None:
+        """Delete a batch with its chunks and results, also while they are open.
+
+        It may have more than the given number of chunks by now. It has none if redis-py repeats the
+        call because the reply was lost.
+        """
         ttl_s = contract.RESULT_TTL_S + contract.TOMBSTONE_S
-        chunks = int(self._script.call("delete_batch", batch_id, ttl_s))
+        chunks = max(chunks, int(self._script.call("delete_batch", batch_id, ttl_s)))
         # In reverse: in order, each deletion would dispatch the next chunk to Celery.
         self.delete_jobs([chunk_id(batch_id, number) for number in reversed(range(chunks))])
 
@@ -214,18 +218,19 @@ class Ledger:
         pipe = self._redis.pipeline(transaction=False)
         pipe.zmscore(self.keys.open, list(task_ids))
         pipe.zmscore(self.keys.running, list(task_ids))
-        pipe.exists(*(self.keys.record(task_id) for task_id in task_ids))
         pipe.mget([self.keys.result(task_id) for task_id in task_ids])
         pipe.time()
-        opened, running, records, stored, (now, _) = pipe.execute()
+        for task_id in task_ids:
+            pipe.exists(self.keys.record(task_id))
+        opened, running, stored, (now, _), *recorded = pipe.execute()
         answers = zip(task_ids, opened, running, stored, strict=True)
         snapshots = [_snapshot_of(*answer, now) for answer in answers]
-        open_ids = [
+        lost = [
             task_id
-            for task_id, (state, _) in zip(task_ids, snapshots, strict=True)
-            if state in (State.QUEUED, State.RUNNING)
+            for task_id, (state, _), exists in zip(task_ids, snapshots, recorded, strict=True)
+            if state in (State.QUEUED, State.RUNNING) and not exists
         ]
-        if records < len(open_ids) and self.end_lost(open_ids):
+        if lost and self.end_lost(lost):
             return self.snapshot_all(task_ids)
         return snapshots
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,21 +14,11 @@ import redis
 
 from ..connection.connect import redis_errors
 from ..connection.outage import outage_limit
-from ..contract import (
-    MAX_CUSTOM_ID_CHARS,
-    ErrorCode,
-    Item,
-    ItemError,
-    ItemPayload,
-    Queue,
-    Task,
-    blob_hash,
-    is_blob,
-)
-from ..errors import IdTaken, InvalidInput, JobUnknown
+from ..contract import ItemPayload, Queue, Task, blob_hash, is_blob
+from ..errors import IdTaken, JobUnknown
 from . import blobs
 from .backpressure import WhenFull
-from .blobs import ImageSource
+from .batch_items import ItemSource, prepare, reject_unknown
 from .chunk import DIGEST_CHARS, Chunk
 from .ids import account_of, chunk_id, new_id
 from .ledger import Ledger
@@ -39,23 +29,12 @@ from .publisher import (
     batch_differs,
     chunks_lost,
     ignore_wait,
-    unknown_upload,
 )
 from .records import NO_METADATA, JobMetadata, NewJob
 
 #: Maximum seconds that a chunk waits for others to be published with it. A full group of URLs is
 #: ready in about this time; local images, which are read and uploaded, take longer.
 PUBLISH_AFTER_S: Final = 0.02
-
-#: Fields of an item that hold lists or objects; the worker checks their contents.
-_STRUCTURED: Final = ("error", "history", "texts")
-
-_FIELDS: Final = tuple(Item.model_fields)
-#: The fields that callers set; `error` belongs to producers.
-_NAMES: Final = tuple(name for name in _FIELDS if name != "error")
-
-#: An item of a batch: an image, or a mapping of the contract's form.
-ItemSource = ImageSource | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +209,7 @@ class Submission:
         with redis_errors(self._url):
             stored = self._ledger.touch([*shas], account)
         unknown = {sha for sha, exists in zip(shas, stored, strict=True) if not exists}
-        return [_checked(item, unknown) for item in items]
+        return [reject_unknown(item, unknown) for item in items]
 
     def _differs(self, number: int, digest: str) -> bool:
         """Return whether a chunk differs from the one that was submitted before."""
@@ -279,63 +258,3 @@ def _group(jobs: Iterable[NewJob], first_new_id: str) -> Iterator[list[NewJob]]:
             group = []
     if group:
         yield group
-
-
-def prepare(source: ItemSource) -> dict[str, Any]:
-    """Return an item in the contract's form; a local image is still bytes.
-
-    An invalid item becomes an item with an error; the other items are not affected.
-    """
-    item = dict(source) if isinstance(source, Mapping) else {"image": source}
-    for name, value in item.items():
-        if name not in _FIELDS:
-            return _failed(item, f"{name}: no such name; valid names: {', '.join(_NAMES)}")
-        problem = None if name == "image" else _problem(name, value)
-        if problem is not None:
-            return _failed(item, f"{name}: {problem}")
-    image = item.get("image")
-    if item.get("error") is not None or image is None or (isinstance(image, str) and not image):
-        # The worker reports an earlier error, or a missing image, in the result.
-        return item
-    try:
-        item["image"] = blobs.read(image)
-    except InvalidInput as error:
-        return _failed(item, str(error), ErrorCode(error.code))
-    except Exception as error:
-        # A foreign object may raise anything when its bytes are read.
-        message = f"the image cannot be read: {type(error).__name__}: {error}"
-        return _failed(item, message, ErrorCode.IMAGE_INVALID)
-    return item
-
-
-def _checked(item: ItemPayload, unknown: Container[str]) -> ItemPayload:
-    """Return an item, or an error if its image is an unknown upload, given by its SHA-256."""
-    sha = blob_hash(item.get("image") or "")
-    if sha not in unknown:
-        return item
-    failed = _failed(item, unknown_upload(sha), ErrorCode.IMAGE_UNREACHABLE)
-    return cast(ItemPayload, failed)
-
-
-def _problem(name: str, value: Any) -> str | None:
-    """Return the error of a field that could not be written in a message."""
-    if name not in _STRUCTURED:
-        if value is not None and not isinstance(value, str):
-            return f"a string is needed, not {type(value).__name__}"
-        if name == "custom_id" and value is not None and len(value) > MAX_CUSTOM_ID_CHARS:
-            return f"has {len(value):,} characters; the limit is {MAX_CUSTOM_ID_CHARS}"
-        return None
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        return f"cannot be written as JSON: {error}"
-    return None
-
-
-def _failed(
-    item: Mapping[str, Any], message: str, code: ErrorCode = ErrorCode.OPTION_INVALID
-) -> dict[str, Any]:
-    error = ItemError(code=code, message=message)
-    custom_id = item.get("custom_id")
-    known = {} if custom_id is None else {"custom_id": str(custom_id)[:MAX_CUSTOM_ID_CHARS]}
-    return {**known, "error": error.model_dump(mode="json")}

@@ -13,12 +13,17 @@ from typing import Any, Final
 
 import gradio as gr
 
-from ..gateway.lru import LRUCache
+from ..gateway.lru import FairLRUCache
+from .batches import MAX_IMAGES
 
-#: Maximum visits of all tenants; the least recently used one is evicted.
+#: Maximum visits; above it, the tenant with the most visits loses its least recently used one.
 MAX_VISITS: Final = 1000
 #: Maximum characters of a stored text; a longer one is not restored.
 MAX_TEXT: Final = 20_000
+
+#: The fields of an uploaded file, and their maximum characters together.
+_FILE_FIELDS: Final = ("path", "orig_name", "size", "mime_type", "meta")
+MAX_FILE_CHARS: Final = 2000
 
 _VISIT: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -29,7 +34,7 @@ class Visits:
     def __init__(self) -> None:
         #: The components that have stored values.
         self.components: list[Any] = []
-        self._visits: LRUCache[tuple[str, str], dict[Any, Any]] = LRUCache(MAX_VISITS)
+        self._visits: FairLRUCache[tuple[str, str], dict[Any, Any]] = FairLRUCache(MAX_VISITS)
 
     def record(
         self,
@@ -93,11 +98,8 @@ class Visits:
         key = _key(request)
         if key is not None:
             visit = self._visits.get(key) or {}
-            for component, value in values:
-                visit[component] = (
-                    None if isinstance(value, str) and len(value) > MAX_TEXT else value
-                )
-            self._visits.put(key, visit)
+            visit.update((component, _bounded(value)) for component, value in values)
+            self._visits.put(key[0], key, visit)
 
 
 def _key(request: gr.Request) -> tuple[str, str] | None:
@@ -113,6 +115,18 @@ def _changes(outputs: Sequence[Any], results: Any) -> list[tuple[Any, Any]]:
         for component, value in zip(outputs, values, strict=False)
         if not (isinstance(value, dict) and "__type__" in value)
     ]
+
+
+def _bounded(value: Any) -> Any:
+    """Return a value of bounded size; None for a long text or list."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_TEXT else None
+    if isinstance(value, list):
+        return [_bounded(item) for item in value] if len(value) <= MAX_IMAGES else None
+    if isinstance(value, dict):
+        fields = {name: value[name] for name in _FILE_FIELDS if name in value}
+        return fields if len(str(fields)) <= MAX_FILE_CHARS else None
+    return value
 
 
 def _existing(value: Any) -> Any:

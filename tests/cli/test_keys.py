@@ -64,11 +64,21 @@ def test_list_prints_the_names_of_keys_and_no_secret(
     assert run(["keys", "list", "--json"]) == 0
     json_out = capsys.readouterr().out
     assert [set(json.loads(line)) for line in json_out.splitlines()] == [
-        {"id", "name", "created_at"}
+        {"id", "name", "created_at", "private_images"}
     ] * 3
     for key in created:
         assert key.rpartition("_")[2] not in out + err + json_out
         assert keys.list()[0].digest not in out + json_out
+
+
+def test_list_shows_which_keys_may_not_name_private_images(
+    keys: ApiKeys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys.create("acme", private_images=False)
+    assert run(["keys", "list"]) == 0
+    assert capsys.readouterr().out.endswith("\tno-private-images\n")
+    assert run(["keys", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["private_images"] is False
 
 
 def test_without_keys_list_prints_how_to_create_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,14 +16,6 @@ from producer.ledger.leases import Leases
 from tests.cli.shell import PROGRAM, URL, json_lines, write_lines
 from tests.ledger.jobs import store_result
 from tests.redis_servers import Server, wait_until
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 def test_a_batch_is_submitted_and_awaited_across_a_restart(server: Server) -> None:

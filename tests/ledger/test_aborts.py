@@ -106,12 +106,16 @@ def test_items_that_are_submitted_to_a_cancelled_batch_are_cancelled(client: Cli
     assert codes(batch) == [("0", "cancelled"), ("1", "cancelled"), ("last", "cancelled")]
 
 
+@pytest.mark.parametrize("as_completed", [False, True])
 def test_a_reader_ends_the_chunks_of_a_canceller_that_died(
-    client: Client, connection: redis.Redis
+    client: Client, connection: redis.Redis, as_completed: bool
 ) -> None:
-    batch = client.submit_batch(urls(3), chunk_items=1)
+    count = 2 * PAGE_JOBS + 3
+    batch = client.submit_batch(urls(count), chunk_items=1)
     connection.set(KEYS.cancelled(batch.id), 1)  # as a client of an older version does
-    assert [code for _, code in codes(batch)] == ["cancelled"] * 3
+    results = list(batch.results(timeout=1, as_completed=as_completed))
+    assert sorted(result.index for result in results) == list(range(count))
+    assert {result.error and result.error.code.value for result in results} == {"cancelled"}
 
 
 def test_a_retry_of_a_cancelled_job_does_not_run_in_the_consumer_of_the_first_run(
@@ -126,9 +130,13 @@ def test_a_retry_of_a_cancelled_job_does_not_run_in_the_consumer_of_the_first_ru
     assert batch.retry_failed() == 1
     run = (task_id, record.generation)
     assert leases.heartbeat([run]) == {run}
+    # Once the retry runs, the heartbeats of the first run do not renew its lease.
+    assert leases.claim(task_id).run
+    connection.zadd(KEYS.running, {task_id: 1})
+    assert leases.heartbeat([run]) == {run}
+    assert connection.zscore(KEYS.running, task_id) == 1
     leases.finish(task_id, "{}", 0, generation=record.generation)
     assert batch.progress().state is State.QUEUED
-    assert leases.claim(task_id).run
 
 
 @pytest.mark.parametrize("offset_s", [-HOUR_S, 0, HOUR_S])
@@ -245,6 +253,22 @@ def test_a_retried_job_has_no_deadline_even_if_an_older_worker_left_it(
     JobAborter(connection, KEYS).expire_due()
     assert batch.progress().state is State.QUEUED
     assert not connection.exists(KEYS.deadlines)
+
+
+def test_a_revocation_and_a_deletion_whose_reply_was_lost_are_repeated(
+    client: Client, leases: Leases, connection: redis.Redis
+) -> None:
+    job = client.submit("https://x/1.jpg", job_id="mine")
+    # The first call of each reached Redis, and nothing followed it.
+    JobAborter(connection, KEYS)._script.call("revoke", "mine", "{}", 60)
+    leases.revoke("mine", "{}")
+    assert job.status() is State.CANCELLED
+    batch = client.submit_batch(urls(40), chunk_items=1)
+    chunks = batch._record().chunks
+    batch._ledger._script.call("delete_batch", batch.id, 60)
+    batch._ledger.delete_batch(batch.id, chunks)
+    assert not connection.zcard(KEYS.open)
+    assert not connection.exists(*(KEYS.record(f"{batch.id}:{n}") for n in range(chunks)))
 
 
 def test_an_id_that_was_revoked_before_its_submission_runs(

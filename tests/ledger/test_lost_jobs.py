@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from producer import AsyncClient, Client, JobExpired
+from producer import AsyncClient, Client, JobExpired, contract
 from producer.contract import Queue, State
 from producer.ledger.leases import Leases
 from tests.batch_items import Finish, texts, urls
@@ -107,6 +107,18 @@ def test_a_chunk_that_is_lost_while_it_runs_ends_with_its_consumer(
     progress = batch.progress()
     assert (progress.done, progress.failed, progress.finished) == (3, 3, True)
     assert client.depth().items[Queue.BULK] == 0
+
+
+def test_a_lost_job_is_noticed_beside_a_failed_one(
+    client: Client, connection: redis.Redis, finish: Finish
+) -> None:
+    # The record of a failed job stays.
+    for job_id in ("failed", "lost"):
+        client.submit(URL, job_id=job_id)
+    finish("failed", [contract.failure("internal", "x")])
+    delete_job(connection, "lost")
+    states = [state for state, _ in client._ledger.snapshot_all(["failed", "lost"])]
+    assert states == [State.FAILED, State.EXPIRED]
 
 
 def test_a_sweep_ends_lost_jobs_and_the_others_run(client: Client, connection: redis.Redis) -> None:

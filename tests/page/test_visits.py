@@ -11,7 +11,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from producer.page.visits import MAX_TEXT, MAX_VISITS, Visits
+from producer.page.batches import MAX_IMAGES
+from producer.page.visits import MAX_FILE_CHARS, MAX_TEXT, MAX_VISITS, Visits
 
 VISIT = "0" * 32
 INPUT, OUTPUT, STATE = "input", "output", "state"
@@ -105,8 +106,9 @@ def test_deleted_files_and_long_texts_are_not_restored(tmp_path: Path) -> None:
         assert restored(visits).get(INPUT) == expected
 
 
-def test_the_least_recently_used_visit_is_forgotten() -> None:
+def test_a_tenant_with_many_visits_evicts_only_its_own() -> None:
     visits = Visits()
+    run(visits, "a", request("globex"))
     run(visits, "a")
     recorded = visits.record_call(lambda *_: asyncio.sleep(0), [INPUT])
 
@@ -117,3 +119,15 @@ def test_the_least_recently_used_visit_is_forgotten() -> None:
     asyncio.run(fill())
     assert restored(visits) == {}
     assert restored(visits, request(visit=f"{MAX_VISITS:032x}")) == {INPUT: "b"}
+    assert restored(visits, request("globex"))[INPUT] == "a"
+
+
+def test_files_are_stored_with_their_known_fields_and_in_bounded_number(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"image")
+    image = {"path": str(tmp_path / "a.png"), "orig_name": "a.png"}
+    visits = Visits()
+    run(visits, [{**image, "more": "x" * 10**6}])
+    assert restored(visits)[INPUT] == [{**image, "url": f"/gradio_api/file={image['path']}"}]
+    for value in ([image] * (MAX_IMAGES + 1), [{**image, "orig_name": "x" * MAX_FILE_CHARS}]):
+        run(visits, value)
+        assert INPUT not in restored(visits)
