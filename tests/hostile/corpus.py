@@ -9,6 +9,7 @@ from tests.hostile.codestreams import codestreams
 from tests.hostile.containers import containers
 from tests.hostile.damage import damaged
 from tests.hostile.incomplete import incomplete
+from tests.hostile.items import repetitions
 from tests.hostile.oddities import oddities
 from tests.hostile.specimen import Specimen
 from tests.hostile.strangers import polyglots, strangers
@@ -22,6 +23,7 @@ def corpus() -> tuple[Specimen, ...]:
         *incomplete(),
         *bombs(),
         *containers(),
+        *repetitions(),
         *codestreams(),
         *strangers(),
         *polyglots(),

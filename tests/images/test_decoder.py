@@ -16,6 +16,7 @@ from producer.contract import ErrorCode
 from tests.hostile.specimen import tiff
 from worker.errors import ItemRejected
 from worker.images.decoder import Decoder
+from worker.images.memory_budget import MemoryBudget
 
 SIZE = 32
 DECODER = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=4_000_000)
@@ -187,3 +188,22 @@ def test_draft_mode_does_not_let_a_large_image_through() -> None:
     draft = Decoder(SIZE, Image.Resampling.BICUBIC, max_pixels=1000, draft=1)
     with pytest.raises(ItemRejected, match="640 x 480"):
         draft.decode(encoded(noise(640, 480), "JPEG"))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_draft_mode_reserves_what_the_check_of_a_cut_jpeg_decodes(
+    monkeypatch: pytest.MonkeyPatch, progressive: bool
+) -> None:
+    budget = MemoryBudget(1 << 30)
+    reserved: list[int] = []
+    reserve = budget.reserve
+    monkeypatch.setattr(
+        budget, "reserve", lambda size_bytes: reserved.append(size_bytes) or reserve(size_bytes)
+    )
+    draft = Decoder(SIZE, Image.Resampling.BICUBIC, 4_000_000, draft=1, budget=budget)
+    jpeg = encoded(noise(640, 480), "JPEG", progressive=progressive)
+    assert draft.decode(jpeg) != DECODER.decode(jpeg)
+    assert draft.decode(jpeg[:-2]) == DECODER.decode(jpeg)
+    small, whole = reserved
+    # At least the pixels of the check, beyond those of the draft.
+    assert whole - small > 640 * 480 * 4 * 0.9

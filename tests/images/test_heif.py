@@ -10,9 +10,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from producer.contract import ErrorCode
+from tests.hostile.items import PRIMARY, Item, Reference, built, grid
 from tests.hostile.specimen import encoded, heic, picture
 from worker.errors import ItemRejected
-from worker.images import heif_images
+from worker.images import heif, heif_images
 from worker.images.av1 import Bits, Sequence, _has_own_size
 from worker.images.decoder import Decoder, _to_rgb
 
@@ -118,3 +119,47 @@ def test_a_layered_frame_of_another_size_is_not_decoded() -> None:
     # Shown key frame: show_existing, type, shown, disable_cdf_update, then the size's flag.
     assert _has_own_size(sequence, Bits(bytes([0b0001_0100, 0])))
     assert not _has_own_size(sequence, Bits(bytes([0b0001_0000, 0])))
+
+
+@pytest.mark.parametrize("times", [1, 5])
+@pytest.mark.parametrize("tiles", [1, 12])
+def test_each_item_is_checked_once_however_many_references_name_it(
+    monkeypatch: pytest.MonkeyPatch, tiles: int, times: int
+) -> None:
+    checked: list[bytes] = []
+
+    def check(data: memoryview, *_: int) -> int:
+        checked.append(bytes(data))
+        return 1
+
+    monkeypatch.setattr(heif, "check_av1", check)
+    # Tiles that occur several times, all with the same auxiliary image, as in another grid.
+    items = {number: Item(b"av01", bytes([number])) for number in range(10, 10 + tiles)}
+    members = list(items) * times
+    data = built(
+        {PRIMARY: grid(times, tiles), 2: grid(times, tiles), 3: Item(b"av01", b"\3")} | items,
+        [
+            Reference(b"dimg", PRIMARY, members),
+            Reference(b"dimg", 2, members),
+            Reference(b"auxl", 2, [PRIMARY] * times),
+            Reference(b"auxl", 3, members),
+        ],
+    )
+    still = heif.check_heif(data, max_pixels=1000)
+    assert sorted(checked) == sorted([b"\3", *map(bytes, zip(items, strict=True))])
+    # Planes of each tile and its auxiliary image in both grids; the grids; RGBA; the file.
+    assert still.decoder_bytes == 6 * len(members) * 2 * 2 + 6 + 2 + 4 + len(data)
+
+
+@pytest.mark.parametrize("count", [64, 65])
+@pytest.mark.parametrize("target", [PRIMARY, 2], ids=["primary", "tile"])
+def test_an_image_has_a_limited_number_of_auxiliary_images(target: int, count: int) -> None:
+    auxiliaries = range(10, 10 + count)
+    items = {PRIMARY: grid(1, 1), 2: Item(b"hvc1")} | dict.fromkeys(auxiliaries, Item(b"hvc1"))
+    references = [Reference(b"auxl", item, [target]) for item in auxiliaries]
+    data = built(items, [Reference(b"dimg", PRIMARY, [2]), *references])
+    if count <= heif.MAX_AUXILIARIES:
+        assert heif.check_heif(data, 1000).format == "HEIF"
+    else:
+        with pytest.raises(ItemRejected, match="more auxiliary images"):
+            heif.check_heif(data, 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from tests.hostile.specimen import encoded, picture
 from worker.errors import ItemRejected
 from worker.images.decoder import Decoder, _to_rgb
+from worker.images.jpeg2000 import check_jpeg2000
 
 SIZE = 32
 RESAMPLE = Image.Resampling.BICUBIC
@@ -45,3 +47,51 @@ def test_a_missing_tile_is_not_black() -> None:
     second = data.index(b"\xff\x90", data.index(b"\xff\x90") + 2)
     with pytest.raises(ItemRejected, match="lacks tiles"):
         DECODER.decode(data[:second] + b"\xff\xd9")
+
+
+def codestream(side: int, tile: int, layers: int, *components: bytes) -> bytes:
+    """Return the markers of a codestream without packets: SIZ, COD, each COC, and the tiles."""
+    size = struct.pack(">HIIIIIIIIH", 0, side, side, 0, 0, tile, tile, 0, 0, 3) + b"\7\1\1" * 3
+    coding = struct.pack(">BBHB", 0, 0, layers, 0) + bytes([5, 4, 4, 0, 1])
+    markers = [(0x51, size), (0x52, coding), *((0x53, component) for component in components)]
+    header = b"".join(
+        struct.pack(">BBH", 0xFF, code, len(body) + 2) + body for code, body in markers
+    )
+    parts = b"".join(
+        b"\xff\x90" + struct.pack(">HHIBB", 10, index, 14, 0, 1) + b"\xff\x93"
+        for index in range((side // tile) ** 2)
+    )
+    return b"\xff\x4f" + header + parts + b"\xff\xd9"
+
+
+def component(index: int, levels: int, exponent: int) -> bytes:
+    """Return the content of a COC: the coding options of one component."""
+    return bytes([index, 1, levels, 4, 4, 0, 1]) + bytes([exponent]) * (levels + 1)
+
+
+@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize(
+    ("levels", "exponent"), [(5, 0x55), (32, 0xFF), (32, 0x88)], ids=["precincts", "levels", "both"]
+)
+def test_the_layers_of_all_components_count_with_the_options_of_one(
+    index: int, levels: int, exponent: int
+) -> None:
+    options = component(index, levels, exponent)
+    check_jpeg2000(codestream(2000, 2000, 60_000), 4_000_000)
+    check_jpeg2000(codestream(2000, 2000, 1, options), 4_000_000)
+    with pytest.raises(ItemRejected, match="more precincts or code blocks"):
+        check_jpeg2000(codestream(2000, 2000, 60_000, options), 4_000_000)
+
+
+def test_the_packets_of_all_tiles_count() -> None:
+    check_jpeg2000(codestream(1920, 1920, 60_000), 4_000_000)
+    check_jpeg2000(codestream(1920, 30, 100), 4_000_000)
+    with pytest.raises(ItemRejected, match="more packets in its tiles"):
+        check_jpeg2000(codestream(1920, 30, 60_000), 4_000_000)
+
+
+def test_a_component_has_coding_options_once() -> None:
+    options = [component(index, 5, 0xFF) for index in range(3)]
+    check_jpeg2000(codestream(64, 64, 1, *options), 4_000_000)
+    with pytest.raises(ItemRejected, match="more coding options"):
+        check_jpeg2000(codestream(64, 64, 1, *options, options[0]), 4_000_000)

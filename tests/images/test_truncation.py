@@ -86,6 +86,7 @@ def test_a_truncated_jpeg_is_decoded_as_by_pillow() -> None:
     [
         *product(("PNG", "BMP", "PPM", "TIFF"), ("RGB", "L")),
         *product(("PNG", "TIFF"), ("RGBA", "I;16")),
+        *product(("TIFF",), ("CMYK", "LAB")),
     ],
 )
 def test_the_rest_of_a_truncated_file_is_grey(form: str, mode: str) -> None:

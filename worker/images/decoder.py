@@ -47,7 +47,8 @@ class Decoder:
     """The decoder of one model. `size` is the side of its square input, in pixels.
 
     With `draft`, the JPEG decoder scales the image down to no less than `draft` times that size:
-    faster, but not exactly the processor's result (benchmarks/jpeg_draft.py).
+    faster, but not exactly the processor's result (benchmarks/jpeg_draft.py). A JPEG without its
+    end marker is decoded at its full size.
     """
 
     size: int
@@ -89,6 +90,7 @@ class Decoder:
         if header.stripped is not None:
             encoded = header.stripped.data
         is_cut = header.format == "JPEG" and lacks_end(encoded)
+        must_be_complete = is_cut and not self.accepts_truncated
 
         def reopen() -> ImageFile:
             return open_image(header.format, encoded + END_MARKER if is_cut else encoded)
@@ -98,12 +100,13 @@ class Decoder:
             source = reopen()
         with source as image:
             check_size(*image.size, self.max_pixels)
-            if self.draft:
+            # The check of completeness decodes all pixels, and needs the memory for them.
+            if self.draft and not must_be_complete:
                 image.draft(None, (self.draft * self.size,) * 2)
             with self.budget.reserve(_needed_bytes(image, header)), _decoding:
                 loaded = image
                 try:
-                    if is_cut and not self.accepts_truncated:
+                    if must_be_complete:
                         check_complete(encoded)
                     if self.accepts_truncated:
                         fill_grey(image)

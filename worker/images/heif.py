@@ -20,6 +20,8 @@ BRANDS: Final = frozenset(
 MAX_BRANDS: Final = 64
 #: Maximum pixels of all tiles, as a multiple of those of an image: tiles exceed the image a little.
 TILE_FACTOR: Final = 2
+#: Maximum auxiliary images of an image or tile: transparency, depth and mattes; a phone has ten.
+MAX_AUXILIARIES: Final = 64
 #: Bytes per pixel of the planes of a frame, 16 bits each: of colours, and of transparency.
 _COLOUR_BYTES: Final = 6
 _ALPHA_BYTES: Final = 2
@@ -85,6 +87,8 @@ class _Checker:
         self._meta = meta
         self._max_pixels = max_pixels
         self._kinds: set[bytes] = set()
+        #: Pixels and frames by item: an item may be several tiles, and part of several images.
+        self._coded: dict[int, tuple[int, int]] = {}
         self._tile_pixels = 0
         self._decoder_bytes = 0
 
@@ -95,7 +99,7 @@ class _Checker:
         if len(self._kinds) != 1:
             raise damaged("its tiles have several codecs")
         form = _FORMATS[self._kinds.pop()]
-        for auxiliary in self._meta.sources(b"auxl", primary):
+        for auxiliary in self._auxiliaries(primary):
             if self._item(auxiliary).kind in (b"grid", *_FORMATS):
                 self._check_image(auxiliary, _ALPHA_BYTES)
         # The image as RGBA, and the file without its movie.
@@ -108,7 +112,7 @@ class _Checker:
             pixels = max(self._check_size(item), self._check_tiles(item_id, item))
             self._decoder_bytes += pixels * plane_bytes
         else:
-            pixels, frames = self._check_coded(item)
+            pixels, frames = self._check_coded(item_id)
             self._decoder_bytes += pixels * plane_bytes * (1 + frames)
         return pixels
 
@@ -119,21 +123,32 @@ class _Checker:
         if len(tiles) != count:
             raise damaged("its grid has another number of tiles")
         for tile, times in Counter(tiles).items():
-            for part in (tile, *self._meta.sources(b"auxl", tile)):
-                tile_pixels, frames = self._check_coded(self._item(part))
+            for part in (tile, *self._auxiliaries(tile)):
+                tile_pixels, frames = self._check_coded(part)
                 self._decoder_bytes += tile_pixels * _COLOUR_BYTES * frames * times
                 self._tile_pixels += tile_pixels * times
             if self._tile_pixels > TILE_FACTOR * self._max_pixels:
                 raise too_complex("pixels in its tiles")
         return pixels
 
+    def _auxiliaries(self, item_id: int) -> list[int]:
+        auxiliaries = self._meta.sources(b"auxl", item_id)
+        if len(auxiliaries) > MAX_AUXILIARIES:
+            raise too_complex("auxiliary images")
+        return auxiliaries
+
     def _item(self, item_id: int) -> HeifItem:
         if item_id not in self._meta.items:
             raise damaged("it has no primary image")
         return self._meta.items[item_id]
 
-    def _check_coded(self, item: HeifItem) -> tuple[int, int]:
-        """Check an image without tiles; return its pixels and the number of its frames."""
+    def _check_coded(self, item_id: int) -> tuple[int, int]:
+        """Check an image without tiles once; return its pixels and the number of its frames."""
+        if item_id not in self._coded:
+            self._coded[item_id] = self._read_coded(self._item(item_id))
+        return self._coded[item_id]
+
+    def _read_coded(self, item: HeifItem) -> tuple[int, int]:
         if not item.kind:
             raise damaged("an image has no codec")
         if item.kind not in _FORMATS:

@@ -29,6 +29,8 @@ MAX_PRECINCTS: Final = 1 << 16
 MAX_BLOCKS: Final = 1 << 18
 #: Maximum entries of the table of packets: layers, resolutions, components and precincts.
 MAX_PACKETS: Final = 1 << 24
+#: Maximum packets of all tiles: each takes at least one byte of the file.
+MAX_ALL_PACKETS: Final = 1 << 26
 #: Maximum bytes of the boxes that describe the image.
 MAX_HEADER_BYTES: Final = 1 << 20
 #: Bytes that OpenJPEG allocates for each of these.
@@ -62,6 +64,19 @@ class _Size:
     sample_bytes: int
 
 
+class _Coding(NamedTuple):
+    """The fields of a COD or COC marker: the options of all components, or of one."""
+
+    #: 0 in a COC: the layers of the COD apply to all components.
+    layers: int
+    levels: int
+    #: Exponents of the sides of a code block.
+    block_width: int
+    block_height: int
+    #: Exponents of the sides of a precinct, by resolution; empty if a tile is not divided.
+    exponents: bytes
+
+
 def is_jpeg2000(data: bytes) -> bool:
     """Return whether a file is a codestream, or one in boxes (JP2)."""
     return data.startswith((CODESTREAM, SIGNATURE))
@@ -75,7 +90,8 @@ def check_jpeg2000(data: bytes, max_pixels: int) -> int:
     start = 0 if data.startswith(CODESTREAM) else _check_boxes(data, max_pixels)
     if not data.startswith(CODESTREAM, start):
         raise damaged("it has no JPEG 2000 codestream")
-    size, needed_bytes = None, 0
+    size = None
+    codings: list[_Coding] = []
     tiles: set[bytes] = set()
     for index, marker in enumerate(_markers(data, start + 2)):
         if index >= MAX_MARKERS:
@@ -85,14 +101,14 @@ def check_jpeg2000(data: bytes, max_pixels: int) -> int:
         elif size is None or marker.code == _SIZ or marker.code in _RARE:
             raise _unsupported(_RARE.get(marker.code, "SIZ"))
         elif marker.code in (_COD, _COC):
-            needed_bytes = max(needed_bytes, _check_coding(marker, size))
+            codings.append(_read_coding(marker))
         elif marker.code == _SOT:
             tiles.add(marker.body[:2])
     if size is None or len(tiles) < size.tiles:
         # The decoder would leave the others black.
         raise damaged("it lacks tiles")
     tile_bytes = size.tile_width * size.tile_height * size.components * (4 + size.sample_bytes)
-    return tile_bytes + needed_bytes + size.tiles * _TILE_BYTES + len(data)
+    return tile_bytes + _check_tables(codings, size) + size.tiles * _TILE_BYTES + len(data)
 
 
 def _check_boxes(data: bytes, max_pixels: int) -> int:
@@ -171,35 +187,57 @@ def _read_size(body: bytes, max_pixels: int) -> _Size:
     )
 
 
-def _check_coding(marker: _Marker, size: _Size) -> int:
-    """Return the bytes of the tables of a tile. Raises ItemRejected if they are too large."""
+def _read_coding(marker: _Marker) -> _Coding:
+    """Return the fields of a COD or COC marker. Raises ItemRejected if some are missing."""
+    is_default = marker.code == _COD
     body = marker.body.ljust(12, b"\0")
-    layers = int.from_bytes(body[2:4], "big") if marker.code == _COD else 0
-    has_precincts = body[0 if marker.code == _COD else 1] & 1
-    start = 5 if marker.code == _COD else 2
+    layers = int.from_bytes(body[2:4], "big") if is_default else 0
+    has_precincts = body[0 if is_default else 1] & 1
+    start = 5 if is_default else 2
     levels, block_width, block_height = body[start], body[start + 1] + 2, body[start + 2] + 2
     exponents = body[start + 5 :] if has_precincts else b""
     if levels > 32 or (has_precincts and len(exponents) < levels + 1):
         raise damaged("its resolutions are incomplete")
+    return _Coding(layers, levels, block_width, block_height, exponents)
+
+
+def _check_tables(codings: list[_Coding], size: _Size) -> int:
+    """Return the bytes of the tables of a tile. Raises ItemRejected if they are too large.
+
+    OpenJPEG sizes the table of packets by the maxima over all components.
+    """
+    if len(codings) > 1 + size.components:
+        raise too_complex("coding options")
+    counts = [_count_parts(coding, size) for coding in codings]
+    precincts, blocks, widest = (max(column) for column in zip((0, 0, 0), *counts, strict=True))
+    layers = max((coding.layers for coding in codings), default=0)
+    resolutions = max((coding.levels + 1 for coding in codings), default=0)
+    precincts, blocks = precincts * size.components, blocks * size.components
+    packets = (layers + 1) * resolutions * size.components * widest
+    if precincts > MAX_PRECINCTS or blocks > MAX_BLOCKS or packets > MAX_PACKETS:
+        raise too_complex("precincts or code blocks")
+    if packets * size.tiles > MAX_ALL_PACKETS:
+        raise too_complex("packets in its tiles")
+    return precincts * _PRECINCT_BYTES + blocks * _BLOCK_BYTES + packets * _PACKET_BYTES
+
+
+def _count_parts(coding: _Coding, size: _Size) -> tuple[int, int, int]:
+    """Return precincts and blocks of a component in a tile, and the precincts of a resolution."""
     precincts = blocks = widest = 0
-    for resolution in range(levels + 1):
-        scale = 1 << levels - resolution
+    for resolution in range(coding.levels + 1):
+        scale = 1 << coding.levels - resolution
         width, height = size.tile_width // scale + 2, size.tile_height // scale + 2
-        exponent = exponents[resolution] if has_precincts else 0xFF
+        exponent = coding.exponents[resolution] if coding.exponents else 0xFF
         across, down = exponent & 15, exponent >> 4
         count = (width // (1 << across) + 2) * (height // (1 << down) + 2)
         # Above the lowest resolution, a precinct of a band has half the side.
         halved = resolution > 0
-        side = 1 << max(0, min(block_width, across - halved))
-        rise = 1 << max(0, min(block_height, down - halved))
+        side = 1 << max(0, min(coding.block_width, across - halved))
+        rise = 1 << max(0, min(coding.block_height, down - halved))
         blocks += count + 3 * (width // (side << halved) + 2) * (height // (rise << halved) + 2)
         precincts += count
         widest = max(widest, count)
-    precincts, blocks = precincts * size.components, blocks * size.components
-    packets = (layers + 1) * (levels + 1) * size.components * widest
-    if precincts > MAX_PRECINCTS or blocks > MAX_BLOCKS or packets > MAX_PACKETS:
-        raise too_complex("precincts or code blocks")
-    return precincts * _PRECINCT_BYTES + blocks * _BLOCK_BYTES + packets * _PACKET_BYTES
+    return precincts, blocks, widest
 
 
 def _unsupported(feature: str) -> ItemRejected:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from worker.images import tiff
@@ -15,13 +17,14 @@ from worker.images import tiff
 _XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
-class Metadata(NamedTuple):
+@dataclass(frozen=True)
+class Metadata:
     """The metadata of a file; empty where it has none."""
 
     exif: bytes = b""
     xmp: bytes = b""
 
-    @property
+    @cached_property
     def orientation(self) -> int:
         """The orientation, 1 to 8. As in Pillow, XMP counts only where EXIF data has none."""
         orientation = tiff.orientation(self.exif)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from producer.contract import ErrorCode
@@ -71,6 +72,11 @@ class TiffEntry(NamedTuple):
     offset: int
     position: int
 
+    @property
+    def end(self) -> int:
+        """The offset behind the values."""
+        return self.offset + self.size
+
 
 def orientation(exif: bytes) -> int | None:
     """Return the EXIF orientation, 1 to 8; None if there is none.
@@ -82,8 +88,8 @@ def orientation(exif: bytes) -> int | None:
     value = None
     if exif[:4] in PREFIXES + BIG_PREFIXES:
         directory = _Directory(exif)
-        for entry in directory.entries():
-            if entry.offset + entry.size > len(exif):
+        for entry in islice(directory.entries(), MAX_ENTRIES):
+            if entry.end > len(exif):
                 # Pillow stops at an entry that it cannot read.
                 break
             if entry.tag == ORIENTATION and entry.size:
@@ -113,7 +119,7 @@ def strip_tiff(data: bytes, max_pixels: int) -> TiffFile:
         if entry.tag in _PIXEL_TAGS and entry.size:
             pixel_entries[entry.tag] = entry
         elif entry.tag == XMP and entry.kind in _RAW:
-            xmp = data[entry.offset : entry.offset + entry.size]
+            xmp = data[entry.offset : entry.end]
     _check_entries(directory, pixel_entries, max_pixels)
     return TiffFile(directory.with_entries(list(pixel_entries.values())), xmp)
 
@@ -158,7 +164,9 @@ class _Directory:
         self._count, self._entry, self._offset = ("Q", "HHQ", "Q") if big else ("H", "HHL", "L")
         self._inline = struct.calcsize("=" + self._offset)
         self._width = struct.calcsize("=" + self._entry) + self._inline
-        self._start = self._unpack(self._offset, 8 if big else 4)
+        #: Bytes of the header, which ends with the offset of the directory.
+        self._header = 16 if big else 8
+        self._start = self._unpack(self._offset, self._header - self._inline)
 
     def entries(self) -> Iterator[TiffEntry]:
         """Yield the entries."""
@@ -194,13 +202,25 @@ class _Directory:
         return number if isinstance(number, int) else 0
 
     def with_entries(self, entries: list[TiffEntry]) -> bytes:
-        """Return the file with only these entries in its directory, the last one."""
+        """Return the file with only these entries in its directory, the last one.
+
+        Raises ItemRejected if that would change the header or the values of an entry, which are
+        checked already.
+        """
         parts = [self.data[entry.position : entry.position + self._width] for entry in entries]
         parts.sort(key=lambda part: struct.unpack_from(self._endian + "H", part))
         count = struct.pack(self._endian + self._count, len(parts))
         # Written over the old directory, so that all other offsets stay valid.
         head = b"".join([count, *parts, bytes(self._inline)])
-        return self.data[: self._start] + head + self.data[self._start + len(head) :]
+        end = self._start + len(head)
+        overlaps = any(
+            entry.size > self._inline and entry.offset < end and self._start < entry.end
+            for entry in entries
+        )
+        if overlaps or self._start < self._header:
+            message = "the TIFF is damaged: its directory overlaps other parts; save it again"
+            raise ItemRejected(ErrorCode.IMAGE_INVALID, message)
+        return self.data[: self._start] + head + self.data[end:]
 
     def _unpack(self, form: str, offset: int) -> int:
         try:
