@@ -246,8 +246,8 @@ def _tiff_bombs() -> Iterator[Specimen]:
     for kind in (6, 7, 8, 5, 2, 3, 4, 32773, 34925, 34676, 50000, 50001, 9999):
         tags = [(259, 3, 1, kind) if entry[0] == 259 else entry for entry in size]
         yield specimen(f"compression-{kind}.tif", tiff(tags + strip, tail), INVALID, ANSWERED)
-    # The type of the next entry, which becomes another one as soon as the directory shrinks.
-    moved = [*size[:3], (259, 3, 3, 8 + 2 + 12 * 5 + 2), *strip, *shared[:9]]
+    # The value of the first entry: 1, uncompressed. Without it, that of the next: LZMA.
+    moved = [(1000, 3, 1, 1), (256, 4, 1, 34925), *size[1:3], (259, 3, 3, 18), size[4], *strip]
     yield specimen("compression-in-the-directory.tif", tiff(moved, tail), INVALID)
     yield specimen("many-samples.tif", tiff([*size, (277, 4, 1, 2**31)], tail), INVALID)
     yield specimen("directory-behind-the-end.tif", b"II\x2a\0\xff\xff\xff\x7f" + bytes(40), INVALID)

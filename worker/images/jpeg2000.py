@@ -63,6 +63,11 @@ class _Size:
     components: int
     sample_bytes: int
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel: the decoder's 32-bit samples, and those that Pillow reads."""
+        return self.components * (4 + self.sample_bytes)
+
 
 class _Coding(NamedTuple):
     """The fields of a COD or COC marker: the options of all components, or of one."""
@@ -107,7 +112,7 @@ def check_jpeg2000(data: bytes, max_pixels: int) -> int:
     if size is None or len(tiles) < size.tiles:
         # The decoder would leave the others black.
         raise damaged("it lacks tiles")
-    tile_bytes = size.tile_width * size.tile_height * size.components * (4 + size.sample_bytes)
+    tile_bytes = size.tile_width * size.tile_height * size.pixel_bytes
     return tile_bytes + _check_tables(codings, size) + size.tiles * _TILE_BYTES + len(data)
 
 
