@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import resource
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -197,9 +198,12 @@ def test_draft_mode_reserves_what_the_check_of_a_cut_jpeg_decodes(
     budget = MemoryBudget(1 << 30)
     reserved: list[int] = []
     reserve = budget.reserve
-    monkeypatch.setattr(
-        budget, "reserve", lambda size_bytes: reserved.append(size_bytes) or reserve(size_bytes)
-    )
+
+    def recorded(size_bytes: int) -> AbstractContextManager[None]:
+        reserved.append(size_bytes)
+        return reserve(size_bytes)
+
+    monkeypatch.setattr(budget, "reserve", recorded)
     draft = Decoder(SIZE, Image.Resampling.BICUBIC, 4_000_000, draft=1, budget=budget)
     jpeg = encoded(noise(640, 480), "JPEG", progressive=progressive)
     assert draft.decode(jpeg) != DECODER.decode(jpeg)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.hostile.specimen import encoded, picture, tiff
 from worker.errors import ItemRejected
-from worker.images import metadata
+from worker.images import tiff as tiff_module
 from worker.images.decoder import Decoder
 from worker.images.tiff import MAX_ENTRIES, _Directory, orientation, strip_tiff
 
@@ -75,12 +75,11 @@ def test_an_orientation_is_searched_in_a_limited_number_of_entries(
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_the_orientation_is_read_once(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     reads: list[int] = []
-    read = metadata.tiff.orientation
 
     def counted(exif: bytes) -> int | None:
         reads.append(len(exif))
-        return read(exif)
+        return orientation(exif)
 
-    monkeypatch.setattr(metadata.tiff, "orientation", counted)
+    monkeypatch.setattr(tiff_module, "orientation", counted)
     DECODER.decode(encoded(picture(), form, exif=b"Exif\0\0" + tiff([(274, 3, 1, 1)])))
     assert len(reads) == 1

@@ -214,10 +214,11 @@ def _check_tables(codings: list[_Coding], size: _Size) -> int:
     if len(codings) > 1 + size.components:
         raise too_complex("coding options")
     counts = [_count_parts(coding, size) for coding in codings]
-    precincts, blocks, widest = (max(column) for column in zip((0, 0, 0), *counts, strict=True))
+    precincts = max((count[0] for count in counts), default=0) * size.components
+    blocks = max((count[1] for count in counts), default=0) * size.components
+    widest = max((count[2] for count in counts), default=0)
     layers = max((coding.layers for coding in codings), default=0)
     resolutions = max((coding.levels + 1 for coding in codings), default=0)
-    precincts, blocks = precincts * size.components, blocks * size.components
     packets = (layers + 1) * resolutions * size.components * widest
     if precincts > MAX_PRECINCTS or blocks > MAX_BLOCKS or packets > MAX_PACKETS:
         raise too_complex("precincts or code blocks")
