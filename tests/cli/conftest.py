@@ -12,6 +12,7 @@ import redis
 
 from demo.stack import ROOT
 from producer import contract
+from producer.job import Job
 from producer.ledger.leases import Leases
 from tests.cli.shell import Finish, id_of
 
@@ -22,6 +23,12 @@ def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path)
     monkeypatch.setenv("BLIPLINE_REDIS_URL", redis_url)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def keeps_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a job queued when its timeout has passed, so that a test can read its payload."""
+    monkeypatch.setattr(Job, "cancel", lambda _: None)
 
 
 @pytest.fixture

@@ -50,12 +50,14 @@ def test_without_a_valid_image_nothing_is_submitted(image: str, connection: redi
     assert not queued(connection, "interactive")
 
 
+@pytest.mark.usefixtures("keeps_jobs")
 def test_the_payload_contains_options_without_defaults(connection: redis.Redis) -> None:
     assert run(["caption", URL, "--top-k", "3", "--timeout", "0"]) == Exit.NO_RESULT
     (payload,) = queued(connection, "interactive")
     assert payload["options"] == {"top_k": 3}
 
 
+@pytest.mark.usefixtures("keeps_jobs")
 def test_a_boolean_option_is_a_flag(connection: redis.Redis) -> None:
     command = ["caption", URL, "--num-beams", "3", "--early-stopping", "--timeout", "0"]
     assert run(command) == Exit.NO_RESULT

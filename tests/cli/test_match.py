@@ -48,6 +48,7 @@ def test_an_embedding_is_of_images_or_of_texts(
     assert "--text" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("keeps_jobs")
 def test_matches_and_embeddings_have_a_deadline_and_no_options(connection: redis.Redis) -> None:
     for command in (("match", URL, "a cat"), ("embed", URL)):
         assert run([*command, "--deadline-s", "60", "--timeout", "0"]) == Exit.NO_RESULT

@@ -69,6 +69,7 @@ def test_a_name_with_control_characters_stays_a_field_of_its_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("keeps_jobs")
 @pytest.mark.parametrize("name", ["file:cat.jpg", "blob:cat.jpg", "FILE:cat.jpg"])
 def test_a_local_file_named_like_a_reference_is_a_file(name: str, connection: redis.Redis) -> None:
     Path(name).write_bytes(b"an image")
