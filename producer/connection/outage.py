@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,8 +75,12 @@ class Outage:
         self._since: float | None = None
         self._is_logged = False
 
+    def reach(self) -> None:
+        """Record that the server accepted a connection."""
+        self._reached = True
+
     def end(self) -> None:
-        """Record an answer."""
+        """Record an answer to a command."""
         self._reached, self._since = True, None
         if self._is_logged:
             self._is_logged = False
@@ -107,12 +112,17 @@ class Outage:
 
 
 class OutageRetry(Retry):
-    """redis-py's retry policy of one client: it repeats commands and connects during an outage."""
+    """redis-py's retry policy of one client: it repeats commands and connects during an outage.
+
+    redis-py nests such calls: a command connects, and a pool's checkout too. Only the outermost
+    call repeats; otherwise the attempts would multiply.
+    """
 
     def __init__(self, outage: Outage) -> None:
         errors = (redis.ConnectionError, redis.TimeoutError, TimeoutError, redis.ResponseError)
         super().__init__(_BACKOFF, QUICK_RETRIES, errors)
         self._outage = outage
+        self._thread = threading.local()
 
     def __deepcopy__(self, memo: Any) -> OutageRetry:
         # redis-py copies the policy for each connection; all of them share the outage.
@@ -125,25 +135,60 @@ class OutageRetry(Retry):
         is_retryable: Callable[[Exception], bool] | None = None,
         with_failure_count: bool = False,
     ) -> Any:
+        def note_failure(error: Exception, failures: int) -> None:
+            fail(*(error, failures) if with_failure_count else (error,))
+
+        if getattr(self._thread, "is_calling", False):
+            return self._call_once(do, note_failure)
+        answer = self._repeat(do, note_failure, is_retryable)
+        self._outage.end()
+        return answer
+
+    def check_out(self, get_connection: Callable[[], Any]) -> Any:
+        """Return a pool's connection; try again unless all its connections are in use."""
+
+        def ignore(error: Exception, failures: int) -> None:
+            pass
+
+        # An open connection is no answer: the outage continues.
+        return self._repeat(get_connection, ignore, _is_outage)
+
+    def _repeat(
+        self,
+        do: Callable[[], Any],
+        note_failure: Callable[[Exception, int], None],
+        is_retryable: Callable[[Exception], bool] | None,
+    ) -> Any:
         failures, failing_since = 0, 0.0
         while True:
+            self._thread.is_calling = True
             try:
-                answer = do()
+                return do()
             except self._supported_errors as error:
                 if not is_retryable_error(error) or (is_retryable and not is_retryable(error)):
                     raise
                 failures += 1
                 failing_since = failing_since or time.monotonic()
                 self._outage.record(error)
-                fail(*(error, failures) if with_failure_count else (error,))
+                note_failure(error, failures)
                 if failures > QUICK_RETRIES:
                     if not self._outage.rides_out(error, failing_since):
                         raise
                     self._outage.log_wait(error)
-            else:
-                self._outage.end()
-                return answer
+            finally:
+                self._thread.is_calling = False
             time.sleep(_BACKOFF.compute(failures))
+
+    def _call_once(
+        self, do: Callable[[], Any], note_failure: Callable[[Exception, int], None]
+    ) -> Any:
+        try:
+            answer = do()
+        except self._supported_errors as error:
+            note_failure(error, 1)
+            raise
+        self._outage.reach()
+        return answer
 
 
 def is_transient(error: Exception) -> bool:
@@ -183,3 +228,7 @@ def _is_answer(error: BaseException) -> bool:
     return isinstance(
         error, redis.ResponseError | redis.exceptions.BusyLoadingError
     ) or "max number of clients" in str(error)
+
+
+def _is_outage(error: Exception) -> bool:
+    return not isinstance(error, redis.exceptions.MaxConnectionsError)

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import redis
 from redis.connection import BlockingConnectionPool, SSLConnection
-from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from .outage import outage_limit_s
@@ -43,12 +42,10 @@ class WaitingPool(BlockingConnectionPool):
     def get_connection(self, *_: Any, **__: Any) -> Any:
         """Return a connection that is ready; raise MaxConnectionsError if none becomes free."""
         get_connection: Callable[[], Any] = super().get_connection
-        retry: Retry | None = self.connection_kwargs["retry"]
-        if retry is None:
-            return get_connection()
+        retry = self.connection_kwargs["retry"]
         # redis-py looks for pending data outside of its own retries, and fails if the server has
         # closed the new connection.
-        return retry.call_with_retry(get_connection, lambda error: None, _is_outage)
+        return retry.check_out(get_connection) if retry else get_connection()
 
 
 class SentinelPool(SentinelConnectionPool, WaitingPool):
@@ -69,7 +66,3 @@ def client_of(options: dict[str, Any]) -> redis.Redis:
     if options.pop("ssl", False):
         options["connection_class"] = SSLConnection
     return redis.Redis.from_pool(WaitingPool(**options))  # type: ignore[no-untyped-call]
-
-
-def _is_outage(error: Exception) -> bool:
-    return not isinstance(error, redis.exceptions.MaxConnectionsError)

@@ -82,7 +82,7 @@ async def create_batch(
     upload = Upload(request, gateway.settings, private_images=private_images)
     with gateway.upload_slots.acquire(tenant.name):
         query = query.with_form_fields(await upload.fields())
-        await gateway.webhook_guard.check(query.webhook)
+        await gateway.webhook_guard.check(query.webhook, tenant.name)
         submitted = await submit_upload(gateway, tenant, query, upload)
     body = await _submitted_body(gateway, tenant, submitted)
     return _response(body, 202, {"Location": batch_url(submitted.public_id)})

@@ -176,7 +176,7 @@ async def _enqueue(
             gateway.settings.max_image_bytes,
             private=gateway.allows_private_images(tenant),
         )
-    await gateway.webhook_guard.check(job_request.webhook)
+    await gateway.webhook_guard.check(job_request.webhook, tenant.name)
     try:
         return await gateway.client.submit(
             item,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import redis
 from demo.stack import free_port
 from producer import AsyncClient, Client, ConnectionFailed, WaitTimeout
 from producer.connection.connect import connect, redis_errors
-from producer.connection.outage import Outage, is_retryable_error, outage_limit
+from producer.connection.outage import QUICK_RETRIES, Outage, is_retryable_error, outage_limit
 from producer.contract import State
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
@@ -171,6 +172,40 @@ def test_a_redis_that_never_answered_is_an_error_at_once(scheme: str) -> None:
     settings = ClientSettings(redis_url=f"{scheme}://127.0.0.1:{free_port()}", redis_wait_s=86_400)
     with Client(settings=settings) as client, pytest.raises(ConnectionFailed, match="correct"):
         client.depth()
+
+
+def test_a_call_connects_three_times_to_a_host_that_closes_connections() -> None:
+    """The pool, the connection and the command repeat their parts, but not each other's."""
+    accepted: list[socket.socket] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                accepted.append(listener.accept()[0])
+                accepted[-1].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        with connect(url) as client, pytest.raises(redis.ConnectionError):
+            client.ping()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert len(accepted) == 1 + QUICK_RETRIES
+
+
+def test_a_checkout_of_an_open_connection_does_not_end_an_outage(server: Server) -> None:
+    outage, error = Outage("it", 0.05), redis.ConnectionError("closed")
+    with connect(f"redis://127.0.0.1:{server.port}/0", outage=outage) as client:
+        client.ping()
+        outage.record(error)
+        time.sleep(0.1)
+        pool = client.connection_pool
+        pool.release(pool.get_connection())
+        assert not outage.rides_out(error, time.monotonic())
+        client.ping()
+        assert outage.rides_out(error, time.monotonic())
 
 
 def test_an_outage_beyond_the_limit_is_an_error_with_the_remedy_and_then_at_once(

@@ -35,9 +35,9 @@ class Resolver:
         return socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST, **options)
 
 
-async def refusal(guard: WebhookGuard, url: str) -> str:
+async def refusal(guard: WebhookGuard, url: str, submitter: str = "anna") -> str:
     try:
-        await guard.check(url)
+        await guard.check(url, submitter)
     except Problem as problem:
         return f"{problem.code}: {problem.detail}"
     return ""
@@ -82,7 +82,7 @@ def test_an_allowed_host_is_resolved_once_and_a_blocked_one_each_time() -> None:
         assert not any(await asyncio.gather(*(refusal(guard, url) for url in urls)))
         assert not await refusal(guard, "https://BACKEND.example.com/")
         assert all([await refusal(guard, "https://internal/") for _ in range(2)])
-        await guard.check(None)
+        await guard.check(None, "anna")
 
     asyncio.run(check())
     assert resolver.hosts == ["backend.example.com", "internal", "internal"]
@@ -105,3 +105,26 @@ def test_a_name_that_does_not_resolve_in_time_passes() -> None:
     asyncio.run(run())
     guard = WebhookGuard(AddressPolicy(), Resolver())
     assert not asyncio.run(refusal(guard, "https://unknown.example.com/"))
+
+
+def test_slow_names_of_one_submitter_do_not_let_those_of_another_pass() -> None:
+    answered, resolver = threading.Event(), Resolver()
+
+    def resolve(host: str, *arguments: Any, **options: Any) -> list[Any]:
+        if host.startswith("slow"):
+            assert answered.wait(30)
+        return resolver(host, *arguments, **options)
+
+    guard = WebhookGuard(AddressPolicy(), resolve, resolve_s=5.0)
+
+    async def check() -> None:
+        slow = [
+            asyncio.create_task(refusal(guard, f"https://slow{n}.example.com/")) for n in range(99)
+        ]
+        await asyncio.sleep(0)
+        assert await refusal(guard, "https://internal/", "ben")
+        answered.set()
+        assert not any(await asyncio.gather(*slow))
+        assert await refusal(guard, "https://internal/")
+
+    asyncio.run(check())
