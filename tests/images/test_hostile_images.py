@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from demo.stack import ROOT
 from tests.hostile.corpus import corpus
 from tests.hostile.specimen import encoded, heic
+from tests.images.sample_files import png_of
 from worker.images.memory_budget import BUDGET_BYTES
 
 #: Seconds for the whole corpus; far more than it takes: the limit detects a file that never ends.
@@ -138,6 +140,14 @@ def test_the_memory_of_decoding_is_estimated_before(
     path = tmp_path / "picture"
     encode = heic if form == "HEIF" else partial(encoded, form=form)
     path.write_bytes(encode(large(mode), **options))
+    report, _ = trial("file", str(path))
+    assert report["grown"] < report["estimated"] + SLACK_BYTES / 8
+
+
+def test_the_memory_of_a_second_decoding_is_estimated_before(tmp_path: Path) -> None:
+    """A 16-bit PNG with colours of low values is decoded twice."""
+    path = tmp_path / "picture.png"
+    path.write_bytes(png_of(np.asarray(large("RGBA")).astype("u2")))
     report, _ = trial("file", str(path))
     assert report["grown"] < report["estimated"] + SLACK_BYTES / 8
 

@@ -16,6 +16,7 @@ from worker.images.completeness import load_completely
 from worker.images.depth import to_8_bits
 from worker.images.inspection import Header, format_name, inspect_image
 from worker.images.limits import check_size
+from worker.images.low_samples import LOW_BYTES, has_16_bit_colours, restore_low_samples
 from worker.images.memory_budget import BUDGET_BYTES, CORES, MemoryBudget
 from worker.images.metadata import metadata_of
 from worker.images.pillow import open_image
@@ -104,20 +105,23 @@ class Decoder:
             if self.draft and not must_be_complete:
                 image.draft(None, (self.draft * self.size,) * 2)
             with self.budget.reserve(_needed_bytes(image, header)), _decoding:
-                loaded = image
+                loaded: Image.Image = image
+                has_low_bytes = has_16_bit_colours(image)
                 try:
                     if must_be_complete:
                         check_complete(encoded)
                     if self.accepts_truncated:
                         fill_grey(image)
-                    loaded = load_completely(image, encoded, reopen)
+                    loaded = complete = load_completely(image, encoded, reopen)
+                    if has_low_bytes:
+                        loaded = restore_low_samples(complete, reopen)
                     return self._pixels(loaded, header)
                 finally:
                     # Free the image before its budget is released.
                     loaded.close()
                     image.close()
 
-    def _pixels(self, image: ImageFile, header: Header) -> bytes:
+    def _pixels(self, image: Image.Image, header: Header) -> bytes:
         upright = _apply_orientation(image, _orientation(image, header))
         if upright is not image:
             image.close()
@@ -154,6 +158,8 @@ def _needed_bytes(image: ImageFile, header: Header) -> int:
     elif header.format == "PPM":
         # The samples of the file, scaled, and as bytes.
         pixel_bytes += 12
+    if has_16_bit_colours(image):
+        pixel_bytes += LOW_BYTES
     pixels = image.width * image.height
     strip_bytes = min(pixels, STRIP_PIXELS) * STRIP_COPIES * 4
     file_bytes = len(header.stripped.data) if header.stripped else 0
