@@ -36,11 +36,11 @@ gateway: setup
 flower: setup
 	$(BIN)/celery -A worker.celery_app flower --conf=config/flowerconfig.py
 
-# Lanes beyond the cores: tests wait for processes and timers as much as they compute. A module stays
-# in one lane, with the fixtures that its tests share.
+# Lanes beyond the cores: tests wait for processes and timers as much as they compute. tests/lanes.py
+# keeps a module, and modules with the same running system, in one lane.
 LANES ?= 4
 test: setup browser
-	$(BIN)/python -m pytest -n $(LANES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(LANES) --no-loadscope-reorder
 
 # The page's tests need a real browser, which pip cannot install.
 browser:

@@ -16,10 +16,20 @@ from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from demo.stack import running_redis
 from producer import Client
-from tests.lanes import own_temporary_directory, pytest_collection, pytest_collection_modifyitems
+from tests.lanes import (
+    own_temporary_directory,
+    pytest_collection,
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 from tests.redis_servers import Server
 
-__all__ = ["own_temporary_directory", "pytest_collection", "pytest_collection_modifyitems"]
+__all__ = [
+    "own_temporary_directory",
+    "pytest_collection",
+    "pytest_collection_modifyitems",
+    "pytest_xdist_make_scheduler",
+]
 
 # A shell starts background jobs with SIGINT ignored, and their children inherit that; the processes
 # that tests interrupt must not.

@@ -11,9 +11,10 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 #: Slow folders and modules, the slowest first: a slow module that starts last would keep one lane
 #: busy while the others are idle.
@@ -22,11 +23,36 @@ SLOW: Final = (
     *("system", "test_t5.py", "page", "examples", "faults", "demo", "images", "models", "gateway"),
 )
 
+#: Modules that run in one lane, since they share a running system that starts in ten seconds.
+TOGETHER: Final = (
+    "system/test_bad_input.py system/test_cli.py system/test_scenes.py system/test_tasks.py",
+    "examples/test_backends.py examples/test_programs.py",
+    "page/test_access.py page/test_browser_ask.py page/test_browser_chat.py"
+    " page/test_browser_clipboard.py page/test_browser_layout.py page/test_browser_login.py",
+    "page/test_browser_pending.py page/test_browser_reload.py page/test_limits.py"
+    " page/test_pending.py",
+)
+
 IS_LANE: Final = "PYTEST_XDIST_WORKER" in os.environ
 
 if IS_LANE:
     # Lanes share the cores: a thread of torch that waits must not spin.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+
+class LaneScheduling(LoadFileScheduling):
+    """A scheduler that gives whole modules to a lane, and those of TOGETHER to one lane."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        name = module.removeprefix("tests/")
+        return next((names for names in TOGETHER if name in names.split()), module)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LaneScheduling:
+    """Return the scheduler of `pytest -n`."""
+    return LaneScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

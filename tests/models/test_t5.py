@@ -44,7 +44,7 @@ from worker.engine.warmup import warm_up
 from worker.models.registry import load
 from worker.models.t5 import without_control_tokens
 
-ROWS = 220
+ROWS = 120
 IMAGES = 12
 QUESTIONS = [
     "how many?",

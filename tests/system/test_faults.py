@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -55,6 +56,23 @@ def own_redis() -> Iterator[str]:
         yield url
 
 
+@dataclass(frozen=True)
+class Service:
+    """A worker that restarts its dead processes, and its Redis."""
+
+    url: str
+    run_dir: Path
+    supervisor: int
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A worker for the tests after which it still runs."""
+    settings = {"BLIPLINE_STEP_TIMEOUT_S": "4", "BLIPLINE_LEASE_S": "5", "BLIPLINE_SWEEP_S": "1"}
+    with running_redis() as url, running_worker(url, {**SLOW, **settings}) as worker:
+        yield Service(url, worker.run_dir, worker.process.pid)
+
+
 def submit(client: Client, pictures: dict[bytes, str]) -> tuple[Batch, list[str]]:
     """Submit a batch; return it with its expected texts."""
     return client.submit_batch(list(pictures), chunk_items=8), list(pictures.values())
@@ -84,31 +102,30 @@ def assert_nothing_is_left(connection: redis.Redis) -> None:
 
 
 def test_killing_the_engine_in_a_batch_loses_no_item_and_changes_no_result(
-    own_redis: str, pictures: dict[bytes, str]
+    service: Service, pictures: dict[bytes, str]
 ) -> None:
-    with running_worker(own_redis, SLOW) as worker, Client(own_redis) as client:
-        victim = engine_pid(worker.run_dir)
+    with Client(service.url) as client, redis.Redis.from_url(service.url) as connection:
+        victim = engine_pid(service.run_dir)
         batch, expected = submit(client, pictures)
         wait_for(lambda: 0 < batch.progress().done < ITEMS)
         os.kill(victim, signal.SIGKILL)
         assert batch.progress().done < ITEMS, "the batch was over too soon to prove anything"
         assert texts(batch) == expected
-        assert engine_pid(worker.run_dir) != victim
-    with redis.Redis.from_url(own_redis) as connection:
+        assert engine_pid(service.run_dir) != victim
+        wait_for(lambda: not connection.exists("unacked"))
         assert_nothing_is_left(connection)
 
 
 def test_an_engine_that_is_stopped_for_too_long_is_replaced(
-    own_redis: str, pictures: dict[bytes, str]
+    service: Service, pictures: dict[bytes, str]
 ) -> None:
-    settings = {**SLOW, "BLIPLINE_STEP_TIMEOUT_S": "0.5"}
-    with running_worker(own_redis, settings) as worker, Client(own_redis) as client:
-        victim = engine_pid(worker.run_dir)
+    with Client(service.url) as client:
+        victim = engine_pid(service.run_dir)
         batch, expected = submit(client, pictures)
         wait_for(lambda: 0 < batch.progress().done < ITEMS)
         os.kill(victim, signal.SIGSTOP)  # its own watchdog is stopped too
         assert texts(batch) == expected
-        assert engine_pid(worker.run_dir) != victim
+        assert engine_pid(service.run_dir) != victim
 
 
 def test_a_worker_that_stops_finishes_running_chunks_and_leaves_the_rest(
@@ -148,13 +165,11 @@ def test_the_children_of_a_killed_supervisor_end(
             assert texts(batch) == expected
 
 
-def test_a_killed_consumer_is_restarted(own_redis: str) -> None:
-    with (
-        running_worker(own_redis, {"BLIPLINE_LEASE_S": "2", "BLIPLINE_SWEEP_S": "1"}) as worker,
-        Client(own_redis) as client,
-    ):
-        engine = engine_pid(worker.run_dir)
-        consumers = [pid for pid in descendants(worker.process.pid) if pid != engine]
+def test_a_killed_consumer_is_restarted(service: Service) -> None:
+    with Client(service.url) as client:
+        engine = engine_pid(service.run_dir)
+        consumers = [pid for pid in descendants(service.supervisor) if pid != engine]
+        assert len(consumers) == 2
         for pid in consumers:
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not any(alive(pid) for pid in consumers))
@@ -164,21 +179,19 @@ def test_a_killed_consumer_is_restarted(own_redis: str) -> None:
         assert client.caption(picture).result(timeout=60) == reference.caption(picture)
 
 
-def test_a_second_worker_in_the_same_directory_ends_without_harm(
-    own_redis: str,
-) -> None:
-    with running_worker(own_redis) as worker, Client(own_redis) as client:
-        settings = {"BLIPLINE_REDIS_URL": own_redis, "BLIPLINE_RUN_DIR": str(worker.run_dir)}
-        second = subprocess.run(
-            [sys.executable, "-m", "worker"],
-            env={**os.environ, **settings},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert second.returncode == 3
-        assert "BLIPLINE_RUN_DIR" in second.stderr
-        assert (worker.run_dir / "ready").exists()
+def test_a_second_worker_in_the_same_directory_ends_without_harm(service: Service) -> None:
+    settings = {"BLIPLINE_REDIS_URL": service.url, "BLIPLINE_RUN_DIR": str(service.run_dir)}
+    second = subprocess.run(
+        [sys.executable, "-m", "worker"],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.returncode == 3
+    assert "BLIPLINE_RUN_DIR" in second.stderr
+    assert (service.run_dir / "ready").exists()
+    with Client(service.url) as client:
         picture = draw(random_scene(Random(6)), 64, 64)
         assert client.caption(picture).result(timeout=60) == reference.caption(picture)
 

@@ -95,8 +95,8 @@ def _low_raw_mode(tile: Any) -> str:
     raw_mode = _raw_mode(tile)
     if raw_mode == _GREY_ALPHA:
         return _BANDS
-    other = _OTHER_BYTES.get(raw_mode[-4:])
-    return raw_mode[:-4] + other if other and "a" not in raw_mode else ""
+    suffix = _OTHER_BYTES.get(raw_mode[-4:])
+    return raw_mode[:-4] + suffix if suffix and "a" not in raw_mode else ""
 
 
 def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
