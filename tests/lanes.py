@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from xdist.scheduler import LoadFileScheduling
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 #: Slow folders and modules, the slowest first: a slow module that starts last would keep one lane
 #: busy while the others are idle.
@@ -40,7 +40,7 @@ if IS_LANE:
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
-class LaneScheduling(LoadFileScheduling):
+class LaneScheduling(LoadFileScheduling):  # type: ignore[misc]
     """A scheduler that gives whole modules to a lane, and those of TOGETHER to one lane."""
 
     def _split_scope(self, nodeid: str) -> str:
