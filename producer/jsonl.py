@@ -83,6 +83,8 @@ class _LineIds:
         return {"custom_id": str(number)}
 
     def _check(self, custom_id: str) -> None:
+        if not self._last_number:
+            return
         number = int(custom_id) if _NUMBER.fullmatch(custom_id) else 0
         if 0 < number <= self._last_number:
             raise InvalidInput(
@@ -115,7 +117,9 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise InvalidInput('not an object: {"image": "…", "question": "…"} is needed')
     if _may_repeat_names(line, item):
         item = _parse_strictly(line)
-    return {name: value for name, value in item.items() if value is not None}
+    if None in item.values():
+        return {name: value for name, value in item.items() if value is not None}
+    return item
 
 
 def _rejected(number: int, item: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _rejected(number: int, item: dict[str, Any]) -> dict[str, Any]:
 
 def _may_repeat_names(line: bytes, item: dict[str, Any]) -> bool:
     """Return whether an object of this line may contain a name twice; False is certain."""
-    strings = len(item) + sum(isinstance(value, str) for value in item.values())
+    strings = len(item) + [type(value) for value in item.values()].count(str)
     # A name that the parser dropped has two more quotes, as have nested strings and names.
     return line.count(b'"') > 2 * strings
 
