@@ -237,7 +237,8 @@ def _wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes], name
         if process.poll() is not None:
             raise StackError(f"{name} ended with exit code {process.returncode}", process)
         if time.monotonic() > deadline:
-            raise StackError(f"{name} is not ready after {START_S:g} s", process)
+            remedy = "if the machine is busy, or reads the libraries for the first time, try again"
+            raise StackError(f"{name} is not ready after {START_S:g} s: {remedy}", process)
         time.sleep(0.05)
 
 

@@ -89,7 +89,8 @@ def cancel(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
         progress = batch.progress()
     if as_json:
         print_json({"batch": batch_id, "state": progress.state.value})
-    warn(f"batch {batch_id} is cancelled; {progress.done:,} of {progress.total:,} items were done")
+    answered = progress.done - progress.failed
+    warn(f"batch {batch_id} is cancelled; {answered:,} of {progress.total:,} items have an answer")
     return Exit.OK
 
 

@@ -58,7 +58,7 @@ deadline = click.option(
     "--deadline-s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Seconds from now after which workers skip the job.",
+    help="Seconds from now after which items without a result fail.",
 )
 
 

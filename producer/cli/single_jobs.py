@@ -123,7 +123,8 @@ def wait_and_print(
     """Wait for the result of a job and print it, or its error; raises WaitTimeout."""
     outcome = _outcome(job, timeout_s)
     if outcome.error is not None:
-        message = escape_controls(outcome.error["message"])
+        # Many messages begin with the image themselves.
+        message = escape_controls(outcome.error["message"].removeprefix(f"{job.subject}: "))
         warn(f"{printable(job.subject)}: {message} ({outcome.error['code']})")
     if as_json:
         fields = {"error": outcome.error} if outcome.value is None else output.fields(outcome.value)

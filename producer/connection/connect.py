@@ -110,7 +110,8 @@ def redis_errors(url: str) -> Iterator[None]:
             raise QueueFull(
                 f"Redis at {server} is full (its `maxmemory`): try again later"
             ) from error
-        raise ConnectionFailed(f"Redis at {server}: {error}. {_remedy(error)}") from error
+        cause = str(error).rstrip(".")
+        raise ConnectionFailed(f"Redis at {server}: {cause}. {_remedy(error)}") from error
 
 
 def _remedy(error: BaseException) -> str:

@@ -104,7 +104,7 @@ class Outage:
         if not self._is_logged:
             self._is_logged = True
             message = "Redis at %s: %s. Trying again for up to %g s"
-            log.warning(message, self._server, error, self.limit_s)
+            log.warning(message, self._server, str(error).rstrip("."), self.limit_s)
 
     def stop(self) -> None:
         """End all waits: calls fail at their next attempt."""

@@ -26,7 +26,10 @@ __all__ = ["load_error", "pick_device", "read_config", "read_weights"]
 def read_config(model: str) -> Any:
     """Load the configuration of a directory or hub name. Raises LoadError."""
     if looks_like_path(model) and not Path(model).is_dir():
-        raise LoadError(f"Model directory {model!r} does not exist; check the path.")
+        raise LoadError(
+            f"Model directory {model!r} does not exist; check the path "
+            "(BLIPLINE_MODEL or BLIPLINE_MATCH_MODEL)."
+        )
     try:
         return AutoConfig.from_pretrained(model)
     except Exception as error:
