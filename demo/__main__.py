@@ -71,6 +71,7 @@ def run() -> int:
     """Caption the sample pictures, ask about them, check the captions, and show the results."""
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(None))
+        notes.print("starting Flower")
         flower = stack.enter_context(running_flower(redis_url))
         notes.print(f"Flower: {flower} (while this runs; `make up` keeps it)")
         notes.print("starting a worker")
@@ -90,6 +91,7 @@ def up() -> int:
     """Keep Redis, a worker, the gateway and Flower running until a signal ends them."""
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(_port(REDIS_PORT)))
+        notes.print("starting Flower, the gateway and a worker")
         flower = stack.enter_context(running_flower(redis_url, _port(FLOWER_PORT)))
         opened = {"BLIPLINE_PAGE_OPEN_AS": NAME}
         gateway = stack.enter_context(running_gateway(redis_url, _port(GATEWAY_PORT), opened))

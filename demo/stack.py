@@ -26,7 +26,7 @@ import redis
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: Seconds for a process to come up: importing torch from a cold disk takes most of it.
-START_S: Final = 120.0
+START_S: Final = 300.0
 STOP_S: Final = 30.0
 #: Beginning of the line that a gateway prints when it takes requests.
 _LISTENS: Final = "gateway: "
