@@ -49,6 +49,9 @@ class WorkerSettings(ClientSettings):
         ge=0,
         description="Seconds that the result cache in Redis keeps results; 0: no cache",
     )
+    answer_cache_mb: int = Field(
+        1024, ge=0, description="Maximum MiB of the result cache in Redis; 0: unlimited"
+    )
     cpu_threads: int = Field(
         0,
         ge=0,

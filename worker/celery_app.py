@@ -130,7 +130,12 @@ class Consumer:
             self._image_budget_bytes(),
             settings.truncated_images == "accept",
         )
-        cache = ResultCache(self._redis, settings.answer_cache_s, self._keys)
+        cache = ResultCache(
+            self._redis,
+            settings.answer_cache_s,
+            self._keys,
+            max_bytes=settings.answer_cache_mb << 20,
+        )
         return ItemPipeline(images, self._engine, cache)
 
     def _image_budget_bytes(self) -> int:

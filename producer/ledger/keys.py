@@ -177,3 +177,7 @@ class Keys:
     def cached_result(self, digest: str) -> str:
         """A result in the result cache, by the digest of its request."""
         return f"{self.prefix}blipline:answer:{digest}"
+
+    def cached_bytes(self, ttl_s: int) -> str:
+        """Hash of the bytes of the result cache, by the number of the window of `ttl_s` seconds."""
+        return f"{self.prefix}blipline:answer-bytes:{ttl_s}"

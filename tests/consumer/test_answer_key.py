@@ -41,7 +41,14 @@ IRRELEVANT = {
     # Which rows run together and how fast; in half precision their rounding differs as it does
     # from batch to batch.
     *("max_rows", "cuda_graphs", "cpu_threads", "feature_cache_mb", "image_memory_mb"),
-    *("interactive_slots", "bulk_slots", "answer_cache_s", "step_timeout_s", "engine_wait_s"),
+    *(
+        "interactive_slots",
+        "bulk_slots",
+        "answer_cache_s",
+        "answer_cache_mb",
+        "step_timeout_s",
+        "engine_wait_s",
+    ),
     # Which images may be fetched: the key has the bytes of the image.
     *("image_root", "fetch_timeout_s", "fetch_per_host", "fetch_allow", "fetch_deny"),
     *("fetch_only", "fetch_stores"),

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import redis
 
-from producer.contract import Task
+from producer.contract import ItemResult, Task
 from tests.consumer.runners import KEYS, StartRunner, run_item
+from tests.redis_servers import wait_until
+from worker.consumer.result_cache import ResultCache
 
 
 def test_the_same_request_gets_the_same_result_again(start_runner: StartRunner, blob: str) -> None:
@@ -35,6 +37,44 @@ def test_only_deterministic_results_are_cached(
     # A deadline changes nothing about the result.
     assert len(cached) == ("deadline" in options)
     assert all(connection.ttl(key) > 0 for key in cached)
+
+
+@pytest.mark.parametrize("max_bytes", [0, 1 << 20])
+def test_the_cache_is_bounded_whatever_the_results_are(
+    connection: redis.Redis, max_bytes: int
+) -> None:
+    cache = ResultCache(connection, 3600, KEYS, max_bytes=max_bytes)
+    # As after matches with long texts, whose jobs were deleted: nothing else counts them.
+    results = [
+        (KEYS.cached_result(f"{number}-{size}"), ItemResult(text="x" * size))
+        for size in (1, 1000, 100_000)
+        for number in range(32)
+    ]
+    before = connection.info("memory")["used_memory"]
+    for _ in range(2):
+        for start in range(0, len(results), 16):
+            cache.put(results[start : start + 16])
+    cached = [result for result in cache.lookup([key for key, _ in results]) if result]
+    if max_bytes:
+        # The first ones are kept, a result that is stored again counts once.
+        assert cached[:64] == [result for _, result in results[:64]]
+        assert 64 < len(cached) < len(results)
+        assert connection.info("memory")["used_memory"] - before < 1.5 * max_bytes
+    else:
+        assert len(cached) == len(results)
+
+
+def test_expired_results_make_room(connection: redis.Redis) -> None:
+    cache = ResultCache(connection, 1, KEYS, max_bytes=1000)
+    first, second = KEYS.cached_result("first"), KEYS.cached_result("second")
+    cache.put([(first, ItemResult(text="x" * 600))])
+    wait_until(lambda: not connection.exists(first), "the end of the first")
+
+    def is_stored() -> bool:
+        cache.put([(second, ItemResult(text="x" * 600))])
+        return cache.lookup([second]) != [None]
+
+    wait_until(is_stored, "room for the second")
 
 
 def test_a_full_redis_does_not_fail_items_that_cannot_be_cached(

@@ -110,6 +110,11 @@ def _changes() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"retries {value!r}", {"headers/retries": value}
     for name in ("root_id", "group", "shadow", "kwargsrepr"):
         yield f"{name} list", {f"headers/{name}": [1]}
+    for name in ("_children", "children", "get", "update", "as_execution_options", "__class__"):
+        yield f"reserved {name}", {f"headers/{name}": True}
+        yield f"reserved {name} 2", {"body": encode(json.dumps([[], {}, {name: True}]).encode())}
+    for name in ("group_index", "ignore_result", "headers", "replaced_task_nesting"):
+        yield f"{name} of a text", {f"headers/{name}": "text"}
     yield "body not base64", {"body": "%%%"}
     yield "body encoding unknown", {"properties/body_encoding": "rot13"}
     for kind in ("application/x-python-serialize", "application/x-yaml", "application/x-msgpack"):

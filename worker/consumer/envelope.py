@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any, Final
 
+from celery.app.task import Context
 from celery.utils.time import maybe_iso8601
 
 #: The types of the headers that Celery reads; each may be absent.
@@ -25,12 +26,17 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "callbacks": (list, NoneType),
     "chain": (list, NoneType),
     "chord": (dict, NoneType),
+    "group_index": (int, NoneType),
+    "replaced_task_nesting": (int, NoneType),
+    "ignore_result": (bool, NoneType),
+    "headers": (dict, NoneType),
     **dict.fromkeys(
         (
             "root_id",
             "parent_id",
             "group",
             "shadow",
+            "taskset",
             "lang",
             "argsrepr",
             "kwargsrepr",
@@ -41,6 +47,14 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
         (str, NoneType),
     ),
 }
+#: Celery sets these, or does not read them; a message may have any value.
+_OVERWRITTEN: Final = frozenset(
+    ("args", "kwargs", "correlation_id", "delivery_info", "hostname", "properties", "reply_to")
+    + ("called_directly", "is_eager", "logfile", "loglevel", "utc")
+)
+#: The other names of a running task's context. Celery writes headers over its attributes, so that
+#: such a header would replace a method.
+_RESERVED: Final = frozenset(dir(Context)) - _TYPES.keys() - _OVERWRITTEN
 
 
 class MessageMalformed(Exception):
@@ -95,6 +109,9 @@ def _frame(payload: Any) -> tuple[Any, Any, Any]:
 
 
 def _check_types(values: Mapping[str, Any], part: str) -> None:
+    reserved = sorted(_RESERVED.intersection(values))
+    if reserved:
+        raise MessageMalformed(f"{part}{reserved[0]}: this name is reserved by Celery")
     for name, types in _TYPES.items():
         if name in values and not isinstance(values[name], types):
             expected = " or ".join("null" if kind is NoneType else kind.__name__ for kind in types)

@@ -1,4 +1,8 @@
-"""The result cache: deterministic results in Redis, keyed by image, item, options and model."""
+"""The result cache: deterministic results in Redis, keyed by image, item, options and model.
+
+Its size is bounded: results outlive the jobs that they are counted with, and repeat texts of
+requests, so that one caller could fill Redis.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Final
 
 import redis
 
@@ -17,17 +22,50 @@ from worker.software import software
 
 log = logging.getLogger(__name__)
 
+#: Bytes of Redis for a result in addition to its key and value (benchmarks/result_cache.py).
+RESULT_BYTES: Final = 136
+#: Stores results unless those of this and the previous window would exceed the limit. A window is as
+#: long as a result is kept, so that no older result exists. KEYS: the bytes by window, the results;
+#: ARGV: the seconds that a result is kept, the limit in bytes, the values.
+_PUT: Final = f"""
+local ttl_s, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local window = math.floor(redis.call('TIME')[1] / ttl_s)
+local bytes, new_bytes = 0, 0
+for _, number in ipairs({{ window - 1, window }}) do
+  bytes = bytes + tonumber(redis.call('HGET', KEYS[1], number) or 0)
+end
+for index = 2, #KEYS do
+  local value = ARGV[index + 1]
+  local size = #KEYS[index] + #value + {RESULT_BYTES}
+  if limit == 0 or bytes + new_bytes + size <= limit then
+    if redis.call('SET', KEYS[index], value, 'EX', ttl_s, 'NX') then new_bytes = new_bytes + size end
+  end
+end
+if new_bytes > 0 then
+  redis.call('HINCRBY', KEYS[1], window, new_bytes)
+  redis.call('HDEL', KEYS[1], window - 2)
+  redis.call('EXPIRE', KEYS[1], 2 * ttl_s)
+end
+"""
+
 
 class ResultCache:
-    """A best-effort cache: errors are only logged. It is off if `ttl_s` is 0."""
+    """A best-effort cache: errors are only logged. It is off if `ttl_s` is 0.
+
+    It stores no further results while those of Redis have `max_bytes`; 0 means unlimited.
+    """
 
     def __init__(
         self,
         client: redis.Redis,
         ttl_s: int,
         keys: Keys = Keys(),  # noqa: B008 - immutable
+        *,
+        max_bytes: int = 0,
     ) -> None:
         self._redis = client
+        self._put_script = client.register_script(_PUT)
+        self._max_bytes = max_bytes
         self._keys = keys
         self._ttl_s = ttl_s
 
@@ -60,14 +98,13 @@ class ResultCache:
         return [None if value is None else json.loads(value) for value in values]
 
     def put(self, results: Sequence[tuple[str, ItemResult]]) -> None:
-        """Cache results for `ttl_s`."""
+        """Cache results for `ttl_s`, as many as fit."""
         if not results:
             return
-        pipe = self._redis.pipeline(transaction=False)
-        for key, result in results:
-            pipe.set(key, json.dumps(result), ex=self._ttl_s)
+        keys = [self._keys.cached_bytes(self._ttl_s), *(key for key, _ in results)]
+        values = [json.dumps(result) for _, result in results]
         try:
-            pipe.execute()
+            self._put_script(keys=keys, args=[self._ttl_s, self._max_bytes, *values])
         except redis.RedisError as error:
             # A full Redis must not fail the items.
             log.warning("cannot write the result cache: %s", error)

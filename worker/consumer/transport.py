@@ -27,7 +27,7 @@ from kombu.utils.json import dumps
 from producer.connection.outage import is_transient
 from producer.ledger.keys import Keys
 from producer.ledger.malformed import MalformedMessages
-from worker.consumer import compression
+from worker.consumer import compression, pool
 from worker.consumer.envelope import describe
 
 log = get_logger(__name__)
@@ -167,6 +167,11 @@ class _Guard:
             entry = client.hget(channel.unacked_key, tag) or b""
         self._set_aside(channel.unacked_key, entry, error)
 
+    def set_aside_message(self, message: Any, error: Exception) -> None:
+        """Set aside a message that was delivered; the caller acknowledges it."""
+        queue = str(message.delivery_info.get("routing_key"))
+        self._set_aside(queue, dumps(message._raw).encode(), error)
+
     def mend(self, call: Callable[[], Value]) -> Value:
         """Return call(). If a key of the broker has a wrong type, rename it and call again."""
         try:
@@ -277,6 +282,8 @@ class GuardedSentinelTransport(kombu_redis.SentinelTransport):
 def install(client: redis.Redis, keys: Keys) -> None:
     """Let kombu use these transports in this process; `client` is for malformed messages.
 
+    The pool and the decompression are part of the guard.
+
     Celery's setting `broker_transport` is not sufficient: kombu reads the scheme of the next URL
     after a failover.
     """
@@ -285,3 +292,4 @@ def install(client: redis.Redis, keys: Keys) -> None:
     transports["sentinel"] = f"{__name__}:{GuardedSentinelTransport.__name__}"
     TRANSPORT_ALIASES.update(transports)
     compression.install()
+    pool.install()

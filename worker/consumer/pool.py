@@ -1,0 +1,56 @@
+"""Celery's thread pool, extended: an error outside of a task does not occupy a slot for ever.
+
+Celery reports the errors of a task. An error before or after it, such as one of the result that
+cannot be stored, ends only the pool's call: nothing acknowledges the message, and the consumer takes
+no other message in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from celery import concurrency
+from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.utils.log import get_logger
+
+from producer.connection.outage import is_transient
+
+log = get_logger(__name__)
+
+
+class GuardedPool(TaskPool):
+    """A thread pool that sets a message aside if Celery cannot process it."""
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> ApplyResult:
+        """Run a task; `callback` is a method of its request."""
+        result = super().on_apply(target, args, kwargs, callback, accept_callback, **options)
+        request = getattr(callback, "__self__", None)
+        if request is not None:
+            result.f.add_done_callback(partial(_check, request))
+        return result
+
+
+def _check(request: Any, call: Future[Any]) -> None:
+    """Set aside the request's message if the call has raised an error; not if Redis was away."""
+    error = None if call.cancelled() else call.exception()
+    if not isinstance(error, Exception) or is_transient(error) or request.acknowledged:
+        return
+    message = request.message
+    message.channel.set_aside_message(message, error)
+    request.acknowledge()
+
+
+def install() -> None:
+    """Let Celery use this pool in this process for `-P threads`."""
+    concurrency.ALIASES["threads"] = f"{__name__}:{GuardedPool.__name__}"
