@@ -62,7 +62,7 @@ class Task(StrEnum):
             if name in (task.short, task.value):
                 return task
         known = ", ".join(task.short for task in cls)
-        raise ValueError(f"unknown task {name!r}: choose one of {known}")
+        raise ValueError(f"unknown task {name!r:.100}: choose one of {known}")
 
 
 class Queue(StrEnum):

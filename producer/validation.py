@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from numbers import Real
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -32,7 +34,13 @@ def check_id(name: str, value: Any) -> None:
 def check_count(name: str, value: Any, limit: int) -> None:
     """Check a number between 1 and a limit."""
     if not isinstance(value, int) or not 1 <= value <= limit:
-        raise InvalidInput(f"{name}={value!r}: choose 1 to {limit:,}")
+        raise InvalidInput(f"{name}={value!r:.100}: choose 1 to {limit:,}")
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    """Check a duration."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise InvalidInput(f"{name}={value!r:.100}: must be a number of seconds above 0")
 
 
 def check_text(name: str, text: Any) -> None:
@@ -44,7 +52,7 @@ def check_text(name: str, text: Any) -> None:
 def check_when_full(when_full: Any) -> WhenFull:
     """Return the behaviour under backpressure."""
     if when_full not in ("wait", "raise"):
-        raise InvalidInput(f"when_full={when_full!r}: choose 'wait' or 'raise'")
+        raise InvalidInput(f"when_full={when_full!r:.100}: choose 'wait' or 'raise'")
     return "wait" if when_full == "wait" else "raise"
 
 
@@ -94,10 +102,9 @@ def check_options(options: dict[str, Any], deadline_s: float | None) -> dict[str
     except ValidationError as error:
         raise InvalidInput(format_errors(error, Options)) from None
     if deadline_s is not None:
-        if deadline_s <= 0:
-            raise InvalidInput(f"deadline_s={deadline_s:g}: must be above 0")
+        _check_seconds("deadline_s", deadline_s)
         # Workers of earlier versions read only this time; the others count the seconds.
-        checked["deadline"] = time.time() + deadline_s
+        checked["deadline"] = time.time() + float(deadline_s)
     return checked
 
 

@@ -63,6 +63,8 @@ def test_floating_point_from_0_to_1_is_scaled() -> None:
 def test_samples_that_are_no_finite_numbers_do_not_set_the_range() -> None:
     samples = RAMP.astype("<f4")
     samples[0], samples[9], samples[17] = np.nan, np.inf, -np.inf
+    # A signalling NaN, which NumPy's conversions warn of.
+    samples[0, 0] = np.uint32(0x7F800001).view(np.float32)
     shown = RAMP.copy()
     shown[0], shown[9], shown[17] = 0, 255, 0
     assert (pixels(encoded(Image.fromarray(samples), "TIFF")) == as_8_bits(shown)).all()

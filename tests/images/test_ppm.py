@@ -30,6 +30,17 @@ def test_samples_that_look_like_comments_are_samples(kind: str, maximum: int) ->
     assert len(DECODER.decode(data)) == 32 * 32 * 3
 
 
+@pytest.mark.parametrize(
+    ("maximum", "sample"), [(65535, 35), (65535, 255), (65535, 256), (256, 1), (1023, 3), (1023, 4)]
+)
+def test_low_colours_are_as_bright_as_low_greys(maximum: int, sample: int) -> None:
+    pixels = np.full((16, 16, 3), sample, ">u2")
+    header = f" 16 16 {maximum}\n".encode()
+    grey = DECODER.decode(b"P5" + header + pixels[..., 0].tobytes())
+    assert DECODER.decode(b"P6" + header + pixels.tobytes()) == grey
+    assert any(grey)
+
+
 def test_a_large_binary_ppm_is_decoded() -> None:
     data = b"P6 2000 1500 1023\n" + bytes(2000 * 1500 * 6)
     assert not any(DECODER.decode(data))

@@ -207,7 +207,10 @@ Call = Callable[[Client], object]
         (lambda client: client.embed(), "needs an image or a text: pass one"),
         (lambda client: client.embed(URL, text="a cat"), "needs an image or a text: pass one"),
         (lambda client: client.embed(text=""), "text is empty"),
-        (lambda client: client.embed(URL, deadline_s=0), "deadline_s=0: must be above 0"),
+        (
+            lambda client: client.embed(URL, deadline_s=0),
+            "deadline_s=0: must be a number of seconds above 0",
+        ),
     ],
 )
 def test_an_invalid_argument_is_named_and_nothing_is_submitted(

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
 from producer.contract import Options
-from producer.validation import MAX_PROBLEMS, MAX_REPORTED, format_errors
+from producer.errors import InvalidInput
+from producer.validation import (
+    MAX_PROBLEMS,
+    MAX_REPORTED,
+    check_count,
+    check_id,
+    check_options,
+    check_when_full,
+    format_errors,
+    task_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +53,27 @@ def test_the_first_of_very_many_errors_are_named_and_all_are_counted(count: int)
     )
     assert "max_new_tokens" in message
     assert len(message) < 5000
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        task_of,
+        check_when_full,
+        partial(check_id, "job_id"),
+        partial(check_count, "keep_s", limit=9),
+    ],
+)
+def test_a_picture_in_the_place_of_another_argument_is_not_repeated(
+    check: Callable[[Any], object],
+) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        check(b"\x89PNG" * 25_000)
+    assert r"b'\x89PNG" in str(raised.value)
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("deadline_s", [0, -1, math.nan, math.inf, "5", b"5", [1], True])
+def test_a_deadline_is_a_number_of_seconds(deadline_s: Any) -> None:
+    with pytest.raises(InvalidInput, match="deadline_s="):
+        check_options({}, deadline_s)

@@ -49,8 +49,10 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 }
 #: Celery sets these, or does not read them; a message may have any value.
 _OVERWRITTEN: Final = frozenset(
-    ("args", "kwargs", "correlation_id", "delivery_info", "hostname", "properties", "reply_to")
-    + ("called_directly", "is_eager", "logfile", "loglevel", "utc")
+    {
+        *("args", "kwargs", "correlation_id", "delivery_info", "hostname", "properties"),
+        *("reply_to", "called_directly", "is_eager", "logfile", "loglevel", "utc"),
+    }
 )
 #: The other names of a running task's context. Celery writes headers over its attributes, so that
 #: such a header would replace a method.

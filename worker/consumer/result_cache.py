@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 #: Bytes of Redis for a result in addition to its key and value (benchmarks/result_cache.py).
 RESULT_BYTES: Final = 136
-#: Stores results unless those of this and the previous window would exceed the limit. A window is as
-#: long as a result is kept, so that no older result exists. KEYS: the bytes by window, the results;
-#: ARGV: the seconds that a result is kept, the limit in bytes, the values.
+#: Stores results unless those of this and the previous window would exceed the limit. A window is
+#: as long as a result is kept, so that no older result exists. KEYS: the bytes by window, the
+#: results; ARGV: the seconds that a result is kept, the limit in bytes, the values.
 _PUT: Final = f"""
 local ttl_s, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local window = math.floor(redis.call('TIME')[1] / ttl_s)
@@ -38,7 +38,9 @@ for index = 2, #KEYS do
   local value = ARGV[index + 1]
   local size = #KEYS[index] + #value + {RESULT_BYTES}
   if limit == 0 or bytes + new_bytes + size <= limit then
-    if redis.call('SET', KEYS[index], value, 'EX', ttl_s, 'NX') then new_bytes = new_bytes + size end
+    if redis.call('SET', KEYS[index], value, 'EX', ttl_s, 'NX') then
+      new_bytes = new_bytes + size
+    end
   end
 end
 if new_bytes > 0 then

@@ -27,7 +27,7 @@ from kombu.utils.json import dumps
 from producer.connection.outage import is_transient
 from producer.ledger.keys import Keys
 from producer.ledger.malformed import MalformedMessages
-from worker.consumer import compression, pool
+from worker.consumer import compression, thread_pool
 from worker.consumer.envelope import describe
 
 log = get_logger(__name__)
@@ -292,4 +292,4 @@ def install(client: redis.Redis, keys: Keys) -> None:
     transports["sentinel"] = f"{__name__}:{GuardedSentinelTransport.__name__}"
     TRANSPORT_ALIASES.update(transports)
     compression.install()
-    pool.install()
+    thread_pool.install()

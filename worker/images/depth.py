@@ -51,7 +51,9 @@ def to_8_bits(strips: Iterable[Image.Image]) -> Callable[[Image.Image], Image.Im
 
 
 def _scale(samples: NDArray[Any], top: float) -> NDArray[np.uint8]:
-    scaled = samples.astype(np.float64) * (255 / top)
+    with np.errstate(invalid="ignore"):
+        # The conversion of a signalling NaN would warn.
+        scaled = samples.astype(np.float64) * (255 / top)
     # Not a number becomes black.
     scaled = np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)

@@ -56,7 +56,10 @@ class _ScalingDecoder(PyDecoder):
     _pulls_fd = True
 
     def decode(self, buffer: Any) -> tuple[int, int]:
-        """Decode the samples, with the same result as Pillow's decoder."""
+        """Decode the samples, with the same result as Pillow's decoder.
+
+        Colours of 16 bits that are all below 256 keep their values, as in other formats.
+        """
         assert self.fd is not None
         maximum = self.args[-1]
         top, raw_mode = (65535, "I;32") if self.mode == "I" else (255, self.mode)
@@ -65,6 +68,10 @@ class _ScalingDecoder(PyDecoder):
         data = self.fd.read(count * form.itemsize)
         samples = np.frombuffer(data, form, count=len(data) // form.itemsize)
         scaled = np.rint(np.arange(1 << 8 * form.itemsize) / maximum * top)
+        if top == 255 < maximum:
+            in_16_bits = np.rint(np.arange(1 << 16) / maximum * 65535)
+            if in_16_bits[samples.max(initial=0)] <= top:
+                scaled = in_16_bits
         table = np.minimum(scaled, top).astype("u4" if self.mode == "I" else "u1")
         self.set_as_raw(table[samples].tobytes(), raw_mode)
         return -1, 0

@@ -1,8 +1,8 @@
 """Celery's thread pool, extended: an error outside of a task does not occupy a slot for ever.
 
-Celery reports the errors of a task. An error before or after it, such as one of the result that
-cannot be stored, ends only the pool's call: nothing acknowledges the message, and the consumer takes
-no other message in its place.
+Celery reports the errors of a task. An error before or after it, such as a result that cannot be
+stored, ends only the pool's call: nothing acknowledges the message, and the consumer takes no other
+message in its place.
 """
 
 from __future__ import annotations

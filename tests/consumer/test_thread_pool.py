@@ -10,8 +10,8 @@ import pytest
 import redis
 from celery import concurrency
 
-from worker.consumer import pool
-from worker.consumer.pool import GuardedPool
+from worker.consumer import thread_pool
+from worker.consumer.thread_pool import GuardedPool
 
 
 class RecordingRequest:
@@ -71,5 +71,5 @@ def test_a_processed_message_is_left_to_celery() -> None:
 
 def test_consumers_use_this_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concurrency, "ALIASES", dict(concurrency.ALIASES))
-    pool.install()
+    thread_pool.install()
     assert concurrency.get_implementation("threads") is GuardedPool
