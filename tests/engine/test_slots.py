@@ -159,6 +159,14 @@ def test_the_memory_of_a_long_source_is_released_when_its_row_is_gone(others: in
         assert visible_source(slots) == [expected_keys(row + 1, row + 1) for row in order]
 
 
+def test_the_memory_of_a_long_source_remains_while_another_row_needs_it() -> None:
+    slots = new_slots(source_limit=300)
+    lengths = [300, 200, 3]
+    prefill_with_source(slots, lengths)
+    order = slots.drop([0])
+    assert visible_source(slots) == [expected_keys(row + 1, lengths[row]) for row in order]
+
+
 @pytest.mark.parametrize("kind", ["length", "source"])
 def test_buffers_grow_only_within_the_free_memory(
     kind: str, monkeypatch: pytest.MonkeyPatch

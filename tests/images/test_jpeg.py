@@ -44,6 +44,13 @@ def test_many_scans_of_a_large_jpeg_are_rejected() -> None:
         DECODER.decode(photo[:-2] + SCAN * 2000)
 
 
+def test_the_restart_markers_of_a_large_jpeg_do_not_count() -> None:
+    # One before each block: more than the segments that a file may have.
+    grey = Image.new("L", (4160, 4160))
+    data = encoded(grey, "JPEG", restart_marker_blocks=1)
+    assert not strip_jpeg(data, 64_000_000).is_progressive
+
+
 @pytest.mark.parametrize(
     "metadata",
     [

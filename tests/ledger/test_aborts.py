@@ -230,6 +230,29 @@ def test_searches_for_due_jobs_are_rare(client: Client, connection: redis.Redis)
     assert calls <= 1 + (time.monotonic() - started)
 
 
+def test_further_due_jobs_are_searched_at_once(client: Client, connection: redis.Redis) -> None:
+    client.submit_batch(urls(3 * PAGE_JOBS), chunk_items=1, deadline_s=3600)
+    pass_deadlines(connection)
+    aborter = JobAborter(connection, KEYS)
+    for _ in range(3):
+        aborter.expire_due()
+    assert not connection.exists(KEYS.deadlines, KEYS.open)
+
+
+def test_an_abort_of_an_earlier_run_does_not_end_a_retry(
+    client: Client, connection: redis.Redis
+) -> None:
+    """Another client retries the job between the two calls of an abort."""
+    batch = client.submit_batch(urls(1))
+    (record,) = batch._ledger.records([f"{batch.id}:0"])
+    assert record is not None
+    batch.cancel()
+    assert batch.retry_failed() == 1
+    abort = ("abort", record.id, record.generation, "deadline", "{}", 60, 60, 1, 60)
+    assert JobAborter(connection, KEYS)._script.call(*abort) == 0
+    assert batch.progress().state is State.QUEUED
+
+
 def test_a_deadline_of_an_older_producer_is_read_by_the_worker(
     client: Client, leases: Leases, connection: redis.Redis
 ) -> None:

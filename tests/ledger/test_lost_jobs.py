@@ -12,6 +12,7 @@ import redis
 from producer import AsyncClient, Client, JobExpired, contract
 from producer.contract import Queue, State
 from producer.ledger.leases import Leases
+from producer.ledger.ledger import Ledger
 from tests.batch_items import Finish, texts, urls
 from tests.ledger.jobs import EXPIRED, KEYS, take_message
 
@@ -119,6 +120,18 @@ def test_a_lost_job_is_noticed_beside_a_failed_one(
     delete_job(connection, "lost")
     states = [state for state, _ in client._ledger.snapshot_all(["failed", "lost"])]
     assert states == [State.FAILED, State.EXPIRED]
+
+
+def test_the_result_of_a_job_without_a_record_stays(
+    client: Client, connection: redis.Redis
+) -> None:
+    # A failover lost the record, and not the result that follows it.
+    job = client.submit(URL, job_id="job")
+    stored = {"status": "SUCCESS", "result": [{"text": "a cat"}], "task_id": "job"}
+    connection.set(KEYS.result("job"), json.dumps(stored))
+    connection.delete(KEYS.record("job"))
+    assert Ledger(connection).end_lost(["job"]) == []
+    assert job.result(timeout=30) == "a cat"
 
 
 def test_a_sweep_ends_lost_jobs_and_the_others_run(client: Client, connection: redis.Redis) -> None:

@@ -35,10 +35,12 @@ from tests.models.t5_checkpoints import (
 )
 from tests.models.ties import assert_equal_but_for_ties
 from tests.models.traffic import picture, serve, some_beams
+from worker.engine.decoding import prepare_prompt
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
 from worker.engine.request import GenerationOptions, Request
+from worker.engine.row import Row
 from worker.engine.selfcheck import check
 from worker.engine.warmup import warm_up
 from worker.models.registry import load
@@ -345,6 +347,11 @@ def test_a_long_answer_outgrows_the_first_buffers(flan: Family) -> None:
     assert_equal_but_for_ties(
         [together], [alone], flan.network, lambda _: flan.expect(plan), max_share=1
     )
+
+
+def test_the_longest_answer_that_a_request_may_ask_for_fits(family: Family) -> None:
+    longest = request(0, (0, "vqa", QUESTIONS[0], (), {"max_new_tokens": 1024}))
+    assert prepare_prompt(Row(0, longest, [longest]), family.model) is None
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "int8", "int4"])

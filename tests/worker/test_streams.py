@@ -11,11 +11,13 @@ from contextlib import suppress
 
 import pytest
 
+from worker import streams
 from worker.streams import PIECE_BYTES, LossyStream
 
 #: Prints in a process whose streams are protected, and exits with 7 if nothing was raised.
 PROGRAM = """
 import logging, os, sys
+from worker import streams
 from worker.streams import protect
 protect()
 logging.raiseExceptions = True
@@ -23,7 +25,9 @@ logging.basicConfig(level="INFO")
 print("ready", flush=True)
 logging.info("x" * 100_000)
 sys.__stderr__.write("y")
-sys.exit(7)
+# Files that are opened later are not written to.
+files = {os.open(os.devnull, os.O_RDONLY) for _ in range(3)}
+sys.exit(8 if files & {1, 2} else 7)
 """
 
 
@@ -62,8 +66,22 @@ def test_a_reader_that_stands_still_is_not_waited_for(pipe: tuple[int, int]) -> 
     assert os.read(pipe[0], 1 << 20).endswith(b"after")
 
 
+@pytest.mark.timeout(30)
+def test_only_the_first_text_waits_for_a_reader_that_stands_still(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "WAIT_MS", 0)
+    stream = LossyStream(pipe[1])
+    stream.write("x" * (1 << 20))
+    # A further wait would not end.
+    monkeypatch.setattr(streams, "WAIT_MS", 3_600_000)
+    stream.write("dropped")
+    stream.write("dropped")
+
+
 @pytest.mark.parametrize(
-    "redirection", ["", ">/dev/full 2>/dev/full", ">&- 2>&-", ">&-", "2>&-", "</dev/null"]
+    "redirection",
+    ["", ">/dev/full 2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-", ">&-", "2>&-", "</dev/null"],
 )
 def test_a_process_ends_with_its_own_exit_code(redirection: str) -> None:
     command = ["sh", "-c", f'"{sys.executable}" -c "$PROGRAM" {redirection}']
