@@ -124,6 +124,15 @@ def test_a_header_named_entry_does_not_swallow_a_message(
     assert result_of(server, sent.id)["result"] == [{"custom_id": "one", "text": "done"}]
 
 
+def test_a_message_without_arguments_is_a_job_only_with_a_generation(
+    server: redis.Redis, program: Celery
+) -> None:
+    headers = {"entry": "mine"}
+    sent = program.send_task("blipline.caption", queue="interactive", headers=headers)
+    (result,) = result_of(server, sent.id)["result"]
+    assert result["error"]["code"] == "option_invalid"
+
+
 CALLBACKS: dict[str, Callable[[Signature, Signature], Any]] = {
     "link": lambda caption, callback: caption.apply_async(link=callback),
     "chain": lambda caption, callback: (caption | callback).apply_async(),

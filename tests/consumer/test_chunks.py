@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -95,6 +96,25 @@ def test_a_second_delivery_of_a_job_of_the_ledger_leaves_it_to_the_first(
         assert codes(first.result(20)) == ["cancelled"]
 
 
+def script_calls(connection: redis.Redis) -> int:
+    calls: int = connection.info("commandstats")["cmdstat_evalsha"]["calls"]
+    return calls
+
+
+def test_a_plain_message_waits_for_the_consumer_that_runs_it(
+    start_runner: StartRunner, connection: redis.Redis, blob: str
+) -> None:
+    leases = Leases(connection)
+    assert leases.claim("t").run
+    with start_runner() as runner, ThreadPoolExecutor(1) as pool:
+        before = script_calls(connection)
+        second = pool.submit(run_captions, runner, [{"image": blob}])
+        while script_calls(connection) == before:
+            pass
+        leases.finish("t", '{"status": "SUCCESS", "result": [{"text": "first"}]}', 0)
+        assert second.result(20) == [{"text": "first"}]
+
+
 def test_a_requeued_chunk_keeps_the_results_that_it_has(
     start_runner: StartRunner,
     finish: Callable[..., None],
@@ -111,6 +131,24 @@ def test_a_requeued_chunk_keeps_the_results_that_it_has(
         results = run_job(connection, runner, f"{batch.id}:0")
     assert (results[0], results[1]["custom_id"]) == ({"text": "stored"}, "b")
     assert codes(results) == ["ok", "image_blocked", "ok"]
+
+
+@pytest.mark.parametrize("offset_s", [-3600, 3600])
+def test_a_deadline_does_not_depend_on_the_clock_of_the_worker(
+    start_runner: StartRunner,
+    client: Client,
+    connection: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    offset_s: int,
+) -> None:
+    job = client.caption(picture(), deadline_s=600)
+    late = client.caption(picture(), deadline_s=600)
+    connection.zadd(KEYS.deadlines, {late.id: connection.time()[0] - 1})
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + offset_s)
+    with start_runner() as runner:
+        assert codes(run_job(connection, runner, job.id)) == ["ok"]
+        assert codes(run_job(connection, runner, late.id)) == ["deadline_exceeded"]
 
 
 def test_a_job_that_kills_every_consumer_is_given_up(

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from producer import Client
 from producer.gateway.api_keys import ApiKey
@@ -306,26 +307,47 @@ def _send_headers(
     connection.endheaders()
 
 
+def open_gate(app: ASGIApp, directory: Path) -> AccessGate:
+    """Return the gate of a page that is open as `dev`."""
+
+    async def authenticate(key: str, address: str) -> ApiKey:
+        raise AssertionError("an open page needs no key")
+
+    return AccessGate(
+        app,
+        create_app(GatewaySettings.load(page_open_as="dev")).state.gateway,
+        Sessions(authenticate),
+        UploadQuota(str(directory), 1),
+        validators={},
+        pending_count=lambda _: 0,
+        pending=PendingAnswers(),
+    )
+
+
+def test_the_access_log_of_the_page_has_the_name_of_its_visitor(tmp_path: Path) -> None:
+    names: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        names.append(scope["state"]["tenant"].name)
+        await PlainTextResponse("the page")(scope, receive, send)
+
+    async def request() -> None:
+        transport = httpx.ASGITransport(open_gate(app, tmp_path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            await client.get("/gradio_api/info")
+
+    asyncio.run(request())
+    assert names == ["dev"]
+
+
 @pytest.mark.parametrize(
     ("host", "status"), [("127.0.0.1", 200), ("localhost", 200), ("evil.example", 403)]
 )
 def test_an_open_page_answers_under_loopback_names_only(
     host: str, status: int, tmp_path: Path
 ) -> None:
-    async def authenticate(key: str, address: str) -> ApiKey:
-        raise AssertionError("an open page needs no key")
-
     async def status_of_request() -> int:
-        app = PlainTextResponse("the page")
-        gate = AccessGate(
-            app,
-            create_app(GatewaySettings.load(page_open_as="dev")).state.gateway,
-            Sessions(authenticate),
-            UploadQuota(str(tmp_path), 1),
-            validators={},
-            pending_count=lambda _: 0,
-            pending=PendingAnswers(),
-        )
+        gate = open_gate(PlainTextResponse("the page"), tmp_path)
         transport = httpx.ASGITransport(gate)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}:8000") as client:
             return (await client.get("/gradio_api/info")).status_code
