@@ -154,6 +154,9 @@ def test_a_client_that_reconnects_after_the_end_is_told_to_stop(
         assert next(events).data["status"] == "running"
         end(finish, batch, 1, 40)
         assert [*events][-1].name == "end"
+    # A client that was away during the retry gets its results.
+    answer = http.get(url, headers={"Last-Event-ID": last.id or ""})
+    assert (answer.status_code == 204) == bool(query)
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 40, "end", "-end", "1-ends"])
