@@ -40,15 +40,17 @@ def start_runner(connection: redis.Redis) -> StartRunner:
             fetcher = Fetcher(
                 connection, image_root=None, max_bytes=9999, timeout_s=1, policy=AddressPolicy()
             )
-            engine.start()
-            info = engine.info(20)
-            images = ImageLoader(fetcher, engine, info, 1_000_000)
-            pipeline = ItemPipeline(images, engine, ResultCache(connection, 60))
-            yield ChunkRunner(Leases(connection), pipeline)
-            engine.close()
-            fetcher.close()
-            process.kill()
-            process.wait()
+            try:
+                engine.start()
+                info = engine.info(20)
+                images = ImageLoader(fetcher, engine, info, 1_000_000)
+                pipeline = ItemPipeline(images, engine, ResultCache(connection, 60))
+                yield ChunkRunner(Leases(connection), pipeline)
+            finally:
+                engine.close()
+                fetcher.close()
+                process.kill()
+                process.wait()
 
     return start
 
