@@ -186,7 +186,7 @@ def test_a_second_worker_in_the_same_directory_ends_without_harm(service: Servic
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert second.returncode == 3
     assert "BLIPLINE_RUN_DIR" in second.stderr
@@ -252,7 +252,7 @@ def test_a_worker_that_cannot_start_prints_the_reason_in_one_sentence(
 ) -> None:
     command = [sys.executable, "-m", "worker"]
     done = subprocess.run(
-        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60
+        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 2
     assert message in done.stderr
