@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from .annotate import annotate
 from .batch import batch
 from .caption import ask, caption
 from .chat import chat
@@ -42,6 +43,7 @@ def blipline() -> None:
       blipline chat cat.jpg
       blipline match cat.jpg "a cat" "a dog"
       blipline embed cat.jpg --json
+      blipline annotate photos/
       blipline batch submit items.jsonl --wait -o results.jsonl
       blipline status
       blipline dead list
@@ -50,7 +52,7 @@ def blipline() -> None:
     """
 
 
-for _command in (caption, ask, chat, match, embed, batch, status, dead, keys, gateway):
+for _command in (caption, ask, chat, match, embed, annotate, batch, status, dead, keys, gateway):
     blipline.add_command(_command)
 
 

@@ -64,7 +64,11 @@ deadline = click.option(
 
 def generation(command: Command) -> Command:
     """Add an option for each option of the contract, with its range, and `--deadline-s`."""
-    command = deadline(command)
+    return decoding(deadline(command))
+
+
+def decoding(command: Command) -> Command:
+    """Add an option for each option of the contract, with its range, except for the deadline."""
     for name, field in reversed(Options.model_fields.items()):
         if name != "deadline":
             command = _generation_option(name, field)(command)

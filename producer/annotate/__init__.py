@@ -1,0 +1,1 @@
+"""Annotation of whole collections: sources, journal, run, outputs (`blipline annotate`)."""

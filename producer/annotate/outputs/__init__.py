@@ -1,0 +1,1 @@
+"""Outputs of an annotation: caption files, tables, archives, embedded descriptions."""

@@ -1,0 +1,75 @@
+"""The output that the options name; its form follows from the name of its file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, Literal, get_args
+
+from ...errors import InvalidInput
+from .output import Output
+from .sidecars import SidecarOutput
+from .tables import (
+    ImageFolderOutput,
+    KohyaOutput,
+    TableOutput,
+    WriteRows,
+    write_csv,
+    write_json_lines,
+    write_parquet,
+)
+
+#: Forms of outputs.
+FormatName = Literal["txt", "caption", "jsonl", "csv", "tsv", "parquet", "imagefolder", "kohya"]
+FORMATS: Final[tuple[FormatName, ...]] = get_args(FormatName)
+#: Forms that are a file for each image.
+SIDECARS: Final = ("txt", "caption")
+_WRITERS: Final[dict[FormatName, WriteRows]] = {
+    "jsonl": write_json_lines,
+    "csv": write_csv,
+    "tsv": partial(write_csv, delimiter="\t"),
+    "parquet": write_parquet,
+}
+_SUFFIXES: Final[dict[str, FormatName]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".json": "kohya",
+}
+
+
+def format_of(path: str | None, name: FormatName | None) -> FormatName:
+    """Return the form of an output; raises InvalidInput if its file does not tell."""
+    if name is not None:
+        return name
+    if path is None or path.endswith("/") or os.path.isdir(path):
+        return "txt"
+    if os.path.basename(path) == "metadata.jsonl":
+        return "imagefolder"
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    if not suffix:
+        return "txt"
+    raise InvalidInput(f"-o {path}: choose its form with --format: {', '.join(FORMATS)}")
+
+
+def output_of(
+    path: str | None, name: FormatName | None, text_column: str, questions: Sequence[str]
+) -> Output:
+    """Return an output; raises InvalidInput if a table has no file."""
+    form = format_of(path, name)
+    if form in SIDECARS:
+        return SidecarOutput(f".{form}", path)
+    if path is None:
+        raise InvalidInput(f"--format {form} needs a file: -o FILE")
+    if form == "imagefolder":
+        file = os.path.join(path, "metadata.jsonl") if os.path.isdir(path) else path
+        return ImageFolderOutput(file, text_column, questions)
+    if form == "kohya":
+        return KohyaOutput(path)
+    return TableOutput(path, _WRITERS[form], text_column, questions)

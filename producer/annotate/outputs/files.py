@@ -1,0 +1,86 @@
+"""Files that are replaced atomically: a reader sees the old one or the new one, and no part."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Final
+
+from ...errors import BliplineError, InvalidInput
+
+#: Errors of a write that concern one file; any other concerns the whole output.
+_OF_FILE: Final = (errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+
+
+class OutputFailed(InvalidInput):
+    """An output cannot be written: the run ends, and the same command resumes it."""
+
+
+class FileRejected(BliplineError):
+    """One file of an output cannot be written, for example because its name is too long."""
+
+
+def write_file(path: str, data: bytes, identity: str) -> None:
+    """Replace a file; raises OutputFailed or FileRejected.
+
+    The temporary file of a folder has one name for each journal, so that a killed run leaves at
+    most one, which the next run replaces. Its name is short: names have at most 255 bytes.
+    """
+    part = os.path.join(os.path.dirname(path), f".blipline-{identity}.part")
+    with write_errors(path, part):
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            # A write to a full disk may be short, and the next one raises ENOSPC.
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
+        os.replace(part, path)
+
+
+@contextmanager
+def replaced_file(path: str, identity: str) -> Iterator[IO[bytes]]:
+    """Yield a file that replaces `path` when the block succeeds; raises OutputFailed."""
+    # If the path is a symbolic link, its target is replaced.
+    target = os.path.realpath(path)
+    part = os.path.join(os.path.dirname(target), f".blipline-{identity}.table.part")
+    with write_errors(path, part):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(part, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+
+
+@contextmanager
+def write_errors(path: str, part: str) -> Iterator[None]:
+    """Turn the errors of a write into OutputFailed or FileRejected; delete the temporary file."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(part)
+        message = f"{path}: cannot be written: {error.strerror or error}"
+        if error.errno in _OF_FILE:
+            raise FileRejected(message) from None
+        raise OutputFailed(f"{message}. {_remedy(error.errno)}") from None
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
+
+
+def _remedy(number: int | None) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space; then the same command continues"
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "Choose another folder or file with -o"
+    return "The same command continues once it can be written"

@@ -1,0 +1,37 @@
+"""The interface of outputs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..sources.picture import Picture
+from ..storage.item import JournalItem
+from ..storage.journal import Journal
+
+
+class Output(Protocol):
+    """A form in which captions are stored: a file for each image, or a file for all."""
+
+    #: Name of the form and of its place, for the digest of a recipe.
+    description: str
+
+    def prepare(self, journal: Journal, *, writes: bool) -> None:
+        """Read what is there before any work, and check that the output can be written.
+
+        Without `writes`, nothing is written. Raises InvalidInput or OutputFailed.
+        """
+
+    def existing(self, picture: Picture) -> str | None:
+        """Return the caption that an image has in this output."""
+
+    def target(self, picture: Picture) -> str | None:
+        """Return the file of an image's caption; None if all images share a file."""
+
+    def is_written(self, item: JournalItem) -> bool:
+        """Return whether the file of an item is there."""
+
+    def write(self, item: JournalItem) -> None:
+        """Write the file of an item; raises FileRejected or OutputFailed."""
+
+    def write_all(self, journal: Journal) -> None:
+        """Write the file of all items; raises OutputFailed."""

@@ -1,0 +1,87 @@
+"""Caption files beside their images, or in a folder of the same structure."""
+
+from __future__ import annotations
+
+import os
+
+from ...contract import ErrorCode
+from ...errors import InvalidInput
+from ..sources.picture import Picture
+from ..storage.item import JournalItem
+from ..storage.journal import Journal
+from .files import write_file
+
+#: Maximum bytes of an existing caption that is read.
+_MAX_CAPTION_BYTES = 1 << 20
+
+
+class SidecarOutput:
+    """A text file for each image, one line for each caption.
+
+    Two images of one folder that differ only in their suffix would share a file: the second one's
+    file keeps the suffix, ``cat.png.txt``.
+    """
+
+    def __init__(self, suffix: str, folder: str | None) -> None:
+        self._suffix = suffix
+        self._folder = folder
+        self._journal: Journal | None = None
+        self.description = f"sidecars {suffix} {os.path.abspath(folder) if folder else ''}"
+
+    def prepare(self, journal: Journal, *, writes: bool) -> None:
+        """Remember the journal, which knows the owners of files."""
+        self._journal = journal
+
+    def existing(self, picture: Picture) -> str | None:
+        """Return the text of the caption file, if there is one that is not empty."""
+        target = self.target(picture)
+        return None if target is None else read_caption(target)
+
+    def target(self, picture: Picture) -> str:
+        """Return the path of the caption file."""
+        path = picture.path
+        if self._folder is not None:
+            path = os.path.join(os.path.abspath(self._folder), relative_name(picture.name))
+        if path is None:
+            message = f"{picture.name}: no local file: choose a folder for the captions with -o"
+            raise InvalidInput(message, ErrorCode.OPTION_INVALID)
+        target = os.path.splitext(path)[0] + self._suffix
+        owner = self._journal.owner_of(target) if self._journal else None
+        if owner in (None, picture.key) or not os.path.exists(owner or ""):
+            return target
+        return path + self._suffix
+
+    def is_written(self, item: JournalItem) -> bool:
+        """Return whether the file is there, and not empty without a reason."""
+        try:
+            size = os.stat(item.target or "").st_size
+        except OSError:
+            return False
+        return size > 0 or not any(item.texts)
+
+    def write(self, item: JournalItem) -> None:
+        """Write the file."""
+        assert self._journal is not None
+        assert item.target is not None
+        data = "".join(f"{text}\n" for text in item.texts).encode("utf-8", "surrogateescape")
+        write_file(item.target, data, self._journal.identity)
+
+    def write_all(self, journal: Journal) -> None:
+        """Do nothing: each file is written as soon as its texts are there."""
+
+
+def read_caption(path: str) -> str | None:
+    """Return the text of a caption file; None if it does not exist, or is empty."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_MAX_CAPTION_BYTES).decode("utf-8-sig", "surrogateescape")
+    except OSError:
+        return None
+    return text.strip() or None
+
+
+def relative_name(name: str) -> str:
+    """Return a path that stays below a folder, for the name of an image or for its URL."""
+    _, _, path = name.rpartition("://")
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "image"

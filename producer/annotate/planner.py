@@ -1,0 +1,150 @@
+"""The plan of each image: whether it is done, skipped, has its answers, or needs the queue."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ..errors import InvalidInput
+from .outputs.output import Output
+from .sources.image_bytes import ImageBytes
+from .sources.picture import Picture
+from .storage.item import ItemState, JournalItem
+from .storage.journal import Journal
+from .storage.near_duplicates import NearDuplicates
+from .texts.answers import AnswerResolver
+from .texts.recipe import TextRequest
+from .texts.text_rules import TextRules
+
+
+class Step(Enum):
+    """The next step of an image."""
+
+    #: An earlier run has done it.
+    KEEP = "keep"
+    #: It has a caption of another origin.
+    SKIP = "skip"
+    #: It is in the collection twice.
+    REPEATED = "repeated"
+    #: It cannot be captioned.
+    FAIL = "fail"
+    #: Its final texts are in the journal.
+    WRITE = "write"
+    #: Its answers are in the journal.
+    FINISH = "finish"
+    SUBMIT = "submit"
+
+
+@dataclass(slots=True)
+class PicturePlan:
+    """The next step of an image."""
+
+    step: Step
+    item: JournalItem
+    #: For SUBMIT: the bytes of the image, or its reference.
+    image: bytes | str = b""
+    missing: Sequence[TextRequest] = ()
+
+
+class Planner:
+    """A planner; it reads images, and writes nothing."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        output: Output,
+        rules: TextRules,
+        resolver: AnswerResolver,
+        reader: ImageBytes,
+        digest: str,
+        near_duplicates: NearDuplicates | None = None,
+    ) -> None:
+        self._journal = journal
+        self._output = output
+        self._rules = rules
+        self._resolver = resolver
+        self._reader = reader
+        self._digest = digest
+        self._near_duplicates = near_duplicates
+
+    def plan(self, picture: Picture, position: int) -> PicturePlan:
+        """Return the next step of an image."""
+        stored = self._journal.item(picture.key)
+        if stored is not None and stored[0].run == self._journal.run:
+            if self._has_file_for_each(picture):
+                return PicturePlan(Step.REPEATED, stored[0])
+            picture = replace(picture, key=f"{picture.key}\0{position}")
+            stored = self._journal.item(picture.key)
+        if stored is not None:
+            plan = self._known(stored[0], stored[1], picture, position)
+            if plan is not None:
+                return plan
+        item = JournalItem(picture, position, recipe=self._digest)
+        try:
+            item.target = self._output.target(picture)
+            if self._is_skipped(item, stored[0] if stored else None):
+                return PicturePlan(Step.SKIP, item)
+            return self._with_answers(item)
+        except InvalidInput as error:
+            item.state, item.code, item.message = ItemState.FAILED, error.code, str(error)
+            return PicturePlan(Step.FAIL, item)
+
+    def _has_file_for_each(self, picture: Picture) -> bool:
+        try:
+            return self._output.target(picture) is not None
+        except InvalidInput:
+            return True
+
+    def _known(
+        self, item: JournalItem, stamp: str, picture: Picture, position: int
+    ) -> PicturePlan | None:
+        """Return the step of an image that is as it was when it was done; None: it is not."""
+        if item.recipe != self._digest or not stamp or stamp != picture.stamp:
+            return None
+        item.picture, item.position = picture, position
+        if item.state is ItemState.FAILED:
+            return PicturePlan(Step.FAIL, item)
+        if item.state is ItemState.READY:
+            return PicturePlan(Step.WRITE, item)
+        if item.state is ItemState.DONE:
+            return PicturePlan(Step.KEEP if self._output.is_written(item) else Step.WRITE, item)
+        return None
+
+    def _is_skipped(self, item: JournalItem, stored: JournalItem | None) -> bool:
+        """Read the caption that the image has; return whether it stays."""
+        current = self._output.existing(item.picture)
+        is_own = (
+            stored is not None
+            and stored.state in (ItemState.READY, ItemState.DONE)
+            and (item.target is None or current == ("\n".join(stored.texts).strip() or None))
+        )
+        if stored is not None and is_own:
+            item.existing = stored.existing
+            stays = stored.recipe != self._digest
+            texts = stored.texts
+        else:
+            item.existing = current or item.picture.caption
+            stays = item.existing is not None
+            texts = [item.existing or ""]
+        if self._rules.existing != "skip" or not stays:
+            return False
+        item.state, item.texts = ItemState.SKIPPED, texts
+        return True
+
+    def _with_answers(self, item: JournalItem) -> PicturePlan:
+        image = self._reader.read(item.picture.locator)
+        item.content = content_of(image)
+        if self._near_duplicates is not None and isinstance(image, bytes):
+            item.content = self._near_duplicates.representative(item.content, image)
+        resolution = self._resolver.resolve(item.content)
+        if resolution.missing:
+            return PicturePlan(Step.SUBMIT, item, image, resolution.missing)
+        return PicturePlan(Step.FINISH, item)
+
+
+def content_of(image: bytes | str) -> str:
+    """Return the SHA-256 of an image; of its URL, if the worker fetches it."""
+    data = image if isinstance(image, bytes) else b"url:" + image.encode("utf-8", "surrogateescape")
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,1 @@
+"""Sources of images: folders, patterns, lists, tables, archives, object stores."""

@@ -1,0 +1,93 @@
+"""Images of tar archives, as WebDataset writes them: members of one sample share a key."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ...errors import InvalidInput
+from .picture import Locator, Picture, broken_picture, is_image_name
+
+#: Maximum bytes of a text member: a longer one is no caption.
+MAX_TEXT_BYTES: Final = 1 << 20
+
+
+def tar_pictures(path: str) -> Iterator[Picture]:
+    """Yield the images of an uncompressed archive; their JSON and text members are columns.
+
+    The key of a sample is the path of its members up to the first dot of the file name.
+    """
+    absolute = os.path.abspath(path)
+    stamp = _stamp(absolute)
+    sample = _Sample(absolute, stamp)
+    try:
+        with tarfile.open(absolute, "r:") as archive:
+            for member in archive:
+                if not member.isfile():
+                    continue
+                key, _, suffix = _split(member.name)
+                if key != sample.key:
+                    yield from sample.pictures()
+                    sample = _Sample(absolute, stamp, key)
+                sample.add(archive, member, suffix)
+                # The archive lists its members for random access, which nobody needs here.
+                archive.members = []  # type: ignore[attr-defined]
+    except (OSError, tarfile.TarError) as error:
+        yield from sample.pictures()
+        remedy = "; a compressed archive must be unpacked (tar)" if path.endswith("gz") else ""
+        yield broken_picture(path, f"{path}: {error}{remedy}")
+    else:
+        yield from sample.pictures()
+
+
+class _Sample:
+    """The members of an archive with one key."""
+
+    def __init__(self, archive: str, stamp: str, key: str | None = None) -> None:
+        self.key = key
+        self._archive = archive
+        self._stamp = stamp
+        self._images: list[tuple[str, Locator]] = []
+        self._columns: dict[str, Any] = {}
+        self._caption: str | None = None
+
+    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str) -> None:
+        """Add a member."""
+        if is_image_name(member.name):
+            locator = Locator("tar", self._archive, (member.offset_data, member.size))
+            self._images.append((member.name, locator))
+        elif suffix in ("txt", "caption", "json") and member.size <= MAX_TEXT_BYTES:
+            file = archive.extractfile(member)
+            text = file.read().decode("utf-8", "replace") if file else ""
+            if suffix != "json":
+                self._caption = text.strip()
+                return
+            try:
+                columns = json.loads(text)
+            except ValueError:
+                columns = None
+            if isinstance(columns, dict):
+                self._columns |= columns
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield the images of the sample."""
+        for name, locator in self._images:
+            key = f"{self._archive}\0{name}"
+            yield Picture(key, name, locator, self._stamp, self._columns, self._caption)
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    folder, slash, file_name = name.rpartition("/")
+    stem, dot, suffix = file_name.partition(".")
+    return folder + slash + stem, dot, suffix.lower()
+
+
+def _stamp(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from None
+    return f"{status.st_size}:{status.st_mtime_ns}"

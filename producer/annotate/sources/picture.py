@@ -1,0 +1,101 @@
+"""An image of a collection: its identity, its location, and the columns that came with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Final, Literal
+
+from ...contract import ErrorCode
+
+#: Suffixes that make a file of a folder or an archive an image.
+IMAGE_SUFFIXES: Final = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"),
+        *("heic", "heif", "jp2", "j2k", "ppm", "pgm", "pbm", "pnm", "ico", "tga"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """A place from which the bytes of an image can be read again, also by a later process.
+
+    ==========  ====================================  ======================
+    kind        address                               extent
+    ==========  ====================================  ======================
+    ``file``    path                                  none
+    ``url``     reference that the worker resolves    none
+    ``store``   URL that fsspec opens                 none
+    ``tar``     path of the archive                   offset, size
+    ``cell``    path of a Parquet file                row group, row, column
+    ``error``   message                               error code
+    ==========  ====================================  ======================
+    """
+
+    kind: Literal["file", "url", "store", "tar", "cell", "error"]
+    address: str
+    extent: tuple[Any, ...] = ()
+
+    def to_json(self) -> list[Any]:
+        """Return a form for the journal."""
+        return [self.kind, self.address, *self.extent]
+
+    @classmethod
+    def of_json(cls, value: list[Any]) -> Locator:
+        """Read the form of `to_json`."""
+        kind, address, *extent = value
+        return cls(kind, address, tuple(extent))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image of a collection."""
+
+    #: Identity in the journal, the same in each run: the absolute path, or the file and its row.
+    key: str
+    #: Name in outputs: the path below the source's folder.
+    name: str
+    locator: Locator
+    #: Changes if the image may have changed; empty: read the image to know.
+    stamp: str = ""
+    #: Other columns of its row.
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    #: Caption that the source has for it.
+    caption: str | None = None
+
+    @property
+    def path(self) -> str | None:
+        """The local file, if it is one."""
+        return self.locator.address if self.locator.kind == "file" else None
+
+    @property
+    def stem(self) -> str:
+        """The file name without its suffix."""
+        return PurePosixPath(self.name).stem
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a name has the suffix of an image format."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def file_picture(path: str, name: str) -> Picture:
+    """Return the picture of a local file; its errors appear when it is read."""
+    absolute = os.path.abspath(path)
+    try:
+        status = os.stat(absolute)
+        stamp = f"{status.st_size}:{status.st_mtime_ns}"
+    except OSError:
+        stamp = ""
+    return Picture(absolute, name, Locator("file", absolute), stamp)
+
+
+def broken_picture(
+    name: str, message: str, code: ErrorCode = ErrorCode.IMAGE_UNREACHABLE
+) -> Picture:
+    """Return a picture in place of a part of a source that cannot be read."""
+    return Picture(f"error:{name}", name, Locator("error", message, (code.value,)))

@@ -1,0 +1,75 @@
+"""The SQLite database of a journal: its schema, and its opening by one process alone."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from typing import Final
+from urllib.parse import quote
+
+from ...errors import InvalidInput
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    content TEXT, request TEXT, text TEXT, code TEXT, message TEXT,
+    PRIMARY KEY (content, request)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS items (
+    key BLOB PRIMARY KEY, run INTEGER, position INTEGER, state INTEGER, recipe TEXT, stamp TEXT,
+    content TEXT, name TEXT, locator TEXT, columns TEXT, existing TEXT, target BLOB, texts TEXT,
+    code TEXT, message TEXT
+);
+CREATE INDEX IF NOT EXISTS items_position ON items (position, key);
+CREATE INDEX IF NOT EXISTS items_target ON items (target);
+CREATE TABLE IF NOT EXISTS previous (name BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hashes (
+    content TEXT PRIMARY KEY, a INTEGER, b INTEGER, c INTEGER, d INTEGER
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS hashes_a ON hashes (a);
+CREATE INDEX IF NOT EXISTS hashes_b ON hashes (b);
+CREATE INDEX IF NOT EXISTS hashes_c ON hashes (c);
+CREATE INDEX IF NOT EXISTS hashes_d ON hashes (d);
+"""
+#: Changes with the schema.
+_VERSION: Final = "1"
+
+
+def open_database(path: str) -> sqlite3.Connection:
+    """Open the database for this process alone; raises InvalidInput."""
+    try:
+        connection = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
+        # Exclusive: a second run of the same command must not write the same files.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (_VERSION,))
+        (version,) = connection.execute("SELECT value FROM meta WHERE name='version'").fetchone()
+        connection.commit()
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            message = "another run of this command is writing it: wait for its end"
+        else:
+            message = f"{error}: choose another file with --journal"
+        raise InvalidInput(f"the journal {path}: {message}") from None
+    except sqlite3.DatabaseError as error:
+        raise InvalidInput(f"the journal {path} cannot be read: {error}") from None
+    if version != _VERSION:
+        raise InvalidInput(f"the journal {path} is of another version: delete it")
+    return connection
+
+
+def copy_database(path: str) -> sqlite3.Connection:
+    """Return a copy of a journal in memory; an empty one if there is none."""
+    connection = open_database(":memory:")
+    if os.path.exists(path):
+        try:
+            with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as stored:
+                stored.backup(connection)
+        except sqlite3.Error as error:
+            raise InvalidInput(f"the journal {path} cannot be read: {error}") from None
+    return connection

@@ -1,0 +1,118 @@
+"""Counts of a run, and the lines that show them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: Seconds over which the rate is measured.
+_RATE_S: Final = 30.0
+
+#: Shows the counts while the run goes on.
+OnCounts = Callable[["RunCounts"], None]
+
+
+@dataclass
+class RunCounts:
+    """The counts of a run so far."""
+
+    #: Images of the collection; None until it is counted.
+    total: int | None = None
+    #: Images whose captions this run wrote.
+    done: int = 0
+    #: Images that an earlier run had done.
+    before: int = 0
+    skipped: int = 0
+    #: Images that the filters dropped.
+    filtered: int = 0
+    #: Second mentions of an image.
+    repeated: int = 0
+    failed: int = 0
+    #: Answers of the queue.
+    answers: int = 0
+    #: Images by error code.
+    errors: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+    _marks: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def seen(self) -> int:
+        """Images that have their result."""
+        return self.before + self.skipped + self.filtered + self.repeated + self.failed + self.done
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    @property
+    def rate(self) -> float | None:
+        """Images per second in the last half minute; None if it is unknown."""
+        now = time.monotonic()
+        self._marks.append((now, self.done))
+        while len(self._marks) > 2 and self._marks[1][0] < now - _RATE_S:
+            self._marks.pop(0)
+        since, done = self._marks[0]
+        return (self.done - done) / (now - since) if self.done > done and now > since else None
+
+    def fail(self, code: str | None) -> None:
+        """Count an image that failed."""
+        self.failed += 1
+        self.errors[code or "internal"] += 1
+
+    def progress_line(self) -> str:
+        """Return the line of a log: counts, rate, time left."""
+        of_total = "" if self.total is None else f" of {self.total:,}"
+        parts = [f"{self.seen:,}{of_total} images"]
+        rate = self.rate
+        if rate:
+            parts.append(f"{rate:,.3g} images/s")
+            if self.total is not None:
+                parts.append(f"{duration(max(0, self.total - self.seen) / rate)} left")
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        return ", ".join(parts)
+
+    def lines(self) -> list[str]:
+        """Return the summary."""
+        rate = f", {self.done / self.seconds:,.3g} images/s" if self.done and self.seconds else ""
+        parts = [f"{self.done:,} images annotated in {duration(self.seconds)}{rate}"]
+        for count, text in (
+            (self.before, "done before"),
+            (self.skipped, "skipped: they have captions (--existing)"),
+            (self.filtered, "filtered out"),
+            (self.repeated, "named twice"),
+        ):
+            if count:
+                parts.append(f"{count:,} {text}")
+        if self.failed:
+            codes = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common())
+            parts.append(f"{self.failed:,} failed: {codes}")
+        return parts
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary for programs."""
+        return {
+            "annotated": self.done,
+            "done_before": self.before,
+            "skipped": self.skipped,
+            "filtered": self.filtered,
+            "named_twice": self.repeated,
+            "failed": self.failed,
+            "errors": dict(self.errors),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: 42 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,1 @@
+"""Texts of images: the requests that produce them, and the rules that change them."""

@@ -1,0 +1,248 @@
+"""`blipline annotate`: captions for a whole collection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final, cast, get_args
+
+import click
+
+from ..annotate.collection import AnnotateOptions, Collection
+from ..annotate.embedded.local_stack import local_stack
+from ..annotate.estimate import estimate
+from ..annotate.outputs.choice import FORMATS
+from ..annotate.outputs.errors_file import write_errors
+from ..annotate.sources.arguments import SourceOptions
+from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, replacement
+from ..client import Client
+from ..contract import Task
+from ..validation import check_options, check_text
+from . import options
+from .annotate_progress import annotation_progress
+from .exit_codes import Exit, warn
+from .output import print_json
+
+#: Tasks that write a text about an image alone.
+_TASKS: Final = [
+    task.short for task in Task if task not in (Task.VQA, Task.CHAT, Task.MATCH, Task.EMBED)
+]
+
+
+def _source_options(command: options.Command) -> options.Command:
+    """Add the options that select images."""
+    for option in reversed(
+        (
+            click.option(
+                "--where", multiple=True, metavar="CONDITION",
+                help="Only images that meet it, as 'width>=512', 'name=*.png', 'folder~cats'; "
+                "several must all hold.",
+            ),
+            click.option(
+                "--sample", type=click.IntRange(min=1), metavar="N",
+                help="Only N random images; a rerun takes the same.",
+            ),
+            click.option(
+                "--sample-seed", type=int, default=0, show_default=True, metavar="N",
+                help="Another seed takes another sample.",
+            ),
+            click.option(
+                "--near-duplicates", is_flag=True,
+                help="Caption images that look the same once (dHash, 3 of 64 bits).",
+            ),
+            click.option(
+                "--image-column", metavar="NAME",
+                help="Column of tables with paths, URLs or bytes; by default the first of image, "
+                "file_name, path, url, …",
+            ),
+            click.option(
+                "--text-column", metavar="NAME", default="text", show_default=True,
+                help="Column of tables with the caption.",
+            ),
+            click.option(
+                "-0", "--null", "null_separated", is_flag=True,
+                help="Entries of standard input end with NUL, as from find -print0.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _text_options(command: options.Command) -> options.Command:
+    """Add the options that select and change texts."""
+    for option in reversed(
+        (
+            click.option(
+                "--task", type=click.Choice(_TASKS), default=Task.CAPTION.short,
+                show_default=True, help="Kind of text.",
+            ),
+            click.option("--prompt", metavar="TEXT", help="Beginning of every caption."),
+            click.option(
+                "--ask", "questions", multiple=True, metavar="QUESTION",
+                help="Answer this question instead; several are answered in turn.",
+            ),
+            click.option(
+                "--captions", type=click.IntRange(1, 64), default=1, show_default=True,
+                metavar="N", help="Captions of each image; further ones are sampled.",
+            ),
+            click.option("--prefix", default="", metavar="TEXT", help="Text before each caption."),
+            click.option("--suffix", default="", metavar="TEXT", help="Text after each caption."),
+            click.option(
+                "--replace", nargs=2, multiple=True, metavar="REGEX TEXT",
+                help=r"Replace in each caption, before prefix and suffix; \1 is a group.",
+            ),
+            click.option(
+                "--ban", multiple=True, metavar="PHRASE",
+                help="Regenerate captions with this phrase, under another seed.",
+            ),
+            click.option(
+                "--ban-tries", type=click.IntRange(1, 20), default=4, show_default=True,
+                metavar="N", help="Texts until an image with banned phrases fails.",
+            ),
+            click.option(
+                "--existing", type=click.Choice(get_args(Existing)), default="skip",
+                show_default=True, help="Treatment of images that have a caption.",
+            ),
+            click.option(
+                "--separator", default=", ", show_default=True, metavar="TEXT",
+                help="Text between the captions of --existing append and prepend.",
+            ),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="OUT", help="File or folder; by default beside each image.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Form; by default that of OUT.")
+@_text_options
+@_source_options
+@click.option(
+    "--dry-run", is_flag=True, help="Write nothing; say what would be done, and how long."
+)
+@click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
+@click.option("--errors", metavar="FILE", help="Write the errors to this file, as JSON lines.")
+@click.option("--journal", metavar="FILE", help="The journal; by default hidden beside the output.")
+@click.option(
+    "--local/--no-local",
+    default=None,
+    help="Start a Redis and a worker for this command.  [default: if no Redis is named]",
+)
+@click.option("--model", metavar="NAME", help="Model of --local: a directory or a hub name.")
+@options.as_json("Print the summary as a line of JSON.")
+@options.redis_url
+@options.decoding
+def annotate(
+    sources: Sequence[str],
+    dry_run: bool,
+    errors: str | None,
+    local: bool | None,
+    model: str | None,
+    as_json: bool,
+    redis_url: str | None,
+    **arguments: Any,
+) -> Exit:
+    """Caption a whole collection of images.
+
+    A SOURCE is a folder (with its subfolders), a file, a pattern, - (paths on standard input), a
+    table (.jsonl, .csv, .tsv, .parquet), a WebDataset (.tar), a prefix of an object store (s3://…)
+    or a URL.
+
+    Without -o, each image gets a text file beside it. With -o, OUT is a folder for these files, or
+    one file: .jsonl, .csv, .tsv, .parquet, metadata.jsonl (Hugging Face's ImageFolder), or .json
+    (kohya's meta_cap.json).
+
+    A journal records all answers. The same command continues after any interruption, also after
+    kill -9, and captions only what is new or has changed. An interruption loses no caption and
+    writes none twice.
+
+    \b
+      blipline annotate photos/
+      blipline annotate photos/ -o captions.jsonl --errors errors.jsonl
+      blipline annotate photos/ --format caption --existing append --where 'side>=512'
+      blipline annotate photos/ --prefix "a photo of sks, " --ban "arafed" --num-beams 4
+      blipline annotate items.parquet -o answers.parquet --ask "how many people are there?"
+      find . -name '*.png' -print0 | blipline annotate -0 - --dry-run
+    """
+    annotation = _options(sources, arguments)
+    with ExitStack() as stack:
+        collection = stack.enter_context(Collection(annotation, dry_run=dry_run))
+
+        def connect() -> Client:
+            url = redis_url
+            is_unnamed = redis_url is None and not os.environ.get("BLIPLINE_REDIS_URL")
+            if local or (local is None and is_unnamed):
+                url = stack.enter_context(_local(model))
+            return stack.enter_context(Client(url))
+
+        if dry_run:
+            return _dry_run(collection, connect, as_json)
+        client = connect()
+        try:
+            with annotation_progress() as on_counts:
+                counts = collection.run(client, on_counts, warn)
+        finally:
+            if errors is not None:
+                write_errors(collection.journal, errors)
+        _report(counts.lines(), counts.to_json(), as_json)
+        if counts.failed and errors is None:
+            warn("--errors FILE lists the failed images; --retry-failed tries them again")
+        return Exit.SOME_FAILED if counts.failed else Exit.OK
+
+
+def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptions:
+    """Return the options of the command; raises InvalidInput."""
+    names = [
+        *("output", "task", "prompt", "questions", "captions", "where", "sample"),
+        *("sample_seed", "near_duplicates", "retry_failed", "journal"),
+    ]
+    chosen = {name: arguments.pop(name) for name in names}
+    source = SourceOptions(
+        arguments.pop("image_column"), arguments.pop("text_column"), arguments.pop("null_separated")
+    )
+    banned = banned_phrases(arguments.pop("ban"))
+    tries = arguments.pop("ban_tries")
+    rules = TextRules(
+        arguments.pop("prefix"),
+        arguments.pop("suffix"),
+        [replacement(pattern, text) for pattern, text in arguments.pop("replace")],
+        banned,
+        cast(Existing, arguments.pop("existing")),
+        arguments.pop("separator"),
+        has_columns=any(not os.path.isdir(path) for path in sources),
+    )
+    for question in chosen["questions"]:
+        check_text("question", question)
+    return AnnotateOptions(
+        sources,
+        format=arguments.pop("form"),
+        attempts=tries if banned else 1,
+        rules=rules,
+        source=source,
+        generation=check_options(arguments, None),
+        **{**chosen, "task": Task.parse(chosen["task"])},
+    )
+
+
+@contextmanager
+def _local(model: str | None) -> Iterator[str]:
+    click.echo("starting a Redis and a worker for this command …", err=True)
+    with local_stack({"BLIPLINE_MODEL": model} if model else {}) as url:
+        yield url
+
+
+def _dry_run(collection: Collection, connect: Any, as_json: bool) -> Exit:
+    result = estimate(collection, connect, lambda images: None)
+    _report(result.lines(), result.to_json(), as_json)
+    return Exit.OK
+
+
+def _report(lines: Sequence[str], fields: dict[str, Any], as_json: bool) -> None:
+    for line in lines:
+        click.echo(line, err=True)
+    if as_json:
+        print_json(fields)

@@ -1,0 +1,89 @@
+"""A Redis whose messages a thread answers in place of a worker, and the command over it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from config.celeryconfig import celery_settings
+from config.settings import WorkerSettings
+from demo.stack import ROOT
+from producer import contract
+from producer.ledger.leases import Leases
+
+
+@dataclass
+class Responder:
+    """A worker's place: it answers with the content of the image, and counts the questions."""
+
+    #: Items answered so far, by the SHA-256 of their image.
+    asked_of: dict[str, int] = field(default_factory=dict)
+    #: Item and options to the text, or to None for an error.
+    text_of: Callable[[Mapping[str, Any], Mapping[str, Any]], str | None] = lambda item, options: (
+        f"picture {item['image'][5:13]}"
+    )
+
+    @property
+    def answers(self) -> int:
+        """Number of items answered so far."""
+        return sum(self.asked_of.values())
+
+    def results(self, payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the results of a chunk."""
+        return [self._result(item, payload["options"]) for item in payload["items"]]
+
+    def _result(self, item: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        name = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
+        if "error" in item:
+            return {**name, "error": item["error"]}
+        image = item["image"].removeprefix("blob:")
+        self.asked_of[image] = self.asked_of.get(image, 0) + 1
+        text = self.text_of(item, options)
+        if text is None:
+            return {**name, **contract.failure("image_invalid", "no image")}
+        return {**name, "text": text}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path) -> None:
+    """Make every command, also in a process of its own, use this Redis and start in tmp_path."""
+    monkeypatch.setenv("BLIPLINE_REDIS_URL", redis_url)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def responder(redis_url: str) -> Iterator[Responder]:
+    """Answer every message of the bulk queue in a thread."""
+    responder, stopping = Responder(), threading.Event()
+    app = Celery("tests", set_as_current=False)
+    app.conf.update(celery_settings(WorkerSettings(redis_url=redis_url)))
+
+    def work() -> None:
+        with redis.Redis.from_url(redis_url) as connection:
+            leases = Leases(connection)
+            while not stopping.is_set():
+                message = connection.brpop(["bulk"], timeout=0.05)
+                if message is None:
+                    continue
+                task_id = json.loads(message[1])["headers"]["id"]
+                claim = leases.claim(task_id)
+                if claim.payload is not None:
+                    results = responder.results(claim.payload)
+                    app.backend.store_result(task_id, results, "SUCCESS")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield responder
+    stopping.set()
+    thread.join()
+    app.backend.client.close()
+    app.close()
