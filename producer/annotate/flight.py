@@ -100,23 +100,19 @@ class Flight:
         with self.changed:
             self.pages.append(page)
 
-    def remove(self, page: SubmittedPage) -> list[Inquiry]:
-        """Remove a batch without further results; return its unanswered inquiries."""
+    def remove(self, page: SubmittedPage) -> None:
+        """Remove a batch without further results; submit its unanswered inquiries again."""
         with self.changed:
             self.pages.remove(page)
-            self.changed.notify_all()
-            return [
-                inquiry
-                for inquiry in page.inquiries
-                if (inquiry.content, inquiry.request.digest) in self._waits
-            ]
+            self.lose(page.inquiries)
 
     def lose(self, inquiries: Iterable[Inquiry]) -> None:
         """Submit inquiries again whose batch no longer exists."""
         with self.changed:
             for inquiry in inquiries:
-                wait = self._waits[inquiry.content, inquiry.request.digest]
-                self.again.append((inquiry, wait.items[0]))
+                wait = self._waits.get((inquiry.content, inquiry.request.digest))
+                if wait is not None:
+                    self.again.append((inquiry, wait.items[0]))
             self.changed.notify_all()
 
     def wait_for_room(self, requests: int) -> None:

@@ -154,7 +154,7 @@ class AnnotationRun:
         if results.over:
             self._journal.close_batch(page.batch.id)
             self._journal.commit()
-            self._flight.lose(self._flight.remove(page))
+            self._flight.remove(page)
             # Redis has forgotten it by itself after a day.
             with suppress(BliplineError):
                 page.batch.delete()
@@ -169,7 +169,7 @@ class AnnotationRun:
                 "restart? The same command continues"
             )
         self._journal.close_batch(page.batch.id)
-        self._flight.lose(self._flight.remove(page))
+        self._flight.remove(page)
 
     def _store(self, page: SubmittedPage, result: Result) -> None:
         inquiry = page.inquiries[result.index]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from ..client import Client
-from ..errors import InvalidInput
+from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..ledger.ids import new_id
 from .flight import Flight, Inquiry, SubmittedPage
 from .planner import PicturePlan, Planner, Step
@@ -24,6 +24,8 @@ PAGE_IMAGES: Final = 512
 PAGE_BYTES: Final = 32 << 20
 #: Seconds after which an incomplete page is submitted: a slow source must not hold images back.
 PAGE_S: Final = 0.5
+#: Submissions in a row that Redis may lose.
+_MAX_LOSSES: Final = 3
 #: Plans that wait for the collecting thread.
 _PLANS: Final = 1024
 
@@ -57,6 +59,7 @@ class Submitter:
         self._page: list[tuple[Inquiry, bytes | str]] = []
         self._page_bytes = 0
         self._page_since = 0.0
+        self._losses = 0
         self._thread = threading.Thread(target=self._run, name="annotate submitter", daemon=True)
 
     def start(self) -> None:
@@ -155,9 +158,13 @@ class Submitter:
             self._flight.wait_for_room(0)
             if self._flight.stopped:
                 return
-            request = lane[0][0].request
-            batch_id = new_id()
-            self._journal.open_batch(batch_id)
+            self._submit_batch(lane)
+
+    def _submit_batch(self, lane: Sequence[tuple[Inquiry, bytes | str]]) -> None:
+        request, inquiries = lane[0][0].request, [inquiry for inquiry, _ in lane]
+        batch_id = new_id()
+        self._journal.open_batch(batch_id)
+        try:
             batch = self._client.submit_batch(
                 (_item(inquiry, image) for inquiry, image in lane),
                 request.task,
@@ -165,7 +172,16 @@ class Submitter:
                 on_submitted=lambda _: self._check_stopped(),
                 **request.options,
             )
-            self._flight.add(SubmittedPage(batch, [inquiry for inquiry, _ in lane]))
+        except (JobUnknown, ConnectionFailed):
+            # Redis restarted within the submission, and has forgotten the batch or a part of it.
+            self._losses += 1
+            if self._losses > _MAX_LOSSES:
+                raise
+            self._journal.close_batch(batch_id)
+            self._flight.lose(inquiries)
+        else:
+            self._losses = 0
+            self._flight.add(SubmittedPage(batch, inquiries))
 
     def _repeat(self) -> None:
         """Submit inquiries again, after a new reading of their image."""
