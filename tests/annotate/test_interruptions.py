@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from producer.annotate.storage.journal import Journal
 from producer.cli.exit_codes import Exit
 from tests.annotate.conftest import Responder
 from tests.annotate.sample_collections import annotate, captions, json_lines, text_of, write_image
@@ -114,12 +115,9 @@ def test_an_interrupt_keeps_what_is_there(
 
 
 def test_two_runs_of_one_journal_do_not_write_at_once(
-    responder: Responder, folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    responder.text_of = lambda item, options: time.sleep(0.05) or "a text"
-    process = start("p")
-    wait_for_captions(folder, 1, process)
+    running = Journal(str(folder / ".blipline-annotate.db"))
     assert annotate("p") == Exit.USAGE
     assert "another run of this command is writing it" in capsys.readouterr().err
-    process.kill()
-    process.wait()
+    running.close()
