@@ -117,12 +117,12 @@ class Planner:
         current = self._output.existing(item.picture)
         is_own = (
             stored is not None
-            and stored.state in (ItemState.READY, ItemState.DONE)
+            and stored.state in (ItemState.READY, ItemState.DONE, ItemState.SKIPPED)
             and (item.target is None or current == ("\n".join(stored.texts).strip() or None))
         )
         if stored is not None and is_own:
             item.existing = stored.existing
-            stays = stored.recipe != self._digest
+            stays = stored.recipe != self._digest or stored.state is ItemState.SKIPPED
             texts = stored.texts
         else:
             item.existing = current or item.picture.caption
