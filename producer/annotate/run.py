@@ -228,7 +228,7 @@ class AnnotationRun:
         """Write a table in between, so seldom that it takes a twentieth of the time."""
         started = time.monotonic()
         self._journal.commit()
-        self._output.write_all(self._journal)
+        self._output.write_interim(self._journal)
         ended = time.monotonic()
         self._table_at = ended + max(_TABLE_S, 20 * (ended - started))
 

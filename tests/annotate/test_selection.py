@@ -73,8 +73,8 @@ def test_a_sample_is_the_same_in_each_run_and_follows_the_seed(
 
 def test_near_duplicates_are_captioned_once(responder: Responder, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
-    source = Image.open(Path(__file__).parents[2] / "demo" / "images" / "scene-01.png")
-    source = source.convert("RGB").resize((128, 128))
+    scene = Path(__file__).parents[2] / "demo" / "images" / "scene-01.png"
+    source = Image.open(scene).convert("RGB").resize((128, 128))
     source.save(tmp_path / "p" / "a.png")
     source.save(tmp_path / "p" / "b.jpg", quality=80)
     source.resize((96, 96)).save(tmp_path / "p" / "c.png")

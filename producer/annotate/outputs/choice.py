@@ -19,9 +19,12 @@ from .tables import (
     write_json_lines,
     write_parquet,
 )
+from .webdataset import WebDatasetOutput
 
 #: Forms of outputs.
-FormatName = Literal["txt", "caption", "jsonl", "csv", "tsv", "parquet", "imagefolder", "kohya"]
+FormatName = Literal[
+    "txt", "caption", "jsonl", "csv", "tsv", "parquet", "imagefolder", "kohya", "webdataset"
+]
 FORMATS: Final[tuple[FormatName, ...]] = get_args(FormatName)
 #: Forms that are a file for each image.
 SIDECARS: Final = ("txt", "caption")
@@ -39,6 +42,7 @@ _SUFFIXES: Final[dict[str, FormatName]] = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".json": "kohya",
+    ".tar": "webdataset",
 }
 
 
@@ -72,4 +76,6 @@ def output_of(
         return ImageFolderOutput(file, text_column, questions)
     if form == "kohya":
         return KohyaOutput(path)
+    if form == "webdataset":
+        return WebDatasetOutput(path, text_column, questions)
     return TableOutput(path, _WRITERS[form], text_column, questions)

@@ -33,5 +33,8 @@ class Output(Protocol):
     def write(self, item: JournalItem) -> None:
         """Write the file of an item; raises FileRejected or OutputFailed."""
 
+    def write_interim(self, journal: Journal) -> None:
+        """Write the file of all items while the run goes on, if that is cheap."""
+
     def write_all(self, journal: Journal) -> None:
         """Write the file of all items; raises OutputFailed."""

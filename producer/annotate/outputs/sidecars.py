@@ -66,6 +66,9 @@ class SidecarOutput:
         data = "".join(f"{text}\n" for text in item.texts).encode("utf-8", "surrogateescape")
         write_file(item.target, data, self._journal.identity)
 
+    def write_interim(self, journal: Journal) -> None:
+        """Do nothing."""
+
     def write_all(self, journal: Journal) -> None:
         """Do nothing: each file is written as soon as its texts are there."""
 

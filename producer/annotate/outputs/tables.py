@@ -80,6 +80,10 @@ class TableOutput:
     def write(self, item: JournalItem) -> None:
         """Do nothing until the whole file is written."""
 
+    def write_interim(self, journal: Journal) -> None:
+        """Write the file."""
+        self.write_all(journal)
+
     def write_all(self, journal: Journal) -> None:
         """Write the file."""
         with replaced_file(self.path, journal.identity) as file:

@@ -34,7 +34,8 @@ def tar_pictures(path: str) -> Iterator[Picture]:
                     sample = _Sample(absolute, stamp, key)
                 sample.add(archive, member, suffix)
                 # The archive lists its members for random access, which nobody needs here.
-                archive.members = []  # type: ignore[attr-defined]
+                archive.members = []
+            _check_end(absolute, archive.offset)  # type: ignore[attr-defined]
     except (OSError, tarfile.TarError) as error:
         yield from sample.pictures()
         remedy = "; a compressed archive must be unpacked (tar)" if path.endswith("gz") else ""
@@ -83,6 +84,14 @@ def _split(name: str) -> tuple[str, str, str]:
     folder, slash, file_name = name.rpartition("/")
     stem, dot, suffix = file_name.partition(".")
     return folder + slash + stem, dot, suffix.lower()
+
+
+def _check_end(path: str, offset: int) -> None:
+    """Raise tarfile.ReadError if the archive does not end here: tarfile ignores damaged headers."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError(f"damaged after {offset:,} bytes; the rest is not read")
 
 
 def _stamp(path: str) -> str:

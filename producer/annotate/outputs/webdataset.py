@@ -1,0 +1,141 @@
+"""Tar archives as WebDataset reads them: image, caption and columns of a sample share a key."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from ...errors import InvalidInput
+from ..sources.image_bytes import ImageBytes
+from ..storage.item import JournalItem
+from ..storage.journal import Journal
+from .files import replaced_file
+from .rows import WRITTEN, json_line, row_of
+from .tables import TableOutput
+
+#: Samples of an archive, if the name has a number (`%06d`).
+SHARD_SAMPLES: Final = 10_000
+#: Bytes of images after which an archive is complete, if the name has a number.
+SHARD_BYTES: Final = 1 << 30
+_NUMBER: Final = re.compile(r"%0?\d*d")
+#: Suffixes of images by their first bytes, if the name has none.
+_MAGIC: Final = (
+    (b"\xff\xd8", "jpg"),
+    (b"\x89PNG", "png"),
+    (b"GIF8", "gif"),
+    (b"RIFF", "webp"),
+    (b"BM", "bmp"),
+)
+
+
+class WebDatasetOutput(TableOutput):
+    """Archives of samples: ``00000012.jpg``, ``.txt`` and ``.json``, with the file's name in JSON.
+
+    The keys are numbers: names may have dots, at which readers of WebDataset split them. A number
+    in the file's name, as ``out-%06d.tar``, makes shards.
+    """
+
+    def __init__(self, path: str, text_column: str, questions: Sequence[str]) -> None:
+        super().__init__(path, lambda file, rows: None, text_column, questions)
+        self._reader = ImageBytes()
+
+    def captions(self) -> Iterator[tuple[str, str]]:
+        """Yield the names and captions of an existing archive."""
+        from ..sources.archives import tar_pictures
+
+        for picture in tar_pictures(self.path):
+            if picture.caption is not None:
+                yield str(picture.columns.get("file_name", picture.name)), picture.caption
+
+    def write_interim(self, journal: Journal) -> None:
+        """Do nothing: the images would be copied again each time."""
+
+    def write_all(self, journal: Journal) -> None:
+        """Write the archives; raises OutputFailed, and InvalidInput for an image without bytes."""
+        if _NUMBER.search(self.path) is None:
+            self._write_shard(self.path, journal, journal.items(*WRITTEN), endless=True)
+            return
+        items = _Peekable(journal.items(*WRITTEN))
+        number = 0
+        while items.has_next or number == 0:
+            self._write_shard(self._shard(number), journal, items, endless=False)
+            number += 1
+        self._remove_shards(number)
+
+    def _write_shard(
+        self, path: str, journal: Journal, items: Iterator[JournalItem], *, endless: bool
+    ) -> None:
+        samples = size_bytes = 0
+        with ExitStack() as stack:
+            file = stack.enter_context(replaced_file(path, journal.identity))
+            archive = stack.enter_context(tarfile.open(fileobj=file, mode="w"))
+            for item in items:
+                size_bytes += self._add(archive, item)
+                samples += 1
+                if not endless and (samples >= SHARD_SAMPLES or size_bytes >= SHARD_BYTES):
+                    return
+
+    def _add(self, archive: tarfile.TarFile, item: JournalItem) -> int:
+        image = self._reader.read(item.picture.locator)
+        if isinstance(image, str):
+            raise InvalidInput(
+                f"{item.picture.name}: a WebDataset needs the bytes of images, not URLs: "
+                "download them first, for example with img2dataset"
+            )
+        key = f"{item.position:08d}"
+        _member(archive, f"{key}.{_suffix(item.picture.name, image)}", image)
+        text = "\n".join(item.texts).encode("utf-8", "backslashreplace")
+        _member(archive, f"{key}.txt", text)
+        row = row_of(item, self.text_column, self._questions)
+        _member(archive, f"{key}.json", json_line(row))
+        return len(image)
+
+    def _remove_shards(self, first: int) -> None:
+        """Delete the further shards of a larger earlier output."""
+        while os.path.exists(path := self._shard(first)):
+            os.unlink(path)
+            first += 1
+
+    def _shard(self, number: int) -> str:
+        return _NUMBER.sub(lambda match: match[0] % number, self.path)
+
+
+class _Peekable:
+    """An iterator of items that knows whether there is a next one."""
+
+    def __init__(self, items: Iterator[JournalItem]) -> None:
+        self._items = items
+        self._next = next(items, None)
+
+    @property
+    def has_next(self) -> bool:
+        return self._next is not None
+
+    def __iter__(self) -> Iterator[JournalItem]:
+        return self
+
+    def __next__(self) -> JournalItem:
+        if self._next is None:
+            raise StopIteration
+        item, self._next = self._next, next(self._items, None)
+        return item
+
+
+def _member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    # All else is constant, so that equal collections make equal archives.
+    information = tarfile.TarInfo(name)
+    information.size = len(data)
+    information.mode = 0o644
+    archive.addfile(information, io.BytesIO(data))
+
+
+def _suffix(name: str, image: bytes) -> str:
+    suffix = os.path.splitext(name)[1].lower().lstrip(".")
+    if re.fullmatch("[a-z0-9]{1,5}", suffix):
+        return suffix
+    return next((known for magic, known in _MAGIC if image.startswith(magic)), "img")
