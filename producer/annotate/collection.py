@@ -15,7 +15,7 @@ from ..client import Client
 from ..contract import Task
 from ..errors import InvalidInput
 from .flight import Flight
-from .outputs.choice import SIDECARS, FormatName, format_of, output_of
+from .outputs.choice import FOLDERS, FormatName, format_of, output_of
 from .outputs.output import Output
 from .planner import Planner
 from .run import AnnotationRun, RunParts
@@ -45,6 +45,8 @@ class AnnotateOptions:
     sources: Sequence[str]
     output: str | None = None
     format: FormatName | None = None
+    #: Change the images themselves (embed).
+    in_place: bool = False
     task: Task = Task.CAPTION
     prompt: str | None = None
     questions: Sequence[str] = ()
@@ -68,7 +70,7 @@ class AnnotateOptions:
         if self.journal is not None:
             return self.journal
         if self.output is not None:
-            if format_of(self.output, self.format) in SIDECARS or os.path.isdir(self.output):
+            if format_of(self.output, self.format) in FOLDERS or os.path.isdir(self.output):
                 return os.path.join(self.output, JOURNAL_NAME)
             folder, name = os.path.split(self.output)
             # A long name would be too long with a suffix.
@@ -87,7 +89,11 @@ class Collection:
         self.options = options
         self.recipe = _recipe(options)
         self.output: Output = output_of(
-            options.output, options.format, options.source.text_column, options.questions
+            options.output,
+            options.format,
+            options.source.text_column,
+            options.questions,
+            options.in_place,
         )
         self.reader = ImageBytes()
         self._filter = PictureFilter(options.where, self.reader)

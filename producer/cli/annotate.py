@@ -119,6 +119,13 @@ def _text_options(command: options.Command) -> options.Command:
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", help="File or folder; by default beside each image.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Form; by default that of OUT.")
+@click.option(
+    "--embed",
+    "form",
+    flag_value="embed",
+    help="Write captions into the EXIF and XMP data of copies of the images, in the folder -o.",
+)
+@click.option("--in-place", is_flag=True, help="With --embed: into the images themselves.")
 @_text_options
 @_source_options
 @click.option(
@@ -198,7 +205,7 @@ def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptio
     """Return the options of the command; raises InvalidInput."""
     names = [
         *("output", "task", "prompt", "questions", "captions", "where", "sample"),
-        *("sample_seed", "near_duplicates", "retry_failed", "journal"),
+        *("sample_seed", "near_duplicates", "retry_failed", "journal", "in_place"),
     ]
     chosen = {name: arguments.pop(name) for name in names}
     source = SourceOptions(

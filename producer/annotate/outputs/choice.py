@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final, Literal, get_args
 
 from ...errors import InvalidInput
+from .embedded import EmbeddedOutput
 from .output import Output
 from .sidecars import SidecarOutput
 from .tables import (
@@ -23,11 +24,22 @@ from .webdataset import WebDatasetOutput
 
 #: Forms of outputs.
 FormatName = Literal[
-    "txt", "caption", "jsonl", "csv", "tsv", "parquet", "imagefolder", "kohya", "webdataset"
+    "txt",
+    "caption",
+    "jsonl",
+    "csv",
+    "tsv",
+    "parquet",
+    "imagefolder",
+    "kohya",
+    "webdataset",
+    "embed",
 ]
 FORMATS: Final[tuple[FormatName, ...]] = get_args(FormatName)
 #: Forms that are a file for each image.
 SIDECARS: Final = ("txt", "caption")
+#: Forms whose output is a folder.
+FOLDERS: Final = (*SIDECARS, "embed")
 _WRITERS: Final[dict[FormatName, WriteRows]] = {
     "jsonl": write_json_lines,
     "csv": write_csv,
@@ -63,10 +75,20 @@ def format_of(path: str | None, name: FormatName | None) -> FormatName:
 
 
 def output_of(
-    path: str | None, name: FormatName | None, text_column: str, questions: Sequence[str]
+    path: str | None,
+    name: FormatName | None,
+    text_column: str,
+    questions: Sequence[str],
+    in_place: bool = False,
 ) -> Output:
-    """Return an output; raises InvalidInput if a table has no file."""
+    """Return an output; raises InvalidInput if a table has no file, or copies have no folder."""
     form = format_of(path, name)
+    if in_place and (form != "embed" or path is not None):
+        raise InvalidInput("--in-place is for --embed without -o")
+    if form == "embed":
+        if path is None and not in_place:
+            raise InvalidInput("--embed writes copies: choose their folder with -o, or --in-place")
+        return EmbeddedOutput(path)
     if form in SIDECARS:
         return SidecarOutput(f".{form}", path)
     if path is None:

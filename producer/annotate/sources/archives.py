@@ -34,8 +34,8 @@ def tar_pictures(path: str) -> Iterator[Picture]:
                     sample = _Sample(absolute, stamp, key)
                 sample.add(archive, member, suffix)
                 # The archive lists its members for random access, which nobody needs here.
-                archive.members = []
-            _check_end(absolute, archive.offset)  # type: ignore[attr-defined]
+                archive.members = []  # type: ignore[attr-defined]
+            _check_end(absolute, archive.offset)
     except (OSError, tarfile.TarError) as error:
         yield from sample.pictures()
         remedy = "; a compressed archive must be unpacked (tar)" if path.endswith("gz") else ""

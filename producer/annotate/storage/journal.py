@@ -123,10 +123,11 @@ class Journal:
         )
 
     def mark(self, item: JournalItem) -> None:
-        """Store the state of an item, and its error."""
+        """Store the state of an item, its error, and the stamp of its image."""
+        picture, message = item.picture, printable(item.message)
         self._run(
-            "UPDATE items SET state = ?, code = ?, message = ? WHERE key = ?",
-            (item.state, item.code, printable(item.message), key_bytes(item.picture.key)),
+            "UPDATE items SET state = ?, code = ?, message = ?, stamp = ? WHERE key = ?",
+            (item.state, item.code, message, picture.stamp, key_bytes(picture.key)),
         )
 
     def owner_of(self, target: str) -> str | None:

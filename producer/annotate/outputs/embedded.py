@@ -1,0 +1,76 @@
+"""Captions within the image files: a copy of each image with a description, or the image itself."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from ...contract import ErrorCode
+from ...errors import InvalidInput
+from ..descriptions.containers import describe, description_of
+from ..sources.image_bytes import ImageBytes
+from ..sources.picture import Picture, file_picture
+from ..storage.item import JournalItem
+from ..storage.journal import Journal
+from .files import FileRejected, write_file
+from .sidecars import relative_name
+
+
+class EmbeddedOutput:
+    """A description in EXIF and XMP of each image; None as the folder: in the files themselves."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+        self._reader = ImageBytes()
+        self._identity = ""
+        self.description = f"embedded {os.path.abspath(folder) if folder else ''}"
+
+    def prepare(self, journal: Journal, *, writes: bool) -> None:
+        """Remember the name of temporary files."""
+        self._identity = journal.identity
+
+    def existing(self, picture: Picture) -> str | None:
+        """Return the description of the target, else of the image."""
+        for path in (self.target(picture), picture.path):
+            try:
+                data = self._reader.read(file_picture(path, path).locator) if path else None
+            except InvalidInput:
+                continue
+            if isinstance(data, bytes):
+                return description_of(data)
+        return None
+
+    def target(self, picture: Picture) -> str:
+        """Return the file that gets the description."""
+        if self._folder is not None:
+            return os.path.join(os.path.abspath(self._folder), relative_name(picture.name))
+        if picture.path is None:
+            message = f"{picture.name}: no local file: choose a folder for the copies with -o"
+            raise InvalidInput(message, ErrorCode.OPTION_INVALID)
+        return picture.path
+
+    def is_written(self, item: JournalItem) -> bool:
+        """Return whether the file is there."""
+        return os.path.exists(item.target or "")
+
+    def write(self, item: JournalItem) -> None:
+        """Write the image with its description."""
+        assert item.target is not None
+        try:
+            image = self._reader.read(item.picture.locator)
+            if isinstance(image, str):
+                raise ValueError("a URL: only local images can get a description")
+            data = describe(image, "\n".join(item.texts))
+        except (InvalidInput, ValueError) as error:
+            raise FileRejected(f"{item.picture.name}: {error}") from None
+        write_file(item.target, data, self._identity)
+        if self._folder is None:
+            # The next run must not take the description for a change of the image.
+            stamp = file_picture(item.target, item.picture.name).stamp
+            item.picture = replace(item.picture, stamp=stamp)
+
+    def write_interim(self, journal: Journal) -> None:
+        """Do nothing."""
+
+    def write_all(self, journal: Journal) -> None:
+        """Do nothing: each file is written as soon as its texts are there."""
