@@ -1,0 +1,201 @@
+"""Hostile collections: unusual names, unreadable files, loops, full disks, and changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from producer.cli.exit_codes import Exit
+from tests.annotate.conftest import Responder
+from tests.annotate.sample_collections import annotate, captions, json_lines, write_image
+from tests.cli.shell import PROGRAM
+
+NAMES = [
+    "a b.png",
+    " leading and trailing .png",
+    "new\nline.png",
+    "tab\t.png",
+    unicodedata.normalize("NFC", "Zoë.png"),
+    unicodedata.normalize("NFD", "Zoë.png"),
+    "Case.png",
+    "case.png",
+    "-rf.png",
+    "--help.png",
+    "file:x.png",
+    "blob:" + "0" * 64 + ".png",
+    "https:.png",
+    "data:image.png",
+    "*.png",
+    "[ab]?.png",
+    "'\"`$(touch x);&|.png",
+    "\\back\\slash.png",
+    "%41%0a.png",
+    "{name}.png",
+    "\U0001f431\u202e.png",
+    "a.b.c.png",
+    "x" * 251 + ".png",
+    os.fsdecode(b"latin-\xe9.png"),
+]
+
+
+@pytest.fixture
+def unusual(tmp_path: Path) -> dict[str, str]:
+    """Images with unusual names, and their texts."""
+    return {name: write_image(tmp_path / "p" / name, number) for number, name in enumerate(NAMES)}
+
+
+def test_unusual_names_get_their_own_captions(
+    responder: Responder, unusual: dict[str, str], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert annotate("p") == Exit.OK
+        assert captions(tmp_path / "p") == {
+            name.removesuffix(".png") + ".txt": f"{text}\n" for name, text in unusual.items()
+        }
+    assert responder.answers == len(NAMES)
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out.csv", "out.parquet", "out.tar"])
+def test_unusual_names_survive_each_form_and_back(
+    responder: Responder, unusual: dict[str, str], target: str
+) -> None:
+    assert annotate("p", "-o", f"p/{target}") == Exit.OK
+    assert annotate(f"p/{target}", "-o", "again.jsonl", "--existing", "overwrite") in (
+        Exit.OK,
+        Exit.SOME_FAILED,
+    )
+    texts = {row["text"] for row in json_lines(Path("again.jsonl"))}
+    # Parquet's strings are UTF-8: the name that is not cannot be read back.
+    lost = {unusual[NAMES[-1]]} if target.endswith("parquet") else set()
+    assert texts == set(unusual.values()) - lost
+
+
+def test_unusual_names_come_through_standard_input(
+    responder: Responder, unusual: dict[str, str], tmp_path: Path
+) -> None:
+    listed = subprocess.run(["find", "p", "-name", "*.png", "-print0"], stdout=subprocess.PIPE)
+    Path("list").write_bytes(listed.stdout)
+    command = [*PROGRAM, "annotate", "-0", "-"]
+    with open("list", "rb") as stdin:
+        subprocess.run(command, stdin=stdin, check=True, stderr=subprocess.DEVNULL)
+    assert len(captions(tmp_path / "p")) == len(NAMES)
+
+
+def test_a_name_that_leaves_no_room_for_a_suffix_fails_alone(
+    responder: Responder, unusual: dict[str, str], tmp_path: Path
+) -> None:
+    assert annotate("p", "--format", "caption", "--errors", "errors.jsonl") == Exit.SOME_FAILED
+    (error,) = json_lines(Path("errors.jsonl"))
+    assert error["error"]["code"] == "output_rejected"
+    assert "File name too long" in error["error"]["message"]
+    assert len(captions(tmp_path / "p", ".caption")) == len(NAMES) - 1
+
+
+def test_links_loops_and_special_files(responder: Responder, tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    text = write_image(folder / "a" / "x.png", 1)
+    (folder / "a" / "loop").symlink_to(folder)
+    (folder / "b").symlink_to(folder / "a")
+    (folder / "self.png").symlink_to("self.png")
+    (folder / "dangling.png").symlink_to("nowhere")
+    (folder / "alias.png").symlink_to("a/x.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "dir.png").mkdir()
+    assert annotate("p", "--errors", "errors.jsonl") == Exit.SOME_FAILED
+    assert captions(folder) == {"a/x.txt": f"{text}\n", "alias.txt": f"{text}\n"}
+    errors = {line["file_name"]: line["error"]["code"] for line in json_lines(Path("errors.jsonl"))}
+    assert errors == dict.fromkeys(["self.png", "dangling.png", "pipe.png"], "image_unreachable")
+
+
+def test_a_name_in_a_table_cannot_leave_the_output_folder(
+    responder: Responder, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "x.png", 1)
+    (tmp_path / "in").mkdir()
+    Path("in/in.csv").write_text(f"path\n../x.png\n{tmp_path}/x.png\n")
+    assert annotate("in/in.csv", "-o", "out/deep") == Exit.OK
+    assert {str(path) for path in Path("out").rglob("*.txt")} == {"out/deep/x.txt"}
+
+
+def test_a_collection_that_changes_while_it_is_read(responder: Responder, tmp_path: Path) -> None:
+    for number in range(60):
+        write_image(tmp_path / "p" / f"{number:02d}.png", number)
+    changed: list[bool] = []
+
+    def text(item: object, options: object) -> str:
+        if not changed:
+            changed.append(True)
+            (tmp_path / "p" / "59.png").unlink()
+            write_image(tmp_path / "p" / "58.png", 1000)
+            write_image(tmp_path / "p" / "99.png", 2000)
+        return "a text"
+
+    responder.text_of = text
+    assert annotate("p") in (Exit.OK, Exit.SOME_FAILED)
+    assert annotate("p") == Exit.OK
+    names = set(captions(tmp_path / "p")) - {"59.txt"}
+    assert names == {f"{number:02d}.txt" for number in (*range(59), 99)}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 192 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=192k", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("arguments", [["-o", "small"], ["-o", "small/out.jsonl"]])
+def test_a_full_disk_ends_the_run_which_continues_once_there_is_room(
+    responder: Responder,
+    small_disk: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    expected = {write_image(Path("p") / f"{number}.png", number) for number in range(40)}
+    responder.text_of = lambda item, options: f"picture {item['image'][5:13]}" + "x" * 4000
+    arguments = ["p", *arguments, "--journal", "journal.db"]
+    assert annotate(*arguments) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert "No space left on device. Free some space; then the same command continues" in error
+    assert not list(small_disk.rglob("*.part"))
+    for path in small_disk.rglob("*.txt"):
+        assert path.read_text().endswith("x\n")
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    assert annotate(*arguments) == Exit.OK
+    texts = [path.read_text() for path in small_disk.rglob("*.txt")]
+    texts += [row["text"] for path in small_disk.glob("*.jsonl") for row in json_lines(path)]
+    assert {text[:16] for text in texts} == expected
+    assert responder.answers == 40
+
+
+def test_a_full_disk_of_the_journal_is_named(
+    responder: Responder, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(40):
+        write_image(Path("p") / f"{number}.png", number)
+    responder.text_of = lambda item, options: "x" * 8000
+    assert annotate("p", "-o", "out", "--journal", "small/journal.db") == Exit.USAGE
+    assert "small/journal.db: database or disk is full. Free some space" in capsys.readouterr().err
+
+
+def test_a_read_only_folder_is_named_with_the_remedy(
+    responder: Responder, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = write_image(small_disk / "a.png", 1)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert annotate("small") == Exit.USAGE
+    assert "choose another file with --journal" in capsys.readouterr().err
+    assert annotate("small", "--journal", "journal.db") == Exit.USAGE
+    assert "Read-only file system. Choose another folder or file with -o" in capsys.readouterr().err
+    assert annotate("small", "-o", "out") == Exit.OK
+    assert captions(Path("out")) == {"a.txt": f"{text}\n"}
