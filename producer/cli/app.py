@@ -16,6 +16,7 @@ from .batch import batch
 from .caption import ask, caption
 from .chat import chat
 from .dead import dead
+from .evaluate import evaluate
 from .exit_codes import EXIT_HELP, Exit, report_error
 from .gateway import gateway
 from .keys import keys
@@ -49,10 +50,13 @@ def blipline() -> None:
       blipline dead list
       blipline keys create acme
       blipline gateway
+      blipline evaluate captions references.json results.jsonl
     """
 
 
-for _command in (caption, ask, chat, match, embed, annotate, batch, status, dead, keys, gateway):
+for _command in (
+    *(caption, ask, chat, match, embed, annotate, batch, status, dead, keys, gateway, evaluate),
+):
     blipline.add_command(_command)
 
 
