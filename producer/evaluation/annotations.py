@@ -87,7 +87,7 @@ def read_answers(path: str) -> dict[int | str, Question]:
     """Read VQA annotations by the question's id; raises InvalidInput."""
     value = read_json(path)
     try:
-        return {
+        questions = {
             entry["question_id"]: Question(
                 [str(answer["answer"]) for answer in entry["answers"]],
                 entry.get("answer_type"),
@@ -98,6 +98,10 @@ def read_answers(path: str) -> dict[int | str, Question]:
     except (KeyError, TypeError, AttributeError) as error:
         message = 'not VQA annotations: {"annotations": [{"question_id", "answers"}]} is needed'
         raise InvalidInput(f"{path}: {message} ({_reason(error)})") from None
+    for key, question in questions.items():
+        if not question.answers:
+            raise InvalidInput(f"{path}: question {key}: no answers")
+    return questions
 
 
 def read_questions(path: str) -> list[VisualQuestion]:

@@ -12,7 +12,6 @@ from .cider import cider
 from .ptb_tokenizer import tokenize
 from .rouge_l import rouge_l
 
-
 #: Id of an image.
 Key = TypeVar("Key")
 

@@ -106,8 +106,8 @@ def known_ids(ids: Iterable[int | str]) -> Resolve:
 def read_match_scores(path: str, images: Sequence[CaptionedImage]) -> dict[tuple[int, str], float]:
     """Return the log-odds of each pair plus its cosine, as BLIP's evaluation adds them.
 
-    The cosine is that of the match: BLIP-2 has several vectors of an image. Raises InvalidInput for a
-    failed or unknown match.
+    The cosine is that of the match: BLIP-2 has several vectors of an image. Raises InvalidInput
+    for a failed, unknown or incomplete match.
     """
     index_of = {image.id: index for index, image in enumerate(images)}
     resolve = known_ids(index_of)
@@ -119,8 +119,13 @@ def read_match_scores(path: str, images: Sequence[CaptionedImage]) -> dict[tuple
         key = resolve(custom_id.removeprefix("match:").rpartition(":")[0])
         if key is None:
             raise InvalidInput(f"{position}: the custom_id {custom_id!r} names no image")
-        for match in record["matches"]:
-            scores[index_of[key], match["text"]] = _log_odds(match["probability"]) + match["cosine"]
+        try:
+            for match in record["matches"]:
+                score = _log_odds(match["probability"]) + match["cosine"]
+                scores[index_of[key], match["text"]] = score
+        except (KeyError, TypeError):
+            message = "a match needs a text, and a probability and a cosine as numbers"
+            raise InvalidInput(f"{position}: {message}") from None
     return scores
 
 

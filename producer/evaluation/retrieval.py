@@ -81,9 +81,10 @@ class Embeddings:
         for name in (*names, *texts):
             if name not in vectors:
                 raise InvalidInput(f"{path}: there is no vector with the custom_id {name!r}")
-        if len({len(vector) for vector in vectors.values()}) > 1:
-            raise InvalidInput(f"{path}: the vectors differ in length")
-        return cls(images, [vectors[name] for name in names], [vectors[name] for name in texts])
+        try:
+            return cls(images, [vectors[name] for name in names], [vectors[name] for name in texts])
+        except (TypeError, ValueError):
+            raise InvalidInput(f"{path}: a vector has no numbers, or another length") from None
 
     def blocks(self) -> Iterator[tuple[int, Matrix, bool]]:
         """Yield the first position of a block, its cosines, and True if its rows are images."""

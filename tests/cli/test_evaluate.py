@@ -147,6 +147,7 @@ def test_retrieval_is_scored_by_vectors_and_after_reranking(
                     {
                         "text": text,
                         "probability": 0.99 if own[item["custom_id"][6]] in text else 0.1,
+                        "cosine": 0.5,
                     }
                     for text in item["texts"]
                 ],

@@ -138,5 +138,10 @@ def test_matching_scores_are_finite_log_odds_plus_the_cosine(tmp_path: Path) -> 
     scores = read_match_scores(path, [IMAGE])
     assert scores[0, "b"] == 0.25
     assert 10 < scores[0, "a"] < 20
+    with pytest.raises(InvalidInput, match="line 1: a match needs a text"):
+        read_match_scores(
+            written(tmp_path, '{"custom_id": "match:391895:0", "matches": [{"text": "a"}]}'),
+            [IMAGE],
+        )
     with pytest.raises(InvalidInput, match="names no image"):
         read_match_scores(written(tmp_path, '{"custom_id": "match:1:0", "matches": []}'), [IMAGE])

@@ -117,6 +117,10 @@ def test_vectors_are_read_by_their_custom_ids(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps(line) for line in lines[1:]))
     with pytest.raises(InvalidInput, match="no vector with the custom_id 'image:1000'"):
         Embeddings.read(str(path), images)
+    lines[0]["embedding"] = [1.0]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    with pytest.raises(InvalidInput, match="a vector has no numbers, or another length"):
+        Embeddings.read(str(path), images)
     path.write_text('{"custom_id": "image:1000", "error": {"message": "no image"}}')
     with pytest.raises(InvalidInput, match=r"line 1: no embedding: .*no image"):
         Embeddings.read(str(path), images)
