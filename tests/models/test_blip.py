@@ -19,7 +19,7 @@ from tests.models.blip_checkpoints import (
     save_vqa,
 )
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import serve, some_beams
+from tests.models.traffic import serve, some_beams, some_sampled_beams
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
@@ -154,6 +154,12 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family) -> None
 @pytest.mark.timeout(240)
 def test_beams_equal_those_of_the_row_alone(family: Family) -> None:
     expected = compare(family, 60, some_beams)
+    assert len({text for text, _ in expected}) > 15
+
+
+@pytest.mark.timeout(240)
+def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(family: Family) -> None:
+    expected = compare(family, 60, some_sampled_beams)
     assert len({text for text, _ in expected}) > 15
 
 

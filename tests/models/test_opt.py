@@ -6,6 +6,7 @@ The reference is independent of the worker: Blip2Processor and `generate`, one r
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import picture, serve, some_options
+from tests.models.traffic import picture, serve, some_options, some_sampled_beams
 from worker.engine.engine import Engine
 from worker.engine.model import Generator
 from worker.engine.request import GenerationOptions, Request
@@ -95,17 +96,20 @@ def test_a_row_may_use_every_position_as_its_last_token_needs_none(
     assert answer.error_code == "prompt_too_long"
 
 
-@pytest.mark.timeout(240)
-def test_every_row_in_a_mixed_batch_equals_the_row_alone(
-    checkpoint: Path, model: Generator
-) -> None:
+def compare(
+    checkpoint: Path,
+    model: Generator,
+    rows: int,
+    options: Callable[[random.Random], dict[str, Any]],
+) -> list[tuple[str, int]]:
+    """Serve random rows together, compare each with the row alone, and return the latter."""
     generator = random.Random(5)
     pictures = [picture(number) for number in range(IMAGES)]
     plans: list[tuple[int, str, str, dict[str, Any]]] = []
-    for _ in range(ROWS):
+    for _ in range(rows):
         task = generator.choice(["caption", "vqa"])
         text = generator.choice(QUESTIONS if task == "vqa" else PROMPTS)
-        plans.append((generator.randrange(IMAGES), task, text, some_options(generator)))
+        plans.append((generator.randrange(IMAGES), task, text, options(generator)))
     requests = [
         Request(
             id=number,
@@ -127,9 +131,25 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(
         image, task, text, how = plans[number]
         return reference.answer(pictures[image], task, text, how)
 
-    expected = [alone(number) for number in range(ROWS)]
-    actual = [(answers[number].text, answers[number].tokens) for number in range(ROWS)]
+    expected = [alone(number) for number in range(rows)]
+    actual = [(answers[number].text, answers[number].tokens) for number in range(rows)]
     assert_equal_but_for_ties(actual, expected, reference.network, alone)
+    return expected
+
+
+@pytest.mark.timeout(240)
+def test_every_row_in_a_mixed_batch_equals_the_row_alone(
+    checkpoint: Path, model: Generator
+) -> None:
+    expected = compare(checkpoint, model, ROWS, some_options)
     # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > ROWS / 3
     assert len({tokens for _, tokens in expected}) >= 8
+
+
+@pytest.mark.timeout(240)
+def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(
+    checkpoint: Path, model: Generator
+) -> None:
+    expected = compare(checkpoint, model, 60, some_sampled_beams)
+    assert len({text for text, _ in expected}) > 20

@@ -34,7 +34,7 @@ from tests.models.t5_checkpoints import (
     save_instructblip,
 )
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import picture, serve, some_beams
+from tests.models.traffic import picture, serve, some_beams, some_sampled_beams
 from worker.engine.decoding import prepare_prompt
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
@@ -190,6 +190,12 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family) -> None
 def test_beams_equal_those_of_the_row_alone(family: Family) -> None:
     expected = compare(family, 60, some_beams)
     assert len({text for text, _ in expected}) > 30
+
+
+@pytest.mark.timeout(240)
+def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(family: Family) -> None:
+    expected = compare(family, 40, some_sampled_beams)
+    assert len({text for text, _ in expected}) > 20
 
 
 def features_of(family: Family, images: int) -> torch.Tensor:

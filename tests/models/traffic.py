@@ -56,6 +56,22 @@ def some_beams(generator: random.Random) -> dict[str, Any]:
     }
 
 
+def some_sampled_beams(generator: random.Random) -> dict[str, Any]:
+    """Draw options of few groups, so that rows with different seeds share them."""
+    top_k, top_p = generator.choice([(0, 1.0), (0, 0.9), (40, 1.0)])
+    return {
+        "max_new_tokens": generator.choice([4, 9]),
+        "num_beams": 3,
+        "seed": generator.randrange(10_000),
+        "temperature": generator.choice([0.8, 1.3]),
+        "top_k": top_k,
+        "top_p": top_p,
+        "length_penalty": 2.0,
+        "repetition_penalty": 1.5,
+        "no_repeat_ngram_size": 2,
+    }
+
+
 def serve(engine: Engine, requests: list[Request], generator: random.Random) -> dict[Any, Answer]:
     """Run requests that arrive at random steps; check that each gets exactly one answer."""
     waiting, answers = list(requests), dict[Any, Answer]()

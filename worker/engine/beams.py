@@ -1,15 +1,16 @@
 """Beam search by transformers' own `generate`, in groups of rows with equal options.
 
 The prompts of a group have equal lengths, so there is no padding and the batch does not change a
-row's result. A group advances by one token in each step of the engine, in addition to the rows that
-are decoded in flight.
+row's result. Sampled beams are drawn with each row's own generator. A group advances by one token
+in each step of the engine, in addition to the rows that are decoded in flight.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
-from contextlib import nullcontext
+from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 
@@ -18,6 +19,7 @@ from worker.engine.device import check_free
 from worker.engine.encoder import Encoder
 from worker.engine.halving import Failure, failure_of
 from worker.engine.model import Generator
+from worker.engine.multinomial import RowMultinomial, seeded_generator
 from worker.engine.row import NOT_FINITE, Row, check_image
 from worker.engine.scheduler import Scheduler
 from worker.engine.thread_coroutine import Suspend, ThreadCoroutine
@@ -58,7 +60,8 @@ class BeamLane:
         )
 
     def add(self, row: Row) -> None:
-        options = row.request.options
+        # Rows with different seeds share a group.
+        options = replace(row.request.options, seed=None)
         parts = (row.prompt.start, row.prompt.source, row.prompt.query)
         key = (options, *(part and len(part) for part in parts))
         if key not in self._groups:
@@ -117,8 +120,13 @@ class BeamLane:
         device, options = self.model.device, self._rows[0].request.options
         tokens = sum(row_tokens(row) for row in self._rows) * options.num_beams
         check_free(tokens * self.token_bytes, device, "the KV cache of a beam search")
-        # CUDA's current device is set per thread.
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        with ExitStack() as stack:
+            if device.type == "cuda":
+                # CUDA's current device is set per thread.
+                stack.enter_context(torch.cuda.device(device))
+            if options.temperature > 0:
+                seeds = [seeded_generator(row.request.options, device) for row in self._rows]
+                stack.enter_context(RowMultinomial(seeds))
             inputs = self.model.condition(features, prompts)
             return self.model.decoder.generate(inputs, prompts, options, suspend)
 

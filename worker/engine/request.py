@@ -51,10 +51,6 @@ class GenerationOptions:
                 "seed must lie between 0 and 2**63 - 1.",
             ),
             (self.num_beams < 1, "num_beams must be at least 1."),
-            (
-                self.num_beams > 1 and self.temperature > 0,
-                "Beam search does not sample; omit num_beams or temperature.",
-            ),
         ):
             if invalid:
                 return message

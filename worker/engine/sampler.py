@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.engine.multinomial import seeded_generator
 from worker.engine.request import GenerationOptions
 
 #: Value instead of a token: the row's logits were not finite.
@@ -40,11 +41,7 @@ class RowSampling:
         self.ngrams = Ngrams(options.no_repeat_ngram_size, prompt)
         self.generator: torch.Generator | None = None
         if options.temperature > 0:
-            self.generator = torch.Generator(device)
-            if options.seed is None:
-                self.generator.seed()
-            else:
-                self.generator.manual_seed(options.seed)
+            self.generator = seeded_generator(options, device)
 
 
 class Ngrams:

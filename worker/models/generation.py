@@ -24,7 +24,14 @@ class _StopOnRequest(StoppingCriteria):
 
 def generate_arguments(options: GenerationOptions, stop: Callable[[], bool]) -> dict[str, Any]:
     """Return the options of a group of rows as arguments of `generate`."""
-    return {
+    sampling: dict[str, Any] = {"do_sample": options.temperature > 0}
+    if sampling["do_sample"]:
+        sampling |= {
+            "temperature": options.temperature,
+            "top_k": options.top_k,
+            "top_p": options.top_p,
+        }
+    return sampling | {
         "max_new_tokens": options.max_new_tokens,
         "min_new_tokens": options.min_new_tokens or None,
         "num_beams": options.num_beams,
@@ -32,7 +39,6 @@ def generate_arguments(options: GenerationOptions, stop: Callable[[], bool]) -> 
         "early_stopping": options.early_stopping,
         "repetition_penalty": options.repetition_penalty,
         "no_repeat_ngram_size": options.no_repeat_ngram_size,
-        "do_sample": False,
         "stopping_criteria": StoppingCriteriaList([_StopOnRequest(stop)]),
     }
 
