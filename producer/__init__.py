@@ -6,8 +6,9 @@ In a checkout of the project this package is `producer`; the wheel installs it a
 from .aio.client import AsyncBatch, AsyncClient, AsyncJob
 from .batch import Batch
 from .client import Client
-from .contract import ErrorCode, ItemError, Options, Queue, State, Task
+from .contract import Detail, ErrorCode, ItemError, Options, Queue, State, Task
 from .dead_letters import DeadItem, DeadLetter, DeadLetters
+from .description import Candidate, Description
 from .errors import (
     BliplineError,
     ConnectionFailed,
@@ -34,6 +35,7 @@ __all__ = [
     "AsyncJob",
     "Batch",
     "BliplineError",
+    "Candidate",
     "Client",
     "ClientSettings",
     "ConnectionFailed",
@@ -41,6 +43,8 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "Depth",
+    "Description",
+    "Detail",
     "ErrorCode",
     "IdTaken",
     "InvalidInput",

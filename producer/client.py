@@ -10,8 +10,9 @@ from .batch import Batch
 from .connection.connect import connect, redis_errors
 from .connection.outage import Outage
 from .connection.url import redact_password
-from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, MAX_KEEP_S, Queue, Task
+from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, MAX_KEEP_S, Detail, Queue, Task
 from .dead_letters import DeadLetters
+from .description import Description
 from .job import Job, Match
 from .job_builder import JobBuilder
 from .ledger import blobs
@@ -143,6 +144,26 @@ class Client:
     ) -> Job[list[float]]:
         """Compute the unit vector of an image or of a text; similar contents have close vectors."""
         job = self._builder.embed(image, text=text, deadline_s=deadline_s)
+        return self._publish(job, when_full)
+
+    def describe(
+        self,
+        image: ImageSource,
+        *,
+        prompts: Iterable[str] | None = None,
+        detail: Detail | str = Detail.MEDIUM,
+        deadline_s: float | None = None,
+        when_full: WhenFull = "raise",
+        **options: Any,
+    ) -> Job[Description]:
+        """Describe an image in detail: several prompts, and rounds that add what is missing.
+
+        `detail` is "low", "medium" or "high": one, two or three rounds. `prompts` replace those of
+        the first round; "" is a caption without a prompt. See `caption` for the other arguments.
+        """
+        job = self._builder.describe(
+            image, prompts=prompts, detail=detail, deadline_s=deadline_s, **options
+        )
         return self._publish(job, when_full)
 
     def submit(

@@ -13,23 +13,26 @@ order: the fields of the task or ``{"error": {"code": …, "message": …}}``, a
 item has one. An invalid item does not affect the other items. A message without items belongs to a
 job record in Redis, which contains the payload.
 
-===========  ===============================  ==================================================
-task         fields of an item                fields of its result
-===========  ===============================  ==================================================
-``caption``  image, prompt (optional)         ``text``, which begins with the prompt
-``vqa``      image, question                  ``text``
-``chat``     image, question, history         ``text``
-``match``    image, texts                     ``matches``: probability and cosine of each text;
+============  ==============================  ==================================================
+task          fields of an item               fields of its result
+============  ==============================  ==================================================
+``caption``   image, prompt (optional)        ``text``, which begins with the prompt
+``vqa``       image, question                 ``text``
+``chat``      image, question, history        ``text``
+``match``     image, texts                    ``matches``: probability and cosine of each text;
                                               ``text``: the most probable
-``embed``    image or text                    ``embedding``: a unit vector
-===========  ===============================  ==================================================
+``embed``     image or text                   ``embedding``: a unit vector
+``describe``  image, prompts and detail       ``text``, ``characters``, ``words``,
+              (both optional)                 ``candidates``, ``rounds``, ``seconds``,
+                                              ``ranked_by``
+============  ==============================  ==================================================
 """
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Final, TypedDict
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 from pydantic import (
     AfterValidator,
@@ -49,6 +52,7 @@ class Task(StrEnum):
     CHAT = "blipline.chat"
     MATCH = "blipline.match"
     EMBED = "blipline.embed"
+    DESCRIBE = "blipline.describe"
 
     @property
     def short(self) -> str:
@@ -70,6 +74,14 @@ class Queue(StrEnum):
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
+
+
+class Detail(StrEnum):
+    """The level of detail of a description: its number of rounds and its default options."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
 
 
 class State(StrEnum):
@@ -120,6 +132,8 @@ MAX_TEXT_CHARS: Final = 20_000
 MAX_TEXTS: Final = 256
 #: Maximum characters of all texts of one match.
 MAX_TEXTS_CHARS: Final = 200_000
+#: Maximum prompts of one description: each is a row of the engine.
+MAX_PROMPTS: Final = 16
 #: Maximum turns of a dialogue; models read about ten.
 MAX_TURNS: Final = 256
 #: Seconds from storing a result to its expiry.
@@ -218,6 +232,10 @@ class Item(BaseModel):
     texts: Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)] | None = None
     #: Embed: a text, instead of an image.
     text: _Text | None = None
+    #: Describe: the prompts of the first round; "" is a caption without a prompt.
+    prompts: Annotated[list[_Text], Field(min_length=1, max_length=MAX_PROMPTS)] | None = None
+    #: Describe: the level of detail.
+    detail: Detail | None = None
     #: Returned with the result.
     custom_id: Annotated[str, StringConstraints(max_length=MAX_CUSTOM_ID_CHARS)] | None = None
     #: Set by a producer that cannot read the item: the item keeps its index in the batch, and the
@@ -312,6 +330,21 @@ class MatchPayload(TypedDict):
     cosine: float
 
 
+#: The ranking of a description's sentences: by image-text matching, or, without a matching model,
+#: by length and novelty.
+Ranking = Literal["match", "length"]
+
+
+class CandidatePayload(TypedDict):
+    """A text that a model generated for a description."""
+
+    text: str
+    prompt: str
+    round: int
+    score: float
+    used: bool
+
+
 class TurnPayload(TypedDict):
     """A `Turn` as JSON."""
 
@@ -326,6 +359,14 @@ class ItemResult(TypedDict, total=False):
     text: str
     matches: list[MatchPayload]
     embedding: list[float]
+    characters: int
+    words: int
+    candidates: list[CandidatePayload]
+    rounds: int
+    seconds: float
+    ranked_by: Ranking
+    unpolished: str
+    warning: str
     error: ErrorPayload
 
 
@@ -339,6 +380,8 @@ class ItemPayload(TypedDict, total=False):
     history: list[TurnPayload] | None
     texts: list[str] | None
     text: str | None
+    prompts: list[str] | None
+    detail: str | None
     custom_id: str | None
     error: ErrorPayload | None
     #: The earlier result of an item that a retry does not repeat.

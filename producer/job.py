@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 from .connection.connect import redis_errors
 from .connection.outage import outage_limit
 from .contract import ErrorCode, ItemError, ItemResult, MatchPayload, State
+from .description import Description
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
 from .ledger.isolation import isolate_failures
 from .ledger.ledger import Ledger
@@ -56,6 +57,8 @@ class Result:
     embedding: list[float] | None = None
     #: Position after this result in its batch.
     cursor: int = 0
+    #: Description: the text with its candidates.
+    description: Description | None = None
 
     @property
     def ok(self) -> bool:
@@ -74,6 +77,7 @@ class Result:
             None if matches is None else [Match.of(match) for match in matches],
             result.get("embedding"),
             cursor,
+            Description.of(result),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -87,15 +91,19 @@ class Result:
             return {"error": self.error.model_dump(mode="json")}
         if self.embedding is not None:
             return {"embedding": self.embedding}
+        if self.description is not None:
+            return self.description.to_json()
         if self.matches is not None:
             return {"text": self.text, "matches": [asdict(match) for match in self.matches]}
         return {"text": self.text}
 
 
 def any_value(result: Result) -> Any:
-    """Return the value of a result: a text, a list of matches, or a vector."""
+    """Return the value of a result: a text, a list of matches, a vector or a description."""
     if result.embedding is not None:
         return result.embedding
+    if result.description is not None:
+        return result.description
     return result.text or "" if result.matches is None else result.matches
 
 
@@ -142,8 +150,8 @@ class Job(Generic[Value]):
     def result(self, timeout: float | None = None) -> Value:
         """Wait for the result, at most `timeout` seconds; None means without a time limit.
 
-        Return a text for a caption, question or dialogue, the matches in the order of the texts, or
-        a vector for an embedding.
+        Return a text for a caption, question or dialogue, the matches in the order of the texts, a
+        vector for an embedding, or a Description.
 
         Raise JobFailed, JobCancelled, JobExpired or JobUnknown if there will be no result,
         WaitTimeout when the timeout has passed, ConnectionFailed if Redis is unreachable until

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from .contract import MAX_TEXTS, MAX_TURNS, ErrorCode, ItemPayload, Queue, Task
+from .contract import MAX_TEXTS, MAX_TURNS, Detail, ErrorCode, ItemPayload, Queue, Task
 from .errors import InvalidInput
 from .ledger import blobs
 from .ledger.batch_items import ItemSource, prepare
@@ -19,7 +19,9 @@ from .ledger.records import NO_METADATA, JobMetadata, NewJob
 from .validation import (
     check_id,
     check_options,
+    check_prompts,
     check_text,
+    detail_of,
     list_of,
     seconds_to_deadline,
     task_of,
@@ -99,6 +101,21 @@ class JobBuilder:
         if text is not None:
             check_text("text", text)
         return self._build(Task.EMBED, {"image": image, "text": text}, deadline_s, {})
+
+    def describe(
+        self,
+        image: ImageSource,
+        *,
+        prompts: Iterable[str] | None = None,
+        detail: Detail | str = Detail.MEDIUM,
+        deadline_s: float | None = None,
+        **options: Any,
+    ) -> NewJob:
+        """Build a description job."""
+        item: dict[str, Any] = {"image": image, "detail": detail_of(detail).value}
+        if prompts is not None:
+            item["prompts"] = check_prompts(list_of("prompts", prompts))
+        return self._build(Task.DESCRIBE, item, deadline_s, options)
 
     def submit(
         self,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from .contract import Options, Task, TurnPayload
+from .contract import MAX_PROMPTS, Detail, Options, Task, TurnPayload
 from .errors import InvalidInput
 from .ledger.backpressure import WhenFull
 
@@ -85,6 +85,25 @@ def unique_names(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise InvalidInput(f"{name!r:.100}: the name occurs twice in one object")
     return values
+
+
+def check_prompts(prompts: Sequence[Any]) -> list[str]:
+    """Check the prompts of a description; an empty one is a caption without a prompt."""
+    if not 0 < len(prompts) <= MAX_PROMPTS:
+        raise InvalidInput(f"prompts: 1 to {MAX_PROMPTS} are needed, not {len(prompts):,}")
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise InvalidInput(f"prompts: strings are needed, not {type(prompt).__name__}")
+    return list(prompts)
+
+
+def detail_of(level: Detail | str) -> Detail:
+    """Return the level of detail of this name."""
+    try:
+        return Detail(level)
+    except ValueError:
+        known = ", ".join(Detail)
+        raise InvalidInput(f"detail={level!r:.100}: choose one of {known}") from None
 
 
 def task_of(name: Task | str) -> Task:

@@ -16,6 +16,7 @@ from .batch import batch
 from .caption import ask, caption
 from .chat import chat
 from .dead import dead
+from .describe import describe
 from .evaluate import evaluate
 from .exit_codes import EXIT_HELP, Exit, report_error
 from .gateway import gateway
@@ -34,7 +35,7 @@ def _version() -> str:
 @click.group(epilog=EXIT_HELP, context_settings={"max_content_width": 100})
 @click.version_option(_version(), prog_name="blipline")
 def blipline() -> None:
-    """Caption images, ask about them, and match or embed them, through Blipline's queue.
+    """Caption and describe images, ask about them, match or embed them, through Blipline's queue.
 
     Data goes to stdout, notes and progress to stderr. BLIPLINE_REDIS_URL selects the Redis server.
 
@@ -42,6 +43,7 @@ def blipline() -> None:
       blipline caption cat.jpg
       blipline ask cat.jpg "how many cats are there?"
       blipline chat cat.jpg
+      blipline describe cat.jpg
       blipline match cat.jpg "a cat" "a dog"
       blipline embed cat.jpg --json
       blipline annotate photos/
@@ -54,9 +56,12 @@ def blipline() -> None:
     """
 
 
-for _command in (
-    *(caption, ask, chat, match, embed, annotate, batch, status, dead, keys, gateway, evaluate),
-):
+_COMMANDS = (
+    *(caption, ask, chat, describe, match, embed),
+    *(annotate, batch, evaluate),
+    *(status, dead, keys, gateway),
+)
+for _command in _COMMANDS:
     blipline.add_command(_command)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from ..contract import State, Task
+from ..contract import Ranking, State, Task
 from ..job import Result
 from .metadata import RequestMetadata
 from .requests import example_config
@@ -46,6 +46,37 @@ class EmbedOutput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     embedding: list[float]
+
+
+class CandidateAnswer(BaseModel):
+    """Text that was generated for a description."""
+
+    text: str
+    prompt: str = Field(description="In later rounds it follows the description so far.")
+    round: int
+    score: float = Field(
+        description="Mean probability of its sentences, or, without a matching model, the number "
+        "of its new words."
+    )
+    used: bool = Field(description="True if the description contains a sentence of it.")
+
+
+class DescribeOutput(BaseModel):
+    """Output of describe."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str
+    characters: int
+    words: int
+    candidates: list[CandidateAnswer]
+    rounds: int = Field(description="Rounds that ran.")
+    seconds: float = Field(description="Seconds from the first round to the text.")
+    ranked_by: Ranking = Field(
+        description="`match`: sentences are ranked by image-text matching; `length`: by length "
+        "and novelty."
+    )
+    unpolished: str | None = Field(None, description="The text before it was polished.")
+    warning: str | None = Field(None, description="Reason that the text is not polished.")
 
 
 class ErrorBody(BaseModel):
@@ -126,10 +157,22 @@ class EmbedJob(JobFields):
     output: EmbedOutput | None
 
 
-_MODELS: Final[dict[Task, type[JobFields]]] = {Task.MATCH: MatchJob, Task.EMBED: EmbedJob}
+class DescribeJob(JobFields):
+    """Status and text of a describe job."""
+
+    task: Literal["describe"]
+    output: DescribeOutput | None
 
 
-class JobBody(RootModel[Annotated[TextJob | MatchJob | EmbedJob, Field(discriminator="task")]]):
+_MODELS: Final[dict[Task, type[JobFields]]] = {
+    Task.MATCH: MatchJob,
+    Task.EMBED: EmbedJob,
+    Task.DESCRIBE: DescribeJob,
+}
+_AnyJob = Annotated[TextJob | MatchJob | EmbedJob | DescribeJob, Field(discriminator="task")]
+
+
+class JobBody(RootModel[_AnyJob]):
     """Status and output of a job; its task determines the output."""
 
     model_config = example_config(

@@ -8,9 +8,18 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 
-from ..contract import MAX_CUSTOM_ID_CHARS
-from .job_responses import ErrorBody, MatchAnswer
-from .requests import AnyText, Image, StrictModel, TaskName, Text, TurnBody
+from ..contract import MAX_CUSTOM_ID_CHARS, Ranking
+from .job_responses import CandidateAnswer, ErrorBody, MatchAnswer
+from .requests import (
+    AnyText,
+    DetailName,
+    Image,
+    Prompts,
+    StrictModel,
+    TaskName,
+    Text,
+    TurnBody,
+)
 
 #: Media types of results; the first unless the request accepts only another one. Some generated
 #: clients parse any type that begins with application/json as one value.
@@ -33,6 +42,8 @@ class BatchLine(StrictModel):
     history: list[TurnBody] | None = None
     texts: list[Text] | None = None
     text: Text | None = None
+    prompts: Prompts | None = None
+    detail: DetailName | None = None
 
 
 class ResultLine(BaseModel):
@@ -42,9 +53,19 @@ class ResultLine(BaseModel):
     status: Literal["ok", "error"]
     index: int = Field(description="Position of the item in the batch, from 0.")
     cursor: int = Field(description="Continue after this line with `cursor=`.")
-    text: str | None = Field(None, description="Caption, vqa, chat; match: the most probable text.")
+    text: str | None = Field(
+        None, description="Caption, vqa, chat, describe; match: the most probable text."
+    )
     matches: list[MatchAnswer] | None = Field(None, description="Match.")
     embedding: list[float] | None = Field(None, description="Embed.")
+    characters: int | None = Field(None, description="Describe, as the fields below.")
+    words: int | None = None
+    candidates: list[CandidateAnswer] | None = None
+    rounds: int | None = None
+    seconds: float | None = None
+    ranked_by: Ranking | None = None
+    unpolished: str | None = None
+    warning: str | None = None
     error: ErrorBody | None = Field(None, description="With the status `error`.")
 
 

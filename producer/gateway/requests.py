@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from ..contract import (
     MAX_DEADLINE_S,
+    MAX_PROMPTS,
     MAX_TEXT_CHARS,
     MAX_TEXTS,
     MAX_TEXTS_CHARS,
@@ -62,7 +63,7 @@ Deadline = Annotated[
     ),
 ]
 #: Short name of a task.
-TaskName = Literal["caption", "vqa", "chat", "match", "embed"]
+TaskName = Literal["caption", "vqa", "chat", "match", "embed", "describe"]
 #: A text that must not be blank.
 Text = Annotated[
     str,
@@ -70,6 +71,9 @@ Text = Annotated[
     AfterValidator(_not_blank),
 ]
 AnyText = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
+Prompts = Annotated[list[AnyText], Field(min_length=1, max_length=MAX_PROMPTS)]
+#: Level of detail of a description.
+DetailName = Literal["low", "medium", "high"]
 Image = Annotated[
     str,
     Field(
@@ -247,6 +251,20 @@ class EmbedRequest(JobRequestBase):
         return self
 
 
+class DescribeRequest(JobRequestBase):
+    """Describe an image in detail."""
+
+    model_config = example_config(task="describe", image=_IMAGE, detail="high")
+
+    task: Literal["describe"]
+    image: Image
+    prompts: Prompts | None = Field(
+        None, description="Prompts of the first round; an empty one is a caption without a prompt."
+    )
+    detail: DetailName = Field("medium", description="One, two or three rounds.")
+    options: JobOptions = _DEFAULTS
+
+
 #: Request models by the name of their task.
 REQUEST_MODELS: Final[Mapping[str, type[JobRequestBase]]] = {
     "caption": CaptionRequest,
@@ -254,9 +272,10 @@ REQUEST_MODELS: Final[Mapping[str, type[JobRequestBase]]] = {
     "chat": ChatRequest,
     "match": MatchRequest,
     "embed": EmbedRequest,
+    "describe": DescribeRequest,
 }
 
 JobRequest = Annotated[
-    CaptionRequest | VqaRequest | ChatRequest | MatchRequest | EmbedRequest,
+    CaptionRequest | VqaRequest | ChatRequest | MatchRequest | EmbedRequest | DescribeRequest,
     Field(discriminator="task"),
 ]

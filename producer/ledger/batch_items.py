@@ -13,7 +13,7 @@ from .blobs import ImageSource
 from .publisher import unknown_upload
 
 #: Fields of an item that hold lists or objects; the worker checks their contents.
-_STRUCTURED: Final = ("error", "history", "texts")
+_STRUCTURED: Final = ("error", "history", "prompts", "texts")
 
 _FIELDS: Final = tuple(Item.model_fields)
 #: The fields that callers set; `error` belongs to producers.

@@ -20,6 +20,10 @@ DIGEST_CHARS: Final = 16
 EMBEDDING_BYTES: Final = 6144
 TEXT_BYTES: Final = 64
 SCORE_BYTES: Final = 96
+#: Estimated texts of a description: its candidates and itself.
+DESCRIPTION_TEXTS: Final = 12
+#: Estimated tokens of each, unless an option limits them.
+DESCRIPTION_TOKENS: Final = 60
 #: Tokens of a text unless an option limits them.
 DEFAULT_TOKENS: Final = int(contract.Options.model_fields["max_new_tokens"].default)
 #: Estimated bytes of a generated token.
@@ -78,6 +82,9 @@ class Chunk:
         task = item.get("task") or self.task
         if task in (Task.EMBED, Task.EMBED.short):
             return EMBEDDING_BYTES
+        if task in (Task.DESCRIBE, Task.DESCRIBE.short):
+            tokens = int(self.options.get("max_new_tokens", DESCRIPTION_TOKENS))
+            return DESCRIPTION_TEXTS * (SCORE_BYTES + TOKEN_BYTES * tokens)
         texts = item.get("texts")
         if isinstance(texts, list):
             return TEXT_BYTES + sum(SCORE_BYTES + len(str(text)) for text in texts)

@@ -21,9 +21,11 @@ from producer import (
     AsyncJob,
     Batch,
     BliplineError,
+    Candidate,
     Client,
     ClientSettings,
     ConnectionFailed,
+    Description,
     Job,
     Match,
     State,
@@ -37,6 +39,23 @@ from .jobs import URL, Finish, finish_chunks, numbered
 STRANGER = "01890000-0000-7000-8000-0000000000zz"
 AnyClient = Client | AsyncClient
 Scenario = Callable[[Any, Finish], Coroutine[Any, Any, Any]]
+
+#: The result of a description, with a field of a newer worker, and its value.
+DESCRIPTION = {
+    "text": "A cat.",
+    "characters": 6,
+    "words": 2,
+    "candidates": [
+        {"text": "A cat.", "prompt": "", "round": 1, "score": 0.9, "used": True, "new": 1}
+    ],
+    "rounds": 1,
+    "seconds": 0.25,
+    "ranked_by": "match",
+    "new": 1,
+}
+DESCRIBED = Description(
+    "A cat.", 6, 2, [Candidate("A cat.", "", 1, 0.9, used=True)], 1, 0.25, "match"
+)
 
 
 async def got(value: Any) -> Any:
@@ -82,6 +101,7 @@ def test_each_method_returns_the_value_of_its_task(
             (either.chat(URL, "how many?", [("what?", "cats")]), text, "two"),
             (either.match(URL, "a cat"), {"matches": [match]}, [Match("a cat", 0.5, 0.1)]),
             (either.embed(text="a cat"), vector, [0.6, 0.8]),
+            (either.describe(URL, prompts=[""], detail="low"), DESCRIPTION, DESCRIBED),
         ):
             job = await got(call)
             assert await got(job.status()) is State.QUEUED
@@ -91,7 +111,7 @@ def test_each_method_returns_the_value_of_its_task(
             finish(job.id, [result])
             assert await got(job.result(timeout=5)) == value
             assert await got(either.job(job.id).status()) is State.DONE
-        assert tasks == ["caption", "vqa", "chat", "match", "embed"]
+        assert tasks == ["caption", "vqa", "chat", "match", "embed", "describe"]
 
     run(either, scenario())
 

@@ -71,7 +71,24 @@ def output_of(item: Mapping[str, Any]) -> dict[str, Any]:
             for text, (probability, cosine) in zip(item["texts"], scores, strict=False)
         ]
         return {"text": item["texts"][0], "matches": matches}
+    if "detail" in item:
+        return description_of(f"A {item['detail']} cat.")
     if "text" in item or "vector" in item["image"]:
         return {"embedding": [0.6, -0.8]}
     before = f" after {item['history']}" if item.get("history") else ""
     return {"text": f"about {item.get('question') or item['image'].rpartition('/')[2]}{before}"}
+
+
+def description_of(text: str) -> dict[str, Any]:
+    """Return a description of one candidate."""
+    candidate = {"text": text, "prompt": "", "round": 1, "score": 0.9, "used": True}
+    return {
+        "text": text,
+        "characters": len(text),
+        "words": len(text.split()),
+        "candidates": [candidate],
+        "rounds": 1,
+        "seconds": 0.1,
+        "ranked_by": "match",
+        "warning": "not polished",
+    }

@@ -129,6 +129,9 @@ def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
         checked(Task.MATCH, texts=["x", "y"]),
         checked(Task.EMBED),
         check_item(Task.EMBED, {"text": "x"}),
+        checked(Task.DESCRIBE),
+        checked(Task.DESCRIBE, prompts=["x"]),
+        checked(Task.DESCRIBE, detail="low"),
     ]
     assert len({key(item, options) for item in items}) == len(items)
     # `image` is in the key of its pixels; an item with an error has no answer

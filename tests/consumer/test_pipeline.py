@@ -72,3 +72,50 @@ def test_a_task_without_a_model_is_rejected_before_its_image_is_fetched(
         error = run_item(runner, Task.MATCH, item, "match")["error"]
     assert error["code"] == "unsupported_task"
     assert "offer caption, chat, vqa, not match" in error["message"]
+
+
+def test_a_description_takes_rounds_of_captions_and_matches(
+    start_runner: StartRunner, blob: str
+) -> None:
+    item = {"image": blob, "prompts": ["a cat", "the dog"], "detail": "low"}
+    with start_runner() as runner:
+        result = run_item(runner, Task.DESCRIBE, item, "describe")
+        again = run_item(runner, Task.DESCRIBE, item, "again")
+    # The echo of each prompt continues it with "by" and a number, and is certain of long texts
+    assert [candidate["prompt"] for candidate in result["candidates"]] == ["a cat", "the dog"]
+    assert result["text"].startswith(("A cat by ", "The dog by "))
+    assert (result["ranked_by"], result["rounds"]) == ("match", 1)
+    assert (result["characters"], result["words"]) == (
+        len(result["text"]),
+        len(result["text"].split()),
+    )
+    # A kept answer is the same to the second
+    assert again == result
+
+
+def test_without_a_retrieval_model_length_ranks_a_description(
+    start_runner: StartRunner, blob: str
+) -> None:
+    with start_runner("--writes") as runner:
+        result = run_item(runner, Task.DESCRIBE, {"image": blob, "prompts": ["a cat"]}, "describe")
+    assert result["ranked_by"] == "length"
+    assert result["text"].startswith("A cat by ")
+
+
+def test_descriptions_share_a_chunk_with_other_tasks_and_fail_alone(
+    start_runner: StartRunner, connection: redis.Redis, blob: str
+) -> None:
+    (broken,) = blobs.upload(connection, Ledger(connection), [b"no image"])
+    items = [
+        {"image": blob, "task": "describe", "detail": "high"},
+        {"image": broken, "task": "describe"},
+        {"image": blob, "prompt": "a caption"},
+        {"image": blob, "task": "describe", "detail": "huge"},
+        {"image": blob, "task": "describe", "custom_id": "last"},
+    ]
+    with start_runner() as runner:
+        results = run_captions(runner, items)
+    assert codes(results) == ["ok", "image_invalid", "ok", "option_invalid", "ok"]
+    assert results[2]["text"].startswith("a caption by")
+    assert results[4]["custom_id"] == "last"
+    assert results[0]["candidates"]

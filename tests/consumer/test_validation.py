@@ -63,6 +63,16 @@ def test_a_caption_takes_its_prompt_and_a_question_its_question() -> None:
     assert (caption.text, question.text) == ("a red", "how many?")
 
 
+def test_a_description_has_each_prompt_once_and_a_level_of_detail() -> None:
+    item = check_item(Task.DESCRIBE, {"image": IMAGE, "prompts": ["", "a photo of ", "a photo of"]})
+    assert (item.prompts, item.detail) == (("", "a photo of"), "medium")
+
+
+def test_a_prompt_of_a_description_has_the_limit_of_a_text() -> None:
+    error = error_of(Task.DESCRIBE, {"image": IMAGE, "prompts": ["", "why " * 10_000]})
+    assert error["code"] == "prompt_too_long"
+
+
 def test_an_item_may_ask_for_a_task_of_its_own() -> None:
     item = check_item(Task.CAPTION, {"image": IMAGE, "task": "vqa", "question": "how many?"})
     assert item.task is Task.VQA
@@ -92,6 +102,13 @@ def test_an_item_may_ask_for_a_task_of_its_own() -> None:
         (Task.EMBED, {"image": IMAGE, "text": "a"}, "not both"),
         (Task.EMBED, {"text": " "}, "text: empty"),
         (Task.CAPTION, {"image": IMAGE, "text": "a"}, "does not accept it; use embed"),
+        (Task.CAPTION, {"image": IMAGE, "prompts": ["a"]}, "does not accept it; use describe"),
+        (Task.DESCRIBE, {"image": IMAGE, "prompt": "a"}, "does not accept it; use caption"),
+        (Task.DESCRIBE, {"image": IMAGE, "prompts": []}, "prompts=[]"),
+        (Task.DESCRIBE, {"image": IMAGE, "prompts": ["a"] * 17}, "prompts="),
+        (Task.DESCRIBE, {"image": IMAGE, "prompts": "a"}, "prompts='a'"),
+        (Task.DESCRIBE, {"image": IMAGE, "detail": "huge"}, "detail='huge'"),
+        (Task.DESCRIBE, {"detail": "low"}, "image: missing"),
         (Task.CAPTION, {}, "image: missing"),
         (Task.CAPTION, {"image": 5}, "image=5"),
         (Task.CAPTION, {"image": IMAGE, "colour": "red"}, "colour: no such name"),

@@ -14,6 +14,8 @@ from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
+from .samples import DESCRIPTION
+
 #: Returns the output of an item of a task.
 Answer = Callable[[str, dict[str, Any]], dict[str, Any]]
 
@@ -26,6 +28,8 @@ def output_of(task: str, item: dict[str, Any]) -> dict[str, Any]:
     if task == "match":
         matches = [{"text": str(text), "probability": 1.0, "cosine": 0.1} for text in "ab"]
         return {"text": "a", "matches": matches}
+    if task == "describe":
+        return dict(DESCRIPTION)
     return {"text": "a cat"}
 
 

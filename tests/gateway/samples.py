@@ -14,6 +14,16 @@ import redis
 URL = "https://images.example.com/cat.jpg"
 #: A caption job.
 CAPTION = {"task": "caption", "image": URL}
+#: The result of a description.
+DESCRIPTION = {
+    "text": "A cat.",
+    "characters": 6,
+    "words": 2,
+    "candidates": [{"text": "A cat.", "prompt": "", "round": 1, "score": 0.9, "used": True}],
+    "rounds": 1,
+    "seconds": 0.25,
+    "ranked_by": "match",
+}
 JSONL = {"Content-Type": "application/jsonl"}
 #: Items in a chunk.
 CHUNK = 32

@@ -22,7 +22,7 @@ from tests.conftest import Finish
 
 from .conftest import Reached
 from .fake_worker import running_fake_worker
-from .samples import URL
+from .samples import DESCRIPTION, URL
 
 TYPESCRIPT: Final = ROOT / "tests" / "gateway" / "typescript"
 #: Options of the TypeScript compiler.
@@ -97,6 +97,11 @@ REQUESTS: Final[list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]] = [
     ),
     ("EmbedRequest", {"image": URL}, {"embedding": [0.6, 0.8]}),
     ("EmbedRequest", {"text": "a cat"}, {"embedding": [0.6, 0.8]}),
+    (
+        "DescribeRequest",
+        {"image": URL, "prompts": [""]},
+        DESCRIPTION | {"unpolished": None, "warning": None},
+    ),
 ]
 
 

@@ -21,7 +21,7 @@ from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
 from .conftest import Start
-from .samples import CAPTION, URL
+from .samples import CAPTION, DESCRIPTION, URL
 
 
 def finish_soon(connection: redis.Redis, finish: Finish, job_id: str, text: str) -> None:
@@ -67,6 +67,11 @@ def test_a_job_is_submitted_and_returns_its_output(http: httpx.Client, finish: F
             },
         ),
         ({"task": "embed", "text": "a cat"}, {"embedding": [0.6, 0.8]}, {"embedding": [0.6, 0.8]}),
+        (
+            {"task": "describe", "image": URL, "prompts": ["", "a"], "detail": "low"},
+            DESCRIPTION,
+            DESCRIPTION | {"unpolished": None, "warning": None},
+        ),
     ],
 )
 def test_each_task_has_an_output_of_its_own(
@@ -241,7 +246,7 @@ def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> No
     ("payload", "expected"),
     [
         ({}, "task: is missing"),
-        ({"task": "ask", "image": URL}, "choose one of caption, vqa, chat, match, embed"),
+        ({"task": "ask", "image": URL}, "choose one of caption, vqa, chat, match, embed, describe"),
         ({"task": "caption"}, "image: is missing"),
         (CAPTION | {"colour": "red"}, "colour: no such name"),
         (CAPTION | {"question": "what?"}, "question: no such name"),
@@ -258,6 +263,8 @@ def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> No
         ({"task": "match", "image": URL, "texts": ["x" * 1000] * 201}, "200,000"),
         ({"task": "match", "image": URL, "texts": ["x"], "options": {}}, "options: no such name"),
         ({"task": "embed"}, "pass one of them"),
+        ({"task": "describe", "image": URL, "prompts": []}, "prompts"),
+        ({"task": "describe", "image": URL, "detail": "huge"}, "detail"),
         ({"task": "embed", "image": URL, "text": "a"}, "pass one of them"),
         ({"task": "embed", "text": "\n"}, "is empty"),
         (CAPTION | {"image": "/etc/passwd"}, "is not an image reference"),

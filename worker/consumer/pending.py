@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from producer import contract
 from producer.contract import ItemResult, MatchPayload, Task
 from worker.consumer.validation import CheckedItem
-from worker.engine.request import Answer
-from worker.images.loader import ImageRequest
+from worker.engine.request import Answer, GenerationOptions
+from worker.images.loader import ImageRequest, Pixels
+from worker.recipes.describe import describe
+from worker.recipes.recipe import ModelCall, Recipe
+
+#: The pixels of an item without an image.
+NO_PIXELS = Pixels("", None)
+#: The engine task of the additional model that ranks texts.
+MATCH = "match"
+
+
+@dataclass(slots=True)
+class RunningCall:
+    """A call of a recipe and its future answer."""
+
+    call: ModelCall
+    answer: Future[Answer]
 
 
 @dataclass(slots=True)
@@ -17,14 +32,34 @@ class PendingItem:
     """An item that is being processed."""
 
     item: CheckedItem
-    image: ImageRequest
-    #: Key of its image's pixels, once known; "" if the item has no image.
+    #: The item's image for the model of each of its calls, by the engine's task; the model of the
+    #: item's own task comes first.
+    images: dict[str, ImageRequest]
+    #: The pixels of each of these images, once they are loaded.
+    pixels: dict[ImageRequest, Pixels] = field(default_factory=dict)
+    #: Key of the image's pixels for the first model, once known; "" if the item has no image.
     hash: str | None = None
     #: Key of its result in the result cache; None if it is not cacheable.
     key: str | None = None
-    answer: Future[Answer] | None = None
+    recipe: Recipe | None = None
+    calls: list[RunningCall] = field(default_factory=list)
     result: ItemResult | None = None
     cached: bool = False
+
+    @property
+    def image(self) -> ImageRequest:
+        """The image for the model of the item's task."""
+        return next(iter(self.images.values()))
+
+    @property
+    def revision(self) -> str:
+        """The revisions of all models that the result depends on."""
+        return " ".join(image.model.revision for image in self.images.values())
+
+    @property
+    def is_loaded(self) -> bool:
+        """True if the image is loaded for all models, or there is none."""
+        return not self.image.reference or all(i in self.pixels for i in self.images.values())
 
     @property
     def cacheable(self) -> tuple[str, ItemResult] | None:
@@ -32,6 +67,24 @@ class PendingItem:
         if self.cached or self.key is None or self.result is None or "error" in self.result:
             return None
         return self.key, self.result
+
+    def pixels_for(self, task: str) -> Pixels:
+        """Return the pixels for a call with this engine task."""
+        return self.pixels.get(self.images.get(task, self.image), NO_PIXELS)
+
+
+def recipe_of(pending: PendingItem, options: GenerationOptions) -> Recipe:
+    """Return the recipe of an item's task."""
+    item = pending.item
+    if item.task is Task.DESCRIBE:
+        return describe(item.prompts, item.detail, options, ranks=MATCH in pending.images)
+    return _single_call(item, options)
+
+
+def _single_call(item: CheckedItem, options: GenerationOptions) -> Recipe:
+    """Answer an item by one call with its own task."""
+    (answer,) = yield [ModelCall(item.task.short, item.text, options, item.history, item.texts)]
+    return result_of(item, answer)
 
 
 def result_of(item: CheckedItem, answer: Answer) -> ItemResult:

@@ -1,22 +1,25 @@
-"""The item pipeline: validation, result cache, image loading, engine and collection of results."""
+"""The item pipeline: validation, result cache, image loading, and the recipes of items."""
 
 from __future__ import annotations
 
+import logging
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from producer import contract
 from producer.contract import ErrorCode, ItemResult, Task
-from worker.consumer.pending import PendingItem, result_of
+from worker.consumer.pending import MATCH, PendingItem, RunningCall, recipe_of
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.validation import ChunkOptions, check_item
 from worker.engine.client import EngineClient
-from worker.engine.request import IMAGE_NEEDED, Request
+from worker.engine.request import IMAGE_NEEDED, Answer, Request
 from worker.errors import ItemRejected
-from worker.images.loader import ImageLoader, ImageRequest, Pixels
+from worker.images.loader import ImageLoader, ImageRequest
+from worker.recipes.recipe import ModelCall
 
-#: The pixels of an item without an image.
-NO_PIXELS: Final = Pixels("", None)
+log = logging.getLogger(__name__)
+
 #: The error of an item whose chunk is cancelled while its image is being fetched.
 CANCELLED: Final = ItemRejected(ErrorCode.CANCELLED, "cancelled while its image was being fetched")
 
@@ -56,13 +59,10 @@ class ItemPipeline:
         checked = [self._check(task, item) for item in items]
         pending = [item for item in checked if isinstance(item, PendingItem)]
         self._lookup(pending, options)
-        self._submit_all(state, [item for item in pending if item.result is None], options)
-        results = [
-            item.result if isinstance(item, ItemRejected) else self._collect(state, item, options)
-            for item in checked
-        ]
+        self._start_all(state, [item for item in pending if item.result is None], options)
+        self._finish_all(state, [item for item in pending if item.result is None], options)
         self._cache.put([item.cacheable for item in pending if item.cacheable is not None])
-        return results
+        return [_result(item) for item in checked]
 
     def cancel(self, row_ids: list[int]) -> None:
         """Cancel these rows; they end with the code `cancelled`."""
@@ -71,8 +71,13 @@ class ItemPipeline:
     def _check(self, task: Task, source: Any) -> PendingItem | ItemRejected:
         try:
             item = check_item(task, source)
-            image = ImageRequest(item.item.image, self._images.model(item.task))
-            return PendingItem(item, image, self._images.known_hash(image))
+            models = {item.task.short: self._images.model(item.task)}
+            if item.task is Task.DESCRIBE and (matcher := self._images.matcher()) is not None:
+                models[MATCH] = matcher
+            images = {name: ImageRequest(item.item.image, model) for name, model in models.items()}
+            pending = PendingItem(item, images)
+            pending.hash = self._images.known_hash(pending.image)
+            return pending
         except ItemRejected as error:
             return error
 
@@ -80,29 +85,29 @@ class ItemPipeline:
         """Set the cached result of each item whose image hash is known."""
         hashed = [item for item in pending if item.hash is not None]
         for item in hashed:
-            revision = item.image.model.revision
-            item.key = self._cache.key(item.item, item.hash or "", options, revision)
+            item.key = self._cache.key(item.item, item.hash or "", options, item.revision)
         results = self._cache.lookup([item.key for item in hashed])
         for item, result in zip(hashed, results, strict=True):
             if result is not None:
                 item.result, item.cached = result, True
 
-    def _submit_all(
+    def _start_all(
         self, state: ChunkState, pending: list[PendingItem], options: ChunkOptions
     ) -> None:
-        """Submit each item to the engine as soon as its image is loaded."""
+        """Start the recipe of each item as soon as its image is loaded."""
         by_image: dict[ImageRequest, list[PendingItem]] = {}
         for item in pending:
-            if item.image.reference:
-                by_image.setdefault(item.image, []).append(item)
-            else:
-                self._submit(state, item, NO_PIXELS, options)
+            for image in item.images.values():
+                if image.reference:
+                    by_image.setdefault(image, []).append(item)
+            if item.is_loaded:
+                self._start(state, item, options)
         for request, pixels in self._images.get(by_image, options.deadline):
-            sharers = by_image[request]
+            sharers = [item for item in by_image[request] if item.result is None]
             if state.cancelled:
                 # Do not wait for the images that are still being fetched.
                 for item in pending:
-                    if item.answer is None and item.result is None:
+                    if item.recipe is None and item.result is None:
                         item.result = CANCELLED.result
                 return
             if isinstance(pixels, ItemRejected):
@@ -110,53 +115,104 @@ class ItemPipeline:
                     item.result = pixels.result
                 continue
             for item in sharers:
-                item.hash = pixels.hash
+                item.pixels[request] = pixels
+                if request == item.image:
+                    item.hash = pixels.hash
+            loaded = [item for item in sharers if item.is_loaded]
             if not contract.is_blob(request.reference):
                 # The hash of a remote image is known only after its fetch.
-                self._lookup(sharers, options)
-            for item in sharers:
+                self._lookup(loaded, options)
+            for item in loaded:
                 if item.result is None:
-                    self._submit(state, item, pixels, options)
+                    self._start(state, item, options)
+
+    def _finish_all(
+        self, state: ChunkState, pending: list[PendingItem], options: ChunkOptions
+    ) -> None:
+        """Advance the recipes until every item has a result.
+
+        Each pass waits for one round of every item, so that the rounds of a chunk's items overlap.
+        """
+        while pending:
+            for item in pending:
+                answers = [self._wait(state, item, call, options) for call in item.calls]
+                self._advance(state, item, answers, options)
+            pending = [item for item in pending if item.result is None]
+
+    def _start(self, state: ChunkState, pending: PendingItem, options: ChunkOptions) -> None:
+        pending.recipe = recipe_of(pending, options.decoding)
+        self._advance(state, pending, None, options)
+
+    def _advance(
+        self,
+        state: ChunkState,
+        pending: PendingItem,
+        answers: list[Answer] | None,
+        options: ChunkOptions,
+    ) -> None:
+        """Send a round's answers to the item's recipe, and submit the calls of its next round."""
+        assert pending.recipe is not None
+        try:
+            # A generator starts with None.
+            calls = pending.recipe.send(answers)  # type: ignore[arg-type]
+        except StopIteration as end:
+            pending.result = end.value
+            return
+        except Exception as error:  # the other items of the chunk are not affected
+            log.exception("the recipe of %s failed", pending.item.task.short)
+            pending.result = contract.failure(
+                ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"
+            )
+            return
+        if state.cancelled and answers is not None:
+            pending.result = contract.failure(ErrorCode.CANCELLED, "cancelled while it ran")
+            return
+        pending.calls = [
+            RunningCall(call, self._submit(state, pending, call, options)) for call in calls
+        ]
 
     def _submit(
-        self, state: ChunkState, pending: PendingItem, pixels: Pixels, options: ChunkOptions
-    ) -> None:
-        item = pending.item
+        self, state: ChunkState, pending: PendingItem, call: ModelCall, options: ChunkOptions
+    ) -> Future[Answer]:
+        pixels = pending.pixels_for(call.task)
 
         def build(row_id: int) -> Request:
             state.row_ids.append(row_id)
             return Request(
                 id=row_id,
-                task=item.task.short,
+                task=call.task,
                 image_hash=pixels.hash,
                 pixels=pixels.pixels,
-                text=item.text,
-                options=options.decoding,
+                text=call.text,
+                options=call.options,
                 interactive=options.interactive,
                 deadline=options.deadline,
-                history=item.history,
-                texts=item.texts,
+                history=call.history,
+                texts=call.texts,
             )
 
-        pending.answer = self._engine.submit(build)
+        return self._engine.submit(build)
 
-    def _collect(
-        self, state: ChunkState, pending: PendingItem, options: ChunkOptions
-    ) -> ItemResult:
-        """Wait for the engine's answer and return the item's result."""
-        if pending.result is None:
-            assert pending.answer is not None
-            answer = pending.answer.result()
-            if answer.error_code == IMAGE_NEEDED:
-                # The engine evicted the image's features after the cache check.
-                pixels = self._images.reload(pending.image, options.deadline)
-                if isinstance(pixels, ItemRejected):
-                    pending.result = pixels.result
-                    return pending.result
-                self._submit(state, pending, pixels, options)
-                answer = pending.answer.result()
-            pending.result = result_of(pending.item, answer)
-        return pending.result
+    def _wait(
+        self, state: ChunkState, pending: PendingItem, running: RunningCall, options: ChunkOptions
+    ) -> Answer:
+        """Wait for the engine's answer to a call."""
+        answer = running.answer.result()
+        if answer.error_code != IMAGE_NEEDED:
+            return answer
+        # The engine evicted the image's features after the cache check.
+        call, image = running.call, pending.images.get(running.call.task, pending.image)
+        if pending.pixels[image].pixels is None:
+            pixels = self._images.reload(image, options.deadline)
+            if isinstance(pixels, ItemRejected):
+                return Answer(answer.id, error_code=pixels.code, error_message=str(pixels))
+            pending.pixels[image] = pixels
+        return self._submit(state, pending, call, options).result()
+
+
+def _result(item: PendingItem | ItemRejected) -> ItemResult:
+    assert item.result is not None
+    return item.result
 
 
 class NullPipeline:

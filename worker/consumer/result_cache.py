@@ -15,7 +15,7 @@ from typing import Final
 
 import redis
 
-from producer.contract import ItemResult
+from producer.contract import ItemResult, Task
 from producer.ledger.keys import Keys
 from worker.consumer.validation import CheckedItem, ChunkOptions
 from worker.software import software
@@ -82,6 +82,8 @@ class ResultCache:
         if not self._ttl_s or not options.decoding.deterministic:
             return None
         request = [item.task.short, item.text, item.history, item.texts]
+        if item.task is Task.DESCRIBE:
+            request += [item.prompts, item.detail]
         source = [pixels_hash, revision, software()]
         identity = json.dumps([source, request, asdict(options.decoding)])
         return self._keys.cached_result(hashlib.sha256(identity.encode()).hexdigest())

@@ -13,6 +13,7 @@ from producer.contract import (
     MAX_DEADLINE_S,
     MAX_TEXT_CHARS,
     MAX_TEXTS_CHARS,
+    Detail,
     ErrorCode,
     Item,
     Options,
@@ -29,6 +30,7 @@ REQUIRED = {
     Task.CHAT: ("question",),
     Task.MATCH: ("texts",),
     Task.EMBED: (),
+    Task.DESCRIBE: (),
 }
 OPTIONAL = {
     Task.CAPTION: ("prompt",),
@@ -36,9 +38,10 @@ OPTIONAL = {
     Task.CHAT: ("history",),
     Task.MATCH: (),
     Task.EMBED: ("text",),
+    Task.DESCRIBE: ("prompts", "detail"),
 }
 #: Fields that depend on the task, in the order in which errors name them.
-TASK_FIELDS = ("prompt", "question", "history", "texts", "text")
+TASK_FIELDS = ("prompt", "question", "history", "texts", "text", "prompts", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,16 @@ class CheckedItem:
     @property
     def texts(self) -> tuple[str, ...]:
         return tuple(self.item.texts or ())
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts of a description, each once."""
+        return tuple(dict.fromkeys(self.item.prompts or ()))
+
+    @property
+    def detail(self) -> Detail:
+        """The level of detail of a description."""
+        return self.item.detail or Detail.MEDIUM
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +174,8 @@ def _tasks_with(name: str) -> list[str]:
 
 
 def _texts(item: Item) -> Iterator[str]:
-    for text in (item.prompt, item.question, item.text, *(item.texts or ())):
+    singles = (item.prompt, item.question, item.text)
+    for text in (*singles, *(item.texts or ()), *(item.prompts or ())):
         if text is not None:
             yield text
     for turn in item.history or ():

@@ -52,7 +52,7 @@ class RowMultinomial(TorchFunctionMode):
         if not probabilities.isfinite().all():
             # On a GPU, multinomial itself would end the process.
             raise RuntimeError("the probabilities of a beam search are not finite")
-        rows = zip(probabilities.split(1), self.generators, strict=True)
+        rows = zip(probabilities[:, None], self.generators, strict=True)
         return torch.cat(
             [torch.multinomial(row, num_samples, generator=generator) for row, generator in rows]
         )

@@ -65,12 +65,18 @@ class ImageLoader:
 
     def model(self, task: Task) -> ModelInfo:
         """Return the model for a task. Raises ItemRejected if there is none."""
-        model = self._info.model_for(task.short)
+        # A description consists of captions.
+        name = Task.CAPTION.short if task is Task.DESCRIBE else task.short
+        model = self._info.model_for(name)
         if model is None:
             offered = ", ".join(self._info.tasks)
             message = f"this worker's models offer {offered}, not {task.short}"
             raise ItemRejected(ErrorCode.UNSUPPORTED_TASK, message)
         return model
+
+    def matcher(self) -> ModelInfo | None:
+        """Return the model that matches texts with images, or None."""
+        return self._info.model_for(Task.MATCH.short)
 
     def known_hash(self, request: ImageRequest) -> str | None:
         """Return the key of an image's pixels: "" without an image, None before its fetch."""
