@@ -7,8 +7,9 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from config.stores import parse_prefix
 from producer import contract
@@ -110,6 +111,15 @@ class WorkerSettings(ClientSettings):
     fetch_stores: str = Field(
         "", description="Allowed prefixes in object stores, as s3://bucket/path/; unset: none"
     )
+    polish_url: str = Field(
+        "",
+        description="OpenAI-compatible endpoint that polishes descriptions, as "
+        "http://127.0.0.1:8080/v1; unset: none",
+    )
+    polish_model: str = Field(
+        "", description="Name of the language model at POLISH_URL", validate_default=True
+    )
+    polish_key: str = Field("", description="API key of POLISH_URL", repr=False)
     step_timeout_s: float = Field(
         120.0, gt=0, description="Seconds after which a model step counts as hung"
     )
@@ -154,6 +164,20 @@ class WorkerSettings(ClientSettings):
         if "{question}" not in template:
             raise ValueError("must contain {question}")
         return template
+
+    @field_validator("polish_url")
+    @classmethod
+    def _check_polish_url(cls, url: str) -> str:
+        if url and (not url.startswith(("http://", "https://")) or not urlsplit(url).hostname):
+            raise ValueError("must be http://host/… or https://host/…")
+        return url
+
+    @field_validator("polish_model")
+    @classmethod
+    def _check_polish_model(cls, model: str, info: ValidationInfo) -> str:
+        if info.data.get("polish_url") and not model:
+            raise ValueError("POLISH_URL needs the name of a model")
+        return model
 
     @field_validator("default_queue")
     @classmethod

@@ -37,6 +37,7 @@ from worker.consumer import transport
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.maintenance import Maintenance
 from worker.consumer.pipeline import ItemHandler, ItemPipeline, NullPipeline
+from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.tasks import register
 from worker.engine.client import EngineClient
@@ -86,6 +87,7 @@ class Consumer:
         )
         self._keys = Keys(settings.key_prefix)
         self._maintenance: Maintenance | None = None
+        self._polisher: Polisher | None = None
 
     def start(self) -> ChunkRunner:
         """Wait for the engine, start maintenance, and return the chunk runner."""
@@ -136,7 +138,10 @@ class Consumer:
             self._keys,
             max_bytes=settings.answer_cache_mb << 20,
         )
-        return ItemPipeline(images, self._engine, cache)
+        if settings.polish_url:
+            url, key = settings.polish_url, settings.polish_key
+            self._polisher = Polisher(url, settings.polish_model, key)
+        return ItemPipeline(images, self._engine, cache, self._polisher)
 
     def _image_budget_bytes(self) -> int:
         """Return half of the image memory: one half for encoded images, one for decoding."""
@@ -147,6 +152,8 @@ class Consumer:
         if self._maintenance is not None:
             self._maintenance.stop()
         self._engine.close()
+        if self._polisher is not None:
+            self._polisher.close()
         self._fetcher.close()
         self._redis.close()
 

@@ -19,6 +19,7 @@ from producer.net.address_policy import AddressPolicy
 from tests.consumer.runners import StartRunner, picture
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.pipeline import ItemPipeline
+from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
 from worker.engine.client import EngineClient
 from worker.images.fetcher import Fetcher
@@ -32,7 +33,7 @@ def start_runner(connection: redis.Redis) -> StartRunner:
     """`start_runner(*engine_options)`: a runner with an engine process of its own."""
 
     @contextmanager
-    def start(*options: str) -> Iterator[ChunkRunner]:
+    def start(*options: str, polisher: Polisher | None = None) -> Iterator[ChunkRunner]:
         with tempfile.TemporaryDirectory(prefix="blipline-test-") as directory:
             socket = Path(directory, "engine.sock")
             process = subprocess.Popen([sys.executable, str(ECHO), str(socket), *options])
@@ -44,7 +45,7 @@ def start_runner(connection: redis.Redis) -> StartRunner:
                 engine.start()
                 info = engine.info(20)
                 images = ImageLoader(fetcher, engine, info, 1_000_000)
-                pipeline = ItemPipeline(images, engine, ResultCache(connection, 60))
+                pipeline = ItemPipeline(images, engine, ResultCache(connection, 60), polisher)
                 yield ChunkRunner(Leases(connection), pipeline)
             finally:
                 engine.close()

@@ -36,6 +36,8 @@ IN_PIXELS = {
     "max_image_pixels": 5000,
     "max_image_bytes": 2000,
 }
+#: Settings in the identity of the language model that polishes descriptions.
+IN_POLISHER = {"polish_url": "http://host/v1", "polish_model": "small"}
 #: Settings with which an equal request gets an equal answer, or none.
 IRRELEVANT = {
     # Which rows run together and how fast; in half precision their rounding differs as it does
@@ -54,14 +56,14 @@ IRRELEVANT = {
     *("fetch_only", "fetch_stores"),
     # The queue and the processes.
     *("lease_s", "visibility_timeout_s", "sweep_s", "grace_s", "ready_file", "metrics_port"),
-    *("run_dir", "default_queue"),
+    *("run_dir", "default_queue", "polish_key"),
 }
 #: Settings of the client, which choose the Redis and its keys.
 CLIENT = set(ClientSettings.model_fields)
 
 
 def test_every_setting_is_in_the_key_or_irrelevant() -> None:
-    listed = [*IN_REVISION, *IN_PIXELS, *IRRELEVANT, *CLIENT]
+    listed = [*IN_REVISION, *IN_PIXELS, *IN_POLISHER, *IRRELEVANT, *CLIENT]
     assert len(listed) == len(set(listed)), "a setting is listed twice"
     unlisted = set(WorkerSettings.model_fields) - set(listed)
     assert not unlisted, "list it above; if it changes answers, add it to the key"

@@ -64,20 +64,23 @@ class PendingItem:
     @property
     def cacheable(self) -> tuple[str, ItemResult] | None:
         """The cache key and the result, if the result is new and may be cached."""
-        if self.cached or self.key is None or self.result is None or "error" in self.result:
+        result = self.result
+        # Without its warning, a later description may be polished.
+        if self.cached or self.key is None or not result or result.keys() & {"error", "warning"}:
             return None
-        return self.key, self.result
+        return self.key, result
 
     def pixels_for(self, task: str) -> Pixels:
         """Return the pixels for a call with this engine task."""
         return self.pixels.get(self.images.get(task, self.image), NO_PIXELS)
 
 
-def recipe_of(pending: PendingItem, options: GenerationOptions) -> Recipe:
+def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: bool) -> Recipe:
     """Return the recipe of an item's task."""
     item = pending.item
     if item.task is Task.DESCRIBE:
-        return describe(item.prompts, item.detail, options, ranks=MATCH in pending.images)
+        ranks = MATCH in pending.images
+        return describe(item.prompts, item.detail, options, ranks=ranks, polishes=polishes)
     return _single_call(item, options)
 
 

@@ -10,13 +10,14 @@ from typing import Any, Final, Protocol
 from producer import contract
 from producer.contract import ErrorCode, ItemResult, Task
 from worker.consumer.pending import MATCH, PendingItem, RunningCall, recipe_of
+from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.validation import ChunkOptions, check_item
 from worker.engine.client import EngineClient
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
 from worker.errors import ItemRejected
 from worker.images.loader import ImageLoader, ImageRequest
-from worker.recipes.recipe import ModelCall
+from worker.recipes.recipe import POLISH, ModelCall
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,17 @@ class ItemHandler(Protocol):
 class ItemPipeline:
     """The item handler that uses an engine; one for each consumer process."""
 
-    def __init__(self, images: ImageLoader, engine: EngineClient, cache: ResultCache) -> None:
+    def __init__(
+        self,
+        images: ImageLoader,
+        engine: EngineClient,
+        cache: ResultCache,
+        polisher: Polisher | None = None,
+    ) -> None:
         self._images = images
         self._engine = engine
         self._cache = cache
+        self._polisher = polisher
 
     def answer(
         self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
@@ -85,7 +93,10 @@ class ItemPipeline:
         """Set the cached result of each item whose image hash is known."""
         hashed = [item for item in pending if item.hash is not None]
         for item in hashed:
-            item.key = self._cache.key(item.item, item.hash or "", options, item.revision)
+            revision = item.revision
+            if item.item.task is Task.DESCRIBE and self._polisher is not None:
+                revision = f"{revision} {self._polisher.identity}"
+            item.key = self._cache.key(item.item, item.hash or "", options, revision)
         results = self._cache.lookup([item.key for item in hashed])
         for item, result in zip(hashed, results, strict=True):
             if result is not None:
@@ -140,7 +151,8 @@ class ItemPipeline:
             pending = [item for item in pending if item.result is None]
 
     def _start(self, state: ChunkState, pending: PendingItem, options: ChunkOptions) -> None:
-        pending.recipe = recipe_of(pending, options.decoding)
+        polishes = self._polisher is not None
+        pending.recipe = recipe_of(pending, options.decoding, polishes=polishes)
         self._advance(state, pending, None, options)
 
     def _advance(
@@ -174,6 +186,8 @@ class ItemPipeline:
     def _submit(
         self, state: ChunkState, pending: PendingItem, call: ModelCall, options: ChunkOptions
     ) -> Future[Answer]:
+        if call.task == POLISH and self._polisher is not None:
+            return self._polisher.submit(call.text, call.texts, options.deadline)
         pixels = pending.pixels_for(call.task)
 
         def build(row_id: int) -> Request:

@@ -16,7 +16,7 @@ from producer import contract
 from producer.contract import CandidatePayload, Detail, ErrorCode
 from worker.engine.request import Answer, GenerationOptions
 from worker.recipes.composition import Composition, unique
-from worker.recipes.recipe import ModelCall, Recipe
+from worker.recipes.recipe import POLISH, ModelCall, Recipe
 from worker.recipes.sentences import Sentence, continued, split_sentences
 
 #: Rounds of each level of detail.
@@ -36,7 +36,7 @@ OPTIONS: Final[Mapping[Detail, Mapping[str, Any]]] = {
 #: Prompts of the first round, unless the item has its own.
 PROMPTS: Final = ("", "a photo of", "this is", "there is")
 #: Prompts of a later round, after the description so far; "" extends its last sentence.
-CONTINUATIONS: Final = ("", "there is also", "in the background there is", "the colors are")
+CONTINUATIONS: Final = ("", "there is also", "in the background there is")
 
 _PLAIN: Final = GenerationOptions()
 
@@ -84,9 +84,18 @@ class CallFailed(Exception):
 
 
 def describe(
-    prompts: tuple[str, ...], detail: Detail, options: GenerationOptions, *, ranks: bool
+    prompts: tuple[str, ...],
+    detail: Detail,
+    options: GenerationOptions,
+    *,
+    ranks: bool,
+    polishes: bool = False,
 ) -> Recipe:
-    """Describe an image; `ranks` tells whether the engine can match texts with it."""
+    """Describe an image.
+
+    `ranks` is true if the engine can match texts with the image, `polishes` if a language model
+    polishes the text.
+    """
     started = time.monotonic()
     options = with_defaults(options, detail)
     state = DescriptionState(prompts or PROMPTS, options, ranks)
@@ -100,7 +109,8 @@ def describe(
                 break
     except CallFailed as error:
         return error.result
-    text = state.composition.text
+    polished = (yield from _polish(state)) if polishes and state.composition.text else {}
+    text = polished.get("text", state.composition.text)
     return {
         "text": text,
         "characters": len(text),
@@ -109,7 +119,18 @@ def describe(
         "rounds": rounds,
         "seconds": round(time.monotonic() - started, 3),
         "ranked_by": "match" if ranks else "length",
+        **polished,
     }
+
+
+def _polish(state: DescriptionState) -> Recipe:
+    """Return the polished and the unpolished text, or a warning."""
+    text = state.composition.text
+    candidates = [" ".join(s.text for s in c.sentences) for c in state.candidates]
+    (answer,) = yield [ModelCall(POLISH, text, texts=tuple(candidates))]
+    if answer.error_code is not None:
+        return {"warning": f"not polished: {answer.error_message}"}
+    return {"text": answer.text, "unpolished": text}
 
 
 def with_defaults(options: GenerationOptions, detail: Detail) -> GenerationOptions:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Final
 
 from producer.contract import ItemResult
 from worker.engine.request import Answer, GenerationOptions
 
+#: Task of a call to the language model that polishes a description, which is not the engine's.
+POLISH: Final = "polish"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One row of the engine about the item's image."""
+    """One row of the engine about the item's image, or a text for the language model."""
 
-    #: The engine's task, which selects the model.
+    #: The engine's task, which selects the model, or POLISH.
     task: str
     text: str = ""
     options: GenerationOptions = field(default_factory=GenerationOptions)
