@@ -23,6 +23,7 @@ from .errors import (
     StorageQuotaExceeded,
     WaitTimeout,
 )
+from .filter_result import FilterResult, ScoredText
 from .job import Job, Match, Result
 from .ledger.malformed import MalformedMessage
 from .ledger.records import Depth
@@ -46,6 +47,7 @@ __all__ = [
     "Description",
     "Detail",
     "ErrorCode",
+    "FilterResult",
     "IdTaken",
     "InvalidInput",
     "ItemError",
@@ -62,6 +64,7 @@ __all__ = [
     "Queue",
     "QueueFull",
     "Result",
+    "ScoredText",
     "State",
     "StorageQuotaExceeded",
     "Task",

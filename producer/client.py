@@ -10,9 +10,19 @@ from .batch import Batch
 from .connection.connect import connect, redis_errors
 from .connection.outage import Outage
 from .connection.url import redact_password
-from .contract import CHUNK_ITEMS, MAX_CHUNK_ITEMS, MAX_KEEP_S, Detail, Queue, Task
+from .contract import (
+    CAPTIONS,
+    CHUNK_ITEMS,
+    MAX_CHUNK_ITEMS,
+    MAX_KEEP_S,
+    THRESHOLD,
+    Detail,
+    Queue,
+    Task,
+)
 from .dead_letters import DeadLetters
 from .description import Description
+from .filter_result import FilterResult
 from .job import Job, Match
 from .job_builder import JobBuilder
 from .ledger import blobs
@@ -163,6 +173,35 @@ class Client:
         """
         job = self._builder.describe(
             image, prompts=prompts, detail=detail, deadline_s=deadline_s, **options
+        )
+        return self._publish(job, when_full)
+
+    def capfilt(
+        self,
+        image: ImageSource,
+        texts: str | Iterable[str],
+        *,
+        captions: int = CAPTIONS,
+        threshold: float = THRESHOLD,
+        synthetic_threshold: float | None = None,
+        deadline_s: float | None = None,
+        when_full: WhenFull = "raise",
+        **options: Any,
+    ) -> Job[FilterResult]:
+        """Keep those of `texts`, and of `captions` synthetic ones, that match an image.
+
+        Texts are kept from the probability `threshold` on, synthetic captions from
+        `synthetic_threshold` on, if it is given. Captions are sampled with `top_p` 0.9 unless
+        `options` differ. See `caption` for the other arguments.
+        """
+        job = self._builder.capfilt(
+            image,
+            texts,
+            captions=captions,
+            threshold=threshold,
+            synthetic_threshold=synthetic_threshold,
+            deadline_s=deadline_s,
+            **options,
         )
         return self._publish(job, when_full)
 

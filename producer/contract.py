@@ -25,6 +25,8 @@ task          fields of an item               fields of its result
 ``describe``  image, prompts and detail       ``text``, ``characters``, ``words``,
               (both optional)                 ``candidates``, ``rounds``, ``seconds``,
                                               ``ranked_by``
+``capfilt``   image, texts, captions,         ``kept``, ``dropped``: source, probability and
+              thresholds (optional)           cosine of each text; ``text``: the best kept
 ============  ==============================  ==================================================
 """
 
@@ -53,6 +55,7 @@ class Task(StrEnum):
     MATCH = "blipline.match"
     EMBED = "blipline.embed"
     DESCRIBE = "blipline.describe"
+    CAPFILT = "blipline.capfilt"
 
     @property
     def short(self) -> str:
@@ -134,6 +137,12 @@ MAX_TEXTS: Final = 256
 MAX_TEXTS_CHARS: Final = 200_000
 #: Maximum prompts of one description: each is a row of the engine.
 MAX_PROMPTS: Final = 16
+#: Maximum synthetic captions of one item of CapFilt: each is a row of the engine.
+MAX_CAPTIONS: Final = 16
+#: Synthetic captions of an item of CapFilt, as in the paper, and the probability from which its
+#: texts are kept.
+CAPTIONS: Final = 1
+THRESHOLD: Final = 0.5
 #: Maximum turns of a dialogue; models read about ten.
 MAX_TURNS: Final = 256
 #: Seconds from storing a result to its expiry.
@@ -198,6 +207,8 @@ DEAD_CODES: Final = frozenset({ErrorCode.POISONED, ErrorCode.INTERNAL})
 #: A text without surrounding whitespace, which some tokenizers would turn into tokens.
 _Text = Annotated[str, StringConstraints(strip_whitespace=True)]
 
+_Probability = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
+
 
 class Turn(BaseModel):
     """An earlier question of a dialogue and its answer."""
@@ -227,8 +238,8 @@ class Item(BaseModel):
     question: _Text | None = None
     #: Chat: earlier turns, oldest first. A model that is short of tokens drops the oldest ones.
     history: Annotated[list[Turn], Field(max_length=MAX_TURNS)] | None = None
-    #: Match: the texts to compare the image with. The result repeats them, so their whitespace
-    #: stays; the matchers' tokenizers ignore it.
+    #: Match, CapFilt: the texts to compare with the image. The result repeats them, so their
+    #: whitespace stays; the matchers' tokenizers ignore it.
     texts: Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)] | None = None
     #: Embed: a text, instead of an image.
     text: _Text | None = None
@@ -236,6 +247,12 @@ class Item(BaseModel):
     prompts: Annotated[list[_Text], Field(min_length=1, max_length=MAX_PROMPTS)] | None = None
     #: Describe: the level of detail.
     detail: Detail | None = None
+    #: CapFilt: the number of synthetic captions.
+    captions: Annotated[int, Field(strict=True, ge=0, le=MAX_CAPTIONS)] | None = None
+    #: CapFilt: texts are kept from this probability on.
+    threshold: _Probability | None = None
+    #: CapFilt: the threshold of synthetic captions, if it differs.
+    synthetic_threshold: _Probability | None = None
     #: Returned with the result.
     custom_id: Annotated[str, StringConstraints(max_length=MAX_CUSTOM_ID_CHARS)] | None = None
     #: Set by a producer that cannot read the item: the item keeps its index in the batch, and the
@@ -335,6 +352,19 @@ class MatchPayload(TypedDict):
 Ranking = Literal["match", "length"]
 
 
+#: The source of a text of CapFilt: the item, or the captioner.
+TextSource = Literal["web", "synthetic"]
+
+
+class ScoredTextPayload(TypedDict):
+    """The score of one text of CapFilt."""
+
+    text: str
+    source: TextSource
+    probability: float
+    cosine: float
+
+
 class CandidatePayload(TypedDict):
     """A text that a model generated for a description."""
 
@@ -367,6 +397,8 @@ class ItemResult(TypedDict, total=False):
     ranked_by: Ranking
     unpolished: str
     warning: str
+    kept: list[ScoredTextPayload]
+    dropped: list[ScoredTextPayload]
     error: ErrorPayload
 
 
@@ -382,6 +414,9 @@ class ItemPayload(TypedDict, total=False):
     text: str | None
     prompts: list[str] | None
     detail: str | None
+    captions: int | None
+    threshold: float | None
+    synthetic_threshold: float | None
     custom_id: str | None
     error: ErrorPayload | None
     #: The earlier result of an item that a retry does not repeat.

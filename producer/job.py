@@ -11,6 +11,7 @@ from .connection.outage import outage_limit
 from .contract import ErrorCode, ItemError, ItemResult, MatchPayload, State
 from .description import Description
 from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
+from .filter_result import FilterResult
 from .ledger.isolation import isolate_failures
 from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult
@@ -59,6 +60,8 @@ class Result:
     cursor: int = 0
     #: Description: the text with its candidates.
     description: Description | None = None
+    #: CapFilt: the kept and the dropped texts; `text` is the most probable kept one.
+    filter_result: FilterResult | None = None
 
     @property
     def ok(self) -> bool:
@@ -78,6 +81,7 @@ class Result:
             result.get("embedding"),
             cursor,
             Description.of(result),
+            FilterResult.of(result),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -93,17 +97,21 @@ class Result:
             return {"embedding": self.embedding}
         if self.description is not None:
             return self.description.to_json()
+        if self.filter_result is not None:
+            return self.filter_result.to_json()
         if self.matches is not None:
             return {"text": self.text, "matches": [asdict(match) for match in self.matches]}
         return {"text": self.text}
 
 
 def any_value(result: Result) -> Any:
-    """Return the value of a result: a text, a list of matches, a vector or a description."""
+    """Return the value of a result, whose type depends on the task (see `Job.result`)."""
     if result.embedding is not None:
         return result.embedding
     if result.description is not None:
         return result.description
+    if result.filter_result is not None:
+        return result.filter_result
     return result.text or "" if result.matches is None else result.matches
 
 
@@ -151,7 +159,7 @@ class Job(Generic[Value]):
         """Wait for the result, at most `timeout` seconds; None means without a time limit.
 
         Return a text for a caption, question or dialogue, the matches in the order of the texts, a
-        vector for an embedding, or a Description.
+        vector for an embedding, a Description, or a FilterResult for CapFilt.
 
         Raise JobFailed, JobCancelled, JobExpired or JobUnknown if there will be no result,
         WaitTimeout when the timeout has passed, ConnectionFailed if Redis is unreachable until

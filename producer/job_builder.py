@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from .contract import MAX_TEXTS, MAX_TURNS, Detail, ErrorCode, ItemPayload, Queue, Task
+from .contract import CAPTIONS, MAX_TURNS, THRESHOLD, Detail, ErrorCode, ItemPayload, Queue, Task
 from .errors import InvalidInput
 from .ledger import blobs
 from .ledger.batch_items import ItemSource, prepare
@@ -21,7 +21,9 @@ from .validation import (
     check_options,
     check_prompts,
     check_text,
+    check_texts,
     detail_of,
+    filter_fields,
     list_of,
     seconds_to_deadline,
     task_of,
@@ -81,12 +83,8 @@ class JobBuilder:
         self, image: ImageSource, texts: str | Iterable[str], *, deadline_s: float | None = None
     ) -> NewJob:
         """Build a match job."""
-        checked = [texts] if isinstance(texts, str) else list_of("texts", texts)
-        if not 0 < len(checked) <= MAX_TEXTS:
-            raise InvalidInput(f"texts: 1 to {MAX_TEXTS} texts are needed, not {len(checked):,}")
-        for text in checked:
-            check_text("text", text)
-        return self._build(Task.MATCH, {"image": image, "texts": checked}, deadline_s, {})
+        item = {"image": image, "texts": check_texts(texts)}
+        return self._build(Task.MATCH, item, deadline_s, {})
 
     def embed(
         self,
@@ -116,6 +114,22 @@ class JobBuilder:
         if prompts is not None:
             item["prompts"] = check_prompts(list_of("prompts", prompts))
         return self._build(Task.DESCRIBE, item, deadline_s, options)
+
+    def capfilt(
+        self,
+        image: ImageSource,
+        texts: str | Iterable[str],
+        *,
+        captions: int = CAPTIONS,
+        threshold: float = THRESHOLD,
+        synthetic_threshold: float | None = None,
+        deadline_s: float | None = None,
+        **options: Any,
+    ) -> NewJob:
+        """Build a CapFilt job."""
+        item: dict[str, Any] = {"image": image, "texts": check_texts(texts)}
+        item |= filter_fields(captions, threshold, synthetic_threshold)
+        return self._build(Task.CAPFILT, item, deadline_s, options)
 
     def submit(
         self,

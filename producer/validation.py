@@ -13,7 +13,17 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from .contract import MAX_PROMPTS, Detail, Options, Task, TurnPayload
+from .contract import (
+    CAPTIONS,
+    MAX_CAPTIONS,
+    MAX_PROMPTS,
+    MAX_TEXTS,
+    THRESHOLD,
+    Detail,
+    Options,
+    Task,
+    TurnPayload,
+)
 from .errors import InvalidInput
 from .ledger.backpressure import WhenFull
 
@@ -47,6 +57,39 @@ def check_text(name: str, text: Any) -> None:
     """Check a text that must not be empty."""
     if not isinstance(text, str) or not text.strip():
         raise InvalidInput(f"the {name} is empty, or not a string: pass a text about the image")
+
+
+def check_texts(texts: str | Iterable[str]) -> list[str]:
+    """Return one text or several as a list."""
+    checked = [texts] if isinstance(texts, str) else list_of("texts", texts)
+    if not 0 < len(checked) <= MAX_TEXTS:
+        raise InvalidInput(f"texts: 1 to {MAX_TEXTS} texts are needed, not {len(checked):,}")
+    for text in checked:
+        check_text("text", text)
+    return checked
+
+
+def filter_fields(
+    captions: int, threshold: float, synthetic_threshold: float | None
+) -> dict[str, float]:
+    """Return the fields of CapFilt that differ from their defaults."""
+    if type(captions) is not int or not 0 <= captions <= MAX_CAPTIONS:
+        raise InvalidInput(f"captions={captions!r:.100}: choose 0 to {MAX_CAPTIONS}")
+    fields: dict[str, float] = {} if captions == CAPTIONS else {"captions": captions}
+    check_probability("threshold", threshold)
+    if threshold != THRESHOLD:
+        fields["threshold"] = float(threshold)
+    if synthetic_threshold is not None:
+        check_probability("synthetic_threshold", synthetic_threshold)
+        fields["synthetic_threshold"] = float(synthetic_threshold)
+    return fields
+
+
+def check_probability(name: str, value: Any) -> None:
+    """Check a number between 0 and 1."""
+    # A bool is an int, and NaN compares as false.
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise InvalidInput(f"{name}={value!r:.100}: choose a probability, 0 to 1")
 
 
 def check_when_full(when_full: Any) -> WhenFull:

@@ -214,6 +214,7 @@ class AsyncClient:
     match = _submits(Client.match, JobBuilder.match)
     embed = _submits(Client.embed, JobBuilder.embed)
     describe = _submits(Client.describe, JobBuilder.describe)  # type: ignore[arg-type]
+    capfilt = _submits(Client.capfilt, JobBuilder.capfilt)  # type: ignore[arg-type]
     submit = _submits(Client.submit, JobBuilder.submit)  # type: ignore[arg-type]
     submit_batch = _submits_batch(Client.submit_batch)  # type: ignore[arg-type]
 

@@ -83,14 +83,16 @@ def submit(
     \b
     An item:  {"custom_id": "1", "image": "cat.jpg", "question": "how many cats?"}
       image      a local path, a URL, or blob:<sha256>
-      task       caption, vqa, chat, match, embed or describe, if it differs from --task
+      task       caption, vqa, chat, match, embed, describe or capfilt, if it differs from --task
       prompt     caption: beginning of the caption (optional)
       question   vqa, chat: the question
       history    chat: [{"question": "…", "answer": "…"}], oldest first (optional)
-      texts      match: ["a cat", "a dog"], the texts to compare with the image
+      texts      match, capfilt: ["a cat", "a dog"], the texts to compare with the image
       text       embed: a text, instead of an image
       prompts    describe: ["", "a photo of"], prompts of the first round (optional)
       detail     describe: low, medium or high (optional)
+      captions   capfilt: the number of synthetic captions (optional)
+      threshold  capfilt: least probability of kept texts; also synthetic_threshold (optional)
       custom_id  returned with the result; by default the line number
 
     \b
@@ -98,7 +100,8 @@ def submit(
               {"custom_id": "2", "status": "error", "error": {"code", "message"}}
       match adds "matches": [{"text", "probability", "cosine"}] in the order of the texts; its
       text is the most probable. embed has "embedding": [numbers] instead of a text. describe adds
-      "candidates": [{"text", "prompt", "round", "score", "used"}] and its statistics.
+      "candidates": [{"text", "prompt", "round", "score", "used"}] and its statistics. capfilt adds
+      "kept" and "dropped": [{"text", "source", "probability", "cosine"}].
 
     There is a result for each line, in the order of the lines. The result of an invalid line is an
     error; blank lines are skipped.

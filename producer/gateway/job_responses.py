@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from ..contract import Ranking, State, Task
+from ..contract import Ranking, State, Task, TextSource
 from ..job import Result
 from .metadata import RequestMetadata
 from .requests import example_config
@@ -77,6 +77,21 @@ class DescribeOutput(BaseModel):
     )
     unpolished: str | None = Field(None, description="The text before it was polished.")
     warning: str | None = Field(None, description="Reason that the text is not polished.")
+
+
+class ScoredAnswer(MatchAnswer):
+    """Score of one text of capfilt."""
+
+    source: TextSource = Field(description="`web`: a text of the request; `synthetic`: generated.")
+
+
+class CapfiltOutput(BaseModel):
+    """Output of capfilt: the texts of the request, then synthetic captions."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str = Field(description="The most probable kept text, or empty.")
+    kept: list[ScoredAnswer]
+    dropped: list[ScoredAnswer]
 
 
 class ErrorBody(BaseModel):
@@ -164,12 +179,22 @@ class DescribeJob(JobFields):
     output: DescribeOutput | None
 
 
+class CapfiltJob(JobFields):
+    """Status and texts of a capfilt job."""
+
+    task: Literal["capfilt"]
+    output: CapfiltOutput | None
+
+
 _MODELS: Final[dict[Task, type[JobFields]]] = {
     Task.MATCH: MatchJob,
     Task.EMBED: EmbedJob,
     Task.DESCRIBE: DescribeJob,
+    Task.CAPFILT: CapfiltJob,
 }
-_AnyJob = Annotated[TextJob | MatchJob | EmbedJob | DescribeJob, Field(discriminator="task")]
+_AnyJob = Annotated[
+    TextJob | MatchJob | EmbedJob | DescribeJob | CapfiltJob, Field(discriminator="task")
+]
 
 
 class JobBody(RootModel[_AnyJob]):

@@ -9,11 +9,13 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 
 from ..contract import MAX_CUSTOM_ID_CHARS, Ranking
-from .job_responses import CandidateAnswer, ErrorBody, MatchAnswer
+from .job_responses import CandidateAnswer, ErrorBody, MatchAnswer, ScoredAnswer
 from .requests import (
     AnyText,
+    CaptionCount,
     DetailName,
     Image,
+    Probability,
     Prompts,
     StrictModel,
     TaskName,
@@ -44,6 +46,9 @@ class BatchLine(StrictModel):
     text: Text | None = None
     prompts: Prompts | None = None
     detail: DetailName | None = None
+    captions: CaptionCount | None = None
+    threshold: Probability | None = None
+    synthetic_threshold: Probability | None = None
 
 
 class ResultLine(BaseModel):
@@ -54,7 +59,8 @@ class ResultLine(BaseModel):
     index: int = Field(description="Position of the item in the batch, from 0.")
     cursor: int = Field(description="Continue after this line with `cursor=`.")
     text: str | None = Field(
-        None, description="Caption, vqa, chat, describe; match: the most probable text."
+        None,
+        description="Caption, vqa, chat, describe; match, capfilt: the most probable (kept) text.",
     )
     matches: list[MatchAnswer] | None = Field(None, description="Match.")
     embedding: list[float] | None = Field(None, description="Embed.")
@@ -66,6 +72,8 @@ class ResultLine(BaseModel):
     ranked_by: Ranking | None = None
     unpolished: str | None = None
     warning: str | None = None
+    kept: list[ScoredAnswer] | None = Field(None, description="Capfilt, as the field below.")
+    dropped: list[ScoredAnswer] | None = None
     error: ErrorBody | None = Field(None, description="With the status `error`.")
 
 

@@ -9,12 +9,15 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..contract import (
+    CAPTIONS,
+    MAX_CAPTIONS,
     MAX_DEADLINE_S,
     MAX_PROMPTS,
     MAX_TEXT_CHARS,
     MAX_TEXTS,
     MAX_TEXTS_CHARS,
     MAX_TURNS,
+    THRESHOLD,
     Options,
     Task,
 )
@@ -63,7 +66,7 @@ Deadline = Annotated[
     ),
 ]
 #: Short name of a task.
-TaskName = Literal["caption", "vqa", "chat", "match", "embed", "describe"]
+TaskName = Literal["caption", "vqa", "chat", "match", "embed", "describe", "capfilt"]
 #: A text that must not be blank.
 Text = Annotated[
     str,
@@ -74,6 +77,8 @@ AnyText = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 Prompts = Annotated[list[AnyText], Field(min_length=1, max_length=MAX_PROMPTS)]
 #: Level of detail of a description.
 DetailName = Literal["low", "medium", "high"]
+CaptionCount = Annotated[int, Field(ge=0, le=MAX_CAPTIONS)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Image = Annotated[
     str,
     Field(
@@ -197,12 +202,9 @@ class ChatRequest(JobRequestBase):
     options: JobOptions = _DEFAULTS
 
 
-class MatchRequest(JobRequestBase):
+class TextsRequest(JobRequestBase):
     """Compare an image with texts."""
 
-    model_config = example_config(task="match", image=_IMAGE, texts=["a cat", "a dog"])
-
-    task: Literal["match"]
     image: Image
     texts: list[Text] = Field(
         min_length=1,
@@ -218,6 +220,30 @@ class MatchRequest(JobRequestBase):
                 f"the texts have {chars:,} characters; at most {MAX_TEXTS_CHARS:,} are allowed"
             )
         return self
+
+
+class MatchRequest(TextsRequest):
+    """Compare an image with texts."""
+
+    model_config = example_config(task="match", image=_IMAGE, texts=["a cat", "a dog"])
+
+    task: Literal["match"]
+
+
+class CapfiltRequest(TextsRequest):
+    """Keep those of the texts, and of synthetic captions, that match the image."""
+
+    model_config = example_config(task="capfilt", image=_IMAGE, texts=["my holiday"], captions=2)
+
+    task: Literal["capfilt"]
+    captions: CaptionCount = Field(CAPTIONS, description="Number of synthetic captions.")
+    threshold: Probability = Field(
+        THRESHOLD, description="Texts are kept from this probability on."
+    )
+    synthetic_threshold: Probability | None = Field(
+        None, description="Threshold of synthetic captions, if it differs."
+    )
+    options: JobOptions = _DEFAULTS
 
 
 _BOTH_GIVEN: Final[dict[str, Any]] = {
@@ -273,9 +299,16 @@ REQUEST_MODELS: Final[Mapping[str, type[JobRequestBase]]] = {
     "match": MatchRequest,
     "embed": EmbedRequest,
     "describe": DescribeRequest,
+    "capfilt": CapfiltRequest,
 }
 
 JobRequest = Annotated[
-    CaptionRequest | VqaRequest | ChatRequest | MatchRequest | EmbedRequest | DescribeRequest,
+    CaptionRequest
+    | VqaRequest
+    | ChatRequest
+    | MatchRequest
+    | EmbedRequest
+    | DescribeRequest
+    | CapfiltRequest,
     Field(discriminator="task"),
 ]

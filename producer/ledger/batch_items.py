@@ -12,8 +12,16 @@ from . import blobs
 from .blobs import ImageSource
 from .publisher import unknown_upload
 
-#: Fields of an item that hold lists or objects; the worker checks their contents.
-_STRUCTURED: Final = ("error", "history", "prompts", "texts")
+#: Fields of an item that hold lists, objects or numbers; the worker checks their contents.
+_STRUCTURED: Final = (
+    "captions",
+    "error",
+    "history",
+    "prompts",
+    "synthetic_threshold",
+    "texts",
+    "threshold",
+)
 
 _FIELDS: Final = tuple(Item.model_fields)
 #: The fields that callers set; `error` belongs to producers.

@@ -86,7 +86,16 @@ class Chunk:
             tokens = int(self.options.get("max_new_tokens", DESCRIPTION_TOKENS))
             return DESCRIPTION_TEXTS * (SCORE_BYTES + TOKEN_BYTES * tokens)
         texts = item.get("texts")
+        tokens = int(self.options.get("max_new_tokens", DEFAULT_TOKENS))
         if isinstance(texts, list):
-            return TEXT_BYTES + sum(SCORE_BYTES + len(str(text)) for text in texts)
-        tokens = self.options.get("max_new_tokens", DEFAULT_TOKENS)
-        return TEXT_BYTES + TOKEN_BYTES * int(tokens)
+            scored = TEXT_BYTES + sum(SCORE_BYTES + len(str(text)) for text in texts)
+            is_capfilt = task in (Task.CAPFILT, Task.CAPFILT.short)
+            return scored + (_captions(item) * (SCORE_BYTES + TOKEN_BYTES * tokens)) * is_capfilt
+        return TEXT_BYTES + TOKEN_BYTES * tokens
+
+
+def _captions(item: ItemPayload) -> int:
+    """Return the number of synthetic captions of an item, which may hold anything."""
+    captions = item.get("captions")
+    valid = isinstance(captions, int) and 0 <= captions <= contract.MAX_CAPTIONS
+    return captions if valid and captions is not None else contract.CAPTIONS

@@ -26,8 +26,10 @@ from producer import (
     ClientSettings,
     ConnectionFailed,
     Description,
+    FilterResult,
     Job,
     Match,
+    ScoredText,
     State,
     WaitTimeout,
     contract,
@@ -55,6 +57,16 @@ DESCRIPTION = {
 }
 DESCRIBED = Description(
     "A cat.", 6, 2, [Candidate("A cat.", "", 1, 0.9, used=True)], 1, 0.25, "match"
+)
+
+#: The result of CapFilt, with a field of a newer worker, and its value.
+WEB = {"text": "a cat", "source": "web", "probability": 0.9, "cosine": 0.1}
+SYNTHETIC = {"text": "a dog", "source": "synthetic", "probability": 0.2, "cosine": 0.0, "new": 1}
+FILTERED = {"text": "a cat", "kept": [WEB], "dropped": [SYNTHETIC], "new": 1}
+FILTER_RESULT = FilterResult(
+    "a cat",
+    [ScoredText("a cat", "web", 0.9, 0.1)],
+    [ScoredText("a dog", "synthetic", 0.2, 0.0)],
 )
 
 
@@ -102,6 +114,7 @@ def test_each_method_returns_the_value_of_its_task(
             (either.match(URL, "a cat"), {"matches": [match]}, [Match("a cat", 0.5, 0.1)]),
             (either.embed(text="a cat"), vector, [0.6, 0.8]),
             (either.describe(URL, prompts=[""], detail="low"), DESCRIPTION, DESCRIBED),
+            (either.capfilt(URL, "a cat", captions=2), FILTERED, FILTER_RESULT),
         ):
             job = await got(call)
             assert await got(job.status()) is State.QUEUED
@@ -111,7 +124,7 @@ def test_each_method_returns_the_value_of_its_task(
             finish(job.id, [result])
             assert await got(job.result(timeout=5)) == value
             assert await got(either.job(job.id).status()) is State.DONE
-        assert tasks == ["caption", "vqa", "chat", "match", "embed", "describe"]
+        assert tasks == ["caption", "vqa", "chat", "match", "embed", "describe", "capfilt"]
 
     run(either, scenario())
 

@@ -118,6 +118,14 @@ def checked(task: Task, **fields: Any) -> CheckedItem:
     return check_item(task, {"image": BLOB, **fields})
 
 
+def test_sampled_captions_of_capfilt_are_not_cached_unless_they_have_a_seed() -> None:
+    greedy, seeded = (read_options(options, False, 0.0) for options in ({}, {"seed": 1}))
+    generating = checked(Task.CAPFILT, texts=["x"])
+    assert key(generating, greedy) is None
+    assert key(generating, seeded) != key(checked(Task.CAPFILT, texts=["y"]), seeded)
+    assert key(checked(Task.CAPFILT, texts=["x"], captions=0), greedy) is not None
+
+
 def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
     options = read_options({}, False, 0.0)
     turns = [{"question": "q", "answer": "a"}]
@@ -134,6 +142,9 @@ def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
         checked(Task.DESCRIBE),
         checked(Task.DESCRIBE, prompts=["x"]),
         checked(Task.DESCRIBE, detail="low"),
+        checked(Task.CAPFILT, texts=["x"], captions=0),
+        checked(Task.CAPFILT, texts=["x"], captions=0, threshold=0.6),
+        checked(Task.CAPFILT, texts=["x"], captions=0, synthetic_threshold=0.6),
     ]
     assert len({key(item, options) for item in items}) == len(items)
     # `image` is in the key of its pixels; an item with an error has no answer

@@ -93,6 +93,37 @@ def test_a_description_takes_rounds_of_captions_and_matches(
     assert again == result
 
 
+def test_capfilt_generates_captions_and_filters_all_texts(
+    start_runner: StartRunner, blob: str
+) -> None:
+    item = {"image": blob, "texts": ["abc", "a long text"], "captions": 1, "threshold": 0.8}
+    with start_runner() as runner:
+        result = run_item(runner, Task.CAPFILT, item, "capfilt", seed=1)
+        again = run_item(runner, Task.CAPFILT, item, "again", seed=1)
+        matched = run_item(runner, Task.CAPFILT, item | {"captions": 0}, "matched")
+    # The echo writes " by PID", and is the surer of a text, the longer it is
+    assert [text["source"] for text in result["kept"] + result["dropped"]].count("synthetic") == 1
+    assert result["kept"][0] == {
+        "text": "a long text",
+        "source": "web",
+        "probability": 1.1,
+        "cosine": -1.1,
+    }
+    assert (result["dropped"][0]["text"], result["dropped"][0]["source"]) == ("abc", "web")
+    assert again == result
+    assert [text["text"] for text in matched["kept"] + matched["dropped"]] == ["a long text", "abc"]
+
+
+def test_capfilt_without_a_retrieval_model_is_rejected_by_name(
+    start_runner: StartRunner, blob: str
+) -> None:
+    with start_runner("--writes") as runner:
+        item = {"image": blob, "texts": ["a"]}
+        error = run_item(runner, Task.CAPFILT, item, "capfilt")["error"]
+    assert error["code"] == "unsupported_task"
+    assert "offer caption, chat, vqa, not match, which capfilt needs" in error["message"]
+
+
 def test_without_a_retrieval_model_length_ranks_a_description(
     start_runner: StartRunner, blob: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from producer.contract import ErrorCode, ErrorPayload, Task
 from worker.consumer.validation import check_item, read_options
 from worker.errors import ItemRejected
+from worker.recipes.capfilt import FilterTerms
 
 IMAGE = "https://x/y.png"
 #: Redis's time, which is not this host's.
@@ -68,6 +69,15 @@ def test_a_description_has_each_prompt_once_and_a_level_of_detail() -> None:
     assert (item.prompts, item.detail) == (("", "a photo of"), "medium")
 
 
+def test_capfilt_has_one_synthetic_caption_and_even_chances_unless_told_otherwise() -> None:
+    texts = {"image": IMAGE, "texts": ["a cat"]}
+    assert check_item(Task.CAPFILT, texts).filter_terms == FilterTerms(1, 0.5, 0.5)
+    item = check_item(Task.CAPFILT, texts | {"captions": 0, "threshold": 0})
+    assert item.filter_terms == FilterTerms(0, 0.0, 0.0)
+    item = check_item(Task.CAPFILT, texts | {"threshold": 0.9, "synthetic_threshold": 0.0})
+    assert item.filter_terms == FilterTerms(1, 0.9, 0.0)
+
+
 def test_a_prompt_of_a_description_has_the_limit_of_a_text() -> None:
     error = error_of(Task.DESCRIBE, {"image": IMAGE, "prompts": ["", "why " * 10_000]})
     assert error["code"] == "prompt_too_long"
@@ -109,6 +119,15 @@ def test_an_item_may_ask_for_a_task_of_its_own() -> None:
         (Task.DESCRIBE, {"image": IMAGE, "prompts": "a"}, "prompts='a'"),
         (Task.DESCRIBE, {"image": IMAGE, "detail": "huge"}, "detail='huge'"),
         (Task.DESCRIBE, {"detail": "low"}, "image: missing"),
+        (Task.CAPFILT, {"image": IMAGE}, "texts: empty or missing"),
+        (Task.CAPFILT, {"image": IMAGE, "texts": ["a", " "]}, "texts: a text is empty"),
+        (Task.CAPFILT, {"texts": ["a"]}, "image: missing"),
+        (Task.CAPFILT, {"image": IMAGE, "texts": ["a"], "captions": 17}, "captions=17"),
+        (Task.CAPFILT, {"image": IMAGE, "texts": ["a"], "captions": -1}, "captions=-1"),
+        (Task.CAPFILT, {"image": IMAGE, "texts": ["a"], "captions": "2"}, "captions='2'"),
+        (Task.CAPFILT, {"image": IMAGE, "texts": ["a"], "threshold": 1.1}, "threshold=1.1"),
+        (Task.CAPFILT, {"image": IMAGE, "texts": ["a"], "threshold": float("nan")}, "threshold"),
+        (Task.MATCH, {"image": IMAGE, "texts": ["a"], "captions": 1}, "use capfilt"),
         (Task.CAPTION, {}, "image: missing"),
         (Task.CAPTION, {"image": 5}, "image=5"),
         (Task.CAPTION, {"image": IMAGE, "colour": "red"}, "colour: no such name"),

@@ -14,7 +14,7 @@ from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
-from .samples import DESCRIPTION
+from .samples import DESCRIPTION, FILTERED
 
 #: Returns the output of an item of a task.
 Answer = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -30,6 +30,8 @@ def output_of(task: str, item: dict[str, Any]) -> dict[str, Any]:
         return {"text": "a", "matches": matches}
     if task == "describe":
         return dict(DESCRIPTION)
+    if task == "capfilt":
+        return dict(FILTERED)
     return {"text": "a cat"}
 
 

@@ -22,7 +22,7 @@ from tests.conftest import Finish
 
 from .conftest import Reached
 from .fake_worker import running_fake_worker
-from .samples import DESCRIPTION, URL
+from .samples import DESCRIPTION, FILTERED, URL
 
 TYPESCRIPT: Final = ROOT / "tests" / "gateway" / "typescript"
 #: Options of the TypeScript compiler.
@@ -102,6 +102,7 @@ REQUESTS: Final[list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]] = [
         {"image": URL, "prompts": [""]},
         DESCRIPTION | {"unpolished": None, "warning": None},
     ),
+    ("CapfiltRequest", {"image": URL, "texts": TEXTS, "captions": 2}, FILTERED),
 ]
 
 

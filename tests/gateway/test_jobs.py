@@ -21,7 +21,7 @@ from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
 from .conftest import Start
-from .samples import CAPTION, DESCRIPTION, URL
+from .samples import CAPTION, DESCRIPTION, FILTERED, URL
 
 
 def finish_soon(connection: redis.Redis, finish: Finish, job_id: str, text: str) -> None:
@@ -71,6 +71,11 @@ def test_a_job_is_submitted_and_returns_its_output(http: httpx.Client, finish: F
             {"task": "describe", "image": URL, "prompts": ["", "a"], "detail": "low"},
             DESCRIPTION,
             DESCRIPTION | {"unpolished": None, "warning": None},
+        ),
+        (
+            {"task": "capfilt", "image": URL, "texts": ["a cat"], "synthetic_threshold": 0.9},
+            FILTERED,
+            FILTERED,
         ),
     ],
 )
@@ -246,7 +251,7 @@ def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> No
     ("payload", "expected"),
     [
         ({}, "task: is missing"),
-        ({"task": "ask", "image": URL}, "choose one of caption, vqa, chat, match, embed, describe"),
+        ({"task": "ask", "image": URL}, "choose one of caption, vqa, chat, match, embed, describe, capfilt"),
         ({"task": "caption"}, "image: is missing"),
         (CAPTION | {"colour": "red"}, "colour: no such name"),
         (CAPTION | {"question": "what?"}, "question: no such name"),
@@ -264,6 +269,9 @@ def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> No
         ({"task": "match", "image": URL, "texts": ["x"], "options": {}}, "options: no such name"),
         ({"task": "embed"}, "pass one of them"),
         ({"task": "describe", "image": URL, "prompts": []}, "prompts"),
+        ({"task": "capfilt", "image": URL}, "texts: is missing"),
+        ({"task": "capfilt", "image": URL, "texts": ["a"], "captions": 17}, "captions"),
+        ({"task": "capfilt", "image": URL, "texts": ["a"], "threshold": 1.1}, "threshold"),
         ({"task": "describe", "image": URL, "detail": "huge"}, "detail"),
         ({"task": "embed", "image": URL, "text": "a"}, "pass one of them"),
         ({"task": "embed", "text": "\n"}, "is empty"),

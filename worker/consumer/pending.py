@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from producer import contract
 from producer.contract import ItemResult, MatchPayload, Task
 from worker.consumer.validation import CheckedItem
+from worker.engine.protocol import ModelInfo
 from worker.engine.request import Answer, GenerationOptions
-from worker.images.loader import ImageRequest, Pixels
+from worker.images.loader import ImageLoader, ImageRequest, Pixels
+from worker.recipes.capfilt import capfilt
 from worker.recipes.describe import describe
 from worker.recipes.recipe import ModelCall, Recipe
 
@@ -75,12 +77,28 @@ class PendingItem:
         return self.pixels.get(self.images.get(task, self.image), NO_PIXELS)
 
 
+def models_of(item: CheckedItem, images: ImageLoader) -> dict[str, ModelInfo]:
+    """Return the models of an item by the engine's task, the main one first.
+
+    Raises ItemRejected if a model is missing.
+    """
+    if item.task is Task.CAPFILT:
+        tasks = [Task.CAPTION] * bool(item.filter_terms.captions) + [Task.MATCH]
+        return {task.short: images.model(task, item.task) for task in tasks}
+    models = {item.task.short: images.model(item.task)}
+    if item.task is Task.DESCRIBE and (matcher := images.matcher()) is not None:
+        models[MATCH] = matcher
+    return models
+
+
 def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: bool) -> Recipe:
     """Return the recipe of an item's task."""
     item = pending.item
     if item.task is Task.DESCRIBE:
         ranks = MATCH in pending.images
         return describe(item.prompts, item.detail, options, ranks=ranks, polishes=polishes)
+    if item.task is Task.CAPFILT:
+        return capfilt(item.texts, item.filter_terms, options)
     return _single_call(item, options)
 
 

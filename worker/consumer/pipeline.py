@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from producer import contract
 from producer.contract import ErrorCode, ItemResult, Task
-from worker.consumer.pending import MATCH, PendingItem, RunningCall, recipe_of
+from worker.consumer.pending import PendingItem, RunningCall, models_of, recipe_of
 from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.validation import ChunkOptions, check_item
@@ -79,9 +79,7 @@ class ItemPipeline:
     def _check(self, task: Task, source: Any) -> PendingItem | ItemRejected:
         try:
             item = check_item(task, source)
-            models = {item.task.short: self._images.model(item.task)}
-            if item.task is Task.DESCRIBE and (matcher := self._images.matcher()) is not None:
-                models[MATCH] = matcher
+            models = models_of(item, self._images)
             images = {name: ImageRequest(item.item.image, model) for name, model in models.items()}
             pending = PendingItem(item, images)
             pending.hash = self._images.known_hash(pending.image)

@@ -11,13 +11,14 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 import redis
 
 from producer.contract import ItemResult, Task
 from producer.ledger.keys import Keys
 from worker.consumer.validation import CheckedItem, ChunkOptions
+from worker.recipes.capfilt import nucleus_options
 from worker.software import software
 
 log = logging.getLogger(__name__)
@@ -79,13 +80,18 @@ class ResultCache:
         `pixels_hash` and the model's `revision` cover the settings and the software of consumer
         and engine; tests/consumer/test_answer_key.py lists all of them.
         """
-        if not self._ttl_s or not options.decoding.deterministic:
+        decoding = options.decoding
+        if item.task is Task.CAPFILT and item.filter_terms.captions:
+            decoding = nucleus_options(decoding)
+        if not self._ttl_s or not decoding.deterministic:
             return None
-        request = [item.task.short, item.text, item.history, item.texts]
+        request: list[Any] = [item.task.short, item.text, item.history, item.texts]
         if item.task is Task.DESCRIBE:
             request += [item.prompts, item.detail]
+        if item.task is Task.CAPFILT:
+            request.append(asdict(item.filter_terms))
         source = [pixels_hash, revision, software()]
-        identity = json.dumps([source, request, asdict(options.decoding)])
+        identity = json.dumps([source, request, asdict(decoding)])
         return self._keys.cached_result(hashlib.sha256(identity.encode()).hexdigest())
 
     def lookup(self, keys: Sequence[str | None]) -> list[ItemResult | None]:

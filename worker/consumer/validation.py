@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from producer.contract import (
+    CAPTIONS,
     MAX_DEADLINE_S,
     MAX_TEXT_CHARS,
     MAX_TEXTS_CHARS,
+    THRESHOLD,
     Detail,
     ErrorCode,
     Item,
@@ -22,6 +24,7 @@ from producer.contract import (
 from producer.validation import format_errors
 from worker.engine.request import GenerationOptions
 from worker.errors import ItemRejected
+from worker.recipes.capfilt import FilterTerms
 
 #: Fields that an item of a task requires, and optional fields; `image` is checked separately.
 REQUIRED = {
@@ -31,6 +34,7 @@ REQUIRED = {
     Task.MATCH: ("texts",),
     Task.EMBED: (),
     Task.DESCRIBE: (),
+    Task.CAPFILT: ("texts",),
 }
 OPTIONAL = {
     Task.CAPTION: ("prompt",),
@@ -39,9 +43,13 @@ OPTIONAL = {
     Task.MATCH: (),
     Task.EMBED: ("text",),
     Task.DESCRIBE: ("prompts", "detail"),
+    Task.CAPFILT: ("captions", "threshold", "synthetic_threshold"),
 }
 #: Fields that depend on the task, in the order in which errors name them.
-TASK_FIELDS = ("prompt", "question", "history", "texts", "text", "prompts", "detail")
+TASK_FIELDS = (
+    *("prompt", "question", "history", "texts", "text", "prompts", "detail"),
+    *("captions", "threshold", "synthetic_threshold"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,18 @@ class CheckedItem:
     def detail(self) -> Detail:
         """The level of detail of a description."""
         return self.item.detail or Detail.MEDIUM
+
+    @property
+    def filter_terms(self) -> FilterTerms:
+        """The number of synthetic captions and the thresholds of CapFilt."""
+        captions, threshold = self.item.captions, self.item.threshold
+        threshold = THRESHOLD if threshold is None else threshold
+        synthetic = self.item.synthetic_threshold
+        return FilterTerms(
+            CAPTIONS if captions is None else captions,
+            threshold,
+            threshold if synthetic is None else synthetic,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,14 +63,18 @@ class ImageLoader:
             for model in info.models
         }
 
-    def model(self, task: Task) -> ModelInfo:
-        """Return the model for a task. Raises ItemRejected if there is none."""
+    def model(self, task: Task, user: Task | None = None) -> ModelInfo:
+        """Return the model for a task, which is a part of `user` if it is given.
+
+        Raises ItemRejected if there is none.
+        """
         # A description consists of captions.
         name = Task.CAPTION.short if task is Task.DESCRIBE else task.short
         model = self._info.model_for(name)
         if model is None:
             offered = ", ".join(self._info.tasks)
-            message = f"this worker's models offer {offered}, not {task.short}"
+            part = "" if user is None else f", which {user.short} needs"
+            message = f"this worker's models offer {offered}, not {task.short}{part}"
             raise ItemRejected(ErrorCode.UNSUPPORTED_TASK, message)
         return model
 
