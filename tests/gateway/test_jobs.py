@@ -251,7 +251,10 @@ def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> No
     ("payload", "expected"),
     [
         ({}, "task: is missing"),
-        ({"task": "ask", "image": URL}, "choose one of caption, vqa, chat, match, embed, describe, capfilt"),
+        (
+            {"task": "ask", "image": URL},
+            "choose one of caption, vqa, chat, match, embed, describe, capfilt",
+        ),
         ({"task": "caption"}, "image: is missing"),
         (CAPTION | {"colour": "red"}, "colour: no such name"),
         (CAPTION | {"question": "what?"}, "question: no such name"),
