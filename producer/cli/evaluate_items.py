@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -109,10 +110,8 @@ def _items(
 
 def retrieval_module() -> Any:
     """Return the retrieval module; raises InvalidInput if numpy is not installed."""
-    try:
-        import numpy  # noqa: F401
-    except ImportError:
-        raise InvalidInput("retrieval needs numpy: pip install 'blipline[evaluate]'") from None
+    if importlib.util.find_spec("numpy") is None:
+        raise InvalidInput("retrieval needs numpy: pip install 'blipline[evaluate]'")
     from ..evaluation import retrieval
 
     return retrieval

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = {"torch", "transformers", "worker", "config", "demo", "numpy", "celery", "kombu"}
-#: What the extras `gateway` and `page` install.
+HEAVY = {"torch", "transformers", "worker", "config", "demo", "celery", "kombu"}
+#: What the extras install.
 EXTRA = {
     "fastapi",
     "gradio",
@@ -22,16 +22,19 @@ EXTRA = {
     "httptools",
     "httpx",
     "limits",
+    "numpy",
     "prometheus_client",
+    "pyarrow",
     "python_multipart",
     "sse_starlette",
     "standardwebhooks",
     "starlette",
+    "usearch",
     "uvicorn",
     "uvloop",
 }
 #: What needs them; nothing else imports these.
-OF_EXTRAS = {"gateway", "net", "page", "webhooks"}
+OF_EXTRAS = {"annotate", "evaluation", "gateway", "net", "page", "search", "webhooks"}
 
 
 def imported(path: Path) -> set[str]:
