@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from ..contract import MAX_TEXTS, ItemPayload, State, Task, TurnPayload
+from ..contract import MAX_PROMPTS, MAX_TEXTS, Detail, ItemPayload, State, Task, TurnPayload
 from ..gateway.metadata import RequestMetadata
 from ..gateway.shutdown import wait_unless
 from ..gateway.state import Gateway
@@ -56,6 +56,16 @@ TEXT: Final = AnswerViews(lambda result, seconds: views.answer(result.text or ""
 MATCHES: Final = AnswerViews(lambda result, seconds: views.bars(result.matches or [], seconds))
 
 
+DESCRIPTION: Final = AnswerViews(
+    # A worker without a model returns a text alone.
+    lambda result, seconds: (
+        views.description(result.description, seconds)
+        if result.description is not None
+        else views.answer(result.text or "", seconds)
+    )
+)
+
+
 class AskHandlers:
     """Event handlers; each ends before its deadline, or raises gr.Error.
 
@@ -74,6 +84,20 @@ class AskHandlers:
         """Yield the view of a caption."""
         item: ItemPayload = {"prompt": prompt} if prompt and prompt.strip() else {}
         async for view in self._run(request, Task.CAPTION, upload, url, item, options):
+            yield view
+
+    async def describe(
+        self, request: gr.Request, upload: Any, url: str, detail: str, prompts: str, *options: Any
+    ) -> AsyncIterator[str]:
+        """Yield the view of a description."""
+        lines = [line.strip() for line in (prompts or "").splitlines() if line.strip()]
+        if len(lines) > MAX_PROMPTS:
+            raise page_error(f"Enter at most {MAX_PROMPTS} prompts, not {len(lines):,}.")
+        item: ItemPayload = {"detail": detail or Detail.MEDIUM.value}
+        if lines:
+            item["prompts"] = lines
+        task = Task.DESCRIBE
+        async for view in self._run(request, task, upload, url, item, options, DESCRIPTION):
             yield view
 
     async def ask(

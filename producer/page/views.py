@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ..contract import Queue
+from ..description import Candidate, Description
 from ..job import Match, Result
 from ..ledger.records import Depth
 from ..progress import Progress
@@ -23,6 +24,9 @@ WAITING: Final = '<p class="waiting" role="status">Waiting for the answer</p>'
 
 #: Labels of the queue depths.
 _DEPTHS: Final = {Queue.INTERACTIVE: "open requests", Queue.BULK: "open batch items"}
+
+#: Names of the rankings of descriptions.
+_RANKINGS: Final = {"match": "image-text matching", "length": "length and novelty"}
 
 #: Letters and digits, with apostrophes or hyphens inside: ``don't`` is one word.
 _WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
@@ -95,6 +99,22 @@ def bars(matches: Sequence[Match], seconds: float) -> str:
     )
 
 
+def description(description: Description, seconds: float) -> str:
+    """Return a description with its statistics, and its candidates in a closed list."""
+    summary = f"{statistics(description.text)} · {_count(description.rounds, 'round')}"
+    warning = ""
+    if description.warning:
+        warning = f'<p class="warning-text">{escape(as_sentence(description.warning))}</p>'
+    candidates = "".join(map(_candidate, description.candidates))
+    ranked = f"ranked by {_RANKINGS[description.ranked_by]}"
+    return (
+        f'<article class="answer">{_copyable("answer-text", description.text)}{warning}'
+        f'{_details(summary, seconds)}<details class="candidates">'
+        f"<summary>{_count(len(description.candidates), 'candidate')}, {ranked}</summary>"
+        f'<ul class="bars">{candidates}</ul></details></article>'
+    )
+
+
 def progress(counts: Progress, seconds: float) -> str:
     """Return the progress bar of a batch with its counts."""
     state = "cancelled" if counts.cancelled else "done" if counts.finished else "running"
@@ -152,6 +172,16 @@ def words(text: str) -> int:
 def escape(text: str) -> str:
     """Escape a text for HTML, on one line."""
     return "&#10;".join(escape_html(text).splitlines())
+
+
+def _candidate(candidate: Candidate) -> str:
+    prompt = f"prompt: {candidate.prompt}" if candidate.prompt else "no prompt"
+    use = "used" if candidate.used else "dropped"
+    return (
+        f'<li class="{use}"><span class="term">{escape(candidate.text)}</span>'
+        f'<span class="value">{candidate.score:g}</span><p class="answer-details">'
+        f"<span>Round {candidate.round} · {escape(prompt)}</span><span>{use}</span></p></li>"
+    )
 
 
 def _question(question: str) -> str:

@@ -38,6 +38,14 @@ def _caption(visitor: Visitor) -> None:
     visitor.page.locator("#seed").wait_for()
 
 
+def _describe(visitor: Visitor) -> None:
+    visitor.choose("scene-13.jpg")
+    visitor.tab("Describe")
+    visitor.page.click("#do-describe")
+    visitor.answer("#describe-answer")
+    visitor.page.locator("#describe-answer summary").click()
+
+
 def _chat(visitor: Visitor) -> None:
     page = visitor.page
     visitor.choose("scene-02.jpg")
@@ -71,6 +79,7 @@ def _batch(visitor: Visitor) -> None:
 
 SCREENSHOTS: Final[dict[str, Callable[[Visitor], None]]] = {
     "caption": _caption,
+    "describe": _describe,
     "chat": _chat,
     "batch": _batch,
 }

@@ -33,7 +33,7 @@ def test_a_caption_begins_with_the_prompt_and_options_limit_its_length(visitor: 
 def test_a_question_is_answered_by_the_keyboard_alone(visitor: Visitor) -> None:
     page = visitor.sign_in()
     visitor.choose()
-    page.get_by_role("tab", name="Caption").focus()
+    page.get_by_role("tab", name="Describe").focus()
     page.keyboard.press("Tab")
     expect(page.get_by_role("tab", name="Ask")).to_be_focused()
     page.keyboard.press("Enter")

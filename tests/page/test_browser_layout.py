@@ -40,7 +40,7 @@ def test_the_page_fits_the_window_and_follows_the_color_scheme(
     page.set_input_files("#files input[type=file]", [IMAGES / "scene-02.jpg"])
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(244, 244, 241)", "dark": "rgb(20, 21, 23)"}[scheme]
-    for tab in ("Caption", "Ask", "Chat", "Match", "Batch"):
+    for tab in ("Caption", "Describe", "Ask", "Chat", "Match", "Batch"):
         visitor.tab(tab)
         expect(page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
         expect(page.locator("#batch-images").first).to_be_visible(visible=tab == "Batch")
