@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from demo.scenes import BACKGROUNDS, COLORS, KINDS, Scene, random_picture, random_scene
 from demo.stack import running_redis, running_worker
 from producer import Client, Description, Task
+from producer.contract import CHUNK_ITEMS
 
 _COLOR, _KIND = "|".join(COLORS), "|".join(KINDS)
 _PAIR: Final = re.compile(rf"\b({_COLOR}) ({_KIND})s?\b")
@@ -96,9 +97,11 @@ def describe_all(
     """Describe pictures in a batch; yield the descriptions in order."""
     items = ({"image": picture, "detail": detail} for picture in pictures)
     batch = client.submit_batch(items, Task.DESCRIBE, **options)
-    for result in batch.results(timeout=600):
+    for result in batch.results():
         if result.description is None:
             raise SystemExit(f"item {result.index} failed: {result.error}")
+        if (result.index + 1) % CHUNK_ITEMS == 0:
+            print(f"{result.index + 1:,} scenes", file=sys.stderr)
         yield result.description
 
 

@@ -32,7 +32,7 @@ class LanguageModel(BaseHTTPRequestHandler):
         """Record the request and send the next reply; None sends none."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.requests.append((self.path, self.headers["Authorization"], body))
-        status, reply = self.replies.pop(0) if self.replies else (200, said("Polished."))
+        status, reply = self.replies.pop(0) if self.replies else (200, completion("Polished."))
         if reply is None:
             time.sleep(0.6)
         content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
@@ -45,7 +45,7 @@ class LanguageModel(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def said(text: Any) -> dict[str, Any]:
+def completion(text: Any) -> dict[str, Any]:
     return {"choices": [{"message": {"role": "assistant", "content": text}}]}
 
 
@@ -88,9 +88,9 @@ def test_the_endpoint_gets_the_text_with_its_candidates_and_the_key(
         (200, b"<html>", "no choices"),
         (200, {"choices": []}, "no choices"),
         (200, [], "no choices"),
-        (200, said("  "), "empty"),
-        (200, said(None), "empty"),
-        (200, said("long " * 5000), "characters"),
+        (200, completion("  "), "empty"),
+        (200, completion(None), "empty"),
+        (200, completion("long " * 5000), "characters"),
         (200, None, "in time"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_description_is_polished_or_has_a_warning(
     start_runner: StartRunner,
     blob: str,
 ) -> None:
-    language_model[1].replies += [(500, {}), (200, said('"A cat naps."'))]
+    language_model[1].replies += [(500, {}), (200, completion('"A cat naps."'))]
     item = {"image": blob, "prompts": ["a cat"], "detail": "low"}
     with start_runner(polisher=polish) as runner:
         failed = run_item(runner, Task.DESCRIBE, item, "failed")
