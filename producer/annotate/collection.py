@@ -17,8 +17,9 @@ from ..errors import InvalidInput
 from .flight import Flight
 from .outputs.choice import FOLDERS, FormatName, format_of, output_of
 from .outputs.output import Output
+from .parts import RunParts
 from .planner import Planner
-from .run import AnnotationRun, RunParts
+from .run import AnnotationRun
 from .sources import arguments
 from .sources.arguments import SourceOptions
 from .sources.filters import PictureFilter, sample

@@ -73,7 +73,7 @@ class Planner:
         """Return the next step of an image."""
         stored = self._journal.item(picture.key)
         if stored is not None and stored[0].run == self._journal.run:
-            if self._has_file_for_each(picture):
+            if self._output.has_files:
                 return PicturePlan(Step.REPEATED, stored[0])
             picture = replace(picture, key=f"{picture.key}\0{position}")
             stored = self._journal.item(picture.key)
@@ -91,20 +91,15 @@ class Planner:
             item.state, item.code, item.message = ItemState.FAILED, error.code, str(error)
             return PicturePlan(Step.FAIL, item)
 
-    def _has_file_for_each(self, picture: Picture) -> bool:
-        try:
-            return self._output.target(picture) is not None
-        except InvalidInput:
-            return True
-
     def _known(
         self, item: JournalItem, stamp: str, picture: Picture, position: int
     ) -> PicturePlan | None:
         """Return the step of an image that is as it was when it was done; None: it is not."""
-        if item.recipe != self._digest or not stamp or stamp != picture.stamp:
+        is_same = stamp == picture.stamp and (stamp or picture.locator.kind == "url")
+        if item.recipe != self._digest or not is_same:
             return None
         item.picture, item.position = picture, position
-        if item.state is ItemState.FAILED:
+        if item.state is ItemState.FAILED and item.content:
             return PicturePlan(Step.FAIL, item)
         if item.state is ItemState.READY:
             return PicturePlan(Step.WRITE, item)
@@ -118,7 +113,7 @@ class Planner:
         is_own = (
             stored is not None
             and stored.state in (ItemState.READY, ItemState.DONE, ItemState.SKIPPED)
-            and (item.target is None or current == ("\n".join(stored.texts).strip() or None))
+            and (not self._output.has_files or current == ("\n".join(stored.texts).strip() or None))
         )
         if stored is not None and is_own:
             item.existing = stored.existing

@@ -7,25 +7,18 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
-from ..client import Client
 from ..connection.outage import outage_limit
 from ..errors import BliplineError, ConnectionFailed, JobUnknown
 from ..job import Result
 from .adoption import adopt
-from .flight import Flight, SubmittedPage, parse_custom_id
+from .flight import SubmittedPage, parse_custom_id
 from .outputs.files import FileRejected, OutputFailed
-from .outputs.output import Output
+from .parts import RunParts
 from .planner import PicturePlan, Step
 from .storage.item import ItemState, JournalItem, StoredAnswer
-from .storage.journal import Journal
-from .submitter import Submitter
 from .summary import OnCounts, RunCounts
-from .texts.answers import AnswerResolver
-from .texts.recipe import Recipe
-from .texts.text_rules import TextRules
 
 #: Seconds between two looks for answers while there are none.
 _POLL_S: Final = 0.02
@@ -37,20 +30,6 @@ _SILENT_S: Final = 15.0
 _MAX_LOSSES: Final = 20
 #: Error code of an image whose file of captions cannot be written.
 OUTPUT_REJECTED: Final = "output_rejected"
-
-
-@dataclass(frozen=True)
-class RunParts:
-    """The parts of a run."""
-
-    client: Client
-    journal: Journal
-    output: Output
-    recipe: Recipe
-    rules: TextRules
-    resolver: AnswerResolver
-    flight: Flight
-    submitter: Submitter
 
 
 class AnnotationRun:
@@ -75,13 +54,16 @@ class AnnotationRun:
         Raises OutputFailed, ConnectionFailed, and InvalidInput for an unusable source.
         """
         try:
-            adopt(self._parts.client, self._journal)
+            if self._journal.open_batches():
+                self._warn_without_workers()
+                adopt(self._parts.client, self._journal)
             self._parts.submitter.start()
             while not self._is_over():
                 if not self._step():
                     self._report_silence()
                     time.sleep(_POLL_S)
-            self._journal.drop_unseen()
+            if not self._output.has_files:
+                self._journal.drop_unseen()
             self._journal.commit()
             self._output.write_all(self._journal)
             self._journal.write_meta("rate", str(self.counts.done / self.counts.seconds))
@@ -236,6 +218,9 @@ class AnnotationRun:
         if not self._flight.pages or time.monotonic() < self._answered_at + _SILENT_S:
             return
         self._answered_at = time.monotonic() + 60
+        self._warn_without_workers()
+
+    def _warn_without_workers(self) -> None:
         if self._parts.client.depth().workers == 0:
             self._warn("no worker is alive on this Redis: start one with `python -m worker`")
 

@@ -26,6 +26,8 @@ PAGE_BYTES: Final = 32 << 20
 PAGE_S: Final = 0.5
 #: Submissions in a row that Redis may lose.
 _MAX_LOSSES: Final = 3
+#: Seconds to wait for the end of the thread.
+_END_S: Final = 10.0
 #: Plans that wait for the collecting thread.
 _PLANS: Final = 1024
 
@@ -67,8 +69,9 @@ class Submitter:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for the end of the thread."""
-        self._thread.join()
+        """Wait for the end of the thread, which may wait for Redis itself."""
+        if self._thread.ident is not None:
+            self._thread.join(_END_S)
 
     def _run(self) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final, cast, get_args
+from typing import Any, cast
 
 import click
 
@@ -19,100 +19,10 @@ from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, rep
 from ..client import Client
 from ..contract import Task
 from ..validation import check_options, check_text
-from . import options
+from . import annotate_options, options
 from .annotate_progress import annotation_progress
 from .exit_codes import Exit, warn
 from .output import print_json
-
-#: Tasks that write a text about an image alone.
-_TASKS: Final = [
-    task.short for task in Task if task not in (Task.VQA, Task.CHAT, Task.MATCH, Task.EMBED)
-]
-
-
-def _source_options(command: options.Command) -> options.Command:
-    """Add the options that select images."""
-    for option in reversed(
-        (
-            click.option(
-                "--where", multiple=True, metavar="CONDITION",
-                help="Only images that meet it, as 'width>=512', 'name=*.png', 'folder~cats'; "
-                "several must all hold.",
-            ),
-            click.option(
-                "--sample", type=click.IntRange(min=1), metavar="N",
-                help="Only N random images; a rerun takes the same.",
-            ),
-            click.option(
-                "--sample-seed", type=int, default=0, show_default=True, metavar="N",
-                help="Another seed takes another sample.",
-            ),
-            click.option(
-                "--near-duplicates", is_flag=True,
-                help="Caption images that look the same once (dHash, 3 of 64 bits).",
-            ),
-            click.option(
-                "--image-column", metavar="NAME",
-                help="Column of tables with paths, URLs or bytes; by default the first of image, "
-                "file_name, path, url, …",
-            ),
-            click.option(
-                "--text-column", metavar="NAME", default="text", show_default=True,
-                help="Column of tables with the caption.",
-            ),
-            click.option(
-                "-0", "--null", "null_separated", is_flag=True,
-                help="Entries of standard input end with NUL, as from find -print0.",
-            ),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def _text_options(command: options.Command) -> options.Command:
-    """Add the options that select and change texts."""
-    for option in reversed(
-        (
-            click.option(
-                "--task", type=click.Choice(_TASKS), default=Task.CAPTION.short,
-                show_default=True, help="Kind of text.",
-            ),
-            click.option("--prompt", metavar="TEXT", help="Beginning of every caption."),
-            click.option(
-                "--ask", "questions", multiple=True, metavar="QUESTION",
-                help="Answer this question instead; several are answered in turn.",
-            ),
-            click.option(
-                "--captions", type=click.IntRange(1, 64), default=1, show_default=True,
-                metavar="N", help="Captions of each image; further ones are sampled.",
-            ),
-            click.option("--prefix", default="", metavar="TEXT", help="Text before each caption."),
-            click.option("--suffix", default="", metavar="TEXT", help="Text after each caption."),
-            click.option(
-                "--replace", nargs=2, multiple=True, metavar="REGEX TEXT",
-                help=r"Replace in each caption, before prefix and suffix; \1 is a group.",
-            ),
-            click.option(
-                "--ban", multiple=True, metavar="PHRASE",
-                help="Regenerate captions with this phrase, under another seed.",
-            ),
-            click.option(
-                "--ban-tries", type=click.IntRange(1, 20), default=4, show_default=True,
-                metavar="N", help="Texts until an image with banned phrases fails.",
-            ),
-            click.option(
-                "--existing", type=click.Choice(get_args(Existing)), default="skip",
-                show_default=True, help="Treatment of images that have a caption.",
-            ),
-            click.option(
-                "--separator", default=", ", show_default=True, metavar="TEXT",
-                help="Text between the captions of --existing append and prepend.",
-            ),
-        )
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -126,8 +36,8 @@ def _text_options(command: options.Command) -> options.Command:
     help="Write captions into the EXIF and XMP data of copies of the images, in the folder -o.",
 )
 @click.option("--in-place", is_flag=True, help="With --embed: into the images themselves.")
-@_text_options
-@_source_options
+@annotate_options.text_options
+@annotate_options.source_options
 @click.option(
     "--dry-run", is_flag=True, help="Write nothing; say what would be done, and how long."
 )

@@ -162,7 +162,7 @@ def test_a_full_disk_ends_the_run_which_continues_once_there_is_room(
     arguments: list[str],
 ) -> None:
     expected = {write_image(Path("p") / f"{number}.png", number) for number in range(40)}
-    responder.text_of = lambda item, options: f"picture {item['image'][5:13]}" + "x" * 4000
+    responder.text_of = lambda item, options: f"picture {item['image'][5:13]}" + "x" * 8000
     arguments = ["p", *arguments, "--journal", "journal.db"]
     assert annotate(*arguments) == Exit.USAGE
     error = capsys.readouterr().err

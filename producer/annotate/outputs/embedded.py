@@ -19,6 +19,8 @@ from .sidecars import relative_name
 class EmbeddedOutput:
     """A description in EXIF and XMP of each image; None as the folder: in the files themselves."""
 
+    has_files = True
+
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._reader = ImageBytes()

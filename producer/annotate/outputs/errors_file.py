@@ -9,8 +9,10 @@ from .rows import json_line
 
 
 def write_errors(journal: Journal, path: str) -> None:
-    """Write the errors of all failed images; raises OutputFailed."""
+    """Write the errors of the images of this run that failed; raises OutputFailed."""
     with replaced_file(path, journal.identity) as file:
         for item in journal.items(ItemState.FAILED):
+            if item.run != journal.run:
+                continue
             error = {"code": item.code, "message": item.message}
             file.write(json_line({"file_name": item.picture.name, "error": error}))

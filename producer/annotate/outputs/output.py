@@ -12,6 +12,8 @@ from ..storage.journal import Journal
 class Output(Protocol):
     """A form in which captions are stored: a file for each image, or a file for all."""
 
+    #: True if each image has a file of its own, False if all share one.
+    has_files: bool
     #: Name of the form and of its place, for the digest of a recipe.
     description: str
 

@@ -22,6 +22,8 @@ class SidecarOutput:
     file keeps the suffix, ``cat.png.txt``.
     """
 
+    has_files = True
+
     def __init__(self, suffix: str, folder: str | None) -> None:
         self._suffix = suffix
         self._folder = folder

@@ -28,6 +28,8 @@ WriteRows = Callable[[IO[bytes], Callable[[], Iterator[dict[str, Any]]]], None]
 class TableOutput:
     """One file for all images. It is replaced as a whole, from the journal."""
 
+    has_files = False
+
     def __init__(
         self, path: str, write_rows: WriteRows, text_column: str, questions: Sequence[str]
     ) -> None:

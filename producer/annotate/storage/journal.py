@@ -91,7 +91,7 @@ class Journal:
     def forget_failures(self) -> None:
         """Delete the errors, so that their images are tried again."""
         self._run("DELETE FROM answers WHERE code IS NOT NULL")
-        self._run("UPDATE items SET stamp = '' WHERE state = ?", (ItemState.FAILED,))
+        self._run("UPDATE items SET recipe = '' WHERE state = ?", (ItemState.FAILED,))
 
     def item(self, key: str) -> tuple[JournalItem, str] | None:
         """Return an item with the stamp of its image when it was stored."""

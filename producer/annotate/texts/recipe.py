@@ -53,8 +53,8 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all first requests."""
-        return _digest([text.attempts[0].digest for text in self.texts])
+        """Hash of all first requests, and of the number of attempts."""
+        return _digest([[text.attempts[0].digest, len(text.attempts)] for text in self.texts])
 
 
 def captions(

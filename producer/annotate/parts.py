@@ -1,0 +1,28 @@
+"""The parts of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..client import Client
+from .flight import Flight
+from .outputs.output import Output
+from .storage.journal import Journal
+from .submitter import Submitter
+from .texts.answers import AnswerResolver
+from .texts.recipe import Recipe
+from .texts.text_rules import TextRules
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """The parts of a run."""
+
+    client: Client
+    journal: Journal
+    output: Output
+    recipe: Recipe
+    rules: TextRules
+    resolver: AnswerResolver
+    flight: Flight
+    submitter: Submitter
