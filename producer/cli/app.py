@@ -22,6 +22,7 @@ from .exit_codes import EXIT_HELP, Exit, report_error
 from .gateway import gateway
 from .keys import keys
 from .match import embed, match
+from .sheet import compare, sheet
 from .status import status
 
 
@@ -52,13 +53,15 @@ def blipline() -> None:
       blipline dead list
       blipline keys create acme
       blipline gateway
+      blipline sheet results.jsonl
+      blipline compare a.jsonl b.jsonl
       blipline evaluate captions references.json results.jsonl
     """
 
 
 _COMMANDS = (
     *(caption, ask, chat, describe, match, embed),
-    *(annotate, batch, evaluate),
+    *(annotate, batch, evaluate, sheet, compare),
     *(status, dead, keys, gateway),
 )
 for _command in _COMMANDS:

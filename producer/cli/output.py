@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import InvalidInput
 
@@ -40,16 +40,26 @@ def json_lines_to(path: str | None) -> Iterator[WriteJson]:
     if path in (None, "-"):
         yield print_json
         return
+    with replaced_file(path or "") as file:
+
+        def write(value: Any) -> None:
+            file.write(_json_line(value))
+
+        yield write
+
+
+@contextmanager
+def replaced_file(path: str) -> Iterator[BinaryIO]:
+    """Yield a file that replaces `path` when the block succeeds; it is never incomplete.
+
+    Raises InvalidInput before the block if it cannot be written.
+    """
     # If the path is a symbolic link, its target is replaced.
-    target = Path(os.path.realpath(path or ""))
+    target = Path(os.path.realpath(path))
     part = _create_part(target)
     try:
         with part.open("wb") as file:
-
-            def write(value: Any) -> None:
-                file.write(_json_line(value))
-
-            yield write
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)

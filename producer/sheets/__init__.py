@@ -1,0 +1,1 @@
+"""Outputs as pages to look through: contact sheets, and two outputs side by side."""

@@ -1,0 +1,144 @@
+"""Readers of outputs: JSON Lines, JSON, CSV and TSV tables, folders with caption files."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from ..errors import InvalidInput
+from .entry import SheetEntry
+
+#: Delimiters of tables by the suffix of their file.
+_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
+#: Columns that contain lists.
+_LISTS: Final = frozenset({"texts", "answers", "matches"})
+#: Suffixes of caption files, and of the images beside them.
+_CAPTIONS: Final = (".txt", ".caption")
+_IMAGES: Final = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".jp2",
+)
+#: Maximum bytes of a caption file.
+_MAX_CAPTION_BYTES: Final = 1 << 20
+
+
+def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
+    """Read an output; raises InvalidInput that names the file and the line.
+
+    `items` is the file that was submitted as a batch: results name only the `custom_id` of an
+    item, which has the image.
+    """
+    if os.path.isdir(path):
+        entries = list(_of_folder(path))
+    else:
+        rows = _rows(path)
+        rows = _with_images(rows, items) if items is not None else rows
+        entries = [SheetEntry.of_row(row, number) for number, row in enumerate(rows, start=1)]
+    if not entries:
+        raise InvalidInput(f"{path}: there is nothing to show")
+    return entries
+
+
+def _rows(path: str) -> Iterator[Mapping[str, Any]]:
+    delimiter = _DELIMITERS.get(os.path.splitext(path)[1].lower())
+    try:
+        if delimiter is not None:
+            yield from _table(path, delimiter)
+        else:
+            yield from _json_rows(path)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _table(path: str, delimiter: str) -> Iterator[Mapping[str, Any]]:
+    csv.field_size_limit(1 << 27)
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        try:
+            for row in csv.DictReader(file, delimiter=delimiter):
+                yield {name: _cell(name, value) for name, value in row.items() if name is not None}
+        except csv.Error as error:
+            raise InvalidInput(f"{path}: not a table: {error}") from None
+
+
+def _cell(name: str, value: Any) -> Any:
+    """Return the value of a cell; a list is JSON."""
+    if name not in _LISTS or not isinstance(value, str) or not value.startswith("["):
+        return value
+    try:
+        return from_json(value)
+    except ValueError:
+        return value
+
+
+def _json_rows(path: str) -> Iterator[Mapping[str, Any]]:
+    with open(path, "rb") as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        file.seek(0)
+        if start == b"[":
+            values: Iterable[Any] = _parsed(path, file.read())
+            kind = "entry"
+        else:
+            values = (_parsed(path, line, n) for n, line in enumerate(file, 1) if line.strip())
+            kind = "line"
+        for number, value in enumerate(values, start=1):
+            if not isinstance(value, dict):
+                raise InvalidInput(f"{path}: {kind} {number}: not an object")
+            yield value
+
+
+def _parsed(path: str, data: bytes, line: int | None = None) -> Any:
+    try:
+        return from_json(data.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        where = "" if line is None else f" line {line}:"
+        raise InvalidInput(f"{path}:{where} not JSON: {error}") from None
+
+
+def _with_images(rows: Iterable[Mapping[str, Any]], items: str) -> Iterator[Mapping[str, Any]]:
+    """Add the image of each row's item, which has its `custom_id` or, without one, its line."""
+    by_id = {
+        str(item.get("custom_id", number)): item
+        for number, item in enumerate(_rows(items), start=1)
+    }
+    for row in rows:
+        item = by_id.get(str(row.get("custom_id")), {})
+        added = {name: item[name] for name in ("image", "question", "prompt") if name in item}
+        yield {**added, **row}
+
+
+def _of_folder(path: str) -> Iterator[SheetEntry]:
+    """Yield the images of a folder that have a caption file beside them, in order."""
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        names = set(files)
+        for name in sorted(files):
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() not in _IMAGES:
+                continue
+            for caption in (base + ending for ending in _CAPTIONS for base in (name, stem)):
+                if caption in names:
+                    image = os.path.join(folder, name)
+                    text = _caption(Path(folder, caption))
+                    yield SheetEntry(os.path.relpath(image, path), os.path.abspath(image), text)
+                    break
+
+
+def _caption(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_CAPTION_BYTES).decode("utf-8-sig", "replace").strip()
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
