@@ -50,11 +50,11 @@ def capfilt(texts: Sequence[str], terms: FilterTerms, options: GenerationOptions
         *_scored("web", texts, scores),
         *_scored("synthetic", synthetic, synthetic_scores),
     ]
-    kept = [text for text in scored if terms.keeps(text)]
+    accepted = [text for text in scored if terms.keeps(text)]
     dropped = [text for text in scored if not terms.keeps(text)]
     # Of equally probable texts, the first, as in a match.
-    best = max(kept, key=lambda text: text["probability"])["text"] if kept else ""
-    return {"text": best, "kept": kept, "dropped": dropped}
+    best = max(accepted, key=lambda text: text["probability"])["text"] if accepted else ""
+    return {"text": best, "kept": accepted, "dropped": dropped}
 
 
 def nucleus_options(options: GenerationOptions) -> GenerationOptions:
