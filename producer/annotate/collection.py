@@ -117,7 +117,6 @@ class Collection:
             self.journal,
             self.output,
             options.rules,
-            self.resolver,
             self.reader,
             self._digest(),
             NearDuplicates(self.journal) if options.near_duplicates else None,
@@ -146,7 +145,7 @@ class Collection:
             return self.options.sample
         if any(source == "-" or "://" in source for source in self.options.sources):
             return None
-        return sum(1 for _ in arguments.pictures(self.options.sources, self.options.source))
+        return arguments.count(self.options.sources, self.options.source)
 
     def run(self, client: Client, on_counts: OnCounts, warn: Callable[[str], None]) -> RunCounts:
         """Annotate the collection; see `AnnotationRun.run`."""
@@ -154,7 +153,14 @@ class Collection:
         source = self.pictures()
         pictures = _ticking(source) if "-" in self.options.sources else source
         submitter = Submitter(
-            client, self.journal, self.planner, self.reader, flight, pictures, self.belongs
+            client,
+            self.journal,
+            self.planner,
+            self.resolver,
+            self.reader,
+            flight,
+            pictures,
+            self.belongs,
         )
         parts = RunParts(
             client,

@@ -123,9 +123,11 @@ def _plan(
         result.failed += 1
     else:
         result.written += 1
+    if plan.step is not Step.ANSWER:
+        return
     new = [
         Inquiry(plan.item.content, request)
-        for request in plan.missing
+        for request in collection.resolver.resolve(plan.item.content).missing
         if (plan.item.content, request.digest) not in pending
     ]
     if not new:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -14,8 +13,6 @@ from .sources.picture import Picture
 from .storage.item import ItemState, JournalItem
 from .storage.journal import Journal
 from .storage.near_duplicates import NearDuplicates
-from .texts.answers import AnswerResolver
-from .texts.recipe import TextRequest
 from .texts.text_rules import TextRules
 
 
@@ -32,9 +29,8 @@ class Step(Enum):
     FAIL = "fail"
     #: Its final texts are in the journal.
     WRITE = "write"
-    #: Its answers are in the journal.
-    FINISH = "finish"
-    SUBMIT = "submit"
+    #: It needs its texts, whose answers may be in the journal.
+    ANSWER = "answer"
 
 
 @dataclass(slots=True)
@@ -43,9 +39,10 @@ class PicturePlan:
 
     step: Step
     item: JournalItem
-    #: For SUBMIT: the bytes of the image, or its reference.
+    #: For ANSWER: the bytes of the image, or its reference.
     image: bytes | str = b""
-    missing: Sequence[TextRequest] = ()
+    #: For ANSWER: answers are missing, and the image waits for them.
+    missing: bool = False
 
 
 class Planner:
@@ -56,7 +53,6 @@ class Planner:
         journal: Journal,
         output: Output,
         rules: TextRules,
-        resolver: AnswerResolver,
         reader: ImageBytes,
         digest: str,
         near_duplicates: NearDuplicates | None = None,
@@ -64,7 +60,6 @@ class Planner:
         self._journal = journal
         self._output = output
         self._rules = rules
-        self._resolver = resolver
         self._reader = reader
         self._digest = digest
         self._near_duplicates = near_duplicates
@@ -86,7 +81,7 @@ class Planner:
             item.target = self._output.target(picture)
             if self._is_skipped(item, stored[0] if stored else None):
                 return PicturePlan(Step.SKIP, item)
-            return self._with_answers(item)
+            return self._read(item)
         except InvalidInput as error:
             item.state, item.code, item.message = ItemState.FAILED, error.code, str(error)
             return PicturePlan(Step.FAIL, item)
@@ -109,14 +104,15 @@ class Planner:
 
     def _is_skipped(self, item: JournalItem, stored: JournalItem | None) -> bool:
         """Read the caption that the image has; return whether it stays."""
-        current = self._output.existing(item.picture)
+        current = self._output.existing(item.picture, item.target)
         is_own = (
             stored is not None
-            and stored.state in (ItemState.READY, ItemState.DONE, ItemState.SKIPPED)
+            and bool(stored.texts)
             and (not self._output.has_files or current == ("\n".join(stored.texts).strip() or None))
         )
         if stored is not None and is_own:
-            item.existing = stored.existing
+            # While the image waits for new texts, the journal has those of its file.
+            item.existing, item.texts = stored.existing, stored.texts
             stays = stored.recipe != self._digest or stored.state is ItemState.SKIPPED
             texts = stored.texts
         else:
@@ -128,15 +124,12 @@ class Planner:
         item.state, item.texts = ItemState.SKIPPED, texts
         return True
 
-    def _with_answers(self, item: JournalItem) -> PicturePlan:
+    def _read(self, item: JournalItem) -> PicturePlan:
         image = self._reader.read(item.picture.locator)
         item.content = content_of(image)
         if self._near_duplicates is not None and isinstance(image, bytes):
             item.content = self._near_duplicates.representative(item.content, image)
-        resolution = self._resolver.resolve(item.content)
-        if resolution.missing:
-            return PicturePlan(Step.SUBMIT, item, image, resolution.missing)
-        return PicturePlan(Step.FINISH, item)
+        return PicturePlan(Step.ANSWER, item, image)
 
 
 def content_of(image: bytes | str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Final
 
 from ..connection.outage import outage_limit
@@ -120,7 +121,7 @@ class AnnotationRun:
             self.counts.fail(plan.item.code)
         elif plan.step is Step.WRITE:
             self._ready.append(plan.item)
-        elif plan.step is Step.FINISH:
+        elif not plan.missing:
             self._finish(plan.item)
 
     def _collect(self, page: SubmittedPage) -> int:
@@ -167,12 +168,14 @@ class AnnotationRun:
             self._journal.store_answer(content, digest, answer)
             items = self._flight.answered(content, digest)
         for item in items:
-            self._finish(item)
+            self._finish(item, {digest: answer})
 
-    def _finish(self, item: JournalItem) -> None:
-        """Make the captions of an image if all of its answers are there."""
+    def _finish(
+        self, item: JournalItem, answers: Mapping[str, StoredAnswer] = MappingProxyType({})
+    ) -> None:
+        """Make the captions of an image if all of its answers are there; `answers` are some."""
         with self._journal.lock:
-            resolution = self._parts.resolver.resolve(item.content)
+            resolution = self._parts.resolver.resolve(item.content, answers)
             if resolution.missing:
                 self._flight.repeat(item, resolution.missing)
                 return
@@ -187,7 +190,7 @@ class AnnotationRun:
             )
             item.state = ItemState.READY
             self._ready.append(item)
-        self._journal.store_item(item)
+        self._journal.store_texts(item)
 
     def _write_ready(self) -> None:
         """Write the files of images whose texts are final; their texts are committed before."""
@@ -195,16 +198,21 @@ class AnnotationRun:
             return
         self._journal.commit()
         ready, self._ready = self._ready, []
-        for item in ready:
-            try:
-                self._output.write(item)
-                item.state = ItemState.DONE
-                self.counts.done += 1
-            except FileRejected as error:
-                item.state = ItemState.FAILED
-                item.code, item.message = OUTPUT_REJECTED, str(error)
-                self.counts.fail(item.code)
-            self._journal.mark(item)
+        try:
+            for item in ready:
+                self._write(item)
+        finally:
+            self._journal.mark(ready)
+
+    def _write(self, item: JournalItem) -> None:
+        try:
+            self._output.write(item)
+            item.state = ItemState.DONE
+            self.counts.done += 1
+        except FileRejected as error:
+            item.state = ItemState.FAILED
+            item.code, item.message = OUTPUT_REJECTED, str(error)
+            self.counts.fail(item.code)
 
     def _write_table(self) -> None:
         """Write a table in between, so seldom that it takes a twentieth of the time."""

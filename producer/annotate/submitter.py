@@ -17,6 +17,7 @@ from .sources.image_bytes import ImageBytes
 from .sources.picture import Picture
 from .storage.item import ItemState, JournalItem
 from .storage.journal import Journal
+from .texts.answers import AnswerResolver
 
 #: Maximum images of a page, which is one batch.
 PAGE_IMAGES: Final = 512
@@ -43,6 +44,7 @@ class Submitter:
         client: Client,
         journal: Journal,
         planner: Planner,
+        resolver: AnswerResolver,
         reader: ImageBytes,
         flight: Flight,
         pictures: Iterator[Picture | None],
@@ -51,6 +53,7 @@ class Submitter:
         self._client = client
         self._journal = journal
         self._planner = planner
+        self._resolver = resolver
         self._reader = reader
         self._flight = flight
         #: None: the source has nothing now.
@@ -110,22 +113,15 @@ class Submitter:
         plan = self._planner.plan(picture, position)
         if plan.step is not Step.REPEATED:
             self._journal.store_item(plan.item)
-        if plan.step is Step.SUBMIT:
+        if plan.step is Step.ANSWER:
             self._join(plan)
         plan.image = b""
         return plan
 
     def _join(self, plan: PicturePlan) -> None:
-        """Let an image wait for its answers; those that came meanwhile are not missing."""
-        content = plan.item.content
+        """Let an image wait for its missing answers, and submit those that nobody waits for."""
         with self._journal.lock:
-            missing = [
-                request
-                for request in plan.missing
-                if self._journal.answer(content, request.digest) is None
-            ]
-            if not missing:
-                plan.step = Step.FINISH
+            plan.missing = bool(missing := self._resolver.resolve(plan.item.content).missing)
             for inquiry in self._flight.join(plan.item, missing):
                 self._add(inquiry, plan.image)
 

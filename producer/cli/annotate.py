@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
@@ -99,6 +100,8 @@ def annotate(
         if dry_run:
             return _dry_run(collection, connect, as_json)
         client = connect()
+        # Each write of a file waits for the thread that submits; by default up to 5 ms.
+        sys.setswitchinterval(0.0005)
         try:
             with annotation_progress() as on_counts:
                 counts = collection.run(client, on_counts, warn)

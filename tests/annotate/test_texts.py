@@ -152,3 +152,18 @@ def test_other_options_replace_own_captions_on_demand_only(
     (tmp_path / "p" / "a.txt").write_text("edited")
     assert annotate("p", "--suffix", "?", "--existing", "append") == Exit.OK
     assert captions(tmp_path / "p") == {"a.txt": "edited, a text?\n"}
+
+
+def test_a_run_that_dies_between_old_and_new_captions_appends_once(
+    responder: Responder, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    (tmp_path / "p" / "a.txt").write_text("mine")
+    responder.text_of = lambda item, options: "a text"
+    assert annotate("p", "--existing", "append") == Exit.OK
+    responder.text_of = lambda item, options: None
+    assert annotate("p", "--existing", "append", "--num-beams", "2") == Exit.SOME_FAILED
+    responder.text_of = lambda item, options: "other"
+    arguments = ["--existing", "append", "--num-beams", "2", "--retry-failed"]
+    assert annotate("p", *arguments) == Exit.OK
+    assert captions(tmp_path / "p") == {"a.txt": "mine, other\n"}

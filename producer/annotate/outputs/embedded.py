@@ -31,9 +31,9 @@ class EmbeddedOutput:
         """Remember the name of temporary files."""
         self._identity = journal.identity
 
-    def existing(self, picture: Picture) -> str | None:
+    def existing(self, picture: Picture, target: str | None) -> str | None:
         """Return the description of the target, else of the image."""
-        for path in (self.target(picture), picture.path):
+        for path in (target, picture.path):
             try:
                 data = self._reader.read(file_picture(path, path).locator) if path else None
             except InvalidInput:

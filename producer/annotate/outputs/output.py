@@ -23,8 +23,8 @@ class Output(Protocol):
         Without `writes`, nothing is written. Raises InvalidInput or OutputFailed.
         """
 
-    def existing(self, picture: Picture) -> str | None:
-        """Return the caption that an image has in this output."""
+    def existing(self, picture: Picture, target: str | None) -> str | None:
+        """Return the caption that an image has in this output; `target` is its file."""
 
     def target(self, picture: Picture) -> str | None:
         """Return the file of an image's caption; None if all images share a file."""

@@ -34,9 +34,8 @@ class SidecarOutput:
         """Remember the journal, which knows the owners of files."""
         self._journal = journal
 
-    def existing(self, picture: Picture) -> str | None:
+    def existing(self, picture: Picture, target: str | None) -> str | None:
         """Return the text of the caption file, if there is one that is not empty."""
-        target = self.target(picture)
         return None if target is None else read_caption(target)
 
     def target(self, picture: Picture) -> str:

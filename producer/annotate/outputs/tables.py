@@ -64,7 +64,7 @@ class TableOutput:
             if picture.caption is not None:
                 yield picture.name, picture.caption
 
-    def existing(self, picture: Picture) -> str | None:
+    def existing(self, picture: Picture, target: str | None) -> str | None:
         """Return the caption that the file had for this image before the first run."""
         return self._journal.previous(self.name_of(picture)) if self._journal else None
 

@@ -12,7 +12,7 @@ from typing import Final
 from ...errors import InvalidInput
 from ...ledger.blobs import is_reference
 from .archives import tar_pictures
-from .folders import folder_pictures
+from .folders import folder_pictures, image_files
 from .lists import list_pictures
 from .picture import Picture, file_picture
 from .rows import STORE_SCHEMES, ReferenceReader
@@ -43,6 +43,16 @@ def pictures(arguments: Sequence[str], options: SourceOptions) -> Iterator[Pictu
     """
     for argument in arguments:
         yield from _source(argument, options, alone=len(arguments) == 1)
+
+
+def count(arguments: Sequence[str], options: SourceOptions) -> int:
+    """Count the images of all sources, without reading them."""
+    return sum(
+        sum(1 for _ in image_files(argument))
+        if os.path.isdir(argument)
+        else sum(1 for _ in _source(argument, options, alone=True))
+        for argument in arguments
+    )
 
 
 def check(arguments: Iterable[str]) -> None:

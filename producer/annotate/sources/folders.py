@@ -14,6 +14,12 @@ def folder_pictures(root: str, prefix: str = "") -> Iterator[Picture]:
     Each directory is read once, however many symbolic links lead to it, so a loop of links ends.
     Hidden files and folders are skipped. A folder that cannot be read is a picture with an error.
     """
+    for path, name, error in image_files(root, prefix):
+        yield file_picture(path, name) if error is None else broken_picture(name, error)
+
+
+def image_files(root: str, prefix: str = "") -> Iterator[tuple[str, str, str | None]]:
+    """Yield path, name and error (None: no error) of each image below a folder."""
     seen: set[tuple[int, int]] = set()
     folders = [(root, prefix)]
     while folders:
@@ -23,15 +29,18 @@ def folder_pictures(root: str, prefix: str = "") -> Iterator[Picture]:
             if (identity := (status.st_dev, status.st_ino)) in seen:
                 continue
             seen.add(identity)
-            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+            with os.scandir(folder) as scan:
+                entries = sorted(
+                    (entry.name, entry.is_dir()) for entry in scan if entry.name[0] != "."
+                )
         except OSError as error:
-            yield broken_picture(relative or root, f"{folder}: {error.strerror}")
+            yield folder, relative or root, f"{folder}: {error.strerror}"
             continue
         subfolders = []
-        for name in names:
+        for name, is_folder in entries:
             path = os.path.join(folder, name)
-            if os.path.isdir(path):
+            if is_folder:
                 subfolders.append((path, f"{relative}{name}/"))
             elif is_image_name(name):
-                yield file_picture(path, relative + name)
+                yield path, relative + name, None
         folders += reversed(subfolders)

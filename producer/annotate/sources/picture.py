@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, Final, Literal
 
 from ...contract import ErrorCode
@@ -75,7 +74,7 @@ class Picture:
     @property
     def stem(self) -> str:
         """The file name without its suffix."""
-        return PurePosixPath(self.name).stem
+        return os.path.splitext(os.path.basename(self.name))[0]
 
 
 def is_image_name(name: str) -> bool:

@@ -122,13 +122,34 @@ class Journal:
             ),
         )
 
-    def mark(self, item: JournalItem) -> None:
-        """Store the state of an item, its error, and the stamp of its image."""
-        picture, message = item.picture, printable(item.message)
+    def store_texts(self, item: JournalItem) -> None:
+        """Store the texts of a stored item, or its error."""
         self._run(
-            "UPDATE items SET state = ?, code = ?, message = ?, stamp = ? WHERE key = ?",
-            (item.state, item.code, message, picture.stamp, key_bytes(picture.key)),
+            "UPDATE items SET state = ?, texts = ?, code = ?, message = ? WHERE key = ?",
+            (
+                item.state,
+                json.dumps(item.texts),
+                item.code,
+                printable(item.message),
+                key_bytes(item.picture.key),
+            ),
         )
+
+    def mark(self, items: Iterable[JournalItem]) -> None:
+        """Store the states of items, their errors, and the stamps of their images."""
+        rows = [
+            (
+                item.state,
+                item.code,
+                printable(item.message),
+                item.picture.stamp,
+                key_bytes(item.picture.key),
+            )
+            for item in items
+        ]
+        query = "UPDATE items SET state = ?, code = ?, message = ?, stamp = ? WHERE key = ?"
+        with self.lock:
+            self._connection.executemany(query, rows)
 
     def owner_of(self, target: str) -> str | None:
         """Return the key of the item that writes a file."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from ..storage.item import StoredAnswer
@@ -32,12 +34,19 @@ class AnswerResolver:
         self._recipe = recipe
         self._rules = rules
 
-    def resolve(self, content: str) -> Resolution:
-        """Return the texts of an image; a text with a banned phrase asks for the next attempt."""
+    def resolve(
+        self, content: str, answers: Mapping[str, StoredAnswer] = MappingProxyType({})
+    ) -> Resolution:
+        """Return the texts of an image; a text with a banned phrase asks for the next attempt.
+
+        `answers` are those in the journal that the caller has at hand, by the request's digest.
+        """
         resolution = Resolution()
         for text in self._recipe.texts:
             for request in text.attempts:
-                answer = self._journal.answer(content, request.digest)
+                answer = answers.get(request.digest) or self._journal.answer(
+                    content, request.digest
+                )
                 if answer is None:
                     resolution.missing.append(request)
                 elif answer.text is None:

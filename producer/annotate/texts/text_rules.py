@@ -56,6 +56,8 @@ class TextRules:
     def _caption(self, text: str, question: str, number: int, picture: Picture) -> str:
         for pattern, replacement in self.replacements:
             text = pattern.sub(replacement, text)
+        if not (self.prefix or self.suffix):
+            return text.strip()
         values: dict[str, Any] = {
             **picture.columns,
             "name": picture.name,
