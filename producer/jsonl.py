@@ -117,9 +117,10 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise InvalidInput('not an object: {"image": "…", "question": "…"} is needed')
     if _may_repeat_names(line, item):
         item = _parse_strictly(line)
-    if None in item.values():
-        return {name: value for name, value in item.items() if value is not None}
-    return item
+    fields: dict[str, Any] = item
+    if None in fields.values():
+        return {name: value for name, value in fields.items() if value is not None}
+    return fields
 
 
 def _rejected(number: int, item: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,12 @@ def check_count(name: str, value: Any, limit: int) -> None:
 
 def _check_seconds(name: str, value: Any) -> None:
     """Check a duration."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
+    try:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        seconds = float(value) if is_number else math.nan
+    except OverflowError:
+        seconds = math.inf
+    if not 0 < seconds < math.inf:
         raise InvalidInput(f"{name}={value!r:.100}: must be a number of seconds above 0")
 
 

@@ -73,7 +73,7 @@ def test_a_picture_in_the_place_of_another_argument_is_not_repeated(
     assert len(str(raised.value)) < 500
 
 
-@pytest.mark.parametrize("deadline_s", [0, -1, math.nan, math.inf, "5", b"5", [1], True])
+@pytest.mark.parametrize("deadline_s", [0, -1, math.nan, math.inf, 10**400, "5", [1], True])
 def test_a_deadline_is_a_number_of_seconds(deadline_s: Any) -> None:
     with pytest.raises(InvalidInput, match="deadline_s="):
         check_options({}, deadline_s)

@@ -23,7 +23,7 @@ from tests.system.conftest import Stack
 
 WRONG = "a star above a circle on a black background"
 TERMS: dict[str, Any] = {"captions": 2, "threshold": 0.6, "synthetic_threshold": 0.4}
-SEED = {"seed": 7}
+SEED: dict[str, Any] = {"seed": 7}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_every_surface_gives_the_same_texts(
     body = {"task": "capfilt", "image": image, "texts": texts, **TERMS}
     job = gateway.post("/v1/jobs", json=body | {"options": SEED}, headers={"Prefer": "wait=60"})
     assert (job.json()["status"], job.json()["output"]) == ("done", expected)
-    query = {"id": "filtered", **SEED}
+    query: dict[str, Any] = {"id": "filtered", **SEED}
     headers = {"Content-Type": "text/plain"}
     gateway.post("/v1/batches", params=query, content=json.dumps(body), headers=headers)
     results = gateway.get("/v1/batches/filtered/results", params={"wait": True})
