@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ..client import Client
-from ..contract import ErrorCode
 from ..errors import BliplineError, JobUnknown
 from .flight import parse_custom_id
 from .storage.item import StoredAnswer
@@ -15,8 +14,8 @@ from .storage.journal import Journal
 def adopt(client: Client, journal: Journal) -> int:
     """Store the answers of batches that an earlier run submitted; return their number.
 
-    A batch that Redis has forgotten, and items that the end of that run cancelled, are ignored:
-    their images are submitted again.
+    A batch that Redis has forgotten, and items that failed or were cancelled with that run, are
+    ignored: their images are submitted again.
     """
     answers = 0
     for batch_id in journal.open_batches():
@@ -26,14 +25,9 @@ def adopt(client: Client, journal: Journal) -> int:
             batch.close()
             for result in batch.results(as_completed=True):
                 ids = parse_custom_id(result.custom_id)
-                if ids is None:
-                    continue
-                if result.error is None:
+                if ids is not None and result.error is None:
                     journal.store_answer(*ids, StoredAnswer(result.text or ""))
-                elif result.error.code is not ErrorCode.CANCELLED:
-                    error = StoredAnswer(None, result.error.code.value, result.error.message)
-                    journal.store_answer(*ids, error)
-                answers += 1
+                    answers += 1
         journal.close_batch(batch_id)
         journal.commit()
         with suppress(BliplineError):

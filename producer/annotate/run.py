@@ -63,6 +63,9 @@ class AnnotationRun:
                 if not self._step():
                     self._report_silence()
                     time.sleep(_POLL_S)
+            for page in tuple(self._flight.pages):
+                # Its last answer came, and its end has not been seen.
+                self._close(page)
             if not self._output.has_files:
                 self._journal.drop_unseen()
             self._journal.commit()
@@ -135,13 +138,17 @@ class AnnotationRun:
             self._store(page, result)
         page.cursor = results.cursor
         if results.over:
-            self._journal.close_batch(page.batch.id)
+            self._close(page)
             self._journal.commit()
-            self._flight.remove(page)
-            # Redis has forgotten it by itself after a day.
-            with suppress(BliplineError):
-                page.batch.delete()
         return len(results.results)
+
+    def _close(self, page: SubmittedPage) -> None:
+        """Forget a batch whose answers are stored."""
+        self._journal.close_batch(page.batch.id)
+        self._flight.remove(page)
+        # Without it, Redis would forget the results after a day.
+        with suppress(BliplineError):
+            page.batch.delete()
 
     def _lose(self, page: SubmittedPage) -> None:
         """Submit the images of a batch again that a restarted Redis has forgotten."""

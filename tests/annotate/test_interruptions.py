@@ -121,3 +121,10 @@ def test_two_runs_of_one_journal_do_not_write_at_once(
     assert annotate("p") == Exit.USAGE
     assert "another run of this command is writing it" in capsys.readouterr().err
     running.close()
+
+
+def test_a_run_that_ends_leaves_no_batch_open(responder: Responder, folder: Path) -> None:
+    assert annotate("p") == Exit.OK
+    journal = Journal(str(folder / ".blipline-annotate.db"))
+    assert journal.open_batches() == []
+    journal.close()
