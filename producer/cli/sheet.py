@@ -186,4 +186,6 @@ def _write(
     warn(f"{options.html}: {len(entries):,} images, {megabytes:.1f} MB")
     if reasons:
         warn(f"{len(reasons):,} of them without a thumbnail, the first: {reasons[0]}")
+        if all(entry.image is None for entry in entries):
+            warn("--items names the file that was submitted, which has the images")
     return Exit.OK

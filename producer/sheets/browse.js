@@ -211,7 +211,13 @@ for (const [id, options] of [["filter", filters], ["order", orders]]) {
 }
 byId("search").oninput = update;
 byId("size").oninput = layOut;
-addEventListener("resize", layOut);
+/* A phone changes the height of its window while it scrolls. */
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === width) return;
+  width = innerWidth;
+  layOut();
+});
 document.body.classList.toggle("compared", isComparison);
 facts();
 update();

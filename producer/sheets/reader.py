@@ -104,7 +104,9 @@ def _parsed(path: str, data: bytes, line: int | None = None) -> Any:
         return from_json(data.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
         where = "" if line is None else f" line {line}:"
-        raise InvalidInput(f"{path}:{where} not JSON: {error}") from None
+        raise InvalidInput(
+            f"{path}:{where} not JSON: {error}. An output is JSON lines, JSON, CSV or TSV"
+        ) from None
 
 
 def _with_images(rows: Iterable[Mapping[str, Any]], items: str) -> Iterator[Mapping[str, Any]]:

@@ -20,6 +20,12 @@ def test_a_sheet_is_named_after_its_output(capsys: pytest.CaptureFixture[str]) -
     assert "1 of them without a thumbnail, the first: no file of this name" in message
 
 
+def test_a_sheet_without_images_names_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines({"custom_id": "1", "text": "a cat"})
+    assert run(["sheet", "items.jsonl"]) == Exit.OK
+    assert "--items names the file that was submitted" in capsys.readouterr().err
+
+
 def test_a_comparison_prints_its_counts(capsys: pytest.CaptureFixture[str]) -> None:
     for name, text in (("a", "a cat"), ("b", "a dog")):
         Path(write_lines({"image": "x.jpg", "text": text}, {"image": "y.jpg", "text": "z"})).rename(
