@@ -15,7 +15,7 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cli,pil,gateway,page,annotate]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cli,pil,gateway,page,annotate,search]'
 	touch $(STAMP)
 
 # Caption the sample images and answer questions about them with the real system.

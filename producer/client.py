@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import contract
 from .batch import Batch
@@ -44,6 +45,9 @@ from .validation import (
     seconds_to_deadline,
     task_of,
 )
+
+if TYPE_CHECKING:
+    from .search.index import SearchIndex
 
 
 class Client:
@@ -323,6 +327,16 @@ class Client:
         """Read the bytes that Redis stores for a name of API keys."""
         with redis_errors(self._settings.redis_url):
             return self._ledger.stored_bytes(account)
+
+    def index(self, folder: str | os.PathLike[str] = ".blipline-index") -> SearchIndex:
+        """Return a handle on the search index in a folder, which need not exist yet.
+
+        It needs the extra `search`; docs/search.md has examples.
+        """
+        # Some builds of Python have no sqlite3, which nothing else needs.
+        from .search.index import SearchIndex
+
+        return SearchIndex(self, folder, self._settings.submitter)
 
     @property
     def dead(self) -> DeadLetters:

@@ -21,7 +21,8 @@ task          fields of an item               fields of its result
 ``chat``      image, question, history        ``text``
 ``match``     image, texts                    ``matches``: probability and cosine of each text;
                                               ``text``: the most probable
-``embed``     image or text                   ``embedding``: a unit vector
+``embed``     image or text                   ``embedding``: a unit vector; ``revision``: a hash
+                                              of the model and its settings
 ``describe``  image, prompts and detail       ``text``, ``characters``, ``words``,
               (both optional)                 ``candidates``, ``rounds``, ``seconds``,
                                               ``ranked_by``
@@ -389,6 +390,8 @@ class ItemResult(TypedDict, total=False):
     text: str
     matches: list[MatchPayload]
     embedding: list[float]
+    #: Embed: revision of the model; workers of earlier versions do not send it.
+    revision: str
     characters: int
     words: int
     candidates: list[CandidatePayload]

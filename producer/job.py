@@ -62,6 +62,8 @@ class Result:
     description: Description | None = None
     #: CapFilt: the kept and the dropped texts; `text` is the most probable kept one.
     filter_result: FilterResult | None = None
+    #: Embedding: revision of the worker's model; '' if the worker is of an earlier version.
+    revision: str = ""
 
     @property
     def ok(self) -> bool:
@@ -82,6 +84,7 @@ class Result:
             cursor,
             Description.of(result),
             FilterResult.of(result),
+            result.get("revision", ""),
         )
 
     def to_json(self) -> dict[str, Any]:

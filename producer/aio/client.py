@@ -8,6 +8,7 @@ polls all awaited jobs.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
@@ -26,6 +27,7 @@ from ..polling import PollSchedule
 from ..settings import ClientSettings
 from .batching import PerLoop, unwrap
 from .bridge import BridgeClosed, Items, LoopBridge
+from .index import AsyncSearchIndex
 from .poller import JobPoller
 from .submit_batcher import SubmitBatcher, is_nonblocking
 from .thread_pools import Kind, ThreadPools, client_closed
@@ -238,6 +240,10 @@ class AsyncClient:
     async def stored_bytes(self, account: str) -> int:
         """Read the bytes that Redis stores for a name of API keys."""
         return await self._threads.run("call", self._client.stored_bytes, account)
+
+    def index(self, folder: str | os.PathLike[str] = ".blipline-index") -> AsyncSearchIndex:
+        """Return a handle on the search index in a folder, as Client.index does."""
+        return AsyncSearchIndex(self._client.index(folder), self._threads)
 
     def job(self, job_id: str) -> AsyncJob[Any]:
         """Return a handle on a job of any process."""

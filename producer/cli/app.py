@@ -22,6 +22,7 @@ from .exit_codes import EXIT_HELP, Exit, report_error
 from .gateway import gateway
 from .keys import keys
 from .match import embed, match
+from .search import index, search
 from .sheet import compare, sheet
 from .status import status
 
@@ -36,7 +37,7 @@ def _version() -> str:
 @click.group(epilog=EXIT_HELP, context_settings={"max_content_width": 100})
 @click.version_option(_version(), prog_name="blipline")
 def blipline() -> None:
-    """Caption and describe images, ask about them, match or embed them, through Blipline's queue.
+    """Caption and describe images, ask about them, match or search them, through Blipline's queue.
 
     Data goes to stdout, notes and progress to stderr. BLIPLINE_REDIS_URL selects the Redis server.
 
@@ -48,6 +49,8 @@ def blipline() -> None:
       blipline match cat.jpg "a cat" "a dog"
       blipline embed cat.jpg --json
       blipline annotate photos/
+      blipline index photos
+      blipline search "a cat on a sofa"
       blipline batch submit items.jsonl --wait -o results.jsonl
       blipline status
       blipline dead list
@@ -60,7 +63,7 @@ def blipline() -> None:
 
 
 _COMMANDS = (
-    *(caption, ask, chat, describe, match, embed),
+    *(caption, ask, chat, describe, match, embed, index, search),
     *(annotate, batch, evaluate, sheet, compare),
     *(status, dead, keys, gateway),
 )

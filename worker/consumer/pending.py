@@ -99,21 +99,23 @@ def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: boo
         return describe(item.prompts, item.detail, options, ranks=ranks, polishes=polishes)
     if item.task is Task.CAPFILT:
         return capfilt(item.texts, item.filter_terms, options)
-    return _single_call(item, options)
+    return _single_call(pending, options)
 
 
-def _single_call(item: CheckedItem, options: GenerationOptions) -> Recipe:
+def _single_call(pending: PendingItem, options: GenerationOptions) -> Recipe:
     """Answer an item by one call with its own task."""
+    item = pending.item
     (answer,) = yield [ModelCall(item.task.short, item.text, options, item.history, item.texts)]
-    return result_of(item, answer)
+    return result_of(item, answer, pending.revision)
 
 
-def result_of(item: CheckedItem, answer: Answer) -> ItemResult:
-    """Return the result of an item's task from the engine's answer."""
+def result_of(item: CheckedItem, answer: Answer, revision: str) -> ItemResult:
+    """Return the result of an item's task from the answer of a model of this revision."""
     if answer.error_code is not None:
         return contract.failure(answer.error_code, answer.error_message)
     if item.task is Task.EMBED:
-        return {"embedding": [round(value, 7) for value in answer.embedding]}
+        embedding = [round(value, 7) for value in answer.embedding]
+        return {"embedding": embedding, "revision": revision}
     if item.task is Task.MATCH:
         matches: list[MatchPayload] = [
             {"text": text, "probability": round(probability, 7), "cosine": round(cosine, 7)}

@@ -1,0 +1,247 @@
+"""`blipline index` and `blipline search`: a search index of a collection of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from ..client import Client
+from . import options
+from .exit_codes import Exit, warn
+from .output import print_json, print_line, replaced_file
+from .progress import watch_bar
+from .single_jobs import escape_controls, image_source, one_line, printable
+
+if TYPE_CHECKING:
+    from ..search.counts import IndexCounts
+    from ..search.hit import Hit
+
+#: Failed entries with a line of their own; the others are counted.
+MAX_WARNINGS = 20
+#: Pixels of the longer side of a thumbnail.
+THUMBNAIL_PX = 320
+_INDEX_HELP = "Folder of the index.  [default: .blipline-index]"
+
+_folder = click.option(
+    "--index", "folder", metavar="FOLDER", default=".blipline-index", help=_INDEX_HELP
+)
+
+
+@click.command()
+@click.argument("sources", metavar="[COLLECTION]...", nargs=-1)
+@_folder
+@click.option("--rebuild", is_flag=True, help="Embed everything again, with the worker's model.")
+@click.option("--retry-failed", is_flag=True, help="Also submit images that failed for good.")
+@options.timeout(None, "Seconds to wait for the next result; without it, no limit.")
+@options.as_json("Print the counts as a JSON line.")
+@options.redis_url
+def index(
+    sources: Sequence[str],
+    folder: str,
+    rebuild: bool,
+    retry_failed: bool,
+    timeout_s: float | None,
+    as_json: bool,
+    redis_url: str | None,
+) -> Exit:
+    """Embed a collection of images for `blipline search`.
+
+    A COLLECTION is a folder with its subfolders, a quoted pattern, an image, a URL, a list (.txt
+    with a path or URL in each line, .jsonl with {"image"} or, for texts to be found, {"text"}), or
+    - for a list on stdin. Without any, the collections of the last runs are used.
+
+    Only new and changed files are embedded; files that are gone leave the index. An interrupted
+    run is continued by the same command. The worker needs a retrieval model, set by
+    BLIPLINE_MATCH_MODEL or BLIPLINE_MODEL.
+
+    \b
+      blipline index photos
+      blipline index photos "scans/**/*.png" captions.jsonl --index archive.index
+      find . -name '*.jpg' -newer stamp | blipline index -
+      blipline index                                     # again: what is new or changed
+    """
+    from ..search.update import UpdateOptions
+
+    failures = _Failures()
+    with Client(redis_url) as client, watch_bar("indexing") as on_progress:
+
+        def report(counts: IndexCounts) -> None:
+            total = counts.embedded + counts.waiting
+            on_progress(counts.embedded, total, f"{counts.entries:,} entries")
+
+        update = UpdateOptions(
+            retry_failed, "", timeout_s, on_counts=report, on_failure=failures.add
+        )
+        try:
+            counts = client.index(folder).update(
+                *sources,
+                rebuild=rebuild,
+                options=update,
+                on_added=lambda added, total: on_progress(added, total, "building the graph"),
+            )
+        except KeyboardInterrupt:
+            warn("interrupted: the same command continues")
+            raise
+    failures.count_rest()
+    if as_json:
+        print_json(counts.to_json())
+    else:
+        print_line(
+            f"{counts.entries:,} entries: {counts.changed:,} new or changed, {counts.embedded:,} "
+            f"embedded, {counts.unchanged:,} unchanged; {counts.removed:,} removed, "
+            f"{counts.failed:,} failed"
+        )
+    return Exit.SOME_FAILED if counts.failed else Exit.OK
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--image", metavar="IMAGE", help="Search by an image: a file or a URL.")
+@click.option(
+    "--find",
+    type=click.Choice(["image", "text"]),
+    default="image",
+    show_default=True,
+    help="Kind of the hits.",
+)
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Maximum number of hits.",
+)
+@click.option(
+    "--rerank",
+    type=click.IntRange(0, 1000),
+    metavar="K",
+    default=0,
+    help="Order the first K hits by the probability that text and image match.",
+)
+@click.option(
+    "--path",
+    "paths",
+    metavar="GLOB",
+    multiple=True,
+    help="Only hits whose path matches; may be repeated. * also matches /.",
+)
+@click.option("--exact", is_flag=True, help="Compare all vectors instead of following the graph.")
+@click.option("--html", metavar="FILE", help="Also write the hits as a contact sheet.")
+@_folder
+@options.timeout(options.ANSWER_TIMEOUT_S, "Seconds to wait for the worker.")
+@options.as_json('Print a JSON line for each hit: {"kind", "image" or "text", "cosine", …}.')
+@options.redis_url
+def search(
+    text: str | None,
+    image: str | None,
+    find: str,
+    count: int,
+    rerank: int,
+    paths: Sequence[str],
+    exact: bool,
+    html: str | None,
+    folder: str,
+    timeout_s: float,
+    as_json: bool,
+    redis_url: str | None,
+) -> Exit:
+    """Find the images of an index that are nearest to a text, or to an image.
+
+    The output is a line for each hit, the best first, with tab-separated fields: with --rerank, the
+    probability that text and image match, 0 to 1; the cosine of their embeddings, -1 to 1; the path
+    or the text.
+
+    \b
+      blipline search "a red circle"
+      blipline search "a red circle" --rerank 32 -n 5
+      blipline search "a dog" --path "2024/*" | cut -f 2
+      blipline search --image cat.jpg --html hits.html
+      blipline search --image cat.jpg --find text
+    """
+    if (text is None) == (image is None):
+        raise click.UsageError("search by a TEXT or by --image: give one of them")
+    with Client(redis_url) as client:
+        hits = client.index(folder).search(
+            text,
+            image=None if image is None else image_source(image),
+            count=count,
+            rerank=rerank,
+            paths=paths,
+            find=find,
+            exact=exact,
+            timeout=timeout_s,
+        )
+    for hit in hits:
+        if hit.error is not None:
+            warn(f"{printable(_shown(hit))}: not re-ranked: {escape_controls(hit.error)}")
+        _print_hit(hit, as_json)
+    if html is not None:
+        _write_sheet(html, text or f"Like {image}", hits)
+    if not hits:
+        warn("no hits" + (": no entry matches --path" if paths else ""))
+    return Exit.OK
+
+
+class _Failures:
+    """Warnings of entries that failed: a line for the first ones, then their number."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, name: str, message: str) -> None:
+        """Report an entry."""
+        self._count += 1
+        if self._count <= MAX_WARNINGS:
+            warn(f"{printable(name)}: {escape_controls(message)}")
+
+    def count_rest(self) -> None:
+        """Report the number of entries without a line."""
+        if self._count > MAX_WARNINGS:
+            warn(f"and {self._count - MAX_WARNINGS:,} more failed")
+
+
+def _print_hit(hit: Hit, as_json: bool) -> None:
+    if as_json:
+        print_json(hit.to_json())
+        return
+    scores = [f"{hit.cosine:.4f}"]
+    if hit.probability is not None:
+        scores.insert(0, f"{hit.probability:.4f}")
+    print_line("\t".join([*scores, _shown(hit)]))
+
+
+def _shown(hit: Hit) -> str:
+    """Return the path of a hit, relative if it is below the working directory, or its text."""
+    if hit.path is None:
+        return one_line(hit.value)
+    # Lines and fields stay whole; --json has the path itself.
+    relative = os.path.relpath(hit.path)
+    return escape_controls(hit.value if relative.startswith("..") else relative)
+
+
+def _write_sheet(path: str, title: str, hits: Sequence[Hit]) -> None:
+    from ..search.entry import Kind
+    from ..sheets.entry import SheetEntry
+    from ..sheets.images import thumbnails
+    from ..sheets.page import SheetData, write_page
+
+    entries = [
+        SheetEntry(hit.name, hit.value, "", hit.error, _scores(hit))
+        if hit.kind is Kind.IMAGE
+        else SheetEntry(hit.name, None, hit.value, hit.error, _scores(hit))
+        for hit in hits
+    ]
+    paths = [None if hit.path is None else str(hit.path) for hit in hits]
+    files = zip((entry.image for entry in entries), paths, strict=True)
+    with replaced_file(path) as file:
+        data = SheetData.of_output(title, entries, [None] * len(entries))
+        write_page(file, data, thumbnails(files, THUMBNAIL_PX, os.cpu_count() or 1))
+
+
+def _scores(hit: Hit) -> dict[str, str]:
+    scores = {} if hit.probability is None else {"match": f"{hit.probability:.4f}"}
+    return scores | {"cosine": f"{hit.cosine:.4f}"}

@@ -1,0 +1,1 @@
+"""Search in collections: an index of the embeddings of images and texts."""

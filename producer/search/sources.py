@@ -1,0 +1,176 @@
+"""Sources of an index: folders, patterns, files, JSON Lines, lists, standard input."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+from ..contract import MAX_TEXT_CHARS
+from ..errors import InvalidInput
+from ..jsonl import MAX_LINE_BYTES
+from ..ledger.blobs import is_reference
+from ..ledger.data_url import is_data_url
+from .entry import Entry, Kind, Unreadable, file_entry, hash_of, is_image_name
+
+#: Suffixes of lists.
+LIST_SUFFIXES: Final = (".jsonl", ".ndjson", ".txt")
+#: Names of a line's image, in the order of preference.
+IMAGE_NAMES: Final = ("image", "file_name", "path", "url")
+_WILDCARDS: Final = frozenset("*?[")
+
+Entries = Iterator[Entry | Unreadable]
+
+
+def canonical(source: str) -> str:
+    """Return the name of a source that is the same in each working directory."""
+    is_path = os.path.lexists(source) or not is_reference(source)
+    return os.path.abspath(source) if is_path and source != "-" else source
+
+
+def check(source: str) -> None:
+    """Check that a source exists, before any work; raises InvalidInput."""
+    if source == "-" or is_reference(source) or os.path.lexists(source):
+        return
+    if not _WILDCARDS & set(source):
+        raise InvalidInput(f"{source}: no such file or folder")
+
+
+def entries(source: str) -> Entries:
+    """Yield the entries of a source; raises InvalidInput if there is no such source.
+
+    A folder is read with its subfolders, a pattern as `glob` does (`**` for any folders). A list
+    has a path or URL in each line, or an object with `image`, or `text`: a text to be found.
+    """
+    if source == "-":
+        yield from _lines(sys.stdin.buffer, "stdin", os.getcwd())
+    elif os.path.isdir(source):
+        yield from _folder(source)
+    elif os.path.lexists(source):
+        yield from _file(source, source)
+    elif is_reference(source):
+        yield Entry(source, source, Kind.IMAGE, source)
+    elif _WILDCARDS & set(source):
+        yield from _matches(source)
+    else:
+        raise InvalidInput(f"{source}: no such file or folder")
+
+
+def _file(path: str, name: str) -> Entries:
+    if os.path.splitext(path)[1].lower() not in LIST_SUFFIXES:
+        yield file_entry(path, name)
+        return
+    try:
+        with open(path, "rb") as stream:
+            yield from _lines(stream, os.path.abspath(path), os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        yield Unreadable(path, error.strerror or str(error), hides_entries=True)
+
+
+def _matches(pattern: str) -> Entries:
+    paths = sorted(glob.glob(pattern, recursive=True))
+    if not paths:
+        raise InvalidInput(f"{pattern}: no file matches")
+    for path in paths:
+        if os.path.isfile(path):
+            yield from _file(path, path)
+
+
+def _folder(root: str) -> Entries:
+    """Yield the images below a folder, in the order of their names, without hidden ones.
+
+    Each directory is read once, however many symbolic links lead to it, so a loop of links ends.
+    """
+    seen: set[tuple[int, int]] = set()
+    folders = [(root, "")]
+    while folders:
+        folder, relative = folders.pop()
+        try:
+            status = os.stat(folder)
+            if (identity := (status.st_dev, status.st_ino)) in seen:
+                continue
+            seen.add(identity)
+            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        except OSError as error:
+            name = relative or root
+            yield Unreadable(name, error.strerror or str(error), hides_entries=True)
+            continue
+        subfolders = []
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.isdir(path):
+                subfolders.append((path, f"{relative}{name}/"))
+            elif is_image_name(name):
+                yield file_entry(path, relative + name)
+        folders += reversed(subfolders)
+
+
+def _lines(stream: BinaryIO, origin: str, folder: str) -> Entries:
+    """Yield an entry for each line that is not blank; relative paths are relative to `folder`."""
+    for number, line in enumerate(_limited_lines(stream), start=1):
+        if not line.strip():
+            continue
+        try:
+            if len(line) > MAX_LINE_BYTES:
+                raise InvalidInput(f"longer than {MAX_LINE_BYTES:,} bytes")
+            yield _entry_of_line(line, folder)
+        except InvalidInput as error:
+            yield Unreadable(f"{origin} line {number}", str(error))
+
+
+def _limited_lines(stream: BinaryIO) -> Iterator[bytes]:
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        rest = line
+        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            rest = stream.readline(MAX_LINE_BYTES + 1)
+        yield line
+
+
+def _entry_of_line(line: bytes, folder: str) -> Entry:
+    text = line.decode("utf-8-sig", "surrogateescape").rstrip("\r\n")
+    if not text.lstrip().startswith("{"):
+        return _image(text, folder)
+    row = _parse(text)
+    for name in IMAGE_NAMES:
+        if row.get(name) is not None:
+            if not isinstance(row[name], str):
+                raise InvalidInput(f"{name}: a path or URL is needed, not {row[name]!r:.80}")
+            return _image(row[name], folder)
+    if isinstance(row.get("text"), str) and row["text"].strip():
+        return _text(row["text"].strip())
+    raise InvalidInput(f"needs one of {', '.join(IMAGE_NAMES)}, or text; it has {[*row]!r:.200}")
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise InvalidInput("not an object")
+    return row
+
+
+def _image(reference: str, folder: str) -> Entry:
+    """Return the entry of a path or URL; a local file of this name comes first."""
+    path = os.path.join(folder, reference)
+    if "\0" in path or not reference:
+        raise InvalidInput("the path is empty, or has a NUL character")
+    if is_data_url(reference):
+        raise InvalidInput("a data: URL has no name under which it could be found: write a file")
+    if is_reference(reference) and not os.path.exists(path):
+        return Entry(reference, reference, Kind.IMAGE, reference)
+    return file_entry(path, reference)
+
+
+def _text(text: str) -> Entry:
+    if len(text) > MAX_TEXT_CHARS:
+        raise InvalidInput(f"text: longer than {MAX_TEXT_CHARS:,} characters")
+    try:
+        key = f"text:{hash_of(text)}"
+    except UnicodeEncodeError:
+        raise InvalidInput("text: not valid UTF-8") from None
+    return Entry(key, text, Kind.TEXT, text)

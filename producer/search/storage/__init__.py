@@ -1,0 +1,1 @@
+"""The stored index: a database of entries and vectors, and graphs of nearest neighbours."""
