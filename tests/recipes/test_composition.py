@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from worker.recipes.composition import Composition, unique
+from worker.recipes.composition import Composition
 from worker.recipes.sentences import Sentence
 
 
@@ -55,16 +55,7 @@ def test_no_sentence_occurs_twice_whatever_the_candidates() -> None:
         composition = Composition()
         for _ in range(3):
             texts = [" ".join(rng.choices(words, k=rng.randint(1, 5))) for _ in range(6)]
-            composition.add({Sentence(text): rng.random() for text in unique_texts(texts)})
+            composition.add({Sentence(text): rng.random() for text in texts})
         contents = [sentence.content for sentence in composition.sentences]
         for i, content in enumerate(contents):
             assert not any(content <= earlier for earlier in contents[:i] + contents[i + 1 :])
-
-
-def unique_texts(texts: list[str]) -> list[str]:
-    return [sentence.body for sentence in unique(map(Sentence, texts))]
-
-
-def test_sentences_that_differ_in_case_or_punctuation_are_equal() -> None:
-    sentences = unique([Sentence("a Cat, here"), Sentence("a cat here"), Sentence("a dog")])
-    assert [sentence.body for sentence in sentences] == ["a Cat, here", "a dog"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -154,3 +155,46 @@ def test_an_answer_of_maximum_length_loses_its_last_sentence() -> None:
         return Answer(0, "a cat sits. a dog ru", call.options.max_new_tokens)
 
     assert run(reply, ("",), Detail.LOW)[0]["text"] == "A cat sits."
+
+
+def test_candidates_that_differ_in_case_or_punctuation_are_scored_once() -> None:
+    texts = {"": "a cat, here", "a photo of": "A Cat here", "a cat, here. there is also": "a cat"}
+    result, steps = run(captioner(texts), ("", "a photo of"))
+    assert [call.texts for call in steps[1]] == [("a cat, here",)]
+    assert result["text"] == "A cat, here."
+    assert [(c["score"], c["used"]) for c in result["candidates"][:2]] == [(0.9, True)] * 2
+
+
+def test_a_description_of_any_texts_is_clean_prose() -> None:
+    rng = random.Random(7)
+    pieces = [
+        "a cat",
+        "A Cat,",
+        "two dogs",
+        "no",
+        " . ",
+        "...",
+        "\n",
+        "(",
+        '"',
+        "\ufffd",
+        "left of",
+    ]
+    pieces += ["é", "猫", "'s", "-", ";", "a photo of", "red", "blue", "and", "", "there is also"]
+
+    def reply(call: ModelCall) -> Answer:
+        if call.task == "match":
+            return Answer(0, scores=((rng.random(), 0.0),))
+        text = " ".join(rng.choices(pieces, k=rng.randrange(12)))
+        return Answer(
+            0, f"{call.text} {text}" if rng.random() < 0.8 else text, rng.choice([5, 250])
+        )
+
+    for number in range(300):
+        options = SAMPLED if number % 2 else GREEDY
+        result, _ = run(reply, ("", "a red"), Detail.HIGH, options, ranks=number % 3 > 0)
+        assert result["characters"] == len(result["text"])
+        assert result["text"] == result["text"].strip()
+        for mark in ("  ", "\n", " .", "..", "\ufffd"):
+            assert mark not in result["text"]
+        assert not result["text"] or result["text"][-1] in ".!?"

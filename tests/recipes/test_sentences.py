@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.recipes.sentences import clean, continued, is_instruction, split_sentences
+from worker.recipes.sentences import Sentence, clean, continued, is_instruction, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,8 @@ def test_requests_and_carrier_phrases_are_instructions() -> None:
         assert is_instruction(prompt)
     for prompt in ("", "a red", "a painting of", "there is", "a photo of a cat"):
         assert not is_instruction(prompt)
+
+
+def test_sentences_that_differ_in_case_or_punctuation_are_equal() -> None:
+    sentences = dict.fromkeys([Sentence("a Cat, here"), Sentence("a cat here"), Sentence("a dog")])
+    assert [sentence.body for sentence in sentences] == ["a Cat, here", "a dog"]

@@ -7,7 +7,6 @@ or contradict it are dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,8 +68,3 @@ class Composition:
             *(earlier for earlier in self.sentences[position:] if earlier in rest),
         ]
         return True
-
-
-def unique(sentences: Iterable[Sentence]) -> list[Sentence]:
-    """Return sentences without those that differ only in case or punctuation."""
-    return list({sentence.words: sentence for sentence in reversed(list(sentences))}.values())[::-1]

@@ -15,7 +15,7 @@ from typing import Any, Final
 from producer import contract
 from producer.contract import CandidatePayload, Detail, ErrorCode
 from worker.engine.request import Answer, GenerationOptions
-from worker.recipes.composition import Composition, unique
+from worker.recipes.composition import Composition
 from worker.recipes.recipe import POLISH, ModelCall, Recipe
 from worker.recipes.sentences import Sentence, continued, split_sentences
 
@@ -52,13 +52,12 @@ class GeneratedText:
 
     def payload(self, used: Sequence[Sentence]) -> CandidatePayload:
         """Return the candidate as JSON; `used` are the sentences of the description."""
-        words = {sentence.words for sentence in used}
         return {
             "text": " ".join(sentence.text for sentence in self.sentences),
             "prompt": self.prompt,
             "round": self.round,
             "score": round(self.score, 4),
-            "used": any(sentence.words in words for sentence in self.sentences),
+            "used": any(sentence in used for sentence in self.sentences),
         }
 
 
@@ -156,8 +155,8 @@ def _round(state: DescriptionState, number: int) -> Generator[list[ModelCall], l
         for prompt, answer in zip(prompts, answers, strict=True)
         if _has_answered(answer, required=number == 1)
     ]
-    new = unique(sentence for c in candidates for sentence in c.sentences)
-    new = [sentence for sentence in new if sentence not in state.scored]
+    sentences = dict.fromkeys(sentence for c in candidates for sentence in c.sentences)
+    new = [sentence for sentence in sentences if sentence not in state.scored]
     state.scored |= (yield from _match(new)) if state.ranks else dict.fromkeys(new, 1.0)
     for candidate in candidates:
         candidate.score = _score(state, candidate)

@@ -46,11 +46,20 @@ _REPLACEMENTS: Final = (
 _EDGES: Final = ' \t,.;:!?\u2026-\u2013\u2014_*#|/\\"\u201c\u201d\u00ab\u00bb<>'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sentence:
-    """A cleaned sentence, without its final period and in the case of the model."""
+    """A cleaned sentence, without its final period and in the case of the model.
+
+    Sentences that differ only in case or punctuation are equal.
+    """
 
     body: str
+
+    def __eq__(self, value: object) -> bool:
+        return isinstance(value, Sentence) and self.words == value.words
+
+    def __hash__(self) -> int:
+        return hash(self.words)
 
     @property
     def text(self) -> str:
