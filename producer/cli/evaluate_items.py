@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Final
 
 import click
@@ -110,7 +110,7 @@ def _items(
 
 def retrieval_module() -> Any:
     """Return the retrieval module; raises InvalidInput if numpy is not installed."""
-    if importlib.util.find_spec("numpy") is None:
+    if find_spec("numpy") is None:
         raise InvalidInput("retrieval needs numpy: pip install 'blipline[evaluate]'")
     from ..evaluation import retrieval
 

@@ -174,3 +174,12 @@ def test_a_wrong_file_is_named(
 ) -> None:
     assert run(["evaluate", *arguments]) == Exit.USAGE
     assert message in capsys.readouterr().err
+
+
+def test_retrieval_without_numpy_names_the_extra(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.cli.evaluate_items.find_spec", lambda _: None)
+    write("vectors.jsonl")
+    assert run(["evaluate", "retrieval", "dataset.json", "vectors.jsonl"]) == Exit.USAGE
+    assert "pip install 'blipline[evaluate]'" in capsys.readouterr().err

@@ -110,3 +110,9 @@ def test_no_captions_are_an_error() -> None:
 )
 def test_rouge_l_of_equal_and_of_distinct_texts(caption: str, reference: str, score: float) -> None:
     assert rouge_l(caption, [reference]) == pytest.approx(score)
+
+
+def test_the_shorter_of_two_equally_close_references_counts() -> None:
+    # A longer reference would bring a brevity penalty.
+    scores = score_captions({1: "a b c d e"}, {1: ["a b c d", "a b c d e f"]})
+    assert scores.bleu[0] == pytest.approx(1, abs=1e-6)

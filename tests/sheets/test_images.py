@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from producer.errors import InvalidInput
 from producer.sheets.images import ImageFolders, link_to, thumbnails
 
 
@@ -112,3 +114,9 @@ def test_links_are_relative_and_quoted() -> None:
 )
 def test_only_http_urls_are_links(image: str | None, link: str | None) -> None:
     assert link_to(image, None, "/") == link
+
+
+def test_thumbnails_without_pillow_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(InvalidInput, match=r"pip install 'blipline\[sheet\]'"):
+        list(thumbnails([], 64, 1))
