@@ -194,7 +194,7 @@ class Client:
     ) -> Job[FilterResult]:
         """Keep those of `texts`, and of `captions` synthetic ones, that match an image.
 
-        Texts are kept from the probability `threshold` on, synthetic captions from
+        Texts are accepted from the probability `threshold` on, synthetic captions from
         `synthetic_threshold` on, if it is given. Captions are sampled with `top_p` 0.9 unless
         `options` differ. See `caption` for the other arguments.
         """

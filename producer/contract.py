@@ -26,8 +26,8 @@ task          fields of an item               fields of its result
 ``describe``  image, prompts and detail       ``text``, ``characters``, ``words``,
               (both optional)                 ``candidates``, ``rounds``, ``seconds``,
                                               ``ranked_by``
-``capfilt``   image, texts, captions,         ``kept``, ``dropped``: source, probability and
-              thresholds (optional)           cosine of each text; ``text``: the best kept
+``capfilt``   image, texts, captions,         ``accepted``, ``rejected``: source, scores
+              thresholds (optional)           of each; ``text``: the best accepted
 ============  ==============================  ==================================================
 """
 
@@ -141,7 +141,7 @@ MAX_PROMPTS: Final = 16
 #: Maximum synthetic captions of one item of CapFilt: each is a row of the engine.
 MAX_CAPTIONS: Final = 16
 #: Synthetic captions of an item of CapFilt, as in the paper, and the probability from which its
-#: texts are kept.
+#: texts are accepted.
 CAPTIONS: Final = 1
 THRESHOLD: Final = 0.5
 #: Maximum turns of a dialogue; models read about ten.
@@ -250,7 +250,7 @@ class Item(BaseModel):
     detail: Detail | None = None
     #: CapFilt: the number of synthetic captions.
     captions: Annotated[int, Field(strict=True, ge=0, le=MAX_CAPTIONS)] | None = None
-    #: CapFilt: texts are kept from this probability on.
+    #: CapFilt: texts are accepted from this probability on.
     threshold: _Probability | None = None
     #: CapFilt: the threshold of synthetic captions, if it differs.
     synthetic_threshold: _Probability | None = None
@@ -400,8 +400,8 @@ class ItemResult(TypedDict, total=False):
     ranked_by: Ranking
     unpolished: str
     warning: str
-    kept: list[ScoredTextPayload]
-    dropped: list[ScoredTextPayload]
+    accepted: list[ScoredTextPayload]
+    rejected: list[ScoredTextPayload]
     error: ErrorPayload
 
 

@@ -28,22 +28,22 @@ class ScoredText:
 
 @dataclass(frozen=True, slots=True)
 class FilterResult:
-    """The kept and the dropped texts of an image, those of the web before synthetic ones."""
+    """The accepted and the rejected texts of an image, those of the web before synthetic ones."""
 
-    #: The most probable of the kept texts; "" if none is kept.
+    #: The most probable of the accepted texts; "" if none is accepted.
     text: str
-    kept: list[ScoredText]
-    dropped: list[ScoredText]
+    accepted: list[ScoredText]
+    rejected: list[ScoredText]
 
     @classmethod
     def of(cls, result: ItemResult) -> FilterResult | None:
         """Read the result of an item; None if its task is not CapFilt."""
-        if "kept" not in result:
+        if "accepted" not in result:
             return None
         return cls(
             result["text"],
-            [ScoredText.of(text) for text in result["kept"]],
-            [ScoredText.of(text) for text in result["dropped"]],
+            [ScoredText.of(text) for text in result["accepted"]],
+            [ScoredText.of(text) for text in result["rejected"]],
         )
 
     def to_json(self) -> dict[str, Any]:

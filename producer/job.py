@@ -60,7 +60,7 @@ class Result:
     cursor: int = 0
     #: Description: the text with its candidates.
     description: Description | None = None
-    #: CapFilt: the kept and the dropped texts; `text` is the most probable kept one.
+    #: CapFilt: the accepted and the rejected texts; `text` is the best accepted.
     filter_result: FilterResult | None = None
     #: Embedding: revision of the worker's model; '' if the worker is of an earlier version.
     revision: str = ""

@@ -38,16 +38,7 @@ VAGUE = frozenset(
     }
 )
 #: Parameters of the public API, which keep their names.
-PUBLIC = frozenset(
-    {
-        ("producer/batch.py", "most"),
-        # A field of CapFilt's results.
-        ("producer/contract.py", "kept"),
-        ("producer/filter_result.py", "kept"),
-        ("producer/gateway/job_responses.py", "kept"),
-        ("producer/gateway/json_lines.py", "kept"),
-    }
-)
+PUBLIC = frozenset({("producer/batch.py", "most")})
 Named = (
     ast.FunctionDef
     | ast.AsyncFunctionDef

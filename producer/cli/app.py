@@ -13,6 +13,7 @@ import click
 
 from .annotate import annotate
 from .batch import batch
+from .capfilt import capfilt
 from .caption import ask, caption
 from .chat import chat
 from .dead import dead
@@ -51,6 +52,7 @@ def blipline() -> None:
       blipline annotate photos/
       blipline index photos
       blipline search "a cat on a sofa"
+      blipline capfilt pairs.jsonl -o kept.jsonl
       blipline batch submit items.jsonl --wait -o results.jsonl
       blipline status
       blipline dead list
@@ -64,7 +66,7 @@ def blipline() -> None:
 
 _COMMANDS = (
     *(caption, ask, chat, describe, match, embed, index, search),
-    *(annotate, batch, evaluate, sheet, compare),
+    *(annotate, capfilt, batch, evaluate, sheet, compare),
     *(status, dead, keys, gateway),
 )
 for _command in _COMMANDS:

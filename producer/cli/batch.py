@@ -92,7 +92,8 @@ def submit(
       prompts    describe: ["", "a photo of"], prompts of the first round (optional)
       detail     describe: low, medium or high (optional)
       captions   capfilt: the number of synthetic captions (optional)
-      threshold  capfilt: least probability of kept texts; also synthetic_threshold (optional)
+      threshold  capfilt: least probability of accepted texts (optional)
+      synthetic_threshold  capfilt: the same for synthetic captions (optional)
       custom_id  returned with the result; by default the line number
 
     \b
@@ -101,7 +102,7 @@ def submit(
       match adds "matches": [{"text", "probability", "cosine"}] in the order of the texts; its
       text is the most probable. embed has "embedding": [numbers] instead of a text. describe adds
       "candidates": [{"text", "prompt", "round", "score", "used"}] and its statistics. capfilt adds
-      "kept" and "dropped": [{"text", "source", "probability", "cosine"}].
+      "accepted" and "rejected": [{"text", "source", "probability", "cosine"}].
 
     There is a result for each line, in the order of the lines. The result of an invalid line is an
     error; blank lines are skipped.

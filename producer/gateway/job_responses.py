@@ -89,9 +89,9 @@ class CapfiltOutput(BaseModel):
     """Output of capfilt: the texts of the request, then synthetic captions."""
 
     model_config = ConfigDict(extra="forbid")
-    text: str = Field(description="The most probable kept text, or empty.")
-    kept: list[ScoredAnswer]
-    dropped: list[ScoredAnswer]
+    text: str = Field(description="The most probable accepted text, or empty.")
+    accepted: list[ScoredAnswer]
+    rejected: list[ScoredAnswer]
 
 
 class ErrorBody(BaseModel):

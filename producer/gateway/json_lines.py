@@ -60,7 +60,7 @@ class ResultLine(BaseModel):
     cursor: int = Field(description="Continue after this line with `cursor=`.")
     text: str | None = Field(
         None,
-        description="Caption, vqa, chat, describe; match, capfilt: the most probable (kept) text.",
+        description="Caption, vqa, chat, describe; match, capfilt: the likeliest (accepted) text.",
     )
     matches: list[MatchAnswer] | None = Field(None, description="Match.")
     embedding: list[float] | None = Field(None, description="Embed.")
@@ -72,8 +72,8 @@ class ResultLine(BaseModel):
     ranked_by: Ranking | None = None
     unpolished: str | None = None
     warning: str | None = None
-    kept: list[ScoredAnswer] | None = Field(None, description="Capfilt, as the field below.")
-    dropped: list[ScoredAnswer] | None = None
+    accepted: list[ScoredAnswer] | None = Field(None, description="Capfilt, as the field below.")
+    rejected: list[ScoredAnswer] | None = None
     error: ErrorBody | None = Field(None, description="With the status `error`.")
 
 

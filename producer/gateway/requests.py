@@ -238,7 +238,7 @@ class CapfiltRequest(TextsRequest):
     task: Literal["capfilt"]
     captions: CaptionCount = Field(CAPTIONS, description="Number of synthetic captions.")
     threshold: Probability = Field(
-        THRESHOLD, description="Texts are kept from this probability on."
+        THRESHOLD, description="Texts are accepted from this probability on."
     )
     synthetic_threshold: Probability | None = Field(
         None, description="Threshold of synthetic captions, if it differs."

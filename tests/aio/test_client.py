@@ -62,7 +62,7 @@ DESCRIBED = Description(
 #: The result of CapFilt, with a field of a newer worker, and its value.
 WEB = {"text": "a cat", "source": "web", "probability": 0.9, "cosine": 0.1}
 SYNTHETIC = {"text": "a dog", "source": "synthetic", "probability": 0.2, "cosine": 0.0, "new": 1}
-FILTERED = {"text": "a cat", "kept": [WEB], "dropped": [SYNTHETIC], "new": 1}
+FILTERED = {"text": "a cat", "accepted": [WEB], "rejected": [SYNTHETIC], "new": 1}
 FILTER_RESULT = FilterResult(
     "a cat",
     [ScoredText("a cat", "web", 0.9, 0.1)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,31 @@ def keeps_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def workers(connection: redis.Redis, finish: Finish) -> Iterator[None]:
+def answer_chunk(connection: redis.Redis, finish: Finish) -> Callable[[], bool]:
+    """Answer a message of either queue; return False if there is none."""
+    leases = Leases(connection)
+
+    def answer() -> bool:
+        message = connection.brpop(["interactive", "bulk"], timeout=0.05)
+        if message is None:
+            return False
+        claim = leases.claim(id_of(message[1]))
+        assert claim.payload is not None
+        results = [item.get("result") or result_of(item) for item in claim.payload["items"]]
+        finish(id_of(message[1]), results)
+        return True
+
+    return answer
+
+
+@pytest.fixture
+def workers(answer_chunk: Callable[[], bool]) -> Iterator[None]:
     """Answer every message of both queues in a thread."""
-    stopping, leases = threading.Event(), Leases(connection)
+    stopping = threading.Event()
 
     def work() -> None:
         while not stopping.is_set():
-            message = connection.brpop(["interactive", "bulk"], timeout=0.05)
-            if message is not None:
-                claim = leases.claim(id_of(message[1]))
-                assert claim.payload is not None
-                results = [item.get("result") or result_of(item) for item in claim.payload["items"]]
-                finish(id_of(message[1]), results)
+            answer_chunk()
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -64,6 +77,8 @@ def result_of(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def output_of(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return the output of an item, whose fields determine the task."""
+    if "captions" in item:
+        return filter_result_of(item)
     if "texts" in item:
         scores = [(0.25, -0.5), (0.99999, 0.4321), (0.25, 0.1)]
         matches = [
@@ -77,6 +92,29 @@ def output_of(item: Mapping[str, Any]) -> dict[str, Any]:
         return {"embedding": [0.6, -0.8]}
     before = f" after {item['history']}" if item.get("history") else ""
     return {"text": f"about {item.get('question') or item['image'].rpartition('/')[2]}{before}"}
+
+
+def filter_result_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a filter result: a text that ends with a number has this many percent."""
+    scored = []
+    for text in item["texts"]:
+        probability = int(text.rpartition(" ")[2]) / 100
+        scored.append(("web", text, probability, probability >= item["threshold"]))
+    for number in range(item["captions"]):
+        scored.append(("synthetic", f"synthetic {number}", 0.75, True))
+    accepted, rejected = (
+        [
+            {"text": text, "source": source, "probability": probability, "cosine": 0.25}
+            for source, text, probability, is_accepted in scored
+            if is_accepted is expected
+        ]
+        for expected in (True, False)
+    )
+    return {
+        "text": accepted[0]["text"] if accepted else "",
+        "accepted": accepted,
+        "rejected": rejected,
+    }
 
 
 def description_of(text: str) -> dict[str, Any]:

@@ -105,16 +105,21 @@ def test_capfilt_generates_captions_and_filters_all_texts(
         again = run_item(runner, Task.CAPFILT, item, "again", seed=1)
         matched = run_item(runner, Task.CAPFILT, item | {"captions": 0}, "matched")
     # The echo writes " by PID", and is the surer of a text, the longer it is
-    assert [text["source"] for text in result["kept"] + result["dropped"]].count("synthetic") == 1
-    assert result["kept"][0] == {
+    assert [text["source"] for text in result["accepted"] + result["rejected"]].count(
+        "synthetic"
+    ) == 1
+    assert result["accepted"][0] == {
         "text": "a long text",
         "source": "web",
         "probability": 1.1,
         "cosine": -1.1,
     }
-    assert (result["dropped"][0]["text"], result["dropped"][0]["source"]) == ("abc", "web")
+    assert (result["rejected"][0]["text"], result["rejected"][0]["source"]) == ("abc", "web")
     assert again == result
-    assert [text["text"] for text in matched["kept"] + matched["dropped"]] == ["a long text", "abc"]
+    assert [text["text"] for text in matched["accepted"] + matched["rejected"]] == [
+        "a long text",
+        "abc",
+    ]
 
 
 def test_capfilt_without_a_retrieval_model_is_rejected_by_name(

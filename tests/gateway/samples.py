@@ -27,7 +27,7 @@ DESCRIPTION = {
 _WEB = {"text": "a cat", "source": "web", "probability": 0.9, "cosine": 0.4}
 _SYNTHETIC = {"text": "a dog", "source": "synthetic", "probability": 0.1, "cosine": -0.2}
 #: The result of CapFilt.
-FILTERED = {"text": "a cat", "kept": [_WEB], "dropped": [_SYNTHETIC]}
+FILTERED = {"text": "a cat", "accepted": [_WEB], "rejected": [_SYNTHETIC]}
 JSONL = {"Content-Type": "application/jsonl"}
 #: Items in a chunk.
 CHUNK = 32

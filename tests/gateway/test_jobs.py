@@ -253,7 +253,7 @@ def test_an_invalid_client_id_is_rejected(http: httpx.Client, job_id: str) -> No
         ({}, "task: is missing"),
         (
             {"task": "ask", "image": URL},
-            "choose one of caption, vqa, chat, match, embed, describe, capfilt",
+            "match, embed, describe, capfilt",
         ),
         ({"task": "caption"}, "image: is missing"),
         (CAPTION | {"colour": "red"}, "colour: no such name"),

@@ -56,25 +56,25 @@ def test_captions_are_generated_while_the_texts_are_scored() -> None:
     assert [call.task for call in steps[0]] == ["caption", "match", "match"]
     assert [call.texts for call in steps[1]] == [("a cat on a sofa",)]
     assert result["text"] == "a cat on a sofa"
-    assert result["kept"] == [
+    assert result["accepted"] == [
         {"text": "a cat", "source": "web", "probability": 0.9, "cosine": 0.25},
         {"text": "a cat on a sofa", "source": "synthetic", "probability": 0.95, "cosine": 0.25},
     ]
-    assert texts_of(result["dropped"]) == [("web", "a dog")]
+    assert texts_of(result["rejected"]) == [("web", "a dog")]
 
 
-def test_each_source_has_a_threshold_which_a_kept_text_may_equal() -> None:
+def test_each_source_has_a_threshold_which_a_accepted_text_may_equal() -> None:
     result, _ = run(["a sofa", "a cat"], FilterTerms(1, 0.5, 0.96))
-    assert texts_of(result["kept"]) == [("web", "a sofa"), ("web", "a cat")]
-    assert texts_of(result["dropped"]) == [("synthetic", "a cat on a sofa")]
+    assert texts_of(result["accepted"]) == [("web", "a sofa"), ("web", "a cat")]
+    assert texts_of(result["rejected"]) == [("synthetic", "a cat on a sofa")]
     result, _ = run(["a sofa", "a cat"], FilterTerms(1, 0.51, 0.0))
-    assert texts_of(result["dropped"]) == [("web", "a sofa")]
+    assert texts_of(result["rejected"]) == [("web", "a sofa")]
 
 
 def test_without_a_match_there_is_no_best_text() -> None:
     result, _ = run(["a dog"], reply=replies("a bird"))
-    assert (result["text"], result["kept"]) == ("", [])
-    assert texts_of(result["dropped"]) == [("web", "a dog"), ("synthetic", "a bird")]
+    assert (result["text"], result["accepted"]) == ("", [])
+    assert texts_of(result["rejected"]) == [("web", "a dog"), ("synthetic", "a bird")]
 
 
 def test_equal_texts_are_scored_once() -> None:
@@ -84,14 +84,14 @@ def test_equal_texts_are_scored_once() -> None:
     )
     assert [call.texts for call in steps[0][3:]] == [("a cat",), ("a dog",)]
     assert [call.texts for call in steps[1]] == [("a bird",)]
-    assert texts_of(result["dropped"]) == [("web", "a dog"), ("synthetic", "a bird")]
+    assert texts_of(result["rejected"]) == [("web", "a dog"), ("synthetic", "a bird")]
 
 
 def test_without_synthetic_captions_the_item_is_one_step() -> None:
     for count, captions in ((0, ()), (2, ("", " "))):
         result, steps = run(["a cat"], FilterTerms(count, 0.5, 0.5), reply=replies(*captions))
         assert len(steps) == 1
-        assert texts_of(result["kept"]) == [("web", "a cat")]
+        assert texts_of(result["accepted"]) == [("web", "a cat")]
 
 
 def test_captions_are_sampled_from_the_nucleus_each_with_its_own_seed() -> None:
@@ -140,7 +140,7 @@ def test_a_text_that_is_too_long_for_the_matching_model_is_dropped_alone() -> No
         return answer(call)
 
     result, _ = run(["long", "a cat"], reply=reply)
-    assert len(result["kept"]) == 2
-    assert result["dropped"] == [
+    assert len(result["accepted"]) == 2
+    assert result["rejected"] == [
         {"text": "long", "source": "web", "probability": 0.0, "cosine": 0.0}
     ]

@@ -97,15 +97,18 @@ def test_every_surface_gives_the_same_texts(
     assert {name: line[name] for name in expected} == expected
 
 
-def test_true_texts_are_kept_and_wrong_ones_dropped(
+def test_true_texts_are_accepted_and_wrong_ones_rejected(
     user: Client, picture: Path, texts: list[str], scene: Scene
 ) -> None:
     result = user.capfilt(picture, texts, captions=3, seed=1).result(90)
-    assert WRONG in [text.text for text in result.dropped]
+    assert WRONG in [text.text for text in result.rejected]
     assert result.text == scene.caption()
-    assert result.kept[0].source == "web"
+    assert result.accepted[0].source == "web"
     alone = user.capfilt(picture, WRONG, captions=3, seed=1).result(90)
-    assert (alone.text, {text.source for text in alone.kept}) == (scene.caption(), {"synthetic"})
+    assert (alone.text, {text.source for text in alone.accepted}) == (
+        scene.caption(),
+        {"synthetic"},
+    )
 
 
 def test_captions_have_the_words_of_a_caption_sampled_with_their_seed(
@@ -114,7 +117,7 @@ def test_captions_have_the_words_of_a_caption_sampled_with_their_seed(
     wild: dict[str, Any] = {"temperature": 3.0, "top_p": 0.9}
     result = user.capfilt(picture, WRONG, captions=3, seed=5, **wild).result(90)
     captions = [user.caption(picture, seed=5 + n, **wild).result(90) for n in range(3)]
-    synthetic = [*result.kept, *result.dropped]
+    synthetic = [*result.accepted, *result.rejected]
     assert {text.text for text in synthetic if text.source == "synthetic"} == set(captions)
 
 

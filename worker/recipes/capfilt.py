@@ -29,8 +29,8 @@ class FilterTerms:
     threshold: float
     synthetic_threshold: float
 
-    def keeps(self, text: ScoredTextPayload) -> bool:
-        """Return whether a text is kept."""
+    def accepts(self, text: ScoredTextPayload) -> bool:
+        """Return whether a text is accepted."""
         is_synthetic = text["source"] == "synthetic"
         threshold = self.synthetic_threshold if is_synthetic else self.threshold
         return text["probability"] >= threshold
@@ -50,11 +50,11 @@ def capfilt(texts: Sequence[str], terms: FilterTerms, options: GenerationOptions
         *_scored("web", texts, scores),
         *_scored("synthetic", synthetic, synthetic_scores),
     ]
-    accepted = [text for text in scored if terms.keeps(text)]
-    dropped = [text for text in scored if not terms.keeps(text)]
+    accepted = [text for text in scored if terms.accepts(text)]
+    rejected = [text for text in scored if not terms.accepts(text)]
     # Of equally probable texts, the first, as in a match.
     best = max(accepted, key=lambda text: text["probability"])["text"] if accepted else ""
-    return {"text": best, "kept": accepted, "dropped": dropped}
+    return {"text": best, "accepted": accepted, "rejected": rejected}
 
 
 def nucleus_options(options: GenerationOptions) -> GenerationOptions:

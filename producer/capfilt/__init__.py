@@ -1,0 +1,1 @@
+"""CapFilt over files of image-text pairs: streaming, resumption, calibration and a report."""

@@ -1,0 +1,133 @@
+"""A run of CapFilt over a file: it writes pairs part by part, and resumes after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from ..client import Client
+from ..errors import InvalidInput
+from ..filter_result import ScoredText
+from ..job import Result
+from ..ledger.ids import new_id
+from .pairs import ImageTextPair, Part, divide
+from .statistics import FilterStatistics
+from .stream import PART_PAIRS, PartStream, Terms
+from .workspace import RunCheckpoint, Workspace
+
+#: Names of the output files.
+ACCEPTED: Final = "accepted"
+REJECTED: Final = "rejected"
+
+
+class FilterRun:
+    """A run: the pairs of a file, the terms, and the workspace of its output."""
+
+    def __init__(
+        self,
+        client: Client,
+        workspace: Workspace,
+        terms: Terms,
+        options: Mapping[str, Any],
+        *,
+        locate: Callable[[str], str] = lambda image: image,
+        timeout_s: float | None = None,
+        part_pairs: int = PART_PAIRS,
+    ) -> None:
+        self._workspace = workspace
+        self._part_pairs = part_pairs
+        saved = workspace.read()
+        started = RunCheckpoint(new_id(), terms, dict(options), sizes=workspace.sizes)
+        self._checkpoint = saved or started
+        if not self._checkpoint.is_run_of(started):
+            raise InvalidInput(
+                "an interrupted run with other options wrote this output: "
+                f"{self._checkpoint.description}. Repeat them to resume it, or delete "
+                f"{workspace.directory} to start again"
+            )
+        self._stream = PartStream(
+            client,
+            self._checkpoint.run_id,
+            terms,
+            options,
+            locate=locate,
+            timeout_s=timeout_s,
+        )
+
+    @property
+    def resumed_pairs(self) -> int:
+        """The number of pairs whose results an earlier process has written."""
+        return self._checkpoint.statistics.pairs
+
+    def run(
+        self, pairs: Iterable[ImageTextPair], on_done: Callable[[int], None] = lambda pairs: None
+    ) -> FilterStatistics:
+        """Filter all pairs; call `on_done` with the number of pairs that are done."""
+        self._workspace.open(self._checkpoint)
+        try:
+            if not self._checkpoint.complete:
+                # The crash may have been between the checkpoint and the deletion.
+                self._stream.forget(self._checkpoint.parts - 1)
+                parts = self._new_parts(divide(pairs, self._part_pairs))
+                for part, results in self._stream.results(parts):
+                    self._add(part, results)
+                    on_done(self._checkpoint.statistics.pairs)
+            self._workspace.finish(self._checkpoint)
+        finally:
+            self._workspace.close()
+        return self._checkpoint.statistics
+
+    def _new_parts(self, parts: Iterator[Part]) -> Iterator[Part]:
+        """Yield the parts after the checkpoint; raises InvalidInput if earlier ones differ."""
+        checkpoint, digest = self._checkpoint, ""
+        for part in parts:
+            if part.number >= checkpoint.parts:
+                yield part
+            elif part.number == checkpoint.parts - 1:
+                digest = part.digest
+                self._check_digest(digest, checkpoint)
+        if checkpoint.parts and not digest:
+            self._check_digest(digest, checkpoint)
+
+    def _check_digest(self, digest: str, checkpoint: RunCheckpoint) -> None:
+        if digest != checkpoint.digest:
+            raise InvalidInput(
+                f"the first {checkpoint.statistics.pairs:,} pairs are not those of the interrupted "
+                f"run; restore them, or delete {self._workspace.directory} to start again"
+            )
+
+    def _add(self, part: Part, results: list[Result]) -> None:
+        """Write the texts of a part, and the checkpoint after it."""
+        statistics = self._checkpoint.statistics
+        lines: dict[str, list[dict[str, Any]]] = {ACCEPTED: [], REJECTED: []}
+        for pair, result in zip(part.pairs, results, strict=True):
+            statistics.pairs += 1
+            if result.filter_result is None:
+                statistics.failed += 1
+                lines[REJECTED].append(_failed_line(pair, result))
+                continue
+            for name in (ACCEPTED, REJECTED):
+                for text in getattr(result.filter_result, name):
+                    threshold = self._checkpoint.terms.threshold_of(text.source)
+                    statistics.add(pair, text, threshold, accepted=name == ACCEPTED)
+                    lines[name].append(_line(pair, text))
+        after = replace(self._checkpoint, parts=part.number + 1, digest=part.digest)
+        self._checkpoint = self._workspace.append(lines, after)
+
+
+def _line(pair: ImageTextPair, text: ScoredText) -> dict[str, Any]:
+    """Return the line of a text: the pair, its source and its scores."""
+    line = {"image": pair.image, **asdict(text)}
+    if pair.custom_id is not None:
+        line["custom_id"] = pair.custom_id
+    if pair.label is not None and text.source == "web":
+        line["label"] = pair.label
+    return line
+
+
+def _failed_line(pair: ImageTextPair, result: Result) -> dict[str, Any]:
+    line: dict[str, Any] = {"image": pair.image, "text": pair.text, "source": "web"}
+    if pair.custom_id is not None:
+        line["custom_id"] = pair.custom_id
+    return line | result.output()
