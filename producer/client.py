@@ -343,6 +343,10 @@ class Client:
         """The dead letters: jobs with valid items that workers gave up on."""
         return DeadLetters(self._redis, self._ledger, self._settings.redis_url)
 
+    def _submit_chunk(self, task: Task, items: Iterable[ItemSource]) -> Job[Any]:
+        """Submit items as one interactive job, whose results `Job._results` waits for."""
+        return self._publish(self._builder.chunk(task, items), "wait")
+
     def _publish(self, job: NewJob, when_full: WhenFull) -> Job[Any]:
         with redis_errors(self._settings.redis_url):
             self._publisher.publish(job, check_when_full(when_full))

@@ -170,6 +170,15 @@ class Job(Generic[Value]):
         """
         return self.value(self._wait(timeout), timeout)
 
+    def _results(self, count: int, timeout: float | None) -> list[Result]:
+        """Wait for the results of a job of `count` items, and raise errors as `result` does."""
+        look = self._wait(timeout)
+        chunk_result = look[1]
+        if chunk_result is None:
+            self.value(look, timeout)
+            raise AssertionError("a job without a result raises its error")
+        return [Result.of(number, chunk_result.result(number)) for number in range(count)]
+
     def value(self, look: JobSnapshot, timeout: float | None) -> Value:
         """Return or raise the outcome of `result` for the last snapshot of its wait."""
         state, result = look

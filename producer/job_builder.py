@@ -154,6 +154,18 @@ class JobBuilder:
         metadata = JobMetadata(note, digest, webhook)
         return self._job(job_id or new_id(), parsed, payload, checked, submitter or "", metadata)
 
+    def chunk(self, task: Task, items: Iterable[ItemSource]) -> NewJob:
+        """Build a job of several items; an item that cannot be read ends with an error."""
+        payloads = [prepare(item) for item in items]
+        images = tuple(image for item in payloads if isinstance(image := item.get("image"), bytes))
+        for payload in payloads:
+            if isinstance(image := payload.get("image"), bytes):
+                payload["image"] = blobs.reference_of(image)
+        chunk = Chunk(new_id(), task, cast(list[ItemPayload], payloads), {})
+        record = chunk.record(Queue.INTERACTIVE, self._submitter)
+        event = sent_event(chunk.id, task, Queue.INTERACTIVE, chunk.summary)
+        return NewJob(record, NO_METADATA, event, images)
+
     def _build(
         self, task: Task, item: dict[str, Any], deadline_s: float | None, options: dict[str, Any]
     ) -> NewJob:

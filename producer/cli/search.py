@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ..client import Client
 from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line, replaced_file
-from .progress import watch_bar
+from .progress import UPDATE_S, watch_bar
 from .single_jobs import escape_controls, image_source, one_line, printable
 
 if TYPE_CHECKING:
@@ -67,8 +68,13 @@ def index(
 
     failures = _Failures()
     with Client(redis_url) as client, watch_bar("indexing") as on_progress:
+        reported_s = 0.0
 
         def report(counts: IndexCounts) -> None:
+            nonlocal reported_s
+            if time.monotonic() - reported_s < UPDATE_S:
+                return
+            reported_s = time.monotonic()
             total = counts.embedded + counts.waiting
             on_progress(counts.embedded, total, f"{counts.entries:,} entries")
 

@@ -80,7 +80,11 @@ class SearchIndex:
         """
         for module in ("numpy", "usearch.index"):
             required(module)
-        with database.write_lock(self.folder), IndexStore(self.folder) as store:
+        with (
+            database.write_lock(self.folder),
+            database.errors_of(self.folder),
+            IndexStore(self.folder) as store,
+        ):
             remove_parts(self.folder)
             names = [str(source) for source in sources] or _known_sources(store, self.folder)
             if rebuild:
@@ -166,7 +170,10 @@ class SearchIndex:
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, Fingerprint]]:
         required("numpy")
-        with closing(database.open_for_reading(self.folder)) as connection:
+        with (
+            closing(database.open_for_reading(self.folder)) as connection,
+            database.errors_of(self.folder),
+        ):
             fingerprint = Fingerprint.read(connection)
             if fingerprint is None:
                 raise InvalidInput(

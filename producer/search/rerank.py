@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ..contract import MAX_TEXTS, MAX_TEXTS_CHARS, ErrorCode
-from ..errors import BliplineError, InvalidInput, JobError, WaitTimeout
-from ..job import Job, Match
+from ..contract import MAX_TEXTS, MAX_TEXTS_CHARS, ErrorCode, Task
+from ..errors import BliplineError, InvalidInput, JobFailed, WaitTimeout
+from ..job import Job, Result
+from ..ledger import blobs
 from ..ledger.blobs import ImageSource
 from .entry import Kind
 from .hit import Hit
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Maximum hits that are re-ranked: each is a forward pass of the model.
 MAX_RERANK: Final = 1000
+#: Pairs of one job: each job costs as much as several pairs, and several jobs run at once.
+CHUNK_ITEMS: Final = 16
 
 
 class Reranker:
@@ -30,39 +33,34 @@ class Reranker:
 
     def images(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
         """Order images by the probability that the text describes them; see `ordered`."""
-        submitted = [self._submit(hit.source, [text]) for hit in hits]
-        answers = iter(self._answers([job for job in submitted if isinstance(job, Job)]))
+        items = [{"image": hit.source, "texts": [text]} for hit in hits]
         return ordered(
-            _judged(hit, next(answers) if isinstance(job, Job) else job, 0)
-            for hit, job in zip(hits, submitted, strict=True)
+            _judged(hit, result, 0) for hit, result in zip(hits, self._results(items), strict=True)
         )
 
     def texts(self, image: ImageSource, hits: Sequence[Hit]) -> list[Hit]:
         """Order texts by the probability that they describe the image; see `ordered`."""
-        groups = list(_groups(hits))
-        jobs = [self._submit(image, [hit.value for hit in group]) for group in groups]
-        for job in jobs:
-            if isinstance(job, InvalidInput):
-                raise job
-        answers = self._answers([job for job in jobs if isinstance(job, Job)])
+        groups, source = list(_groups(hits)), blobs.read(image)
+        items = [{"image": source, "texts": [hit.value for hit in group]} for group in groups]
+        results = self._results(items)
+        for result in results:
+            if result.error is not None:
+                raise JobFailed(result.error.code, result.error.message)
         return ordered(
-            _judged(hit, answer, position)
-            for group, answer in zip(groups, answers, strict=True)
+            _judged(hit, result, position)
+            for group, result in zip(groups, results, strict=True)
             for position, hit in enumerate(group)
         )
 
-    def _submit(self, image: ImageSource, texts: list[str]) -> Job[list[Match]] | InvalidInput:
-        """Return a job, or the error of an image that cannot be read."""
-        try:
-            return self._client.match(image, texts, when_full="wait")
-        except InvalidInput as error:
-            return error
-
-    def _answers(self, jobs: Sequence[Job[list[Match]]]) -> list[list[Match] | JobError]:
-        """Return the answer of each job, in order; cancel all if the search fails."""
+    def _results(self, items: Sequence[dict[str, Any]]) -> list[Result]:
+        """Return the result of each item, in order; cancel all jobs if the search fails."""
         deadline = time.monotonic() + self._timeout_s
+        chunks = [items[at : at + CHUNK_ITEMS] for at in range(0, len(items), CHUNK_ITEMS)]
+        jobs = [self._client._submit_chunk(Task.MATCH, chunk) for chunk in chunks]
+        results: list[Result] = []
         try:
-            return [_answer(job, max(0.0, deadline - time.monotonic())) for job in jobs]
+            for job, chunk in zip(jobs, chunks, strict=True):
+                results += job._results(len(chunk), max(0.0, deadline - time.monotonic()))
         except BaseException as error:
             _cancel(jobs)
             if isinstance(error, WaitTimeout):
@@ -71,6 +69,10 @@ class Reranker:
                     "or re-rank fewer hits"
                 ) from None
             raise
+        for result in results:
+            if result.error is not None and result.error.code is ErrorCode.UNSUPPORTED_TASK:
+                raise JobFailed(result.error.code, result.error.message)
+        return results
 
 
 def ordered(hits: Iterable[Hit]) -> list[Hit]:
@@ -107,23 +109,13 @@ def _groups(hits: Sequence[Hit]) -> Iterator[list[Hit]]:
         yield group
 
 
-def _answer(job: Job[list[Match]], timeout_s: float) -> list[Match] | JobError:
-    """Return the matches of a job, or the error of its image; raises other errors."""
-    try:
-        return job.result(timeout_s)
-    except JobError as error:
-        if error.code == ErrorCode.UNSUPPORTED_TASK:
-            raise
-        return error
+def _judged(hit: Hit, result: Result, position: int) -> Hit:
+    if result.matches is None:
+        return replace(hit, error=result.error.message if result.error else "no result")
+    return replace(hit, probability=result.matches[position].probability)
 
 
-def _judged(hit: Hit, answer: list[Match] | JobError | InvalidInput, position: int) -> Hit:
-    if isinstance(answer, list):
-        return replace(hit, probability=answer[position].probability)
-    return replace(hit, error=str(answer))
-
-
-def _cancel(jobs: Sequence[Job[list[Match]]]) -> None:
+def _cancel(jobs: Sequence[Job[Any]]) -> None:
     """Cancel jobs; those that have ended do not change."""
     for job in jobs:
         try:

@@ -23,7 +23,7 @@ from .counts import IndexCounts, OnCounts, OnFailure
 from .entry import Entry, Kind, Unreadable
 from .extras import required
 from .fingerprint import Fingerprint
-from .storage.store import IndexStore, KnownEntry
+from .storage.store import IndexStore, KnownEntry, StoredFailure
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -126,7 +126,8 @@ class IndexUpdate:
         if known and self._is_settled(known, entry.stamp):
             self._store.mark_seen(known.id)
             self.counts.unchanged += 1
-            self.counts.failed += not known.embedded
+            if known.failure and not known.embedded:
+                self._fail_again(entry.name, known.failure)
             return None
         try:
             content, data = entry.read()
@@ -140,11 +141,11 @@ class IndexUpdate:
         self.counts.unchanged += same
         self.counts.changed += not same
         self._store.put(entry, content, source)
-        embedded, failure = self._store.outcome(content)
-        if embedded or content in self._waiting:
+        if self._store.has_vector(content) or content in self._waiting:
             return None
-        if self._failed_for_good(failure):
-            self.counts.failed += 1
+        failure = self._store.failure(content)
+        if failure and self._is_final(failure):
+            self._fail_again(entry.name, failure)
             return None
         self._waiting.add(content)
         field = "text" if entry.kind is Kind.TEXT else "image"
@@ -152,11 +153,12 @@ class IndexUpdate:
 
     def _is_settled(self, known: KnownEntry, stamp: str) -> bool:
         """Return whether a file is the same, and has a vector or an error that stays."""
-        is_same = bool(stamp) and known.stamp == stamp
-        return is_same and (known.embedded or self._failed_for_good(known.failure))
+        if not stamp or known.stamp != stamp:
+            return False
+        return known.embedded or (known.failure is not None and self._is_final(known.failure))
 
-    def _failed_for_good(self, failure: str | None) -> bool:
-        return failure in PERMANENT and not self._options.retry_failed
+    def _is_final(self, failure: StoredFailure) -> bool:
+        return failure.code in PERMANENT and not self._options.retry_failed
 
     def _collect_earlier(self, batch: Batch) -> None:
         """Store the results of a batch of a run that was interrupted."""
@@ -218,6 +220,11 @@ class IndexUpdate:
     def _fail(self, name: str, message: str) -> None:
         self.counts.failed += 1
         self._options.on_failure(name, message)
+
+    def _fail_again(self, name: str, failure: StoredFailure) -> None:
+        """Report an error of an earlier run."""
+        again = "--retry-failed submits it again"
+        self._fail(name, f"{failure.message} ({failure.code}; {again})")
 
     def _report(self) -> None:
         self.counts.waiting = len(self._waiting)

@@ -104,6 +104,17 @@ def test_a_folder_without_an_index_is_refused(client: Client, tmp_path: Path) ->
         client.index(tmp_path).search("red")
 
 
+def test_a_damaged_index_is_refused(filled: SearchIndex) -> None:
+    path = filled.folder / "index.db"
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    for action in (lambda: filled.search("red"), filled.update):
+        with pytest.raises(InvalidInput, match="cannot be used as an index"):
+            action()
+
+
 def test_an_index_of_another_model_is_refused_with_the_remedy(
     filled: SearchIndex, client: Client, worker: ColorWorker
 ) -> None:

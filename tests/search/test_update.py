@@ -104,7 +104,10 @@ def test_an_image_that_fails_for_good_is_tried_once(
     options = UpdateOptions(on_failure=lambda name, message: failures.append(name))
     assert index.update(photos, options=options).failed == 1
     assert failures == ["broken.png"]
-    assert (index.update().failed, worker.embedded.total()) == (1, 4)
+    assert (index.update(options=options).failed, worker.embedded.total()) == (1, 4)
+    assert failures == ["broken.png"] * 2
+    os.utime(photos / "broken.png")
+    assert (index.update(options=options).failed, worker.embedded.total()) == (1, 4)
     (photos / "broken.png").write_bytes((photos / "red.png").read_bytes() + b" ")
     assert (index.update().failed, worker.embedded.total()) == (0, 5)
 

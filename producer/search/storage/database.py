@@ -72,7 +72,7 @@ def write_lock(folder: Path) -> Iterator[None]:
 def open_for_writing(folder: Path) -> sqlite3.Connection:
     """Open the database, and create it if it is missing; raises InvalidInput."""
     path = folder / NAME
-    with _errors(path):
+    with errors_of(path):
         connection = _configured(sqlite3.connect(path, timeout=_TIMEOUT_S, isolation_level=None))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -91,7 +91,7 @@ def open_for_reading(folder: Path) -> sqlite3.Connection:
     log = path.with_name(f"{NAME}-wal")
     is_final = not os.access(folder, os.W_OK) and not (log.exists() and log.stat().st_size)
     mode = "immutable=1" if is_final else "mode=ro"
-    with _errors(path):
+    with errors_of(path):
         uri = f"{path.absolute().as_uri()}?{mode}"
         connection = sqlite3.connect(uri, timeout=_TIMEOUT_S, isolation_level=None, uri=True)
         _check_version(_configured(connection), path)
@@ -111,7 +111,8 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def errors_of(path: Path) -> Iterator[None]:
+    """Raise InvalidInput for a database that is damaged, or that cannot be written."""
     try:
         yield
     except sqlite3.Error as error:

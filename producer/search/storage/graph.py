@@ -19,7 +19,7 @@ from ..extras import required
 from .store import IndexStore, count_vectors, read_meta, vector_blocks
 
 #: Vectors from which a graph is faster than a comparison with all (docs/decisions.md).
-GRAPH_VECTORS: Final = 10_000
+GRAPH_VECTORS: Final = 20_000
 #: Candidates of a search: recall against time (docs/decisions.md).
 EXPANSION: Final = 256
 #: Candidates of an insertion: recall against the time of building (docs/decisions.md).

@@ -16,6 +16,14 @@ _BLOCK: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFailure:
+    """The error of a content that could not be embedded."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class KnownEntry:
     """An entry of an earlier run."""
 
@@ -24,8 +32,8 @@ class KnownEntry:
     content: str
     #: True if its vector is stored.
     embedded: bool
-    #: Error code of its content; None if it did not fail.
-    failure: str | None
+    #: Error of its content; None if it did not fail.
+    failure: StoredFailure | None
 
 
 class IndexStore:
@@ -82,15 +90,15 @@ class IndexStore:
     def known(self, key: str) -> KnownEntry | None:
         """Read an entry of an earlier run, or of this one."""
         row = self._db.execute(
-            "SELECT e.id, e.stamp, e.content, v.id, f.code FROM entries e "
+            "SELECT e.id, e.stamp, e.content, v.id, f.code, f.message FROM entries e "
             "LEFT JOIN vectors v ON v.content = e.content "
             "LEFT JOIN failures f ON f.content = e.content WHERE e.key = CAST(? AS TEXT)",
             (_bytes(key),),
         ).fetchone()
         if row is None:
             return None
-        number, stamp, content, vector, failure = row
-        return KnownEntry(number, stamp, content, vector is not None, failure)
+        number, stamp, content, vector, *failure = row
+        return KnownEntry(number, stamp, content, vector is not None, _failure(*failure))
 
     def mark_seen(self, number: int) -> None:
         """Note that an entry is still in its source."""
@@ -109,14 +117,16 @@ class IndexStore:
         ).fetchone()
         self.mark_seen(number)
 
-    def outcome(self, content: str) -> tuple[bool, str | None]:
-        """Return whether the vector of a content is stored, and the code of its failure."""
-        row = self._db.execute(
-            "SELECT EXISTS (SELECT 1 FROM vectors WHERE content = ?1), "
-            "(SELECT code FROM failures WHERE content = ?1)",
-            (content,),
-        ).fetchone()
-        return bool(row[0]), row[1]
+    def has_vector(self, content: str) -> bool:
+        """Return whether the vector of a content is stored."""
+        query = "SELECT EXISTS (SELECT 1 FROM vectors WHERE content = ?)"
+        return bool(self._db.execute(query, (content,)).fetchone()[0])
+
+    def failure(self, content: str) -> StoredFailure | None:
+        """Return the error of a content; None if it did not fail."""
+        query = "SELECT code, message FROM failures WHERE content = ?"
+        row = self._db.execute(query, (content,)).fetchone()
+        return None if row is None else StoredFailure(*row)
 
     def add_vector(self, content: str, kind: Kind, vector: bytes) -> None:
         """Store the vector of a content."""
@@ -197,6 +207,10 @@ def vector_blocks(
             return
         yield rows
         after = rows[-1][0]
+
+
+def _failure(code: str | None, message: str) -> StoredFailure | None:
+    return None if code is None else StoredFailure(code, message)
 
 
 def _bytes(text: str) -> bytes:
