@@ -249,7 +249,7 @@ class Item(BaseModel):
     #: Describe: the level of detail.
     detail: Detail | None = None
     #: CapFilt: the number of synthetic captions.
-    captions: Annotated[int, Field(strict=True, ge=0, le=MAX_CAPTIONS)] | None = None
+    captions: Annotated[int, Field(ge=0, le=MAX_CAPTIONS)] | None = None
     #: CapFilt: texts are accepted from this probability on.
     threshold: _Probability | None = None
     #: CapFilt: the threshold of synthetic captions, if it differs.

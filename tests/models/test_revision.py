@@ -201,6 +201,8 @@ def test_every_package_of_the_requirements_is_in_the_key_or_irrelevant() -> None
     irrelevant = {*queue.split(), *gateway.split(), "standardwebhooks", "gradio", "click", "rich"}
     # They read and place weights without loss, and fetch images, whose bytes are in the key.
     irrelevant |= {"safetensors", "accelerate", "httpx"}
+    # Of the client's tools for collections.
+    irrelevant |= {"fsspec", "pyarrow", "usearch"}
     lines = (Path(__file__).parents[2] / "requirements.txt").read_text().splitlines()
     names = {line.split("==")[0].split("[")[0].lower() for line in lines if "==" in line}
     assert not names - irrelevant - set(PACKAGES), "add it to worker/software.py or to this list"

@@ -31,7 +31,7 @@ def image_files(root: str, prefix: str = "") -> Iterator[tuple[str, str, str | N
             seen.add(identity)
             with os.scandir(folder) as scan:
                 entries = sorted(
-                    (entry.name, entry.is_dir()) for entry in scan if entry.name[0] != "."
+                    (entry.name, _is_folder(entry)) for entry in scan if entry.name[0] != "."
                 )
         except OSError as error:
             yield folder, relative or root, f"{folder}: {error.strerror}"
@@ -44,3 +44,11 @@ def image_files(root: str, prefix: str = "") -> Iterator[tuple[str, str, str | N
             elif is_image_name(name):
                 yield path, relative + name, None
         folders += reversed(subfolders)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A symbolic link to itself is a file that cannot be read.
+        return False
