@@ -1,0 +1,75 @@
+"""A Redis and a worker of the command's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from producer.annotate.embedded import local_stack
+from producer.cli.exit_codes import Exit
+from tests.annotate.sample_collections import annotate, captions, write_image
+from tests.cli.shell import PROGRAM
+
+
+def descendants(process: int) -> set[int]:
+    """Return the ids of all processes below a process (Linux)."""
+    children = set()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        children |= {int(child) for child in (task / "children").read_text().split()}
+    return children.union(*map(descendants, children))
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_one_command_captions_a_folder_and_its_death_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("BLIPLINE_REDIS_URL")
+    # The null engine answers each image with its id, and starts without torch.
+    arguments = ["annotate", "p", "--model", "null"]
+    write_image(tmp_path / "p" / "a.png", 1)
+    process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE)
+    assert process.wait(280) == Exit.OK
+    assert captions(tmp_path / "p")["a.txt"].strip()
+    # A source that never ends keeps the command alive until it is killed.
+    process = subprocess.Popen(
+        [*PROGRAM, "annotate", "-", "--model", "null"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    write_image(tmp_path / "b.png", 2)
+    process.stdin.write(b"b.png\n")
+    process.stdin.flush()
+    deadline = time.monotonic() + 280
+    while not (tmp_path / "b.txt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    started = descendants(process.pid)
+    assert len(started) >= 4
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while any(map(is_running, started)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_missing_part_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    monkeypatch.setattr(local_stack, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert annotate("p", "--local") == Exit.USAGE
+    assert "a worker, which is not installed here: run the command in" in capsys.readouterr().err
