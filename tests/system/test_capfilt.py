@@ -18,6 +18,8 @@ from celery import Celery
 from demo.scenes import Scene, draw, random_scene
 from demo.stack import running_gateway
 from producer import AsyncClient, Client, FilterResult, JobCancelled, JobFailed
+from producer.cli.app import run
+from producer.cli.exit_codes import Exit
 from producer.gateway.api_keys import ApiKeys
 from tests.system.conftest import Stack
 
@@ -79,12 +81,38 @@ def of_plain_celery(stack: Stack, picture: Path, texts: list[str]) -> dict[str, 
     return dict(result)
 
 
+def of_shell(stack: Stack, picture: Path, texts: list[str]) -> dict[str, Any]:
+    pairs = [{"image": str(picture), "text": text} for text in texts]
+    (picture.parent / "pairs.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
+    paths = [str(picture.with_name(f"{name}.jsonl")) for name in ("pairs", "accepted", "rejected")]
+    options = ["--captions=2", "--threshold=0.6", "--synthetic-threshold=0.4", "--seed=7"]
+    command = ["capfilt", paths[0], "-o", paths[1], "--rejected", paths[2], *options]
+    assert run([*command, "--redis-url", stack.redis_url]) == Exit.OK
+    fields = ("text", "source", "probability", "cosine")
+    accepted, rejected = (
+        [
+            {name: line[name] for name in fields}
+            for line in map(json.loads, Path(path).read_text().splitlines())
+        ]
+        for path in paths[1:]
+    )
+    return {"accepted": accepted, "rejected": rejected}
+
+
 def test_every_surface_gives_the_same_texts(
     stack: Stack, user: Client, picture: Path, texts: list[str], gateway: httpx.Client
 ) -> None:
     expected = user.capfilt(picture, texts, **TERMS, **SEED).result(90).to_json()
     for surface in (of_async_client, of_batch, of_plain_celery):
         assert surface(stack, picture, texts) == expected, surface.__name__
+    # Each pair has a synthetic caption of its own in the files.
+    lines = of_shell(stack, picture, texts)
+    for name in ("accepted", "rejected"):
+        assert [line for line in lines[name] if line["source"] == "web"] == [
+            text for text in expected[name] if text["source"] == "web"
+        ]
+        for text in expected[name]:
+            assert text in lines[name]
     image = gateway.post("/v1/images", content=picture.read_bytes()).json()["image"]
     body = {"task": "capfilt", "image": image, "texts": texts, **TERMS}
     job = gateway.post("/v1/jobs", json=body | {"options": SEED}, headers={"Prefer": "wait=60"})
