@@ -25,10 +25,10 @@ def test_the_converse_of_a_caption_is_true() -> None:
         scene = random_scene(Random(seed), 2)
         assert scene.relation is not None
         first, second = scene.caption().split(" on ", 1)
-        left, right = first.split(f" {scene.relation} ")
-        assert is_true(f"{right} {inverse[scene.relation]} {left} on {second}", scene.caption())
-        if left != right:
-            assert not is_true(f"{right} {scene.relation} {left} on {second}", scene.caption())
+        before, after = first.split(f" {scene.relation} ")
+        assert is_true(f"{after} {inverse[scene.relation]} {before} on {second}", scene.caption())
+        if before != after:
+            assert not is_true(f"{after} {scene.relation} {before} on {second}", scene.caption())
 
 
 def test_a_synthetic_caption_that_equals_the_web_text_is_as_right_as_this() -> None:
