@@ -10,7 +10,7 @@ import click
 from ..errors import InvalidInput
 from ..evaluation.annotations import read_answers, read_captioned_images
 from ..evaluation.captions import score_captions
-from ..evaluation.results import TextResults, image_ids, known_ids, read_match_scores, read_texts
+from ..evaluation.results import TextResults, image_ids, known_ids, read_texts
 from ..evaluation.vqa import score_answers
 from . import options
 from .evaluate_items import items, retrieval_module, split, top
@@ -150,7 +150,7 @@ def retrieval(
     if matches is None:
         scores = module.score_retrieval(embeddings)
     else:
-        scores = module.score_reranked(embeddings, read_match_scores(matches, images), top)
+        scores = module.score_reranked(embeddings, module.read_matches(matches, embeddings), top)
     _show(scores.to_json(), as_json)
     return Exit.OK
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -16,9 +15,6 @@ from .annotations import CaptionedImage, image_id_of, read_json
 #: Fields that identify a result and that contain its text, in the order of preference.
 _ID_FIELDS: Final = ("image_id", "question_id", "custom_id", "file_name", "image")
 _TEXT_FIELDS: Final = ("caption", "answer", "text")
-
-#: Nearest distance of a probability to 0 and 1, so that its log-odds are finite: that of float32.
-_EPSILON: Final = 2.0**-24
 
 Resolve = Callable[[Any], int | str | None]
 
@@ -103,32 +99,6 @@ def known_ids(ids: Iterable[int | str]) -> Resolve:
     return lambda name: known.get(str(name))
 
 
-def read_match_scores(path: str, images: Sequence[CaptionedImage]) -> dict[tuple[int, str], float]:
-    """Return the log-odds of each pair plus its cosine, as BLIP's evaluation adds them.
-
-    The cosine is that of the match: BLIP-2 has several vectors of an image. Raises InvalidInput
-    for a failed, unknown or incomplete match.
-    """
-    index_of = {image.id: index for index, image in enumerate(images)}
-    resolve = known_ids(index_of)
-    scores = {}
-    for position, record in read_records(path):
-        if "matches" not in record:
-            raise InvalidInput(f"{position}: no matches: {record.get('error', record)}")
-        custom_id = str(record.get("custom_id", ""))
-        key = resolve(custom_id.removeprefix("match:").rpartition(":")[0])
-        if key is None:
-            raise InvalidInput(f"{position}: the custom_id {custom_id!r} names no image")
-        try:
-            for match in record["matches"]:
-                score = _log_odds(match["probability"]) + match["cosine"]
-                scores[index_of[key], match["text"]] = score
-        except (KeyError, TypeError):
-            message = "a match needs a text, and a probability and a cosine as numbers"
-            raise InvalidInput(f"{position}: {message}") from None
-    return scores
-
-
 def _parsed(path: str, number: int, line: bytes) -> Any:
     if not line.strip():
         return None
@@ -140,8 +110,3 @@ def _parsed(path: str, number: int, line: bytes) -> Any:
 
 def _message(error: Any) -> str:
     return str(error.get("message", error)) if isinstance(error, Mapping) else str(error)
-
-
-def _log_odds(probability: float) -> float:
-    probability = min(max(probability, _EPSILON), 1 - _EPSILON)
-    return math.log(probability / (1 - probability))

@@ -6,14 +6,15 @@ captions is among the first K. Text to image: the caption's own image is. A tie 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InvalidInput
 from .annotations import CaptionedImage
 from .items import retrieval_text
-from .results import read_records
+from .results import known_ids, read_records
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +27,8 @@ RANKS: Final = (1, 5, 10)
 #: Rows of a block of the score matrix: 5,000 images and 25,000 texts fit into memory.
 _BLOCK_ROWS: Final = 256
 
-#: Matching scores by (position of the image, text).
-PairScores = Mapping[tuple[int, str], float]
+#: Nearest distance of a probability to 0 and 1, so that its log-odds are finite: that of float32.
+_EPSILON: Final = 2.0**-24
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,47 +102,86 @@ def score_retrieval(embeddings: Embeddings) -> RetrievalScores:
     return _score(embeddings, lambda start, cosines, of_images: cosines)
 
 
-def score_reranked(embeddings: Embeddings, pairs: PairScores, top: int) -> RetrievalScores:
-    """Return the recall after re-ranking the first `top` by image-text matching.
+def score_reranked(embeddings: Embeddings, matches: Matrix, top: int) -> RetrievalScores:
+    """Return the recall after re-ranking the first `top` by their scores in `matches`.
 
     As in BLIP's evaluation, no other text or image counts. Raises InvalidInput if a pair has no
-    matching score.
+    score.
     """
     import numpy as np
 
     def rerank(start: int, cosines: Matrix, of_images: bool) -> Matrix:
+        block = (matches if of_images else matches.T)[start : start + len(cosines)]
+        columns = _candidates(cosines, top)
+        values = np.take_along_axis(block, columns, axis=1)
+        for row, column in np.argwhere(np.isnan(values)):
+            pair = (start + row, columns[row, column])
+            image, text = pair if of_images else reversed(pair)
+            raise InvalidInput(
+                f"image {embeddings.images[image].id}: no matching score for the text "
+                f"{embeddings.texts[text]!r}"
+            )
         scores = np.full_like(cosines, -np.inf)
-        for row, column in _candidates(cosines, top):
-            first, second = (start + row, column) if of_images else (column, start + row)
-            pair = (first, embeddings.texts[second])
-            if pair not in pairs:
-                image = embeddings.images[first].id
-                raise InvalidInput(f"image {image}: no matching score for the text {pair[1]!r}")
-            scores[row, column] = pairs[pair]
+        np.put_along_axis(scores, columns, values, axis=1)
         return scores
 
     return _score(embeddings, rerank)
+
+
+def read_matches(path: str, embeddings: Embeddings) -> Matrix:
+    """Read the results of `match_items` as scores by image and text; NaN where there is none.
+
+    A score is the log-odds of the match plus its cosine, as BLIP's evaluation adds them. The cosine
+    is that of the match: BLIP-2 has several vectors of an image. Raises InvalidInput for a failed,
+    unknown or incomplete match.
+    """
+    import numpy as np
+
+    rows = {image.id: row for row, image in enumerate(embeddings.images)}
+    columns: dict[str, list[int]] = {}
+    for column, text in enumerate(embeddings.texts):
+        columns.setdefault(text, []).append(column)
+    resolve = known_ids(rows)
+    scores = np.full((len(rows), len(embeddings.texts)), np.nan, np.float32)
+    for position, record in read_records(path):
+        if "matches" not in record:
+            raise InvalidInput(f"{position}: no matches: {record.get('error', record)}")
+        custom_id = str(record.get("custom_id", ""))
+        key = resolve(custom_id.removeprefix("match:").rpartition(":")[0])
+        if key is None:
+            raise InvalidInput(f"{position}: the custom_id {custom_id!r} names no image")
+        try:
+            for match in record["matches"]:
+                score = _log_odds(match["probability"]) + match["cosine"]
+                scores[rows[key], columns.get(match["text"], [])] = score
+        except (KeyError, TypeError):
+            message = "a match needs a text, and a probability and a cosine as numbers"
+            raise InvalidInput(f"{position}: {message}") from None
+    return scores
 
 
 def candidate_texts(embeddings: Embeddings, top: int) -> dict[int, list[str]]:
     """Return the texts to match with each image: the candidates of both directions."""
     texts: dict[int, dict[str, None]] = {}
     for start, cosines, of_images in embeddings.blocks():
-        for row, column in _candidates(cosines, top):
-            image, text = (start + row, column) if of_images else (column, start + row)
-            texts.setdefault(image, {})[embeddings.texts[text]] = None
+        for row, columns in enumerate(_candidates(cosines, top).tolist(), start):
+            for column in columns:
+                image, text = (row, column) if of_images else (column, row)
+                texts.setdefault(image, {})[embeddings.texts[text]] = None
     return {image: list(candidates) for image, candidates in texts.items()}
 
 
-def _candidates(cosines: Matrix, top: int) -> Iterator[tuple[int, int]]:
-    """Yield the row and column of the `top` largest cosines of each row."""
+def _candidates(cosines: Matrix, top: int) -> Indices:
+    """Return the columns of the `top` largest cosines of each row."""
     import numpy as np
 
     top = min(top, cosines.shape[1])
-    columns = np.argpartition(cosines, -top, axis=1)[:, -top:]
-    for row, chosen in enumerate(columns.tolist()):
-        for column in chosen:
-            yield row, column
+    return np.argpartition(cosines, -top, axis=1)[:, -top:]
+
+
+def _log_odds(probability: float) -> float:
+    probability = min(max(probability, _EPSILON), 1 - _EPSILON)
+    return math.log(probability / (1 - probability))
 
 
 def _score(embeddings: Embeddings, rank: Any) -> RetrievalScores:

@@ -15,7 +15,7 @@ from producer.evaluation.annotations import (
     read_captioned_images,
     read_questions,
 )
-from producer.evaluation.results import image_ids, known_ids, read_match_scores, read_texts
+from producer.evaluation.results import image_ids, known_ids, read_texts
 
 COCO = {
     "images": [{"id": 391895, "file_name": "COCO_val2014_000000391895.jpg"}, {"id": 2}],
@@ -127,21 +127,3 @@ def test_an_error_is_a_failure_and_no_text(tmp_path: Path) -> None:
 def test_an_invalid_result_is_named(tmp_path: Path, lines: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=rf"file\.json: {message}"):
         read_texts(written(tmp_path, lines), known_ids([7]))
-
-
-def test_matching_scores_are_finite_log_odds_plus_the_cosine(tmp_path: Path) -> None:
-    matches = [
-        {"text": "a", "probability": 1.0, "cosine": 0.9},
-        {"text": "b", "probability": 0.5, "cosine": 0.25},
-    ]
-    path = written(tmp_path, json.dumps({"custom_id": "match:391895:0", "matches": matches}))
-    scores = read_match_scores(path, [IMAGE])
-    assert scores[0, "b"] == 0.25
-    assert 10 < scores[0, "a"] < 20
-    with pytest.raises(InvalidInput, match="line 1: a match needs a text"):
-        read_match_scores(
-            written(tmp_path, '{"custom_id": "match:391895:0", "matches": [{"text": "a"}]}'),
-            [IMAGE],
-        )
-    with pytest.raises(InvalidInput, match="names no image"):
-        read_match_scores(written(tmp_path, '{"custom_id": "match:1:0", "matches": []}'), [IMAGE])

@@ -15,6 +15,7 @@ from producer.evaluation.items import retrieval_text
 from producer.evaluation.retrieval import (
     Embeddings,
     candidate_texts,
+    read_matches,
     score_reranked,
     score_retrieval,
 )
@@ -73,12 +74,11 @@ def test_the_recall_after_reranking_is_that_of_blips_evaluation() -> None:
     embeddings = Embeddings(images, image_rows, text_rows)
     generator = np.random.default_rng(8)
     matching = generator.normal(size=(40, 200)) + 2 * np.eye(40).repeat(5, axis=1)
-    pairs = {
-        (image, text): float(matching[image, embeddings.texts.index(text)])
-        for image, texts in candidate_texts(embeddings, 6).items()
-        for text in texts
-    }
-    scores = score_reranked(embeddings, pairs, 6)
+    matches = np.full((40, 200), np.nan, np.float32)
+    for image, texts in candidate_texts(embeddings, 6).items():
+        columns = [embeddings.texts.index(text) for text in texts]
+        matches[image, columns] = matching[image, columns]
+    scores = score_reranked(embeddings, matches, 6)
 
     cosines = image_rows.astype("float32") @ text_rows.astype("float32").T
     expected = []
@@ -129,7 +129,34 @@ def test_vectors_are_read_by_their_custom_ids(tmp_path: Path) -> None:
 def test_a_missing_matching_score_is_named() -> None:
     images, image_rows, text_rows = random_embeddings(3, 2)
     with pytest.raises(InvalidInput, match="image 1000: no matching score for the text 'picture"):
-        score_reranked(Embeddings(images, image_rows, text_rows), {}, 2)
+        score_reranked(
+            Embeddings(images, image_rows, text_rows), np.full((3, 15), np.nan, np.float32), 2
+        )
+
+
+def test_matching_scores_are_finite_log_odds_plus_the_cosine(tmp_path: Path) -> None:
+    images, image_rows, text_rows = random_embeddings(2, 3)
+    embeddings = Embeddings(images, image_rows, text_rows)
+    path = tmp_path / "matches.jsonl"
+
+    def read(*matches: dict[str, Any], custom_id: str = "match:1001:0") -> Any:
+        path.write_text(json.dumps({"custom_id": custom_id, "matches": matches}))
+        return read_matches(str(path), embeddings)
+
+    scores = read(
+        {"text": "picture 0 text 1", "probability": 1.0, "cosine": 0.9},
+        {"text": "picture 1 text 0", "probability": 0.5, "cosine": 0.25},
+    )
+    assert scores[1, 5] == 0.25
+    assert 10 < scores[1, 1] < 20
+    assert np.isnan(scores).sum() == 18
+    with pytest.raises(InvalidInput, match="line 1: a match needs a text"):
+        read({"text": "a"})
+    with pytest.raises(InvalidInput, match="'match:7:0' names no image"):
+        read(custom_id="match:7:0")
+    path.write_text('{"custom_id": "match:1001:0", "error": {"message": "no image"}}')
+    with pytest.raises(InvalidInput, match=r"line 1: no matches: .*no image"):
+        read_matches(str(path), embeddings)
 
 
 def test_texts_are_prepared_as_blip_does() -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
+from playwright.sync_api import ViewportSize
 
 from demo.stack import running_redis, running_worker
 from producer.cli.app import run
 from tests.page.screenshots import COLORS, DIRECTORY
 from tests.page.visitor import IMAGES, running_browser
 
-VIEWPORT: Final = {"width": 1280, "height": 720}
+VIEWPORT: Final = ViewportSize(width=1280, height=720)
 SAMPLED: Final = ("--temperature", "2.1", "--seed", "5")
 
 
