@@ -39,7 +39,7 @@ def test_one_command_captions_a_folder_and_its_death_leaves_no_process(
     # The null engine answers each image with its id, and starts without torch.
     arguments = ["annotate", "p", "--model", "null"]
     write_image(tmp_path / "p" / "a.png", 1)
-    process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE)
+    process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.DEVNULL)
     assert process.wait(280) == Exit.OK
     assert captions(tmp_path / "p")["a.txt"].strip()
     # A source that never ends keeps the command alive until it is killed.
@@ -60,6 +60,7 @@ def test_one_command_captions_a_folder_and_its_death_leaves_no_process(
     assert len(started) >= 4
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    process.stdin.close()
     while any(map(is_running, started)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
