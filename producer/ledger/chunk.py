@@ -89,8 +89,9 @@ class Chunk:
         tokens = int(self.options.get("max_new_tokens", DEFAULT_TOKENS))
         if isinstance(texts, list):
             scored = TEXT_BYTES + sum(SCORE_BYTES + len(str(text)) for text in texts)
-            is_capfilt = task in (Task.CAPFILT, Task.CAPFILT.short)
-            return scored + (_captions(item) * (SCORE_BYTES + TOKEN_BYTES * tokens)) * is_capfilt
+            if task in (Task.CAPFILT, Task.CAPFILT.short):
+                scored += _captions(item) * (SCORE_BYTES + TOKEN_BYTES * tokens)
+            return scored
         return TEXT_BYTES + TOKEN_BYTES * tokens
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from producer import InvalidInput
 from producer.job_builder import JobBuilder
 
 URL = "https://images.example.com/cat.jpg"
+BUILDER = JobBuilder("")
 
 
 def test_a_job_has_the_payload_of_its_arguments() -> None:
@@ -55,3 +58,47 @@ def test_a_job_id_of_the_builder_has_no_digest() -> None:
 def test_an_invalid_argument_builds_nothing() -> None:
     with pytest.raises(InvalidInput, match="question is empty"):
         JobBuilder("").chat(URL, " ")
+
+
+def test_capfilt_carries_what_differs_from_its_defaults() -> None:
+    def item(**fields: Any) -> Any:
+        job = BUILDER.capfilt(URL, "a cat", **fields)
+        payload = json.loads(job.record.payload)
+        assert payload["task"] == "capfilt"
+        return payload["items"][0]
+
+    assert item() == {"image": URL, "texts": ["a cat"]}
+    assert item(captions=0, threshold=1)["threshold"] == 1.0
+    terms = {"captions": 3, "threshold": 0.25, "synthetic_threshold": 0.5}
+    assert item(**terms) == {"image": URL, "texts": ["a cat"], **terms}
+
+
+def test_a_result_of_capfilt_is_estimated_with_its_captions() -> None:
+    few, many = (BUILDER.capfilt(URL, "a cat", captions=count) for count in (0, 16))
+    assert many.record.result_bytes > few.record.result_bytes > 0
+    # An item of a batch may hold anything
+    for captions in ("many", -1, 1e300, None):
+        item = {"image": URL, "texts": ["a cat"], "captions": captions}
+        assert BUILDER.submit(item, "capfilt").record.result_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"captions": 17}, "captions=17: choose 0 to 16"),
+        ({"captions": -1}, "captions=-1"),
+        ({"captions": True}, "captions=True"),
+        ({"captions": 1.5}, "captions=1.5"),
+        ({"threshold": 1.1}, "threshold=1.1: choose a probability"),
+        ({"threshold": float("nan")}, "threshold=nan"),
+        ({"threshold": "0.5"}, "threshold='0.5'"),
+        ({"synthetic_threshold": -0.1}, "synthetic_threshold=-0.1"),
+        ({"texts": []}, "1 to 256"),
+        ({"texts": [" "]}, "text is empty"),
+        ({"texts": 5}, "texts: a list"),
+        ({"top_p": 0}, "top_p"),
+    ],
+)
+def test_an_invalid_argument_of_capfilt_is_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        BUILDER.capfilt(URL, **{"texts": ["a cat"], **fields})
