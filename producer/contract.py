@@ -208,6 +208,12 @@ DEAD_CODES: Final = frozenset({ErrorCode.POISONED, ErrorCode.INTERNAL})
 #: A text without surrounding whitespace, which some tokenizers would turn into tokens.
 _Text = Annotated[str, StringConstraints(strip_whitespace=True)]
 
+
+def whole_number(value: Any) -> Any:
+    """Return a whole number as an int; JSON does not distinguish 4 and 4.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _Probability = Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
@@ -249,7 +255,10 @@ class Item(BaseModel):
     #: Describe: the level of detail.
     detail: Detail | None = None
     #: CapFilt: the number of synthetic captions.
-    captions: Annotated[int, Field(ge=0, le=MAX_CAPTIONS)] | None = None
+    captions: (
+        Annotated[int, BeforeValidator(whole_number), Field(strict=True, ge=0, le=MAX_CAPTIONS)]
+        | None
+    ) = None
     #: CapFilt: texts are accepted from this probability on.
     threshold: _Probability | None = None
     #: CapFilt: the threshold of synthetic captions, if it differs.

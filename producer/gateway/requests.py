@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from ..contract import (
     CAPTIONS,
@@ -20,6 +28,7 @@ from ..contract import (
     THRESHOLD,
     Options,
     Task,
+    whole_number,
 )
 
 #: Maximum characters of a webhook URL.
@@ -77,7 +86,7 @@ AnyText = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 Prompts = Annotated[list[AnyText], Field(min_length=1, max_length=MAX_PROMPTS)]
 #: Level of detail of a description.
 DetailName = Literal["low", "medium", "high"]
-CaptionCount = Annotated[int, Field(ge=0, le=MAX_CAPTIONS)]
+CaptionCount = Annotated[int, BeforeValidator(whole_number), Field(ge=0, le=MAX_CAPTIONS)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Image = Annotated[
     str,
@@ -119,8 +128,7 @@ class JobOptions(Options):
     @field_validator("*", mode="before")
     @classmethod
     def _accept_whole_floats(cls, value: Any) -> Any:
-        # In JSON, 5.0 is an integer as well.
-        return int(value) if isinstance(value, float) and value.is_integer() else value
+        return whole_number(value)
 
 
 _DEFAULTS: Final = JobOptions.model_validate({})

@@ -108,11 +108,15 @@ def test_every_surface_gives_the_same_texts(
     # Each pair has a synthetic caption of its own in the files.
     lines = of_shell(stack, picture, texts)
     for name in ("accepted", "rejected"):
-        assert [line for line in lines[name] if line["source"] == "web"] == [
-            text for text in expected[name] if text["source"] == "web"
-        ]
+        shown = {(line["source"], line["text"]): line for line in lines[name]}
         for text in expected[name]:
-            assert text in lines[name]
+            line = shown[text["source"], text["text"]]
+            # Scores differ in the last digit with the rows that are computed together.
+            assert line["probability"] == pytest.approx(text["probability"], abs=1e-5)
+            assert line["cosine"] == pytest.approx(text["cosine"], abs=1e-5)
+        assert sum(line["source"] == "web" for line in lines[name]) == sum(
+            text["source"] == "web" for text in expected[name]
+        )
     image = gateway.post("/v1/images", content=picture.read_bytes()).json()["image"]
     body = {"task": "capfilt", "image": image, "texts": texts, **TERMS}
     job = gateway.post("/v1/jobs", json=body | {"options": SEED}, headers={"Prefer": "wait=60"})
