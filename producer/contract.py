@@ -256,7 +256,7 @@ class Item(BaseModel):
     detail: Detail | None = None
     #: CapFilt: the number of synthetic captions.
     captions: (
-        Annotated[int, BeforeValidator(whole_number), Field(strict=True, ge=0, le=MAX_CAPTIONS)]
+        Annotated[int, Field(strict=True, ge=0, le=MAX_CAPTIONS), BeforeValidator(whole_number)]
         | None
     ) = None
     #: CapFilt: texts are accepted from this probability on.

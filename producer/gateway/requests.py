@@ -86,7 +86,7 @@ AnyText = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 Prompts = Annotated[list[AnyText], Field(min_length=1, max_length=MAX_PROMPTS)]
 #: Level of detail of a description.
 DetailName = Literal["low", "medium", "high"]
-CaptionCount = Annotated[int, BeforeValidator(whole_number), Field(ge=0, le=MAX_CAPTIONS)]
+CaptionCount = Annotated[int, Field(ge=0, le=MAX_CAPTIONS), BeforeValidator(whole_number)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Image = Annotated[
     str,
