@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from ..contract import Ranking, State, Task, TextSource
 from ..job import Result
 from .metadata import RequestMetadata
-from .requests import example_config
+from .request_fields import example_config
 
 #: Status of a job.
 JobStatus = Literal["queued", "running", "done", "failed", "cancelled", "expired"]

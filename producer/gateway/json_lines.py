@@ -10,18 +10,17 @@ from starlette.datastructures import Headers
 
 from ..contract import MAX_CUSTOM_ID_CHARS, Ranking
 from .job_responses import CandidateAnswer, ErrorBody, MatchAnswer, ScoredAnswer
-from .requests import (
+from .request_fields import (
     AnyText,
     CaptionCount,
     DetailName,
     Image,
     Probability,
     Prompts,
-    StrictModel,
     TaskName,
     Text,
-    TurnBody,
 )
+from .requests import StrictModel, TurnBody
 
 #: Media types of results; the first unless the request accepts only another one. Some generated
 #: clients parse any type that begins with application/json as one value.

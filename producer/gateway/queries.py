@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..contract import MAX_KEEP_S, RESULT_TTL_S
 from .problems import Problem
-from .requests import Deadline, JobOptions, TaskName, Webhook
+from .request_fields import Deadline, TaskName, Webhook
+from .requests import JobOptions
 from .tenants import PUBLIC_ID
 
 

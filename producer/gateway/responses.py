@@ -12,7 +12,7 @@ from ..ledger.records import Depth
 from ..progress import Progress
 from ..settings import ClientSettings
 from .metadata import RequestMetadata
-from .requests import TaskName, example_config
+from .request_fields import TaskName, example_config
 
 #: Status of a batch.
 BatchStatus = Literal["queued", "running", "done", "failed", "cancelled"]

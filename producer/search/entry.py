@@ -7,29 +7,9 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
 
+from ..image_files import file_stamp
 from ..ledger import blobs
-
-#: Suffixes that make a file of a folder an image.
-IMAGE_SUFFIXES: Final = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-        *(
-            ".avif",
-            ".heic",
-            ".heif",
-            ".jp2",
-            ".j2k",
-            ".ppm",
-            ".pgm",
-            ".pbm",
-            ".pnm",
-            ".ico",
-            ".tga",
-        ),
-    }
-)
 
 
 class Kind(StrEnum):
@@ -87,17 +67,7 @@ def hash_of(data: bytes | str) -> str:
     return hashlib.sha256(data if isinstance(data, bytes) else data.encode()).hexdigest()
 
 
-def is_image_name(name: str) -> bool:
-    """Return whether a name has the suffix of an image format."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
 def file_entry(path: str, name: str) -> Entry:
     """Return the entry of a local file; its errors appear when it is read."""
     absolute = os.path.abspath(path)
-    try:
-        status = os.stat(absolute)
-        stamp = f"{status.st_size}:{status.st_mtime_ns}"
-    except OSError:
-        stamp = ""
-    return Entry(absolute, name, Kind.IMAGE, absolute, stamp)
+    return Entry(absolute, name, Kind.IMAGE, absolute, file_stamp(absolute))

@@ -11,10 +11,11 @@ from typing import Any, BinaryIO, Final
 
 from ..contract import MAX_TEXT_CHARS
 from ..errors import InvalidInput
+from ..image_files import image_files
 from ..jsonl import MAX_LINE_BYTES
 from ..ledger.blobs import is_reference
 from ..ledger.data_url import is_data_url
-from .entry import Entry, Kind, Unreadable, file_entry, hash_of, is_image_name
+from .entry import Entry, Kind, Unreadable, file_entry, hash_of
 
 #: Suffixes of lists.
 LIST_SUFFIXES: Final = (".jsonl", ".ndjson", ".txt")
@@ -80,32 +81,12 @@ def _matches(pattern: str) -> Entries:
 
 
 def _folder(root: str) -> Entries:
-    """Yield the images below a folder, in the order of their names, without hidden ones.
-
-    Each directory is read once, however many symbolic links lead to it, so a loop of links ends.
-    """
-    seen: set[tuple[int, int]] = set()
-    folders = [(root, "")]
-    while folders:
-        folder, relative = folders.pop()
-        try:
-            status = os.stat(folder)
-            if (identity := (status.st_dev, status.st_ino)) in seen:
-                continue
-            seen.add(identity)
-            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-        except OSError as error:
-            name = relative or root
-            yield Unreadable(name, error.strerror or str(error), hides_entries=True)
-            continue
-        subfolders = []
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.isdir(path):
-                subfolders.append((path, f"{relative}{name}/"))
-            elif is_image_name(name):
-                yield file_entry(path, relative + name)
-        folders += reversed(subfolders)
+    """Yield the images below a folder."""
+    for path, name, error in image_files(root):
+        if error is None:
+            yield file_entry(path, name)
+        else:
+            yield Unreadable(name, error, hides_entries=True)
 
 
 def _lines(stream: BinaryIO, origin: str, folder: str) -> Entries:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ...errors import InvalidInput
-from .picture import Locator, Picture, broken_picture, is_image_name
+from ...image_files import is_image_name
+from .picture import Locator, Picture, broken_picture
 
 #: Maximum bytes of a text member: a longer one is no caption.
 MAX_TEXT_BYTES: Final = 1 << 20

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...errors import InvalidInput
+from ...image_files import image_files
 from ...ledger.blobs import is_reference
 from .archives import tar_pictures
-from .folders import folder_pictures, image_files
+from .folders import folder_pictures
 from .lists import list_pictures
 from .picture import Picture, file_picture
 from .rows import STORE_SCHEMES, ReferenceReader

@@ -5,18 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from ...contract import ErrorCode
-
-#: Suffixes that make a file of a folder or an archive an image.
-IMAGE_SUFFIXES: Final = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"),
-        *("heic", "heif", "jp2", "j2k", "ppm", "pgm", "pbm", "pnm", "ico", "tga"),
-    )
-)
+from ...image_files import file_stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +69,10 @@ class Picture:
         return os.path.splitext(os.path.basename(self.name))[0]
 
 
-def is_image_name(name: str) -> bool:
-    """Return whether a name has the suffix of an image format."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
 def file_picture(path: str, name: str) -> Picture:
     """Return the picture of a local file; its errors appear when it is read."""
     absolute = os.path.abspath(path)
-    try:
-        status = os.stat(absolute)
-        stamp = f"{status.st_size}:{status.st_mtime_ns}"
-    except OSError:
-        stamp = ""
-    return Picture(absolute, name, Locator("file", absolute), stamp)
+    return Picture(absolute, name, Locator("file", absolute), file_stamp(absolute))
 
 
 def broken_picture(

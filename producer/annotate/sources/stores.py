@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import InvalidInput
+from ...image_files import is_image_name
 from ..extras import required
-from .picture import Locator, Picture, is_image_name
+from .picture import Locator, Picture
 
 
 def store_pictures(url: str) -> Iterator[Picture]:
