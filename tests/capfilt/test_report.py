@@ -79,7 +79,7 @@ def test_the_report_has_figures_a_histogram_and_the_closest_calls(tmp_path: Path
     page = (report / "closest.html").read_text()
     assert page.count('"decision":') == 8
     assert page.count("data:image/jpeg;base64,") == 6
-    assert '<script>"' not in page
+    assert '"<script>' not in page
     assert '"t":"\\u003cscript>"' in page
     with Image.open(report / "histogram.png") as picture:
         colors = {color for _, color in picture.getcolors(1 << 20) or ()}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,15 +74,15 @@ def test_a_folder_that_cannot_be_read_removes_nothing(
 ) -> None:
     index.update(photos)
     (photos / "red.png").unlink()
-    listdir = os.listdir
+    scandir = os.scandir
 
-    def refuse(folder: str) -> list[str]:
+    def refuse(folder: str) -> Any:
         if folder.endswith("sea"):
             raise PermissionError(13, "Permission denied")
-        return listdir(folder)
+        return scandir(folder)
 
     # Root, who may run the tests, can read every folder.
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     counts = index.update()
     assert (counts.removed, counts.failed) == (0, 1)
     monkeypatch.undo()
