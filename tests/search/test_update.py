@@ -76,8 +76,8 @@ def test_a_folder_that_cannot_be_read_removes_nothing(
     (photos / "red.png").unlink()
     scandir = os.scandir
 
-    def refuse(folder: str) -> Any:
-        if folder.endswith("sea"):
+    def refuse(folder: Any = ".") -> Any:
+        if str(folder).endswith("sea"):
             raise PermissionError(13, "Permission denied")
         return scandir(folder)
 
