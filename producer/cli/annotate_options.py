@@ -11,9 +11,7 @@ from ..contract import Task
 from . import options
 
 #: Tasks that write a text about an image alone.
-_TASKS: Final = [
-    task.short for task in Task if task not in (Task.VQA, Task.CHAT, Task.MATCH, Task.EMBED)
-]
+_TASKS: Final = [Task.CAPTION.short, Task.DESCRIBE.short]
 
 
 def source_options(command: options.Command) -> options.Command:

@@ -167,3 +167,20 @@ def test_a_run_that_dies_between_old_and_new_captions_appends_once(
     arguments = ["--existing", "append", "--num-beams", "2", "--retry-failed"]
     assert annotate("p", *arguments) == Exit.OK
     assert captions(tmp_path / "p") == {"a.txt": "mine, other\n"}
+
+
+def test_descriptions_have_the_prompt_as_that_of_their_first_round(
+    responder: Responder, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    responder.text_of = lambda item, options: " and ".join(item["prompts"])
+    assert annotate("p", "--task", "describe", "--prompt", "there is") == Exit.OK
+    assert captions(tmp_path / "p") == {"a.txt": "there is\n"}
+
+
+@pytest.mark.parametrize("task", ["vqa", "chat", "match", "embed", "capfilt"])
+def test_only_tasks_that_need_the_image_alone_are_offered(
+    responder: Responder, tmp_path: Path, task: str
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    assert annotate("p", "--task", task) == Exit.USAGE

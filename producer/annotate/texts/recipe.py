@@ -21,7 +21,7 @@ class TextRequest:
     """One request about an image: the fields of its item, and the options of its batch."""
 
     task: Task
-    fields: Mapping[str, str]
+    fields: Mapping[str, Any]
     options: Mapping[str, Any]
 
     @cached_property
@@ -61,7 +61,9 @@ def captions(
     task: Task, prompt: str | None, count: int, attempts: int, options: Mapping[str, Any]
 ) -> Recipe:
     """Return the recipe of `count` captions of an image, each from other random numbers."""
-    fields = {"prompt": prompt} if prompt else {}
+    fields: dict[str, Any] = {}
+    if prompt:
+        fields = {"prompts": [prompt]} if task is Task.DESCRIBE else {"prompt": prompt}
     return Recipe(
         [
             WantedText("", _attempts(task, fields, options, attempts, number))
@@ -81,7 +83,7 @@ def answers(questions: Sequence[str], attempts: int, options: Mapping[str, Any])
 
 
 def _attempts(
-    task: Task, fields: Mapping[str, str], options: Mapping[str, Any], attempts: int, number: int
+    task: Task, fields: Mapping[str, Any], options: Mapping[str, Any], attempts: int, number: int
 ) -> list[TextRequest]:
     """Return the requests of the caption of this number, each with a seed of its own."""
     requests = []
