@@ -178,6 +178,18 @@ def test_an_unknown_task_of_blipline_fails(server: redis.Redis, program: Celery)
     assert (stored["status"], stored["result"]["exc_type"]) == ("FAILURE", "NotRegistered")
 
 
+def test_an_unknown_task_in_a_default_queue_that_is_consumed_fails(
+    server: redis.Redis, program: Celery
+) -> None:
+    """Its message would come back for ever."""
+    assert program.control.add_consumer("celery", reply=True, timeout=60, limit=1)
+    try:
+        task_id = program.send_task("other.task", queue="celery").id
+        assert result_of(server, task_id)["result"]["exc_type"] == "NotRegistered"
+    finally:
+        program.control.cancel_consumer("celery", reply=True, timeout=60, limit=1)
+
+
 def test_a_worker_whose_clock_is_an_hour_ahead_runs_no_message_twice(
     server: redis.Redis, url: str, program: Celery
 ) -> None:
