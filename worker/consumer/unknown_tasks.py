@@ -26,7 +26,8 @@ class ForwardingConsumer(Consumer):
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Forward the message unchanged; let Celery fail a task of Blipline's own namespace."""
         name, queue = str(exc.args[0]), self.app.conf.task_default_queue
-        if name.startswith(_OWN_PREFIX) or queue in self.app.amqp.queues.consume_from:
+        # Not `consume_from`: it lacks a known queue that an operator adds while the worker runs.
+        if name.startswith(_OWN_PREFIX) or self.task_consumer.consuming_from(queue):
             super().on_unknown_task(body, message, exc)
             return
         properties = {key: message.properties.get(key) for key in _PROPERTIES}
