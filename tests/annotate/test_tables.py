@@ -79,6 +79,8 @@ def test_a_table_becomes_a_table_with_its_columns_and_captions(
 def test_parquet_with_bytes_is_read_in_both_forms(responder: Responder, tmp_path: Path) -> None:
     expected = [write_image(tmp_path / f"{n}.ppm", n) for n in range(5)]
     rows = [{"image": {"bytes": image_bytes(n), "path": f"{n}.png"}, "label": n} for n in range(5)]
+    # An image that is not embedded.
+    rows[3]["image"] = {"bytes": None, "path": "3.ppm"}
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "hub.parquet", row_group_size=2)
     rows = [{"jpg": image_bytes(n), "name": f"n{n}"} for n in range(5)]
     parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "plain.parquet")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import httpx
 import pytest
 import redis
 
@@ -17,6 +16,7 @@ from config.stores import PACKAGES, is_store, parse_prefix
 from demo.stack import free_port
 from producer.contract import ErrorCode
 from producer.net.address_policy import AddressPolicy
+from tests.s3_server import SECRET, running_s3, use_s3
 from worker.errors import ItemRejected
 from worker.images import prefetch
 from worker.images.fetcher import Fetcher, FetchResult
@@ -25,8 +25,6 @@ from worker.images.stores import PIECE_BYTES
 BLOCKED = ErrorCode.IMAGE_BLOCKED
 UNREACHABLE = ErrorCode.IMAGE_UNREACHABLE
 MAX_BYTES = 4096
-#: What a message must never show.
-SECRET = "a-secret-key"
 OBJECTS = {
     "images/a.png": b"an image",
     "images/b c+%3F?.png": b"an odd image",
@@ -45,46 +43,14 @@ OBJECTS = {
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server with one bucket."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
-        try:
-            _fill(address)
-            yield address
-        finally:
-            process.terminate()
-
-
-def _fill(address: str) -> None:
-    deadline = time.monotonic() + 60
-    with httpx.Client(trust_env=False) as client:
-        while True:
-            try:
-                client.put(f"{address}/bucket").raise_for_status()
-                break
-            except httpx.TransportError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        for key, data in OBJECTS.items():
-            path = httpx.URL(address).copy_with(raw_path=_quoted(f"/bucket/{key}"))
-            client.put(path, content=data).raise_for_status()
-
-
-def _quoted(path: str) -> bytes:
-    from urllib.parse import quote
-
-    return quote(path, safe="/").encode()
+    with running_s3(OBJECTS) as address:
+        yield address
 
 
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The environment of a worker that reads from that server."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    use_s3(s3_server, monkeypatch)
     return s3_server
 
 

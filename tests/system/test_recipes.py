@@ -36,7 +36,8 @@ def test_an_item_that_kills_its_consumers_is_a_dead_letter_and_can_be_retried(
         connection.hset(Keys().attempts, f"{batch_id}:0", MAX_ATTEMPTS)
     batch = user.submit_batch([ITEMS[task]], task, batch_id=batch_id)
     (dead,) = batch.results(60)
-    assert dead.error is not None and dead.error.code == "poisoned"
+    assert dead.error is not None
+    assert dead.error.code == "poisoned"
     letter = user.dead.get(f"{batch_id}:0")
     assert (letter.task, letter.codes) == (task.short, ["poisoned"])
     assert letter.died[0].item.keys() >= ITEMS[task].keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from ...errors import InvalidInput
 from ...ledger import blobs
 from ..extras import required
 from .picture import Locator
+from .rows import ReferenceReader
 
 #: Errors of the reads of one image: operating system, codec and storage libraries.
 _READ_ERRORS: Final = (OSError, ValueError, KeyError, IndexError)
@@ -34,6 +36,9 @@ class ImageBytes:
             return blobs.read(locator.address)
         if locator.kind == "error":
             raise InvalidInput(locator.address, ErrorCode(locator.extent[0]))
+        if locator.kind == "cell" and (path := _path_of(self._cell(locator))):
+            folder = os.path.dirname(locator.address)
+            return self.read(ReferenceReader(locator.address, folder).reference(path).locator)
         try:
             data = self._read_remote(locator)
         except InvalidInput:
@@ -53,17 +58,23 @@ class ImageBytes:
                 archive.seek(offset)
                 return archive.read(min(size, MAX_BLOB_BYTES + 1))
         if locator.kind == "cell":
-            return self._cell(locator)
+            return cell_bytes(self._cell(locator))
         with required("fsspec").open(locator.address, "rb") as file:
             return bytes(file.read(MAX_BLOB_BYTES + 1))
 
-    def _cell(self, locator: Locator) -> bytes:
+    def _cell(self, locator: Locator) -> Any:
         group, row, column = locator.extent
         column_of_group = (locator.address, group, column)
         if self._cells is None or self._cells[0] != column_of_group:
             table = required("pyarrow.parquet").ParquetFile(locator.address)
             self._cells = (column_of_group, table.read_row_group(group, columns=[column]).column(0))
-        return cell_bytes(self._cells[1][row].as_py())
+        return self._cells[1][row].as_py()
+
+
+def _path_of(cell: Any) -> str | None:
+    """Return the path of an image that its table does not embed."""
+    path = cell.get("path") if isinstance(cell, dict) and cell.get("bytes") is None else None
+    return path if isinstance(path, str) else None
 
 
 def cell_bytes(value: Any) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from ...errors import InvalidInput
@@ -25,7 +26,11 @@ class ReferenceReader:
     """A reader of rows; relative paths are relative to `folder`."""
 
     def __init__(
-        self, origin: str, folder: str, image_column: str | None, text_column: str
+        self,
+        origin: str,
+        folder: str,
+        image_column: str | None = None,
+        text_column: str = "",
     ) -> None:
         #: File of the rows, for keys and messages.
         self.origin = origin
@@ -70,7 +75,9 @@ class ReferenceReader:
             return broken_picture(f"{self.origin} line {number}", message)
         return self.reference(value, columns, number)
 
-    def reference(self, text: str, columns: Mapping[str, Any], number: int) -> Picture:
+    def reference(
+        self, text: str, columns: Mapping[str, Any] = MappingProxyType({}), number: int = 0
+    ) -> Picture:
         """Return the picture of a path or a URL; a local file of this name comes first."""
         caption = columns.get(self._text_column)
         caption = caption if isinstance(caption, str) and caption else None
