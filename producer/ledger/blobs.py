@@ -6,8 +6,8 @@ import hashlib
 import io
 import os
 import re
+import stat
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Union
 
 import redis
@@ -113,7 +113,7 @@ def _bytes_of(image: ImageSource) -> bytes:
     if isinstance(image, str) and data_url.is_data_url(image):
         return data_url.decode(image, MAX_BLOB_BYTES)
     if isinstance(image, str | os.PathLike):
-        return _read_file(Path(image))
+        return _read_file(image)
     if hasattr(image, "save") and hasattr(image, "mode"):
         return _encode(image)
     raise InvalidInput(
@@ -147,17 +147,20 @@ def _encode(image: Image) -> bytes:
     return buffer.getvalue()
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: str | os.PathLike[str]) -> bytes:
     try:
-        if path.exists() and not path.is_file():
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             # Reading a pipe or a device can block forever.
             raise InvalidInput(f"{label(path)}: not a regular file", ErrorCode.IMAGE_UNREACHABLE)
-        with path.open("rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            if size_bytes > MAX_BLOB_BYTES:
-                raise _too_large(label(path), size_bytes)
-            # A file that grows meanwhile is read only as far as its excess can be detected.
-            return file.read(MAX_BLOB_BYTES + 1)
+        if status.st_size > MAX_BLOB_BYTES:
+            raise _too_large(label(path), status.st_size)
+        with open(path, "rb", buffering=0) as file:
+            data = file.read(status.st_size + 1)
+            if len(data) > status.st_size:
+                # A file that grows meanwhile is read as far as its excess can be detected.
+                data += file.read(MAX_BLOB_BYTES + 1 - len(data))
+            return data
     except InvalidInput:
         raise
     except (OSError, ValueError) as error:
