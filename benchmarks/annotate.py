@@ -1,8 +1,9 @@
 """`python -m benchmarks.annotate`: `blipline annotate` over a folder, against the queue's own rate.
 
 (1) A client submits the files as one batch and reads the results, which writes no file.
-(2) The command annotates the same folder in one run.
-(3) It annotates the folder again, without a journal, and is killed three times with SIGKILL.
+(2) The command annotates the same folder in one run, into caption files, and (3) into a table.
+These three are repeated in turn; the report has the medians.
+(4) It annotates the folder again, without a journal, and is killed three times with SIGKILL.
 
 The worker has BLIPLINE_MODEL=null, so the texts are ids that contain the hash of the image: each
 caption file must have that of its own image. A real model takes longer for each image, so the
@@ -22,6 +23,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from benchmarks.timing import note
@@ -39,10 +41,26 @@ class Cost:
     """The cost of a process."""
 
     seconds: float
-    cpu_s: float
+    #: Processor time of the process, and of the kernel for it.
+    user_s: float
+    system_s: float
     peak_mib: float
     #: Resident MiB at each tenth of the images.
     memory_mib: tuple[float, ...] = ()
+
+    @property
+    def cpu_s(self) -> float:
+        """Return all of its processor time."""
+        return self.user_s + self.system_s
+
+
+@dataclass(frozen=True)
+class Round:
+    """The costs of one round."""
+
+    queue: Cost
+    files: Cost
+    table: Cost
 
 
 def main() -> int:
@@ -56,16 +74,19 @@ def main() -> int:
         folder = Path(directory, "photos")
         note("writing images")
         expected = make_collection(folder, options.images, options.bytes)
-        note("the queue itself")
-        queue = queue_alone(url, folder)
-        note("one run")
-        single = run_to_end(url, folder, options.images)
-        wrong = wrong_captions(folder, expected)
-        clear(folder)
+        rounds, wrong = [], 0
+        for number in range(options.rounds):
+            note(f"round {number + 1} of {options.rounds}")
+            queue = queue_alone(url, folder)
+            files = run_to_end(url, folder, options.images)
+            wrong += wrong_captions(folder, expected)
+            clear(folder)
+            table = _cost([*COMMAND, str(folder), "-o", f"{directory}/{number}.jsonl"], url)
+            rounds.append(Round(queue, files, table))
         note("a killed run")
         kills = killed(url, folder, options.images, options.kills)
         killed_wrong = wrong_captions(folder, expected)
-    report(options, queue, single, kills, wrong, killed_wrong)
+    report(options, rounds, kills, wrong, killed_wrong)
     return 1 if wrong or killed_wrong else 0
 
 
@@ -89,7 +110,7 @@ def queue_alone(url: str, folder: Path) -> Cost:
         "import sys; from benchmarks.annotate import submit_and_read; "
         f"submit_and_read({url!r}, {str(folder)!r})"
     )
-    return _cost([sys.executable, "-c", program], url, None, 0)
+    return _cost([sys.executable, "-c", program], url)
 
 
 def submit_and_read(url: str, folder: str) -> None:
@@ -141,25 +162,40 @@ def clear(folder: Path) -> None:
 
 
 def report(
-    options: Namespace, queue: Cost, single: Cost, kills: list[int], wrong: int, killed_wrong: int
+    options: Namespace, rounds: list[Round], kills: list[int], wrong: int, killed_wrong: int
 ) -> None:
     """Print the figures."""
-    images = options.images
-    print(f"{os.cpu_count()} cores; {images:,} images of {options.bytes:,} bytes; null engine\n")
-    for name, cost in (("the queue itself", queue), ("blipline annotate", single)):
-        print(
-            f"{name}: {images / cost.seconds:,.0f} images/s; processor time "
-            f"{1e6 * cost.cpu_s / images:,.0f} µs an image; peak {cost.peak_mib:,.0f} MiB"
-        )
-    print(f"overhead: {1e6 * (single.cpu_s - queue.cpu_s) / images:,.0f} µs of processor time an "
-          f"image, {100 * (single.seconds / queue.seconds - 1):+.1f} % of the time")  # fmt: skip
-    print(f"resident MiB at each tenth: {', '.join(f'{m:.0f}' for m in single.memory_mib)}")
-    print(f"captions missing, wrong or surplus: {wrong} in one run")
+    print(
+        f"{os.cpu_count()} cores; {options.images:,} images of {options.bytes:,} bytes; "
+        f"null engine; medians of {len(rounds)} rounds\n"
+    )
+    queue = _print_costs("the queue itself", options.images, [r.queue for r in rounds])
+    for name, costs in (
+        ("caption files", [r.files for r in rounds]),
+        ("table", [r.table for r in rounds]),
+    ):
+        cpu_us = _print_costs(f"blipline annotate, {name}", options.images, costs)
+        print(f"    overhead: {cpu_us - queue:,.0f} µs of processor time an image")
+    memory = rounds[-1].files.memory_mib
+    print(f"resident MiB at each tenth: {', '.join(f'{m:.0f}' for m in memory)}")
+    print(f"captions missing, wrong or surplus: {wrong} in runs to the end")
     at = ", ".join(f"{count:,}" for count in kills)
     print(f"killed with SIGKILL at {at} captions and resumed: {killed_wrong} wrong")
 
 
-def _cost(command: list[str], url: str, folder: Path | None, images: int) -> Cost:
+def _print_costs(name: str, images: int, costs: list[Cost]) -> float:
+    """Print the medians; return the processor time of an image in microseconds."""
+    user = 1e6 * median(cost.user_s for cost in costs) / images
+    system = 1e6 * median(cost.system_s for cost in costs) / images
+    print(
+        f"{name}: {images / median(cost.seconds for cost in costs):,.0f} images/s; processor time "
+        f"{user:,.0f} µs an image, of the kernel {system:,.0f}; peak "
+        f"{max(cost.peak_mib for cost in costs):,.0f} MiB"
+    )
+    return user + system
+
+
+def _cost(command: list[str], url: str, folder: Path | None = None, images: int = 0) -> Cost:
     """Run a program; measure its time, its processor time and its memory."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     process = _start(command, url)
@@ -172,8 +208,8 @@ def _cost(command: list[str], url: str, folder: Path | None, images: int) -> Cos
     if process.returncode:
         raise SystemExit(f"{command} ended with exit code {process.returncode}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(seconds, cpu_s, max([*memory, after.ru_maxrss / 1024]), tuple(memory))
+    user_s, system_s = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    return Cost(seconds, user_s, system_s, max([*memory, after.ru_maxrss / 1024]), tuple(memory))
 
 
 def _start(command: list[str], url: str) -> subprocess.Popen[bytes]:
@@ -211,6 +247,7 @@ def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks.annotate", description=__doc__)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--bytes", type=int, default=50_000, help="bytes of each image")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=3)
     return parser.parse_args()
 
