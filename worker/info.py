@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 EXIT_UNUSABLE: Final = 2
 UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+CARD_SIZES: Final = ("largest_layer", "total", "training")
+CARD_NOTE: Final = (
+    "The table of model cards (accelerate estimate-memory) calls 1,024 MB a GB, counts a tied head "
+    "twice,\ngives all weights one type, and has no rows; the worker needs the memory of the first "
+    "table."
+)
 EPILOG: Final = """examples:
   python -m worker info
   python -m worker info Salesforce/blip2-opt-2.7b --memory 16GB
@@ -70,6 +76,7 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
     """
     from huggingface_hub.utils import logging as hub_logging
 
+    from worker.models.card_memory import card_estimates
     from worker.models.checkpoint import load_error, read_config
     from worker.models.memory import estimate
     from worker.models.registry import PRECISIONS, find_family
@@ -80,6 +87,7 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
     family = find_family(model, config)
     try:
         estimates = [estimate(config, precision, target.device) for precision in PRECISIONS]
+        card = [asdict(row) for row in card_estimates(config)]
     except Exception as error:
         raise load_error(model, error) from error
     module = import_module(f"worker.models.{family.module}")
@@ -93,14 +101,23 @@ def describe(model: str, device: str, memory: int | None = None) -> dict[str, An
         "free_bytes": target.free_bytes,
         "row_tokens": estimates[0].row_tokens,
         "precisions": [_precision_facts(item, target.free_bytes) for item in estimates],
+        "model_card": card,
     }
 
 
 def _precision_facts(estimate: Estimate, free: int) -> dict[str, Any]:
+    from worker.models.precision import missing_package
+
     facts = asdict(estimate)
     for common in ("parameters", "row_tokens"):
         del facts[common]
-    return {**facts, "rows": estimate.rows(free), "fits": estimate.least_bytes <= free}
+    package = missing_package(estimate.precision)
+    return {
+        **facts,
+        "rows": estimate.rows(free),
+        "fits": package is None and estimate.least_bytes <= free,
+        "missing_package": package,
+    }
 
 
 def _device_memory(device: str, memory: int | None) -> DeviceMemory:
@@ -151,19 +168,32 @@ def report(facts: dict[str, Any]) -> str:
     ]
     tokens = facts["row_tokens"]
     note = f"A row is an image with a text: its KV cache of {tokens} tokens and of its source."
-    return "\n".join([*lines, *map(_align, table), *(["", note] if tokens else [])])
+    card = [["model card", "largest layer", "total", "training, Adam"]]
+    card += [
+        [row["dtype"], *(_format_bytes(row[f"{name}_bytes"], 1024) for name in CARD_SIZES)]
+        for row in facts["model_card"]
+    ]
+    lines += map(_align, table)
+    lines += [
+        f"{row['precision']} needs the package {row['missing_package']}, which is not installed."
+        for row in facts["precisions"]
+        if row["missing_package"]
+    ]
+    lines += ["", note] if tokens else []
+    return "\n".join([*lines, *(["", *map(_align, card), "", CARD_NOTE] if card[1:] else [])])
 
 
 def _align(cells: list[str]) -> str:
     first, *others = cells
-    return f"{first:<10}" + "".join(f"{cell:>15}" for cell in others)
+    return f"{first:<16}" + "".join(f"{cell:>15}" for cell in others)
 
 
-def _format_bytes(count: int) -> str:
-    """Format a number of bytes in decimal units."""
-    for unit, size in reversed(UNITS.items()):
-        if count >= size:
-            return f"{count / size:.{2 if unit in 'GT' and unit else 0}f} {unit}B"
+def _format_bytes(count: int, base: int = 1000) -> str:
+    """Format a number of bytes in units of 1,000, or, as model cards, of 1,024."""
+    for power, unit in reversed(list(enumerate(UNITS))):
+        if count >= base**power:
+            digits = 2 if base == 1024 or unit in ("G", "T") else 0
+            return f"{count / base**power:.{digits}f} {unit}B"
     return "0 B"
 
 

@@ -46,6 +46,7 @@ def test_the_subcommand_reports_the_model_of_the_settings() -> None:
     assert ["family", "BLIP-2", "with", "OPT"] in lines
     assert ["tasks", "caption,", "chat,", "vqa"] in lines
     assert ["parameters", "2,083,968"] in lines
+    assert ["int4", "96.81", "KB", "1.02", "MB", "4.07", "MB"] in lines
     assert [line[0] for line in lines if line and line[-1] == "yes"] == [
         "fp32",
         "bf16",
@@ -70,6 +71,18 @@ def test_a_configuration_alone_is_enough(
     assert lines["fp16"]["fits"] == (lines["fp16"]["rows"] > 0)
     assert lines["int4"]["rows"] > lines["fp16"]["rows"]
     assert lines["int8"]["weight_bytes"] < 0.6 * lines["fp16"]["weight_bytes"]
+
+
+def test_a_precision_without_its_package_does_not_fit(
+    captioner: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker would not load it."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert info.main([str(captioner), "--memory", "64GB"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "int8 needs the package bitsandbytes, which is not installed." in lines
+    ends = {line.split()[0]: line.split()[-1] for line in lines if line[15:16] == " " and line}
+    assert (ends["fp32"], ends["int8"], ends["int4"]) == ("yes", "no", "no")
 
 
 @pytest.mark.parametrize(

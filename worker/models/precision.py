@@ -118,14 +118,20 @@ def is_quantizable(name: str, module: Any, precision: str) -> bool:
     return module.out_features % INT4_OUT == 0 and module.in_features % INT4_IN == 0
 
 
+def missing_package(precision: str) -> str | None:
+    """Return the name of a package that a precision needs and that is not installed."""
+    packages = ("bitsandbytes", "accelerate") if precision in QUANTIZED else ()
+    missing = (package for package in packages if importlib.util.find_spec(package) is None)
+    return next(missing, None)
+
+
 def check_available(precision: str, network: Any) -> None:
     """Check that a precision can be used. Raises LoadError if a package is missing."""
-    for package in ("bitsandbytes", "accelerate") if precision in QUANTIZED else ():
-        if importlib.util.find_spec(package) is None:
-            raise LoadError(
-                f"Precision {precision} needs the package {package}; install the packages of"
-                " requirements.txt, or use bf16."
-            )
+    if (package := missing_package(precision)) is not None:
+        raise LoadError(
+            f"Precision {precision} needs the package {package}; install the packages of"
+            " requirements.txt, or use bf16."
+        )
     if precision == "fp16" and has_t5(network.config):
         log.warning("T5 may overflow in fp16, even with its `wo` in fp32; use bf16")
 
