@@ -12,7 +12,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("producer", "worker")
 TREES = (*PACKAGES, "config", "demo", "benchmarks", "examples", "tests")
-FILES = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.py"))
 #: A docstring names the thing, or says in the imperative what a function does.
 OPENINGS = frozenset(
     {"What", "Whether", "Who", "Whoever", "Which", "How", "Where", "Why", "Nobody", "Somebody"}
@@ -50,12 +49,13 @@ Named = (
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+@pytest.fixture(scope="module")
+def modules() -> dict[str, ast.Module]:
+    """Parsed files by their path below the root."""
+    paths = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.py"))
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in paths
+    }
 
 
 def bindings(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -71,33 +71,42 @@ def bindings(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.name
 
 
-def test_a_class_name_exists_once() -> None:
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of every docstring."""
+    for node in ast.walk(tree):
+        if isinstance(node, Documented) and (text := ast.get_docstring(node)):
+            yield node.body[0].lineno, text
+
+
+def test_every_package_is_read(modules: dict[str, ast.Module]) -> None:
+    assert {path.partition("/")[0] for path in modules} == {*TREES}
+
+
+def test_a_class_name_exists_once(modules: dict[str, ast.Module]) -> None:
     places = defaultdict(list)
-    for path in FILES:
-        if path.relative_to(ROOT).parts[0] in PACKAGES:
-            for node in ast.walk(parsed(path)):
+    for path, tree in modules.items():
+        if path.partition("/")[0] in PACKAGES:
+            for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef):
-                    places[node.name].append(f"{relative(path)}:{node.lineno}")
+                    places[node.name].append(f"{path}:{node.lineno}")
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=relative)
-def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
+def test_docstrings_begin_with_a_verb_or_a_noun(modules: dict[str, ast.Module]) -> None:
     wrong = [
-        f"{path}:{node.body[0].lineno}: {text.splitlines()[0]}"
-        for node in ast.walk(parsed(path))
-        if isinstance(node, Documented)
-        and (text := ast.get_docstring(node))
-        and text.split(maxsplit=1)[0] in OPENINGS
+        f"{path}:{line}: {text.splitlines()[0]}"
+        for path, tree in modules.items()
+        for line, text in docstrings(tree)
+        if text.split(maxsplit=1)[0] in OPENINGS
     ]
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=relative)
-def test_identifiers_name_their_value(path: Path) -> None:
+def test_identifiers_name_their_value(modules: dict[str, ast.Module]) -> None:
     wrong = [
         f"{path}:{line}: {name}"
-        for line, name in bindings(parsed(path))
-        if name in VAGUE and (relative(path), name) not in PUBLIC
+        for path, tree in modules.items()
+        for line, name in bindings(tree)
+        if name in VAGUE and (path, name) not in PUBLIC
     ]
     assert wrong == []

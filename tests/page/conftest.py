@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.page.visitor import Served, Visitor, running_browser, serving
+from tests.page.visitor import IDLE_ROOM, Served, Visitor, running_browser, serving
 
 
 @pytest.fixture(scope="package")
@@ -17,18 +17,11 @@ def served() -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def idle() -> Iterator[Served]:
-    """Return a system without a worker, and with room for two items."""
-    settings = {"BLIPLINE_MAX_QUEUED_INTERACTIVE": "2"}
+    """Return a system without a worker, and with room for IDLE_ROOM items."""
+    settings = {"BLIPLINE_MAX_QUEUED_INTERACTIVE": str(IDLE_ROOM)}
     with serving(worker=False, settings=settings) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def slow() -> Iterator[Served]:
-    """Return a system without a worker, whose queue does not fill up."""
-    with serving(worker=False) as served:
         yield served
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from producer import Client
-from tests.page.visitor import Served, Visitor
+from producer import Client, Queue
+from tests.page.visitor import IDLE_ROOM, Served, Visitor
 
 URL = "#url input, #url textarea"
 SEED = "#seed input, #seed textarea"
@@ -79,10 +79,12 @@ def test_without_a_worker_the_job_times_out_and_the_header_shows_the_queue(
     expected = "No worker returned a result before the deadline"
     assert visitor.error_message().startswith(expected)
     with Client(idle.redis_url) as client:
-        for _ in range(2):
-            client.caption("https://example.com/a.png")
-        expect(page.locator(".facts dd").first).to_have_text("2")
+        room = IDLE_ROOM - client.depth().items[Queue.INTERACTIVE]
+        jobs = [client.caption("https://example.com/a.png") for _ in range(room)]
+        expect(page.locator(".facts dd").first).to_have_text(str(IDLE_ROOM))
         page.click("#do-caption")
         assert visitor.error_message() == "The queue is full: try again later."
+        for job in jobs:
+            job.cancel()
     visitor.close()
     assert visitor.errors == []

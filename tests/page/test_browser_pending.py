@@ -29,9 +29,9 @@ def wait_until_cancelled(visitor: Visitor, client: Client, job_id: str) -> None:
 
 
 def test_a_pending_answer_is_indicated_and_another_image_cancels_it(
-    browser: Browser, slow: Served
+    browser: Browser, idle: Served
 ) -> None:
-    visitor = Visitor(browser, slow)
+    visitor = Visitor(browser, idle)
     page = visitor.sign_in()
     visitor.choose()
     job_id = submit_caption(visitor)
@@ -39,17 +39,17 @@ def test_a_pending_answer_is_indicated_and_another_image_cancels_it(
     expect(waiting).to_be_in_viewport()
     visitor.choose("scene-03.webp")
     expect(waiting).to_be_hidden()
-    with Client(slow.redis_url) as client:
+    with Client(idle.redis_url) as client:
         wait_until_cancelled(visitor, client, job_id)
     visitor.close()
     assert visitor.errors == []
 
 
-def test_a_second_click_cancels_the_first_job(browser: Browser, slow: Served) -> None:
-    visitor = Visitor(browser, slow)
+def test_a_second_click_cancels_the_first_job(browser: Browser, idle: Served) -> None:
+    visitor = Visitor(browser, idle)
     page = visitor.sign_in()
     visitor.choose()
-    with Client(slow.redis_url) as client:
+    with Client(idle.redis_url) as client:
         first = submit_caption(visitor)
         page.fill("#prompt input, #prompt textarea", "an orange")
         last = submit_caption(visitor)

@@ -28,6 +28,8 @@ from producer.gateway.api_keys import ApiKeys
 IMAGES: Final = Path(__file__).parents[2] / "demo" / "images"
 #: The demo model's caption of scene-02.jpg.
 CAPTION: Final = "an orange star above a yellow circle on a brown background"
+#: The limit of the interactive queue of the system without a worker.
+IDLE_ROOM: Final = 100
 #: Maximum milliseconds until an expectation about the page is met.
 TIMEOUT_MS: Final = 20_000
 #: A name of this machine that is not a secure context: pages have no `navigator.clipboard`.
@@ -47,7 +49,7 @@ ARGUMENTS: Final = (
 
 @dataclass(frozen=True)
 class Served:
-    """A running gateway with the page, and an API key for each of two tenants."""
+    """A running gateway with the page, and an API key for each of three tenants."""
 
     #: The gateway's URL.
     address: str
@@ -76,7 +78,9 @@ def serving(*, worker: bool, settings: Mapping[str, str] | None = None) -> Itera
             stack.enter_context(running_worker(url, quiet=True))
         address = stack.enter_context(running_gateway(url, settings=settings))
         keys = ApiKeys(stack.enter_context(redis.Redis.from_url(url)))
-        yield Served(address, url, {name: keys.create(name) for name in ("acme", "globex")})
+        yield Served(
+            address, url, {name: keys.create(name) for name in ("acme", "globex", "initech")}
+        )
 
 
 @contextmanager

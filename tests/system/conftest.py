@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx
 import pytest
+import redis
 
-from demo.stack import running_redis, running_worker
+from demo.stack import running_gateway, running_redis, running_worker
 from producer import Client
+from producer.gateway.api_keys import ApiKeys
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,16 @@ def user(stack: Stack) -> Iterator[Client]:
     """A client of that system."""
     with Client(stack.redis_url) as client:
         yield client
+
+
+@pytest.fixture(scope="package")
+def gateway(stack: Stack) -> Iterator[httpx.Client]:
+    """A client of that system's gateway, which serves no page."""
+    settings = {"BLIPLINE_PAGE": "false"}
+    with (
+        running_gateway(stack.redis_url, settings=settings) as url,
+        redis.Redis.from_url(stack.redis_url) as keys,
+    ):
+        headers = {"Authorization": f"Bearer {ApiKeys(keys).create('acme')}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=90) as client:
+            yield client

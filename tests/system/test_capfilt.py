@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import httpx
 import pytest
-import redis
 from celery import Celery
 
 from demo.scenes import Scene, draw, random_scene
-from demo.stack import running_gateway
 from producer import AsyncClient, Client, FilterResult, JobCancelled, JobFailed
 from producer.cli.app import run
 from producer.cli.exit_codes import Exit
-from producer.gateway.api_keys import ApiKeys
 from tests.system.conftest import Stack
 
 WRONG = "a star above a circle on a black background"
@@ -44,14 +40,6 @@ def picture(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def texts(scene: Scene) -> list[str]:
     return [WRONG, scene.caption()]
-
-
-@pytest.fixture(scope="module")
-def gateway(stack: Stack) -> Iterator[httpx.Client]:
-    with running_gateway(stack.redis_url) as url, redis.Redis.from_url(stack.redis_url) as keys:
-        headers = {"Authorization": f"Bearer {ApiKeys(keys).create('acme')}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=90) as client:
-            yield client
 
 
 def of_async_client(stack: Stack, picture: Path, texts: list[str]) -> dict[str, Any]:

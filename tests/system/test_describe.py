@@ -8,22 +8,19 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import httpx
 import pytest
-import redis
 from celery import Celery
 from PIL import Image
 
 from demo.evaluate_describe import judge
 from demo.scenes import draw, is_clear, random_scene
-from demo.stack import ROOT, running_gateway
+from demo.stack import ROOT
 from producer import AsyncClient, Client, Description, JobCancelled, JobFailed
-from producer.gateway.api_keys import ApiKeys
 from tests.system.conftest import Stack
 
 SEEDED: dict[str, Any] = {"num_beams": 3, "temperature": 0.7, "seed": 4, "length_penalty": 2.0}
@@ -41,14 +38,6 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = Random(5)
     path.write_bytes(encoded(draw(random_scene(rng, 2), 128, 128)))
     return path
-
-
-@pytest.fixture(scope="module")
-def gateway(stack: Stack) -> Iterator[httpx.Client]:
-    with running_gateway(stack.redis_url) as url, redis.Redis.from_url(stack.redis_url) as keys:
-        headers = {"Authorization": f"Bearer {ApiKeys(keys).create('acme')}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=90) as client:
-            yield client
 
 
 def timeless(output: dict[str, Any]) -> dict[str, Any]:
