@@ -33,6 +33,10 @@ CAPTIONS: Final[dict[str, str]] = {
 }
 
 
+#: Webhooks may reach this machine; no example uses the page.
+GATEWAY_SETTINGS: Final = {"BLIPLINE_WEBHOOK_ALLOW": "127.0.0.1", "BLIPLINE_PAGE": "false"}
+
+
 @dataclass(frozen=True)
 class Stack:
     """The running system: its addresses and the credentials of a shop."""
@@ -60,7 +64,7 @@ def stack() -> Iterator[Stack]:
     with (
         running_redis() as url,
         running_worker(url, {"BLIPLINE_FETCH_ALLOW": "127.0.0.1"}),
-        running_gateway(url, settings={"BLIPLINE_WEBHOOK_ALLOW": "127.0.0.1"}) as gateway,
+        running_gateway(url, settings=GATEWAY_SETTINGS) as gateway,
         Front(gateway) as front,
         serving(front),
         redis.Redis.from_url(url) as connection,

@@ -9,15 +9,12 @@ import httpx
 import pytest
 import redis
 
-from demo.samples import IMAGES
-from demo.stack import running_worker
 from producer import Client
 from producer.contract import Task
 from producer.gateway.metadata import RequestMetadata
 from tests.conftest import Finish
 
-from .conftest import Start
-from .samples import CHUNK, JSONL, URL, answers_of, body_of, events_of, lines_of
+from .samples import CHUNK, JSONL, URL, answers_of, body_of, lines_of
 
 
 def submit(http: httpx.Client, batch: str, count: int, **terms: Any) -> None:
@@ -191,34 +188,6 @@ def test_an_invalid_results_parameter_is_named(http: httpx.Client) -> None:
         answer = http.get(f"/v1/batches/read/results?{query}")
         assert (answer.status_code, answer.json()["code"]) == (422, "option_invalid")
         assert answer.json()["detail"].startswith(query.partition("=")[0])
-
-
-def test_a_batch_of_uploaded_images_is_captioned(
-    start_gateway: Start, redis_url: str, client: Client
-) -> None:
-    pictures = sorted(IMAGES.glob("scene-*"))
-    assert pictures
-    http = start_gateway().client()
-    lines = []
-    for picture in pictures:
-        kind = {"Content-Type": "application/octet-stream"}
-        uploaded = http.post("/v1/images", content=picture.read_bytes(), headers=kind).json()
-        lines.append(f'{{"custom_id": "{picture.name}", "image": "{uploaded["image"]}"}}\n')
-    answer = http.post("/v1/batches?id=photos", content="".join(lines).encode(), headers=JSONL)
-    assert answer.status_code == 202, answer.text
-    with running_worker(redis_url), http.stream("GET", "/v1/batches/photos/events") as stream:
-        events = list(events_of(stream))
-    texts = {
-        event.data["custom_id"]: event.data["text"] for event in events if event.name == "result"
-    }
-    assert events[-1].name == "end"
-    assert events[-1].data["status"] == "done"
-    read = lines_of(http.get("/v1/batches/photos/results"))
-    assert [line["custom_id"] for line in read] == [picture.name for picture in pictures]
-    assert {line["custom_id"]: line["text"] for line in read} == texts
-    results = client.batch("acme.batch.photos").results(timeout=10)
-    assert {result.custom_id: result.text for result in results} == texts
-    assert all(texts.values())
 
 
 def test_an_interrupted_batch_is_not_fully_submitted(

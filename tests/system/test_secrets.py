@@ -93,6 +93,7 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
         "BLIPLINE_WEBHOOK_ALLOW": "127.0.0.0/8",
         "BLIPLINE_METRICS_PORT": str(figures),
         "BLIPLINE_GATEWAY_PORT": str(gateway),
+        "BLIPLINE_PAGE": "false",
         "BLIPLINE_FLOWER_PORT": str(flower),
         "BLIPLINE_FLOWER_AUTH": FLOWER_AUTH,
     }
