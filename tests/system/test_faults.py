@@ -10,8 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -21,17 +19,24 @@ from PIL import Image
 
 from config.settings import DEMO_MODEL
 from demo.scenes import draw, random_scene
-from demo.stack import ROOT, free_port, running_redis, running_worker
+from demo.stack import ROOT, running_redis
 from producer import Batch, Client, Queue
 from producer.ledger.keys import Keys
+from tests.redis_servers import Server
 from tests.system import reference
 from worker.engine.client import EngineClient
 from worker.engine.protocol import socket_path
 
-#: No caches, so that all work is done again.
-NO_CACHES = {"BLIPLINE_FEATURE_CACHE_MB": "0", "BLIPLINE_ANSWER_CACHE_S": "0"}
-#: Few rows at once, so that a batch lasts long enough to be hit in its middle.
-SLOW = {**NO_CACHES, "BLIPLINE_MAX_ROWS": "2"}
+#: No caches, so that all work is done again; few rows at once, so that a batch lasts long enough to
+#: be hit in its middle; and short times until a process or a message counts as lost.
+SLOW = {
+    "BLIPLINE_FEATURE_CACHE_MB": "0",
+    "BLIPLINE_ANSWER_CACHE_S": "0",
+    "BLIPLINE_MAX_ROWS": "2",
+    "BLIPLINE_STEP_TIMEOUT_S": "4",
+    "BLIPLINE_LEASE_S": "5",
+    "BLIPLINE_SWEEP_S": "1",
+}
 ITEMS = 160
 KEYS = Keys()
 
@@ -56,21 +61,61 @@ def own_redis() -> Iterator[str]:
         yield url
 
 
-@dataclass(frozen=True)
 class Service:
-    """A worker that restarts its dead processes, and its Redis."""
+    """A worker that restarts its dead processes, and its Redis; a test may end either of them."""
 
-    url: str
-    run_dir: Path
-    supervisor: int
+    def __init__(self, server: Server, run_dir: Path) -> None:
+        self.server = server
+        self.url = f"redis://127.0.0.1:{server.port}/0"
+        self.run_dir = run_dir
+        self.log = run_dir / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """Start the worker unless it runs; return its supervisor once it takes jobs."""
+        if self.process is None or self.process.poll() is not None:
+            ready = self.run_dir / "ready"
+            # The file of a killed supervisor.
+            ready.unlink(missing_ok=True)
+            own = {"BLIPLINE_REDIS_URL": self.url, "BLIPLINE_RUN_DIR": str(self.run_dir)}
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "worker"],
+                    cwd=ROOT,
+                    env={**os.environ, **SLOW, **own},
+                    stdout=log,
+                    stderr=log,
+                )
+            wait_for(ready.exists)
+        return self.process
+
+    def end(self) -> None:
+        """End the worker."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(60)
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """A worker for the tests after which it still runs."""
-    settings = {"BLIPLINE_STEP_TIMEOUT_S": "4", "BLIPLINE_LEASE_S": "5", "BLIPLINE_SWEEP_S": "1"}
-    with running_redis() as url, running_worker(url, {**SLOW, **settings}) as worker:
-        yield Service(url, worker.run_dir, worker.process.pid)
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A worker that starts once for the tests after which it still runs, and a durable Redis."""
+    server = Server(tmp_path_factory.mktemp("redis"), "appendfsync always")
+    server.start()
+    # A short path: a Unix socket's may have some hundred bytes only.
+    with tempfile.TemporaryDirectory(prefix="blipline-") as run_dir:
+        service = Service(server, Path(run_dir))
+        try:
+            yield service
+        finally:
+            service.end()
+            server.kill()
+
+
+@pytest.fixture
+def service(running_service: Service) -> Service:
+    """That service, with a worker that takes jobs."""
+    running_service.start_worker()
+    return running_service
 
 
 def submit(client: Client, pictures: dict[bytes, str]) -> tuple[Batch, list[str]]:
@@ -129,14 +174,14 @@ def test_an_engine_that_is_stopped_for_too_long_is_replaced(
 
 
 def test_a_worker_that_stops_finishes_running_chunks_and_leaves_the_rest(
-    own_redis: str, pictures: dict[bytes, str]
+    service: Service, pictures: dict[bytes, str]
 ) -> None:
-    with Client(own_redis) as client, redis.Redis.from_url(own_redis) as connection:
-        with running_worker(own_redis, SLOW) as worker:
-            batch, expected = submit(client, pictures)
-            wait_for(lambda: 0 < batch.progress().done < ITEMS)
-            worker.process.send_signal(signal.SIGTERM)
-            assert worker.process.wait(60) == 0
+    with Client(service.url) as client, redis.Redis.from_url(service.url) as connection:
+        supervisor = service.start_worker()
+        batch, expected = submit(client, pictures)
+        wait_for(lambda: 0 < batch.progress().done < ITEMS)
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(60) == 0
         # Started chunks are finished; the rest is in the queue, untouched.
         remaining = ITEMS - batch.progress().done
         assert remaining > 0, "the batch was over too soon to prove anything"
@@ -145,30 +190,32 @@ def test_a_worker_that_stops_finishes_running_chunks_and_leaves_the_rest(
         waiting = connection.llen(KEYS.submitter_queue(Queue.BULK, batch.id))
         assert connection.llen("bulk") + waiting == remaining / 8
         assert not connection.exists("unacked")
-        with running_worker(own_redis, NO_CACHES):
-            assert texts(batch) == expected
+        service.start_worker()
+        assert texts(batch) == expected
+        wait_for(lambda: not connection.exists("unacked"))
         assert_nothing_is_left(connection)
 
 
 def test_the_children_of_a_killed_supervisor_end(
-    own_redis: str, pictures: dict[bytes, str]
+    service: Service, pictures: dict[bytes, str]
 ) -> None:
-    with Client(own_redis) as client:
-        with running_worker(own_redis, SLOW) as worker:
-            batch, expected = submit(client, pictures)
-            wait_for(lambda: batch.progress().done > 0)
-            children = descendants(worker.process.pid)
-            assert len(children) == 3
-            worker.process.kill()
-            wait_for(lambda: not any(alive(pid) for pid in children))
-        with running_worker(own_redis, NO_CACHES):
-            assert texts(batch) == expected
+    with Client(service.url) as client:
+        supervisor = service.start_worker()
+        batch, expected = submit(client, pictures)
+        wait_for(lambda: batch.progress().done > 0)
+        children = descendants(supervisor.pid)
+        assert len(children) == 3
+        supervisor.kill()
+        supervisor.wait()
+        wait_for(lambda: not any(alive(pid) for pid in children))
+        service.start_worker()
+        assert texts(batch) == expected
 
 
 def test_a_killed_consumer_is_restarted(service: Service) -> None:
     with Client(service.url) as client:
         engine = engine_pid(service.run_dir)
-        consumers = [pid for pid in descendants(service.supervisor) if pid != engine]
+        consumers = [pid for pid in descendants(service.start_worker().pid) if pid != engine]
         assert len(consumers) == 2
         for pid in consumers:
             os.kill(pid, signal.SIGKILL)
@@ -197,20 +244,16 @@ def test_a_second_worker_in_the_same_directory_ends_without_harm(service: Servic
 
 
 def test_a_restart_of_redis_loses_no_item_and_changes_no_result(
-    pictures: dict[bytes, str], tmp_path: Path
+    service: Service, pictures: dict[bytes, str]
 ) -> None:
-    durable = ("--appendonly", "yes", "--appendfsync", "always", "--dir", str(tmp_path))
-    port = free_port()
-    with ExitStack() as stack:
-        with running_redis(port, *durable) as url:
-            worker = stack.enter_context(running_worker(url, SLOW))
-            engine = engine_pid(worker.run_dir)
-            client = stack.enter_context(Client(url))
-            batch, expected = submit(client, pictures)
-            wait_for(lambda: 0 < batch.progress().done < ITEMS)
-            # On a busy machine the batch would end before this process has ended Redis.
-            os.kill(engine, signal.SIGSTOP)
-        stack.enter_context(running_redis(port, *durable))
+    with Client(service.url) as client:
+        engine = engine_pid(service.run_dir)
+        batch, expected = submit(client, pictures)
+        wait_for(lambda: 0 < batch.progress().done < ITEMS)
+        # On a busy machine the batch would end before Redis has restarted.
+        os.kill(engine, signal.SIGSTOP)
+        service.server.kill()
+        service.server.start()
         assert batch.progress().done < ITEMS, "the batch was over too soon to prove anything"
         os.kill(engine, signal.SIGCONT)
         assert texts(batch) == expected
