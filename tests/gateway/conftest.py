@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from demo.stack import listening_gateway, running_gateway
 from producer.gateway.api_keys import ApiKeys
+from producer.gateway.app import create_app
 from producer.gateway.server import Server, listen, url_of
 from producer.gateway.settings import GatewaySettings
 from producer.ledger.keys import Keys
@@ -131,8 +132,10 @@ def http(gateway: Reached) -> httpx.Client:
     return gateway.client()
 
 
-#: Starts a gateway with given settings.
+#: Starts a gateway with given settings, in a process of its own.
 Start = Callable[..., Started]
+#: Runs a gateway with given settings, in this process, which takes a tenth of the time.
+Run = Callable[..., Reached]
 
 
 @pytest.fixture
@@ -145,6 +148,25 @@ def start_gateway(redis_url: str, stored_keys: StoredKeys) -> Iterator[Start]:
             return stack.enter_context(_started(at, stored_keys.by_name, settings))
 
         yield start
+
+
+@pytest.fixture
+def run_gateway(redis_url: str, stored_keys: StoredKeys) -> Iterator[Run]:
+    """Yield a function that runs a gateway: `run_gateway(BLIPLINE_GATEWAY_RATE="3")`."""
+    stored_keys.restore(redis_url)
+    with ExitStack() as stack:
+
+        def run(**settings: str) -> Reached:
+            fields = {
+                name.removeprefix("BLIPLINE_").lower(): value
+                for name, value in {**SETTINGS, **settings}.items()
+            }
+            app = create_app(GatewaySettings.load(redis_url=redis_url, **fields))
+            reached = Reached(stack.enter_context(_served(app)), stored_keys.by_name)
+            stack.callback(reached.close)
+            return reached
+
+        yield run
 
 
 #: Runs an app and yields its URL.

@@ -16,7 +16,7 @@ import redis
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
 
-from .conftest import Reached, Start
+from .conftest import Reached, Run, Start
 from .samples import JSONL, URL, answers_of, batches_in, body_of, items_in, resident_mb
 
 
@@ -145,9 +145,9 @@ def test_an_ended_batch_answers_only_the_same_upload(gateway: Reached, finish: F
 
 
 def test_a_full_queue_answers_with_the_id_to_continue(
-    start_gateway: Start, finish: Finish, redis_url: str
+    run_gateway: Run, finish: Finish, redis_url: str
 ) -> None:
-    gateway = start_gateway(BLIPLINE_MAX_QUEUED_BULK="64", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="1")
+    gateway = run_gateway(BLIPLINE_MAX_QUEUED_BULK="64", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="1")
     post = gateway.client().post
     answer = post("/v1/batches", content=body_of(90), headers=JSONL)
     assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")

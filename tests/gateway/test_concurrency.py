@@ -13,7 +13,7 @@ import pytest
 from producer.gateway.concurrency import ConcurrencyLimiter
 from producer.gateway.problems import Problem
 
-from .conftest import Start, Started
+from .conftest import Run, Started
 from .samples import CAPTION, JSONL, body_of
 
 LIMIT: Final = 3
@@ -69,9 +69,9 @@ def slow_job(gateway: Started) -> Iterator[None]:
 
 @pytest.mark.parametrize("occupy", [event_stream, result_stream, slow_job])
 def test_streams_and_slow_bodies_of_one_name_leave_room_for_others(
-    start_gateway: Start, occupy: type
+    run_gateway: Run, occupy: type
 ) -> None:
-    gateway = start_gateway(BLIPLINE_GATEWAY_MAX_CONCURRENT=str(LIMIT))
+    gateway = run_gateway(BLIPLINE_GATEWAY_MAX_CONCURRENT=str(LIMIT))
     http = gateway.client()
     http.post("/v1/batches", params={"id": "open"}, content=body_of(2), headers=JSONL)
     with ExitStack() as stack:

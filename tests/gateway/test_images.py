@@ -11,7 +11,7 @@ import redis
 
 from producer.ledger.keys import Keys
 
-from .conftest import Start
+from .conftest import Run
 
 DATA = b"\x89PNG the bytes of an image"
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -96,8 +96,8 @@ def test_an_invalid_form_is_rejected(
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_the_size_of_an_upload_is_limited(start_gateway: Start) -> None:
-    http = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1").client()
+def test_the_size_of_an_upload_is_limited(run_gateway: Run) -> None:
+    http = run_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1").client()
     largest = b"x" * 2**20
 
     def streamed(data: bytes) -> Iterator[bytes]:
@@ -116,8 +116,8 @@ def test_the_size_of_an_upload_is_limited(start_gateway: Start) -> None:
         assert answer.json()["code"] in ("image_too_large", "body_too_large")
 
 
-def test_an_upload_is_rejected_while_the_image_store_is_full(start_gateway: Start) -> None:
-    http = start_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1").client()
+def test_an_upload_is_rejected_while_the_image_store_is_full(run_gateway: Run) -> None:
+    http = run_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1").client()
     http.post("/v1/jobs", json={"task": "embed", "text": "a cat"})
     answer = http.post("/v1/images", content=DATA)
     assert answer.status_code == 429

@@ -20,7 +20,7 @@ from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
-from .conftest import Start
+from .conftest import Run
 from .samples import CAPTION, DESCRIPTION, FILTERED, URL
 
 
@@ -132,8 +132,8 @@ def test_prefer_wait_returns_the_output(
     assert answer.json()["output"] == {"text": "a cat"}
 
 
-def test_prefer_wait_ends_with_a_location(start_gateway: Start) -> None:
-    http = start_gateway(BLIPLINE_GATEWAY_MAX_WAIT_S="1").client()
+def test_prefer_wait_ends_with_a_location(run_gateway: Run) -> None:
+    http = run_gateway(BLIPLINE_GATEWAY_MAX_WAIT_S="1").client()
     answer = http.post("/v1/jobs", json=CAPTION, headers={"Prefer": "respond-async, wait=600"})
     assert answer.status_code == 202
     assert answer.headers["Preference-Applied"] == "wait=1"
@@ -334,8 +334,8 @@ def test_a_compressed_body_is_rejected(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_above_the_limit_is_rejected(start_gateway: Start, chunked: bool) -> None:
-    http = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1").client()
+def test_a_body_above_the_limit_is_rejected(run_gateway: Run, chunked: bool) -> None:
+    http = run_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1").client()
     body = json.dumps(CAPTION | {"prompt": "x" * 3 * 2**20}).encode()
     content = iter([body]) if chunked else body
     answer = http.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
@@ -392,8 +392,8 @@ def test_the_webhook_of_a_job_is_stored(http: httpx.Client, connection: redis.Re
     assert connection.hget(Keys().metadata(f"acme.job.{body['id']}"), "webhook") == hook.encode()
 
 
-def test_a_full_queue_answers_with_retry_after(start_gateway: Start) -> None:
-    http = start_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1").client()
+def test_a_full_queue_answers_with_retry_after(run_gateway: Run) -> None:
+    http = run_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1").client()
     assert http.post("/v1/jobs", json=CAPTION).status_code == 202
     answer = http.post("/v1/jobs", json=CAPTION)
     assert answer.status_code == 429

@@ -17,7 +17,7 @@ from producer.gateway.key_cache import MAX_NETWORK_LOOKUPS, KeyCache
 from producer.gateway.problems import Problem
 from producer.gateway.redis_calls import RedisCalls
 
-from .conftest import Reached, Start
+from .conftest import Reached, Run
 from .samples import bearer
 
 #: A path that needs a key and reads Redis.
@@ -72,9 +72,9 @@ def guesses(count: int) -> list[str]:
 
 
 def test_guessed_keys_cost_few_lookups_and_block_no_valid_key(
-    start_gateway: Start, connection: redis.Redis
+    run_gateway: Run, connection: redis.Redis
 ) -> None:
-    own, many = start_gateway(), MAX_NETWORK_LOOKUPS * 4
+    own, many = run_gateway(), MAX_NETWORK_LOOKUPS * 4
     new = ApiKeys(connection).create("acme")
 
     async def guess() -> list[int]:
@@ -89,9 +89,9 @@ def test_guessed_keys_cost_few_lookups_and_block_no_valid_key(
 
 
 def test_repeating_an_invalid_key_does_not_use_up_the_limit(
-    start_gateway: Start, connection: redis.Redis
+    run_gateway: Run, connection: redis.Redis
 ) -> None:
-    own = start_gateway()
+    own = run_gateway()
     client, before = own.client(None), lookups(connection)
     for _ in range(MAX_NETWORK_LOOKUPS * 2):
         assert client.get(PROTECTED, headers=bearer(guesses(1)[0])).status_code == 401

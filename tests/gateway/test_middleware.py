@@ -22,7 +22,7 @@ from producer.gateway.logs import JsonFormatter
 from producer.gateway.middleware import SECURITY_HEADERS
 from producer.gateway.settings import GatewaySettings
 
-from .conftest import Reached, Serve, Start
+from .conftest import Reached, Run, Serve, Start
 from .raw_http import talk
 from .samples import URL
 
@@ -243,8 +243,8 @@ def test_an_allowed_origin_can_read_errors(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://app.example", "https://evil.example"])
-def test_a_preflight_needs_no_key_and_has_all_headers(start_gateway: Start, origin: str) -> None:
-    own = start_gateway(BLIPLINE_GATEWAY_CORS_ORIGINS="https://app.example")
+def test_a_preflight_needs_no_key_and_has_all_headers(run_gateway: Run, origin: str) -> None:
+    own = run_gateway(BLIPLINE_GATEWAY_CORS_ORIGINS="https://app.example")
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
@@ -258,8 +258,8 @@ def test_a_preflight_needs_no_key_and_has_all_headers(start_gateway: Start, orig
     assert answer.headers["X-Request-Id"]
 
 
-def test_a_declared_length_above_the_limit_is_rejected_at_once(start_gateway: Start) -> None:
-    own = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1", BLIPLINE_GATEWAY_MAX_BODY_MB="1")
+def test_a_declared_length_above_the_limit_is_rejected_at_once(run_gateway: Run) -> None:
+    own = run_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1", BLIPLINE_GATEWAY_MAX_BODY_MB="1")
     for path in ("/v1/jobs", "/v1/images", "/v1/batches"):
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -271,8 +271,8 @@ def test_a_declared_length_above_the_limit_is_rejected_at_once(start_gateway: St
         assert b'"body_too_large"' in answer
 
 
-def test_a_chunked_body_is_rejected_once_it_exceeds_the_limit(start_gateway: Start) -> None:
-    own = start_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1")
+def test_a_chunked_body_is_rejected_once_it_exceeds_the_limit(run_gateway: Run) -> None:
+    own = run_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1")
 
     def body() -> Iterator[bytes]:
         yield b'{"task": "caption", "image": "'

@@ -7,7 +7,7 @@ import redis
 
 from producer.gateway.api_keys import ApiKeys
 
-from .conftest import Reached, Start
+from .conftest import Reached, Run
 from .samples import CAPTION, JSONL, bearer, items_in
 
 REFERENCES = ("file:cat.jpg", "s3://bucket/cat.jpg")
@@ -22,8 +22,8 @@ def codes(http: httpx.Client, redis_url: str, batch: str) -> set[str]:
     return {answer.json().get("code", "accepted") for answer in answers} | {*items}
 
 
-def test_a_setting_denies_them_to_all(start_gateway: Start, redis_url: str) -> None:
-    gateway = start_gateway(BLIPLINE_GATEWAY_PRIVATE_IMAGES="false")
+def test_a_setting_denies_them_to_all(run_gateway: Run, redis_url: str) -> None:
+    gateway = run_gateway(BLIPLINE_GATEWAY_PRIVATE_IMAGES="false")
     assert codes(gateway.client(), redis_url, "denied") == {"image_blocked"}
 
 

@@ -13,7 +13,7 @@ import redis
 
 from producer.ledger.keys import Keys
 
-from .conftest import Reached, Start
+from .conftest import Reached, Run
 from .samples import CAPTION, JSONL
 
 PICTURE = b"\x89PNG a picture of acme"
@@ -36,9 +36,9 @@ def check_quota_problem(answer: httpx.Response) -> None:
 
 
 def test_uploads_that_no_job_names_are_bounded_for_each_name(
-    start_gateway: Start, connection: redis.Redis
+    run_gateway: Run, connection: redis.Redis
 ) -> None:
-    gateway = start_gateway(BLIPLINE_GATEWAY_QUOTA_MB="2")
+    gateway = run_gateway(BLIPLINE_GATEWAY_QUOTA_MB="2")
     http = gateway.client()
     answers = [http.post("/v1/images", content=bytes([n]) * 2**18) for n in range(12)]
     stored = [answer for answer in answers if answer.status_code == 201]
@@ -52,8 +52,8 @@ def test_uploads_that_no_job_names_are_bounded_for_each_name(
     assert http.post("/v1/jobs", json={**CAPTION, "image": image}).status_code == 202
 
 
-def test_the_lines_of_a_batch_are_bounded_before_they_are_run(start_gateway: Start) -> None:
-    gateway = start_gateway(BLIPLINE_GATEWAY_QUOTA_MB="1", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="0")
+def test_the_lines_of_a_batch_are_bounded_before_they_are_run(run_gateway: Run) -> None:
+    gateway = run_gateway(BLIPLINE_GATEWAY_QUOTA_MB="1", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="0")
     http, line = gateway.client(), json.dumps({"text": "x" * 10_000}).encode()
     body = gzip.compress(b"\n".join([line] * 500))
     params = {"id": "large", "task": "embed", "keep_s": str(366 * 86400)}

@@ -22,7 +22,7 @@ from producer.ledger.keys import Keys
 from tests.redis_servers import running_sentinels
 from tests.tls import running_tls
 
-from .conftest import Start
+from .conftest import Run
 from .samples import bearer
 
 #: A path that needs a key and reads Redis.
@@ -103,8 +103,8 @@ def test_a_rejection_has_retry_after(reset_s: float, after_s: int, reset: str) -
     assert decision.headers["RateLimit"] == f'"minute";r=0;{reset}'
 
 
-def test_requests_above_the_rate_are_rejected(start_gateway: Start) -> None:
-    client = start_gateway(BLIPLINE_GATEWAY_RATE="3").client()
+def test_requests_above_the_rate_are_rejected(run_gateway: Run) -> None:
+    client = run_gateway(BLIPLINE_GATEWAY_RATE="3").client()
     answers = [client.get(PROTECTED) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
     assert answers[0].headers["RateLimit-Policy"] == '"minute";q=3;w=60'
@@ -115,8 +115,9 @@ def test_requests_above_the_rate_are_rejected(start_gateway: Start) -> None:
         assert answer.headers["RateLimit"].startswith('"minute";r=0;t=')
 
 
-def test_gateways_share_the_counts(start_gateway: Start) -> None:
-    first, second = (start_gateway(BLIPLINE_GATEWAY_RATE="4").client() for _ in range(2))
+def test_gateways_share_the_counts(run_gateway: Run, start_gateway: Start) -> None:
+    first = run_gateway(BLIPLINE_GATEWAY_RATE="4").client()
+    second = start_gateway(BLIPLINE_GATEWAY_RATE="4").client()
     seen = [
         client.get(PROTECTED).status_code
         for client in (first, second, first, second, first, second)
@@ -125,9 +126,9 @@ def test_gateways_share_the_counts(start_gateway: Start) -> None:
 
 
 def test_each_key_has_its_own_rate_and_health_checks_none(
-    start_gateway: Start, connection: redis.Redis
+    run_gateway: Run, connection: redis.Redis
 ) -> None:
-    own = start_gateway(BLIPLINE_GATEWAY_RATE="1")
+    own = run_gateway(BLIPLINE_GATEWAY_RATE="1")
     second = ApiKeys(connection).create("acme")
     assert own.client("acme").get(PROTECTED).status_code == 200
     assert own.client("acme").get(PROTECTED).status_code == 429
@@ -136,8 +137,8 @@ def test_each_key_has_its_own_rate_and_health_checks_none(
     assert {own.client(None).get("/healthz").status_code for _ in range(5)} == {200}
 
 
-def test_simultaneous_requests_are_each_counted(start_gateway: Start) -> None:
-    own = start_gateway(BLIPLINE_GATEWAY_RATE="10")
+def test_simultaneous_requests_are_each_counted(run_gateway: Run) -> None:
+    own = run_gateway(BLIPLINE_GATEWAY_RATE="10")
 
     async def many() -> list[int]:
         async with own.async_client() as client:
@@ -148,11 +149,11 @@ def test_simultaneous_requests_are_each_counted(start_gateway: Start) -> None:
 
 
 def test_counters_have_the_prefix_of_the_deployment(
-    start_gateway: Start, connection: redis.Redis
+    run_gateway: Run, connection: redis.Redis
 ) -> None:
     key = ApiKeys(connection, Keys("ours:")).create("acme")
     before = set(connection.scan_iter())
-    own = start_gateway(BLIPLINE_GATEWAY_RATE="5", BLIPLINE_KEY_PREFIX="ours:")
+    own = run_gateway(BLIPLINE_GATEWAY_RATE="5", BLIPLINE_KEY_PREFIX="ours:")
     assert own.client(None).get(PROTECTED, headers=bearer(key)).status_code == 200
     assert own.client("acme").get(PROTECTED).status_code == 401
     new = set(connection.scan_iter()) - before

@@ -10,7 +10,7 @@ from producer.ledger import Leases
 from producer.ledger.keys import Keys
 from producer.ledger.malformed import MalformedMessages
 
-from .conftest import Reached, Start
+from .conftest import Reached, Run
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -116,8 +116,8 @@ def test_queues_report_the_stored_bytes_of_the_name(gateway: Reached) -> None:
     assert gateway.client("other").get("/v1/queues").json()["stored_bytes"] == 0
 
 
-def test_an_unlimited_queue_has_no_limit(start_gateway: Start) -> None:
-    started = start_gateway(
+def test_an_unlimited_queue_has_no_limit(run_gateway: Run) -> None:
+    started = run_gateway(
         BLIPLINE_MAX_QUEUED_BULK="0", BLIPLINE_MAX_BLOB_MB="0", BLIPLINE_GATEWAY_QUOTA_MB="0"
     )
     body = started.client().get("/v1/queues").json()

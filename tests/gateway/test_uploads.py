@@ -14,7 +14,7 @@ from producer import Client
 from producer.gateway.problems import Problem
 from producer.gateway.uploads import MAX_TENANT_UPLOADS, PIECE_BYTES, UploadSlots, inflate
 
-from .conftest import Reached, Start
+from .conftest import Reached, Run, Start
 from .samples import JSONL, URL, batches_in, body_of, items_in, resident_mb
 
 FORM = {"Content-Type": "multipart/form-data; boundary=xx"}
@@ -137,8 +137,8 @@ def test_a_gzip_bomb_is_rejected_at_the_limit(
     assert batches_in(connection) == [key for key in batches_in(connection) if b"bomb" not in key]
 
 
-def test_the_lines_of_a_batch_are_limited(start_gateway: Start, connection: redis.Redis) -> None:
-    post = start_gateway(BLIPLINE_GATEWAY_MAX_ITEMS="100").client().post
+def test_the_lines_of_a_batch_are_limited(run_gateway: Run, connection: redis.Redis) -> None:
+    post = run_gateway(BLIPLINE_GATEWAY_MAX_ITEMS="100").client().post
     assert post("/v1/batches?id=fits", content=body_of(100), headers=JSONL).status_code == 202
     known = batches_in(connection)
     for body in (body_of(5000), body_of(1) + b"\n" * 200):
