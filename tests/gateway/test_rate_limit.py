@@ -22,7 +22,7 @@ from producer.ledger.keys import Keys
 from tests.redis_servers import running_sentinels
 from tests.tls import running_tls
 
-from .conftest import Run
+from .conftest import Run, Start
 from .samples import bearer
 
 #: A path that needs a key and reads Redis.
