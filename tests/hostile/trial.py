@@ -1,8 +1,10 @@
 """A trial: decode files in a process of its own, and report as one line of JSON.
 
-python -m tests.hostile.trial corpus
-python -m tests.hostile.trial file PATH
+python -m tests.hostile.trial corpus PATH
+python -m tests.hostile.trial files PATH ...
 python -m tests.hostile.trial together PATH THREADS
+
+The first PATH is that of the pickled corpus.
 """
 
 from __future__ import annotations
@@ -10,18 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import resource
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
 
-from tests.hostile.corpus import corpus
-from tests.hostile.specimen import ANSWERED
+from tests.hostile.specimen import ANSWERED, Specimen
 from worker.errors import ItemRejected
 from worker.images.decoder import Decoder, _needed_bytes
 from worker.images.inspection import inspect_image
@@ -54,9 +57,9 @@ def outcome_and_pixels(data: bytes) -> tuple[str, str]:
     return ANSWERED, hashlib.sha256(pixels).hexdigest()
 
 
-def try_corpus() -> dict[str, Any]:
+def try_corpus(path: str) -> dict[str, Any]:
     """Decode the corpus, one file after the other."""
-    files = corpus()
+    files: tuple[Specimen, ...] = pickle.loads(Path(path).read_bytes())
     before, handles = peak_bytes(), len(os.listdir("/proc/self/fd"))
     results = {file.name: outcome_and_pixels(file.data) for file in files}
     return {
@@ -68,8 +71,14 @@ def try_corpus() -> dict[str, Any]:
     }
 
 
-def try_file(path: str) -> dict[str, Any]:
-    """Decode one file; report its estimated and its actual memory."""
+def try_files(*paths: str) -> dict[str, Any]:
+    """Decode each file in a fork of this process; report its estimated and its actual memory."""
+    with get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        reports = pool.map(_try_file, paths, chunksize=1)
+    return {Path(path).name: report for path, report in zip(paths, reports, strict=True)}
+
+
+def _try_file(path: str) -> dict[str, Any]:
     data = Path(path).read_bytes()
     before = peak_bytes()
     outcome(data)
@@ -93,7 +102,7 @@ if __name__ == "__main__":
     kind, *arguments = sys.argv[1:]
     trials: dict[str, Callable[..., dict[str, Any]]] = {
         "corpus": try_corpus,
-        "file": try_file,
+        "files": try_files,
         "together": try_together,
     }
     print(json.dumps(trials[kind](*arguments)))
