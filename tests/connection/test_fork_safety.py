@@ -164,9 +164,28 @@ def test_many_forks_of_one_client_can_submit_batches(client: Client) -> None:
     assert [client.batch(f"of-{number}").progress().total for number in range(6)] == [500] * 6
 
 
+def test_a_child_does_not_inherit_the_locks_of_a_thread(client: Client, answering: None) -> None:
+    use(client)
+    pool: Any = client._redis.connection_pool
+    locked, release = threading.Event(), threading.Event()
+
+    def lock() -> None:
+        with pool._lock, pool._event_dispatcher._lock:
+            locked.set()
+            release.wait(60)
+
+    with ThreadPoolExecutor(1) as threads:
+        owner = threads.submit(lock)
+        assert locked.wait(60)
+        child = forked(lambda: use(client, jobs=1))
+        release.set()
+        owner.result(60)
+    assert exit_code(child) == SUCCESS
+
+
 def test_a_fork_can_happen_while_other_threads_use_the_client(
     client: Client, frequent_switches: None, answering: None
 ) -> None:
     with used_by_threads(client):
-        for _ in range(80):
+        for _ in range(20):
             assert exit_code(forked(lambda: use(client, jobs=1))) == SUCCESS

@@ -33,16 +33,11 @@ def captioner(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_subcommand_reports_the_model_of_the_settings() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "info", "--device", "cpu"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [line.split() for line in done.stdout.splitlines()]
+def test_the_model_of_the_settings_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert info.main(["--device", "cpu"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = [line.split() for line in captured.out.splitlines()]
     assert ["family", "BLIP-2", "with", "OPT"] in lines
     assert ["tasks", "caption,", "chat,", "vqa"] in lines
     assert ["parameters", "2,083,968"] in lines
