@@ -160,6 +160,7 @@ def run_phase(
     say: Callable[[str], None],
     *,
     replicated: bool = False,
+    workers: int = 2,
 ) -> Report:
     """Run a new cluster under faults of these kinds; keep its logs if there are violations."""
     # A short path: the path of a Unix socket is limited to about a hundred bytes.
@@ -169,7 +170,7 @@ def run_phase(
         pictures = {scene.path.name: scene.data for scene in scenes}
         host = stack.enter_context(running_host(pictures, seed))
         start = running_replicated_cluster if replicated else running_cluster
-        cluster = stack.enter_context(start(directory))
+        cluster = stack.enter_context(start(directory, workers))
         load = Load(cluster.producer_url, scenes, host, seed, forgetful=replicated)
         report = Programme(cluster, load, seed, say).run(
             kinds,
