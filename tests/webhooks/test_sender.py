@@ -238,9 +238,9 @@ def test_stop_gives_back_events_without_a_thread(
         for _ in range(4):
             receiver.next()
         sender.stop(timeout_s=0.0)
-        over.set()
         # Six were claimed but not started: they are due at once, without an attempt.
         due = WebhookOutbox(connection).claim_due(100, 60)
+        over.set()
         assert len(due) == 6
         assert {event.attempts for event in due} == {0}
 
