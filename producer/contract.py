@@ -308,6 +308,27 @@ class Options(BaseModel):
         le=1.0,
         description="Sample from the most probable tokens up to this total probability; 1 = off.",
     )
+    min_p: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Sample from tokens of at least this share of the top probability; 0 = off.",
+    )
+    typical_p: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Sample from the most typical tokens up to this total probability; 1 = off.",
+    )
+    epsilon_cutoff: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Sample from tokens of at least this probability; 0 = off."
+    )
+    eta_cutoff: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Like `epsilon_cutoff`, but lower if the entropy is high; 0 = off.",
+    )
     repetition_penalty: float = Field(
         1.0,
         ge=0.01,
@@ -328,8 +349,10 @@ class Options(BaseModel):
         allow_inf_nan=False,
         description="Beam search: above 0 favours longer texts, below 0 shorter ones.",
     )
-    early_stopping: bool = Field(
-        False, description="Beam search: end when there are as many candidates as beams."
+    early_stopping: bool | Literal["never"] = Field(
+        False,
+        description="Beam search: end when there are as many candidates as beams; `never`: only "
+        "when no better text is possible.",
     )
     seed: int | None = Field(
         None, ge=0, lt=2**63, description="Makes sampling repeatable, in any forward batch."

@@ -77,8 +77,8 @@ def decoding(command: Command) -> Command:
 
 def _generation_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     flag = f"--{name.replace('_', '-')}"
-    if field.annotation is bool:
-        return click.option(flag, is_flag=True, default=field.default, help=field.description)
+    if bool in (field.annotation, *get_args(field.annotation)):
+        return _flags(name, flag, field)
     return click.option(
         flag,
         type=_range(field),
@@ -86,6 +86,31 @@ def _generation_option(name: str, field: FieldInfo) -> Callable[[Command], Comma
         show_default=True,
         help=field.description,
     )
+
+
+def _flags(name: str, flag: str, field: FieldInfo) -> Callable[[Command], Command]:
+    """Return a flag, and one for each literal that the field allows beside true and false."""
+    literals = [value for kind in get_args(field.annotation) for value in get_args(kind)]
+
+    def add(command: Command) -> Command:
+        for value in literals:
+            command = click.option(
+                f"{flag}-{value}",
+                name,
+                flag_value=value,
+                type=click.UNPROCESSED,
+                help=f"{name} = {value}",
+            )(command)
+        return click.option(
+            flag,
+            name,
+            flag_value=True,
+            default=field.default,
+            type=click.UNPROCESSED,
+            help=field.description,
+        )(command)
+
+    return add
 
 
 def _range(field: FieldInfo) -> click.ParamType[Any]:

@@ -58,11 +58,12 @@ def test_the_payload_contains_options_without_defaults(connection: redis.Redis) 
 
 
 @pytest.mark.usefixtures("keeps_jobs")
-def test_a_boolean_option_is_a_flag(connection: redis.Redis) -> None:
-    command = ["caption", URL, "--num-beams", "3", "--early-stopping", "--timeout", "0"]
+@pytest.mark.parametrize(("flag", "value"), [("", True), ("-never", "never")])
+def test_a_boolean_option_is_a_flag(connection: redis.Redis, flag: str, value: bool | str) -> None:
+    command = ["caption", URL, "--num-beams", "3", f"--early-stopping{flag}", "--timeout", "0"]
     assert run(command) == Exit.NO_RESULT
     (payload,) = queued(connection, "interactive")
-    assert payload["options"] == {"num_beams": 3, "early_stopping": True}
+    assert payload["options"] == {"num_beams": 3, "early_stopping": value}
 
 
 @pytest.mark.parametrize("option", [("--top-p", "0"), ("--seed", "x"), ("--max-new-tokens", "0")])

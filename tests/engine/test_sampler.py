@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
     LogitsProcessorList,
     MinNewTokensLengthLogitsProcessor,
+    MinPLogitsWarper,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from worker.engine.request import GenerationOptions
@@ -49,6 +53,14 @@ def reference_token(logits: Tensor, options: GenerationOptions, prompt: int, ids
         processors.append(TopKLogitsWarper(o.top_k))
     if o.temperature and o.top_p < 1:
         processors.append(TopPLogitsWarper(o.top_p))
+    if o.temperature and o.min_p:
+        processors.append(MinPLogitsWarper(o.min_p))
+    if o.temperature and o.typical_p < 1:
+        processors.append(TypicalLogitsWarper(o.typical_p))
+    if o.temperature and o.epsilon_cutoff:
+        processors.append(EpsilonLogitsWarper(o.epsilon_cutoff))
+    if o.temperature and o.eta_cutoff:
+        processors.append(EtaLogitsWarper(o.eta_cutoff))
     scores = processors(torch.LongTensor([ids]), logits[None].float())
     if o.temperature:
         return int(torch.multinomial(scores.softmax(-1), 1))
@@ -71,6 +83,10 @@ def options_of(row: int) -> GenerationOptions:
         temperature=pick([0.0, 0.0, 0.6, 1.0, 1.5]),
         top_k=pick([0, 1, 4, 100]),
         top_p=pick([1.0, 0.9, 0.3, 0.01]),
+        min_p=pick([0.0, 0.0, 0.1, 0.5]),
+        typical_p=pick([1.0, 1.0, 0.8, 0.2]),
+        epsilon_cutoff=pick([0.0, 0.0, 0.03]),
+        eta_cutoff=pick([0.0, 0.0, 0.05]),
         repetition_penalty=pick([1.0, 1.0, 1.4, 0.7]),
         no_repeat_ngram_size=pick([0, 0, 1, 2, 3]),
         seed=row,

@@ -40,6 +40,10 @@ def some_options(generator: random.Random) -> dict[str, Any]:
             "temperature": generator.choice([0.7, 1.0, 1.4]),
             "top_k": generator.choice([0, 3, 40]),
             "top_p": generator.choice([0.5, 0.9, 1.0]),
+            "min_p": generator.choice([0.0, 0.02]),
+            "typical_p": generator.choice([1.0, 0.7]),
+            "epsilon_cutoff": generator.choice([0.0, 0.01]),
+            "eta_cutoff": generator.choice([0.0, 0.02]),
             "repetition_penalty": generator.choice([1.0, 1.3]),
         }
     return how
@@ -50,7 +54,7 @@ def some_beams(generator: random.Random) -> dict[str, Any]:
         "max_new_tokens": generator.choice([2, 5, 9]),
         "num_beams": 3,
         "length_penalty": generator.choice([-1.0, 1.0, 2.0]),
-        "early_stopping": generator.choice([False, True]),
+        "early_stopping": generator.choice([False, True, "never"]),
         "repetition_penalty": generator.choice([1.0, 1.5]),
         "no_repeat_ngram_size": generator.choice([0, 2]),
     }
@@ -58,7 +62,7 @@ def some_beams(generator: random.Random) -> dict[str, Any]:
 
 def some_sampled_beams(generator: random.Random) -> dict[str, Any]:
     """Draw options of few groups, so that rows with different seeds share them."""
-    top_k, top_p = generator.choice([(0, 1.0), (0, 0.9), (40, 1.0)])
+    top_k, top_p, min_p = generator.choice([(0, 1.0, 0.0), (0, 0.9, 0.0), (40, 1.0, 0.02)])
     return {
         "max_new_tokens": generator.choice([4, 9]),
         "num_beams": 3,
@@ -66,6 +70,7 @@ def some_sampled_beams(generator: random.Random) -> dict[str, Any]:
         "temperature": generator.choice([0.8, 1.3]),
         "top_k": top_k,
         "top_p": top_p,
+        "min_p": min_p,
         "length_penalty": 2.0,
         "repetition_penalty": 1.5,
         "no_repeat_ngram_size": 2,

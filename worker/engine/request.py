@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 #: Internal error code, never sent to a producer: the request has no pixels and the features of its
 #: image are not cached. The consumer sends it again, with pixels.
@@ -21,12 +22,17 @@ class GenerationOptions:
     temperature: float = 0.0  # 0 is greedy
     top_k: int = 0  # 0 is off
     top_p: float = 1.0  # 1 is off
+    min_p: float = 0.0  # 0 is off
+    typical_p: float = 1.0  # 1 is off
+    epsilon_cutoff: float = 0.0  # 0 is off
+    eta_cutoff: float = 0.0  # 0 is off
     repetition_penalty: float = 1.0  # 1 is off
     no_repeat_ngram_size: int = 0  # 0 is off
     seed: int | None = None  # None: a new seed for each request
     num_beams: int = 1  # 1 is off; transformers' own `generate` runs beam search
     length_penalty: float = 1.0  # beam search: above 0 favours longer texts
-    early_stopping: bool = False  # beam search: end when there are enough candidates
+    #: Beam search: end when there are enough candidates; "never": when no better text is possible.
+    early_stopping: bool | Literal["never"] = False
 
     @property
     def deterministic(self) -> bool:
@@ -44,6 +50,12 @@ class GenerationOptions:
             (not 0 <= self.temperature < math.inf, "temperature must be 0 (greedy) or more."),
             (self.top_k < 0, "top_k must be 0 (off) or more."),
             (not 0 < self.top_p <= 1, "top_p must be above 0 and at most 1."),
+            (not 0 <= self.min_p <= 1, "min_p must lie between 0 (off) and 1."),
+            (not 0 < self.typical_p <= 1, "typical_p must be above 0 and at most 1."),
+            (
+                not 0 <= self.epsilon_cutoff < 1 or not 0 <= self.eta_cutoff < 1,
+                "epsilon_cutoff and eta_cutoff must be at least 0 (off) and below 1.",
+            ),
             (not 0 < self.repetition_penalty < math.inf, "repetition_penalty must be above 0."),
             (self.no_repeat_ngram_size < 0, "no_repeat_ngram_size must be 0 (off) or more."),
             (

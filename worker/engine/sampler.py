@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.engine.cutoffs import cutoffs
 from worker.engine.multinomial import seeded_generator
 from worker.engine.request import GenerationOptions
 
@@ -80,7 +81,7 @@ class SamplingGroup:
 
 
 class SamplingRows:
-    """The rows of a group that sample, by temperature, top-k and top-p."""
+    """The rows of a group that sample, by temperature, top-k, top-p and rarer cutoffs."""
 
     def __init__(self, states: Sequence[RowSampling], device: torch.device) -> None:
         indices = [i for i, state in enumerate(states) if state.generator is not None]
@@ -93,6 +94,10 @@ class SamplingRows:
         # 1 - top_p in 64 bits: a difference in the last bit would change tokens.
         self.tail = torch.tensor([[1 - o.top_p] for o in options], device=device)
         self.uses_top_p = any(o.top_p < 1 for o in options)
+        #: Indices of the rows with rarer cutoffs, and these.
+        self.cutoffs = [
+            (i, warpers) for i, o in enumerate(options) if (warpers := cutoffs(o, device))
+        ]
 
     def draw(self, scores: Tensor) -> Tensor:
         """Sample a token for each row of scores (rows, vocabulary)."""
@@ -101,6 +106,8 @@ class SamplingRows:
             scores = apply_top_k(scores, self.top_k, self.max_top_k)
         if self.uses_top_p:
             scores = apply_top_p(scores, self.tail)
+        for row, warpers in self.cutoffs:
+            scores[row : row + 1] = warpers(None, scores[row : row + 1])
         noise = torch.empty_like(scores)
         for row, generator in zip(noise, self.generators, strict=True):
             row.exponential_(generator=generator)

@@ -30,6 +30,10 @@ def generate_arguments(options: GenerationOptions, stop: Callable[[], bool]) -> 
             "temperature": options.temperature,
             "top_k": options.top_k,
             "top_p": options.top_p,
+            "min_p": options.min_p or None,
+            "typical_p": options.typical_p,
+            "epsilon_cutoff": options.epsilon_cutoff,
+            "eta_cutoff": options.eta_cutoff,
         }
     return sampling | {
         "max_new_tokens": options.max_new_tokens,
