@@ -22,7 +22,7 @@ from ..ledger.keys import Keys
 from ..ledger.outbox import WebhookOutbox
 from ..webhooks.receiver import WebhookClient
 from ..webhooks.sender import THREADS, WebhookSender
-from . import batches, events, images, jobs, openapi, status
+from . import batches, docs_page, events, images, jobs, openapi, status
 from .api_keys import ApiKeys
 from .auth import AuthMiddleware
 from .broadcast import BatchBroadcaster, ProgressReader
@@ -91,7 +91,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         summary="Captions, answers, matches and embeddings of images",
         version=_version(),
         lifespan=lifespan,
-        # Both documentation pages load scripts from other hosts.
+        # FastAPI's documentation pages load scripts from other hosts; see docs_page.
         docs_url=None,
         redoc_url=None,
         # Starlette's redirects trust `Host`.
@@ -101,7 +101,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     _add_middleware(app, gateway)
     # Routes are added to the app itself, the busiest first: FastAPI matches those of included
     # routers twice.
-    for module in (jobs, batches, events, images, status):
+    for module in (jobs, batches, events, images, status, docs_page):
         app.router.routes.extend(module.router.routes)
     app.router.default = SlashRedirect(app.router)
     openapi.complete_openapi(app)

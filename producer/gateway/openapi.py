@@ -15,6 +15,7 @@ from .auth import needs_api_key
 from .job_responses import JobBody
 from .json_lines import LINE_MODELS, LINES_SCHEMA
 from .problems import EXAMPLES, MEDIA_TYPE, STATUS
+from .request_fields import EXAMPLE_IMAGE
 from .requests import REQUEST_MODELS
 from .responses import BatchBody, ImageBody, ProblemBody, QueuesBody
 from .uploads import JSON_LINES_TYPES
@@ -61,8 +62,8 @@ _OF_STATUS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 _LINES: Final = (
-    '{"custom_id": "1", "image": "https://images.example.com/cat.jpg"}\n'
-    '{"custom_id": "2", "image": "https://images.example.com/dog.jpg", "task": "vqa", '
+    f'{{"custom_id": "1", "image": "{EXAMPLE_IMAGE}"}}\n'
+    f'{{"custom_id": "2", "image": "{EXAMPLE_IMAGE}", "task": "vqa", '
     '"question": "what color is it?"}\n'
 )
 

@@ -15,6 +15,12 @@ from ..contract import (
     whole_number,
 )
 
+#: Image of the examples, which can be run on any gateway: a red circle on a grey background.
+EXAMPLE_IMAGE: Final = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEWAgID/AABZ8J9TAAAAck"
+    "lEQVR42s3QsQ3CMBSE4c/PSKRkBDYhbO4RGCEjuIwQiilMCgsKyvzV6e6e9HQcj3P9iNuGjCWlIkjMvdJaJZiYiP00uHAi"
+    "uBJjNJNGp5MpSOU7+kdkzNx/dwptdBY2gsprjFZWgicPgtZ/29cY9jkAb7FqFwcNkzldAAAAAElFTkSuQmCC"
+)
 #: Maximum characters of a webhook URL.
 MAX_WEBHOOK_CHARS: Final = 2048
 

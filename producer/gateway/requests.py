@@ -24,6 +24,7 @@ from ..contract import (
     whole_number,
 )
 from .request_fields import (
+    EXAMPLE_IMAGE,
     AnyText,
     CaptionCount,
     Deadline,
@@ -35,9 +36,6 @@ from .request_fields import (
     Webhook,
     example_config,
 )
-
-#: Image of the examples.
-_IMAGE: Final = "https://images.example.com/cat.jpg"
 
 
 class StrictModel(BaseModel):
@@ -98,7 +96,7 @@ class JobRequestBase(StrictModel):
 class CaptionRequest(JobRequestBase):
     """Describe an image."""
 
-    model_config = example_config(task="caption", image=_IMAGE, prompt="a photo of")
+    model_config = example_config(task="caption", image=EXAMPLE_IMAGE, prompt="a red")
 
     task: Literal["caption"]
     image: Image
@@ -110,7 +108,7 @@ class VqaRequest(JobRequestBase):
     """Ask a question about an image."""
 
     model_config = example_config(
-        task="vqa", image=_IMAGE, question="what color is it?", options={"max_new_tokens": 5}
+        task="vqa", image=EXAMPLE_IMAGE, question="what color is it?", options={"max_new_tokens": 5}
     )
 
     task: Literal["vqa"]
@@ -124,9 +122,9 @@ class ChatRequest(JobRequestBase):
 
     model_config = example_config(
         task="chat",
-        image=_IMAGE,
+        image=EXAMPLE_IMAGE,
         question="what color is it?",
-        history=[{"question": "what is on the sofa?", "answer": "a cat"}],
+        history=[{"question": "what shape is it?", "answer": "circle"}],
     )
 
     task: Literal["chat"]
@@ -164,7 +162,11 @@ class TextsRequest(JobRequestBase):
 class MatchRequest(TextsRequest):
     """Compare an image with texts."""
 
-    model_config = example_config(task="match", image=_IMAGE, texts=["a cat", "a dog"])
+    model_config = example_config(
+        task="match",
+        image=EXAMPLE_IMAGE,
+        texts=["a red circle on a grey background", "a blue star on a pink background"],
+    )
 
     task: Literal["match"]
 
@@ -172,7 +174,11 @@ class MatchRequest(TextsRequest):
 class CapfiltRequest(TextsRequest):
     """Keep those of the texts, and of synthetic captions, that match the image."""
 
-    model_config = example_config(task="capfilt", image=_IMAGE, texts=["my holiday"], captions=2)
+    model_config = example_config(
+        task="capfilt",
+        image=EXAMPLE_IMAGE,
+        texts=["a red circle on a grey background", "my holiday"],
+    )
 
     task: Literal["capfilt"]
     captions: CaptionCount = Field(CAPTIONS, description="Number of synthetic captions.")
@@ -219,7 +225,7 @@ class EmbedRequest(JobRequestBase):
 class DescribeRequest(JobRequestBase):
     """Describe an image in detail."""
 
-    model_config = example_config(task="describe", image=_IMAGE, detail="high")
+    model_config = example_config(task="describe", image=EXAMPLE_IMAGE, detail="high")
 
     task: Literal["describe"]
     image: Image

