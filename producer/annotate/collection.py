@@ -14,17 +14,17 @@ from typing import Any, Final
 from ..client import Client
 from ..contract import Task
 from ..errors import InvalidInput
+from ..image_sources import arguments
+from ..image_sources.arguments import SourceOptions
+from ..image_sources.image_bytes import ImageBytes
+from ..image_sources.picture import Picture
+from .filters import PictureFilter, sample
 from .flight import Flight
 from .outputs.choice import FOLDERS, FormatName, format_of, output_of
 from .outputs.output import Output
 from .parts import RunParts
 from .planner import Planner
 from .run import AnnotationRun
-from .sources import arguments
-from .sources.arguments import SourceOptions
-from .sources.filters import PictureFilter, sample
-from .sources.image_bytes import ImageBytes
-from .sources.picture import Picture
 from .storage.journal import Journal
 from .storage.near_duplicates import NearDuplicates
 from .submitter import Submitter

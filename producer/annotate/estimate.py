@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from ..client import Client
 from ..errors import InvalidInput
+from ..image_sources.picture import Picture
 from .collection import Collection
 from .flight import Inquiry
 from .planner import Step
-from .sources.picture import Picture
 from .summary import duration
 
 #: Images that measure the rate, and those of them whose answers count: the first ones wait for the

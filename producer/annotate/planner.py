@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..errors import InvalidInput
+from ..image_sources.image_bytes import ImageBytes
+from ..image_sources.picture import Picture
 from .outputs.output import Output
-from .sources.image_bytes import ImageBytes
-from .sources.picture import Picture
 from .storage.item import ItemState, JournalItem
 from .storage.journal import Journal
 from .storage.near_duplicates import NearDuplicates

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from ..client import Client
 from ..errors import ConnectionFailed, InvalidInput, JobUnknown
+from ..image_sources.image_bytes import ImageBytes
+from ..image_sources.picture import Picture
 from ..ledger.ids import new_id
 from .flight import Flight, Inquiry, SubmittedPage
 from .planner import PicturePlan, Planner, Step
-from .sources.image_bytes import ImageBytes
-from .sources.picture import Picture
 from .storage.item import ItemState, JournalItem
 from .storage.journal import Journal
 from .texts.answers import AnswerResolver

@@ -15,10 +15,10 @@ from ..annotate.embedded.local_stack import local_stack
 from ..annotate.estimate import estimate
 from ..annotate.outputs.choice import FORMATS
 from ..annotate.outputs.errors_file import write_errors
-from ..annotate.sources.arguments import SourceOptions
 from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, replacement
 from ..client import Client
 from ..contract import Task
+from ..image_sources.arguments import SourceOptions
 from ..validation import check_options, check_text
 from . import annotate_options, options
 from .annotate_progress import annotation_progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..sources.picture import Picture
+from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 

@@ -6,7 +6,7 @@ import os
 
 from ...contract import ErrorCode
 from ...errors import InvalidInput
-from ..sources.picture import Picture
+from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import write_file

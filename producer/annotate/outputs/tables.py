@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, Final
 
 from ...errors import InvalidInput
-from ..extras import required
-from ..sources.picture import Picture
+from ...image_sources.extras import required
+from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import replaced_file
@@ -58,7 +58,7 @@ class TableOutput:
 
     def captions(self) -> Iterator[tuple[str, str]]:
         """Yield names and captions of the file; raises InvalidInput if it is another one."""
-        from ..sources.tables import table_pictures
+        from ...image_sources.tables import table_pictures
 
         for picture in table_pictures(self.path, None, self.text_column):
             if picture.caption is not None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from ...errors import InvalidInput
-from ..sources.image_bytes import ImageBytes
+from ...image_sources.image_bytes import ImageBytes
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import replaced_file
@@ -46,7 +46,7 @@ class WebDatasetOutput(TableOutput):
 
     def captions(self) -> Iterator[tuple[str, str]]:
         """Yield the names and captions of an existing archive."""
-        from ..sources.archives import tar_pictures
+        from ...image_sources.archives import tar_pictures
 
         for picture in tar_pictures(self.path):
             if picture.caption is not None:

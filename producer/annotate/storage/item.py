@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from ..sources.picture import Locator, Picture
+from ...image_sources.picture import Locator, Picture
 
 
 class ItemState(IntEnum):

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Final
 
-from ..extras import required
+from ...image_sources.extras import required
 from .journal import Journal
 
 #: Maximum differing bits of 64 for which four bands of 16 bits find every pair.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from ...errors import InvalidInput
-from ..sources.picture import Picture
+from ...image_sources.picture import Picture
 
 #: Treatment of captions that exist already.
 Existing = Literal["skip", "overwrite", "append", "prepend", "keep-both"]

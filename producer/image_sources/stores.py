@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...errors import InvalidInput
-from ...image_files import is_image_name
-from ..extras import required
+from ..errors import InvalidInput
+from ..image_files import is_image_name
+from .extras import required
 from .picture import Locator, Picture
 
 

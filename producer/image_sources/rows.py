@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from ...errors import InvalidInput
-from ...ledger.blobs import is_reference
-from ...ledger.data_url import is_data_url
+from ..errors import InvalidInput
+from ..ledger.blobs import is_reference
+from ..ledger.data_url import is_data_url
 from .picture import Locator, Picture, broken_picture, file_picture
 
 #: Columns that hold the image, in the order of preference, if the caller names none.

@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from ...contract import ErrorCode
-from ...errors import InvalidInput
-from ..extras import required
-from .image_bytes import ImageBytes
-from .picture import Picture
+from ..contract import ErrorCode
+from ..errors import InvalidInput
+from ..image_sources.extras import required
+from ..image_sources.image_bytes import ImageBytes
+from ..image_sources.picture import Picture
 
 #: Fields that are known without the image.
 _NAME_FIELDS: Final = ("name", "stem", "suffix", "folder")

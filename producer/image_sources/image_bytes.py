@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from ...contract import MAX_BLOB_BYTES, ErrorCode
-from ...errors import InvalidInput
-from ...ledger import blobs
-from ..extras import required
+from ..contract import MAX_BLOB_BYTES, ErrorCode
+from ..errors import InvalidInput
+from ..ledger import blobs
+from .extras import required
 from .picture import Locator
 from .rows import ReferenceReader
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...errors import InvalidInput
-from ...image_files import image_files
-from ...ledger.blobs import is_reference
+from ..errors import InvalidInput
+from ..image_files import image_files
+from ..ledger.blobs import is_reference
 from .archives import tar_pictures
 from .folders import folder_pictures
 from .lists import list_pictures

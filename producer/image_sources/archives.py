@@ -8,8 +8,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ...errors import InvalidInput
-from ...image_files import is_image_name
+from ..errors import InvalidInput
+from ..image_files import is_image_name
 from .picture import Locator, Picture, broken_picture
 
 #: Maximum bytes of a text member: a longer one is no caption.

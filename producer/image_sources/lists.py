@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from ...contract import MAX_REFERENCE_CHARS
+from ..contract import MAX_REFERENCE_CHARS
 from .picture import Picture, broken_picture
 from .rows import ReferenceReader
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ...errors import InvalidInput
-from ..extras import required
+from ..errors import InvalidInput
+from .extras import required
 from .lists import list_pictures
 from .picture import Locator, Picture, broken_picture
 from .rows import ReferenceReader

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...contract import ErrorCode
-from ...image_files import file_stamp
+from ..contract import ErrorCode
+from ..image_files import file_stamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Packages of the extra `annotate`, imported when they are needed."""
+"""Packages of the extra `annotate`, imported when they are needed: Parquet, stores, Pillow."""
 
 from __future__ import annotations
 
@@ -13,6 +13,4 @@ def required(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise InvalidInput(
-            f"annotate needs {error.name} for this: pip install 'blipline[annotate]'"
-        ) from None
+        raise InvalidInput(f"this needs {error.name}: pip install 'blipline[annotate]'") from None
