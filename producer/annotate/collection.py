@@ -15,8 +15,8 @@ from ..client import Client
 from ..contract import Task
 from ..errors import InvalidInput
 from ..image_sources import arguments
-from ..image_sources.arguments import SourceOptions
 from ..image_sources.image_bytes import ImageBytes
+from ..image_sources.options import SourceOptions
 from ..image_sources.picture import Picture
 from .filters import PictureFilter, sample
 from .flight import Flight
@@ -92,7 +92,7 @@ class Collection:
         self.output: Output = output_of(
             options.output,
             options.format,
-            options.source.text_column,
+            options.source.text_column or "text",
             options.questions,
             options.in_place,
         )

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from ..client import Client
-from ..errors import InvalidInput
+from ..errors import IdTaken, InvalidInput
 from ..filter_result import ScoredText
 from ..job import Result
 from ..ledger.ids import new_id
@@ -31,7 +31,6 @@ class FilterRun:
         terms: Terms,
         options: Mapping[str, Any],
         *,
-        locate: Callable[[str], str] = lambda image: image,
         timeout_s: float | None = None,
         part_pairs: int = PART_PAIRS,
     ) -> None:
@@ -51,7 +50,6 @@ class FilterRun:
             self._checkpoint.run_id,
             terms,
             options,
-            locate=locate,
             timeout_s=timeout_s,
         )
 
@@ -74,6 +72,8 @@ class FilterRun:
                     self._add(part, results)
                     on_done(self._checkpoint.statistics.pairs)
             self._workspace.finish(self._checkpoint)
+        except IdTaken:
+            raise self._differs("following") from None
         finally:
             self._workspace.close()
         return self._checkpoint.statistics
@@ -92,10 +92,13 @@ class FilterRun:
 
     def _check_digest(self, digest: str, checkpoint: RunCheckpoint) -> None:
         if digest != checkpoint.digest:
-            raise InvalidInput(
-                f"the first {checkpoint.statistics.pairs:,} pairs are not those of the interrupted "
-                f"run; restore them, or delete {self._workspace.directory} to start again"
-            )
+            raise self._differs(f"first {checkpoint.statistics.pairs:,}")
+
+    def _differs(self, pairs: str) -> InvalidInput:
+        return InvalidInput(
+            f"the {pairs} pairs are not those of the interrupted run; restore them, or delete "
+            f"{self._workspace.directory} to start again"
+        )
 
     def _add(self, part: Part, results: list[Result]) -> None:
         """Write the texts of a part, and the checkpoint after it."""
@@ -105,7 +108,7 @@ class FilterRun:
             statistics.pairs += 1
             if result.filter_result is None:
                 statistics.failed += 1
-                lines[REJECTED].append(_failed_line(pair, result))
+                lines[REJECTED] += _failed_lines(pair, result)
                 continue
             for name in (ACCEPTED, REJECTED):
                 for text in getattr(result.filter_result, name):
@@ -126,8 +129,10 @@ def _line(pair: ImageTextPair, text: ScoredText) -> dict[str, Any]:
     return line
 
 
-def _failed_line(pair: ImageTextPair, result: Result) -> dict[str, Any]:
-    line: dict[str, Any] = {"image": pair.image, "text": pair.text, "source": "web"}
-    if pair.custom_id is not None:
-        line["custom_id"] = pair.custom_id
-    return line | result.output()
+def _failed_lines(pair: ImageTextPair, result: Result) -> Iterator[dict[str, Any]]:
+    """Yield a line for each text of a failed pair, or one without a text."""
+    for text in pair.texts or ("",):
+        line: dict[str, Any] = {"image": pair.image, "text": text, "source": "web"}
+        if pair.custom_id is not None:
+            line["custom_id"] = pair.custom_id
+        yield line | result.output()

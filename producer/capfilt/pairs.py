@@ -1,22 +1,22 @@
-"""Image-text pairs of a JSONL or CSV file, as a stream in bounded memory."""
+"""Image-text pairs of a collection, as a stream in bounded memory."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from ..contract import ErrorCode, ErrorPayload, failure
 from ..errors import InvalidInput
-from ..jsonl import read_items
-
-#: Returns the items of a stream: the fields of a pair, or an error.
-PairReader = Callable[[BinaryIO], Iterator[dict[str, Any]]]
+from ..image_sources.arguments import pictures
+from ..image_sources.options import SourceOptions
+from ..image_sources.picture import Locator, Picture
+from ..ledger.data_url import is_data_url
+from .texts import texts_of
 
 #: Labels in CSV, and in JSON beside true and false.
 _LABELS: Final[Mapping[str, bool]] = {
@@ -27,14 +27,23 @@ _LABELS: Final[Mapping[str, bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class ImageTextPair:
-    """An image and its text, or the error of their line."""
+    """An image with its text, or several; or the error of their line."""
 
+    #: Name of the image in its source, or its URL.
     image: str
-    text: str
+    texts: Sequence[str]
     custom_id: str | None = None
-    #: True if the text describes the image; None if that is not known.
+    #: True if the texts describe the image; None if that is not known.
     label: bool | None = None
     error: ErrorPayload | None = None
+    locator: Locator = field(default=Locator("url", ""), compare=False)
+    #: Changes if the image may have changed; empty if that is not known.
+    stamp: str = ""
+
+    @property
+    def identity(self) -> str:
+        """A text that is the same in each run over the same collection."""
+        return json.dumps([self.image, *self.texts, self.label, self.error, self.stamp])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +56,15 @@ class Part:
     digest: str
 
 
-def read_pairs(stream: BinaryIO, *, is_csv: bool) -> Iterator[ImageTextPair]:
-    """Yield the pairs of a file; an invalid line becomes a pair with an error.
+def read_pairs(
+    sources: Sequence[str], options: SourceOptions, label_column: str = "label"
+) -> Iterator[ImageTextPair]:
+    """Yield the pairs of collections; one that cannot be read becomes a pair with an error.
 
-    Raises InvalidInput if the file as a whole is invalid.
+    Raises InvalidInput if a source as a whole is invalid.
     """
-    read: PairReader = _read_csv if is_csv else read_items
-    return map(_pair_of, read(stream))
+    pair_of = partial(_pair_of, text_column=options.text_column, label_column=label_column)
+    return map(pair_of, pictures(sources, options))
 
 
 def divide(pairs: Iterable[ImageTextPair], part_pairs: int) -> Iterator[Part]:
@@ -64,60 +75,49 @@ def divide(pairs: Iterable[ImageTextPair], part_pairs: int) -> Iterator[Part]:
         if not part:
             return
         for pair in part:
-            identity = json.dumps([pair.image, pair.text, pair.label, pair.error])
-            digest.update(identity.encode())
+            digest.update(pair.identity.encode())
         yield Part(number, part, digest.hexdigest())
 
 
-def _pair_of(item: Mapping[str, Any]) -> ImageTextPair:
-    image, text = item.get("image"), item.get("text")
-    custom_id = None if item.get("custom_id") is None else str(item["custom_id"])
-    label, error = None, item.get("error")
-    if error is None:
-        try:
-            label = _label_of(item.get("label"))
-            _check_strings({"image": image, "text": text})
-        except InvalidInput as problem:
-            error = failure(ErrorCode.OPTION_INVALID, str(problem))["error"]
-    image, text = (value if isinstance(value, str) else "" for value in (image, text))
-    return ImageTextPair(image, text, custom_id, label, error)
+def _pair_of(picture: Picture, text_column: str | None, label_column: str) -> ImageTextPair:
+    texts: Sequence[str] = ()
+    label, error = None, None
+    try:
+        if picture.locator.kind == "error":
+            raise InvalidInput(picture.locator.address, ErrorCode(picture.locator.extent[0]))
+        texts = texts_of(picture, text_column)
+        label = _label_of(picture.columns, label_column)
+    except InvalidInput as problem:
+        error = failure(ErrorCode(problem.code), str(problem))["error"]
+    name, custom_id = _name_of(picture), picture.columns.get("custom_id")
+    if custom_id is None:
+        custom_id = picture.number
+    return ImageTextPair(
+        name,
+        texts,
+        None if custom_id is None else str(custom_id),
+        label,
+        error,
+        picture.locator,
+        picture.stamp,
+    )
 
 
-def _check_strings(values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        if value is None:
-            raise InvalidInput(f"{name}: missing")
-        if not isinstance(value, str):
-            raise InvalidInput(f"{name}: a string is needed, not {type(value).__name__}")
-        if not value.strip():
-            raise InvalidInput(f"{name}: empty")
+def _name_of(picture: Picture) -> str:
+    """Return the name of an image: its URL, of any length, but not the data of a `data:` URL."""
+    if picture.locator.kind == "url" and not is_data_url(picture.locator.address):
+        return picture.locator.address
+    return picture.name
 
 
-def _label_of(value: Any) -> bool | None:
+def _label_of(columns: Mapping[str, Any], column: str) -> bool | None:
+    value = columns.get(column)
     if value is None or value == "":
         return None
     label = _LABELS.get(str(value).strip().lower())
     if label is None:
-        raise InvalidInput(f"label={value!r:.100}: choose true or false")
+        raise InvalidInput(
+            f"{column}={value!r:.100}: choose true or false, or name the column of the labels with "
+            "--label-column"
+        )
     return label
-
-
-def _read_csv(stream: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CSV file with a header; paths may be in another encoding than UTF-8."""
-    text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
-    reader = csv.DictReader(text, strict=True)
-    try:
-        missing = [name for name in ("image", "text") if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InvalidInput(
-                f"line 1: no column {' and '.join(missing)}; a header such as `image,text,label` "
-                "is needed"
-            )
-        for number, row in enumerate(reader, start=1):
-            named = {name: value for name, value in row.items() if isinstance(name, str)}
-            yield {"custom_id": str(number), **named}
-    except csv.Error as error:
-        raise InvalidInput(f"line {reader.line_num + 1}: not CSV: {error}") from None
-    finally:
-        # The caller closes its stream.
-        text.detach()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from ..errors import InvalidInput
+from ..image_sources.image_bytes import ImageBytes
+from ..image_sources.picture import Locator
 from ..sheets.entry import SheetEntry
 from ..sheets.images import link_to, thumbnails
 from ..sheets.page import SheetData, write_page
@@ -39,7 +42,6 @@ def write_report(
     statistics: FilterStatistics,
     terms: Terms,
     calibration: Calibration | None,
-    locate: Callable[[str], str],
 ) -> None:
     """Write `report.json`, `histogram.png` and `closest.html`."""
     calibrated = {} if calibration is None else {"calibration": asdict(calibration)}
@@ -58,26 +60,44 @@ def write_report(
         (directory / "report.json").write_text(f"{text}\n", "utf-8")
         picture = draw_histogram(statistics.histograms, thresholds)
         picture.save(directory / "histogram.png")
-        _write_sheet(directory, statistics.closest, locate)
+        _write_sheet(directory, statistics.closest)
     except OSError as error:
         raise InvalidInput(f"{directory}: cannot be written: {error.strerror}") from None
 
 
-def _write_sheet(directory: Path, calls: Sequence[Call], locate: Callable[[str], str]) -> None:
+def _write_sheet(directory: Path, calls: Sequence[Call]) -> None:
     """Write the closest calls as a contact sheet, which loads images from the web by link."""
-    locations = [locate(call.image) for call in calls]
-    paths = [location if os.path.isfile(location) else None for location in locations]
+    locators = [Locator.of_json(list(call.locator)) for call in calls]
+    paths = [_path_of(locator) for locator in locators]
     entries = [SheetEntry(call.image, call.image, call.text, None, _fields(call)) for call in calls]
     links = [
-        link_to(location, path, str(directory))
-        for location, path in zip(locations, paths, strict=True)
+        link_to(call.image, path, str(directory)) for call, path in zip(calls, paths, strict=True)
     ]
     images = None
-    if any(paths):
+    if any(path or locator.kind != "url" for path, locator in zip(paths, locators, strict=True)):
         # The thumbnails of local images make the page complete; it loads nothing then.
-        images = thumbnails(zip(locations, paths, strict=True), _THUMBNAIL_PX, os.cpu_count() or 1)
+        shown = map(_thumbnail_source, locators, paths)
+        images = thumbnails(shown, _THUMBNAIL_PX, os.cpu_count() or 1)
     with (directory / "closest.html").open("wb") as file:
         write_page(file, SheetData.of_output("Closest calls", entries, links), images)
+
+
+def _path_of(locator: Locator) -> str | None:
+    is_file = locator.kind == "file" and os.path.isfile(locator.address)
+    return locator.address if is_file else None
+
+
+def _thumbnail_source(locator: Locator, path: str | None) -> tuple[str | None, str | None]:
+    """Return an image as `thumbnails` takes it; a member of an archive or a cell as a data URL."""
+    if path is not None or locator.kind == "url":
+        return locator.address, path
+    try:
+        image = ImageBytes().read(locator)
+    except InvalidInput:
+        return locator.address, None
+    assert isinstance(image, bytes)
+    data = base64.b64encode(image).decode()
+    return f"data:application/octet-stream;base64,{data}", None
 
 
 def _fields(call: Call) -> dict[str, str]:

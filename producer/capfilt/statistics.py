@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
@@ -30,6 +30,8 @@ class Call:
     accepted: bool
     #: "right", "wrong", "unlabelled" or "synthetic".
     series: str
+    #: JSON of the image's locator, for the report.
+    locator: Sequence[Any] = field(default=(), compare=False)
 
 
 def _empty_histograms() -> dict[str, list[int]]:
@@ -58,7 +60,14 @@ class FilterStatistics:
         distance = abs(text.probability - threshold)
         if len(self.closest) < CLOSEST or distance < self.closest[-1].distance:
             call = Call(
-                distance, pair.image, text.text, text.source, text.probability, accepted, series
+                distance,
+                pair.image,
+                text.text,
+                text.source,
+                text.probability,
+                accepted,
+                series,
+                pair.locator.to_json(),
             )
             insort(self.closest, call)
             del self.closest[CLOSEST:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from ..batch import Batch
 from ..client import Client
-from ..contract import CAPTIONS, THRESHOLD, Task
-from ..errors import JobUnknown
+from ..contract import CAPTIONS, THRESHOLD, ErrorCode, Task, failure
+from ..errors import InvalidInput, JobUnknown
+from ..image_sources.image_bytes import ImageBytes
 from ..job import Result
 from .pairs import ImageTextPair, Part
 
@@ -55,14 +56,13 @@ class PartStream:
         terms: Terms,
         options: Mapping[str, Any],
         *,
-        locate: Callable[[str], str] = lambda image: image,
         timeout_s: float | None = None,
     ) -> None:
         self._client = client
         self._run_id = run_id
         self._fields = {k: v for k, v in asdict(terms).items() if v is not None}
         self._options = dict(options)
-        self._locate = locate
+        self._reader = ImageBytes()
         self._timeout_s = timeout_s
         self._stopping = Event()
 
@@ -113,7 +113,11 @@ class PartStream:
     def _item(self, pair: ImageTextPair) -> dict[str, Any]:
         if pair.error is not None:
             return {"error": pair.error}
-        return {"image": self._locate(pair.image), "texts": [pair.text], **self._fields}
+        try:
+            image = self._reader.read(pair.locator)
+        except InvalidInput as problem:
+            return dict(failure(ErrorCode(problem.code), str(problem)))
+        return {"image": image, "texts": list(pair.texts), **self._fields}
 
     def _continue(self, total: int) -> None:
         if self._stopping.is_set():

@@ -18,7 +18,7 @@ from ..annotate.outputs.errors_file import write_errors
 from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, replacement
 from ..client import Client
 from ..contract import Task
-from ..image_sources.arguments import SourceOptions
+from ..image_sources.options import SourceOptions
 from ..validation import check_options, check_text
 from . import annotate_options, options
 from .annotate_progress import annotation_progress

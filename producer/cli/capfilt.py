@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import click
 
@@ -17,94 +17,56 @@ from ..capfilt.statistics import FilterStatistics
 from ..capfilt.stream import PART_PAIRS, PartStream, Terms
 from ..capfilt.workspace import Workspace
 from ..client import Client
-from ..contract import CAPTIONS, MAX_CAPTIONS, THRESHOLD
 from ..errors import InvalidInput
+from ..image_sources import arguments
+from ..image_sources.options import LineFormat, SourceOptions
 from ..ledger.ids import new_id
 from ..validation import check_options
-from . import options
+from . import capfilt_options, options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
 from .progress import progress_bar
-from .single_jobs import local_path
 
-_PROBABILITY: Final = click.FloatRange(0, 1)
 _TIMEOUT_HELP: Final = "Seconds to wait for the next result; without it, no limit."
 
 
 @dataclass(frozen=True, slots=True)
-class PairFile:
-    """A file of pairs and its format."""
+class PairSources:
+    """The sources of pairs, and how to read them."""
 
-    stream: BinaryIO
-    is_csv: bool
-
-    @classmethod
-    def of(cls, stream: BinaryIO, file_format: str | None) -> PairFile:
-        """Return the file; its name tells the format unless it is given."""
-        return cls(stream, (file_format or Path(stream.name).suffix.lstrip(".")) == "csv")
+    sources: Sequence[str]
+    options: SourceOptions
+    label_column: str
 
     def pairs(self) -> Iterator[ImageTextPair]:
-        """Yield the pairs of the file."""
-        return read_pairs(self.stream, is_csv=self.is_csv)
+        """Yield the pairs of all sources."""
+        return read_pairs(self.sources, self.options, self.label_column)
 
 
 @click.command()
-@click.argument("file", metavar="[PAIRS]", type=click.File("rb"), required=False)
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.option("-o", "--output", metavar="OUT", help="File of the accepted pairs, as JSON lines.")
 @click.option("--rejected", metavar="FILE", help="Also write the rejected and the failed pairs.")
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(["jsonl", "csv"]),
-    help="Format of the pairs; without it, csv for names that end with .csv, else jsonl.",
-)
-@click.option(
-    "--captions",
-    type=click.IntRange(0, MAX_CAPTIONS),
-    default=CAPTIONS,
-    show_default=True,
-    help="Synthetic captions of each image; 0 = only filter.",
-)
-@click.option(
-    "--threshold",
-    type=_PROBABILITY,
-    default=THRESHOLD,
-    show_default=True,
-    help="Keep texts from this probability on.",
-)
-@click.option(
-    "--synthetic-threshold",
-    type=_PROBABILITY,
-    help="Threshold of synthetic captions, if it differs.",
-)
-@click.option(
-    "--calibrate",
-    "labelled",
-    metavar="LABELLED",
-    type=click.File("rb"),
-    help="Pick the threshold from pairs with labels, for --precision.",
-)
-@click.option(
-    "--precision",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=0.95,
-    show_default=True,
-    help="Wanted share of right texts among the accepted ones.",
-)
+@capfilt_options.source_options
+@capfilt_options.filter_options
 @click.option("--report", metavar="DIR", help="Write a report: figures, histogram, closest calls.")
 @options.timeout(None, _TIMEOUT_HELP)
 @options.as_json("Print the figures as a JSON object.")
 @options.redis_url
 @options.decoding
 def capfilt(
-    file: BinaryIO | None,
+    sources: Sequence[str],
     output: str | None,
     rejected: str | None,
-    file_format: str | None,
+    line_format: LineFormat | None,
+    image_column: str | None,
+    text_column: str | None,
+    label_column: str,
+    null_separated: bool,
     captions: int,
     threshold: float,
     synthetic_threshold: float | None,
-    labelled: BinaryIO | None,
+    labelled: str | None,
     precision: float,
     report: str | None,
     timeout_s: float | None,
@@ -114,64 +76,78 @@ def capfilt(
 ) -> Exit:
     """Keep the texts of image-text pairs that match their image, and add synthetic captions.
 
-    PAIRS is a JSONL or CSV file with the fields image (a path, URL or blob:<sha256>) and text, and
-    optionally label (true: the text is right) and custom_id; - is stdin. Captions are sampled with
+    A SOURCE is a folder of images with caption files (cat.txt or cat.caption beside cat.jpg, each
+    line a text), a pattern, a table (.jsonl, .csv, .tsv, .parquet) with the columns image (a path,
+    URL or bytes) and text, and optionally label and custom_id, a WebDataset (.tar), a prefix of an
+    object store (s3://…), or - for JSON lines or paths on stdin. Captions are sampled with
     --top-p 0.9 unless options differ. The worker needs a captioning and a retrieval model.
 
     \b
-    A accepted pair:    {"image", "text", "source": "web" or "synthetic", "probability", "cosine"}
-    A failed pair:  {"image", "text", "source", "error": {"code", "message"}}, in --rejected
+    An accepted pair:  {"image", "text", "source": "web" or "synthetic", "probability", "cosine"}
+    A failed pair:     {"image", "text", "source", "error": {"code", "message"}}, in --rejected
 
     OUT is replaced at the end, so it is never incomplete. After a crash, the same command resumes.
 
     \b
       blipline capfilt pairs.jsonl -o accepted.jsonl
+      blipline capfilt photos/ -o accepted.jsonl --rejected rejected.jsonl
+      blipline capfilt 'shards/*.tar' -o accepted.jsonl --captions 0 --threshold 0.7
       blipline capfilt pairs.csv -o accepted.jsonl --captions 2 --seed 1 --rejected rejected.jsonl
       blipline capfilt --calibrate labelled.jsonl --precision 0.98
       blipline capfilt pairs.jsonl -o accepted.jsonl --calibrate labelled.jsonl --report report
     """
-    _check_arguments(file, output, rejected, labelled, report)
+    _check_arguments(sources, output, rejected, labelled, report)
+    source_options = SourceOptions(
+        image_column, text_column, null_separated, line_format, has_texts=True
+    )
+    pairs = PairSources(sources, source_options, label_column)
     with Client(redis_url) as client:
         workspace = None if output is None else _workspace(output, rejected)
         calibration = None
         if labelled is not None:
             saved = None if workspace is None else workspace.read()
             if saved is None:
-                scored = PairFile.of(labelled, file_format)
+                scored = replace(pairs, sources=[labelled])
                 calibration = _calibrate(client, scored, precision, timeout_s)
                 threshold = calibration.threshold
             else:
                 # An interrupted run goes on with its threshold.
                 threshold = saved.terms.threshold
-        if file is None or workspace is None:
+        if workspace is None:
             assert calibration is not None
             _print(None, calibration, as_json)
             return Exit.OK
         terms = Terms(captions, threshold, synthetic_threshold)
         checked = check_options(generation, None)
-        run = FilterRun(client, workspace, terms, checked, locate=local_path, timeout_s=timeout_s)
-        statistics = _run(run, PairFile.of(file, file_format))
+        run = FilterRun(client, workspace, terms, checked, timeout_s=timeout_s)
+        statistics = _run(run, pairs)
     if report is not None:
-        write_report(Path(report), statistics, terms, calibration, local_path)
+        write_report(Path(report), statistics, terms, calibration)
     _print(statistics, calibration, as_json)
+    if not statistics.pairs:
+        warn("no pairs; name archives and tables by a pattern, as 'shards/*.tar', not by a folder")
     if statistics.failed:
         warn(f"{statistics.failed:,} of {statistics.pairs:,} pairs failed")
     return Exit.SOME_FAILED if statistics.failed else Exit.OK
 
 
 def _check_arguments(
-    file: BinaryIO | None,
+    sources: Sequence[str],
     output: str | None,
     rejected: str | None,
-    labelled: BinaryIO | None,
+    labelled: str | None,
     report: str | None,
 ) -> None:
-    if file is None and labelled is None:
-        raise click.UsageError("name a file of PAIRS, or --calibrate LABELLED")
-    if (file is None) != (output is None):
-        raise click.UsageError("PAIRS and -o OUT belong together: give both, or neither")
-    if file is None and (report or rejected):
-        raise click.UsageError("--report and --rejected need PAIRS")
+    if not sources and labelled is None:
+        raise click.UsageError("name a SOURCE of pairs, or --calibrate LABELLED")
+    if bool(sources) == (output is None):
+        raise click.UsageError("SOURCE and -o OUT belong together: give both, or neither")
+    if not sources and (report or rejected):
+        raise click.UsageError("--report and --rejected need a SOURCE")
+    names = [*sources, *([] if labelled is None else [labelled])]
+    if names.count("-") > 1:
+        raise click.UsageError("- is standard input, which can be read once")
+    arguments.check(names)
     if output is not None and output == rejected:
         raise click.UsageError("-o and --rejected name the same file")
     if report is not None:
@@ -185,7 +161,7 @@ def _workspace(output: str, rejected: str | None) -> Workspace:
     return Workspace(paths)
 
 
-def _run(run: FilterRun, pairs: PairFile) -> FilterStatistics:
+def _run(run: FilterRun, pairs: PairSources) -> FilterStatistics:
     """Filter all pairs under a progress bar."""
     if run.resumed_pairs:
         warn(f"resumes after {run.resumed_pairs:,} pairs")
@@ -194,11 +170,11 @@ def _run(run: FilterRun, pairs: PairFile) -> FilterStatistics:
 
 
 def _calibrate(
-    client: Client, labelled: PairFile, precision: float, timeout_s: float | None
+    client: Client, labelled: PairSources, precision: float, timeout_s: float | None
 ) -> Calibration:
     """Score labelled pairs and pick the threshold; failed pairs do not count."""
     terms = Terms(captions=0, threshold=0.0)
-    stream = PartStream(client, new_id(), terms, {}, locate=local_path, timeout_s=timeout_s)
+    stream = PartStream(client, new_id(), terms, {}, timeout_s=timeout_s)
     scores: list[tuple[float, bool]] = []
     errors: list[str] = []
     with progress_bar("calibrating", None) as on_done:
@@ -212,7 +188,7 @@ def _calibrate(
                     ]
             on_done(len(scores) + len(errors))
     if errors and not scores:
-        raise InvalidInput(f"{labelled.stream.name}: all labelled pairs failed: {errors[0]}")
+        raise InvalidInput(f"{labelled.sources[0]}: all labelled pairs failed: {errors[0]}")
     if errors:
         warn(f"{len(errors):,} labelled pairs failed; the first: {errors[0]}")
     return calibrate(scores, precision)

@@ -1,4 +1,4 @@
-"""Arguments of the command as sources: the kind of each is seen from its name and its file."""
+"""Arguments of a command as sources: the kind of each is seen from its name and its file."""
 
 from __future__ import annotations
 
@@ -6,35 +6,24 @@ import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from ..errors import InvalidInput
-from ..image_files import image_files
+from ..image_files import image_files, is_image_name
 from ..ledger.blobs import is_reference
 from .archives import tar_pictures
+from .caption_files import CAPTION_SUFFIXES
 from .folders import folder_pictures
 from .lists import list_pictures
+from .options import SourceOptions
 from .picture import Picture, file_picture
 from .rows import STORE_SCHEMES, ReferenceReader
 from .stores import store_pictures
-from .tables import table_pictures
+from .tables import TABLE_SUFFIXES, line_pictures, table_pictures
 
-#: Suffixes of tables.
-TABLE_SUFFIXES: Final = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".pq")
+_ARCHIVE_SUFFIXES: Final = (".tar", ".tgz", ".gz")
 _PATTERN: Final = frozenset("*?[")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceOptions:
-    """The options of sources."""
-
-    #: Column of tables that has the image; None: the first of the known names.
-    image_column: str | None = None
-    #: Column of tables that has, or gets, the caption.
-    text_column: str = "text"
-    #: Entries of standard input are separated by NUL bytes.
-    null_separated: bool = False
 
 
 def pictures(arguments: Sequence[str], options: SourceOptions) -> Iterator[Picture]:
@@ -67,29 +56,51 @@ def check(arguments: Iterable[str]) -> None:
 
 
 def _source(argument: str, options: SourceOptions, alone: bool) -> Iterator[Picture]:
-    suffix = os.path.splitext(argument)[1].lower()
     if argument == "-":
-        reader = ReferenceReader("stdin", os.curdir, options.image_column, options.text_column)
-        stdin = sys.stdin.buffer
-        yield from list_pictures(stdin, reader, null_separated=options.null_separated)
+        yield from _standard_input(options)
     elif os.path.isdir(argument):
         yield from folder_pictures(argument, "" if alone else argument.rstrip("/") + "/")
     elif os.path.lexists(argument):
-        if suffix in TABLE_SUFFIXES:
-            yield from table_pictures(argument, options.image_column, options.text_column)
-        elif suffix in (".tar", ".tgz", ".gz"):
-            yield from tar_pictures(argument)
-        else:
-            yield file_picture(argument, argument)
+        yield from _file(argument, options, alone)
     elif argument.partition("://")[0].lower() in STORE_SCHEMES and "://" in argument:
-        yield from store_pictures(argument)
+        if options.has_texts and argument.lower().endswith((*TABLE_SUFFIXES, *_ARCHIVE_SUFFIXES)):
+            raise InvalidInput(
+                f"{argument}: tables and archives are read from this machine: copy it here first"
+            )
+        yield from store_pictures(argument, has_texts=options.has_texts)
     elif is_reference(argument) or argument.startswith("data:"):
-        reader = ReferenceReader(argument, os.curdir, None, options.text_column)
-        yield reader.reference(argument, {}, 1)
+        yield ReferenceReader(argument, os.curdir, options).reference(argument, {}, 1)
     elif _PATTERN & set(argument):
         yield from _matches(argument, options)
     else:
         raise InvalidInput(f"{argument}: no such file or folder")
+
+
+def _standard_input(options: SourceOptions) -> Iterator[Picture]:
+    stream = sys.stdin.buffer
+    if options.null_separated:
+        reader = ReferenceReader("stdin", os.curdir, options)
+        yield from list_pictures(stream, reader, null_separated=True)
+    else:
+        yield from line_pictures(stream, "stdin", os.curdir, options.format or "jsonl", options)
+
+
+def _file(path: str, options: SourceOptions, alone: bool) -> Iterator[Picture]:
+    suffix = os.path.splitext(path)[1].lower()
+    rows: Iterator[Picture]
+    if options.format is not None or suffix in TABLE_SUFFIXES:
+        rows = table_pictures(path, options)
+    elif suffix in _ARCHIVE_SUFFIXES:
+        rows = tar_pictures(path)
+    elif options.has_texts and not is_image_name(path):
+        rows = table_pictures(path, options)
+    else:
+        rows = iter([file_picture(path, path)])
+    for picture in rows:
+        if options.has_texts and not alone and picture.locator.kind in ("tar", "cell"):
+            # Archives number their members, and tables their cells, each from 0.
+            picture = replace(picture, name=f"{path}/{picture.name}")
+        yield picture
 
 
 def _matches(pattern: str, options: SourceOptions) -> Iterator[Picture]:
@@ -97,5 +108,6 @@ def _matches(pattern: str, options: SourceOptions) -> Iterator[Picture]:
     if not paths:
         raise InvalidInput(f"{pattern}: no file matches")
     for path in paths:
-        if os.path.isfile(path):
+        is_caption = options.has_texts and path.endswith(CAPTION_SUFFIXES)
+        if os.path.isfile(path) and not is_caption:
             yield from _source(path, options, alone=False)

@@ -36,10 +36,10 @@ class ImageBytes:
             return blobs.read(locator.address)
         if locator.kind == "error":
             raise InvalidInput(locator.address, ErrorCode(locator.extent[0]))
-        if locator.kind == "cell" and (path := _path_of(self._cell(locator))):
-            folder = os.path.dirname(locator.address)
-            return self.read(ReferenceReader(locator.address, folder).reference(path).locator)
         try:
+            if locator.kind == "cell" and (path := _path_of(self._cell(locator))):
+                folder = os.path.dirname(locator.address)
+                return self.read(ReferenceReader(locator.address, folder).reference(path).locator)
             data = self._read_remote(locator)
         except InvalidInput:
             raise

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from ..contract import MAX_REFERENCE_CHARS
-from .picture import Picture, broken_picture
+from .picture import Picture
 from .rows import ReferenceReader
 
 #: Bytes read at once.
@@ -27,7 +27,7 @@ def list_pictures(
             continue
         if len(entry) > _MAX_ENTRY_BYTES:
             message = f"longer than {_MAX_ENTRY_BYTES:,} bytes"
-            yield broken_picture(f"{reader.origin} line {number}", message)
+            yield reader.broken(message, number)
         elif entry.lstrip().startswith(b"{") and not null_separated:
             yield reader.json_line(entry, number)
         else:

@@ -57,6 +57,8 @@ class Picture:
     columns: Mapping[str, Any] = field(default_factory=dict)
     #: Caption that the source has for it.
     caption: str | None = None
+    #: Number of its line or row; None if it comes from no table.
+    number: int | None = None
 
     @property
     def path(self) -> str | None:
@@ -76,7 +78,13 @@ def file_picture(path: str, name: str) -> Picture:
 
 
 def broken_picture(
-    name: str, message: str, code: ErrorCode = ErrorCode.IMAGE_UNREACHABLE
+    name: str,
+    message: str,
+    code: ErrorCode = ErrorCode.IMAGE_UNREACHABLE,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    number: int | None = None,
 ) -> Picture:
     """Return a picture in place of a part of a source that cannot be read."""
-    return Picture(f"error:{name}", name, Locator("error", message, (code.value,)))
+    locator = Locator("error", message, (code.value,))
+    return Picture(f"error:{name}", name, locator, columns=columns or {}, number=number)

@@ -3,57 +3,86 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from ..errors import InvalidInput
+from ..image_files import file_stamp
 from .extras import required
 from .lists import list_pictures
+from .options import LineFormat, SourceOptions
 from .picture import Locator, Picture, broken_picture
-from .rows import ReferenceReader
+from .rows import IMAGE_COLUMNS, ReferenceReader
 
+#: Formats of tables that are streams of lines, by their suffixes.
+LINE_FORMATS: Final[dict[str, LineFormat]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+}
+_PARQUET_SUFFIXES: Final = (".parquet", ".pq")
+#: Suffixes of tables.
+TABLE_SUFFIXES: Final = (*LINE_FORMATS, *_PARQUET_SUFFIXES)
 #: Rows of a Parquet file decoded at once.
 _BATCH_ROWS: Final = 1024
 #: Columns whose text names an image that is stored as bytes.
 _NAME_COLUMNS: Final = ("name", "file_name", "filename", "path", "id", "key", "__key__")
 
 
-def table_pictures(path: str, image_column: str | None, text_column: str) -> Iterator[Picture]:
+def table_pictures(path: str, options: SourceOptions) -> Iterator[Picture]:
     """Yield a picture for each row of a table; raises InvalidInput if it cannot be opened."""
     folder = os.path.dirname(os.path.abspath(path))
-    reader = ReferenceReader(path, folder, image_column, text_column)
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in (".parquet", ".pq"):
-        yield from _parquet(path, reader, text_column)
-    elif suffix in (".csv", ".tsv"):
-        yield from _csv(path, reader, "\t" if suffix == ".tsv" else ",")
-    else:
-        try:
-            with open(path, "rb") as stream:
-                yield from list_pictures(stream, reader)
-        except OSError as error:
-            raise InvalidInput(f"{path}: {error.strerror}") from None
-
-
-def _csv(path: str, reader: ReferenceReader, delimiter: str) -> Iterator[Picture]:
-    csv.field_size_limit(min(sys.maxsize, 1 << 24))
+    if suffix in _PARQUET_SUFFIXES and options.format is None:
+        yield from _parquet(path, ReferenceReader(path, folder, options))
+        return
+    line_format = options.format or LINE_FORMATS.get(suffix, "jsonl")
     try:
-        # Paths may contain bytes that are not UTF-8; a byte order mark is Excel's.
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = csv.DictReader(file, delimiter=delimiter)
-            column = reader.column_of(list(rows.fieldnames or ()))
-            for number, row in enumerate(rows, start=2):
-                row.pop(None, None)
-                yield reader.row(row, column, number)
+        with open(path, "rb") as stream:
+            yield from line_pictures(stream, path, folder, line_format, options)
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}") from None
+
+
+def line_pictures(
+    stream: BinaryIO, origin: str, folder: str, line_format: LineFormat, options: SourceOptions
+) -> Iterator[Picture]:
+    """Yield a picture for each line or row of a stream; raises InvalidInput."""
+    if line_format == "jsonl":
+        yield from list_pictures(stream, ReferenceReader(origin, folder, options))
+    else:
+        reader = ReferenceReader(origin, folder, options, header_lines=1)
+        yield from _csv(stream, reader, "\t" if line_format == "tsv" else ",")
+
+
+def _csv(stream: BinaryIO, reader: ReferenceReader, delimiter: str) -> Iterator[Picture]:
+    csv.field_size_limit(min(sys.maxsize, 1 << 24))
+    is_strict = reader.options.has_texts
+    # Paths may contain bytes that are not UTF-8; a byte order mark is Excel's.
+    text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
+    rows = csv.DictReader(text, delimiter=delimiter, strict=is_strict)
+    try:
+        names = list(rows.fieldnames or ())
+        column = reader.column_of(names)
+        reader.check_header(names)
+        for number, row in enumerate(rows, start=1):
+            row.pop(None, None)
+            yield reader.row(row, column, number)
     except csv.Error as error:
-        yield broken_picture(path, f"{path}: {error}")
+        if is_strict:
+            message = f"{reader.origin}: line {rows.line_num + 1}: not CSV: {error}"
+            raise InvalidInput(message) from None
+        yield broken_picture(reader.origin, f"{reader.origin}: {error}")
+    finally:
+        # The caller closes its stream.
+        text.detach()
 
 
-def _parquet(path: str, reader: ReferenceReader, text_column: str) -> Iterator[Picture]:
+def _parquet(path: str, reader: ReferenceReader) -> Iterator[Picture]:
     parquet = required("pyarrow.parquet")
     arrow = required("pyarrow")
     try:
@@ -61,13 +90,12 @@ def _parquet(path: str, reader: ReferenceReader, text_column: str) -> Iterator[P
     except (OSError, arrow.ArrowException) as error:
         raise InvalidInput(f"{path}: {error}") from None
     schema = table.schema_arrow
-    column = reader.column_of(schema.names)
-    is_binary = _is_binary(schema.field(column).type)
+    binary = {name for name in schema.names if _is_binary(schema.field(name).type)}
+    column = _image_column(schema.names, binary, reader)
+    reader.check_header([name for name in schema.names if name not in binary])
     # Bytes stay in the file until their image is read.
-    shown = [
-        name for name in schema.names if not _is_binary(schema.field(name).type) or name == column
-    ]
-    read_names = [name for name in shown if name != column or not is_binary]
+    is_binary, stamp = column in binary, file_stamp(path)
+    read_names = [name for name in schema.names if name not in binary]
     row_number = 0
     for group in range(table.num_row_groups):
         rows_of_group = table.metadata.row_group(group).num_rows
@@ -81,7 +109,16 @@ def _parquet(path: str, reader: ReferenceReader, text_column: str) -> Iterator[P
                 yield reader.row(row, column, row_number)
                 continue
             locator = Locator("cell", os.path.abspath(path), (group, row_of_group, column))
-            yield _bytes_picture(path, locator, row, row_number, text_column)
+            yield _bytes_picture(locator, row, row_number, stamp, reader.caption_of(row))
+
+
+def _image_column(names: list[str], binary: set[str], reader: ReferenceReader) -> str:
+    """Return the image's column. Bytes come before a URL, from which img2dataset fetched them."""
+    if reader.options.image_column is None:
+        for name in IMAGE_COLUMNS:
+            if name in binary:
+                return name
+    return reader.column_of(names)
 
 
 def _rows(table: Any, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
@@ -90,14 +127,11 @@ def _rows(table: Any, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _bytes_picture(
-    path: str, locator: Locator, row: dict[str, Any], number: int, text_column: str
+    locator: Locator, row: dict[str, Any], number: int, stamp: str, caption: str | None
 ) -> Picture:
     name = next((str(row[name]) for name in _NAME_COLUMNS if row.get(name)), f"{number - 1:08d}")
-    status = os.stat(path)
-    stamp = f"{status.st_size}:{status.st_mtime_ns}"
-    caption = row.get(text_column)
-    caption = caption if isinstance(caption, str) and caption else None
-    return Picture(f"{locator.address}\0{number}", name, locator, stamp, row, caption)
+    key = f"{locator.address}\0{number}"
+    return Picture(key, name, locator, stamp, row, caption, number)
 
 
 def _is_binary(kind: Any) -> bool:

@@ -15,20 +15,22 @@ from producer.capfilt.statistics import CLOSEST, FilterStatistics
 from producer.capfilt.stream import Terms
 from producer.errors import InvalidInput
 from producer.filter_result import ScoredText
+from producer.image_sources.picture import Locator
 
 
 def web(probability: float, text: str = "a cat") -> ScoredText:
     return ScoredText(text, "web", probability, 0.0)
 
 
-def filled() -> FilterStatistics:
+def filled(path: str = "a.jpg") -> FilterStatistics:
     """Accept two right texts, a wrong and a synthetic one; reject a right and a wrong one."""
     statistics = FilterStatistics()
     for label, probability in ((True, 0.9), (True, 1.0), (False, 0.55), (True, 0.2), (False, 0.0)):
-        pair = ImageTextPair("a.jpg", "a cat", label=label)
+        pair = ImageTextPair("a.jpg", ["a cat"], label=label, locator=Locator("file", path))
         statistics.add(pair, web(probability), 0.5, accepted=probability >= 0.5)
     synthetic = ScoredText("a dog", "synthetic", 0.7, 0.0)
-    statistics.add(ImageTextPair("a.jpg", "a cat"), synthetic, 0.6, accepted=True)
+    pair = ImageTextPair("a.jpg", ["a cat"], locator=Locator("file", path))
+    statistics.add(pair, synthetic, 0.6, accepted=True)
     statistics.pairs = 5
     return statistics
 
@@ -45,7 +47,7 @@ def test_statistics_survive_a_checkpoint() -> None:
     statistics = filled()
     restored = FilterStatistics.of(json.loads(json.dumps(statistics.to_json())))
     assert restored == statistics
-    restored.add(ImageTextPair("b.jpg", "b"), web(0.5), 0.5, accepted=True)
+    restored.add(ImageTextPair("b.jpg", ["b"]), web(0.5), 0.5, accepted=True)
     assert restored.closest[0].image == "b.jpg"
 
 
@@ -54,7 +56,10 @@ def test_the_closest_calls_are_bounded_and_the_nearest_come_first() -> None:
     for number in range(500):
         probability = (number * 37 % 500) / 500
         statistics.add(
-            ImageTextPair(f"{number}.jpg", "a"), web(probability), 0.5, accepted=probability >= 0.5
+            ImageTextPair(f"{number}.jpg", ["a"]),
+            web(probability),
+            0.5,
+            accepted=probability >= 0.5,
         )
     assert len(statistics.closest) == CLOSEST
     distances = [call.distance for call in statistics.closest]
@@ -66,13 +71,13 @@ def test_the_closest_calls_are_bounded_and_the_nearest_come_first() -> None:
 
 def test_the_report_has_figures_a_histogram_and_the_closest_calls(tmp_path: Path) -> None:
     Image.new("RGB", (400, 300), "red").save(tmp_path / "a.jpg")
-    statistics, terms = filled(), Terms(1, 0.5, 0.6)
-    statistics.add(ImageTextPair("<b>", "<i>"), web(0.51, "<script>"), 0.5, accepted=True)
-    statistics.add(ImageTextPair("https://x.org/a.jpg?a=1&b", "c"), web(0.52), 0.5, accepted=True)
+    statistics, terms = filled(str(tmp_path / "a.jpg")), Terms(1, 0.5, 0.6)
+    statistics.add(ImageTextPair("<b>", ["<i>"]), web(0.51, "<script>"), 0.5, accepted=True)
+    statistics.add(ImageTextPair("https://x.org/a.jpg?a=1&b", ["c"]), web(0.52), 0.5, accepted=True)
     report = tmp_path / "deep" / "report"
     check_report_directory(report)
     calibration = Calibration(0.5, 0.96, 0.9, 10)
-    write_report(report, statistics, terms, calibration, lambda image: str(tmp_path / image))
+    write_report(report, statistics, terms, calibration)
     figures = json.loads((report / "report.json").read_text())
     assert (figures["threshold"], figures["synthetic_threshold"]) == (0.5, 0.6)
     assert figures["calibration"]["precision"] == 0.96
@@ -90,8 +95,8 @@ def test_the_report_has_figures_a_histogram_and_the_closest_calls(tmp_path: Path
 def test_urls_are_linked_and_other_images_are_not(tmp_path: Path) -> None:
     statistics = FilterStatistics()
     for image in ("https://x.org/a.jpg?a=1&b", "javascript:alert(1)", "/no/such.jpg"):
-        statistics.add(ImageTextPair(image, "a"), web(0.5), 0.5, accepted=True)
-    write_report(tmp_path, statistics, Terms(), None, lambda image: image)
+        statistics.add(ImageTextPair(image, ["a"]), web(0.5), 0.5, accepted=True)
+    write_report(tmp_path, statistics, Terms(), None)
     page = (tmp_path / "closest.html").read_text()
     assert '"u":"https://x.org/a.jpg?a=1&b"' in page
     assert page.count('"u":') == 1
@@ -104,5 +109,5 @@ def test_a_report_directory_that_cannot_be_created_is_named(tmp_path: Path) -> N
 
 
 def test_an_empty_set_has_a_report(tmp_path: Path) -> None:
-    write_report(tmp_path, FilterStatistics(), Terms(), None, str)
+    write_report(tmp_path, FilterStatistics(), Terms(), None)
     assert (tmp_path / "histogram.png").stat().st_size > 0

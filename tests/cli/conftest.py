@@ -32,7 +32,15 @@ def keeps_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def answer_chunk(connection: redis.Redis, finish: Finish) -> Callable[[], bool]:
+def answered_items() -> list[Mapping[str, Any]]:
+    """The items that `answer_chunk` has answered, in order."""
+    return []
+
+
+@pytest.fixture
+def answer_chunk(
+    connection: redis.Redis, finish: Finish, answered_items: list[Mapping[str, Any]]
+) -> Callable[[], bool]:
     """Answer a message of either queue; return False if there is none."""
     leases = Leases(connection)
 
@@ -42,6 +50,7 @@ def answer_chunk(connection: redis.Redis, finish: Finish) -> Callable[[], bool]:
             return False
         claim = leases.claim(id_of(message[1]))
         assert claim.payload is not None
+        answered_items.extend(claim.payload["items"])
         results = [item.get("result") or result_of(item) for item in claim.payload["items"]]
         finish(id_of(message[1]), results)
         return True

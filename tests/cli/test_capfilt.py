@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ from typing import Any
 import pytest
 import redis
 
-from producer.capfilt.stream import PART_PAIRS
 from producer.cli.app import run
 from producer.cli.exit_codes import Exit
-from producer.contract import CHUNK_ITEMS, Queue
+from producer.contract import Queue
 from producer.ledger.ledger import Ledger
+from tests.cli.capfilt_runs import CHECKPOINT, kill_after_the_first_part, wait_until
 from tests.cli.shell import PROGRAM, URL, json_lines
 
 #: Pairs of a run with three parts.
 MANY = 4500
-CHECKPOINT = Path(".accepted.jsonl.capfilt", "checkpoint.json")
 
 
 def write_pairs(name: str, *pairs: dict[str, Any]) -> str:
@@ -119,15 +117,6 @@ def test_a_calibration_that_cannot_succeed_is_explained(capsys: pytest.CaptureFi
     assert "label" in capsys.readouterr().err
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    while not true():
-        time.sleep(0.02)
-
-
-def parts_done() -> int:
-    return int(json.loads(CHECKPOINT.read_text())["parts"]) if CHECKPOINT.exists() else 0
-
-
 def test_a_killed_run_resumes_and_writes_each_pair_once(
     connection: redis.Redis,
     answer_chunk: Callable[[], bool],
@@ -137,16 +126,7 @@ def test_a_killed_run_resumes_and_writes_each_pair_once(
     pairs = write_pairs("pairs.jsonl", *({"text": f"t{n} {n % 100}"} for n in range(MANY)))
     command = ["capfilt", pairs, "-o", "accepted.jsonl", "--rejected", "rejected.jsonl"]
     Path("accepted.jsonl").write_text("an earlier output\n")
-    process = subprocess.Popen([*PROGRAM, *command])
-    try:
-        # The first part, and some of the second
-        answered = 0
-        while answered < PART_PAIRS // CHUNK_ITEMS + 8:
-            answered += answer_chunk()
-        wait_until(lambda: parts_done() == 1)
-    finally:
-        process.kill()
-        process.wait()
+    kill_after_the_first_part(command, answer_chunk, chunks_after=8)
     assert Path("accepted.jsonl").read_text() == "an earlier output\n"
     # Another file or other options do not continue this run
     for count in (MANY, 5):
@@ -170,10 +150,10 @@ def test_a_killed_run_resumes_and_writes_each_pair_once(
 def test_invalid_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     pairs = write_pairs("pairs.jsonl", {"text": "a 1"})
     for arguments, message in (
-        ([], "name a file of PAIRS"),
+        ([], "name a SOURCE of pairs"),
         ([pairs], "belong together"),
         (["-o", "accepted.jsonl", "--calibrate", pairs], "belong together"),
-        (["--calibrate", pairs, "--report", "r"], "need PAIRS"),
+        (["--calibrate", pairs, "--report", "r"], "need a SOURCE"),
         ([pairs, "-o", "x", "--rejected", "x"], "same file"),
         ([pairs, "-o", "x", "--threshold", "2"], "--threshold"),
         (["missing.jsonl", "-o", "x"], "missing.jsonl"),
@@ -185,7 +165,10 @@ def test_invalid_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None
         assert message in capsys.readouterr().err
     Path("pairs.csv").write_text("a,b\n")
     assert run(["capfilt", "pairs.csv", "-o", "x"]) == Exit.USAGE
-    assert "no column image and text" in capsys.readouterr().err
+    assert (
+        "pairs.csv: no column with an image: name one with --image-column; columns: a, b"
+        in capsys.readouterr().err
+    )
 
 
 def test_two_runs_do_not_write_one_output(capsys: pytest.CaptureFixture[str]) -> None:

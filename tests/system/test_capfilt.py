@@ -69,12 +69,24 @@ def of_plain_celery(stack: Stack, picture: Path, texts: list[str]) -> dict[str, 
     return dict(result)
 
 
-def of_shell(stack: Stack, picture: Path, texts: list[str]) -> dict[str, Any]:
-    pairs = [{"image": str(picture), "text": text} for text in texts]
-    (picture.parent / "pairs.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
-    paths = [str(picture.with_name(f"{name}.jsonl")) for name in ("pairs", "accepted", "rejected")]
+def of_lines(stack: Stack, picture: Path, texts: list[str]) -> dict[str, Any]:
+    """Filter a pair for each text, by the command."""
+    pairs = [{"image": picture.name, "text": text} for text in texts]
+    path = picture.with_name("pairs.jsonl")
+    path.write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
+    return of_shell(stack, path)
+
+
+def of_folder(stack: Stack, picture: Path, texts: list[str]) -> dict[str, Any]:
+    """Filter the folder of the picture, whose caption file has all texts, by the command."""
+    picture.with_suffix(".txt").write_text("\n".join(texts))
+    return of_shell(stack, picture.parent)
+
+
+def of_shell(stack: Stack, source: Path) -> dict[str, Any]:
+    paths = [str(source.with_name(f"{name}.jsonl")) for name in ("accepted", "rejected")]
     options = ["--captions=2", "--threshold=0.6", "--synthetic-threshold=0.4", "--seed=7"]
-    command = ["capfilt", paths[0], "-o", paths[1], "--rejected", paths[2], *options]
+    command = ["capfilt", str(source), "-o", paths[0], "--rejected", paths[1], *options]
     assert run([*command, "--redis-url", stack.redis_url]) == Exit.OK
     fields = ("text", "source", "probability", "cosine")
     accepted, rejected = (
@@ -82,7 +94,7 @@ def of_shell(stack: Stack, picture: Path, texts: list[str]) -> dict[str, Any]:
             {name: line[name] for name in fields}
             for line in map(json.loads, Path(path).read_text().splitlines())
         ]
-        for path in paths[1:]
+        for path in paths
     )
     return {"accepted": accepted, "rejected": rejected}
 
@@ -94,8 +106,9 @@ def test_every_surface_gives_the_same_texts(
     for surface in (of_async_client, of_batch, of_plain_celery):
         assert surface(stack, picture, texts) == expected, surface.__name__
     # Each pair has a synthetic caption of its own in the files.
-    lines = of_shell(stack, picture, texts)
+    lines, folder = of_lines(stack, picture, texts), of_folder(stack, picture, texts)
     for name in ("accepted", "rejected"):
+        assert [text["text"] for text in folder[name]] == [text["text"] for text in expected[name]]
         shown = {(line["source"], line["text"]): line for line in lines[name]}
         for text in expected[name]:
             line = shown[text["source"], text["text"]]

@@ -6,13 +6,11 @@ import os
 
 from ...contract import ErrorCode
 from ...errors import InvalidInput
+from ...image_sources.caption_files import read_caption
 from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import write_file
-
-#: Maximum bytes of an existing caption that is read.
-_MAX_CAPTION_BYTES = 1 << 20
 
 
 class SidecarOutput:
@@ -72,16 +70,6 @@ class SidecarOutput:
 
     def write_all(self, journal: Journal) -> None:
         """Do nothing: each file is written as soon as its texts are there."""
-
-
-def read_caption(path: str) -> str | None:
-    """Return the text of a caption file; None if it does not exist, or is empty."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(_MAX_CAPTION_BYTES).decode("utf-8-sig", "surrogateescape")
-    except OSError:
-        return None
-    return text.strip() or None
 
 
 def relative_name(name: str) -> str:

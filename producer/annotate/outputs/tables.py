@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 
 from ...errors import InvalidInput
 from ...image_sources.extras import required
+from ...image_sources.options import SourceOptions
 from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
@@ -60,7 +61,8 @@ class TableOutput:
         """Yield names and captions of the file; raises InvalidInput if it is another one."""
         from ...image_sources.tables import table_pictures
 
-        for picture in table_pictures(self.path, None, self.text_column):
+        options = SourceOptions(text_column=self.text_column)
+        for picture in table_pictures(self.path, options):
             if picture.caption is not None:
                 yield picture.name, picture.caption
 
