@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Sequence
@@ -11,10 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InvalidInput
-from ..image_sources.image_bytes import ImageBytes
 from ..image_sources.picture import Locator
 from ..sheets.entry import SheetEntry
-from ..sheets.images import link_to, thumbnails
+from ..sheets.images import link_to, located_image, thumbnails
 from ..sheets.page import SheetData, write_page
 from .calibration import Calibration
 from .histogram import draw_histogram
@@ -76,8 +74,7 @@ def _write_sheet(directory: Path, calls: Sequence[Call]) -> None:
     images = None
     if any(path or locator.kind != "url" for path, locator in zip(paths, locators, strict=True)):
         # The thumbnails of local images make the page complete; it loads nothing then.
-        shown = map(_thumbnail_source, locators, paths)
-        images = thumbnails(shown, _THUMBNAIL_PX, os.cpu_count() or 1)
+        images = thumbnails(map(located_image, locators), _THUMBNAIL_PX, os.cpu_count() or 1)
     with (directory / "closest.html").open("wb") as file:
         write_page(file, SheetData.of_output("Closest calls", entries, links), images)
 
@@ -85,19 +82,6 @@ def _write_sheet(directory: Path, calls: Sequence[Call]) -> None:
 def _path_of(locator: Locator) -> str | None:
     is_file = locator.kind == "file" and os.path.isfile(locator.address)
     return locator.address if is_file else None
-
-
-def _thumbnail_source(locator: Locator, path: str | None) -> tuple[str | None, str | None]:
-    """Return an image as `thumbnails` takes it; a member of an archive or a cell as a data URL."""
-    if path is not None or locator.kind == "url":
-        return locator.address, path
-    try:
-        image = ImageBytes().read(locator)
-    except InvalidInput:
-        return locator.address, None
-    assert isinstance(image, bytes)
-    data = base64.b64encode(image).decode()
-    return f"data:application/octet-stream;base64,{data}", None
 
 
 def _fields(call: Call) -> dict[str, str]:

@@ -12,7 +12,8 @@ import click
 from ..client import Client
 from . import options
 from .exit_codes import Exit, warn
-from .output import print_json, print_line, replaced_file
+from .hits_sheet import write_hits
+from .output import print_json, print_line
 from .progress import UPDATE_S, watch_bar
 from .single_jobs import escape_controls, image_source, one_line, printable
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Failed entries with a line of their own; the others are counted.
 MAX_WARNINGS = 20
-#: Pixels of the longer side of a thumbnail.
-THUMBNAIL_PX = 320
 _INDEX_HELP = "Folder of the index.  [default: .blipline-index]"
 
 _folder = click.option(
@@ -36,6 +35,12 @@ _folder = click.option(
 @_folder
 @click.option("--rebuild", is_flag=True, help="Embed everything again, with the worker's model.")
 @click.option("--retry-failed", is_flag=True, help="Also submit images that failed for good.")
+@click.option(
+    "--image-column",
+    metavar="NAME",
+    help="Column of tables with paths, URLs or bytes; by default the first of image, file_name, "
+    "path, url, …",
+)
 @options.timeout(None, "Seconds to wait for the next result; without it, no limit.")
 @options.as_json("Print the counts as a JSON line.")
 @options.redis_url
@@ -44,6 +49,7 @@ def index(
     folder: str,
     rebuild: bool,
     retry_failed: bool,
+    image_column: str | None,
     timeout_s: float | None,
     as_json: bool,
     redis_url: str | None,
@@ -51,8 +57,9 @@ def index(
     """Embed a collection of images for `blipline search`.
 
     A COLLECTION is a folder with its subfolders, a quoted pattern, an image, a URL, a list (.txt
-    with a path or URL in each line, .jsonl with {"image"} or, for texts to be found, {"text"}), or
-    - for a list on stdin. Without any, the collections of the last runs are used.
+    with a path or URL in each line, .jsonl with {"image"} or, for texts to be found, {"text"}), a
+    table (.csv, .tsv, .parquet), a WebDataset (.tar), a prefix of an object store (s3://…), or -
+    for a list on stdin. Without any, the collections of the last runs are used.
 
     Only new and changed files are embedded; files that are gone leave the index. An interrupted
     run is continued by the same command. The worker needs a retrieval model, set by
@@ -79,7 +86,12 @@ def index(
             on_progress(counts.embedded, total, f"{counts.entries:,} entries")
 
         update = UpdateOptions(
-            retry_failed, "", timeout_s, on_counts=report, on_failure=failures.add
+            retry_failed,
+            "",
+            timeout_s,
+            image_column=image_column,
+            on_counts=report,
+            on_failure=failures.add,
         )
         try:
             counts = client.index(folder).update(
@@ -186,7 +198,7 @@ def search(
             warn(f"{printable(_shown(hit))}: not re-ranked: {escape_controls(hit.error)}")
         _print_hit(hit, as_json)
     if html is not None:
-        _write_sheet(html, text or f"Like {image}", hits)
+        write_hits(html, text or f"Like {image}", hits)
     if not hits:
         warn("no hits" + (": no entry matches --path" if paths else ""))
     return Exit.OK
@@ -227,27 +239,3 @@ def _shown(hit: Hit) -> str:
     # Lines and fields stay whole; --json has the path itself.
     relative = os.path.relpath(hit.path)
     return escape_controls(hit.value if relative.startswith("..") else relative)
-
-
-def _write_sheet(path: str, title: str, hits: Sequence[Hit]) -> None:
-    from ..search.entry import Kind
-    from ..sheets.entry import SheetEntry
-    from ..sheets.images import thumbnails
-    from ..sheets.page import SheetData, write_page
-
-    entries = [
-        SheetEntry(hit.name, hit.value, "", hit.error, _scores(hit))
-        if hit.kind is Kind.IMAGE
-        else SheetEntry(hit.name, None, hit.value, hit.error, _scores(hit))
-        for hit in hits
-    ]
-    paths = [None if hit.path is None else str(hit.path) for hit in hits]
-    files = zip((entry.image for entry in entries), paths, strict=True)
-    with replaced_file(path) as file:
-        data = SheetData.of_output(title, entries, [None] * len(entries))
-        write_page(file, data, thumbnails(files, THUMBNAIL_PX, os.cpu_count() or 1))
-
-
-def _scores(hit: Hit) -> dict[str, str]:
-    scores = {} if hit.probability is None else {"match": f"{hit.probability:.4f}"}
-    return scores | {"cosine": f"{hit.cosine:.4f}"}

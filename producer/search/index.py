@@ -73,8 +73,9 @@ class SearchIndex:
     ) -> IndexCounts:
         """Embed the new and changed entries of sources, and remove those that are gone.
 
-        A source is a folder, a pattern, an image, a URL, a list (`.txt`, `.jsonl`), or ``-`` for a
-        list on stdin; none means those of earlier updates. An interrupted update can be repeated.
+        A source is a folder, a pattern, an image, a URL, a list (`.txt`, `.jsonl`), a table
+        (`.csv`, `.tsv`, `.parquet`), an archive (`.tar`), a prefix of an object store, or ``-`` for
+        a list on stdin; none means those of earlier updates. An interrupted update can be repeated.
         `rebuild` embeds everything again, with the worker's current model. Raises InvalidInput if
         another process updates the index.
         """

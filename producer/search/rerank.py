@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ..contract import MAX_TEXTS, MAX_TEXTS_CHARS, ErrorCode, Task
+from ..contract import MAX_TEXTS, MAX_TEXTS_CHARS, ErrorCode, Task, failure
 from ..errors import BliplineError, InvalidInput, JobFailed, WaitTimeout
 from ..job import Job, Result
 from ..ledger import blobs
@@ -33,7 +33,7 @@ class Reranker:
 
     def images(self, text: str, hits: Sequence[Hit]) -> list[Hit]:
         """Order images by the probability that the text describes them; see `ordered`."""
-        items = [{"image": hit.source, "texts": [text]} for hit in hits]
+        items = [_item(hit, text) for hit in hits]
         return ordered(
             _judged(hit, result, 0) for hit, result in zip(hits, self._results(items), strict=True)
         )
@@ -93,6 +93,13 @@ def check_rerank(rerank: int, *, is_image_query: bool, find: Kind) -> None:
             "re-ranking compares a text with an image: search images by a text, or texts by an "
             "image, or omit the re-ranking"
         )
+
+
+def _item(hit: Hit, text: str) -> dict[str, Any]:
+    try:
+        return {"image": hit.read(), "texts": [text]}
+    except InvalidInput as error:
+        return dict(failure(error.code, str(error)))
 
 
 def _groups(hits: Sequence[Hit]) -> Iterator[list[Hit]]:

@@ -1,4 +1,4 @@
-"""Sources of an index: folders, patterns, files, JSON Lines, lists, standard input."""
+"""Sources of an index: folders, patterns, files, lists, tables, archives, object stores."""
 
 from __future__ import annotations
 
@@ -6,22 +6,30 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
 from ..contract import MAX_TEXT_CHARS
 from ..errors import InvalidInput
-from ..image_files import image_files
+from ..image_files import image_files, is_image_name
+from ..image_sources.archives import tar_pictures
+from ..image_sources.options import SourceOptions
+from ..image_sources.picture import Picture
+from ..image_sources.rows import STORE_SCHEMES
+from ..image_sources.stores import store_pictures
+from ..image_sources.tables import TABLE_SUFFIXES, table_pictures
 from ..jsonl import MAX_LINE_BYTES
 from ..ledger.blobs import is_reference
 from ..ledger.data_url import is_data_url
-from .entry import Entry, Kind, Unreadable, file_entry, hash_of
+from .entry import Entry, Kind, Unreadable, file_entry, hash_of, value_of
 
 #: Suffixes of lists.
 LIST_SUFFIXES: Final = (".jsonl", ".ndjson", ".txt")
 #: Names of a line's image, in the order of preference.
 IMAGE_NAMES: Final = ("image", "file_name", "path", "url")
 _WILDCARDS: Final = frozenset("*?[")
+_DATA_URL: Final = "a data: URL has no name under which it could be found: write a file"
 
 Entries = Iterator[Entry | Unreadable]
 
@@ -40,44 +48,94 @@ def check(source: str) -> None:
         raise InvalidInput(f"{source}: no such file or folder")
 
 
-def entries(source: str) -> Entries:
+def entries(source: str, image_column: str | None = None) -> Entries:
     """Yield the entries of a source; raises InvalidInput if there is no such source.
 
     A folder is read with its subfolders, a pattern as `glob` does (`**` for any folders). A list
-    has a path or URL in each line, or an object with `image`, or `text`: a text to be found.
+    has a path or URL in each line, or an object with `image`, or `text`: a text to be found. CSV,
+    Parquet, archives and prefixes of stores are read as by `blipline annotate`; `image_column` is
+    the column of a table.
     """
     if source == "-":
         yield from _lines(sys.stdin.buffer, "stdin", os.getcwd())
     elif os.path.isdir(source):
         yield from _folder(source)
     elif os.path.lexists(source):
-        yield from _file(source, source)
+        yield from _file(source, source, image_column)
+    elif _is_store_prefix(source):
+        yield from map(_entry_of, store_pictures(source))
     elif is_reference(source):
         yield Entry(source, source, Kind.IMAGE, source)
     elif _WILDCARDS & set(source):
-        yield from _matches(source)
+        yield from _matches(source, image_column)
     else:
         raise InvalidInput(f"{source}: no such file or folder")
 
 
-def _file(path: str, name: str) -> Entries:
-    if os.path.splitext(path)[1].lower() not in LIST_SUFFIXES:
+def _is_store_prefix(source: str) -> bool:
+    """Return whether this is a prefix or a pattern of a store; a worker reads a single object."""
+    scheme, separator, _ = source.partition("://")
+    is_store = bool(separator) and scheme.lower() in STORE_SCHEMES
+    return is_store and (bool(_WILDCARDS & set(source)) or not is_image_name(source))
+
+
+def _file(path: str, name: str, image_column: str | None) -> Entries:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in TABLE_SUFFIXES and suffix not in LIST_SUFFIXES:
+        yield from _entries_of(path, table_pictures(path, SourceOptions(image_column)))
+    elif suffix == ".tar":
+        yield from _entries_of(path, tar_pictures(path))
+    elif suffix in LIST_SUFFIXES:
+        yield from _list(path)
+    else:
         yield file_entry(path, name)
-        return
+
+
+def _list(path: str) -> Entries:
+    absolute = os.path.abspath(path)
     try:
         with open(path, "rb") as stream:
-            yield from _lines(stream, os.path.abspath(path), os.path.dirname(os.path.abspath(path)))
+            yield from _lines(stream, absolute, os.path.dirname(absolute))
     except OSError as error:
         yield Unreadable(path, error.strerror or str(error), hides_entries=True)
 
 
-def _matches(pattern: str) -> Entries:
+def _entries_of(path: str, pictures: Iterable[Picture]) -> Entries:
+    """Yield the entries of a table or an archive; the names of its members begin with its name."""
+    try:
+        for picture in pictures:
+            locator = picture.locator
+            if locator.kind == "url" and is_data_url(locator.address):
+                yield Unreadable(picture.name, _DATA_URL)
+            elif locator.kind in ("url", "store"):
+                # As in a list, a worker reads it.
+                yield Entry(locator.address, locator.address, Kind.IMAGE, locator.address)
+            elif locator.kind in ("tar", "cell"):
+                name = f"{os.path.basename(path)}/{picture.name}"
+                yield _entry_of(replace(picture, name=name))
+            else:
+                yield _entry_of(picture)
+    except InvalidInput as error:
+        yield Unreadable(path, str(error), hides_entries=True)
+
+
+def _entry_of(picture: Picture) -> Entry | Unreadable:
+    locator = picture.locator
+    if locator.kind == "error":
+        # A part without the number of its line is the rest of a file.
+        return Unreadable(picture.name, locator.address, hides_entries=picture.number is None)
+    # The key is a path for filters, also of a member.
+    key = picture.key.replace("\0", "/")
+    return Entry(key, picture.name, Kind.IMAGE, value_of(locator), picture.stamp)
+
+
+def _matches(pattern: str, image_column: str | None) -> Entries:
     paths = sorted(glob.glob(pattern, recursive=True))
     if not paths:
         raise InvalidInput(f"{pattern}: no file matches")
     for path in paths:
         if os.path.isfile(path):
-            yield from _file(path, path)
+            yield from _file(path, path, image_column)
 
 
 def _folder(root: str) -> Entries:
@@ -141,7 +199,7 @@ def _image(reference: str, folder: str) -> Entry:
     if "\0" in path or not reference:
         raise InvalidInput("the path is empty, or has a NUL character")
     if is_data_url(reference):
-        raise InvalidInput("a data: URL has no name under which it could be found: write a file")
+        raise InvalidInput(_DATA_URL)
     if is_reference(reference) and not os.path.exists(path):
         return Entry(reference, reference, Kind.IMAGE, reference)
     return file_entry(path, reference)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..batch import Batch
 from ..contract import ErrorCode, Task
 from ..errors import InvalidInput, JobUnknown
+from ..image_sources.image_bytes import ImageBytes
 from ..job import Result
 from ..ledger.ids import new_id
 from . import sources
@@ -59,6 +60,8 @@ class UpdateOptions:
     timeout_s: float | None = None
     on_counts: OnCounts = lambda counts: None
     on_failure: OnFailure = lambda name, message: None
+    #: Column of tables that has the image; None: the first of the known names.
+    image_column: str | None = None
 
 
 class IndexUpdate:
@@ -72,6 +75,7 @@ class IndexUpdate:
         self._store = store
         self._fingerprint = fingerprint
         self._options = options
+        self._reader = ImageBytes()
         #: Contents without a result.
         self._waiting: set[str] = set()
         #: Sources that could not be read completely.
@@ -109,7 +113,7 @@ class IndexUpdate:
     def _items(self, source: str) -> Iterator[dict[str, Any]]:
         """Yield the items of contents without a vector; store the entries of a source."""
         name = sources.canonical(source)
-        for entry in sources.entries(source):
+        for entry in sources.entries(source, self._options.image_column):
             if isinstance(entry, Unreadable):
                 self._fail(entry.name, entry.message)
                 if entry.hides_entries:
@@ -130,7 +134,7 @@ class IndexUpdate:
                 self._fail_again(entry.name, known.failure)
             return None
         try:
-            content, data = entry.read()
+            content, data = entry.read(self._reader)
         except InvalidInput as error:
             if known:
                 # A file that cannot be read now may be readable later.

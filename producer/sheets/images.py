@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
 from ..errors import InvalidInput
+from ..image_sources.image_bytes import ImageBytes
+from ..image_sources.picture import Locator
 from ..ledger import data_url
 
 if TYPE_CHECKING:
@@ -57,6 +59,21 @@ def link_to(image: str | None, path: str | None, base: str) -> str | None:
     if image is not None and urlsplit(image).scheme in ("http", "https"):
         return image
     return None
+
+
+def located_image(locator: Locator) -> tuple[str | None, str | None]:
+    """Return an image as `thumbnails` takes it; a part of a file or an object as a data URL."""
+    if locator.kind == "url":
+        return locator.address, None
+    if locator.kind == "file":
+        return locator.address, locator.address if os.path.isfile(locator.address) else None
+    try:
+        image = ImageBytes().read(locator)
+    except InvalidInput:
+        return locator.address, None
+    assert isinstance(image, bytes)
+    data = base64.b64encode(image).decode()
+    return f"data:application/octet-stream;base64,{data}", None
 
 
 def thumbnails(
