@@ -71,7 +71,8 @@ def located_image(locator: Locator) -> tuple[str | None, str | None]:
         image = ImageBytes().read(locator)
     except InvalidInput:
         return locator.address, None
-    assert isinstance(image, bytes)
+    if isinstance(image, str):
+        return image, None
     data = base64.b64encode(image).decode()
     return f"data:application/octet-stream;base64,{data}", None
 

@@ -172,6 +172,16 @@ def parquet_shards_of_hugging_face() -> tuple[list[str], list[Expected]]:
     ]
 
 
+def parquet_of_hugging_face_without_bytes() -> tuple[list[str], list[Expected]]:
+    pictures()
+    cells = [{"bytes": None, "path": "a.png"}, {"bytes": SECOND, "path": "a.png"}]
+    rows = [{"image": cell, "caption": text} for cell, text in zip(cells, (ONE, TWO), strict=True)]
+    return [write_parquet("data/train.parquet", rows)], [
+        Expected("00000000", FIRST, [ONE], "1"),
+        Expected("00000001", SECOND, [TWO], "2"),
+    ]
+
+
 def parquet_of_annotate_with_several_captions() -> tuple[list[str], list[Expected]]:
     pictures()
     rows = [{"file_name": "data/a.png", "text": ONE, "texts": json.dumps([ONE, TWO])}]
@@ -245,6 +255,7 @@ COLLECTIONS: Final[Sequence[Callable[[], tuple[list[str], list[Expected]]]]] = (
     parquet_of_urls_as_laion,
     parquet_of_img2dataset,
     parquet_shards_of_hugging_face,
+    parquet_of_hugging_face_without_bytes,
     parquet_of_annotate_with_several_captions,
     archive_of_img2dataset,
     archives_with_texts_in_json,

@@ -137,14 +137,21 @@ def test_cells_without_bytes_and_image_data_fail_alone(index: SearchIndex, tmp_p
     assert "a data: URL has no name under which it could be found" in messages[1]
 
 
-def test_a_member_whose_archive_is_gone_comes_last_with_a_note(
-    index: SearchIndex, photos: Path, tmp_path: Path
+@pytest.mark.parametrize("collection", [archive, parquet_of_bytes])
+def test_a_member_whose_file_is_gone_comes_last_with_a_note(
+    index: SearchIndex,
+    photos: Path,
+    tmp_path: Path,
+    collection: Callable[[Path], tuple[str, str, str]],
 ) -> None:
-    index.update(write_archive(tmp_path / "c.tar", {"scarlet.png": picture("red")}), photos / "sea")
-    (tmp_path / "c.tar").unlink()
-    *_, last = index.search("red", rerank=2)
-    assert (last.name, last.probability) == ("c.tar/scarlet.png", None)
-    assert "No such file" in (last.error or "")
+    source, name, _ = collection(tmp_path)
+    index.update(source, photos / "sea")
+    Path(source).unlink()
+    hits = index.search("red", rerank=4)
+    assert (hits[0].name, hits[0].error) == ("deep blue.png", None)
+    gone = next(hit for hit in hits if hit.name == name)
+    assert gone.probability is None
+    assert "No such file" in (gone.error or "")
 
 
 @pytest.mark.usefixtures("worker")
