@@ -97,7 +97,7 @@ def _file(path: str, options: SourceOptions, alone: bool) -> Iterator[Picture]:
     else:
         rows = iter([file_picture(path, path)])
     for picture in rows:
-        if options.has_texts and not alone and picture.locator.kind in ("tar", "cell"):
+        if not alone and picture.locator.kind in ("tar", "cell"):
             # Archives number their members, and tables their cells, each from 0.
             picture = replace(picture, name=f"{path}/{picture.name}")
         yield picture
@@ -108,6 +108,6 @@ def _matches(pattern: str, options: SourceOptions) -> Iterator[Picture]:
     if not paths:
         raise InvalidInput(f"{pattern}: no file matches")
     for path in paths:
-        is_caption = options.has_texts and path.endswith(CAPTION_SUFFIXES)
-        if os.path.isfile(path) and not is_caption:
+        # A pattern such as `photos/*` also matches the caption files beside the images.
+        if os.path.isfile(path) and not path.endswith(CAPTION_SUFFIXES):
             yield from _source(path, options, alone=False)

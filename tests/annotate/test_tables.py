@@ -173,6 +173,28 @@ def test_patterns_and_several_sources(responder: Responder, tmp_path: Path) -> N
     ]
 
 
+def test_a_pattern_skips_the_caption_files_beside_the_images(
+    responder: Responder, tmp_path: Path
+) -> None:
+    text = write_image(tmp_path / "p" / "a.png", 1)
+    assert annotate("p/*") == Exit.OK
+    assert annotate("p/*", "-o", "out.jsonl") == Exit.OK
+    assert json_lines(Path("out.jsonl")) == [{"file_name": "p/a.png", "text": text}]
+
+
+def test_cells_of_several_tables_have_names_that_differ(
+    responder: Responder, tmp_path: Path
+) -> None:
+    for name in ("a.parquet", "b.parquet"):
+        rows = [{"jpg": image_bytes(len(name) + ord(name[0]))}]
+        parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / name)
+    assert annotate("a.parquet", "b.parquet", "-o", "out.jsonl") == Exit.OK
+    assert [row["file_name"] for row in json_lines(Path("out.jsonl"))] == [
+        "a.parquet/00000000",
+        "b.parquet/00000000",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
