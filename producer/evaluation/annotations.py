@@ -10,16 +10,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from ..errors import InvalidInput
+from ..validation import format_error
 from .vqa import Question
 
 #: File names of COCO contain the image's id: COCO_val2014_000000391895.jpg, 000000391895.jpg.
@@ -27,6 +28,74 @@ _COCO_NAME: Final = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 _CAPTION_FORMS: Final = (
     'neither {"annotations": …}, nor Karpathy\'s {"images": …}, nor [{"image", "caption"}]'
 )
+Form = TypeVar("Form")
+
+
+class _FileObject(BaseModel):
+    """An object of a file; fields that no metric reads are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _CocoImage(_FileObject):
+    id: int | str
+    file_name: str | None = None
+
+
+class _CocoCaption(_FileObject):
+    image_id: int | str
+    caption: str
+
+
+class _CocoFile(_FileObject):
+    images: list[_CocoImage] = []
+    annotations: list[_CocoCaption]
+
+
+class _Sentence(_FileObject):
+    raw: str
+
+
+class _KarpathyImage(_FileObject):
+    filename: str
+    filepath: str = ""
+    cocoid: int | str | None = None
+    split: str
+    sentences: list[_Sentence]
+
+
+class _KarpathyFile(_FileObject):
+    images: list[_KarpathyImage]
+
+
+class _BlipImage(_FileObject):
+    image: str
+    caption: str | list[str]
+
+
+class _Answer(_FileObject):
+    answer: str | int | float | bool
+
+
+class _Annotation(_FileObject):
+    question_id: int | str
+    answers: list[_Answer]
+    answer_type: str | None = None
+    question_type: str | None = None
+
+
+class _AnnotationFile(_FileObject):
+    annotations: list[_Annotation]
+
+
+class _Question(_FileObject):
+    question_id: int | str
+    image_id: int | str
+    question: str
+
+
+class _QuestionFile(_FileObject):
+    questions: list[_Question]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +131,37 @@ def read_json(path: str) -> Any:
 
 
 def read_captioned_images(path: str, split: str = "test") -> list[CaptionedImage]:
-    """Read the images of a file in any of the three forms; raises InvalidInput.
+    """Read the images with captions of a file in any of the three forms; raises InvalidInput.
 
-    `split` selects images of Karpathy's form only.
+    Entries of one image are joined. `split` selects images of Karpathy's form only.
     """
     value = read_json(path)
-    try:
-        if isinstance(value, list):
-            images = [_of_blip(entry) for entry in value]
-        elif "annotations" in value:
-            images = _of_coco(value)
-        else:
-            images = [_of_karpathy(entry) for entry in value["images"] if entry["split"] == split]
-            if not images:
-                raise InvalidInput(f"{path}: no image is in the split {split!r}")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InvalidInput(f"{path}: {_CAPTION_FORMS} ({_reason(error)})") from None
+    if isinstance(value, list):
+        entries = _of_blip(_checked(list[_BlipImage], value, path, _CAPTION_FORMS))
+    elif isinstance(value, dict) and "annotations" in value:
+        entries = _of_coco(_checked(_CocoFile, value, path, _CAPTION_FORMS))
+    else:
+        file = _checked(_KarpathyFile, value, path, _CAPTION_FORMS)
+        of_split = [image for image in file.images if image.split == split]
+        if not of_split:
+            raise InvalidInput(f"{path}: no image is in the split {split!r}")
+        entries = _of_karpathy(of_split)
+    images = [image for image in _joined(entries, path) if image.captions]
     if not images:
-        raise InvalidInput(f"{path}: no images")
+        raise InvalidInput(f"{path}: no images with captions")
     return images
 
 
 def read_answers(path: str) -> dict[int | str, Question]:
     """Read VQA annotations by the question's id; raises InvalidInput."""
-    value = read_json(path)
-    try:
-        questions = {
-            entry["question_id"]: Question(
-                [str(answer["answer"]) for answer in entry["answers"]],
-                entry.get("answer_type"),
-                entry.get("question_type"),
-            )
-            for entry in value["annotations"]
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        message = 'not VQA annotations: {"annotations": [{"question_id", "answers"}]} is needed'
-        raise InvalidInput(f"{path}: {message} ({_reason(error)})") from None
+    message = 'not VQA annotations: {"annotations": [{"question_id", "answers"}]} is needed'
+    file = _checked(_AnnotationFile, read_json(path), path, message)
+    questions = {
+        entry.question_id: Question(
+            [str(answer.answer) for answer in entry.answers], entry.answer_type, entry.question_type
+        )
+        for entry in file.annotations
+    }
     for key, question in questions.items():
         if not question.answers:
             raise InvalidInput(f"{path}: question {key}: no answers")
@@ -106,15 +170,12 @@ def read_answers(path: str) -> dict[int | str, Question]:
 
 def read_questions(path: str) -> list[VisualQuestion]:
     """Read VQA questions; raises InvalidInput."""
-    value = read_json(path)
-    try:
-        return [
-            VisualQuestion(entry["question_id"], entry["image_id"], entry["question"])
-            for entry in value["questions"]
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        message = 'no VQA questions: {"questions": [{"question_id", "image_id", "question"}]} is'
-        raise InvalidInput(f"{path}: {message} needed ({_reason(error)})") from None
+    message = 'no VQA questions: {"questions": [{"question_id", "image_id", "question"}]} is needed'
+    file = _checked(_QuestionFile, read_json(path), path, message)
+    return [
+        VisualQuestion(entry.question_id, entry.image_id, entry.question)
+        for entry in file.questions
+    ]
 
 
 def image_id_of(file_name: str) -> int | str:
@@ -124,27 +185,45 @@ def image_id_of(file_name: str) -> int | str:
     return int(match[1]) if match else stem
 
 
-def _of_coco(value: Mapping[str, Any]) -> list[CaptionedImage]:
-    names = {image["id"]: image.get("file_name") for image in value.get("images", ())}
-    images = {key: CaptionedImage(key, name, []) for key, name in names.items()}
-    for annotation in value["annotations"]:
-        key = annotation["image_id"]
-        image = images.setdefault(key, CaptionedImage(key, None, []))
-        image.captions.append(annotation["caption"])
-    return [image for image in images.values() if image.captions]
+def _checked(form: type[Form], value: Any, path: str, message: str) -> Form:
+    """Return the value of a file in its form; raises InvalidInput that names the first fault."""
+    try:
+        return TypeAdapter(form).validate_python(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        reason = format_error(".".join(map(str, fault["loc"])) or "the file", fault)
+        raise InvalidInput(f"{path}: {message} ({reason})") from None
 
 
-def _of_karpathy(entry: Mapping[str, Any]) -> CaptionedImage:
-    name = str(PurePosixPath(entry.get("filepath", ""), entry["filename"]))
-    captions = [sentence["raw"] for sentence in entry["sentences"]]
-    return CaptionedImage(entry.get("cocoid", image_id_of(name)), name, captions)
+def _of_coco(file: _CocoFile) -> Iterator[CaptionedImage]:
+    for image in file.images:
+        yield CaptionedImage(image.id, image.file_name, [])
+    for annotation in file.annotations:
+        yield CaptionedImage(annotation.image_id, None, [annotation.caption])
 
 
-def _of_blip(entry: Mapping[str, Any]) -> CaptionedImage:
-    captions = entry["caption"]
-    captions = [captions] if isinstance(captions, str) else list(captions)
-    return CaptionedImage(image_id_of(entry["image"]), entry["image"], captions)
+def _of_karpathy(images: Iterable[_KarpathyImage]) -> Iterator[CaptionedImage]:
+    for image in images:
+        name = str(PurePosixPath(image.filepath, image.filename))
+        captions = [sentence.raw for sentence in image.sentences]
+        key = image_id_of(name) if image.cocoid is None else image.cocoid
+        yield CaptionedImage(key, name, captions)
 
 
-def _reason(error: Exception) -> str:
-    return f"no {json.dumps(error.args[0])}" if isinstance(error, KeyError) else str(error)
+def _of_blip(images: Iterable[_BlipImage]) -> Iterator[CaptionedImage]:
+    for image in images:
+        captions = [image.caption] if isinstance(image.caption, str) else image.caption
+        yield CaptionedImage(image_id_of(image.image), image.image, captions)
+
+
+def _joined(entries: Iterable[CaptionedImage], path: str) -> Iterable[CaptionedImage]:
+    """Return each image once, with the captions of all its entries; ids are compared as text."""
+    images: dict[str, CaptionedImage] = {}
+    for entry in entries:
+        image = images.setdefault(str(entry.id), CaptionedImage(entry.id, entry.file_name, []))
+        if entry.file_name not in (None, image.file_name):
+            raise InvalidInput(
+                f"{path}: {image.file_name} and {entry.file_name} have the same id, {entry.id}"
+            )
+        image.captions.extend(entry.captions)
+    return images.values()

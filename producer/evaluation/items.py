@@ -14,6 +14,8 @@ from .annotations import CaptionedImage, VisualQuestion
 #: Words of a caption that retrieval reads, as in BLIP's and LAVIS's evaluations.
 _MAX_WORDS: Final = 30
 _DROPPED: Final = re.compile(r"[.!\"()*#:;~]")
+#: File names of images, with the place of the id: ``{}``, ``{:012d}``.
+_NAME_FORMAT: Final = re.compile(r"[^{}]*\{(?::(?:0?[0-9]{1,2})?d)?\}[^{}]*")
 
 
 def caption_items(
@@ -28,14 +30,32 @@ def caption_items(
 def question_items(
     questions: Iterable[VisualQuestion], folder: str, name_format: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield an item for each question; its `custom_id` is the question's id."""
+    """Yield an item for each question; its `custom_id` is the question's id.
+
+    Raises InvalidInput for a format without exactly one ``{}`` or ``{:012d}``.
+    """
+    if not _NAME_FORMAT.fullmatch(name_format):
+        raise InvalidInput(
+            f"--image-name {name_format!r:.100}: write the place of the image's id once, as {{}} "
+            "or with a number of digits, as {:012d}"
+        )
     for question in questions:
         yield {
             "custom_id": str(question.id),
             "task": "vqa",
-            "image": os.path.join(folder, name_format.format(question.image_id)),
+            "image": os.path.join(folder, _image_name(question, name_format)),
             "question": question.question,
         }
+
+
+def _image_name(question: VisualQuestion, name_format: str) -> str:
+    try:
+        return name_format.format(question.image_id)
+    except ValueError:
+        raise InvalidInput(
+            f"question {question.id}: the image id {question.image_id!r:.100} is not a number: "
+            "choose {} in --image-name"
+        ) from None
 
 
 def embedding_items(images: Iterable[CaptionedImage], folder: str) -> Iterator[dict[str, Any]]:

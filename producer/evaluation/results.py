@@ -60,9 +60,9 @@ def read_texts(path: str, resolve: Resolve) -> TextResults:
             raise InvalidInput(f"{position}: none of {', '.join(_ID_FIELDS)} names its subject")
         key = resolve(name)
         if key is None:
-            raise InvalidInput(f"{position}: {name!r} is not in the annotations")
+            raise InvalidInput(f"{position}: {name!r:.100} is not in the annotations")
         if key in results.texts:
-            raise InvalidInput(f"{position}: there is a result for {name!r} already")
+            raise InvalidInput(f"{position}: there is a result for {name!r:.100} already")
         text = next((record[key] for key in _TEXT_FIELDS if record.get(key) is not None), None)
         if isinstance(text, str):
             results.texts[key] = text

@@ -66,6 +66,10 @@ class Embeddings:
         )
         self._image_rows: Matrix = np.asarray(image_rows, np.float32)
         self._text_rows: Matrix = np.asarray(text_rows, np.float32)
+        if self._image_rows.shape[1:] != self._text_rows.shape[1:] or self._image_rows.ndim != 2:
+            raise ValueError("vectors of different lengths")
+        if not (np.isfinite(self._image_rows).all() and np.isfinite(self._text_rows).all()):
+            raise ValueError("a vector has a value that is not finite")
 
     @classmethod
     def read(cls, path: str, images: Sequence[CaptionedImage]) -> Embeddings:
@@ -84,7 +88,7 @@ class Embeddings:
                 raise InvalidInput(f"{path}: there is no vector with the custom_id {name!r}")
         try:
             return cls(images, [vectors[name] for name in names], [vectors[name] for name in texts])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InvalidInput(f"{path}: a vector has no numbers, or another length") from None
 
     def blocks(self) -> Iterator[tuple[int, Matrix, bool]]:
@@ -152,9 +156,9 @@ def read_matches(path: str, embeddings: Embeddings) -> Matrix:
             raise InvalidInput(f"{position}: the custom_id {custom_id!r} names no image")
         try:
             for match in record["matches"]:
-                score = _log_odds(match["probability"]) + match["cosine"]
+                score = _log_odds(float(match["probability"])) + float(match["cosine"])
                 scores[rows[key], columns.get(match["text"], [])] = score
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             message = "a match needs a text, and a probability and a cosine as numbers"
             raise InvalidInput(f"{position}: {message}") from None
     return scores

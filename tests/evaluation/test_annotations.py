@@ -65,11 +65,11 @@ def test_a_file_of_flickr_has_the_stem_of_its_name_as_id(tmp_path: Path) -> None
     ("value", "message"),
     [
         ("{", "not JSON"),
-        ({}, 'neither .* \\(no "images"\\)'),
+        ({}, "neither .* \\(images: is missing\\)"),
         ([], "no images"),
         ([1], "neither"),
         ({"images": []}, "no image is in the split 'test'"),
-        ({"annotations": [{"caption": "a"}]}, 'no "image_id"'),
+        ({"annotations": [{"caption": "a"}]}, "image_id: is missing"),
     ],
 )
 def test_an_invalid_file_of_captions_is_named(tmp_path: Path, value: Any, message: str) -> None:
