@@ -15,6 +15,7 @@ from ..annotate.embedded.local_stack import local_stack
 from ..annotate.estimate import estimate
 from ..annotate.outputs.choice import FORMATS
 from ..annotate.outputs.errors_file import write_errors
+from ..annotate.overlap import check_overlap
 from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, replacement
 from ..client import Client
 from ..contract import Task
@@ -87,6 +88,7 @@ def annotate(
       find . -name '*.png' -print0 | blipline annotate -0 - --dry-run
     """
     annotation = _options(sources, arguments)
+    check_overlap(annotation, errors)
     with ExitStack() as stack:
         collection = stack.enter_context(Collection(annotation, dry_run=dry_run))
 

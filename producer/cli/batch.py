@@ -9,6 +9,7 @@ import click
 from ..batch import Batch
 from ..client import Client
 from ..contract import RESULT_TTL_S, Task
+from ..distinct_files import check_distinct
 from ..jsonl import read_items
 from ..ledger.ids import new_id
 from . import batch_admin, options
@@ -119,6 +120,7 @@ def submit(
     """
     if output is not None and not wait:
         raise click.UsageError("-o is for results: add --wait, or use `batch results ID -o OUT`")
+    check_distinct({"-o": output}, [file.name])
     with json_lines_to(output) as write, Client(redis_url) as client:
         submitted, items = _submit(client, file, task, batch_id or new_id(), **submit_options)
         if wait:

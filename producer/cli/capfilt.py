@@ -17,6 +17,7 @@ from ..capfilt.statistics import FilterStatistics
 from ..capfilt.stream import PART_PAIRS, PartStream, Terms
 from ..capfilt.workspace import Workspace
 from ..client import Client
+from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..image_sources import arguments
 from ..image_sources.options import LineFormat, SourceOptions
@@ -148,8 +149,7 @@ def _check_arguments(
     if names.count("-") > 1:
         raise click.UsageError("- is standard input, which can be read once")
     arguments.check(names)
-    if output is not None and output == rejected:
-        raise click.UsageError("-o and --rejected name the same file")
+    check_distinct({"-o": output, "--rejected": rejected}, names)
     if report is not None:
         check_report_directory(Path(report))
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..evaluation.annotations import read_answers, read_captioned_images
 from ..evaluation.captions import score_captions
@@ -80,6 +81,7 @@ def captions(
       blipline evaluate captions coco_karpathy_test.json captions.jsonl
       blipline evaluate captions captions_val2014.json results.json --partial --json
     """
+    check_distinct({"--each": each}, [references, results])
     images = read_captioned_images(references, split)
     given = read_texts(results, image_ids(images))
     _check_complete(results, given, {image.id for image in images}, partial)
@@ -110,6 +112,7 @@ def vqa(annotations: str, results: str, partial: bool, each: str | None, as_json
     \b
       blipline evaluate vqa v2_mscoco_val2014_annotations.json answers.jsonl
     """
+    check_distinct({"--each": each}, [annotations, results])
     questions = read_answers(annotations)
     answers = read_texts(results, known_ids(questions))
     _check_complete(results, answers, questions, partial)

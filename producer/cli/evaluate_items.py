@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..evaluation.annotations import read_captioned_images, read_questions
 from ..evaluation.items import caption_items, embedding_items, match_items, question_items
@@ -76,6 +77,7 @@ def items(
       blipline evaluate items coco_karpathy_test.json --task match --vectors vectors.jsonl \\
         --images coco -o pairs.jsonl
     """
+    check_distinct({"-o": output}, [dataset, vectors])
     with json_lines_to(output) as write:
         for item in _items(dataset, task, folder, prompt, image_name, vectors, top, split):
             write(item)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..client import Client
+from ..distinct_files import check_distinct
 from . import options
 from .exit_codes import Exit, warn
 from .hits_sheet import write_hits
@@ -182,6 +184,8 @@ def search(
     """
     if (text is None) == (image is None):
         raise click.UsageError("search by a TEXT or by --image: give one of them")
+    files = [str(path) for path in Path(folder).glob("*")]
+    check_distinct({"--html": html}, [image, *files])
     with Client(redis_url) as client:
         hits = client.index(folder).search(
             text,

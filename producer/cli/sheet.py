@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import click
 
+from ..distinct_files import check_distinct
 from ..sheets.comparison import compare as compare_entries
 from ..sheets.entry import SheetEntry
 from ..sheets.images import ImageFolders, link_to, thumbnails
@@ -103,9 +104,11 @@ def sheet(
       blipline sheet results.jsonl --items items.jsonl -o sheet.html
       blipline sheet photos/ --thumbnails link
     """
-    entries = read_entries(output, items)
     base = output.rstrip("/") if os.path.isdir(output) else os.path.splitext(output)[0]
-    options = _PageOptions.of(html or f"{base}.html", folder, [output], thumbnail_mode, size_px)
+    page = html or f"{base}.html"
+    check_distinct({"-o": page}, [output, items])
+    entries = read_entries(output, items)
+    options = _PageOptions.of(page, folder, [output], thumbnail_mode, size_px)
 
     def data(links: Sequence[str | None]) -> SheetData:
         return SheetData.of_output(title or os.path.basename(base), entries, links)
@@ -137,11 +140,11 @@ def compare(
     \b
       blipline compare fp16.jsonl int8.jsonl --items items.jsonl -o int8.html
     """
+    page = html or "compare.html"
+    check_distinct({"-o": page}, [first, second, items])
     pairs = list(compare_entries(read_entries(first, items), read_entries(second, items)))
     names = _names(first, second)
-    options = _PageOptions.of(
-        html or "compare.html", folder, [first, second], thumbnail_mode, size_px
-    )
+    options = _PageOptions.of(page, folder, [first, second], thumbnail_mode, size_px)
 
     def data(links: Sequence[str | None]) -> SheetData:
         return SheetData.of_comparison(title or " and ".join(names), names, pairs, links)

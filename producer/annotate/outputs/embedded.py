@@ -45,7 +45,11 @@ class EmbeddedOutput:
     def target(self, picture: Picture) -> str:
         """Return the file that gets the description."""
         if self._folder is not None:
-            return os.path.join(os.path.abspath(self._folder), relative_name(picture.name))
+            copy = os.path.join(os.path.abspath(self._folder), relative_name(picture.name))
+            if os.path.realpath(copy) == os.path.realpath(picture.path or ""):
+                message = f"{copy}: is the image itself: choose another folder with -o"
+                raise InvalidInput(message, ErrorCode.OPTION_INVALID)
+            return copy
         if picture.path is None:
             message = f"{picture.name}: no local file: choose a folder for the copies with -o"
             raise InvalidInput(message, ErrorCode.OPTION_INVALID)

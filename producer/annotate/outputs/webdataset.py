@@ -105,6 +105,12 @@ class WebDatasetOutput(TableOutput):
         return _NUMBER.sub(lambda match: match[0] % number, self.path)
 
 
+def is_shard_of(path: str, name: str) -> bool:
+    """Return whether a file has the name of a shard of this output."""
+    parts = [re.escape(part) for part in _NUMBER.split(os.path.realpath(path))]
+    return len(parts) > 1 and re.fullmatch(r"\d+".join(parts), os.path.realpath(name)) is not None
+
+
 class _Peekable:
     """An iterator of items that knows whether there is a next one."""
 
