@@ -57,7 +57,7 @@ def _text(row: Mapping[str, Any]) -> str:
         lines = [f"{_part(answer, 'question')} {_part(answer, 'text')}" for answer in answers]
     elif isinstance(texts, list):
         lines = [str(text) for text in texts]
-    elif matches := row.get("matches"):
+    elif isinstance(matches := row.get("matches"), list):
         lines = [_match_line(match) for match in matches]
     else:
         lines = [_first(row, _TEXTS) or ""]
@@ -66,7 +66,8 @@ def _text(row: Mapping[str, Any]) -> str:
 
 def _match_line(match: Any) -> str:
     probability = match.get("probability") if isinstance(match, Mapping) else None
-    score = f"{probability:.3f} " if isinstance(probability, float | int) else ""
+    is_probability = isinstance(probability, float | int) and 0 <= probability <= 1
+    score = f"{probability:.3f} " if is_probability else ""
     return score + _part(match, "text")
 
 

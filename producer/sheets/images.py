@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from ..errors import InvalidInput
 from ..image_sources.image_bytes import ImageBytes
@@ -27,6 +28,8 @@ _MAX_PIXELS: Final = 100_000_000
 _MAX_DATA_BYTES: Final = 32 * 1024 * 1024
 #: Formats that are opened; others, such as PostScript, run programs.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO")
+#: References that are no paths.
+_URL: Final = re.compile(r"(?:https?|s3|gs)://|blob:", re.IGNORECASE)
 #: Thumbnails under way for each thread.
 _AHEAD: Final = 8
 
@@ -38,14 +41,17 @@ class ImageFolders:
         self._folders = folders
 
     def find(self, image: str | None) -> str | None:
-        """Return the path of an image's file; None if there is none."""
-        if image is None or _is_url(image):
+        """Return the path of an image's file; None if there is none.
+
+        Files may be named like references, as ``s3:cat.jpg``: a file of the whole name comes first.
+        """
+        if image is None or data_url.is_data_url(image):
             return None
-        path = image.removeprefix("file:")
-        for folder in self._folders:
-            candidate = os.path.join(folder, path)
-            if os.path.isfile(candidate):
-                return os.path.abspath(candidate)
+        for path in dict.fromkeys((image, image.removeprefix("file:"))):
+            for folder in self._folders:
+                candidate = os.path.join(folder, path)
+                if os.path.isfile(candidate):
+                    return os.path.abspath(candidate)
         return None
 
 
@@ -56,7 +62,7 @@ def link_to(image: str | None, path: str | None, base: str) -> str | None:
     """
     if path is not None:
         return quote(os.fsencode(os.path.relpath(path, base)))
-    if image is not None and urlsplit(image).scheme in ("http", "https"):
+    if image is not None and image.lower().startswith(("http://", "https://")):
         return image
     return None
 
@@ -113,7 +119,7 @@ def _thumbnail(image: str | None, path: str | None, size_px: int) -> str:
             file = io.BytesIO(data_url.decode(image, _MAX_DATA_BYTES))
         except InvalidInput as error:
             return f"!{error}"
-    elif image is not None and _is_url(image):
+    elif image is not None and _URL.match(image):
         return "!not a local file"
     else:
         return "!no file of this name" if image else "!the output names no image"
@@ -148,7 +154,3 @@ def _encoded(picture: Image) -> str:
     file = io.BytesIO()
     picture.convert("RGB").save(file, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _is_url(image: str) -> bool:
-    return ":" in image and urlsplit(image).scheme in ("http", "https", "data", "blob", "s3", "gs")

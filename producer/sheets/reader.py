@@ -90,6 +90,9 @@ def _json_rows(path: str) -> Iterator[Mapping[str, Any]]:
         if start == b"[":
             values: Iterable[Any] = _parsed(path, file.read())
             kind = "entry"
+        elif os.path.basename(path).endswith("meta_cap.json"):
+            values = _kohya_rows(path, _parsed(path, file.read()))
+            kind = "entry"
         else:
             values = (_parsed(path, line, n) for n, line in enumerate(file, 1) if line.strip())
             kind = "line"
@@ -99,13 +102,22 @@ def _json_rows(path: str) -> Iterator[Mapping[str, Any]]:
             yield value
 
 
+def _kohya_rows(path: str, metadata: Any) -> Iterator[Any]:
+    """Yield the rows of kohya's metadata, an object with the paths of images as names."""
+    if not isinstance(metadata, dict):
+        raise InvalidInput(f"{path}: not a meta_cap.json: no object")
+    for name, fields in metadata.items():
+        yield {"file_name": name, **fields} if isinstance(fields, dict) else fields
+
+
 def _parsed(path: str, data: bytes, line: int | None = None) -> Any:
     try:
         return from_json(data.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
         where = "" if line is None else f" line {line}:"
         raise InvalidInput(
-            f"{path}:{where} not JSON: {error}. An output is JSON lines, JSON, CSV or TSV"
+            f"{path}:{where} not JSON: {error}. A sheet shows JSON lines, JSON, CSV, TSV, and "
+            "folders with caption files"
         ) from None
 
 
@@ -133,14 +145,18 @@ def _of_folder(path: str) -> Iterator[SheetEntry]:
             for caption in (base + ending for ending in _CAPTIONS for base in (name, stem)):
                 if caption in names:
                     image = os.path.join(folder, name)
-                    text = _caption(Path(folder, caption))
-                    yield SheetEntry(os.path.relpath(image, path), os.path.abspath(image), text)
+                    shown = os.path.relpath(image, path), os.path.abspath(image)
+                    yield SheetEntry(*shown, *_caption(Path(folder, caption)))
                     break
 
 
-def _caption(path: Path) -> str:
+def _caption(path: Path) -> tuple[str, str | None]:
+    """Return the text of a caption file, and an error if it cannot be read."""
+    # Reading a pipe or a device would not end.
+    if path.exists() and not path.is_file():
+        return "", f"{path.name}: not a regular file"
     try:
         with path.open("rb") as file:
-            return file.read(_MAX_CAPTION_BYTES).decode("utf-8-sig", "replace").strip()
+            return file.read(_MAX_CAPTION_BYTES).decode("utf-8-sig", "replace").strip(), None
     except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
+        return "", f"{path.name}: cannot be read: {error.strerror}"
