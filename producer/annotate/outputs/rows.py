@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ..storage.item import ItemState, JournalItem
 from ..storage.journal import Journal
 
+#: Error handler of encodings: bytes of names that are not UTF-8 are written as they are, other lone
+#: surrogates, which JSON may contain, as their escape.
+SURROGATES: Final = "blipline.surrogates"
 #: Items that are rows of a table.
 WRITTEN: Final = (ItemState.READY, ItemState.DONE, ItemState.SKIPPED)
 
@@ -42,11 +47,39 @@ def rows_of(
 
 def json_line(value: Any) -> bytes:
     """Return a line of JSON in UTF-8; bytes of a name that are not UTF-8 are escaped."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return _json_text(value).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def text_of(value: Any) -> str:
     """Return a value as the text of a cell."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float):
+        return str(value)
+    return value if isinstance(value, str) else _json_text(value)
+
+
+def _json_text(value: Any) -> str:
+    """Return a value as JSON, which has no NaN and no infinity: they become null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(value), ensure_ascii=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _encode_surrogates(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error(SURROGATES, _encode_surrogates)

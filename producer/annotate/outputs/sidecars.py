@@ -11,6 +11,7 @@ from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import write_file
+from .rows import SURROGATES
 
 
 class SidecarOutput:
@@ -62,7 +63,7 @@ class SidecarOutput:
         """Write the file."""
         assert self._journal is not None
         assert item.target is not None
-        data = "".join(f"{text}\n" for text in item.texts).encode("utf-8", "surrogateescape")
+        data = "".join(f"{text}\n" for text in item.texts).encode("utf-8", SURROGATES)
         write_file(item.target, data, self._journal.identity)
 
     def write_interim(self, journal: Journal) -> None:

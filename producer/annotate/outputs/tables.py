@@ -17,7 +17,7 @@ from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import replaced_file
-from .rows import WRITTEN, json_line, rows_of, text_of
+from .rows import SURROGATES, WRITTEN, json_line, rows_of, text_of
 
 #: Rows of a Parquet file written at once, one row group.
 _GROUP_ROWS: Final = 10_000
@@ -172,7 +172,7 @@ def write_csv(
 ) -> None:
     """Write a CSV file in UTF-8; lists and objects are JSON."""
     names = _names(rows())
-    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
+    text = io.TextIOWrapper(file, "utf-8", SURROGATES, newline="", write_through=True)
     writer = csv.DictWriter(text, list(names), delimiter=delimiter)
     writer.writeheader()
     for row in rows():
@@ -187,12 +187,12 @@ def write_parquet(file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]])
     types = {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
     names = _names(rows())
     schema = arrow.schema(
-        [(name, types.get(kind or str, arrow.string())) for name, kind in names.items()]
+        [(_utf8(name), types.get(kind or str, arrow.string())) for name, kind in names.items()]
     )
     with parquet.ParquetWriter(file, schema) as writer:
         for group in _groups(rows()):
             columns = {
-                name: [_cell(row.get(name), kind in types) for row in group]
+                _utf8(name): [_cell(row.get(name), kind in types) for row in group]
                 for name, kind in names.items()
             }
             writer.write_table(arrow.table(columns, schema=schema))
@@ -206,8 +206,8 @@ def _names(rows: Iterable[dict[str, Any]]) -> dict[str, type | None]:
             if value is None:
                 names.setdefault(name, None)
             elif names.get(name) is None and name in names:
-                names[name] = type(value)
-            elif names.setdefault(name, type(value)) is not type(value):
+                names[name] = _type_of(value)
+            elif names.setdefault(name, _type_of(value)) is not _type_of(value):
                 names[name] = object
     return names
 
@@ -226,5 +226,15 @@ def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 def _cell(value: Any, is_plain: bool) -> Any:
     if value is None or is_plain:
         return value
-    # Parquet's strings are UTF-8.
-    return text_of(value).encode("utf-8", "backslashreplace").decode()
+    return _utf8(text_of(value))
+
+
+def _type_of(value: Any) -> type:
+    """Return the type of a value's column; a number that 64 bits do not hold is a text."""
+    is_large = type(value) is int and not -(1 << 63) <= value < 1 << 63
+    return object if is_large else type(value)
+
+
+def _utf8(text: str) -> str:
+    """Return a text as Parquet stores it: in UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
