@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+
+from .standard_streams import open_closed_streams
 
 #: Packages of the extra.
 _EXTRA = ("click", "rich")
@@ -10,10 +13,20 @@ _EXTRA = ("click", "rich")
 
 def main() -> None:
     """Run the command of the arguments, and exit with its code."""
+    open_closed_streams()
+    # Ctrl-C during the imports, which take a second, would print a traceback.
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from .app import run
+        from .output import discard_stdout
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         sys.exit("blipline: the command line needs click and rich: pip install 'blipline[cli]'")
-    sys.exit(run())
+    signal.signal(signal.SIGINT, interrupted)
+    code = run()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_stdout()
+    sys.exit(code)

@@ -52,7 +52,7 @@ def json_lines_to(path: str | None) -> Iterator[WriteJson]:
 def replaced_file(path: str) -> Iterator[BinaryIO]:
     """Yield a file that replaces `path` when the block succeeds; it is never incomplete.
 
-    Raises InvalidInput before the block if it cannot be written.
+    Raises InvalidInput if it cannot be written, for most reasons before the block.
     """
     # If the path is a symbolic link, its target is replaced.
     target = Path(os.path.realpath(path))
@@ -63,8 +63,13 @@ def replaced_file(path: str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        # The error of a write names no file.
+        if isinstance(error, OSError) and error.filename is None:
+            raise InvalidInput(
+                f"{target}: cannot be written: {error.strerror}; choose another file or disk"
+            ) from None
         raise
 
 
@@ -95,13 +100,13 @@ def _print(line: bytes) -> None:
         # The reader of a pipe receives each line immediately, not when a buffer is full.
         sys.stdout.buffer.flush()
     except OSError as error:
-        _discard_stdout()
+        discard_stdout()
         if isinstance(error, BrokenPipeError):
             raise StdoutClosed from None
         raise InvalidInput(f"stdout: {error.strerror}") from None
 
 
-def _discard_stdout() -> None:
+def discard_stdout() -> None:
     """Redirect stdout to the null device, so that the interpreter's flush at exit succeeds."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
