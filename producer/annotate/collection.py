@@ -190,8 +190,8 @@ class Collection:
 
 def _recipe(options: AnnotateOptions) -> Recipe:
     if options.questions:
-        if options.prompt or options.captions > 1:
-            raise InvalidInput("--ask cannot be combined with --prompt or --captions")
+        if options.prompt or options.captions > 1 or options.task is not Task.CAPTION:
+            raise InvalidInput("--ask cannot be combined with --prompt, --captions or --task")
         return answers(options.questions, options.attempts, options.generation)
     return captions(
         options.task, options.prompt, options.captions, options.attempts, options.generation

@@ -87,6 +87,13 @@ def annotate(
       blipline annotate items.parquet -o answers.parquet --ask "how many people are there?"
       find . -name '*.png' -print0 | blipline annotate -0 - --dry-run
     """
+    if local and redis_url is not None:
+        raise click.UsageError("--local starts a Redis of its own: omit it, or --redis-url")
+    has_redis = redis_url is not None or bool(os.environ.get("BLIPLINE_REDIS_URL"))
+    if local is None:
+        local = not has_redis
+    if model is not None and not local:
+        raise click.UsageError("--model is for --local: set BLIPLINE_MODEL of the running worker")
     annotation = _options(sources, arguments)
     check_overlap(annotation, errors)
     with ExitStack() as stack:
@@ -94,14 +101,16 @@ def annotate(
 
         def connect() -> Client:
             url = redis_url
-            is_unnamed = redis_url is None and not os.environ.get("BLIPLINE_REDIS_URL")
-            if local or (local is None and is_unnamed):
+            if local:
                 url = stack.enter_context(_local(model))
             return stack.enter_context(Client(url))
 
         if dry_run:
             return _dry_run(collection, connect, as_json)
         client = connect()
+        if errors is not None:
+            # This shows at once, not after an hour, that the file cannot be written.
+            write_errors(collection.journal, errors)
         # Each write of a file waits for the thread that submits; by default up to 5 ms.
         sys.setswitchinterval(0.0005)
         try:

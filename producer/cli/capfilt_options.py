@@ -10,7 +10,7 @@ from ..contract import CAPTIONS, MAX_CAPTIONS, THRESHOLD
 from ..image_sources.options import LineFormat
 from . import options
 
-_PROBABILITY: Final = click.FloatRange(0, 1)
+_PROBABILITY: Final = options.FiniteRange(0, 1)
 
 
 def source_options(command: options.Command) -> options.Command:
@@ -86,7 +86,7 @@ def filter_options(command: options.Command) -> options.Command:
             ),
             click.option(
                 "--precision",
-                type=click.FloatRange(0, 1, min_open=True),
+                type=options.FiniteRange(0, 1, min_open=True),
                 default=0.95,
                 show_default=True,
                 help="Wanted share of right texts among the accepted ones.",

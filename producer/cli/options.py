@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, get_args
 
@@ -15,6 +16,20 @@ Command = Callable[..., Any]
 
 #: Default timeout of an answer in seconds; a large model may still be loading.
 ANSWER_TIMEOUT_S: Final = 120.0
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; NaN, which compares with none, and infinity are not in it."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; raises BadParameter."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 redis_url = click.option(
     "--redis-url",
@@ -33,7 +48,7 @@ def timeout(default_s: float | None, help_text: str) -> Callable[[Command], Comm
     return click.option(
         "--timeout",
         "timeout_s",
-        type=click.FloatRange(min=0),
+        type=FiniteRange(min=0),
         metavar="SECONDS",
         default=default_s,
         show_default=default_s is not None,
@@ -56,7 +71,7 @@ batch_id = click.argument("batch_id", metavar="ID")
 
 deadline = click.option(
     "--deadline-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="SECONDS",
     help="Seconds from now after which items without a result fail.",
 )
@@ -118,7 +133,7 @@ def _range(field: FieldInfo) -> click.ParamType[Any]:
     low, low_open = _bound(field, "ge", "gt")
     high, high_open = _bound(field, "le", "lt")
     is_integer = int in (field.annotation, *get_args(field.annotation))
-    kind = click.IntRange if is_integer else click.FloatRange
+    kind = click.IntRange if is_integer else FiniteRange
     return kind(min=low, max=high, min_open=low_open, max_open=high_open)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,17 @@ def test_columns_of_a_table_are_placeholders(responder: Responder, tmp_path: Pat
         (["--where", "name~("], "--where 'name~('"),
         (["--ask", " "], "the question is empty"),
         (["--ask", "what?", "--captions", "2"], "--ask cannot be combined"),
+        (["--ask", "what?", "--task", "describe"], "--ask cannot be combined"),
+        (["--prefix", "{}"], "{}: no such placeholder"),
+        (["--local", "--redis-url", "redis://x"], "--local starts a Redis of its own"),
+        (["--model", "null"], "--model is for --local"),
+        *(
+            (["-o", "x.jsonl", "--text-column", name], "--text-column")
+            for name in ("", "file_name", "texts", "answers")
+        ),
+        *((["--errors", path, "-o", "x.jsonl"], f"{path}: ") for path in ("p", "p/a.png/x")),
+        (["--errors", "pipe", "-o", "x.jsonl"], "pipe: not a regular file"),
+        (["--temperature", "nan"], "is not a finite number"),
         (["-o", "out.xyz"], "choose its form with --format"),
         (["--format", "csv"], "needs a file: -o FILE"),
         (["missing"], "missing: no such file or folder"),
@@ -52,9 +65,26 @@ def test_a_wrong_option_is_named_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     write_image(tmp_path / "p" / "a.png", 1)
+    os.mkfifo("pipe")
     assert annotate("p", *arguments) == Exit.USAGE
     assert message in capsys.readouterr().err
     assert captions(tmp_path / "p") == {}
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
+
+
+def test_the_largest_seed_has_further_captions(responder: Responder, tmp_path: Path) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    options = ["--seed", str(2**63 - 1), "--captions", "3", "--ban", "nothing"]
+    assert annotate("p", "-o", "x.jsonl", *options) == Exit.OK
+    assert len(json_lines(Path("x.jsonl"))[0]["texts"]) == 3
+
+
+def test_a_replacement_has_flags(responder: Responder, tmp_path: Path) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    assert annotate("p", "--replace", "(?i)PICTURE (?P<hash>.+)", r"\g<hash>!") == Exit.OK
+    (text,) = captions(tmp_path / "p").values()
+    assert text.endswith("!\n")
+    assert "picture" not in text
 
 
 def test_a_banned_phrase_is_regenerated_under_another_seed(

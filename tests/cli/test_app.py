@@ -35,6 +35,19 @@ def test_every_command_and_option_has_help_and_an_example(path: str) -> None:
             assert parameter.help, f"{path} {parameter.opts}"
 
 
+@pytest.mark.parametrize("path", list(dict(commands(blipline))))
+def test_no_option_is_nan(path: str) -> None:
+    numbers = [
+        parameter
+        for parameter in dict(commands(blipline))[path].params
+        if isinstance(parameter.type, click.types.FloatParamType)
+    ]
+    for parameter in numbers:
+        for text in ("nan", "-NaN", "inf", "-Infinity", "1e999"):
+            with pytest.raises(click.BadParameter):
+                parameter.type.convert(text, parameter, None)
+
+
 @pytest.mark.parametrize("path", ["caption", "ask", "chat", "batch submit"])
 def test_every_generation_option_of_the_contract_is_on_the_command_line(path: str) -> None:
     parameters = dict(commands(blipline))[f"blipline {path}"].params

@@ -36,6 +36,8 @@ FormatName = Literal[
     "embed",
 ]
 FORMATS: Final[tuple[FormatName, ...]] = get_args(FormatName)
+#: Columns of tables that have another meaning than a caption.
+RESERVED: Final = ("", "file_name", "texts", "answers")
 #: Forms that are a file for each image.
 SIDECARS: Final = ("txt", "caption")
 #: Forms whose output is a folder.
@@ -83,6 +85,10 @@ def output_of(
 ) -> Output:
     """Return an output; raises InvalidInput if a table has no file, or copies have no folder."""
     form = format_of(path, name)
+    if text_column in RESERVED:
+        raise InvalidInput(
+            f"--text-column {text_column!r}: choose another name than {', '.join(RESERVED[1:])}"
+        )
     if in_place and (form != "embed" or path is not None):
         raise InvalidInput("--in-place is for --embed without -o")
     if form == "embed":

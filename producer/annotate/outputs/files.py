@@ -50,6 +50,9 @@ def replaced_file(path: str, identity: str) -> Iterator[IO[bytes]]:
     """Yield a file that replaces `path` when the block succeeds; raises OutputFailed."""
     # If the path is a symbolic link, its target is replaced.
     target = os.path.realpath(path)
+    if os.path.exists(target) and not os.path.isfile(target):
+        # A rename would replace a device by a file.
+        raise OutputFailed(f"{path}: not a regular file: choose another one")
     part = os.path.join(os.path.dirname(target), f".blipline-{identity}.table.part")
     with write_errors(path, part):
         os.makedirs(os.path.dirname(target), exist_ok=True)

@@ -16,6 +16,10 @@ from ...contract import Task
 SAMPLED: Final[Mapping[str, Any]] = {"temperature": 1.0, "top_p": 0.9}
 
 
+#: Seeds lie below it.
+MAX_SEED: Final = 1 << 63
+
+
 @dataclass(frozen=True)
 class TextRequest:
     """One request about an image: the fields of its item, and the options of its batch."""
@@ -94,7 +98,8 @@ def _attempts(
                 changed |= SAMPLED
                 changed["num_beams"] = 1
             # Attempts of different captions have different seeds.
-            changed["seed"] = (options.get("seed") or 0) + number + 1000 * attempt
+            seed = (options.get("seed") or 0) + number + 1000 * attempt
+            changed["seed"] = seed % MAX_SEED
         requests.append(TextRequest(task, fields, changed))
     return requests
 

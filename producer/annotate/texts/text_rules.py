@@ -36,8 +36,9 @@ class TextRules:
 
     def check(self) -> None:
         """Raise InvalidInput for an unknown placeholder."""
-        for name in _PLACEHOLDER.findall(self.prefix + self.suffix):
-            if name and name not in PLACEHOLDERS and not self.has_columns:
+        for match in _PLACEHOLDER.finditer(self.prefix + self.suffix):
+            name = match[1]
+            if name is not None and name not in PLACEHOLDERS and not self.has_columns:
                 raise InvalidInput(
                     f"{{{name}}}: no such placeholder: choose {', '.join(PLACEHOLDERS)}, or a "
                     "column of a table; write {{ and }} for braces"
@@ -98,8 +99,8 @@ def replacement(pattern: str, text: str) -> tuple[re.Pattern[str], str]:
     """Compile a replacement; raises InvalidInput that names the pattern."""
     try:
         compiled = re.compile(pattern)
-        # The reference to a group that does not exist shows only when it is used.
-        re.compile(f"(?:{pattern})|").sub(text, "")
+        # This checks the references to groups.
+        compiled.sub(text, "")
     except (re.error, IndexError) as error:
         raise InvalidInput(f"--replace {pattern!r} {text!r}: {error}") from None
     return compiled, text

@@ -116,4 +116,7 @@ def errors_of(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise InvalidInput(f"{path}: cannot be used as an index: {error}") from None
+        raise InvalidInput(
+            f"{path}: cannot be used as an index: {error}. If the file is damaged, delete its "
+            "folder and run `blipline index` again"
+        ) from None
