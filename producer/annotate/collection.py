@@ -92,7 +92,7 @@ class Collection:
         self.output: Output = output_of(
             options.output,
             options.format,
-            options.source.text_column or "text",
+            "text" if options.source.text_column is None else options.source.text_column,
             options.questions,
             options.in_place,
         )

@@ -65,8 +65,8 @@ def replaced_file(path: str) -> Iterator[BinaryIO]:
         part.replace(target)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        # The error of a write names no file.
-        if isinstance(error, OSError) and error.filename is None:
+        # The error of a write has a number and names no file; timeouts of a job have no number.
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             raise InvalidInput(
                 f"{target}: cannot be written: {error.strerror}; choose another file or disk"
             ) from None

@@ -43,7 +43,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/v1/queues", {"headers": {"Authorization": "Bearer x"}}, 401),
     ("GET", "/nothing", {}, 404),
     ("HEAD", "/nothing", {}, 404),
-    ("GET", "/docs", {}, 404),
+    ("GET", "/redoc", {}, 404),
     ("GET", "/redoc", {}, 404),
     ("DELETE", "/healthz", {}, 405),
     ("OPTIONS", "/healthz", {}, 405),
