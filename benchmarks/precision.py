@@ -23,6 +23,7 @@ from demo.evaluate import Row, held_out
 from worker.engine.engine import Engine
 from worker.engine.model import Generator, as_generator
 from worker.engine.request import Request
+from worker.hub.resolver import resolve
 from worker.models.checkpoint import read_config
 from worker.models.memory import estimate
 from worker.models.registry import PRECISIONS, load
@@ -73,7 +74,7 @@ def measure(name: str, precision: str, device: str, rows: Sequence[Row]) -> Outc
     while not engine.idle:
         answers.update({answer.id: answer.text for answer in engine.step()})
     seconds = time.perf_counter() - started
-    weights = estimate(read_config(name), precision, model.device).weight_bytes
+    weights = estimate(read_config(resolve(name)), precision, model.device).weight_bytes
     return Outcome([answers[queued.id] for queued in requests], logits, seconds, weights)
 
 

@@ -29,12 +29,19 @@ class WorkerSettings(ClientSettings):
 
     model: str = Field(
         str(DEMO_MODEL),
-        description="Checkpoint directory or hub name, such as Salesforce/blip2-opt-2.7b",
+        description="Checkpoint directory or hub name, such as Salesforce/blip2-opt-2.7b; a hub "
+        "name may end with @ and a revision",
+    )
+    model_revision: str = Field(
+        "", description="Branch, tag or commit of MODEL on the hub; unset: main"
     )
     match_model: str = Field(
         "auto",
         description="Additional retrieval model; `none`; `auto`: the demo retrieval model if the "
         "demo model is used, otherwise none",
+    )
+    offline: bool = Field(
+        False, description="Send no request to the hub: models are in directories or its cache"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "int4"] = Field(
         "auto", description="auto is fp16 on a GPU (bf16 for T5) and fp32 on a CPU"
@@ -226,6 +233,14 @@ class WorkerSettings(ClientSettings):
             return str(DEMO_MATCH_MODEL) if self.model == str(DEMO_MODEL) else None
         return self.match_model if self.match_model not in ("", "none") else None
 
+    def checkpoints(self) -> list[tuple[str, str]]:
+        """Return the models and their revisions, as `worker.hub` reads them."""
+        match_model = self.match_model_path()
+        if self.model == NULL_MODEL:
+            return []
+        models = [(self.model, self.model_revision)]
+        return models if match_model is None else [*models, (match_model, "")]
+
     def runtime_dir(self) -> Path:
         """Return the directory that this machine's consumers and their engine share.
 
@@ -236,6 +251,7 @@ class WorkerSettings(ClientSettings):
             return self.run_dir
         deployment = f"{self.redis_url} {self.key_prefix}".rstrip()
         models = f"{self.model} {self.match_model} {self.precision} {self.device}"
+        models = f"{models} {self.model_revision}".rstrip()
         digest = hashlib.sha256(f"{deployment} {models}".encode()).hexdigest()[:12]
         root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return Path(root) / f"blipline-{os.getuid()}" / digest

@@ -4,7 +4,8 @@ Prints `ready` on stdout when it takes jobs. On SIGTERM or Ctrl-C it finishes ru
 exits; on a second signal it exits without waiting. Exit codes: 0 stopped, 1 a process died
 repeatedly, 2 a setting or the model cannot be used, 3 a worker is already running here.
 
-`python -m worker info [MODEL]` shows the device memory that a model needs.
+`python -m worker info [MODEL]` shows the device memory that a model needs;
+`python -m worker download [MODEL]` fills the cache of the Hugging Face hub beforehand.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from config.settings import WorkerSettings
 from producer.connection.eviction import check_reachable_redis
 from producer.errors import InvalidInput
 from worker import info, streams
+from worker.hub import command as download
 from worker.supervisor import Supervisor
 
 
 def main() -> int:
-    """Run the process tree until it is stopped, or print a report about a model."""
+    """Run the process tree until it is stopped, or a subcommand."""
     if sys.argv[1:2] == ["info"]:
         return info.main(sys.argv[2:])
+    if sys.argv[1:2] == ["download"]:
+        return download.main(sys.argv[2:])
     streams.protect()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s supervisor %(levelname)s %(message)s"

@@ -35,6 +35,7 @@ from producer.net.address_policy import split_list
 from worker import lifeline, streams
 from worker.consumer import transport
 from worker.consumer.chunks import ChunkRunner
+from worker.consumer.commits import CommitMonitor
 from worker.consumer.maintenance import Maintenance
 from worker.consumer.pipeline import ItemHandler, ItemPipeline, NullPipeline
 from worker.consumer.polish import Polisher
@@ -104,6 +105,7 @@ class Consumer:
             self._settings.sweep_s,
             self._worker,
             on_sweep=lambda: monitor.observe(read_policy(self._redis)),
+            on_report=CommitMonitor(leases, info.models).report,
         )
         self._maintenance.start()
         return runner

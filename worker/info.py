@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from config.settings import WorkerSettings
 from producer.errors import InvalidInput
+from worker.engine.errors import LoadError
+from worker.hub.reference import Snapshot
+from worker.hub.resolver import resolve_config
 
 if TYPE_CHECKING:
     import torch
@@ -54,11 +57,9 @@ def main(arguments: list[str]) -> int:
         settings = WorkerSettings.load(device=options.device)
     except InvalidInput as error:
         return _fail(str(error))
-    # These imports take seconds; the settings are checked first.
-    from worker.engine.errors import LoadError
-
     try:
-        facts = describe(options.model or settings.model, settings.device, options.memory)
+        snapshot = find_config(options.model, settings)
+        facts = describe(snapshot, settings.device, options.memory)
     except LoadError as error:
         return _fail(str(error))
     try:
@@ -69,30 +70,36 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def describe(model: str, device: str, memory: int | None = None) -> dict[str, Any]:
+def find_config(model: str | None, settings: WorkerSettings) -> Snapshot:
+    """Return a directory with a model's configuration; by default, that of the settings.
+
+    Raises LoadError.
+    """
+    revision = "" if model else settings.model_revision
+    return resolve_config(model or settings.model, revision, offline=settings.offline)
+
+
+def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict[str, Any]:
     """Return all facts about a model as JSON data; `memory` is another device's free bytes.
 
     Raises LoadError.
     """
-    from huggingface_hub.utils import logging as hub_logging
-
     from worker.models.card_memory import card_estimates
     from worker.models.checkpoint import load_error, read_config
     from worker.models.memory import estimate
     from worker.models.registry import PRECISIONS, find_family
 
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     target = _device_memory(device, memory)
-    config = read_config(model)
-    family = find_family(model, config)
+    config = read_config(snapshot)
+    family = find_family(snapshot.name, config)
     try:
         estimates = [estimate(config, precision, target.device) for precision in PRECISIONS]
         card = [asdict(row) for row in card_estimates(config)]
     except Exception as error:
-        raise load_error(model, error) from error
+        raise load_error(snapshot, error) from error
     module = import_module(f"worker.models.{family.module}")
     return {
-        "model": model,
+        "model": snapshot.name,
         "family": family_name(family),
         "tasks": sorted(getattr(module, family.class_name).tasks),
         "image_size": int(config.vision_config.image_size),

@@ -5,6 +5,7 @@ Writing and reading a checkpoint of 7.5 GB would take longer than the measuremen
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from transformers import Blip2Config, Blip2ForConditionalGeneration, BlipImageProcessorPil
 
 from worker.engine.errors import LoadError
+from worker.hub.reference import Snapshot
 from worker.models.blip2 import Blip2
 from worker.models.int8 import Int8Linear, quantize
 from worker.models.memory_shapes import skeleton
@@ -103,7 +105,8 @@ def build(shape: str, precision: str, device: torch.device) -> Blip2:
         raise LoadError(f"This benchmark does not measure precision {precision}.")
     network = network.eval().requires_grad_(False)
     processor = BlipImageProcessorPil(size=dict.fromkeys(("height", "width"), side))
-    return Blip2(Checkpoint(shape, "random", precision, network, NumberTokenizer(), processor))
+    snapshot = Snapshot(shape, Path())
+    return Blip2(Checkpoint(snapshot, "random", precision, network, NumberTokenizer(), processor))
 
 
 def on_device(config: Blip2Config, dtype: torch.dtype, device: torch.device) -> Any:

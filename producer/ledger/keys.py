@@ -85,6 +85,11 @@ class Keys:
         return f"{self.prefix}blipline:workers"
 
     @property
+    def models(self) -> str:
+        """Sorted set of the hub models that workers run, `name@commit`, by their last report."""
+        return f"{self.prefix}blipline:models"
+
+    @property
     def sweeper(self) -> str:
         """The lock of the sweep: exists while no further sweep is due."""
         return f"{self.prefix}blipline:sweeper"

@@ -59,6 +59,15 @@ function operations.report_worker(worker, alive_s)
   redis.call('EXPIRE', key('workers'), alive_s)
 end
 
+-- Register the models of a worker as alive, each as `name@commit`; return those of all workers.
+function operations.report_models(alive_s, ...)
+  ensure_writable()
+  for _, model in ipairs({ ... }) do redis.call('ZADD', key('models'), now(), model) end
+  redis.call('ZREMRANGEBYSCORE', key('models'), '-inf', now() - alive_s)
+  redis.call('EXPIRE', key('models'), alive_s)
+  return redis.call('ZRANGE', key('models'), 0, -1)
+end
+
 -- Store the index of the item about to be processed, with the deaths of earlier consumers.
 function operations.mark_suspect(id, suspects)
   ensure_writable()

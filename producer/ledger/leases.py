@@ -111,6 +111,11 @@ class Leases:
         """Count a worker as alive for WORKER_ALIVE_S seconds."""
         self._script.call("report_worker", worker, contract.WORKER_ALIVE_S)
 
+    def report_models(self, models: Iterable[str]) -> list[str]:
+        """Count models (`name@commit`) as alive for WORKER_ALIVE_S; return those of all workers."""
+        answer = self._script.call("report_models", contract.WORKER_ALIVE_S, *models)
+        return [model.decode() for model in answer]
+
     def sweep(self, pause_s: float) -> int:
         """Redeliver jobs with expired leases, ahead of all other jobs; return their number.
 

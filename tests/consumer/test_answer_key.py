@@ -28,7 +28,9 @@ from worker.software import software
 BLOB = "blob:" + "5" * 64
 MODEL = ModelInfo("model", "revision", 32, 3, ("caption",))
 #: Settings in the revision of a model (worker/models/revision.py).
-IN_REVISION = {"model", "match_model", "precision", "device", "vqa_template"}
+IN_REVISION = {
+    *("model", "model_revision", "match_model", "precision", "device", "vqa_template"),
+}
 #: Settings in the key of an image's pixels (ImageLoader), and how a consumer passes them on.
 IN_PIXELS = {
     "jpeg_draft": 2,
@@ -54,6 +56,8 @@ IRRELEVANT = {
     # Which images may be fetched: the key has the bytes of the image.
     *("image_root", "fetch_timeout_s", "fetch_per_host", "fetch_allow", "fetch_deny"),
     *("fetch_only", "fetch_stores"),
+    # Where the files come from: the revision has their bytes.
+    "offline",
     # The queue and the processes.
     *("lease_s", "visibility_timeout_s", "sweep_s", "grace_s", "ready_file", "metrics_port"),
     *("run_dir", "default_queue", "polish_key"),

@@ -17,7 +17,7 @@ from worker.engine.request import Answer, Request
 class Counting:
     """P(match) is the text's length over 1000; an image of 255 has no finite numbers."""
 
-    name, revision, precision = "counting", "1", "fp32"
+    name, revision, commit, precision = "counting", "1", "", "fp32"
     tasks = frozenset({"match", "embed"})
     image_size, resample, device = 1, 3, torch.device("cpu")
 

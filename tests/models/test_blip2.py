@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, Blip2Processor, BlipImageProcessorPil
 from worker.engine.errors import LoadError, PromptTooLong
 from worker.engine.model import Generator
 from worker.engine.request import GenerationOptions, Request
+from worker.hub.resolver import resolve
 from worker.models.checkpoint import read_config
 from worker.models.pixels import pixel_table
 from worker.models.registry import default_precision, load
@@ -203,11 +204,11 @@ def test_a_failed_load_is_reported_in_one_sentence(
 
 
 def test_the_automatic_precision_is_exact_on_a_cpu_and_safe_on_a_gpu(copy: Path) -> None:
-    config = read_config(str(copy))
+    config = read_config(resolve(str(copy)))
     assert default_precision(config, torch.device("cpu")) == "fp32"
     assert default_precision(config, torch.device("cuda")) == "fp16"
     edit(copy / "config.json", {"text_config.model_type": "t5"})
-    assert default_precision(read_config(str(copy)), torch.device("cuda")) == "bf16"
+    assert default_precision(read_config(resolve(str(copy))), torch.device("cuda")) == "bf16"
 
 
 def test_an_empty_directory_is_rejected(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from transformers import (
 from config.settings import DEMO_MODEL
 from worker.engine.errors import LoadError
 from worker.engine.model import as_generator
+from worker.hub.resolver import resolve
 from worker.models.checkpoint import read_config, read_weights
 from worker.models.memory import IMAGES, estimate
 from worker.models.registry import load
@@ -100,7 +101,7 @@ def test_rows_that_look_at_a_source_hold_its_keys_and_values_too() -> None:
 def test_a_row_is_what_the_slots_give_it(precision: str) -> None:
     model = as_generator(load(str(DEMO_MODEL), precision, "cpu"))
     assert model is not None
-    memory = estimate(read_config(str(DEMO_MODEL)), precision, CPU)
+    memory = estimate(read_config(resolve(str(DEMO_MODEL))), precision, CPU)
     assert model.decoder.new_slots(8).buffers.nbytes == 8 * memory.row_bytes
 
 
@@ -140,4 +141,4 @@ def test_a_model_that_does_not_fit_is_rejected_before_its_weights_are_read(tmp_p
     config.text_config.ffn_dim *= 30
     config.save_pretrained(tmp_path)
     with pytest.raises(LoadError, match=r"needs [\d.]+ GB in bf16, and cpu has [\d.]+ GB free"):
-        read_weights(Blip2ForConditionalGeneration, str(tmp_path), "bf16", CPU)
+        read_weights(Blip2ForConditionalGeneration, resolve(str(tmp_path)), "bf16", CPU)

@@ -19,6 +19,7 @@ from worker.engine.engine import Engine
 from worker.engine.errors import LoadError
 from worker.engine.model import as_generator
 from worker.engine.request import Request
+from worker.hub.resolver import resolve
 from worker.models.checkpoint import check_fits, read_weights
 from worker.models.int8 import OUTLIER, Int8Linear, quantize
 from worker.models.memory import estimate_plan
@@ -52,7 +53,7 @@ def stored(network: Any) -> dict[int, int]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_weight_is_stored_as_planned_and_as_estimated(saved: Any, precision: str) -> None:
     network_class, path = saved
-    network = read_weights(network_class, str(path), precision, CPU)
+    network = read_weights(network_class, resolve(str(path)), precision, CPU)
     empty = skeleton(network.config, network_class)
     plan = make_plan(empty, precision, CPU)
     for name, weight in network.named_parameters():

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from transformers import InstructBlipForConditionalGeneration
-from transformers.utils.hub import cached_file
 
 from tests.models.t5_checkpoints import save_instructblip
 from worker.engine.errors import LoadError
+from worker.hub.resolver import resolve
 from worker.models import revision as revisions
 from worker.models.file_hashes import FileHashes
 from worker.models.registry import load
@@ -61,7 +62,7 @@ def path(request: pytest.FixtureRequest, saved: Path, tmp_path: Path) -> Path:
 
 
 def digest(path: Path) -> str:
-    with CheckpointFiles(str(path), FileHashes(path.parent / "hashes.json")) as files:
+    with CheckpointFiles(resolve(str(path)), FileHashes(path.parent / "hashes.json")) as files:
         return files.digest()
 
 
@@ -130,13 +131,11 @@ def test_a_hub_name_has_the_revision_of_its_files(
     hub, changed = tmp_path / "hub", tmp_path / "changed"
     shutil.copytree(saved, changed)
     (changed / "merges.txt").write_text("b a\n")
-    monkeypatch.setattr(
-        revisions, "cached_file", lambda *a, **k: cached_file(*a, **k, cache_dir=hub)
-    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub))
     digests = []
     for commit, directory in (("a" * 40, saved), ("b" * 40, changed)):
         snapshot(directory, hub, commit)
-        with CheckpointFiles("owner/name", FileHashes(tmp_path / "hashes.json")) as files:
+        with CheckpointFiles(resolve("owner/name"), FileHashes(tmp_path / "hashes.json")) as files:
             digests.append(files.digest())
     assert digests == [digest(saved), digest(changed)]
     assert digests[0] != digests[1]
@@ -149,7 +148,7 @@ def test_a_file_that_changes_during_the_load_is_an_error(
     path = tmp_path / "checkpoint"
     shutil.copytree(saved, path)
     os.utime(path / "model.safetensors", (10**9, 10**9))
-    with CheckpointFiles(str(path), FileHashes(tmp_path / "hashes.json")) as files:
+    with CheckpointFiles(resolve(str(path)), FileHashes(tmp_path / "hashes.json")) as files:
         change(path / "model.safetensors")
         with pytest.raises(LoadError, match=r"model\.safetensors.*(changed while|cannot be read)"):
             files.digest()
@@ -168,7 +167,7 @@ def test_the_revision_follows_settings_device_attention_and_software(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def number(attention: str = "sdpa", device: str = "cpu", *settings: str) -> str:
-        with CheckpointFiles(str(saved), FileHashes(tmp_path / "hashes.json")) as files:
+        with CheckpointFiles(resolve(str(saved)), FileHashes(tmp_path / "hashes.json")) as files:
             return revision(files, Network(attention, device), *(settings or ("fp32",)))
 
     numbers = [number(), number("eager"), number("sdpa", "cuda")]
@@ -201,7 +200,7 @@ def test_every_package_of_the_requirements_is_in_the_key_or_irrelevant() -> None
     page = "fastapi-swagger standardwebhooks gradio click rich"
     irrelevant = {*queue.split(), *gateway.split(), *page.split()}
     # They read and place weights without loss, and fetch images, whose bytes are in the key.
-    irrelevant |= {"safetensors", "accelerate", "httpx"}
+    irrelevant |= {"safetensors", "accelerate", "httpx", "huggingface_hub"}
     # Of the client's tools for collections.
     irrelevant |= {"fsspec", "pyarrow", "usearch"}
     lines = (Path(__file__).parents[2] / "requirements.txt").read_text().splitlines()

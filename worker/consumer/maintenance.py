@@ -29,6 +29,7 @@ class Maintenance:
         sweep_s: float,
         worker: str = "worker",
         on_sweep: Callable[[], None] = lambda: None,
+        on_report: Callable[[], None] = lambda: None,
     ) -> None:
         self._leases = leases
         self._runner = runner
@@ -37,6 +38,8 @@ class Maintenance:
         self._sweep_at = 0.0
         #: Called after each sweep.
         self._on_sweep = on_sweep
+        #: Called after each sign of life.
+        self._on_report = on_report
         #: Name of the worker, which all its consumers share.
         self._worker = worker
         self._report_at = 0.0
@@ -66,6 +69,7 @@ class Maintenance:
         if time.monotonic() >= self._report_at:
             self._report_at = time.monotonic() + REPORT_S
             self._leases.report_worker(self._worker)
+            self._on_report()
 
     def _sweep(self) -> None:
         if not self._sweep_s or time.monotonic() < self._sweep_at:

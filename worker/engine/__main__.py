@@ -1,7 +1,7 @@
 """`python -m worker.engine`: load the model, check it, and serve the consumers of this machine.
 
-Exit codes: 0 stopped; 2 the model or a setting cannot be used (see the message); 3 an engine is
-already running here.
+Exit codes: 0 stopped; 1 the hub cannot be reached now; 2 the model or a setting cannot be used (see
+the message); 3 an engine is already running here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,11 +21,14 @@ from config.settings import NULL_MODEL, WorkerSettings
 from producer.errors import InvalidInput
 from worker import lifeline, streams
 from worker.engine import metrics
+from worker.engine.errors import HubUnavailable, LoadError
 from worker.engine.model import Vision, as_generator, as_matcher
 from worker.engine.null import NullEngine
 from worker.engine.protocol import EngineInfo, ModelInfo, acquire_lock, private_dir, socket_path
 from worker.engine.server import EngineServer
 from worker.engine.watchdog import Watchdog
+from worker.hub.reference import Snapshot, parse_model
+from worker.hub.resolver import resolve
 
 if TYPE_CHECKING:
     from worker.engine.engine import Engine
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 PREPARE_S: Final = 0.01
 IMAGES_TIMED: Final = 4
 
+EXIT_UNAVAILABLE = 1
 EXIT_PERMANENT = 2
 EXIT_ALREADY_RUNNING = 3
 
@@ -47,7 +52,15 @@ def main() -> int:
     parser.add_argument(
         "--linger", type=float, metavar="S", help="exit after S seconds without a consumer"
     )
-    linger_s = parser.parse_args().linger
+    parser.add_argument(
+        "--directory",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="directory of each model in the order of the settings; default: found by its name",
+    )
+    arguments = parser.parse_args()
+    linger_s = arguments.linger
     # The supervisor handles Ctrl-C. An engine without a supervisor ends by SIGTERM or --linger.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -69,12 +82,19 @@ def main() -> int:
         )
         return EXIT_ALREADY_RUNNING
     with lock:
-        return _run(settings, socket, linger_s)
+        return _run(settings, socket, linger_s, arguments.directory)
 
 
-def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
+def _run(
+    settings: WorkerSettings, socket: Path, linger_s: float | None, directories: list[Path] | None
+) -> int:
     if settings.model == NULL_MODEL:
         return _serve(NullEngine(), (), settings, socket, linger_s)
+    try:
+        snapshots = find_snapshots(settings, directories)
+    except LoadError as error:
+        unavailable = isinstance(error, HubUnavailable)
+        return _report_unusable(str(error), EXIT_UNAVAILABLE if unavailable else EXIT_PERMANENT)
     # torch's threads must not spin while they wait: consumers decode images on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Late imports: they take seconds, and the settings are checked first. The garbage collector
@@ -82,7 +102,6 @@ def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
     gc.disable()
     import torch
 
-    from worker.engine.errors import LoadError
     from worker.engine.selfcheck import check
     from worker.engine.warmup import warm_up
     from worker.models import checkpoint  # noqa: F401 (imports transformers)
@@ -91,7 +110,7 @@ def _run(settings: WorkerSettings, socket: Path, linger_s: float | None) -> int:
     gc.enable()
     torch.set_num_threads(settings.cpu_threads or os.cpu_count() or 1)
     try:
-        engine = build_engine(settings)
+        engine = build_engine(settings, snapshots)
         models = [encoder.model for encoder in engine.encoders]
         if not settings.cpu_threads and models[0].device.type == "cpu":
             reserve_core(models[0])
@@ -128,16 +147,37 @@ def _serve(
     return 0
 
 
-def build_engine(settings: WorkerSettings) -> Engine:
-    """Load the models that the settings name. Raises LoadError."""
+def find_snapshots(
+    settings: WorkerSettings, directories: Sequence[Path] | None = None
+) -> list[Snapshot]:
+    """Return the files of the settings' models: in the given directories, or found by name.
+
+    Raises LoadError.
+    """
+    if directories is None:
+        snapshots = [resolve(*model, offline=settings.offline) for model in settings.checkpoints()]
+    else:
+        models = [parse_model(*model) for model in settings.checkpoints()]
+        snapshots = [
+            model if isinstance(model, Snapshot) else model.at(directory)
+            for model, directory in zip(models, directories, strict=True)
+        ]
+    for snapshot in snapshots:
+        log.info("model %s", snapshot)
+    return snapshots
+
+
+def build_engine(settings: WorkerSettings, snapshots: Sequence[Snapshot]) -> Engine:
+    """Load the models of the settings, a generator or matcher or both. Raises LoadError."""
     from worker.engine.engine import Engine
-    from worker.engine.errors import LoadError
     from worker.engine.warmup import rows_must_fit
     from worker.models.registry import load
 
     loaded = []
-    for name in filter(None, (settings.model, settings.match_model_path())):
-        model = load(name, settings.precision, settings.device, vqa_template=settings.vqa_template)
+    for snapshot in snapshots:
+        model = load(
+            snapshot, settings.precision, settings.device, vqa_template=settings.vqa_template
+        )
         loaded.append(model)
     generator, matcher = as_generator(loaded[0]), as_matcher(loaded[-1])
     if len(loaded) == 2 and (generator is None or matcher is None):
@@ -159,7 +199,9 @@ def build_engine(settings: WorkerSettings) -> Engine:
 def model_info(model: Vision) -> ModelInfo:
     """Return the description of a model that consumers receive."""
     tasks = tuple(sorted(model.tasks))
-    return ModelInfo(model.name, model.revision, model.image_size, model.resample, tasks)
+    return ModelInfo(
+        model.name, model.revision, model.image_size, model.resample, tasks, model.commit
+    )
 
 
 def reserve_core(model: Vision) -> None:
@@ -175,9 +217,9 @@ def reserve_core(model: Vision) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
-def _report_unusable(reason: str) -> int:
+def _report_unusable(reason: str, code: int = EXIT_PERMANENT) -> int:
     print(f"engine: {reason}", file=sys.stderr, flush=True)
-    return EXIT_PERMANENT
+    return code
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Vision(Protocol):
 
     name: str
     revision: str  # short hash of everything that determines its answers
+    commit: str  # of the hub; empty for a directory
     tasks: frozenset[str]
     precision: str
     image_size: int  # images arrive as image_size x image_size RGB

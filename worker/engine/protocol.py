@@ -38,6 +38,8 @@ class ModelInfo:
     #: Number of Pillow's resampling filter.
     resample: int
     tasks: tuple[str, ...]
+    #: The hub's commit; empty for a model of a directory.
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

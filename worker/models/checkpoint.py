@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from worker.engine.device import free_bytes, pick_device
 from worker.engine.errors import LoadError
+from worker.hub.reference import Snapshot
 from worker.models.int8 import separate_rows
 from worker.models.memory import estimate_plan
 from worker.models.memory_shapes import skeleton
@@ -23,35 +23,32 @@ from worker.models.registry import PRECISIONS
 __all__ = ["load_error", "pick_device", "read_config", "read_weights"]
 
 
-def read_config(model: str) -> Any:
-    """Load the configuration of a directory or hub name. Raises LoadError."""
-    if looks_like_path(model) and not Path(model).is_dir():
-        raise LoadError(
-            f"Model directory {model!r} does not exist; check the path "
-            "(BLIPLINE_MODEL or BLIPLINE_MATCH_MODEL)."
-        )
+def read_config(snapshot: Snapshot) -> Any:
+    """Load a checkpoint's configuration. Raises LoadError."""
     try:
-        return AutoConfig.from_pretrained(model)
+        return AutoConfig.from_pretrained(snapshot.directory)
     except Exception as error:
-        raise load_error(model, error) from error
+        raise load_error(snapshot, error) from error
 
 
-def read_weights(network_class: Any, model: str, precision: str, device: torch.device) -> Any:
+def read_weights(
+    network_class: Any, snapshot: Snapshot, precision: str, device: torch.device
+) -> Any:
     """Load the complete network in evaluation mode onto `device`. Raises LoadError.
 
     `from_pretrained(dtype=...)` keeps sensitive weights (the Q-Former) in fp32 with fp16; `.half()`
     would not.
     """
     try:
-        empty = skeleton(read_config(model), network_class)
+        empty = skeleton(read_config(snapshot), network_class)
     except LoadError:
         raise
     except Exception as error:
-        raise load_error(model, error) from error
+        raise load_error(snapshot, error) from error
     check_available(precision, empty)
-    check_fits(model, empty, precision, device)
+    check_fits(snapshot.name, empty, precision, device)
     plan = make_plan(empty, precision, device)
-    network = _from_pretrained(network_class, model, device, plan.arguments(empty))
+    network = _from_pretrained(network_class, snapshot, device, plan.arguments(empty))
     if precision == "int8":
         separate_rows(network)
     if plan.quantized:
@@ -59,27 +56,29 @@ def read_weights(network_class: Any, model: str, precision: str, device: torch.d
     return network.eval().requires_grad_(False)
 
 
-def _from_pretrained(network_class: Any, model: str, device: torch.device, arguments: Any) -> Any:
+def _from_pretrained(
+    network_class: Any, snapshot: Snapshot, device: torch.device, arguments: Any
+) -> Any:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if importlib.util.find_spec("accelerate") is not None:
         # Load tensor by tensor to the device, without a complete copy on the host.
         arguments = {**arguments, "device_map": {"": str(device)}}
     try:
         network, report = network_class.from_pretrained(
-            model, output_loading_info=True, **arguments
+            snapshot.directory, output_loading_info=True, **arguments
         )
         network = network.to(device) if "device_map" not in arguments else network
     except torch.OutOfMemoryError as error:
         raise LoadError(
-            f"Model {model!r} does not fit the memory of {device}; use a smaller precision or"
-            " another model."
+            f"Model {snapshot.name!r} does not fit the memory of {device}; use a smaller precision"
+            " or another model."
         ) from error
     except Exception as error:
-        raise load_error(model, error) from error
+        raise load_error(snapshot, error) from error
     # transformers only warns, and initialises missing weights at random.
     if report["missing_keys"]:
         raise LoadError(
-            f"Checkpoint {model!r} is incomplete: {len(report['missing_keys'])} tensors are"
+            f"Checkpoint {snapshot.name!r} is incomplete: {len(report['missing_keys'])} tensors are"
             f" missing ({sorted(report['missing_keys'])[0]}, ...); download it again."
         )
     return network
@@ -127,16 +126,10 @@ def format_gigabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-def load_error(model: str, error: Exception) -> LoadError:
+def load_error(snapshot: Snapshot, error: Exception) -> LoadError:
     """Return a LoadError with a remedy and the first line of transformers' message."""
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if looks_like_path(model) or Path(model).is_dir():
-        remedy = "check that the directory is a complete checkpoint"
-    else:
-        remedy = "check the name and the network, or give a local directory"
-    return LoadError(f"Model {model!r} cannot be loaded; {remedy} ({first_line}).")
-
-
-def looks_like_path(model: str) -> bool:
-    """Return whether `model` is a path; a hub name is `name` or `owner/name`."""
-    return model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
+    return LoadError(
+        f"Model {snapshot.name!r} cannot be loaded; check that {str(snapshot.directory)!r} is a"
+        f" complete checkpoint ({first_line})."
+    )

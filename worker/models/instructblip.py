@@ -20,6 +20,8 @@ from transformers import InstructBlipForConditionalGeneration
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
 from worker.engine.request import Request
+from worker.hub.files import QFORMER_TOKENIZER
+from worker.hub.reference import Snapshot
 from worker.models.blip2 import Blip2
 from worker.models.text_inputs import TextTokenizer
 from worker.models.vision_model import Checkpoint, VisionModel, read_tokenizer
@@ -47,11 +49,11 @@ class InstructBlip(Blip2):
 
     @classmethod
     def open(
-        cls, model: str, config: Any, precision: str, device: torch.device, **settings: str
+        cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, **settings: str
     ) -> Self:
-        questions = read_tokenizer(model, subfolder="qformer_tokenizer")
+        questions = read_tokenizer(snapshot, subfolder=QFORMER_TOKENIZER)
         return cls(
-            cls.read_checkpoint(model, config, precision, device, *settings.values()), questions
+            cls.read_checkpoint(snapshot, config, precision, device, *settings.values()), questions
         )
 
     @torch.inference_mode()

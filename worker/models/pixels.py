@@ -10,20 +10,21 @@ from torch import Tensor
 from transformers import BlipImageProcessorPil
 
 from worker.engine.errors import LoadError
+from worker.hub.reference import Snapshot
 from worker.models.checkpoint import load_error
 
 
-def read_processor(model: str, config: Any) -> Any:
+def read_processor(snapshot: Snapshot, config: Any) -> Any:
     """Load a checkpoint's image processor. Raises LoadError, also if it contradicts the model."""
     try:
         # An explicit class: with torchvision installed, the automatic choice resizes differently.
-        processor = BlipImageProcessorPil.from_pretrained(model)
+        processor = BlipImageProcessorPil.from_pretrained(snapshot.directory)
     except Exception as error:
-        raise load_error(model, error) from error
+        raise load_error(snapshot, error) from error
     size, output = config.vision_config.image_size, processor.size
     if (output["height"], output["width"]) != (size, size):
         raise LoadError(
-            f"Checkpoint {model!r} contradicts itself: its processor resizes images to"
+            f"Checkpoint {snapshot.name!r} contradicts itself: its processor resizes images to"
             f" {output['height']}x{output['width']}, its vision model reads {size}x{size};"
             " correct `size` in preprocessor_config.json."
         )

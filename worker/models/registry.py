@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from worker.engine.errors import LoadError
+from worker.hub.reference import Snapshot
+from worker.hub.resolver import resolve
 
 if TYPE_CHECKING:
     import torch
@@ -72,12 +74,12 @@ FAMILIES: Final = (
 
 
 def load(
-    model: str,
+    model: str | Snapshot,
     precision: str = "auto",
     device: str = "auto",
     vqa_template: str = VQA_TEMPLATE,
 ) -> Generator | Matcher:
-    """Load a model from a directory or by its hub name. Raises LoadError.
+    """Load a model from its snapshot, a directory or by its hub name. Raises LoadError.
 
     `device` is auto, cpu or cuda (or cuda:0 and so on); `precision` auto is fp16 on a GPU (bf16 for
     T5) and fp32 on a CPU. `vqa_template` formats BLIP-2's questions; other families read a question
@@ -91,13 +93,14 @@ def load(
     if "{question}" not in vqa_template:
         raise LoadError("The question template must contain {question}.")
     target = checkpoint.pick_device(device)
-    config = checkpoint.read_config(model)
+    snapshot = resolve(model) if isinstance(model, str) else model
+    config = checkpoint.read_config(snapshot)
     if precision == "auto":
         precision = default_precision(config, target)
-    family = find_family(model, config)
+    family = find_family(snapshot.name, config)
     settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
     model_class = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
-    loaded: Generator | Matcher = model_class.open(model, config, precision, target, **settings)
+    loaded: Generator | Matcher = model_class.open(snapshot, config, precision, target, **settings)
     return loaded
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from huggingface_hub import constants
-from transformers.utils.hub import cached_file
 
 from worker.engine.errors import LoadError
+from worker.hub.reference import Snapshot
 from worker.models.file_hashes import FileHashes, Signature, sign
 from worker.software import software
 
@@ -36,8 +36,8 @@ THREADS: Final = 4
 class CheckpointFiles:
     """The files of a checkpoint, hashed in threads from now to the end of a `with` block."""
 
-    def __init__(self, model: str, hashes: FileHashes | None = None) -> None:
-        self.model = model
+    def __init__(self, snapshot: Snapshot, hashes: FileHashes | None = None) -> None:
+        self.name, self.directory = snapshot.name, snapshot.directory
         # Beside the hub's models, so that a volume of models keeps both.
         self._hashes = hashes or FileHashes(
             Path(constants.HF_HOME) / "blipline" / "file_hashes.json"
@@ -48,7 +48,7 @@ class CheckpointFiles:
 
     def __enter__(self) -> Self:
         with self._readable():
-            for path in list_files(checkpoint_dir(self.model)):
+            for path in list_files(self.directory):
                 self._signatures[path] = sign(path)
                 self._contents[path] = self._pool.submit(self._hashes.hash, path)
         return self
@@ -61,16 +61,15 @@ class CheckpointFiles:
 
         Raises LoadError if a file cannot be read or has changed since the start.
         """
-        root, digest = checkpoint_dir(self.model), hashlib.sha256()
+        root, digest = self.directory, hashlib.sha256()
         with self._readable():
-            # Loading a hub name may have downloaded files.
             for path in list_files(root):
                 content = self._contents.get(path) or self._pool.submit(self._hashes.hash, path)
                 digest.update(f"{path.relative_to(root)}\0{content.result()}\n".encode())
             for path, signature in self._signatures.items():
                 if sign(path) != signature:
                     raise LoadError(
-                        f"File {path} of model {self.model!r} changed while the model was loaded;"
+                        f"File {path} of model {self.name!r} changed while the model was loaded;"
                         " start the worker again."
                     )
         self._hashes.save()
@@ -82,7 +81,7 @@ class CheckpointFiles:
             yield
         except OSError as error:
             raise LoadError(
-                f"File {error.filename} of model {self.model!r} cannot be read"
+                f"File {error.filename} of model {self.name!r} cannot be read"
                 f" ({error.strerror}); check that it exists and its permissions."
             ) from error
 
@@ -102,14 +101,6 @@ def attention(network: Any) -> list[str]:
     names = [getattr(module.config, "_attn_implementation", None) for module in configured]
     kinds = [type(module).__name__ for module in configured]
     return sorted({f"{kind}: {name}" for kind, name in zip(kinds, names, strict=True)})
-
-
-def checkpoint_dir(model: str) -> Path:
-    """Return a checkpoint's directory; that of a hub name contains links to hashed files."""
-    if Path(model).is_dir():
-        return Path(model)
-    # Loading the configuration has downloaded it.
-    return Path(str(cached_file(model, "config.json", local_files_only=True))).parent
 
 
 def list_files(root: Path) -> list[Path]:

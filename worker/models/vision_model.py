@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from worker.hub.reference import Snapshot
 from worker.models.checkpoint import load_error, read_weights
 from worker.models.pixels import Normalizer, read_processor
 from worker.models.revision import CheckpointFiles, revision
@@ -19,7 +20,7 @@ from worker.models.vision import VisionTower
 class Checkpoint:
     """The parts of a loaded checkpoint. `network` is in evaluation mode, on its device."""
 
-    name: str
+    snapshot: Snapshot
     revision: str
     precision: str
     network: Any
@@ -35,7 +36,8 @@ class VisionModel:
     tasks: frozenset[str]
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self.name, self.revision = checkpoint.name, checkpoint.revision
+        snapshot, self.revision = checkpoint.snapshot, checkpoint.revision
+        self.name, self.commit = snapshot.name, snapshot.commit
         self.precision = checkpoint.precision
         self.network, self.tokenizer = checkpoint.network, checkpoint.tokenizer
         self.device: torch.device = self.network.device
@@ -46,22 +48,22 @@ class VisionModel:
 
     @classmethod
     def open(
-        cls, model: str, config: Any, precision: str, device: torch.device, **settings: str
+        cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, **settings: str
     ) -> Self:
         """Load a checkpoint with the configuration `config`. Raises LoadError."""
-        checkpoint = cls.read_checkpoint(model, config, precision, device, *settings.values())
+        checkpoint = cls.read_checkpoint(snapshot, config, precision, device, *settings.values())
         return cls(checkpoint, **settings)
 
     @classmethod
     def read_checkpoint(
-        cls, model: str, config: Any, precision: str, device: torch.device, *settings: str
+        cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, *settings: str
     ) -> Checkpoint:
         """Read all parts of a checkpoint; `settings` are part of its revision. Raises LoadError."""
-        with CheckpointFiles(model) as files:
-            processor, tokenizer = read_processor(model, config), read_tokenizer(model)
-            network = read_weights(cls.network_class, model, precision, device)
+        with CheckpointFiles(snapshot) as files:
+            processor, tokenizer = read_processor(snapshot, config), read_tokenizer(snapshot)
+            network = read_weights(cls.network_class, snapshot, precision, device)
             number = revision(files, network, precision, *settings)
-        return Checkpoint(model, number, precision, network, tokenizer, processor)
+        return Checkpoint(snapshot, number, precision, network, tokenizer, processor)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -69,9 +71,9 @@ class VisionModel:
         return self.tower(self.normalize(pixels))
 
 
-def read_tokenizer(model: str, **options: str) -> Any:
+def read_tokenizer(snapshot: Snapshot, **options: str) -> Any:
     """Load a checkpoint's tokenizer. Raises LoadError."""
     try:
-        return AutoTokenizer.from_pretrained(model, **options)
+        return AutoTokenizer.from_pretrained(snapshot.directory, **options)
     except Exception as error:
-        raise load_error(model, error) from error
+        raise load_error(snapshot, error) from error

@@ -1,0 +1,85 @@
+"""The cache of the hub on this machine, read without any request.
+
+The layout is huggingface_hub's: `refs/REVISION` has a commit, `snapshots/COMMIT` its files, and
+`trees/COMMIT.json` the listing of its repository. A file is complete as soon as it exists, since
+downloads are renamed into place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from worker.hub.files import seems_complete, select_files
+from worker.hub.reference import HubModel, Snapshot
+
+_COMMIT: Final = re.compile("[0-9a-f]{40}")
+#: The version of listings that this module reads.
+_LISTING_VERSION: Final = 1
+
+
+def find_snapshot(model: HubModel) -> Snapshot | None:
+    """Return the complete snapshot of a model's revision, or None."""
+    directory = find_directory(model)
+    if directory is None or not directory.is_dir():
+        return None
+    listed = _read_listing(model, directory.name)
+    if listed is None:
+        return model.at(directory) if seems_complete(directory) else None
+    required = select_files(listed)
+    complete = "config.json" in required and all((directory / name).is_file() for name in required)
+    return model.at(directory) if complete else None
+
+
+def find_config(model: HubModel) -> Snapshot | None:
+    """Return the snapshot of a model's revision if it has at least the configuration."""
+    directory = find_directory(model)
+    if directory is None or not (directory / "config.json").is_file():
+        return None
+    return model.at(directory)
+
+
+def find_directory(model: HubModel) -> Path | None:
+    """Return the directory of a revision's snapshot, which may not exist; None if it is unknown."""
+    folder = repository(model)
+    if _COMMIT.fullmatch(model.revision):
+        return folder / "snapshots" / model.revision
+    try:
+        commit = (folder / "refs" / model.revision).read_text().strip()
+    except OSError:
+        return None
+    return folder / "snapshots" / commit if _COMMIT.fullmatch(commit) else None
+
+
+def repository(model: HubModel) -> Path:
+    """Return the folder of a model in the cache."""
+    # A late import: constants of the environment, needed for hub names only.
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{model.name.replace('/', '--')}"
+
+
+def set_commit(model: HubModel, commit: str) -> None:
+    """Record the commit of a branch or tag, once its snapshot is complete. Raises OSError."""
+    if model.revision == commit:
+        return
+    reference = repository(model) / "refs" / model.revision
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=reference.parent, delete=False) as file:
+        file.write(commit)
+    Path(file.name).chmod(0o644)
+    os.replace(file.name, reference)
+
+
+def _read_listing(model: HubModel, commit: str) -> list[str] | None:
+    """Return the names of a repository's files; None without a listing that can be read."""
+    try:
+        listing = json.loads((repository(model) / "trees" / f"{commit}.json").read_text())
+        known = listing["format_version"] == _LISTING_VERSION
+        return list(listing["files"]) if known else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,129 @@
+"""Downloads from the hub into its cache, with a time limit for each request.
+
+A revision's name is bound to its commit after the last file, so that a killed download leaves the
+earlier snapshot in use.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from huggingface_hub import (
+    HfApi,
+    constants,
+    hf_hub_download,
+    set_client_factory,
+    snapshot_download,
+)
+from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from worker.engine.errors import LoadError
+from worker.hub.cache import find_config, repository, set_commit
+from worker.hub.failures import hub_failure
+from worker.hub.files import has_weights, select_files
+from worker.hub.progress import DownloadProgress
+from worker.hub.reference import HubModel, Snapshot
+
+#: Seconds without a byte after which a request fails. huggingface_hub waits forever for listings.
+REQUEST_TIMEOUT_S: Final = 10.0
+
+log = logging.getLogger(__name__)
+
+
+def download(model: HubModel) -> Snapshot:
+    """Download what is missing of a model's revision, as the hub has it now.
+
+    Raises LoadError with a remedy; HubUnavailable if a later attempt may succeed.
+    """
+    with _hub_errors(model):
+        commit, sizes = _list_files(model)
+        names = select_files(sizes)
+        if "config.json" not in names or not has_weights(names):
+            raise LoadError(
+                f"Model {model.name!r} is no checkpoint of transformers: it has no"
+                f" {'weights' if 'config.json' in names else 'config.json'}."
+            )
+        directory = repository(model) / "snapshots" / commit
+        missing = {name: sizes[name] for name in names if not (directory / name).is_file()}
+        _check_disk(model, sum(missing.values()))
+        with DownloadProgress(model, repository(model) / "blobs", sum(missing.values())):
+            snapshot_download(
+                model.name, revision=commit, allow_patterns=[glob.escape(name) for name in names]
+            )
+        set_commit(model, commit)
+    return model.at(directory)
+
+
+def download_config(model: HubModel) -> Snapshot:
+    """Download only the configuration. Raises LoadError as `download` does."""
+    with _hub_errors(model):
+        commit, _ = _list_files(model)
+        path = hf_hub_download(model.name, "config.json", revision=commit)
+        if find_config(model) is None:
+            set_commit(model, commit)
+    return model.at(Path(path).parent)
+
+
+def _list_files(model: HubModel) -> tuple[str, dict[str, int]]:
+    """Return the commit of a revision, and the size of each of its files in bytes."""
+    info = HfApi().model_info(
+        model.name, revision=model.revision, files_metadata=True, timeout=REQUEST_TIMEOUT_S
+    )
+    return str(info.sha), {file.rfilename: file.size or 0 for file in info.siblings or ()}
+
+
+def _check_disk(model: HubModel, needed_bytes: int) -> None:
+    cache_dir = Path(constants.HF_HUB_CACHE)
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache_dir).free
+    if needed_bytes > free:
+        raise LoadError(
+            f"Model {model.name!r} needs {needed_bytes / 1e9:.2f} GB in {cache_dir}, which has"
+            f" {free / 1e9:.2f} GB free; free more, or set HF_HOME to another disk."
+        )
+
+
+@contextmanager
+def _hub_errors(model: HubModel) -> Iterator[None]:
+    """Turn errors of the hub and its cache into LoadErrors."""
+    _limit_requests()
+    disable_progress_bars()
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # Its warnings repeat the error, or concern a retry that succeeds.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except LoadError:
+        raise
+    except Exception as error:
+        raise hub_failure(model, error) from error
+
+
+@cache
+def _limit_requests() -> None:
+    """Limit the time of every request of huggingface_hub, also of those that set no limit."""
+
+    def limit(request: httpx2.Request) -> None:
+        timeouts: dict[str, Any] = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {
+            kind: min(timeouts.get(kind) or REQUEST_TIMEOUT_S, REQUEST_TIMEOUT_S)
+            for kind in ("connect", "read", "write", "pool")
+        }
+
+    def client() -> httpx2.Client:
+        made = default_client_factory()
+        hooks = made.event_hooks
+        made.event_hooks = {**hooks, "request": [*hooks["request"], limit]}
+        return made
+
+    set_client_factory(client)

@@ -1,0 +1,82 @@
+"""Model settings: a directory, or a hub name with a revision."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.engine.errors import LoadError
+
+#: `name` or `owner/name`.
+_HUB_NAME: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+_REVISION: Final = re.compile(r"\w[\w./-]*", re.ASCII)
+#: The revision of a hub name without one.
+DEFAULT_REVISION: Final = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A checkpoint's files on this machine."""
+
+    #: The hub name, or the directory as the setting has it; for messages.
+    name: str
+    directory: Path
+    #: The hub's commit; empty for a directory of the user.
+    commit: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}, commit {self.commit} in {self.directory}" if self.commit else self.name
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the hub: `name` or `owner/name`, and a branch, tag or commit."""
+
+    name: str
+    revision: str = DEFAULT_REVISION
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}"
+
+    def at(self, directory: Path) -> Snapshot:
+        """Return the snapshot in a directory of the hub's cache, which is named by its commit."""
+        return Snapshot(self.name, directory, directory.name)
+
+
+def parse_model(model: str, revision: str = "") -> Snapshot | HubModel:
+    """Parse a setting: a directory is a snapshot, `name@revision` a model of the hub.
+
+    Raises LoadError.
+    """
+    if model and Path(model).is_dir():
+        if revision:
+            raise LoadError(
+                f"Model {model!r} is a directory, which has no revision; unset"
+                " BLIPLINE_MODEL_REVISION, or set BLIPLINE_MODEL to a hub name."
+            )
+        return Snapshot(model, Path(model))
+    if looks_like_path(model):
+        raise LoadError(
+            f"Model directory {model!r} does not exist; check the path "
+            "(BLIPLINE_MODEL or BLIPLINE_MATCH_MODEL)."
+        )
+    name, at, suffix = model.partition("@")
+    if revision and suffix and revision != suffix:
+        raise LoadError(f"Model {model!r} has two revisions: BLIPLINE_MODEL_REVISION={revision}.")
+    chosen = revision or (suffix if at else DEFAULT_REVISION)
+    if not _HUB_NAME.fullmatch(name) or not _REVISION.fullmatch(chosen) or ".." in chosen:
+        raise LoadError(
+            f"Model {model!r} is neither a directory nor a hub name; write owner/name or"
+            " owner/name@revision."
+        )
+    return HubModel(name, chosen)
+
+
+def looks_like_path(model: str) -> bool:
+    """Return whether `model` is a path; a hub name is `name` or `owner/name`."""
+    name = model.partition("@")[0]
+    return model.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in model
