@@ -203,6 +203,13 @@ def test_a_failed_load_is_reported_in_one_sentence(
     assert "\n" not in str(raised.value)
 
 
+def test_a_configuration_without_a_necessary_number_is_one_sentence(copy: Path) -> None:
+    edit(copy / "config.json", {"text_config.bos_token_id": None})
+    with pytest.raises(LoadError, match="complete checkpoint") as raised:
+        load(str(copy), device="cpu")
+    assert "\n" not in str(raised.value)
+
+
 def test_the_automatic_precision_is_exact_on_a_cpu_and_safe_on_a_gpu(copy: Path) -> None:
     config = read_config(resolve(str(copy)))
     assert default_precision(config, torch.device("cpu")) == "fp32"

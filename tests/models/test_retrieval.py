@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from transformers import (
     BlipProcessor,
 )
 
-from worker.engine.errors import PromptTooLong
+from worker.engine.errors import LoadError, PromptTooLong
 from worker.models.registry import load
 
 IMAGE_SIZE = 16
@@ -304,3 +304,16 @@ def test_a_lower_precision_gives_nearly_the_same_scores(case: Case, precision: s
     for vectors in (half.embed_images(features), half.embed_texts(texts)):
         assert vectors.dtype == torch.float32
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(TEXTS)))
+
+
+@pytest.mark.parametrize("save", [save_blip, save_blip2])
+def test_a_tokenizer_without_its_vocabulary_is_refused(
+    save: Callable[[Path], None], tmp_path: Path
+) -> None:
+    save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(LoadError, match="has no vocabulary of its tokenizer"):
+        load(str(tmp_path), device="cpu")
+    (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL))
+    with pytest.raises(LoadError, match="has 5 tokens, and the model"):
+        load(str(tmp_path), device="cpu")

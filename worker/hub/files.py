@@ -19,7 +19,7 @@ _FOLDERS: Final = frozenset([".", QFORMER_TOKENIZER])
 _WEIGHTS: Final = (("model", ".safetensors"), ("pytorch_model", ".bin"))
 _PROCESSORS: Final = ("processor_config.json", "preprocessor_config.json")
 #: Files that contain the vocabulary of a tokenizer; each group is sufficient.
-_VOCABULARIES: Final = (
+VOCABULARIES: Final = (
     ("tokenizer.json",),
     ("vocab.txt",),
     ("vocab.json", "merges.txt"),
@@ -76,9 +76,7 @@ def seems_complete(directory: Path) -> bool:
 
 
 def _has_tokenizer(folder: Path) -> bool:
-    has_vocabulary = any(
-        all((folder / name).is_file() for name in group) for group in _VOCABULARIES
-    )
+    has_vocabulary = any(all((folder / name).is_file() for name in group) for group in VOCABULARIES)
     return has_vocabulary and (folder / "tokenizer_config.json").is_file()
 
 

@@ -41,6 +41,10 @@ class Blip2Retrieval(VisionModel):
         positions = int(config.qformer_config.max_position_embeddings)
         self.texts = TextTokenizer(self.tokenizer, positions, self.device)
 
+    @classmethod
+    def embeddings(cls, config: Any) -> int:
+        return int(config.qformer_config.vocab_size)
+
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Return the vision encoder's output and, as rows of its width, the queries' embeddings.

@@ -24,7 +24,8 @@ from worker.hub.files import QFORMER_TOKENIZER
 from worker.hub.reference import Snapshot
 from worker.models.blip2 import Blip2
 from worker.models.text_inputs import TextTokenizer
-from worker.models.vision_model import Checkpoint, VisionModel, read_tokenizer
+from worker.models.tokenizer import read_tokenizer
+from worker.models.vision_model import Checkpoint, VisionModel
 
 #: Instruction of a caption without a prompt, as in the authors' own COCO and NoCaps runs (LAVIS,
 #: lavis/projects/instructblip/caption_coco_flant5xl_eval_test.yaml).
@@ -51,7 +52,9 @@ class InstructBlip(Blip2):
     def open(
         cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, **settings: str
     ) -> Self:
-        questions = read_tokenizer(snapshot, subfolder=QFORMER_TOKENIZER)
+        questions = read_tokenizer(
+            snapshot, int(config.qformer_config.vocab_size), QFORMER_TOKENIZER
+        )
         return cls(
             cls.read_checkpoint(snapshot, config, precision, device, *settings.values()), questions
         )

@@ -100,7 +100,14 @@ def load(
     family = find_family(snapshot.name, config)
     settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
     model_class = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
-    loaded: Generator | Matcher = model_class.open(snapshot, config, precision, target, **settings)
+    loaded: Generator | Matcher
+    try:
+        loaded = model_class.open(snapshot, config, precision, target, **settings)
+    except LoadError:
+        raise
+    except Exception as error:
+        # A configuration that lacks a number, for example. A restart would not mend it.
+        raise checkpoint.load_error(snapshot, error) from error
     return loaded
 
 

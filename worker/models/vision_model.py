@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from worker.hub.reference import Snapshot
-from worker.models.checkpoint import load_error, read_weights
+from worker.models.checkpoint import read_weights
 from worker.models.pixels import Normalizer, read_processor
 from worker.models.revision import CheckpointFiles, revision
+from worker.models.tokenizer import read_tokenizer
 from worker.models.vision import VisionTower
 
 
@@ -60,20 +60,18 @@ class VisionModel:
     ) -> Checkpoint:
         """Read all parts of a checkpoint; `settings` are part of its revision. Raises LoadError."""
         with CheckpointFiles(snapshot) as files:
-            processor, tokenizer = read_processor(snapshot, config), read_tokenizer(snapshot)
+            processor = read_processor(snapshot, config)
+            tokenizer = read_tokenizer(snapshot, cls.embeddings(config))
             network = read_weights(cls.network_class, snapshot, precision, device)
             number = revision(files, network, precision, *settings)
         return Checkpoint(snapshot, number, precision, network, tokenizer, processor)
+
+    @classmethod
+    def embeddings(cls, config: Any) -> int:
+        """Return the number of token embeddings of the text model that reads the user's texts."""
+        return int(config.text_config.vocab_size)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Return features (n, 1 + patches, hidden of the vision model)."""
         return self.tower(self.normalize(pixels))
-
-
-def read_tokenizer(snapshot: Snapshot, **options: str) -> Any:
-    """Load a checkpoint's tokenizer. Raises LoadError."""
-    try:
-        return AutoTokenizer.from_pretrained(snapshot.directory, **options)
-    except Exception as error:
-        raise load_error(snapshot, error) from error

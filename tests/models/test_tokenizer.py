@@ -1,0 +1,130 @@
+"""A tokenizer without one of its files: one sentence, in every family and layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer, BertTokenizer
+
+from config.settings import DEMO_MATCH_MODEL, DEMO_MODEL
+from tests.models.blip_checkpoints import save_caption, save_vqa
+from tests.models.t5_checkpoints import save_blip2, save_instructblip
+from worker.engine.errors import LoadError
+from worker.hub.resolver import resolve
+from worker.models import checkpoint as checkpoints
+from worker.models.registry import load
+from worker.models.tokenizer import check_vocabulary_files, read_tokenizer
+
+FOLDERS = ["", "qformer_tokenizer"]
+VOCABULARIES = {"tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"}
+
+
+def copy_of(source: Path) -> Callable[[Path], None]:
+    return lambda path: shutil.copytree(source, path, dirs_exist_ok=True) and None
+
+
+FAMILIES: dict[str, Callable[[Path], None]] = {
+    "opt": copy_of(DEMO_MODEL),
+    "match": copy_of(DEMO_MATCH_MODEL),
+    "caption": save_caption,
+    "vqa": save_vqa,
+    "t5": save_blip2,
+    "instructblip": save_instructblip,
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A complete checkpoint."""
+    FAMILIES[request.param](tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def as_older_layout(folder: Path) -> None:
+    """Replace tokenizer.json by the files of older versions of transformers, if there are any."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    vocabulary = tokenizer.get_vocab()
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    if isinstance(tokenizer, BertTokenizer):
+        words = sorted(vocabulary, key=vocabulary.__getitem__)
+        (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    elif "merges" in model:
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    else:
+        return
+    (folder / "tokenizer.json").unlink()
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(LoadError) as raised:
+        load(str(path), device="cpu")
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["new", "older"])
+def test_each_missing_file_of_a_tokenizer_is_named_in_one_sentence(
+    path: Path, older: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [path / folder for folder in FOLDERS if (path / folder).is_dir()]
+    if older:
+        for folder in folders:
+            as_older_layout(folder)
+    load(str(path), device="cpu")
+    # Tokenizers are checked before the weights are read
+    monkeypatch.setattr(checkpoints, "skeleton", None)
+    for folder in folders:
+        files = [file for file in folder.iterdir() if file.name in VOCABULARIES]
+        assert files
+        for file in files:
+            hidden = file.rename(path.parent / file.name)
+            message = refusal(path)
+            assert "is incomplete" in message
+            assert str(folder) in message
+            assert file.name in message
+            hidden.rename(file)
+
+
+def test_a_tokenizer_of_a_guessed_class_is_refused_unless_it_is_the_right_one(path: Path) -> None:
+    for folder in [path / folder for folder in FOLDERS if (path / folder).is_dir()]:
+        original: Any = AutoTokenizer.from_pretrained(folder)
+        (folder / "tokenizer_config.json").unlink()
+        guessed: Any = AutoTokenizer.from_pretrained(folder)
+        if type(guessed) is BertTokenizer:
+            assert guessed("a red circle?").input_ids == original("a red circle?").input_ids
+            read_tokenizer(resolve(str(folder)), len(original))
+        else:
+            with pytest.raises(LoadError, match=r"tokenizer_config\.json is missing"):
+                read_tokenizer(resolve(str(folder)), len(original))
+
+
+def test_no_tokenizer_file_at_all_is_one_sentence(path: Path) -> None:
+    for name in [*VOCABULARIES, "tokenizer_config.json"]:
+        (path / name).unlink(missing_ok=True)
+    assert "has no vocabulary of its tokenizer (tokenizer.json, vocab.txt, vocab.json with" in (
+        refusal(path)
+    )
+
+
+@pytest.mark.parametrize("text", ["", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"])
+def test_an_empty_or_truncated_vocabulary_is_refused(text: str, tmp_path: Path) -> None:
+    save_caption(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "vocab.txt").write_text(text)
+    assert "has 5 tokens, and the model" in refusal(tmp_path)
+
+
+def test_one_complete_vocabulary_is_enough(tmp_path: Path) -> None:
+    snapshot = resolve(str(tmp_path))
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(LoadError, match=r"merges\.txt is missing"):
+        check_vocabulary_files(snapshot, tmp_path)
+    (tmp_path / "spiece.model").write_text("")
+    check_vocabulary_files(snapshot, tmp_path)
