@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from tests.fake_hub import FakeHub
 from tests.hub.conftest import NAME
 from worker.engine.__main__ import find_snapshots
 from worker.hub import command
-from worker.hub.cache import find_snapshot
+from worker.hub.cache import find_snapshot, repository
 from worker.hub.reference import HubModel, Snapshot
 from worker.hub.resolver import resolve
 
@@ -104,12 +105,15 @@ def test_a_killed_download_leaves_nothing_that_counts_as_complete(
     wait_for_download(hub)
     process.kill()
     process.wait()
-    # Then the earlier one is used, and the next download completes the new one
+    # Then the earlier one is used, and a later download completes the new one
     assert find_snapshot(HubModel(NAME)) == first
+    (temporary,) = repository(HubModel(NAME)).glob("blobs/*.incomplete")
+    os.utime(temporary, (time.time() - 3600,) * 2)
     hub.blocked.clear()
     done = run("worker", "download", NAME, env=environment(hub))
     assert (done.returncode, resolve(NAME).commit) == (0, hub.repository(NAME).revisions["main"])
     assert (resolve(NAME).directory / "model.safetensors").read_bytes() == b"second" * 1000
+    assert not [*repository(HubModel(NAME)).glob("blobs/*.incomplete")]
 
 
 def wait_for_download(hub: FakeHub) -> None:
@@ -148,10 +152,15 @@ def test_a_worker_stops_during_a_download(hub: FakeHub, redis_url: str, tmp_path
     assert find_snapshot(HubModel(NAME)) is None
 
 
-def test_an_engine_without_a_supervisor_finds_its_models_itself(hub: FakeHub) -> None:
+def test_an_engine_without_a_supervisor_finds_its_models_itself(
+    hub: FakeHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     settings = WorkerSettings(model=NAME, match_model=str(DEMO_MATCH_MODEL))
     snapshots = find_snapshots(settings)
     assert snapshots == [resolve(NAME), Snapshot(str(DEMO_MATCH_MODEL), DEMO_MATCH_MODEL)]
+    commit, directory = snapshots[0].commit, snapshots[0].directory
+    assert f"model {NAME}, commit {commit} in {directory}" in caplog.messages
     # With a supervisor, it reads the given directories, even if they are not in the cache
     hub.hangs = True
     hub.requests.clear()

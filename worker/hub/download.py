@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import logging
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -34,6 +35,8 @@ from worker.hub.files import has_weights, select_files
 from worker.hub.progress import DownloadProgress
 from worker.hub.reference import HubModel, Snapshot
 
+#: Seconds without a write after which a temporary file belongs to a killed download.
+ABANDONED_S: Final = 1800.0
 #: Seconds without a byte after which a request fails. huggingface_hub waits forever for listings.
 REQUEST_TIMEOUT_S: Final = 10.0
 
@@ -56,12 +59,21 @@ def download(model: HubModel) -> Snapshot:
         directory = repository(model) / "snapshots" / commit
         missing = {name: sizes[name] for name in names if not (directory / name).is_file()}
         _check_disk(model, sum(missing.values()))
+        remove_abandoned(repository(model) / "blobs")
         with DownloadProgress(model, repository(model) / "blobs", sum(missing.values())):
             snapshot_download(
                 model.name, revision=commit, allow_patterns=[glob.escape(name) for name in names]
             )
         set_commit(model, commit)
     return model.at(directory)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of killed downloads, which no later download uses. Raises OSError."""
+    oldest = time.time() - ABANDONED_S
+    for path in folder.glob("*.incomplete"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
 
 
 def download_config(model: HubModel) -> Snapshot:
