@@ -27,7 +27,7 @@ from worker.hub.resolver import resolve, resolve_config
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub with the demo model, which this process has downloaded."""
+    """A hub with the demo model, and an empty cache for this process."""
     with running_hub() as hub:
         hub.repository(NAME).push(read_files(DEMO_MODEL))
         use_hub(hub.address, tmp_path / "cache", monkeypatch)
@@ -42,12 +42,19 @@ def engine_info(worker: Worker) -> EngineInfo:
     return info
 
 
-def test_a_restarted_engine_has_the_old_commit_although_the_hub_hangs_and_main_moves(
+def move_main() -> None:
+    """Let another program fetch the configuration of a new commit into the cache."""
+    commit = "f" * 40
+    folder = resolve(NAME).directory.with_name(commit)
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    set_commit(HubModel(NAME), commit)
+    assert resolve_config(NAME).commit == commit
+
+
+def test_a_worker_downloads_once_and_keeps_its_commit_although_the_hub_hangs_and_main_moves(
     hub: FakeHub,
 ) -> None:
-    first = resolve(NAME)
-    hub.hangs = True
-    hub.requests.clear()
     settings = {
         "HF_ENDPOINT": hub.address,
         "HF_HUB_CACHE": constants.HF_HUB_CACHE,
@@ -55,21 +62,24 @@ def test_a_restarted_engine_has_the_old_commit_although_the_hub_hangs_and_main_m
         "BLIPLINE_ANSWER_CACHE_S": "0",
     }
     pictures = [draw(random_scene(Random(seed)), 96, 96) for seed in range(4)]
-    with running_redis() as url, running_worker(url, settings) as worker, Client(url) as client:
-        before = engine_info(worker)
-        assert [model.name for model in before.models] == [NAME]
-        assert before.models[0].commit == first.commit
-        # When another program fetches the configuration of a new commit
-        commit = "f" * 40
-        new = first.directory.with_name(commit)
-        new.mkdir()
-        (new / "config.json").write_text("{}")
-        set_commit(HubModel(NAME), commit)
-        assert resolve_config(NAME).commit == commit
-        os.kill(before.pid, signal.SIGKILL)
-        jobs = [client.caption(picture) for picture in pictures]
-        assert [job.result(timeout=120) for job in jobs] == [*map(reference.caption, pictures)]
-        after = engine_info(worker)
-        assert after.pid != before.pid
-        assert after.models == before.models
+    with running_redis() as url, Client(url) as client:
+        # Given a worker that has filled the cache
+        with running_worker(url, settings) as worker:
+            first = engine_info(worker).models
+        assert [(model.name, model.commit) for model in first] == [(NAME, resolve(NAME).commit)]
+        assert len(hub.downloads()) == len(read_files(DEMO_MODEL))
+        # When the next one starts while the hub hangs, and its engine dies after `main` has moved
+        hub.hangs = True
+        hub.requests.clear()
+        with running_worker(url, settings) as worker:
+            before = engine_info(worker)
+            assert before.models == first
+            move_main()
+            os.kill(before.pid, signal.SIGKILL)
+            jobs = [client.caption(picture) for picture in pictures]
+            # Then all jobs are answered by the old commit, without a request
+            assert [job.result(timeout=120) for job in jobs] == [*map(reference.caption, pictures)]
+            after = engine_info(worker)
+            assert after.pid != before.pid
+            assert after.models == first
     assert hub.requests == []
