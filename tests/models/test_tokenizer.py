@@ -24,11 +24,11 @@ FOLDERS = ["", "qformer_tokenizer"]
 VOCABULARIES = {"tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"}
 
 
-def copy_of(source: Path) -> Callable[[Path], None]:
-    return lambda path: shutil.copytree(source, path, dirs_exist_ok=True) and None
+def copy_of(source: Path) -> Callable[[Path], object]:
+    return lambda path: shutil.copytree(source, path)
 
 
-FAMILIES: dict[str, Callable[[Path], None]] = {
+FAMILIES: dict[str, Callable[[Path], object]] = {
     "opt": copy_of(DEMO_MODEL),
     "match": copy_of(DEMO_MATCH_MODEL),
     "caption": save_caption,
