@@ -18,6 +18,7 @@ from .flight import SubmittedPage, parse_custom_id
 from .outputs.files import FileRejected, OutputFailed
 from .parts import RunParts
 from .planner import PicturePlan, Step
+from .storage.database import is_damage
 from .storage.item import ItemState, JournalItem, StoredAnswer
 from .summary import OnCounts, RunCounts
 
@@ -72,8 +73,10 @@ class AnnotationRun:
             self._output.write_all(self._journal)
             self._journal.write_meta("rate", str(self.counts.done / self.counts.seconds))
         except sqlite3.Error as error:
-            message = f"{self._journal.path}: {error}. Free some space; then the same command"
             self._abandon()
+            if is_damage(error):
+                raise
+            message = f"{self._journal.path}: {error}. Free some space; then the same command"
             raise OutputFailed(f"{message} continues") from None
         except BaseException:
             self._abandon()

@@ -16,6 +16,7 @@ from ..annotate.estimate import estimate
 from ..annotate.outputs.choice import FORMATS
 from ..annotate.outputs.errors_file import write_errors
 from ..annotate.overlap import check_overlap
+from ..annotate.storage.database import damage_reported
 from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, replacement
 from ..client import Client
 from ..contract import Task
@@ -96,7 +97,7 @@ def annotate(
         raise click.UsageError("--model is for --local: set BLIPLINE_MODEL of the running worker")
     annotation = _options(sources, arguments)
     check_overlap(annotation, errors)
-    with ExitStack() as stack:
+    with damage_reported(annotation.journal_path), ExitStack() as stack:
         collection = stack.enter_context(Collection(annotation, dry_run=dry_run))
 
         def connect() -> Client:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from producer.cli.exit_codes import Exit
 from tests.annotate.conftest import Responder
@@ -119,7 +121,7 @@ def test_a_name_in_a_table_cannot_leave_the_output_folder(
     (tmp_path / "in").mkdir()
     Path("in/in.csv").write_text(f"path\n../x.png\n{tmp_path}/x.png\n")
     assert annotate("in/in.csv", "-o", "out/deep") == Exit.OK
-    assert {str(path) for path in Path("out").rglob("*.txt")} == {"out/deep/x.txt"}
+    assert {str(path) for path in Path("out").rglob("*.txt")} == {"out/deep/up/x.txt"}
 
 
 def test_a_collection_that_changes_while_it_is_read(responder: Responder, tmp_path: Path) -> None:
@@ -199,3 +201,44 @@ def test_a_read_only_folder_is_named_with_the_remedy(
     assert "Read-only file system. Choose another folder or file with -o" in capsys.readouterr().err
     assert annotate("small", "-o", "out") == Exit.OK
     assert captions(Path("out")) == {"a.txt": f"{text}\n"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_a_journal_whose_pages_are_damaged_is_named_with_the_remedy(
+    responder: Responder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+) -> None:
+    for number in range(300):
+        write_image(tmp_path / "p" / f"{number}.png", number)
+    assert annotate("p", "--journal", "journal.db") == Exit.OK
+    data = bytearray((tmp_path / "journal.db").read_bytes())
+    # All pages but the first, which has the schema.
+    data[4096:] = random.Random(5).randbytes(len(data) - 4096)
+    (tmp_path / "journal.db").write_bytes(data)
+    assert annotate("p", "--journal", "journal.db", *arguments) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert "the journal journal.db cannot be read" in error
+    assert "delete it" in error
+
+
+@pytest.mark.parametrize("arguments", [("--embed", "-o", "out"), ("-o", "out/")])
+def test_images_above_the_folder_keep_outputs_of_their_own(
+    responder: Responder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for number, name in enumerate(("a.png", "../a.png", "../../a.png")):
+        path = tmp_path / "work" / "deep" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    Path("list.jsonl").write_text(
+        "".join(f'{{"image": "deep/{name}"}}\n' for name in ("a.png", "../a.png", "../../a.png"))
+    )
+    assert annotate("list.jsonl", *arguments) == Exit.OK
+    files = [path for path in Path("out").rglob("*") if path.suffix in (".png", ".txt")]
+    assert len(files) == 3

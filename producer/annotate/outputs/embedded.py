@@ -13,7 +13,7 @@ from ..descriptions.containers import describe, description_of
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import FileRejected, write_file
-from .sidecars import relative_name
+from .sidecars import is_taken, relative_name
 
 
 class EmbeddedOutput:
@@ -24,12 +24,12 @@ class EmbeddedOutput:
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         self._reader = ImageBytes()
-        self._identity = ""
+        self._journal: Journal | None = None
         self.description = f"embedded {os.path.abspath(folder) if folder else ''}"
 
     def prepare(self, journal: Journal, *, writes: bool) -> None:
-        """Remember the name of temporary files."""
-        self._identity = journal.identity
+        """Remember the journal, which knows the owners of files."""
+        self._journal = journal
 
     def existing(self, picture: Picture, target: str | None) -> str | None:
         """Return the description of the target, else of the image."""
@@ -49,6 +49,9 @@ class EmbeddedOutput:
             if os.path.realpath(copy) == os.path.realpath(picture.path or ""):
                 message = f"{copy}: is the image itself: choose another folder with -o"
                 raise InvalidInput(message, ErrorCode.OPTION_INVALID)
+            if self._journal is not None and is_taken(self._journal, copy, picture):
+                message = f"{copy}: is the copy of another image of this name"
+                raise InvalidInput(message, ErrorCode.OPTION_INVALID)
             return copy
         if picture.path is None:
             message = f"{picture.name}: no local file: choose a folder for the copies with -o"
@@ -61,6 +64,7 @@ class EmbeddedOutput:
 
     def write(self, item: JournalItem) -> None:
         """Write the image with its description."""
+        assert self._journal is not None
         assert item.target is not None
         try:
             image = self._reader.read(item.picture.locator)
@@ -69,7 +73,7 @@ class EmbeddedOutput:
             data = describe(image, "\n".join(item.texts))
         except (InvalidInput, ValueError) as error:
             raise FileRejected(f"{item.picture.name}: {error}") from None
-        write_file(item.target, data, self._identity)
+        write_file(item.target, data, self._journal.identity)
         if self._folder is None:
             # The next run must not take the description for a change of the image.
             stamp = file_picture(item.target, item.picture.name).stamp

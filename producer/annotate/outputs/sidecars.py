@@ -46,10 +46,11 @@ class SidecarOutput:
             message = f"{picture.name}: no local file: choose a folder for the captions with -o"
             raise InvalidInput(message, ErrorCode.OPTION_INVALID)
         target = os.path.splitext(path)[0] + self._suffix
-        owner = self._journal.owner_of(target) if self._journal else None
-        if owner in (None, picture.key) or not os.path.exists(owner or ""):
+        if self._journal is None or not is_taken(self._journal, target, picture):
             return target
-        return path + self._suffix
+        if is_taken(self._journal, longer := path + self._suffix, picture):
+            raise InvalidInput(f"{longer}: has the captions of another image of this name")
+        return longer
 
     def is_written(self, item: JournalItem) -> bool:
         """Return whether the file is there, and not empty without a reason."""
@@ -73,8 +74,15 @@ class SidecarOutput:
         """Do nothing: each file is written as soon as its texts are there."""
 
 
+def is_taken(journal: Journal, target: str, picture: Picture) -> bool:
+    """Return whether a file belongs to another image, which still exists."""
+    owner = journal.owner_of(target)
+    return owner not in (None, picture.key) and os.path.exists(owner or "")
+
+
 def relative_name(name: str) -> str:
     """Return a path that stays below a folder, for the name of an image or for its URL."""
     _, _, path = name.rpartition("://")
-    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    # Not dropped: `../a.png` is another image than `a.png`.
+    parts = ["up" if part == ".." else part for part in path.split("/") if part not in ("", ".")]
     return "/".join(parts) or "image"

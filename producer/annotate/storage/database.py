@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Final
 from urllib.parse import quote
 
@@ -57,7 +58,7 @@ def open_database(path: str) -> sqlite3.Connection:
             message = f"{error}: choose another file with --journal"
         raise InvalidInput(f"the journal {path}: {message}") from None
     except sqlite3.DatabaseError as error:
-        raise InvalidInput(f"the journal {path} cannot be read: {error}") from None
+        raise _damaged(path, error) from None
     if version != _VERSION:
         raise InvalidInput(f"the journal {path} is of another version: delete it")
     return connection
@@ -71,5 +72,29 @@ def copy_database(path: str) -> sqlite3.Connection:
             with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as stored:
                 stored.backup(connection)
         except sqlite3.Error as error:
-            raise InvalidInput(f"the journal {path} cannot be read: {error}") from None
+            raise _damaged(path, error) from None
     return connection
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether an error means that the file itself is damaged."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+@contextmanager
+def damage_reported(path: str) -> Iterator[None]:
+    """Turn the damage of a journal that a statement meets into InvalidInput."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str, error: sqlite3.Error) -> InvalidInput:
+    return InvalidInput(
+        f"the journal {path} cannot be read: {error}: delete it, or choose another one with "
+        "--journal; captions that are written stay"
+    )
