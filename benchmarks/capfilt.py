@@ -90,7 +90,9 @@ def answer(url: str) -> None:
     with redis.Redis.from_url(url) as connection:
         leases = Leases(connection)
         while True:
-            message: Any = connection.brpop(["bulk"])
+            message: Any = connection.brpop(["bulk"], timeout=1)
+            if message is None:
+                continue
             task_id = json.loads(message[1])["headers"]["id"]
             payload = leases.claim(task_id).payload
             if payload is not None:
