@@ -15,7 +15,8 @@ from .batch_upload import SubmittedBatch, submit_upload
 from .json_lines import LINES_SCHEMA, RESULT_TYPES, result_type
 from .logs import LOGGER
 from .metadata import RequestMetadata
-from .openapi import batch_body, json_responses, problem_responses
+from .openapi import json_responses, problem_responses
+from .openapi_bodies import batch_body
 from .problems import Problem
 from .queries import BatchQuery, ErrorsQuery, ResultsQuery
 from .responses import BatchBody, BatchStatus, RetriedBody, batch_url, poll_after_s

@@ -1,4 +1,4 @@
-"""Image references of requests: URLs for the worker, blobs, and `data:` URLs with the bytes.
+"""Image references of requests: URLs for the worker, blobs, `data:` URLs and base64.
 
 Paths are rejected, so that no client can read files of this machine.
 """
@@ -15,27 +15,42 @@ from ..ledger import blobs, data_url
 
 #: Schemes of the images that a client could read itself; workers read others with their own rights.
 _PUBLIC_SCHEMES: Final = ("http", "https", "blob")
+_LIMIT: Final = "BLIPLINE_GATEWAY_MAX_IMAGE_MB"
+#: First bytes of image files. Base64 is recognised by them, as paths consist of its characters too.
+_SIGNATURES: Final = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*"),
+    # JPEG 2000.
+    *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+)
+#: Kind of a file, at this position: HEIC and AVIF.
+_FTYP: Final = slice(4, 8)
+#: Characters of base64 that are decoded to recognise an image.
+_PROBE_CHARS: Final = 32
 
 
 def resolve(image: Any, max_bytes: int, *, private: bool = True) -> str | bytes:
-    """Return a reference unchanged, or the bytes of a `data:` URL, at most `max_bytes`.
+    """Return a reference unchanged, or the bytes of a `data:` URL or of base64.
 
-    Without `private`, `file:` and object store references are rejected.
+    The bytes are at most `max_bytes`. Without `private`, `file:` and object store references are
+    rejected.
 
     Raises InvalidInput, with the error code of an item with this image.
     """
     if not isinstance(image, str):
         raise _invalid(f"must be a string, not {type(image).__name__}")
     if data_url.is_data_url(image):
-        return data_url.decode(image, max_bytes, "BLIPLINE_GATEWAY_MAX_IMAGE_MB")
+        return data_url.decode(image, max_bytes, _LIMIT)
+    if is_base64_image(image):
+        return data_url.decode_base64(image, max_bytes, _LIMIT)
     if len(image) > MAX_REFERENCE_CHARS:
         raise _invalid(
-            f"the reference has {len(image):,} characters, more than {MAX_REFERENCE_CHARS:,}"
+            f"the reference has {len(image):,} characters, more than {MAX_REFERENCE_CHARS:,}, and "
+            "is neither a data: URL nor an image file in base64"
         )
     if not blobs.is_reference(image):
         raise _invalid(
             f"{image!r:.100} is not an image reference: send a URL, blob:<sha256> (see POST "
-            "/v1/images) or a data: URL; file paths are not accepted"
+            "/v1/images), a data: URL or the image file in base64; file paths are not accepted"
         )
     if image[: len(BLOB_SCHEME)].lower() == BLOB_SCHEME and not contract.is_blob(image):
         raise _invalid(f"{image!r:.100}: must be blob: and the 64 hex digits of a SHA-256")
@@ -47,6 +62,17 @@ def resolve(image: Any, max_bytes: int, *, private: bool = True) -> str | bytes:
             ErrorCode.IMAGE_BLOCKED,
         )
     return image
+
+
+def is_base64_image(image: str) -> bool:
+    """Return whether a string is an image file in base64."""
+    probe = "".join(image[: 2 * _PROBE_CHARS].split())[:_PROBE_CHARS]
+    try:
+        # A cut of 32 characters is complete, and a shorter text is no image.
+        start = data_url.decode_base64(probe, _PROBE_CHARS)
+    except InvalidInput:
+        return False
+    return start.startswith(_SIGNATURES) or start[_FTYP] == b"ftyp"
 
 
 def resolve_item(

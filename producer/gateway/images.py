@@ -7,13 +7,14 @@ from starlette.datastructures import Headers
 
 from ..contract import UPLOAD_TTL_S, ErrorCode
 from .auth import TenantDependency
-from .multipart import MultipartForm
-from .openapi import image_body, json_responses, problem_responses
+from .multipart import FILE_FIELD, WholeForm
+from .openapi import json_responses, problem_responses
+from .openapi_bodies import image_body
 from .problems import Problem
 from .request_body import media_type, reject_compressed, run_if_large
 from .responses import ImageBody
 from .state import GatewayDependency
-from .uploads import UNDECLARED_TYPES
+from .uploads import FORM_TYPE, UNDECLARED_TYPES
 
 router = APIRouter(tags=["images"])
 
@@ -31,32 +32,50 @@ async def upload_image(
 ) -> Response:
     """Store the bytes under their SHA-256 until a job references them, for up to an hour.
 
-    The job validates the image. A form contains one file, `file`.
+    The job validates the image. A form contains the file `file`; other fields are ignored.
     """
     reject_compressed(request.headers)
     form = _form_of(request.headers)
-    max_bytes = gateway.settings.max_image_bytes
     async with gateway.body_reader.read(tenant.name, request.stream()) as body:
-        data = body if form is None else await run_if_large(len(body), form.whole_file, body)
-        if len(data) > max_bytes:
-            detail = f"The image has more than {max_bytes:,} bytes (BLIPLINE_GATEWAY_MAX_IMAGE_MB)"
-            raise Problem(ErrorCode.IMAGE_TOO_LARGE, detail)
-        if not data:
-            raise Problem(ErrorCode.IMAGE_INVALID, "The image is empty (0 bytes)")
+        data = body if form is None else await run_if_large(len(body), _file_of, form, body)
+        check_image_bytes(data, gateway.settings.max_image_bytes)
         reference = await gateway.client.upload(data, account=tenant.name)
         image = ImageBody(image=reference, bytes=len(data), expires_in_s=UPLOAD_TTL_S)
     return Response(image.model_dump_json(), 201, media_type="application/json")
 
 
-def _form_of(headers: Headers) -> MultipartForm | None:
+def is_image_type(kind: str) -> bool:
+    """Return whether a declared media type is that of an image's bytes."""
+    return kind == "application/octet-stream" or kind.startswith("image/")
+
+
+def check_image_bytes(data: bytes, max_bytes: int) -> None:
+    """Check the size of an image; raises Problem."""
+    if len(data) > max_bytes:
+        detail = f"The image has more than {max_bytes:,} bytes (BLIPLINE_GATEWAY_MAX_IMAGE_MB)"
+        raise Problem(ErrorCode.IMAGE_TOO_LARGE, detail)
+    if not data:
+        raise Problem(ErrorCode.IMAGE_INVALID, "The image is empty (0 bytes)")
+
+
+def _form_of(headers: Headers) -> WholeForm | None:
     """Return the form of the body; None if the body is the image itself. Raises Problem."""
     kind = media_type(headers)
-    if kind == "multipart/form-data":
-        return MultipartForm(headers["content-type"])
-    if kind in (*UNDECLARED_TYPES, "application/octet-stream") or kind.startswith("image/"):
+    if kind == FORM_TYPE:
+        return WholeForm(headers["content-type"], (FILE_FIELD,))
+    if kind in UNDECLARED_TYPES or is_image_type(kind):
         return None
     raise Problem(
         "unsupported_media_type",
         f"Content-Type {kind!r:.100}: send image/…, application/octet-stream, or "
-        "multipart/form-data with a file `file`",
+        f"{FORM_TYPE} with a file `{FILE_FIELD}`",
     )
+
+
+def _file_of(form: WholeForm, body: bytes) -> bytes:
+    """Return the file of a form; raises Problem."""
+    files = [part.data for part in form.parts(body) if part.name == FILE_FIELD]
+    if len(files) != 1:
+        detail = f"The form needs one part `{FILE_FIELD}`, which contains the image"
+        raise Problem("option_invalid", f"{detail}; it has {len(files)}")
+    return files[0]

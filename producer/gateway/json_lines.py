@@ -20,7 +20,7 @@ from .request_fields import (
     TaskName,
     Text,
 )
-from .requests import StrictModel, TurnBody
+from .task_fields import StrictModel, TurnBody
 
 #: Media types of results; the first unless the request accepts only another one. Some generated
 #: clients parse any type that begins with application/json as one value.

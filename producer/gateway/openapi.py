@@ -13,14 +13,12 @@ from pydantic import BaseModel
 from . import request_body
 from .auth import needs_api_key
 from .job_responses import JobBody
-from .json_lines import LINE_MODELS, LINES_SCHEMA
+from .json_lines import LINE_MODELS
 from .problems import EXAMPLES, MEDIA_TYPE, STATUS
-from .request_fields import EXAMPLE_IMAGE
-from .requests import REQUEST_MODELS
 from .responses import BatchBody, ImageBody, ProblemBody, QueuesBody
-from .uploads import JSON_LINES_TYPES
 
-_REF: Final = "#/components/schemas/{model}"
+#: Reference to a model's schema.
+REF: Final = "#/components/schemas/{model}"
 
 #: Error statuses of every route that needs an API key.
 _GUARDED: Final = (401, 429, 500, 503)
@@ -61,12 +59,6 @@ _OF_STATUS: Final[Mapping[str, tuple[str, ...]]] = {
     "503": ("Retry-After",),
 }
 
-_LINES: Final = (
-    f'{{"custom_id": "1", "image": "{EXAMPLE_IMAGE}"}}\n'
-    f'{{"custom_id": "2", "image": "{EXAMPLE_IMAGE}", "task": "vqa", '
-    '"question": "what color is it?"}\n'
-)
-
 _EXAMPLES: Final = {
     model.__name__: model.model_json_schema()["examples"][0]
     for model in (JobBody, BatchBody, ImageBody, QueuesBody, ProblemBody)
@@ -81,7 +73,18 @@ _SCHEMES: Final = {
     }
 }
 
+#: Parameter of the routes that may wait for the end of a job.
+PREFER: Final[dict[str, Any]] = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=N`: wait up to N seconds for the end of the job (long polling).",
+    "schema": {"type": "string"},
+    "example": "wait=10",
+}
+
 _TAGS: Final = [
+    {"name": "tasks", "description": "One image, and its output in the response."},
     {"name": "jobs", "description": "One image and one question."},
     {"name": "batches", "description": "Any number of items under one id."},
     {"name": "images", "description": "Images that have no URL."},
@@ -110,52 +113,11 @@ def json_responses(
     }
 
 
-def job_body() -> dict[str, Any]:
-    """Return the `requestBody` of a job, whose schema depends on the task."""
-    refs = {task: _REF.format(model=model.__name__) for task, model in REQUEST_MODELS.items()}
-    examples = {
-        task: {"summary": model.__doc__, "value": model.model_json_schema()["examples"][0]}
-        for task, model in REQUEST_MODELS.items()
-    }
-    schema = {
-        "oneOf": [{"$ref": ref} for ref in refs.values()],
-        "discriminator": {"propertyName": "task", "mapping": refs},
-    }
-    content = {"application/json": {"schema": schema, "examples": examples}}
-    return {"required": True, "content": content}
-
-
-def batch_body() -> dict[str, Any]:
-    """Return the `requestBody` of a batch: a line of JSON for each item."""
-    lines = {"schema": {**LINES_SCHEMA, "minLength": 1}, "example": _LINES}
-    content: dict[str, Any] = dict.fromkeys(JSON_LINES_TYPES, lines)
-    form = {
-        "type": "object",
-        "required": ["file"],
-        "properties": {"file": {"type": "string", "format": "jsonl", "minLength": 1}},
-        "additionalProperties": False,
-    }
-    content["multipart/form-data"] = {"schema": form, "example": {"file": _LINES}}
-    return {
-        "required": True,
-        "description": "A line of JSON, a `BatchLine`, for each item (docs/tasks.md), optionally "
-        "as gzip (`Content-Encoding: gzip`, or a .gz file). In a form, the part `file` contains "
-        "them and is the last part; parts before it may contain the query parameters.",
-        "content": content,
-    }
-
-
-def image_body() -> dict[str, Any]:
-    """Return the `requestBody` of an image: its bytes."""
-    data = {"type": "string", "format": "binary", "minLength": 1}
-    form = {"type": "object", "required": ["file"], "properties": {"file": data}}
-    types = ("image/jpeg", "image/png", "application/octet-stream")
-    content: dict[str, Any] = {kind: {"schema": data} for kind in types}
-    return {
-        "required": True,
-        "description": "The bytes of an image file, of any type `image/…`.",
-        "content": {**content, "multipart/form-data": {"schema": form}},
-    }
+SUBMIT_RESPONSES: Final = json_responses(
+    {200: "The job has ended", 202: "The job is submitted; poll its `urls.get`"},
+    JobBody,
+    *("Location", "Retry-After", "Preference-Applied"),
+)
 
 
 def complete_openapi(app: FastAPI) -> None:
@@ -175,10 +137,10 @@ def _complete(schema: dict[str, Any]) -> None:
     schema["tags"] = _TAGS
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schema["components"]["securitySchemes"] = _SCHEMES
-    requests = request_body.job_schemas(_REF)
+    requests = request_body.job_schemas(REF)
     schemas |= requests | {"ProblemBody": ProblemBody.model_json_schema()}
     for model in LINE_MODELS:
-        parts = model.model_json_schema(ref_template=_REF)
+        parts = model.model_json_schema(ref_template=REF)
         schemas |= parts.pop("$defs", {}) | {model.__name__: parts}
     for name in (*requests, *(model.__name__ for model in LINE_MODELS)):
         _describe_defaults(schemas[name].get("properties", {}).values())
@@ -242,5 +204,5 @@ def _problem(status: int) -> dict[str, Any]:
         "code": code,
         "request_id": "01999f7e-0000-7000-8000-000000000000",
     }
-    schema = {"$ref": _REF.format(model=ProblemBody.__name__)}
+    schema = {"$ref": REF.format(model=ProblemBody.__name__)}
     return {"description": title, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}

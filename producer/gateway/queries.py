@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..contract import MAX_KEEP_S, RESULT_TTL_S
 from .problems import Problem
 from .request_fields import Deadline, TaskName, Webhook
-from .requests import JobOptions
+from .task_fields import JobOptions
 from .tenants import PUBLIC_ID
 
 

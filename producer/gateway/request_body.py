@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -19,7 +19,8 @@ from ..errors import InvalidInput
 from ..net.redact import redact_url
 from ..validation import MAX_PROBLEMS, unique_names
 from .problems import Problem
-from .requests import JobRequest, JobRequestBase
+from .requests import JobRequest
+from .task_fields import TASK_MODELS, TaskFields
 
 #: Maximum bytes of all bodies in memory; a tenant may use half of them.
 MAX_BUFFERED_BYTES: Final = 256 * 2**20
@@ -34,8 +35,12 @@ LARGE_BYTES: Final = 2**18
 #: Maximum bytes of a job's body without its image.
 MAX_JOB_BYTES: Final = 2**20
 
-_DATA_URL: Final = re.compile(rb'"data:[^"]*"', re.IGNORECASE)
-_JOB: Final[TypeAdapter[JobRequestBase]] = TypeAdapter(JobRequest)
+#: An image within JSON: a `data:` URL, or the value of `image`.
+_IMAGE_VALUE: Final = re.compile(rb'"image"\s*:\s*"[^"]*"|"data:[^"]*"', re.IGNORECASE)
+_JOB: Final[TypeAdapter[TaskFields]] = TypeAdapter(JobRequest)
+_FIELDS: Final[Mapping[type[TaskFields], TypeAdapter[TaskFields]]] = {
+    model: TypeAdapter(model) for model in TASK_MODELS.values()
+}
 #: Fields with URLs, which often contain secrets.
 _URL_FIELDS: Final = ("image", "webhook")
 _TASKS: Final = ", ".join(task.short for task in Task)
@@ -145,13 +150,38 @@ async def run_if_large(
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
-def parse_job(body: bytes) -> JobRequestBase:
+def is_json(kind: str) -> bool:
+    """Return whether a media type is that of JSON."""
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def parse_job(body: bytes) -> TaskFields:
     """Parse a job; raises Problem for invalid JSON, RequestValidationError for an invalid job."""
+    # The first part of the location of an error is the name of the task.
+    return _parse(_JOB, body, tag_parts=1)
+
+
+def parse_task_fields(model: type[TaskFields], body: bytes) -> TaskFields:
+    """Parse the fields of a task, as `parse_job` does."""
+    return _parse(_FIELDS[model], body, tag_parts=0)
+
+
+def request_error(error: ValidationError, tag_parts: int = 0) -> Exception:
+    """Return the exception for invalid fields of a job, which names each of them."""
+    if (count := error.error_count()) > MAX_PROBLEMS:
+        return Problem("option_invalid", f"The job has {count:,} errors")
+    details = error.errors(include_url=False)
+    if details[0]["type"] == "json_invalid":
+        return Problem("bad_request", f"The body is not JSON: {details[0]['ctx']['error']}")
+    return RequestValidationError([_request_detail(dict(item), tag_parts) for item in details])
+
+
+def _parse(adapter: TypeAdapter[TaskFields], body: bytes, tag_parts: int) -> TaskFields:
     _check_size(body)
     try:
-        request = _JOB.validate_json(body)
+        request = adapter.validate_json(body)
     except ValidationError as error:
-        raise _request_error(error) from None
+        raise request_error(error, tag_parts) from None
     try:
         json.loads(body, object_pairs_hook=unique_names)
     except InvalidInput as error:
@@ -161,15 +191,19 @@ def parse_job(body: bytes) -> JobRequestBase:
 
 def job_schemas(ref_template: str) -> dict[str, Any]:
     """Return the JSON Schemas of a job's models, by name."""
-    schemas: dict[str, Any] = _JOB.json_schema(ref_template=ref_template)["$defs"]
-    return schemas
+    _, schemas = TypeAdapter.json_schemas(
+        [(key, "validation", adapter) for key, adapter in enumerate((_JOB, *_FIELDS.values()))],
+        ref_template=ref_template,
+    )
+    models: dict[str, Any] = schemas["$defs"]
+    return models
 
 
 def _check_size(body: bytes) -> None:
     """Limit the body without its image: parsed small values use many times their size."""
     if len(body) <= MAX_JOB_BYTES:
         return
-    longest = max((len(match[0]) for match in _DATA_URL.finditer(body)), default=0)
+    longest = max((len(match[0]) for match in _IMAGE_VALUE.finditer(body)), default=0)
     if len(body) - longest > MAX_JOB_BYTES:
         raise Problem(
             "body_too_large",
@@ -177,24 +211,14 @@ def _check_size(body: bytes) -> None:
         )
 
 
-def _request_error(error: ValidationError) -> Exception:
-    if (count := error.error_count()) > MAX_PROBLEMS:
-        return Problem("option_invalid", f"The job has {count:,} errors")
-    details = error.errors(include_url=False)
-    if details[0]["type"] == "json_invalid":
-        return Problem("bad_request", f"The body is not JSON: {details[0]['ctx']['error']}")
-    return RequestValidationError([_request_detail(dict(detail)) for detail in details])
-
-
-def _request_detail(detail: dict[str, Any]) -> dict[str, Any]:
+def _request_detail(detail: dict[str, Any], tag_parts: int) -> dict[str, Any]:
     """Return an error with the location in the request and without secrets of URLs."""
     if detail["type"] == "union_tag_not_found":
         return {"type": "missing", "loc": ("body", "task"), "msg": "is missing", "input": None}
     if detail["type"] == "union_tag_invalid":
         message, tag = f"choose one of {_TASKS}", detail["ctx"]["tag"]
         return {"type": "enum", "loc": ("body", "task"), "msg": message, "input": tag}
-    # The first part of the location is the name of the task.
-    detail["loc"] = ("body", *detail["loc"][1:])
+    detail["loc"] = ("body", *detail["loc"][tag_parts:])
     if isinstance(detail["input"], str) and detail["loc"][-1] in _URL_FIELDS:
         detail["input"] = redact_url(detail["input"])
     return detail

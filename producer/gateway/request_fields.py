@@ -84,8 +84,8 @@ Image = Annotated[
         min_length=1,
         json_schema_extra={"format": "image-reference"},
         description="`https://…`, `blob:<sha256>` (as returned by `POST /v1/images`), "
-        "`data:image/png;base64,…`, `file:<path>` below the worker's image root, or a scheme of "
-        "the worker's stores such as `s3://…`. Never a path.",
+        "`data:image/png;base64,…`, the image file in base64, `file:<path>` below the worker's "
+        "image root, or a scheme of the worker's stores such as `s3://…`. Never a path.",
     ),
 ]
 

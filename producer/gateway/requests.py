@@ -1,243 +1,82 @@
-"""Request models of jobs; each has an example for the OpenAPI description."""
+"""Request models of jobs: the fields of each task, and `task`, which discriminates them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field
 
-from ..contract import (
-    CAPTIONS,
-    MAX_TEXTS,
-    MAX_TEXTS_CHARS,
-    MAX_TURNS,
-    THRESHOLD,
-    Options,
-    Task,
-    whole_number,
-)
-from .request_fields import (
-    EXAMPLE_IMAGE,
-    AnyText,
-    CaptionCount,
-    Deadline,
-    DetailName,
-    Image,
-    Probability,
-    Prompts,
-    Text,
-    Webhook,
-    example_config,
+from .task_fields import (
+    CapfiltFields,
+    CaptionFields,
+    ChatFields,
+    DescribeFields,
+    EmbedFields,
+    MatchFields,
+    TaskFields,
+    VqaFields,
 )
 
 
-class StrictModel(BaseModel):
-    """A part of a request, without type conversion and unknown fields."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class JobOptions(Options):
-    """Generation options; decoding is greedy unless `temperature` is set."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-    #: Not an option of a request, which has `deadline_s` instead.
-    deadline: ClassVar[None] = None  # type: ignore[misc]
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _accept_whole_floats(cls, value: Any) -> Any:
-        return whole_number(value)
+def _config_of(model: type[TaskFields]) -> ConfigDict:
+    """Return the configuration of a task's fields, with `task` in its example."""
+    extra: Any = model.model_config["json_schema_extra"]
+    examples: Any = [{"task": model.contract_task.short, **extra["examples"][0]}]
+    return ConfigDict(json_schema_extra={**extra, "examples": examples})
 
 
-_DEFAULTS: Final = JobOptions.model_validate({})
-
-
-class TurnBody(StrictModel):
-    """An earlier question of a dialogue and its answer."""
-
-    question: AnyText
-    answer: AnyText
-
-
-class JobRequestBase(StrictModel):
-    """Fields of the requests of all tasks."""
-
-    task: str
-    deadline_s: Deadline = None
-    webhook: Webhook = None
-
-    @property
-    def contract_task(self) -> Task:
-        """The task of the contract."""
-        return Task.parse(self.task)
-
-    def item(self) -> dict[str, Any]:
-        """Return the item of the contract."""
-        excluded = {"task", "deadline_s", "webhook", "options"}
-        return self.model_dump(exclude=excluded, exclude_none=True)
-
-    def given_options(self) -> dict[str, Any]:
-        """Return the options that differ from their defaults."""
-        options: JobOptions | None = getattr(self, "options", None)
-        return {} if options is None else options.model_dump(exclude_defaults=True)
-
-
-class CaptionRequest(JobRequestBase):
+class CaptionRequest(CaptionFields):
     """Describe an image."""
 
-    model_config = example_config(task="caption", image=EXAMPLE_IMAGE, prompt="a red")
-
+    model_config = _config_of(CaptionFields)
     task: Literal["caption"]
-    image: Image
-    prompt: AnyText | None = Field(None, description="Beginning of the caption.")
-    options: JobOptions = _DEFAULTS
 
 
-class VqaRequest(JobRequestBase):
+class VqaRequest(VqaFields):
     """Ask a question about an image."""
 
-    model_config = example_config(
-        task="vqa", image=EXAMPLE_IMAGE, question="what color is it?", options={"max_new_tokens": 5}
-    )
-
+    model_config = _config_of(VqaFields)
     task: Literal["vqa"]
-    image: Image
-    question: Text
-    options: JobOptions = _DEFAULTS
 
 
-class ChatRequest(JobRequestBase):
+class ChatRequest(ChatFields):
     """Ask a question in a dialogue about an image."""
 
-    model_config = example_config(
-        task="chat",
-        image=EXAMPLE_IMAGE,
-        question="what color is it?",
-        history=[{"question": "what shape is it?", "answer": "circle"}],
-    )
-
+    model_config = _config_of(ChatFields)
     task: Literal["chat"]
-    image: Image
-    question: Text
-    history: list[TurnBody] | None = Field(
-        None,
-        max_length=MAX_TURNS,
-        description="Earlier turns, the oldest first; turns that exceed the model's context are "
-        "dropped.",
-    )
-    options: JobOptions = _DEFAULTS
 
 
-class TextsRequest(JobRequestBase):
+class MatchRequest(MatchFields):
     """Compare an image with texts."""
 
-    image: Image
-    texts: list[Text] = Field(
-        min_length=1,
-        max_length=MAX_TEXTS,
-        description=f"At most {MAX_TEXTS_CHARS:,} characters in total.",
-    )
-
-    @model_validator(mode="after")
-    def _check_total(self) -> Self:
-        chars = sum(map(len, self.texts))
-        if chars > MAX_TEXTS_CHARS:
-            raise ValueError(
-                f"the texts have {chars:,} characters; at most {MAX_TEXTS_CHARS:,} are allowed"
-            )
-        return self
-
-
-class MatchRequest(TextsRequest):
-    """Compare an image with texts."""
-
-    model_config = example_config(
-        task="match",
-        image=EXAMPLE_IMAGE,
-        texts=["a red circle on a grey background", "a blue star on a pink background"],
-    )
-
+    model_config = _config_of(MatchFields)
     task: Literal["match"]
 
 
-class CapfiltRequest(TextsRequest):
-    """Keep those of the texts, and of synthetic captions, that match the image."""
-
-    model_config = example_config(
-        task="capfilt",
-        image=EXAMPLE_IMAGE,
-        texts=["a red circle on a grey background", "my holiday"],
-    )
-
-    task: Literal["capfilt"]
-    captions: CaptionCount = Field(CAPTIONS, description="Number of synthetic captions.")
-    threshold: Probability = Field(
-        THRESHOLD, description="Texts are accepted from this probability on."
-    )
-    synthetic_threshold: Probability | None = Field(
-        None, description="Threshold of synthetic captions, if it differs."
-    )
-    options: JobOptions = _DEFAULTS
-
-
-_BOTH_GIVEN: Final[dict[str, Any]] = {
-    "required": ["image", "text"],
-    "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
-}
-_NONE_GIVEN: Final[dict[str, Any]] = {
-    "properties": {"image": {"type": "null"}, "text": {"type": "null"}}
-}
-
-
-class EmbedRequest(JobRequestBase):
+class EmbedRequest(EmbedFields):
     """Compute the unit vector of an image or of a text: exactly one of them is needed."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"task": "embed", "text": "a cat on a sofa"}],
-            # Generators of clients would turn a `oneOf` into two types without the other fields.
-            "not": {"anyOf": [_BOTH_GIVEN, _NONE_GIVEN]},
-        }
-    )
-
+    model_config = _config_of(EmbedFields)
     task: Literal["embed"]
-    image: Image | None = None
-    text: Text | None = None
-
-    @model_validator(mode="after")
-    def _check_input(self) -> Self:
-        if (self.image is None) == (self.text is None):
-            raise ValueError("an embedding needs an image or a text: pass one of them")
-        return self
 
 
-class DescribeRequest(JobRequestBase):
+class DescribeRequest(DescribeFields):
     """Describe an image in detail."""
 
-    model_config = example_config(task="describe", image=EXAMPLE_IMAGE, detail="high")
-
+    model_config = _config_of(DescribeFields)
     task: Literal["describe"]
-    image: Image
-    prompts: Prompts | None = Field(
-        None, description="Prompts of the first round; an empty one is a caption without a prompt."
-    )
-    detail: DetailName = Field("medium", description="One, two or three rounds.")
-    options: JobOptions = _DEFAULTS
+
+
+class CapfiltRequest(CapfiltFields):
+    """Keep those of the texts, and of synthetic captions, that match the image."""
+
+    model_config = _config_of(CapfiltFields)
+    task: Literal["capfilt"]
 
 
 #: Request models by the name of their task.
-REQUEST_MODELS: Final[Mapping[str, type[JobRequestBase]]] = {
+REQUEST_MODELS: Final[Mapping[str, type[TaskFields]]] = {
     "caption": CaptionRequest,
     "vqa": VqaRequest,
     "chat": ChatRequest,

@@ -127,6 +127,24 @@ def test_a_generated_python_client_submits_every_task_and_polls_it(
             assert job.output.to_dict() == output
 
 
+def test_a_generated_python_client_sends_one_request_with_each_body(
+    generated: Any, connection: redis.Redis, finish: Finish
+) -> None:
+    models, types = import_module("blipline_client.models"), import_module("blipline_client.types")
+
+    def file() -> Any:
+        return types.File(io.BytesIO(b"\x89PNG"), "cat.png", "image/png")
+
+    with running_fake_worker(connection, finish):
+        for body, query in (
+            (models.VqaFields(image=URL, question=QUESTION), {}),
+            (models.AskFilesBody(file=file(), question=QUESTION), {}),
+            (file(), {"question": QUESTION}),
+        ):
+            job = operation("tasks.ask").sync(client=generated, body=body, **query)
+            assert job.output.to_dict() == {"text": "a cat"}
+
+
 def test_a_generated_python_client_uploads_a_batch_and_streams_its_results(
     generated: Any, connection: redis.Redis, finish: Finish
 ) -> None:

@@ -6,6 +6,7 @@ import base64
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -97,6 +98,69 @@ def test_a_data_url_contains_the_bytes(kind: str) -> None:
     assert resolve(data_url(b"x" * LIMIT, kind), LIMIT) == b"x" * LIMIT
 
 
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) + b"\xfb\xef\xff" * 9 + b"\0"
+ENCODED = base64.b64encode(PNG).decode()
+#: The forms in which programs write base64.
+BASE64_FORMS = {
+    "plain": ENCODED,
+    "wrapped": base64.encodebytes(PNG).decode(),
+    "wrapped with CRLF and indentation": ENCODED[:76] + "\r\n\t  " + ENCODED[76:],
+    "unpadded": ENCODED.rstrip("="),
+    "URL-safe": base64.urlsafe_b64encode(PNG).decode(),
+    "URL-safe and unpadded": base64.urlsafe_b64encode(PNG).decode().rstrip("="),
+    "surrounded by space": f" \n{ENCODED}\n",
+}
+
+
+@pytest.mark.parametrize("encoded", BASE64_FORMS.values(), ids=BASE64_FORMS)
+def test_base64_is_an_image_in_each_of_its_forms(encoded: str) -> None:
+    assert ENCODED.endswith("=")
+    assert {"+", "/"} <= set(ENCODED)
+    assert resolve(encoded, LIMIT) == PNG
+    for head in ("data:image/png;base64,", "DATA:image/png;name=cat.png;charset=utf-8;BASE64,"):
+        assert resolve(head + encoded, LIMIT) == PNG
+        assert resolve(head + quote(encoded, safe=""), LIMIT) == PNG
+
+
+def test_a_data_url_without_base64_contains_percent_encoded_bytes() -> None:
+    assert resolve(f"data:image/png,{quote(PNG)}", LIMIT) == PNG
+    assert resolve("data:image/png;name=a.png,a+b", LIMIT) == b"a+b"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\xff\xd8\xff\xe0",
+        b"GIF89a",
+        b"RIFF\x10\0\0\0WEBP",
+        b"BM\x10",
+        b"II*\0",
+        b"MM\0*",
+        b"\0\0\0\x18ftypheic",
+        b"\0\0\0\x0cjP  \r\n",
+    ],
+)
+def test_base64_of_every_image_format_is_recognised(start: bytes) -> None:
+    data = start + b"\0" * 60
+    assert resolve(base64.b64encode(data).decode(), LIMIT) == data
+
+
+@pytest.mark.parametrize(
+    ("encoded", "code", "message"),
+    [
+        (base64.b64encode(PNG * 9).decode(), "image_too_large", "1,000 bytes"),
+        (ENCODED[:100] + "!", "image_invalid", "not valid base64"),
+        (ENCODED[:100] + " " + ENCODED[100:], "image_invalid", "%2B"),
+        (base64.b64encode(b"no image, but text").decode(), "image_invalid", "base64"),
+        ("A" * 9000, "image_invalid", "neither a data: URL nor"),
+    ],
+)
+def test_invalid_base64_is_rejected(encoded: str, code: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message) as caught:
+        resolve(encoded, LIMIT)
+    assert caught.value.code == code
+
+
 @pytest.mark.parametrize(
     ("url", "code"),
     [
@@ -104,16 +168,19 @@ def test_a_data_url_contains_the_bytes(kind: str) -> None:
         (data_url(b"x" * (LIMIT * 9)), "image_too_large"),
         (data_url(b""), "image_invalid"),
         (data_url(b"x", "text/html"), "image_invalid"),
-        (data_url(b"x", "image/png;charset=utf-8"), "image_invalid"),
         (data_url(b"x", ""), "image_invalid"),
-        ("data:image/png,cat", "image_invalid"),
+        ("data:image/png,", "image_invalid"),
+        ("data:image/png," + "%ff" * (LIMIT + 1), "image_too_large"),
         ("data:", "image_invalid"),
         ("data://x", "image_invalid"),
-        ("data:image/png;base64,eA=", "image_invalid"),
+        ("data:image/png;base64,eA===", "image_invalid"),
+        ("data:image/png;base64", "image_invalid"),
+        ("data:image/png" + ";a" * 9 + ";base64,eA==", "image_invalid"),
         ("data:image/png;base64,e", "image_invalid"),
         ("data:image/png;base64,e A==", "image_invalid"),
         ("data:image/png;base64,eA==eA==", "image_invalid"),
-        ("data:image/png;base64,_-==", "image_invalid"),
+        ("data:image/png;base64,e%41%3d%3d%3d", "image_invalid"),
+        ("data:image/png;base64,e%zz", "image_invalid"),
         ("data:image/png;base64,äöü=", "image_invalid"),
     ],
 )

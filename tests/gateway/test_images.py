@@ -40,6 +40,7 @@ def form(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> dict[str, obje
         {"content": DATA, "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
         {"files": {"file": ("cat.png", DATA, "image/png")}},
         {"files": {"file": ("cat.png", DATA)}, "data": {"note": "before it"}},
+        {"files": [("file", ("cat.png", DATA)), ("note", (None, b"after it"))]},
     ],
 )
 def test_an_upload_is_stored_under_its_hash(

@@ -1,0 +1,114 @@
+"""Submission of single jobs, and the responses to it; every route of jobs uses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request, Response
+
+from ..aio.client import AsyncJob
+from ..contract import State
+from ..errors import ConnectionFailed, IdTaken
+from ..job import Result
+from . import image_refs, prefer_header
+from .job_responses import JobFields, job_url
+from .logs import LOGGER
+from .metadata import RequestMetadata
+from .problems import Problem
+from .request_body import run_if_large
+from .responses import poll_after_s
+from .shutdown import wait_unless
+from .state import Gateway
+from .task_fields import TaskFields
+from .tenants import Tenant
+
+#: State and result of a job that was just submitted.
+NEW_JOB = (State.QUEUED, None)
+
+
+async def submit_job(
+    gateway: Gateway,
+    tenant: Tenant,
+    public_id: str,
+    fields: TaskFields,
+    image: bytes | None = None,
+) -> tuple[AsyncJob[Any], RequestMetadata]:
+    """Submit a job; `image` are the bytes of its image if the fields do not refer to it.
+
+    Raises Problem and the errors of the client.
+    """
+    metadata = RequestMetadata.now(fields.contract_task)
+    item = fields.item()
+    if image is not None:
+        item["image"] = image
+    elif (reference := item.get("image")) is not None:
+        item["image"] = await run_if_large(
+            len(reference),
+            image_refs.resolve,
+            reference,
+            gateway.settings.max_image_bytes,
+            private=gateway.allows_private_images(tenant),
+        )
+    await gateway.webhook_guard.check(fields.webhook, tenant.name)
+    try:
+        job = await gateway.client.submit(
+            item,
+            metadata.task,
+            job_id=tenant.job_id(public_id),
+            submitter=tenant.name,
+            note=metadata.encode(),
+            webhook=fields.webhook or "",
+            deadline_s=fields.deadline_s,
+            **fields.given_options(),
+        )
+    except IdTaken:
+        detail = f"id={public_id!r}: a different job has this id; choose another id"
+        raise Problem("id_taken", detail) from None
+    return job, metadata
+
+
+async def read_new_job(
+    job: AsyncJob[Any], wait_s: float | None, gateway: Gateway
+) -> tuple[State, Result | None]:
+    """Wait for a new job. If Redis fails meanwhile, the response must still contain its id."""
+    # A new job has no result to read unless the request waits for it.
+    if wait_s is None:
+        return NEW_JOB
+    try:
+        return await read_job(job, wait_s, gateway)
+    except ConnectionFailed as error:
+        LOGGER.warning("%s", error)
+        return NEW_JOB
+
+
+async def read_job(
+    job: AsyncJob[Any], wait_s: float | None, gateway: Gateway
+) -> tuple[State, Result | None]:
+    """Return the state and result of a job; a shutdown of the process ends the wait early."""
+    if not wait_s:
+        return await job.look()
+    return await wait_unless(gateway.stopping, job.look(wait_s)) or await job.look()
+
+
+def preferred_wait_s(request: Request, gateway: Gateway) -> int | None:
+    """Return the seconds that a request prefers to wait; None if it has no preference."""
+    return prefer_header.wait_s(
+        request.headers.getlist("prefer"), gateway.settings.gateway_max_wait_s
+    )
+
+
+def submit_response(body: JobFields, wait_s: int | None) -> Response:
+    """Return the response to a submission: 200 if the job has ended, else 202."""
+    status = 200 if body.ended else 202
+    return job_response(body, wait_s, status, {"Location": job_url(body.id)})
+
+
+def job_response(
+    body: JobFields, wait_s: int | None, status: int, headers: dict[str, str]
+) -> Response:
+    """Return a response about a job; `wait_s` is the preference that was applied."""
+    if not body.ended:
+        headers["Retry-After"] = str(poll_after_s(body.created_at))
+    if wait_s is not None:
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    return Response(body.model_dump_json(), status, headers, "application/json")

@@ -1,0 +1,244 @@
+"""Fields of each task in requests; each model has an example for the OpenAPI description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from ..contract import (
+    CAPTIONS,
+    MAX_TEXTS,
+    MAX_TEXTS_CHARS,
+    MAX_TURNS,
+    THRESHOLD,
+    Options,
+    Task,
+    whole_number,
+)
+from .request_fields import (
+    EXAMPLE_IMAGE,
+    AnyText,
+    CaptionCount,
+    Deadline,
+    DetailName,
+    Image,
+    Probability,
+    Prompts,
+    Text,
+    Webhook,
+    example_config,
+)
+
+
+class StrictModel(BaseModel):
+    """A part of a request, without type conversion and unknown fields."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class JobOptions(Options):
+    """Generation options; decoding is greedy unless `temperature` is set."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    #: Not an option of a request, which has `deadline_s` instead.
+    deadline: ClassVar[None] = None  # type: ignore[misc]
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _accept_whole_floats(cls, value: Any) -> Any:
+        return whole_number(value)
+
+
+_DEFAULTS: Final = JobOptions.model_validate({})
+
+
+class TurnBody(StrictModel):
+    """An earlier question of a dialogue and its answer."""
+
+    question: AnyText
+    answer: AnyText
+
+
+class TaskFields(StrictModel):
+    """Fields of the requests of all tasks."""
+
+    #: The task of the contract.
+    contract_task: ClassVar[Task]
+
+    deadline_s: Deadline = None
+    webhook: Webhook = None
+
+    def item(self) -> dict[str, Any]:
+        """Return the item of the contract."""
+        excluded = {"task", "deadline_s", "webhook", "options"}
+        return self.model_dump(exclude=excluded, exclude_none=True)
+
+    def given_options(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults."""
+        options: JobOptions | None = getattr(self, "options", None)
+        return {} if options is None else options.model_dump(exclude_defaults=True)
+
+
+class CaptionFields(TaskFields):
+    """Describe an image."""
+
+    model_config = example_config(image=EXAMPLE_IMAGE, prompt="a red")
+
+    contract_task = Task.CAPTION
+    image: Image
+    prompt: AnyText | None = Field(None, description="Beginning of the caption.")
+    options: JobOptions = _DEFAULTS
+
+
+class VqaFields(TaskFields):
+    """Ask a question about an image."""
+
+    model_config = example_config(
+        image=EXAMPLE_IMAGE, question="what color is it?", options={"max_new_tokens": 5}
+    )
+
+    contract_task = Task.VQA
+    image: Image
+    question: Text
+    options: JobOptions = _DEFAULTS
+
+
+class ChatFields(TaskFields):
+    """Ask a question in a dialogue about an image."""
+
+    model_config = example_config(
+        image=EXAMPLE_IMAGE,
+        question="what color is it?",
+        history=[{"question": "what shape is it?", "answer": "circle"}],
+    )
+
+    contract_task = Task.CHAT
+    image: Image
+    question: Text
+    history: list[TurnBody] | None = Field(
+        None,
+        max_length=MAX_TURNS,
+        description="Earlier turns, the oldest first; turns that exceed the model's context are "
+        "dropped.",
+    )
+    options: JobOptions = _DEFAULTS
+
+
+class TextsFields(TaskFields):
+    """Compare an image with texts."""
+
+    image: Image
+    texts: list[Text] = Field(
+        min_length=1,
+        max_length=MAX_TEXTS,
+        description=f"At most {MAX_TEXTS_CHARS:,} characters in total.",
+    )
+
+    @model_validator(mode="after")
+    def _check_total(self) -> Self:
+        chars = sum(map(len, self.texts))
+        if chars > MAX_TEXTS_CHARS:
+            raise ValueError(
+                f"the texts have {chars:,} characters; at most {MAX_TEXTS_CHARS:,} are allowed"
+            )
+        return self
+
+
+class MatchFields(TextsFields):
+    """Compare an image with texts."""
+
+    model_config = example_config(
+        image=EXAMPLE_IMAGE,
+        texts=["a red circle on a grey background", "a blue star on a pink background"],
+    )
+
+    contract_task = Task.MATCH
+
+
+class CapfiltFields(TextsFields):
+    """Keep those of the texts, and of synthetic captions, that match the image."""
+
+    model_config = example_config(
+        image=EXAMPLE_IMAGE, texts=["a red circle on a grey background", "my holiday"]
+    )
+
+    contract_task = Task.CAPFILT
+    captions: CaptionCount = Field(CAPTIONS, description="Number of synthetic captions.")
+    threshold: Probability = Field(
+        THRESHOLD, description="Texts are accepted from this probability on."
+    )
+    synthetic_threshold: Probability | None = Field(
+        None, description="Threshold of synthetic captions, if it differs."
+    )
+    options: JobOptions = _DEFAULTS
+
+
+_BOTH_GIVEN: Final[dict[str, Any]] = {
+    "required": ["image", "text"],
+    "properties": {"image": {"type": "string"}, "text": {"type": "string"}},
+}
+_NONE_GIVEN: Final[dict[str, Any]] = {
+    "properties": {"image": {"type": "null"}, "text": {"type": "null"}}
+}
+
+
+class EmbedFields(TaskFields):
+    """Compute the unit vector of an image or of a text: exactly one of them is needed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"text": "a cat on a sofa"}],
+            # Generators of clients would turn a `oneOf` into two types without the other fields.
+            "not": {"anyOf": [_BOTH_GIVEN, _NONE_GIVEN]},
+        }
+    )
+
+    contract_task = Task.EMBED
+    image: Image | None = None
+    text: Text | None = None
+
+    @model_validator(mode="after")
+    def _check_input(self) -> Self:
+        if (self.image is None) == (self.text is None):
+            raise ValueError("an embedding needs an image or a text: pass one of them")
+        return self
+
+
+class DescribeFields(TaskFields):
+    """Describe an image in detail."""
+
+    model_config = example_config(image=EXAMPLE_IMAGE, detail="high")
+
+    contract_task = Task.DESCRIBE
+    image: Image
+    prompts: Prompts | None = Field(
+        None, description="Prompts of the first round; an empty one is a caption without a prompt."
+    )
+    detail: DetailName = Field("medium", description="One, two or three rounds.")
+    options: JobOptions = _DEFAULTS
+
+
+#: Models of the fields by their task.
+TASK_MODELS: Final[Mapping[Task, type[TaskFields]]] = {
+    model.contract_task: model
+    for model in (
+        CaptionFields,
+        VqaFields,
+        ChatFields,
+        MatchFields,
+        EmbedFields,
+        DescribeFields,
+        CapfiltFields,
+    )
+}

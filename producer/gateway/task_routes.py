@@ -1,0 +1,69 @@
+"""Routes of one task each: the image and the fields in one request, the output in its response."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from ..contract import Task
+from ..ledger.ids import new_id
+from .auth import request_tenant
+from .job_responses import JobFields
+from .job_submission import preferred_wait_s, read_new_job, submit_job, submit_response
+from .openapi import PREFER, SUBMIT_RESPONSES, problem_responses
+from .state import gateway_of
+from .task_body import read_task_request
+from .task_fields import TASK_MODELS, TaskFields
+from .task_openapi import task_body, task_parameters
+
+router = APIRouter(tags=["tasks"])
+
+#: Task of each route.
+ROUTES: Final[Mapping[str, Task]] = {
+    "ask" if task is Task.VQA else task.short: task for task in TASK_MODELS
+}
+_DESCRIPTION: Final = """Submit one image, and wait for the output.
+
+The body is JSON; a form with a file `file` or `image`; or the bytes of the image, with the fields
+in the query. The response waits as long as `Prefer: wait=N` says, or, without the header, as long
+as the gateway allows. A job that has not ended by then is a 202 with the URL to poll. A failed job
+is a 200 with an `error`: the HTTP status describes the request."""
+
+
+def _endpoint(model: type[TaskFields]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a task."""
+
+    async def submit_task(request: Request) -> Response:
+        gateway, tenant, public_id = gateway_of(request), request_tenant(request), new_id()
+        async with read_task_request(request, model) as parsed:
+            job, metadata = await submit_job(
+                gateway, tenant, public_id, parsed.fields, parsed.image
+            )
+        gateway.metadata_cache.put(job.id, metadata)
+        wait_s = preferred_wait_s(request, gateway)
+        max_wait_s = gateway.settings.gateway_max_wait_s if wait_s is None else wait_s
+        snapshot = await read_new_job(job, max_wait_s, gateway)
+        return submit_response(JobFields.of(public_id, metadata, *snapshot), wait_s)
+
+    return submit_task
+
+
+for _name, _task in ROUTES.items():
+    _model = TASK_MODELS[_task]
+    router.add_api_route(
+        f"/v1/{_name}",
+        _endpoint(_model),
+        methods=["POST"],
+        name=_name,
+        summary=(_model.__doc__ or "").rstrip("."),
+        description=_DESCRIPTION,
+        status_code=202,
+        response_class=Response,
+        responses={**SUBMIT_RESPONSES, **problem_responses(422)},
+        openapi_extra={
+            "requestBody": task_body(_model),
+            "parameters": [PREFER, *task_parameters(_model)],
+        },
+    )
