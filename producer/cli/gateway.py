@@ -57,6 +57,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
         from ..gateway.logs import log_to_stderr
         from ..gateway.server import Server, listen, url_of
         from ..gateway.settings import GatewaySettings
+        from ..openai_api import mount as mount_openai_api
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
@@ -68,6 +69,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
     listening = listen(settings)
     log_to_stderr()
     app = create_app(settings)
+    mount_openai_api(app)
     if settings.page and find_spec("gradio") is not None:
         from ..page import mount
 

@@ -14,8 +14,8 @@ from .problems import Problem
 from .rate_limit import RateLimiter
 from .tenants import Tenant
 
-#: Prefix of the paths that need an API key.
-PROTECTED_PREFIX: Final = "/v1"
+#: Prefixes of the paths that need an API key.
+PROTECTED_PREFIXES: Final = ("/v1", "/openai")
 
 
 def request_tenant(request: Request) -> Tenant:
@@ -92,7 +92,9 @@ async def check_rate(rate_limiter: RateLimiter | None, tenant: Tenant) -> dict[s
 
 def needs_api_key(path: str) -> bool:
     """Return whether requests of a path need an API key."""
-    return path == PROTECTED_PREFIX or path.startswith(f"{PROTECTED_PREFIX}/")
+    return path.startswith(tuple(f"{prefix}/" for prefix in PROTECTED_PREFIXES)) or (
+        path in PROTECTED_PREFIXES
+    )
 
 
 def _bearer_token(headers: Headers) -> str:

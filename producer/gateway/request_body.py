@@ -177,7 +177,7 @@ def request_error(error: ValidationError, tag_parts: int = 0) -> Exception:
 
 
 def _parse(adapter: TypeAdapter[TaskFields], body: bytes, tag_parts: int) -> TaskFields:
-    _check_size(body)
+    check_job_bytes(body)
     try:
         request = adapter.validate_json(body)
     except ValidationError as error:
@@ -199,12 +199,15 @@ def job_schemas(ref_template: str) -> dict[str, Any]:
     return models
 
 
-def _check_size(body: bytes) -> None:
-    """Limit the body without its image: parsed small values use many times their size."""
+def check_job_bytes(body: bytes, images: int | None = 1) -> None:
+    """Limit a body without its images: parsed small values use many times their size.
+
+    The longest `images` do not count, or all of them. Raises Problem.
+    """
     if len(body) <= MAX_JOB_BYTES:
         return
-    longest = max((len(match[0]) for match in _IMAGE_VALUE.finditer(body)), default=0)
-    if len(body) - longest > MAX_JOB_BYTES:
+    sizes = sorted((len(match[0]) for match in _IMAGE_VALUE.finditer(body)), reverse=True)
+    if len(body) - sum(sizes[:images]) > MAX_JOB_BYTES:
         raise Problem(
             "body_too_large",
             f"A job may have {MAX_JOB_BYTES:,} bytes in addition to an image as a data: URL",

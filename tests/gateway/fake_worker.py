@@ -18,6 +18,8 @@ from .samples import DESCRIPTION, FILTERED
 
 #: Returns the output of an item of a task.
 Answer = Callable[[str, dict[str, Any]], dict[str, Any]]
+#: Receives the payload of each job.
+Observe = Callable[[dict[str, Any]], None]
 
 
 def output_of(task: str, item: dict[str, Any]) -> dict[str, Any]:
@@ -37,14 +39,17 @@ def output_of(task: str, item: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def running_fake_worker(
-    connection: redis.Redis, finish: Finish, answer: Answer = output_of
+    connection: redis.Redis,
+    finish: Finish,
+    answer: Answer = output_of,
+    observe: Observe = lambda payload: None,
 ) -> Iterator[None]:
     """End all jobs within the block."""
     over = threading.Event()
 
     def work() -> None:
         while not over.wait(0.05):
-            _end_all(connection, finish, answer)
+            _end_all(connection, finish, answer, observe)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -55,12 +60,13 @@ def running_fake_worker(
         thread.join()
 
 
-def _end_all(connection: redis.Redis, finish: Finish, answer: Answer) -> None:
+def _end_all(connection: redis.Redis, finish: Finish, answer: Answer, observe: Observe) -> None:
     open_names: Any = connection.zrange(Keys().open, 0, -1)
     for record in Ledger(connection).records([name.decode() for name in open_names]):
         if record is None:
             continue
         payload = json.loads(record.payload)
+        observe(payload)
         finish(record.id, [_result(payload["task"], item, answer) for item in payload["items"]])
 
 

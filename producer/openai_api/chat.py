@@ -1,0 +1,78 @@
+"""Route of chat completions: a caption, an answer, or the next answer of a dialogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from ..gateway.auth import request_tenant
+from ..gateway.state import gateway_of
+from ..gateway.task_fields import CaptionFields, ChatFields, TaskFields, VqaFields
+from .completion import ChatCompletion
+from .dialogue import MessageDialogue
+from .jobs import output_of, read_parameters, submit
+from .parameters import (
+    IGNORED,
+    MAX_TOKENS,
+    OPTIONS,
+    boolean,
+    check_model,
+    check_names,
+    generation_options,
+    invalid_type,
+    required,
+)
+
+router = APIRouter()
+
+_KNOWN: Final = (
+    IGNORED | OPTIONS | {*MAX_TOKENS, "deadline_s", "messages", "model", "stream", "stream_options"}
+)
+
+
+@router.post("/openai/v1/chat/completions", include_in_schema=False)
+async def create_chat_completion(request: Request) -> Response:
+    """Answer the last message of a dialogue about an image."""
+    gateway, tenant = gateway_of(request), request_tenant(request)
+    async with read_parameters(request) as parameters:
+        model, fields = task_of(parameters)
+        is_stream = boolean(parameters, "stream")
+        include_usage = _include_usage(parameters)
+        name = next((name for name in MAX_TOKENS if name in parameters), MAX_TOKENS[0])
+        submitted = await submit(
+            gateway, tenant, model, fields, param="messages", max_tokens_name=name
+        )
+    result = await output_of(gateway, submitted)
+    completion = ChatCompletion(
+        f"chatcmpl-{submitted.public_id}", int(submitted.metadata.created_at), result.text or ""
+    )
+    if is_stream:
+        events = completion.events(include_usage=include_usage)
+        return Response(events, media_type="text/event-stream")
+    return Response(json.dumps(completion.body()), media_type="application/json")
+
+
+def task_of(parameters: Mapping[str, Any]) -> tuple[type[TaskFields], dict[str, Any]]:
+    """Return the task of a completion and its fields; raises OpenAIError."""
+    check_model(parameters)
+    check_names(parameters, _KNOWN)
+    dialogue = MessageDialogue.of(required(parameters, "messages"))
+    fields: dict[str, Any] = {"image": dialogue.image, "options": generation_options(parameters)}
+    if "deadline_s" in parameters:
+        fields["deadline_s"] = parameters["deadline_s"]
+    if not dialogue.question:
+        return CaptionFields, fields
+    fields["question"] = dialogue.question
+    if not dialogue.history:
+        return VqaFields, fields
+    return ChatFields, fields | {"history": dialogue.history}
+
+
+def _include_usage(parameters: Mapping[str, Any]) -> bool:
+    options = parameters.get("stream_options", {})
+    if not isinstance(options, dict):
+        raise invalid_type("stream_options", "an object", options)
+    return boolean({k: v for k, v in options.items() if v is not None}, "include_usage")

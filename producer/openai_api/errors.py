@@ -1,0 +1,165 @@
+"""Errors in OpenAI's form: those of the routes, and problems of the gateway, converted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import InvalidInput
+from ..gateway.problems import MEDIA_TYPE, STATUS, Problem, as_problem
+
+#: Beginning of the paths of this API.
+PREFIX: Final = "/openai/"
+#: Type of an error by its status; others are `invalid_request_error` or `server_error`.
+_TYPES: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+#: Codes that programs know by OpenAI's names.
+_CODES: Final[Mapping[str, str]] = {
+    "unauthorized": "invalid_api_key",
+    "rate_limited": "rate_limit_exceeded",
+    "quota_exceeded": "insufficient_quota",
+    "not_found": "unknown_url",
+}
+
+
+class OpenAIError(Exception):
+    """An error response of a route; `code` is a code of the gateway or of OpenAI."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "invalid_value",
+        param: str | None = None,
+        status: int = 400,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+        self.status = status
+        self.headers = dict(headers or {})
+
+    @classmethod
+    def of_problem(cls, problem: Problem, param: str | None = None) -> OpenAIError:
+        """Return the error of a problem that a parameter has caused."""
+        return cls(
+            str(problem.detail),
+            code=problem.code,
+            param=param,
+            status=_status(problem.status_code),
+            headers=problem.headers,
+        )
+
+    @classmethod
+    def of_job(cls, code: str, message: str) -> OpenAIError:
+        """Return the error of a job that has failed."""
+        status = _status(STATUS[code][0] if code in STATUS else 500)
+        # The job itself has been retried; a client must not submit it again and again.
+        headers = {"x-should-retry": "true" if status == 503 else "false"}
+        return cls(message, code=code, status=status, headers=headers)
+
+
+@contextmanager
+def errors_of(params: Mapping[str, str], default: str) -> Iterator[None]:
+    """Raise the errors of a job's fields as those of the parameters that they come from."""
+    try:
+        yield
+    except RequestValidationError as error:
+        raise _validation_error(error, params, default) from None
+    except InvalidInput as error:
+        raise OpenAIError.of_problem(as_problem(error), default) from None
+
+
+async def error_response(_: Request, error: Exception) -> Response:
+    """Return the response of an OpenAIError; for `add_exception_handler`."""
+    assert isinstance(error, OpenAIError)
+    body = error_body(str(error), error.status, error.code, error.param)
+    return Response(json.dumps(body), error.status, error.headers, "application/json")
+
+
+def error_body(message: str, status: int, code: str, param: str | None = None) -> dict[str, Any]:
+    """Return the body of an error."""
+    default = "server_error" if status >= 500 else "invalid_request_error"
+    return {
+        "error": {
+            "message": message,
+            "type": _TYPES.get(status, default),
+            "param": param,
+            "code": _CODES.get(code, code),
+        }
+    }
+
+
+class ErrorFormatMiddleware:
+    """ASGI middleware that converts problems to errors of OpenAI on the paths of this API.
+
+    Every layer below it, authentication and limits included, responds with problems alone.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+        start: Message | None = None
+        body = b""
+
+        async def send_converted(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=[*message.get("headers", ())])
+                if headers.get("content-type", "").startswith(MEDIA_TYPE):
+                    start = message
+                    return
+            elif start is not None:
+                body += message.get("body", b"")
+                if not message.get("more_body", False):
+                    await _send_error(start, body, send)
+                return
+            await send(message)
+
+        await self._app(scope, receive, send_converted)
+
+
+async def _send_error(start: Message, body: bytes, send: Send) -> None:
+    problem = json.loads(body or b"{}")
+    status = _status(start["status"])
+    detail, code = problem.get("detail", ""), problem.get("code", "error")
+    content = json.dumps(error_body(detail, status, code)).encode()
+    headers = MutableHeaders(raw=[*start["headers"]])
+    headers["content-type"] = "application/json"
+    headers["content-length"] = str(len(content))
+    await send({**start, "status": status, "headers": headers.raw})
+    await send({"type": "http.response.body", "body": content if body else b""})
+
+
+def _status(status: int) -> int:
+    """Return the status that OpenAI uses: 400 for an invalid value."""
+    return 400 if status == 422 else status
+
+
+def _validation_error(
+    error: RequestValidationError, params: Mapping[str, str], default: str
+) -> OpenAIError:
+    """Return the error of invalid fields; options are parameters themselves."""
+    details = []
+    for detail in error.errors():
+        names = [name for name in detail["loc"][1:] if name != "options"]
+        details.append({**detail, "loc": ("body", *(params.get(str(n), n) for n in names))})
+    first = [str(name) for name in details[0]["loc"][1:2]]
+    problem = as_problem(RequestValidationError(details))
+    return OpenAIError.of_problem(problem, first[0] if first else default)

@@ -1,0 +1,196 @@
+"""Chat completions with the library `openai`, unmodified."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx
+import openai
+import pytest
+
+from tests.gateway.conftest import Reached
+
+from .conftest import Recorder
+from .samples import URL, ask, assistant, image, request_of, text, user
+
+PNG: Final = b"\x89PNG\r\n\x1a\n the bytes of an image"
+BLOB: Final = f"blob:{hashlib.sha256(PNG).hexdigest()}"
+DATA_URL: Final = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+OTHER_URL: Final = "https://images.example.com/dog.jpg"
+
+
+def turn(question: str, answer: str) -> dict[str, str]:
+    return {"question": question, "answer": answer}
+
+
+#: Messages, and the task and the item that the worker receives.
+DIALOGUES: Final[list[tuple[list[dict[str, Any]], str, dict[str, Any]]]] = [
+    ([user(image())], "caption", {"image": URL}),
+    ([user(text("  "), image())], "caption", {"image": URL}),
+    ([user(text("how many?"), image())], "vqa", {"image": URL, "question": "how many?"}),
+    ([user(image(DATA_URL), text("how many?"))], "vqa", {"image": BLOB, "question": "how many?"}),
+    ([user(image()), user("how"), user("many?")], "vqa", {"image": URL, "question": "how many?"}),
+    ([user("how many?"), user(image())], "vqa", {"image": URL, "question": "how many?"}),
+    (
+        [user(text("what?"), image()), assistant("a cat"), user("which color?")],
+        "chat",
+        {"image": URL, "question": "which color?", "history": [turn("what?", "a cat")]},
+    ),
+    (
+        [user(image()), assistant([text("a cat")]), user(text("which color?"))],
+        "chat",
+        {"image": URL, "question": "which color?", "history": [turn("", "a cat")]},
+    ),
+    # The same image in each message, as clients without a state send it.
+    (
+        [user(text("a"), image()), assistant("b"), user(text("c"), image())],
+        "chat",
+        {"image": URL, "question": "c", "history": [turn("a", "b")]},
+    ),
+    # The newest image decides, and earlier turns are about another one.
+    (
+        [user(text("a"), image(OTHER_URL)), assistant("b"), user(text("c"), image())],
+        "vqa",
+        {"image": URL, "question": "c"},
+    ),
+    (
+        [user("hello"), assistant("hi"), user(text("c"), image())],
+        "vqa",
+        {"image": URL, "question": "c"},
+    ),
+    (
+        [{"role": "system", "content": ""}, user(text("a"), {**image(), "image_url": URL})],
+        "vqa",
+        {"image": URL, "question": "a"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("messages", "task", "item"), DIALOGUES)
+def test_messages_become_a_task(
+    ai: openai.OpenAI,
+    worker: Recorder,
+    messages: list[Any],
+    task: str,
+    item: dict[str, Any],
+) -> None:
+    completion = ai.chat.completions.create(model="blipline", messages=messages)
+    assert worker.jobs == [(task, item)]
+    assert completion.choices[0].message.content == f"answer to {item.get('question', '')}"
+
+
+def test_a_completion_has_the_fields_of_openai(
+    ai: openai.OpenAI, worker: Recorder, http: httpx.Client
+) -> None:
+    completion = ai.chat.completions.create(**ask())
+    assert completion.id.startswith("chatcmpl-")
+    assert (completion.object, completion.model) == ("chat.completion", "blipline")
+    (choice,) = completion.choices
+    assert (choice.index, choice.finish_reason, choice.logprobs) == (0, "stop", None)
+    assert (choice.message.role, choice.message.refusal) == ("assistant", None)
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == 0
+    # The job of the completion is one of the gateway.
+    job = http.get(f"/v1/jobs/{completion.id.removeprefix('chatcmpl-')}").json()
+    assert job["output"] == {"text": choice.message.content}
+    assert int(job["created_at"]) == completion.created
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ({}, {}),
+        ({"max_tokens": 5}, {"max_new_tokens": 5}),
+        ({"max_tokens": 5, "max_completion_tokens": 7}, {"max_new_tokens": 7}),
+        ({"max_tokens": 100_000}, {"max_new_tokens": 1024}),
+        (
+            {"temperature": 0.5, "top_p": 0.9, "seed": 7},
+            {"temperature": 0.5, "top_p": 0.9, "seed": 7},
+        ),
+        ({"temperature": 0, "top_p": 1, "seed": None, "max_tokens": None}, {}),
+        ({"extra_body": {"num_beams": 3, "top_k": 2}}, {"num_beams": 3, "top_k": 2}),
+        (
+            {
+                "n": 1,
+                "logprobs": False,
+                "frequency_penalty": 0.0,
+                "presence_penalty": 0,
+                "response_format": {"type": "text"},
+                "user": "7",
+                "metadata": {"a": "b"},
+                "stop": None,
+                "tools": [],
+                "tool_choice": "none",
+                "logit_bias": {},
+            },
+            {},
+        ),
+    ],
+    ids=range(8),
+)
+def test_parameters_become_options(
+    ai: openai.OpenAI,
+    worker: Recorder,
+    parameters: dict[str, Any],
+    options: dict[str, Any],
+) -> None:
+    ai.chat.completions.create(**ask(**parameters))
+    assert worker.options == [options]
+
+
+@pytest.mark.parametrize("include_usage", [False, True])
+def test_a_stream_has_the_text_and_an_end(
+    ai: openai.OpenAI, worker: Recorder, include_usage: bool
+) -> None:
+    parameters = {"stream_options": {"include_usage": True}} if include_usage else {}
+    stream = ai.chat.completions.create(**ask(stream=True, **parameters))
+    chunks = list(stream)
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
+    first, last, *usage = chunks
+    assert first.choices[0].delta.role == "assistant"
+    assert first.choices[0].delta.content == "answer to how many?"
+    assert (first.choices[0].finish_reason, last.choices[0].finish_reason) == (None, "stop")
+    assert last.choices[0].delta.content is None
+    assert [chunk.choices for chunk in usage] == [[]] * include_usage
+    assert all(chunk.usage and chunk.usage.total_tokens == 0 for chunk in usage)
+
+
+def test_the_stream_helper_of_the_library_collects_the_text(
+    ai: openai.OpenAI, worker: Recorder
+) -> None:
+    with ai.chat.completions.stream(**ask()) as stream:
+        events = [event.type for event in stream]
+        assert stream.get_final_completion().choices[0].message.content == "answer to how many?"
+    assert "content.delta" in events
+
+
+def test_the_end_of_a_stream_is_done(raw: Callable[..., httpx.Response], worker: Recorder) -> None:
+    answer = raw("chat/completions", json=ask(stream=True))
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    *events, done, end = answer.text.split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    assert all(json.loads(event.removeprefix("data: ")) for event in events)
+
+
+def test_the_asynchronous_client_works_concurrently(gateway: Reached, worker: Recorder) -> None:
+    async def run() -> list[str | None]:
+        async with openai.AsyncOpenAI(
+            base_url=f"{gateway.url}/openai/v1", api_key=gateway.keys["acme"]
+        ) as client:
+            whole = [
+                client.chat.completions.create(**request_of(user(text(f"{n}"), image())))
+                for n in range(5)
+            ]
+            texts = [answer.choices[0].message.content for answer in await asyncio.gather(*whole)]
+            stream = await client.chat.completions.create(**ask(stream=True))
+            streamed = [chunk.choices[0].delta.content or "" async for chunk in stream]
+            return [*texts, "".join(streamed)]
+
+    expected = [*(f"answer to {n}" for n in range(5)), "answer to how many?"]
+    assert asyncio.run(run()) == expected

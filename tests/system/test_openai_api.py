@@ -1,0 +1,86 @@
+"""The library `openai`, unmodified, with the real gateway and worker."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import openai
+import pytest
+import redis
+
+from demo.scenes import draw, random_scene
+from demo.stack import running_gateway
+from producer import Client
+from producer.gateway.api_keys import ApiKeys
+from tests.system.conftest import Stack
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    file = io.BytesIO()
+    draw(random_scene(Random(5), 2), 128, 128).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def ai(stack: Stack) -> Iterator[openai.OpenAI]:
+    settings = {"BLIPLINE_PAGE": "false"}
+    with (
+        running_gateway(stack.redis_url, settings=settings) as url,
+        redis.Redis.from_url(stack.redis_url) as keys,
+        openai.OpenAI(
+            base_url=f"{url}/openai/v1", api_key=ApiKeys(keys).create("acme"), max_retries=0
+        ) as client,
+    ):
+        yield client
+
+
+def test_a_dialogue_has_the_answers_of_the_client(
+    ai: openai.OpenAI, user: Client, picture: bytes
+) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    first: list[Any] = [{"type": "image_url", "image_url": {"url": url}}]
+
+    def answer(*messages: Any, **more: Any) -> str | None:
+        completion = ai.chat.completions.create(model="blipline", messages=[*messages], **more)
+        text: str | None = completion.choices[0].message.content
+        return text
+
+    caption = user.caption(picture).result(90)
+    assert caption
+    assert answer({"role": "user", "content": first}) == caption
+    question = "what color is it?"
+    opening = {"role": "user", "content": [*first, {"type": "text", "text": question}]}
+    first_answer = user.ask(picture, question).result(90)
+    assert answer(opening) == first_answer
+    turns = (
+        opening,
+        {"role": "assistant", "content": first_answer},
+        {"role": "user", "content": "where?"},
+    )
+    expected = user.chat(picture, "where?", [(question, first_answer)], max_new_tokens=4).result(90)
+    assert answer(*turns, max_tokens=4) == expected
+
+
+def test_embeddings_are_those_of_the_client(
+    ai: openai.OpenAI, user: Client, picture: bytes
+) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    answer = ai.embeddings.create(model="blipline", input=["a red star", url])
+    expected = [user.embed(text="a red star").result(90), user.embed(picture).result(90)]
+    for vector, values in zip(answer.data, expected, strict=True):
+        assert vector.embedding == pytest.approx(values, abs=1e-6)
+
+
+def test_an_invalid_image_is_an_error(ai: openai.OpenAI) -> None:
+    url = "data:image/png;base64," + base64.b64encode(b"no image").decode()
+    content: list[Any] = [{"type": "image_url", "image_url": {"url": url}}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        ai.chat.completions.create(
+            model="blipline", messages=[{"role": "user", "content": content}]
+        )
+    assert caught.value.code == "image_invalid"
