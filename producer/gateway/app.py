@@ -74,7 +74,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     if settings.gateway_rate:
         keys = Keys(settings.key_prefix)
         limiter = RateLimiter(connection, keys, settings.gateway_rate, calls)
-    gateway = _create_state(settings, KeyCache(api_keys, calls), limiter)
+    gateway = _create_state(settings, KeyCache(api_keys, calls), limiter, connection, calls)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -109,7 +109,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 
 def _create_state(
-    settings: GatewaySettings, key_cache: KeyCache, rate_limiter: RateLimiter | None
+    settings: GatewaySettings,
+    key_cache: KeyCache,
+    rate_limiter: RateLimiter | None,
+    connection: redis.Redis,
+    calls: RedisCalls,
 ) -> Gateway:
     progress_reader, stopping = ProgressReader(), asyncio.Event()
     broadcaster = BatchBroadcaster(progress_reader, stopping)
@@ -120,6 +124,8 @@ def _create_state(
         rate_limiter=rate_limiter,
         concurrency=ConcurrencyLimiter(settings.gateway_max_concurrent),
         client=client,
+        connection=connection,
+        redis_calls=calls,
         key_cache=key_cache,
         metrics=Metrics(),
         progress_reader=progress_reader,

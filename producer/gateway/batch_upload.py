@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from starlette.requests import ClientDisconnect
 
@@ -18,7 +20,7 @@ from .problems import Problem, as_problem
 from .queries import BatchQuery
 from .state import Gateway
 from .tenants import Tenant
-from .uploads import Upload, queue_full
+from .uploads import queue_full
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,26 @@ class SubmittedBatch:
     items: int
 
 
+class ItemStream(Protocol):
+    """The items of an upload."""
+
+    def items(self) -> Iterator[dict[str, Any]]:
+        """Yield the items, in a thread; raises Problem."""
+
+    def stop(self) -> None:
+        """Stop the thread that waits for items."""
+
+
 async def submit_upload(
-    gateway: Gateway, tenant: Tenant, query: BatchQuery, upload: Upload
+    gateway: Gateway,
+    tenant: Tenant,
+    query: BatchQuery,
+    upload: ItemStream,
+    note: Mapping[str, Any] | None = None,
 ) -> SubmittedBatch:
-    """Submit all items of an upload. Raises Problem, ClientDisconnect.
+    """Submit all items of an upload, with further fields of its note.
+
+    Raises Problem, ClientDisconnect.
 
     An interrupted batch with an id that the client chose keeps its items, and the same upload can
     continue it. Without such an id the batch is deleted, unless the queue was full: then the
@@ -49,7 +67,7 @@ async def submit_upload(
             task,
             batch_id=batch.id,
             submitter=tenant.name,
-            note=metadata.encode(),
+            note=metadata.encode(note),
             on_submitted=detector.on_submitted,
             **query.submit_options(),
         )

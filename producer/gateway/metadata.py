@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ..aio.client import AsyncJob
 from ..contract import Task
@@ -30,9 +31,10 @@ class RequestMetadata:
         """Return the metadata of a submission at this moment."""
         return cls(task, round(time.time(), 3))
 
-    def encode(self) -> str:
-        """Return the text for `note=`."""
-        return json.dumps({"task": self.task.short, "created_at": self.created_at})
+    def encode(self, extra: Mapping[str, Any] | None = None) -> str:
+        """Return the text for `note=`; `extra` are fields of another API."""
+        fields = {"task": self.task.short, "created_at": self.created_at}
+        return json.dumps({**fields, **(extra or {})})
 
     @classmethod
     def decode(cls, note: str | None) -> Self | None:

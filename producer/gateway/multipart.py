@@ -52,8 +52,9 @@ class FormParser:
         self._max_fields_bytes = max_fields_bytes
         self._fields_bytes = self._parts = 0
         self._ended = False
-        #: Name of the current part, and whether it is a file: it has a file name.
-        self._name, self._has_filename = "", False
+        #: Name of the current part, and the file name of a file.
+        self._name = ""
+        self._filename: str | None = None
         self._header = (b"", b"")
 
     def feed(self, piece: bytes) -> None:
@@ -85,7 +86,7 @@ class FormParser:
     # Callbacks of the parser.
 
     def _on_part_begin(self) -> None:
-        self._name, self._has_filename = "", False
+        self._name, self._filename = "", None
         self._parts += 1
         if self._parts > self._max_parts:
             raise Problem("body_too_large", f"The form has more than {self._max_parts} parts")
@@ -105,7 +106,8 @@ class FormParser:
         if name.lower() == b"content-disposition":
             _, options = parse_options_header(value)
             self._name = options.get(b"name", b"").decode(errors="replace")
-            self._has_filename = b"filename" in options
+            if b"filename" in options:
+                self._filename = options[b"filename"].decode(errors="replace")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._take_part_data(data[start:end])
@@ -183,8 +185,8 @@ class FormPart:
 
     name: str
     data: bytes
-    #: True if the client declares a file name.
-    has_filename: bool
+    #: None if the part is not a file.
+    filename: str | None
 
 
 class WholeForm(FormParser):
@@ -213,7 +215,7 @@ class WholeForm(FormParser):
             self._count(len(data))
 
     def _end_part(self) -> None:
-        self._parts_read.append(FormPart(self._name, b"".join(self._data), self._has_filename))
+        self._parts_read.append(FormPart(self._name, b"".join(self._data), self._filename))
 
 
 def invalid_form(reason: str) -> Problem:

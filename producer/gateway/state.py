@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import redis
 from fastapi import Depends, Request
 
 from ..aio.client import AsyncClient
@@ -16,6 +17,7 @@ from .key_cache import KeyCache
 from .metadata import MetadataCache
 from .metrics import Metrics
 from .rate_limit import RateLimiter
+from .redis_calls import RedisCalls
 from .request_body import BodyReader
 from .settings import GatewaySettings
 from .tenants import Tenant
@@ -32,6 +34,9 @@ class Gateway:
     rate_limiter: RateLimiter | None
     concurrency: ConcurrencyLimiter
     client: AsyncClient
+    #: Redis for what the client has no method for, and the threads that call it.
+    connection: redis.Redis
+    redis_calls: RedisCalls
     #: API keys, for requests and for the page.
     key_cache: KeyCache
     metrics: Metrics

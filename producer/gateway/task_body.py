@@ -99,7 +99,7 @@ class _Body:
         )
         pairs, images = [], []
         for part in form.parts(self.data):
-            if part.name == FILE_FIELD or (part.name == IMAGE_FIELD and part.has_filename):
+            if part.name == FILE_FIELD or (part.name == IMAGE_FIELD and part.filename is not None):
                 images.append(part.data)
             else:
                 pairs.append((part.name, _decode(part.name, part.data)))

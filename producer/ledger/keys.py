@@ -133,6 +133,14 @@ class Keys:
         """Hash of an account's jobs, batches and images: the bytes of each (see usage.lua)."""
         return f"{self.prefix}blipline:usage:{account}"
 
+    def files(self, account: str) -> str:
+        """Hash of an account's files of the OpenAI-compatible API, as JSON by id."""
+        return f"{self.prefix}blipline:files:{account}"
+
+    def file_batches(self, account: str) -> str:
+        """Sorted set of an account's batches of these files, by the time of submission (Unix s)."""
+        return f"{self.prefix}blipline:file-batches:{account}"
+
     # Keys of a job, batch, image or cached result.
 
     def record(self, task_id: str) -> str:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def mount(app: FastAPI) -> None:
     """Add the routes to a gateway; call it before the gateway starts."""
-    from . import chat, embeddings, models
+    from . import batches, chat, embeddings, files, models
     from .errors import ErrorFormatMiddleware, OpenAIError, error_response
 
-    for module in (chat, embeddings, models):
+    for module in (chat, embeddings, models, files, batches):
         app.router.routes.extend(module.router.routes)
     app.add_exception_handler(OpenAIError, error_response)
     # The outermost one, so that it receives the errors of all others.

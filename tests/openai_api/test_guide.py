@@ -25,8 +25,9 @@ def test_every_parameter_without_support_is_listed(name: str) -> None:
 def test_the_first_example_prints_the_answer(
     gateway: Reached, worker: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example, embeddings = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    example, *others = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     program = example.replace("http://127.0.0.1:8000", gateway.url)
     exec(program.replace("blip_…", gateway.keys["acme"]), {"openai": openai})
     assert capsys.readouterr().out == "answer to what color is it?\n"
-    compile(embeddings, "an example", "exec")
+    for program in others:
+        compile(program, "an example", "exec")

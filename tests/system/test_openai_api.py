@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import time
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -74,6 +76,40 @@ def test_embeddings_are_those_of_the_client(
     expected = [user.embed(text="a red star").result(90), user.embed(picture).result(90)]
     for vector, values in zip(answer.data, expected, strict=True):
         assert vector.embedding == pytest.approx(values, abs=1e-6)
+
+
+def test_a_batch_has_the_answers_of_the_client(
+    ai: openai.OpenAI, user: Client, picture: bytes
+) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    contents: list[list[Any]] = [[{"type": "image_url", "image_url": {"url": url}}]]
+    contents.append([*contents[0], {"type": "text", "text": "what color is it?"}])
+    requests = [
+        {
+            "custom_id": str(number),
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": "blipline", "messages": [{"role": "user", "content": content}]},
+        }
+        for number, content in enumerate(contents)
+    ]
+    data = "\n".join(map(json.dumps, requests)).encode()
+    file = ai.files.create(file=("requests.jsonl", data), purpose="batch")
+    batch = ai.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    deadline = time.monotonic() + 90
+    while batch.status == "in_progress" and time.monotonic() < deadline:
+        time.sleep(0.1)
+        batch = ai.batches.retrieve(batch.id)
+    assert (batch.status, batch.error_file_id) == ("completed", None)
+    assert batch.output_file_id is not None
+    lines = map(json.loads, ai.files.content(batch.output_file_id).text.splitlines())
+    answers = [line["response"]["body"]["choices"][0]["message"]["content"] for line in lines]
+    assert answers == [
+        user.caption(picture).result(90),
+        user.ask(picture, "what color is it?").result(90),
+    ]
 
 
 def test_an_invalid_image_is_an_error(ai: openai.OpenAI) -> None:
