@@ -11,7 +11,7 @@ from .text_fields import field_schemas, is_nested, is_text_list
 
 #: Rules of a simple type.
 _RULES: Final = (
-    *("type", "format", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum"),
+    *("type", "const", "format", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum"),
     *("exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems"),
 )
 
@@ -65,6 +65,8 @@ def _text_schema(schema: dict[str, Any]) -> dict[str, Any]:
     if is_nested(schema):
         return {"type": "string", "description": "JSON", "contentMediaType": "application/json"}
     alternatives = [part for part in schema.get("anyOf", (schema,)) if part != {"type": "null"}]
+    if len(alternatives) > 1:
+        return {"anyOf": [_text_schema(part) for part in alternatives]}
     (simple,) = alternatives
     result = {name: simple[name] for name in _RULES if name in simple}
     if is_text_list(schema):

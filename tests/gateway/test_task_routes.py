@@ -22,7 +22,7 @@ from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
-from .conftest import Reached, Start
+from .conftest import Reached, Run
 from .fake_worker import output_of, running_fake_worker
 from .samples import DESCRIPTION, FILTERED, URL
 
@@ -200,8 +200,8 @@ def test_a_failed_job_is_a_response_with_its_error(
     assert answer.headers["Preference-Applied"] == "wait=30"
 
 
-def test_a_job_that_takes_longer_is_polled(start_gateway: Start) -> None:
-    http = start_gateway(BLIPLINE_GATEWAY_MAX_WAIT_S="1").client()
+def test_a_job_that_takes_longer_is_polled(run_gateway: Run) -> None:
+    http = run_gateway(BLIPLINE_GATEWAY_MAX_WAIT_S="1").client()
     answer = http.post("/v1/caption", content=PNG)
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
     assert http.get(answer.headers["Location"]).json() == answer.json()
@@ -308,10 +308,8 @@ def test_an_invalid_body_is_rejected(
     assert detail in answer.json()["detail"]
 
 
-def test_the_size_of_an_image_is_limited_in_every_body(start_gateway: Start) -> None:
-    http = start_gateway(
-        BLIPLINE_GATEWAY_MAX_IMAGE_MB="1", BLIPLINE_GATEWAY_MAX_WAIT_S="0"
-    ).client()
+def test_the_size_of_an_image_is_limited_in_every_body(run_gateway: Run) -> None:
+    http = run_gateway(BLIPLINE_GATEWAY_MAX_IMAGE_MB="1", BLIPLINE_GATEWAY_MAX_WAIT_S="0").client()
     largest = PNG.ljust(2**20)
     for data, status in ((largest, 202), (largest + b"x", 413)):
         encoded = base64.b64encode(data).decode()
@@ -328,15 +326,15 @@ def test_the_size_of_an_image_is_limited_in_every_body(start_gateway: Start) -> 
             assert status == 202 or re.match("(image|body)_too_large", answer.json()["code"])
 
 
-def test_private_images_of_a_form_can_be_denied(start_gateway: Start) -> None:
-    http = start_gateway(BLIPLINE_GATEWAY_PRIVATE_IMAGES="false").client()
+def test_private_images_of_a_form_can_be_denied(run_gateway: Run) -> None:
+    http = run_gateway(BLIPLINE_GATEWAY_PRIVATE_IMAGES="false").client()
     for request in ({"data": {"image": "file:cat.png"}}, {"params": {"image": "s3://a/b"}}):
         answer = http.post("/v1/caption", **request)  # type: ignore[arg-type]
         assert (answer.status_code, answer.json()["code"]) == (422, "image_blocked")
 
 
-def test_requests_need_a_key_and_count(start_gateway: Start) -> None:
-    started = start_gateway(BLIPLINE_GATEWAY_RATE="2", BLIPLINE_GATEWAY_MAX_WAIT_S="0")
+def test_requests_need_a_key_and_count(run_gateway: Run) -> None:
+    started = run_gateway(BLIPLINE_GATEWAY_RATE="2", BLIPLINE_GATEWAY_MAX_WAIT_S="0")
     assert started.client(None).post("/v1/caption", content=PNG).status_code == 401
     http = started.client()
     statuses = [http.post("/v1/caption", content=PNG) for _ in range(3)]
