@@ -227,7 +227,11 @@ def test_an_embedding_of_a_text_needs_no_body(http: httpx.Client, connection: re
         ("caption", "top_k=1.5", "top_k='1.5': input should be a valid integer"),
         ("caption", "temperature=0.001", "temperature='0.001': must be 0 (greedy) or at least"),
         ("caption", "temperature=nan", "temperature='nan': input should be a finite number"),
-        ("caption", "early_stopping=perhaps", "early_stopping='perhaps': input should be a valid"),
+        (
+            "caption",
+            "early_stopping=perhaps",
+            "early_stopping.bool='perhaps': input should be a valid",
+        ),
         ("caption", "deadline=1", "deadline: no such name"),
         ("caption", "deadline_s=0", "deadline_s='0': input should be greater than 0"),
         ("caption", "seed=1&seed=2", "seed: the request contains this field twice"),
