@@ -11,7 +11,7 @@ from .request_fields import EXAMPLE_IMAGE
 from .requests import REQUEST_MODELS
 from .uploads import JSON_LINES_TYPES
 
-_LINES: Final = (
+EXAMPLE_LINES: Final = (
     f'{{"custom_id": "1", "image": "{EXAMPLE_IMAGE}"}}\n'
     f'{{"custom_id": "2", "image": "{EXAMPLE_IMAGE}", "task": "vqa", '
     '"question": "what color is it?"}\n'
@@ -38,7 +38,7 @@ def job_body() -> dict[str, Any]:
 
 def batch_body() -> dict[str, Any]:
     """Return the `requestBody` of a batch: a line of JSON for each item."""
-    lines = {"schema": {**LINES_SCHEMA, "minLength": 1}, "example": _LINES}
+    lines = {"schema": {**LINES_SCHEMA, "minLength": 1}, "example": EXAMPLE_LINES}
     content: dict[str, Any] = dict.fromkeys(JSON_LINES_TYPES, lines)
     form = {
         "type": "object",
@@ -46,7 +46,7 @@ def batch_body() -> dict[str, Any]:
         "properties": {"file": {"type": "string", "format": "jsonl", "minLength": 1}},
         "additionalProperties": False,
     }
-    content["multipart/form-data"] = {"schema": form, "example": {"file": _LINES}}
+    content["multipart/form-data"] = {"schema": form, "example": {"file": EXAMPLE_LINES}}
     return {
         "required": True,
         "description": "A line of JSON, a `BatchLine`, for each item (docs/tasks.md), optionally "

@@ -161,7 +161,9 @@ def test_a_batch_survives_the_death_of_its_gateway(
         ]
         # A part of the results is no file yet.
         finish(f"acme.batch.{inner_id}:0", [{"custom_id": str(n), "text": ""} for n in range(32)])
-        assert survivor.batches.retrieve(batch.id).request_counts.completed == 32
+        counts = survivor.batches.retrieve(batch.id).request_counts
+        assert counts is not None
+        assert counts.completed == 32
         with pytest.raises(openai.NotFoundError):
             survivor.files.content(f"file-output-{inner_id}")
         with running_fake_worker(connection, finish, lambda _, item: {"text": item["question"]}):

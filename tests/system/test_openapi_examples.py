@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from producer.gateway.openapi import _LINES
+from producer.gateway.openapi_bodies import EXAMPLE_LINES
 from producer.gateway.requests import REQUEST_MODELS
 
 
@@ -21,6 +21,6 @@ def test_the_example_of_a_task_is_answered(gateway: httpx.Client, task: str) -> 
 
 def test_the_example_of_a_batch_is_answered(gateway: httpx.Client) -> None:
     headers = {"Content-Type": "application/jsonl"}
-    batch = gateway.post("/v1/batches", content=_LINES, headers=headers).json()
+    batch = gateway.post("/v1/batches", content=EXAMPLE_LINES, headers=headers).json()
     results = gateway.get(f"/v1/batches/{batch['id']}/results", params={"wait": True})
     assert results.text.count('"text":') == 2
