@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -49,6 +50,14 @@ class ReferenceReader:
         if column is None:
             raise self._no_column("with an image", "--image-column", names)
         return column
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Check that no two columns have one name; raises InvalidInput."""
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise InvalidInput(
+                    f"{self.origin}: two columns are named {name!r:.80}: rename or remove one"
+                )
 
     def check_header(self, names: Sequence[str]) -> None:
         """Check that a table has a column of texts, if they are needed; raises InvalidInput."""

@@ -67,6 +67,8 @@ def _csv(stream: BinaryIO, reader: ReferenceReader, delimiter: str) -> Iterator[
     rows = csv.DictReader(text, delimiter=delimiter, strict=is_strict)
     try:
         names = list(rows.fieldnames or ())
+        # Spreadsheets write empty columns after the last one.
+        reader.check_names(filter(None, names))
         column = reader.column_of(names)
         reader.check_header(names)
         for number, row in enumerate(rows, start=1):
@@ -90,6 +92,7 @@ def _parquet(path: str, reader: ReferenceReader) -> Iterator[Picture]:
     except (OSError, arrow.ArrowException) as error:
         raise InvalidInput(f"{path}: {error}") from None
     schema = table.schema_arrow
+    reader.check_names(schema.names)
     binary = {name for name in schema.names if _is_binary(schema.field(name).type)}
     column = _image_column(schema.names, binary, reader)
     reader.check_header([name for name in schema.names if name not in binary])
