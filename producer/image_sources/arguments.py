@@ -82,7 +82,7 @@ def _standard_input(options: SourceOptions) -> Iterator[Picture]:
         reader = ReferenceReader("stdin", os.curdir, options)
         yield from list_pictures(stream, reader, null_separated=True)
     else:
-        yield from line_pictures(stream, "stdin", os.curdir, options.format or "jsonl", options)
+        yield from line_pictures(stream, "stdin", os.curdir, options.format or "list", options)
 
 
 def _file(path: str, options: SourceOptions, alone: bool) -> Iterator[Picture]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from ..contract import MAX_REFERENCE_CHARS
+from ..errors import InvalidInput
 from .picture import Picture
 from .rows import ReferenceReader
 
@@ -16,13 +19,22 @@ _MAX_ENTRY_BYTES: Final = MAX_REFERENCE_CHARS + (1 << 20)
 
 
 def list_pictures(
-    stream: BinaryIO, reader: ReferenceReader, *, null_separated: bool = False
+    stream: BinaryIO,
+    reader: ReferenceReader,
+    *,
+    null_separated: bool = False,
+    has_objects: bool = False,
 ) -> Iterator[Picture]:
-    """Yield a picture for each path, URL, or JSON object of a stream; blank lines are skipped."""
+    """Yield a picture for each path, URL, or JSON object of a stream; blank lines are skipped.
+
+    With `has_objects`, as in a file of JSON lines, other JSON is an error; else it is a path.
+    """
     separator = b"\0" if null_separated else b"\n"
     for number, entry in enumerate(split(stream, separator), start=1):
         if not null_separated:
             entry = entry.rstrip(b"\r")
+            if number == 1:
+                entry = entry.removeprefix(codecs.BOM_UTF8)
         if not entry.strip():
             continue
         if len(entry) > _MAX_ENTRY_BYTES:
@@ -31,7 +43,27 @@ def list_pictures(
         elif entry.lstrip().startswith(b"{") and not null_separated:
             yield reader.json_line(entry, number)
         else:
-            yield reader.reference(entry.decode("utf-8", "surrogateescape"), {}, number)
+            yield _path_picture(
+                entry.decode("utf-8", "surrogateescape"), reader, number, has_objects
+            )
+
+
+def _path_picture(text: str, reader: ReferenceReader, number: int, has_objects: bool) -> Picture:
+    try:
+        if has_objects:
+            check_no_json(text)
+    except InvalidInput as error:
+        return reader.broken(f"line {number}: {error}", number)
+    return reader.reference(text, {}, number)
+
+
+def check_no_json(text: str) -> None:
+    """Check that a line without an object is a path or URL, not JSON; raises InvalidInput."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    raise InvalidInput(f"not an object, a path or a URL: {text.strip()!r:.80}")
 
 
 def split(stream: BinaryIO, separator: bytes) -> Iterator[bytes]:

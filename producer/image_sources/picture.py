@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ..contract import ErrorCode
+from ..errors import InvalidInput
 from ..image_files import file_stamp
+
+#: Limits of file systems, without the NUL at the end.
+_MAX_PATH_BYTES: Final = 4095
+_MAX_NAME_BYTES: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,22 @@ class Picture:
     def stem(self) -> str:
         """The file name without its suffix."""
         return os.path.splitext(os.path.basename(self.name))[0]
+
+
+def check_path(path: str) -> None:
+    """Check that a file can have this path; raises InvalidInput that quotes little of it."""
+    if not path:
+        raise InvalidInput("the path is empty")
+    if "\0" in path:
+        raise InvalidInput("the path has a NUL character")
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidInput(f"the path has a lone surrogate: {path!r:.80}") from None
+    if max(map(len, encoded.split(b"/"))) > _MAX_NAME_BYTES:
+        raise InvalidInput(f"longer than a file name can be: {path!r:.80}")
+    if len(encoded) > _MAX_PATH_BYTES:
+        raise InvalidInput(f"longer than a path can be: {path!r:.80}")
 
 
 def file_picture(path: str, name: str) -> Picture:

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from textwrap import shorten
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from ..ledger.blobs import is_reference
 from ..ledger.data_url import is_data_url
 from ..validation import unique_names
 from .options import SourceOptions
-from .picture import Locator, Picture, broken_picture, file_picture
+from .picture import Locator, Picture, broken_picture, check_path, file_picture
 
 #: Columns that hold the image, in the order of preference, if the caller names none.
 IMAGE_COLUMNS: Final = (
@@ -97,13 +98,15 @@ class ReferenceReader:
         caption = self.caption_of(columns)
         path = os.path.join(self._folder, text)
         scheme = text.partition("://")[0].lower() if "://" in text else ""
-        if "\0" in path:
-            return self.broken("the path has a NUL character", number, columns)
         if not os.path.exists(path) and (is_reference(text) or is_data_url(text)):
             kind: Any = "store" if scheme in STORE_SCHEMES else "url"
             name = text if len(text) <= 1000 else self._line_name(number)
             locator = Locator(kind, text)
             return Picture(f"{kind}:{name}", name, locator, "", columns, caption, number)
+        try:
+            check_path(text)
+        except InvalidInput as error:
+            return self.broken(str(error), number, columns)
         local = file_picture(path, text)
         return Picture(local.key, text, local.locator, local.stamp, columns, caption, number)
 
@@ -125,7 +128,7 @@ class ReferenceReader:
     def _no_column(self, content: str, option: str, names: Sequence[str]) -> InvalidInput:
         is_image = option == "--image-column"
         chosen = self.options.image_column if is_image else self.options.text_column
-        listed = ", ".join(map(str, names)) or "none"
+        listed = shorten(", ".join(map(str, names)) or "none", 400, placeholder=" …")
         return InvalidInput(
             f"{self.origin}: no column {chosen or content}: name one with {option}; columns: "
             f"{listed}"

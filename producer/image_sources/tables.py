@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 from ..errors import InvalidInput
 from ..image_files import file_stamp
@@ -40,7 +40,7 @@ def table_pictures(path: str, options: SourceOptions) -> Iterator[Picture]:
     if suffix in _PARQUET_SUFFIXES and options.format is None:
         yield from _parquet(path, ReferenceReader(path, folder, options))
         return
-    line_format = options.format or LINE_FORMATS.get(suffix, "jsonl")
+    line_format = options.format or LINE_FORMATS.get(suffix, "list")
     try:
         with open(path, "rb") as stream:
             yield from line_pictures(stream, path, folder, line_format, options)
@@ -49,11 +49,19 @@ def table_pictures(path: str, options: SourceOptions) -> Iterator[Picture]:
 
 
 def line_pictures(
-    stream: BinaryIO, origin: str, folder: str, line_format: LineFormat, options: SourceOptions
+    stream: BinaryIO,
+    origin: str,
+    folder: str,
+    line_format: LineFormat | Literal["list"],
+    options: SourceOptions,
 ) -> Iterator[Picture]:
-    """Yield a picture for each line or row of a stream; raises InvalidInput."""
-    if line_format == "jsonl":
-        yield from list_pictures(stream, ReferenceReader(origin, folder, options))
+    """Yield a picture for each line or row of a stream; raises InvalidInput.
+
+    A list has paths, URLs and JSON objects.
+    """
+    if line_format in ("jsonl", "list"):
+        reader = ReferenceReader(origin, folder, options)
+        yield from list_pictures(stream, reader, has_objects=line_format == "jsonl")
     else:
         reader = ReferenceReader(origin, folder, options, header_lines=1)
         yield from _csv(stream, reader, "\t" if line_format == "tsv" else ",")

@@ -14,8 +14,9 @@ from ..contract import MAX_TEXT_CHARS
 from ..errors import InvalidInput
 from ..image_files import image_files, is_image_name
 from ..image_sources.archives import tar_pictures
+from ..image_sources.lists import check_no_json
 from ..image_sources.options import SourceOptions
-from ..image_sources.picture import Picture
+from ..image_sources.picture import Picture, check_path
 from ..image_sources.rows import STORE_SCHEMES
 from ..image_sources.stores import store_pictures
 from ..image_sources.tables import TABLE_SUFFIXES, table_pictures
@@ -57,7 +58,7 @@ def entries(source: str, image_column: str | None = None) -> Entries:
     the column of a table.
     """
     if source == "-":
-        yield from _lines(sys.stdin.buffer, "stdin", os.getcwd())
+        yield from _lines(sys.stdin.buffer, "stdin", os.getcwd(), has_objects=False)
     elif os.path.isdir(source):
         yield from _folder(source)
     elif os.path.lexists(source):
@@ -93,9 +94,10 @@ def _file(path: str, name: str, image_column: str | None) -> Entries:
 
 def _list(path: str) -> Entries:
     absolute = os.path.abspath(path)
+    has_objects = not path.lower().endswith(".txt")
     try:
         with open(path, "rb") as stream:
-            yield from _lines(stream, absolute, os.path.dirname(absolute))
+            yield from _lines(stream, absolute, os.path.dirname(absolute), has_objects)
     except OSError as error:
         yield Unreadable(path, error.strerror or str(error), hides_entries=True)
 
@@ -147,15 +149,18 @@ def _folder(root: str) -> Entries:
             yield Unreadable(name, error, hides_entries=True)
 
 
-def _lines(stream: BinaryIO, origin: str, folder: str) -> Entries:
-    """Yield an entry for each line that is not blank; relative paths are relative to `folder`."""
+def _lines(stream: BinaryIO, origin: str, folder: str, has_objects: bool) -> Entries:
+    """Yield an entry for each line that is not blank; relative paths are relative to `folder`.
+
+    With `has_objects`, JSON that is no object is an error; else it is a path.
+    """
     for number, line in enumerate(_limited_lines(stream), start=1):
         if not line.strip():
             continue
         try:
             if len(line) > MAX_LINE_BYTES:
                 raise InvalidInput(f"longer than {MAX_LINE_BYTES:,} bytes")
-            yield _entry_of_line(line, folder)
+            yield _entry_of_line(line, folder, has_objects)
         except InvalidInput as error:
             yield Unreadable(f"{origin} line {number}", str(error))
 
@@ -168,9 +173,11 @@ def _limited_lines(stream: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _entry_of_line(line: bytes, folder: str) -> Entry:
+def _entry_of_line(line: bytes, folder: str, has_objects: bool) -> Entry:
     text = line.decode("utf-8-sig", "surrogateescape").rstrip("\r\n")
     if not text.lstrip().startswith("{"):
+        if has_objects:
+            check_no_json(text)
         return _image(text, folder)
     row = _parse(text)
     for name in IMAGE_NAMES:
@@ -196,12 +203,11 @@ def _parse(text: str) -> dict[str, Any]:
 def _image(reference: str, folder: str) -> Entry:
     """Return the entry of a path or URL; a local file of this name comes first."""
     path = os.path.join(folder, reference)
-    if "\0" in path or not reference:
-        raise InvalidInput("the path is empty, or has a NUL character")
     if is_data_url(reference):
         raise InvalidInput(_DATA_URL)
     if is_reference(reference) and not os.path.exists(path):
         return Entry(reference, reference, Kind.IMAGE, reference)
+    check_path(reference)
     return file_entry(path, reference)
 
 

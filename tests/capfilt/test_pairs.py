@@ -84,7 +84,7 @@ def test_an_invalid_line_fails_alone_by_name() -> None:
     errors = messages(pairs)
     assert errors.pop() is None
     expected = ["no a.txt or a.caption beside", "line 2: pairs.jsonl: no column with an image"]
-    expected += ["text: empty", "line 4: ", "no 5.txt or 5.caption beside", "line 6: column image"]
+    expected += ["text: empty", "line 4: ", "line 5: not an object", "line 6: column image"]
     expected += ["label=2", "text: a string is needed, not int", "text: missing"]
     expected += [
         "'text': the name occurs twice",
