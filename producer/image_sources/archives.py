@@ -14,6 +14,8 @@ from .picture import Locator, Picture, broken_picture
 
 #: Maximum bytes of a text member: a longer one is no caption.
 MAX_TEXT_BYTES: Final = 1 << 20
+#: First bytes of gzip, bzip2, xz and Zstandard files.
+_COMPRESSED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 
 
 def tar_pictures(path: str) -> Iterator[Picture]:
@@ -39,7 +41,7 @@ def tar_pictures(path: str) -> Iterator[Picture]:
             _check_end(absolute, archive.offset)
     except (OSError, tarfile.TarError) as error:
         yield from sample.pictures()
-        remedy = "; a compressed archive must be unpacked (tar)" if path.endswith("gz") else ""
+        remedy = "; a compressed archive must be unpacked (tar)" if _is_compressed(path) else ""
         yield broken_picture(path, f"{path}: {error}{remedy}")
     else:
         yield from sample.pictures()
@@ -88,11 +90,27 @@ def _split(name: str) -> tuple[str, str, str]:
 
 
 def _check_end(path: str, offset: int) -> None:
-    """Raise tarfile.ReadError if the archive does not end here: tarfile ignores damaged headers."""
+    """Raise tarfile.ReadError if the archive does not end here.
+
+    tarfile ignores damaged headers, and an archive that was cut between two members.
+    """
     with open(path, "rb") as file:
         file.seek(offset)
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError(f"damaged after {offset:,} bytes; the rest is not read")
+        block = file.read(tarfile.BLOCKSIZE)
+    if not block:
+        raise tarfile.ReadError(
+            f"no end of the archive after {offset:,} bytes; members may be missing"
+        )
+    if block.strip(b"\0"):
+        raise tarfile.ReadError(f"damaged after {offset:,} bytes; the rest is not read")
+
+
+def _is_compressed(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(6).startswith(_COMPRESSED)
+    except OSError:
+        return False
 
 
 def _stamp(path: str) -> str:
