@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pyarrow as arrow
@@ -44,3 +45,13 @@ def test_a_table_with_two_columns_of_one_name_is_refused_by_name(
 def test_columns_without_a_name_may_repeat() -> None:
     Path("in.csv").write_text("image,text,,\na.png,b,,\n")
     assert [picture.name for picture in read("in.csv")] == ["a.png"]
+
+
+@pytest.mark.parametrize("has_texts", [False, True])
+def test_a_long_cell_is_read_with_and_without_texts(has_texts: bool) -> None:
+    previous = csv.field_size_limit(131_072)
+    try:
+        Path("in.csv").write_text(f"image,text\na.png,{'x' * 200_000}\nb.png,y\n")
+        assert [len(picture.caption or "") for picture in read("in.csv", has_texts)] == [200_000, 1]
+    finally:
+        csv.field_size_limit(previous)
