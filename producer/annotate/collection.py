@@ -139,6 +139,11 @@ class Collection:
         """Return whether an image meets the conditions; raises InvalidInput."""
         return self._filter(picture)
 
+    @property
+    def absent_columns(self) -> list[str]:
+        """Columns that conditions name and no image has had."""
+        return self._filter.absent_columns
+
     def count(self) -> int | None:
         """Count the images without reading them; None if that would consume or list them twice."""
         if self.options.sample is not None:

@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import heapq
 import io
+import math
 import operator
 import os
 import re
@@ -22,6 +23,11 @@ from ..image_sources.picture import Picture
 _NAME_FIELDS: Final = ("name", "stem", "suffix", "folder")
 #: Fields that need the header of the image.
 _HEADER_FIELDS: Final = ("width", "height", "pixels", "side", "aspect", "format")
+#: All fields of an image; other names are columns.
+FIELDS: Final = (*_NAME_FIELDS, "bytes", *_HEADER_FIELDS)
+#: Fields that are texts; those of them whose values are in lower case.
+_TEXT_FIELDS: Final = (*_NAME_FIELDS, "format")
+_LOWER_FIELDS: Final = ("suffix", "format")
 _CONDITION: Final = re.compile(r"\s*(\w+)\s*(<=|>=|!=|!~|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
 _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt,
@@ -42,11 +48,21 @@ class PictureFilter:
         self._reader = reader
         self._needs_header = any(name in _HEADER_FIELDS for name, _ in self._conditions)
         self._needs_bytes = any(name == "bytes" for name, _ in self._conditions)
+        #: Names of conditions that are columns, if no image so far has had them.
+        self._absent = {name for name, _ in self._conditions} - set(FIELDS)
+        self._was_called = False
+
+    @property
+    def absent_columns(self) -> list[str]:
+        """Columns that conditions name and no image has had; empty before the first image."""
+        return sorted(self._absent) if self._was_called else []
 
     def __call__(self, picture: Picture) -> bool:
         """Return whether an image meets the conditions; raises InvalidInput if it is unreadable."""
         if not self._conditions:
             return True
+        self._was_called = True
+        self._absent.difference_update(picture.columns)
         values: dict[str, Any] = {
             **picture.columns,
             "name": picture.name,
@@ -95,23 +111,36 @@ def _parse(condition: str) -> tuple[str, Callable[[Any], bool]]:
     if match is None:
         raise InvalidInput(
             f"--where {condition!r}: write FIELD OPERATOR VALUE, as width>=512, name=*.png or "
-            "name~cat; fields: " + ", ".join((*_NAME_FIELDS, "bytes", *_HEADER_FIELDS))
+            "name~cat; fields: " + ", ".join(FIELDS)
         )
     name, sign, value = match.groups()
+    _check_operator(condition, name, sign)
     if sign in ("~", "!~"):
         try:
-            pattern = re.compile(value)
+            pattern = re.compile(value, re.IGNORECASE if name in _LOWER_FIELDS else 0)
         except re.error as error:
             raise InvalidInput(f"--where {condition!r}: {error}") from None
         return name, lambda text: (pattern.search(_text(text)) is not None) == (sign == "~")
-    if name in ("bytes", *_HEADER_FIELDS) and name != "format":
+    if name in FIELDS and name not in _TEXT_FIELDS:
         number = _number(condition, value)
         return name, lambda size: size is not None and _ORDERS[sign](size, number)
     if sign in ("=", "==", "!="):
-        expected = value.lower() if name in ("format", "suffix") else value
+        expected = value.lower() if name in _LOWER_FIELDS else value
         return name, lambda text: fnmatch.fnmatchcase(_text(text), expected) == (sign != "!=")
     number = _number(condition, value)
     return name, lambda column: _is_number(column) and _ORDERS[sign](float(column), number)
+
+
+def _check_operator(condition: str, name: str, sign: str) -> None:
+    """Check that an operator compares values of this field; raises InvalidInput."""
+    if name in _TEXT_FIELDS and sign[0] in "<>":
+        raise InvalidInput(
+            f"--where {condition!r}: {name} is a text: compare it with =, !=, ~ or !~"
+        )
+    if name in FIELDS and name not in _TEXT_FIELDS and "~" in sign:
+        raise InvalidInput(
+            f"--where {condition!r}: {name} is a number: compare it with <, <=, >, >=, = or !="
+        )
 
 
 def _number(condition: str, value: str) -> float:
@@ -121,9 +150,12 @@ def _number(condition: str, value: str) -> float:
         (value[:-1], factors[value[-1].lower()]) if value[-1:].lower() in factors else (value, 1)
     )
     try:
-        return float(digits) * factor
+        number = float(digits) * factor
     except ValueError:
-        raise InvalidInput(f"--where {condition!r}: {value!r} is not a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise InvalidInput(f"--where {condition!r}: {value!r} is not a finite number")
+    return number
 
 
 def _is_number(value: Any) -> bool:

@@ -13,6 +13,7 @@ import click
 from ..annotate.collection import AnnotateOptions, Collection
 from ..annotate.embedded.local_stack import local_stack
 from ..annotate.estimate import estimate
+from ..annotate.filters import FIELDS
 from ..annotate.outputs.choice import FORMATS
 from ..annotate.outputs.errors_file import write_errors
 from ..annotate.overlap import check_overlap
@@ -121,6 +122,7 @@ def annotate(
             if errors is not None:
                 write_errors(collection.journal, errors)
         _report(counts.lines(), counts.to_json(), as_json)
+        _warn_of_columns(collection)
         if counts.failed and errors is None:
             warn("--errors FILE lists the failed images; --retry-failed tries them again")
         return Exit.SOME_FAILED if counts.failed else Exit.OK
@@ -170,7 +172,13 @@ def _local(model: str | None) -> Iterator[str]:
 def _dry_run(collection: Collection, connect: Any, as_json: bool) -> Exit:
     result = estimate(collection, connect, lambda images: None)
     _report(result.lines(), result.to_json(), as_json)
+    _warn_of_columns(collection)
     return Exit.OK
+
+
+def _warn_of_columns(collection: Collection) -> None:
+    for name in collection.absent_columns:
+        warn(f"--where: no image has a column {name!r}; other fields: {', '.join(FIELDS)}")
 
 
 def _report(lines: Sequence[str], fields: dict[str, Any], as_json: bool) -> None:

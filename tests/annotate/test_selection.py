@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from producer.annotate.filters import PictureFilter
 from producer.annotate.storage.near_duplicates import difference_hash, distance
 from producer.cli.exit_codes import Exit
+from producer.errors import InvalidInput
+from producer.image_sources.image_bytes import ImageBytes
 from tests.annotate.conftest import Responder
 from tests.annotate.sample_collections import annotate, captions, json_lines, write_image
+
+TEXTS = ("name", "stem", "suffix", "folder", "format")
+NUMBERS = ("width", "height", "pixels", "side", "aspect", "bytes")
 
 
 @pytest.fixture
@@ -37,6 +43,8 @@ def folder(tmp_path: Path) -> Path:
         (["stem~^w"], {"wide"}),
         (["stem!~^w"], {"small", "tall"}),
         (["bytes>1k"], {"wide", "tall"}),
+        (["format~P"], {"small", "wide", "tall"}),
+        (["suffix~^P"], {"small", "tall"}),
     ],
 )
 def test_conditions(
@@ -51,6 +59,31 @@ def test_conditions_on_columns_of_a_table(responder: Responder, folder: Path) ->
     Path("in.csv").write_text("path,score\np/small.png,0.2\np/wide.jpg,0.9\n")
     assert annotate("in.csv", "-o", "out.jsonl", "--where", "score>=0.5") == Exit.OK
     assert [row["file_name"] for row in json_lines(Path("out.jsonl"))] == ["p/wide.jpg"]
+
+
+def test_a_condition_that_no_value_can_meet_is_an_error() -> None:
+    messages = {f"{name}{sign}5": f"{name} is a text" for name in TEXTS for sign in ("<", ">=")}
+    messages |= {
+        f"{name}{sign}5": f"{name} is a number" for name in NUMBERS for sign in ("~", "!~")
+    }
+    values = ("width>=nan", "width<inf", "bytes=-1e400", "side>x", "score<nan", "score<1e308G")
+    messages |= dict.fromkeys(values, "not a finite number")
+    for condition, message in messages.items():
+        with pytest.raises(InvalidInput, match=message):
+            PictureFilter([condition], ImageBytes())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--sample", "2"]])
+def test_a_column_that_no_image_has_is_named_at_the_end(
+    responder: Responder, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    Path("in.csv").write_text("path,score\np/small.png,0.2\np/wide.jpg,\n")
+    columns = ["--where", "score!=5", "--where", "nope=1", "--where", "text=a"]
+    assert annotate("in.csv", "-o", "out.jsonl", *columns, *arguments) == Exit.OK
+    warnings = capsys.readouterr().err
+    assert "no image has a column 'nope'" in warnings
+    assert "no image has a column 'text'" in warnings
+    assert "no image has a column 'score'" not in warnings
 
 
 def test_an_image_whose_size_cannot_be_read_fails(responder: Responder, folder: Path) -> None:
