@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from ..errors import InvalidInput
-from ..image_files import image_files, is_image_name
+from ..image_files import image_files, is_image_name, matching_files
 from ..ledger.blobs import is_reference
 from .archives import tar_pictures
 from .caption_files import CAPTION_SUFFIXES
@@ -52,7 +51,12 @@ def check(arguments: Iterable[str]) -> None:
         if argument == "-" or os.path.lexists(argument) or is_url:
             continue
         if not _PATTERN & set(argument):
-            raise InvalidInput(f"{argument}: no such file or folder")
+            raise no_source(argument)
+
+
+def no_source(argument: str) -> InvalidInput:
+    """Return the error of a source that does not exist."""
+    return InvalidInput(f"{argument or repr(argument)}: no such file or folder")
 
 
 def _source(argument: str, options: SourceOptions, alone: bool) -> Iterator[Picture]:
@@ -73,7 +77,7 @@ def _source(argument: str, options: SourceOptions, alone: bool) -> Iterator[Pict
     elif _PATTERN & set(argument):
         yield from _matches(argument, options)
     else:
-        raise InvalidInput(f"{argument}: no such file or folder")
+        raise no_source(argument)
 
 
 def _standard_input(options: SourceOptions) -> Iterator[Picture]:
@@ -104,10 +108,10 @@ def _file(path: str, options: SourceOptions, alone: bool) -> Iterator[Picture]:
 
 
 def _matches(pattern: str, options: SourceOptions) -> Iterator[Picture]:
-    paths = sorted(glob.glob(pattern, recursive=True))
+    paths = matching_files(pattern)
     if not paths:
         raise InvalidInput(f"{pattern}: no file matches")
     for path in paths:
         # A pattern such as `photos/*` also matches the caption files beside the images.
-        if os.path.isfile(path) and not path.endswith(CAPTION_SUFFIXES):
+        if not path.endswith(CAPTION_SUFFIXES):
             yield from _source(path, options, alone=False)

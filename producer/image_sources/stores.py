@@ -18,7 +18,10 @@ def store_pictures(url: str, *, has_texts: bool = False) -> Iterator[Picture]:
     With `has_texts`, the lines of the caption object beside an image are its column `texts`. Raises
     InvalidInput if the store cannot be listed.
     """
-    protocol = url.partition("://")[0]
+    protocol, _, rest = url.partition("://")
+    bucket = rest.partition("/")[0]
+    if protocol.lower() != "memory" and (not bucket or _is_pattern(bucket)):
+        raise InvalidInput(f"{url}: name a bucket, as {protocol}://bucket/folder")
     try:
         store, path = required("fsspec").core.url_to_fs(url)
         objects = _objects(store, path)

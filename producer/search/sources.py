@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import sys
@@ -12,8 +11,9 @@ from typing import Any, BinaryIO, Final
 
 from ..contract import MAX_TEXT_CHARS
 from ..errors import InvalidInput
-from ..image_files import image_files, is_image_name
+from ..image_files import image_files, is_image_name, matching_files
 from ..image_sources.archives import tar_pictures
+from ..image_sources.arguments import no_source
 from ..image_sources.lists import check_no_json
 from ..image_sources.options import SourceOptions
 from ..image_sources.picture import Picture, check_path
@@ -46,16 +46,18 @@ def check(source: str) -> None:
     if source == "-" or is_reference(source) or os.path.lexists(source):
         return
     if not _WILDCARDS & set(source):
-        raise InvalidInput(f"{source}: no such file or folder")
+        raise no_source(source)
 
 
-def entries(source: str, image_column: str | None = None) -> Entries:
+def entries(
+    source: str, image_column: str | None = None, index_folder: str | None = None
+) -> Entries:
     """Yield the entries of a source; raises InvalidInput if there is no such source.
 
     A folder is read with its subfolders, a pattern as `glob` does (`**` for any folders). A list
     has a path or URL in each line, or an object with `image`, or `text`: a text to be found. CSV,
     Parquet, archives and prefixes of stores are read as by `blipline annotate`; `image_column` is
-    the column of a table.
+    the column of a table. A pattern does not match files of the index itself, in `index_folder`.
     """
     if source == "-":
         yield from _lines(sys.stdin.buffer, "stdin", os.getcwd(), has_objects=False)
@@ -68,9 +70,9 @@ def entries(source: str, image_column: str | None = None) -> Entries:
     elif is_reference(source):
         yield Entry(source, source, Kind.IMAGE, source)
     elif _WILDCARDS & set(source):
-        yield from _matches(source, image_column)
+        yield from _matches(source, image_column, index_folder)
     else:
-        raise InvalidInput(f"{source}: no such file or folder")
+        raise no_source(source)
 
 
 def _is_store_prefix(source: str) -> bool:
@@ -131,13 +133,17 @@ def _entry_of(picture: Picture) -> Entry | Unreadable:
     return Entry(key, picture.name, Kind.IMAGE, value_of(locator), picture.stamp)
 
 
-def _matches(pattern: str, image_column: str | None) -> Entries:
-    paths = sorted(glob.glob(pattern, recursive=True))
+def _matches(pattern: str, image_column: str | None, index_folder: str | None) -> Entries:
+    paths = matching_files(pattern)
     if not paths:
         raise InvalidInput(f"{pattern}: no file matches")
     for path in paths:
-        if os.path.isfile(path):
+        if index_folder is None or not _is_below(path, index_folder):
             yield from _file(path, path, image_column)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(folder), ""))
 
 
 def _folder(root: str) -> Entries:

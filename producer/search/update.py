@@ -113,7 +113,7 @@ class IndexUpdate:
     def _items(self, source: str) -> Iterator[dict[str, Any]]:
         """Yield the items of contents without a vector; store the entries of a source."""
         name = sources.canonical(source)
-        for entry in sources.entries(source, self._options.image_column):
+        for entry in sources.entries(source, self._options.image_column, str(self._store.folder)):
             if isinstance(entry, Unreadable):
                 self._fail(entry.name, entry.message)
                 if entry.hides_entries:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from producer.image_files import file_stamp, image_files
+import pytest
+
+from producer.image_files import file_stamp, image_files, matching_files
 
 
 def names(root: Path) -> list[str]:
@@ -35,3 +37,21 @@ def test_a_stamp_changes_with_the_content_and_is_empty_without_a_file(tmp_path: 
     assert before
     assert file_stamp(str(path)) not in ("", before)
     assert file_stamp(str(tmp_path / "missing")) == ""
+
+
+def test_a_pattern_reads_each_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "p/b.png", "p/q/c.png", "p/[q]/d.png", ".hidden/e.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    for number in range(3):
+        Path(f"p/q/loop{number}").symlink_to(tmp_path / "p")
+    every = ["a.png", "p/[q]/d.png", "p/b.png", "p/q/c.png"]
+    below = every[1:]
+    assert matching_files("**") == matching_files("**/*.png") == matching_files("**/**") == every
+    assert matching_files("p/**") == matching_files("p/**/*.png") == below
+    assert matching_files("./p/**") == [f"./{name}" for name in below]
+    assert matching_files(f"{tmp_path}/**/*.png") == [f"{tmp_path}/{name}" for name in every]
+    assert matching_files("*/**/q/*") == matching_files("**/q/*") == ["p/q/c.png"]
+    assert matching_files("p/*") == ["p/b.png"]
+    assert matching_files("no/**") == matching_files("a.png/**") == matching_files("**/") == []

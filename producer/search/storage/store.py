@@ -40,6 +40,7 @@ class IndexStore:
     """A writer of an index. Changes are stored by `commit`; close it with a `with` block."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._db = database.open_for_writing(folder)
         # Of this run alone, so that a run without changes writes nothing.
         self._db.execute("CREATE TEMP TABLE seen (id INTEGER PRIMARY KEY)")
