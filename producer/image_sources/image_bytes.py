@@ -56,7 +56,10 @@ class ImageBytes:
             offset, size = locator.extent
             with open(locator.address, "rb") as archive:
                 archive.seek(offset)
-                return archive.read(min(size, MAX_BLOB_BYTES + 1))
+                data = archive.read(min(size, MAX_BLOB_BYTES + 1))
+            if len(data) < min(size, MAX_BLOB_BYTES + 1):
+                raise ValueError("the archive ends within this image")
+            return data
         if locator.kind == "cell":
             return cell_bytes(self._cell(locator))
         with required("fsspec").open(locator.address, "rb") as file:

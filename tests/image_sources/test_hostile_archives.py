@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from producer.errors import InvalidInput
 from producer.image_sources.archives import tar_pictures
+from producer.image_sources.image_bytes import ImageBytes
 
 IMAGES = 4
 #: Bytes of a member of 600 bytes: its header and two blocks.
@@ -55,6 +57,15 @@ def test_an_archive_whose_end_is_a_single_block_is_whole(tmp_path: Path) -> None
 def test_an_archive_cut_within_a_header_is_an_error(cut: int, tmp_path: Path) -> None:
     names, errors = read(tmp_path / "in.tar", archive()[: 2 * MEMBER_BYTES + cut])
     assert (len(names), len(errors)) == (2, 1)
+
+
+def test_an_image_that_an_archive_has_in_part_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "in.tar").write_bytes(archive()[: 2 * MEMBER_BYTES - 600])
+    first, last, error = tar_pictures(str(tmp_path / "in.tar"))
+    assert ImageBytes().read(first.locator) == b"x" * 600
+    with pytest.raises(InvalidInput, match="the archive ends within this image"):
+        ImageBytes().read(last.locator)
+    assert "unexpected end of data" in error.locator.address
 
 
 @pytest.mark.parametrize("name", ["in.tar", "in.tar.gz", "in.tgz"])
