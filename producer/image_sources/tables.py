@@ -40,7 +40,7 @@ def table_pictures(path: str, options: SourceOptions) -> Iterator[Picture]:
     if suffix in _PARQUET_SUFFIXES and options.format is None:
         yield from _parquet(path, ReferenceReader(path, folder, options))
         return
-    line_format = options.format or LINE_FORMATS.get(suffix, "list")
+    line_format = options.format or LINE_FORMATS.get(suffix) or "list"
     try:
         with open(path, "rb") as stream:
             yield from line_pictures(stream, path, folder, line_format, options)

@@ -40,7 +40,7 @@ def test_columns_of_a_table_are_placeholders(responder: Responder, tmp_path: Pat
         (["--replace", "(", ""], "--replace '(' '': "),
         (["--replace", "a", r"\1"], "invalid group reference"),
         (["--where", "wide"], "write FIELD OPERATOR VALUE"),
-        (["--where", "width>x"], "'x' is not a number"),
+        (["--where", "width>x"], "'x' is not a finite number"),
         (["--where", "name~("], "--where 'name~('"),
         (["--ask", " "], "the question is empty"),
         (["--ask", "what?", "--captions", "2"], "--ask cannot be combined"),

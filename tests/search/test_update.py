@@ -147,7 +147,7 @@ def test_unusual_names_and_unreadable_lines(index: SearchIndex, tmp_path: Path) 
         '{"image": "missing.png"}\n\n{"text": "a red flag"}\nnot there.png\n{"no"\n[1]\n'
     )
     counts = index.update(folder, listing)
-    assert (counts.entries, counts.embedded, counts.failed) == (7 + 4, 8, 4)
+    assert (counts.entries, counts.embedded, counts.failed) == (7 + 3, 8, 4)
     assert set(names(index, count=20)) == {*odd, undecodable}
     assert names(index, paths=["caf*"], count=20) == [
         "caf\u00e9.png",
