@@ -174,3 +174,10 @@ def test_a_save_that_fails_leaves_the_old_graph(
     (tmp_path / "image.usearch.12.part").write_bytes(b"of a killed run")
     remove_parts(tmp_path)
     assert list(tmp_path.glob("*.part")) == []
+
+
+@pytest.mark.parametrize(
+    ("vectors", "candidates"), [(20_000, 256), (256_000, 256), (1_000_000, 1000), (10**8, 4096)]
+)
+def test_a_larger_graph_is_searched_with_more_candidates(vectors: int, candidates: int) -> None:
+    assert graph.search_expansion(vectors) == candidates

@@ -20,8 +20,12 @@ from .store import IndexStore, count_vectors, read_meta, vector_blocks
 
 #: Vectors from which a graph is faster than a comparison with all (docs/decisions.md).
 GRAPH_VECTORS: Final = 20_000
-#: Candidates of a search: recall against time (docs/decisions.md).
-EXPANSION: Final = 256
+#: Candidates of a search: recall against time (docs/decisions.md). In a larger graph, the same
+#: number finds fewer of the neighbours.
+MIN_EXPANSION: Final = 256
+MAX_EXPANSION: Final = 4096
+#: Vectors for each candidate, between these limits.
+VECTORS_PER_CANDIDATE: Final = 1000
 #: Candidates of an insertion: recall against the time of building (docs/decisions.md).
 EXPANSION_ADD: Final = 64
 #: Share of deleted vectors in a graph from which it is built again.
@@ -56,9 +60,14 @@ def open_graph(folder: Path, kind: Kind, dimensions: int, *, view: bool = True) 
         return None
     if graph is None or graph.ndim != dimensions:
         return None
-    graph.expansion_search = EXPANSION
+    graph.expansion_search = search_expansion(len(graph))
     graph.expansion_add = EXPANSION_ADD
     return graph
+
+
+def search_expansion(vectors: int) -> int:
+    """Return the number of candidates of a search in a graph of this size."""
+    return min(MAX_EXPANSION, max(MIN_EXPANSION, vectors // VECTORS_PER_CANDIDATE))
 
 
 class GraphBuilder:
