@@ -14,8 +14,9 @@ from .problems import Problem
 from .rate_limit import RateLimiter
 from .tenants import Tenant
 
-#: Prefixes of the paths that need an API key.
-PROTECTED_PREFIXES: Final = ("/v1", "/openai")
+#: Paths that need an API key, with all below them.
+_PROTECTED: Final = ("/v1", "/openai")
+_BELOW_PROTECTED: Final = tuple(f"{path}/" for path in _PROTECTED)
 
 
 def request_tenant(request: Request) -> Tenant:
@@ -92,9 +93,7 @@ async def check_rate(rate_limiter: RateLimiter | None, tenant: Tenant) -> dict[s
 
 def needs_api_key(path: str) -> bool:
     """Return whether requests of a path need an API key."""
-    return path.startswith(tuple(f"{prefix}/" for prefix in PROTECTED_PREFIXES)) or (
-        path in PROTECTED_PREFIXES
-    )
+    return path.startswith(_BELOW_PROTECTED) or path in _PROTECTED
 
 
 def _bearer_token(headers: Headers) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -9,8 +10,8 @@ from fastapi import APIRouter, Response
 
 router = APIRouter(include_in_schema=False)
 
-_OWN: Final = resources.files(__package__)
-#: Package with the files of Swagger UI.
+#: Packages with the page's own files, and with those of Swagger UI.
+_OWN: Final = __package__ or ""
 _SWAGGER: Final = "fastapi_swagger.resources"
 _HTML, _SCRIPT, _STYLE = "text/html", "text/javascript", "text/css"
 #: Swagger UI sets styles of elements; everything else is a file of this gateway.
@@ -27,30 +28,32 @@ _CACHE: Final = "public, max-age=3600"
 @router.get("/docs")
 async def docs() -> Response:
     """Return the page; its URLs are relative, so that it works below a proxy's prefix."""
-    page = (_OWN / "docs.html").read_bytes()
+    page = _file(_OWN, "docs.html")
     return Response(page, media_type=_HTML, headers={"Content-Security-Policy": _POLICY})
 
 
 @router.get("/docs/docs.js")
 async def docs_script() -> Response:
     """Return the script that starts Swagger UI."""
-    return _asset((_OWN / "docs.js").read_bytes(), _SCRIPT)
+    return _asset(_file(_OWN, "docs.js"), _SCRIPT)
 
 
 @router.get("/docs/swagger-ui-bundle.js")
 async def swagger_script() -> Response:
     """Return Swagger UI."""
-    return _asset(_swagger("swagger-ui-bundle.js"), _SCRIPT)
+    return _asset(_file(_SWAGGER, "swagger-ui-bundle.js"), _SCRIPT)
 
 
 @router.get("/docs/swagger-ui.css")
 async def swagger_style() -> Response:
     """Return the style sheet of Swagger UI."""
-    return _asset(_swagger("swagger-ui.css"), _STYLE)
+    return _asset(_file(_SWAGGER, "swagger-ui.css"), _STYLE)
 
 
-def _swagger(name: str) -> bytes:
-    return (resources.files(_SWAGGER) / name).read_bytes()
+# The event loop must not read a megabyte from the disk for each request.
+@cache
+def _file(package: str, name: str) -> bytes:
+    return (resources.files(package) / name).read_bytes()
 
 
 def _asset(data: bytes, media_type: str) -> Response:

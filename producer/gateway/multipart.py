@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Container, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +20,7 @@ MAX_FIELDS_BYTES: Final = 64 * 1024
 MAX_PARTS: Final = 32
 
 
-class FormParser:
+class FormParser(ABC):
     """A parser that reports parts to its subclass; raises Problem for invalid forms."""
 
     def __init__(
@@ -64,17 +65,17 @@ class FormParser:
         except FormParserError as error:
             raise invalid_form(str(error)) from None
 
+    @abstractmethod
     def _begin_part(self) -> None:
         """Begin a part whose headers are complete."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_part_data(self, data: bytes) -> None:
         """Process bytes of the current part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end_part(self) -> None:
         """End the current part."""
-        raise NotImplementedError
 
     def _count(self, size: int) -> None:
         """Count bytes of headers and fields; raises Problem above the limit."""

@@ -37,9 +37,6 @@ class ImageBytes:
         if locator.kind == "error":
             raise InvalidInput(locator.address, ErrorCode(locator.extent[0]))
         try:
-            if locator.kind == "cell" and (path := _path_of(self._cell(locator))):
-                folder = os.path.dirname(locator.address)
-                return self.read(ReferenceReader(locator.address, folder).reference(path).locator)
             data = self._read_remote(locator)
         except InvalidInput:
             raise
@@ -51,7 +48,7 @@ class ImageBytes:
             raise InvalidInput(message, ErrorCode.IMAGE_UNREACHABLE) from None
         return blobs.read(data)
 
-    def _read_remote(self, locator: Locator) -> bytes:
+    def _read_remote(self, locator: Locator) -> bytes | str:
         if locator.kind == "tar":
             offset, size = locator.extent
             with open(locator.address, "rb") as archive:
@@ -61,7 +58,11 @@ class ImageBytes:
                 raise ValueError("the archive ends within this image")
             return data
         if locator.kind == "cell":
-            return cell_bytes(self._cell(locator))
+            cell = self._cell(locator)
+            if (path := _path_of(cell)) is None:
+                return cell_bytes(cell)
+            folder = os.path.dirname(locator.address)
+            return self.read(ReferenceReader(locator.address, folder).reference(path).locator)
         with required("fsspec").open(locator.address, "rb") as file:
             return bytes(file.read(MAX_BLOB_BYTES + 1))
 
