@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.up-to-date
+# Each of hundreds of processes in a test run would compile the modules again.
+unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .PHONY: setup demo up worker gateway flower test chaos lint bench browser clean

@@ -19,22 +19,22 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 #: Slow folders and modules, the slowest first: a slow module that starts last would keep one lane
 #: busy while the others are idle.
 SLOW: Final = (
-    *("test_faults.py", "test_programme.py", "test_shared_redis.py", "test_openapi.py"),
-    *("system", "test_t5.py", "page", "examples", "faults", "demo", "images", "models", "gateway"),
+    *("page", "test_faults.py", "test_programme.py", "test_shared_redis.py", "test_openapi.py"),
+    *("system", "test_t5.py", "examples", "faults", "demo", "images", "models", "gateway"),
 )
 
 #: Modules that run in one lane, since they share a running system that starts in ten seconds.
 TOGETHER: Final = (
     "system/test_bad_input.py system/test_cli.py system/test_scenes.py system/test_tasks.py"
     " system/test_search.py system/test_describe.py system/test_capfilt.py system/test_flower.py"
-    " system/test_uploads.py system/test_recipes.py system/test_openapi_examples.py",
+    " system/test_uploads.py system/test_recipes.py system/test_openapi_examples.py"
+    " system/test_openai_api.py",
     "examples/test_backends.py examples/test_programs.py",
     "page/test_browser_ask.py page/test_browser_chat.py page/test_browser_clipboard.py"
     " page/test_browser_describe.py page/test_browser_layout.py page/test_browser_login.py"
-    " page/test_docs_page.py",
-    "page/test_access.py page/test_browser_batch.py page/test_browser_errors.py"
-    " page/test_browser_pending.py page/test_browser_reload.py page/test_limits.py"
-    " page/test_pending.py",
+    " page/test_docs_page.py page/test_access.py page/test_browser_batch.py"
+    " page/test_browser_errors.py page/test_browser_pending.py page/test_browser_reload.py"
+    " page/test_limits.py page/test_pending.py",
 )
 
 IS_LANE: Final = "PYTEST_XDIST_WORKER" in os.environ

@@ -63,7 +63,7 @@ def test_a_second_click_cancels_the_first_job(browser: Browser, idle: Served) ->
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_slow_network_removes_no_answer(visitor: Visitor, when: str) -> None:
     # Given a network that delays the request about a new image, or the response to it
-    visitor.context.add_init_script(
+    visitor.page.add_init_script(
         f"""{{ const fetchNow = window.fetch;
         window.fetch = async (url, options) => {{
             const slow = String(url).includes("/run/")

@@ -92,7 +92,7 @@ def test_a_visit_belongs_to_its_tab_and_its_tenant(visitor: Visitor, browser: Br
     other_tab.close()
     globex = Visitor(browser, visitor.served)
     visit = address.partition("visit=")[2]
-    globex.context.add_init_script(f"sessionStorage.setItem('visit', '{visit}')")
+    globex.page.add_init_script(f"sessionStorage.setItem('visit', '{visit}')")
     globex.sign_in("globex")
     assert globex.page.url == address
     globex.page.wait_for_timeout(1000)

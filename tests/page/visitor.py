@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import pytest
 import redis
 from playwright.sync_api import (
     Browser,
+    BrowserContext,
     ConsoleMessage,
     Error,
     Page,
@@ -98,12 +100,22 @@ def running_browser() -> Iterator[Browser]:
             browser.close()
 
 
+#: Contexts without a visitor, by their options. They keep only the cache of files and of compiled
+#: scripts: a new context would load and compile Gradio's, in 3 s of processor time.
+_idle_contexts: Final[WeakKeyDictionary[Browser, dict[str, list[BrowserContext]]]] = (
+    WeakKeyDictionary()
+)
+
+
 class Visitor:
     """A browser context that records requests and errors."""
 
-    def __init__(self, browser: Browser, served: Served, **context: object) -> None:
+    def __init__(self, browser: Browser, served: Served, **options: object) -> None:
         self.served = served
-        self.context = browser.new_context(**context)  # type: ignore[arg-type]
+        self._idle = _idle_contexts.setdefault(browser, {}).setdefault(repr(options), [])
+        self.context = (
+            self._idle.pop() if self._idle else browser.new_context(**options)  # type: ignore[arg-type]
+        )
         self.context.set_default_timeout(TIMEOUT_MS)
         self.page: Page = self.context.new_page()
         #: The URLs of all requests.
@@ -156,8 +168,17 @@ class Visitor:
         return [url for url, to in parts if to.scheme not in ("data", "blob") and to.netloc != own]
 
     def close(self) -> None:
-        """Close the browser context."""
-        self.context.close()
+        """Close the pages, and leave the context without their data to the next visitor."""
+        self.context.remove_listener("request", self._on_request)
+        session = self.context.new_cdp_session(self.page)
+        data = "cookies,local_storage,indexeddb,cache_storage,service_workers"
+        origin = self.served.address
+        session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": data})
+        for page in self.context.pages:
+            page.close()
+        self.context.clear_cookies()
+        self.context.clear_permissions()
+        self._idle.append(self.context)
 
     def _on_request(self, request: Request) -> None:
         self.requests.append(request.url)

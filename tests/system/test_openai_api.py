@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+import httpx
 import openai
 import pytest
-import redis
 
 from demo.scenes import draw, random_scene
-from demo.stack import running_gateway
 from producer import Client
-from producer.gateway.api_keys import ApiKeys
-from tests.system.conftest import Stack
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +26,9 @@ def picture() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def ai(stack: Stack) -> Iterator[openai.OpenAI]:
-    settings = {"BLIPLINE_PAGE": "false"}
-    with (
-        running_gateway(stack.redis_url, settings=settings) as url,
-        redis.Redis.from_url(stack.redis_url) as keys,
-        openai.OpenAI(
-            base_url=f"{url}/openai/v1", api_key=ApiKeys(keys).create("acme"), max_retries=0
-        ) as client,
-    ):
+def ai(gateway: httpx.Client) -> Iterator[openai.OpenAI]:
+    url, key = f"{gateway.base_url}/openai/v1", gateway.headers["Authorization"].split()[1]
+    with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
         yield client
 
 
