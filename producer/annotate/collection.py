@@ -86,7 +86,7 @@ class Collection:
 
     def __init__(self, options: AnnotateOptions, *, dry_run: bool = False) -> None:
         options.rules.check()
-        arguments.check(options.sources)
+        arguments.check(options.sources, options.source)
         self.options = options
         self.recipe = _recipe(options)
         self.output: Output = output_of(

@@ -28,6 +28,8 @@ FIELDS: Final = (*_NAME_FIELDS, "bytes", *_HEADER_FIELDS)
 #: Fields that are texts; those of them whose values are in lower case.
 _TEXT_FIELDS: Final = (*_NAME_FIELDS, "format")
 _LOWER_FIELDS: Final = ("suffix", "format")
+#: Names of formats by their usual suffixes.
+_FORMAT_NAMES: Final = {"jpg": "jpeg", "tif": "tiff", "jp2": "jpeg2000", "heic": "heif"}
 _CONDITION: Final = re.compile(r"\s*(\w+)\s*(<=|>=|!=|!~|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
 _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt,
@@ -125,10 +127,18 @@ def _parse(condition: str) -> tuple[str, Callable[[Any], bool]]:
         number = _number(condition, value)
         return name, lambda size: size is not None and _ORDERS[sign](size, number)
     if sign in ("=", "==", "!="):
-        expected = value.lower() if name in _LOWER_FIELDS else value
+        expected = _expected(name, value)
         return name, lambda text: fnmatch.fnmatchcase(_text(text), expected) == (sign != "!=")
     number = _number(condition, value)
     return name, lambda column: _is_number(column) and _ORDERS[sign](float(column), number)
+
+
+def _expected(name: str, value: str) -> str:
+    """Return the value of a condition as the field has it: `suffix=.JPG`, `format=jpg`."""
+    if name not in _LOWER_FIELDS:
+        return value
+    expected = value.lower().lstrip(".")
+    return _FORMAT_NAMES.get(expected, expected) if name == "format" else expected
 
 
 def _check_operator(condition: str, name: str, sign: str) -> None:

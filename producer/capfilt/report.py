@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InvalidInput
+from ..image_sources.image_bytes import ImageBytes
 from ..image_sources.picture import Locator
 from ..sheets.entry import SheetEntry
 from ..sheets.images import link_to, located_image, thumbnails
@@ -74,7 +75,9 @@ def _write_sheet(directory: Path, calls: Sequence[Call]) -> None:
     images = None
     if any(path or locator.kind != "url" for path, locator in zip(paths, locators, strict=True)):
         # The thumbnails of local images make the page complete; it loads nothing then.
-        images = thumbnails(map(located_image, locators), _THUMBNAIL_PX, os.cpu_count() or 1)
+        reader = ImageBytes()
+        files = (located_image(locator, reader) for locator in locators)
+        images = thumbnails(files, _THUMBNAIL_PX, os.cpu_count() or 1)
     with (directory / "closest.html").open("wb") as file:
         write_page(file, SheetData.of_output("Closest calls", entries, links), images)
 

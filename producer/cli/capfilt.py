@@ -97,10 +97,10 @@ def capfilt(
       blipline capfilt --calibrate labelled.jsonl --precision 0.98
       blipline capfilt pairs.jsonl -o accepted.jsonl --calibrate labelled.jsonl --report report
     """
-    _check_arguments(sources, output, rejected, labelled, report)
     source_options = SourceOptions(
         image_column, text_column, null_separated, line_format, has_texts=True
     )
+    _check_arguments(sources, source_options, output, rejected, labelled, report)
     pairs = PairSources(sources, source_options, label_column)
     with Client(redis_url) as client:
         workspace = None if output is None else _workspace(output, rejected)
@@ -134,6 +134,7 @@ def capfilt(
 
 def _check_arguments(
     sources: Sequence[str],
+    options: SourceOptions,
     output: str | None,
     rejected: str | None,
     labelled: str | None,
@@ -145,10 +146,12 @@ def _check_arguments(
         raise click.UsageError("SOURCE and -o OUT belong together: give both, or neither")
     if not sources and (report or rejected):
         raise click.UsageError("--report and --rejected need a SOURCE")
+    if "-" in (output, rejected):
+        raise click.UsageError("-o and --rejected name files, which a later run resumes, not -")
     names = [*sources, *([] if labelled is None else [labelled])]
     if names.count("-") > 1:
         raise click.UsageError("- is standard input, which can be read once")
-    arguments.check(names)
+    arguments.check(names, options)
     check_distinct({"-o": output, "--rejected": rejected}, names)
     if report is not None:
         check_report_directory(Path(report))

@@ -10,9 +10,10 @@ from typing import Any, Final, Literal
 import click
 
 from ..distinct_files import check_distinct
+from ..image_sources.image_bytes import ImageBytes
 from ..sheets.comparison import compare as compare_entries
 from ..sheets.entry import SheetEntry
-from ..sheets.images import ImageFolders, link_to, thumbnails
+from ..sheets.images import ImageFolders, link_to, located_image, thumbnails
 from ..sheets.page import SheetData, write_page
 from ..sheets.reader import read_entries
 from .exit_codes import Exit, warn
@@ -95,9 +96,9 @@ def sheet(
 ) -> Exit:
     """Write a page of an output's images with their texts.
 
-    OUTPUT is a file of JSON lines, JSON, CSV or TSV, or a folder of images with caption files
-    beside them. The page is one HTML file that loads nothing else: search, filters, order, keys.
-    Results of a batch name their images only with --items.
+    OUTPUT is a file of JSON lines, JSON, CSV, TSV or Parquet, a tar archive, or a folder of images
+    with caption files beside them. The page is one HTML file that loads nothing else: search,
+    filters, order, keys. Results of a batch name their images only with --items.
 
     \b
       blipline sheet captions.jsonl
@@ -182,13 +183,19 @@ def _write(
 
         urls: Any = None
         if options.thumbnails == "embed":
-            pairs = [(entry.image, path) for entry, path in zip(entries, paths, strict=True)]
+            reader = ImageBytes()
+            pairs = (
+                (entry.image, path)
+                if entry.locator is None
+                else located_image(entry.locator, reader)
+                for entry, path in zip(entries, paths, strict=True)
+            )
             urls = counted(thumbnails(pairs, options.size_px, os.cpu_count() or 1))
         write_page(file, data(links), urls)
         megabytes = file.tell() / 1e6
     warn(f"{options.html}: {len(entries):,} images, {megabytes:.1f} MB")
     if reasons:
         warn(f"{len(reasons):,} of them without a thumbnail, the first: {reasons[0]}")
-        if all(entry.image is None for entry in entries):
+        if all(entry.image is None and entry.locator is None for entry in entries):
             warn("--items names the file that was submitted, which has the images")
     return Exit.OK

@@ -8,8 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..errors import InvalidInput
-from ..image_files import is_image_name
+from ..image_files import file_stamp, is_image_name
 from .picture import Locator, Picture, broken_picture
 
 #: Maximum bytes of a text member: a longer one is no caption.
@@ -24,7 +23,7 @@ def tar_pictures(path: str) -> Iterator[Picture]:
     The key of a sample is the path of its members up to the first dot of the file name.
     """
     absolute = os.path.abspath(path)
-    stamp = _stamp(absolute)
+    stamp = file_stamp(absolute)
     sample = _Sample(absolute, stamp)
     try:
         with tarfile.open(absolute, "r:") as archive:
@@ -111,11 +110,3 @@ def _is_compressed(path: str) -> bool:
             return file.read(6).startswith(_COMPRESSED)
     except OSError:
         return False
-
-
-def _stamp(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise InvalidInput(f"{path}: {error.strerror}") from None
-    return f"{status.st_size}:{status.st_mtime_ns}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -44,8 +44,10 @@ def count(arguments: Sequence[str], options: SourceOptions) -> int:
     )
 
 
-def check(arguments: Iterable[str]) -> None:
-    """Check that each source exists, before any work."""
+def check(arguments: Collection[str], options: SourceOptions) -> None:
+    """Check that each source exists, before any work; raises InvalidInput."""
+    if options.null_separated and "-" not in arguments:
+        raise InvalidInput("-0 (--null) is for standard input: add the source -")
     for argument in arguments:
         is_url = "://" in argument or is_reference(argument) or argument.startswith("data:")
         if argument == "-" or os.path.lexists(argument) or is_url:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from ..image_sources.picture import Locator, Picture
 
 #: Columns of an output in the order of preference: what identifies an image, and its text.
 _NAMES: Final = ("file_name", "image", "path", "url", "custom_id", "image_id", "question_id")
@@ -29,6 +31,8 @@ class SheetEntry:
     error: str | None = None
     #: The further columns, as text.
     fields: dict[str, str] = field(default_factory=dict)
+    #: Place of an image within an archive or a table.
+    locator: Locator | None = None
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any], number: int) -> SheetEntry:
@@ -39,6 +43,18 @@ class SheetEntry:
         if name.startswith("data:"):
             name = _first(row, ("custom_id",)) or str(number)
         return cls(name, image, _text(row), _error(row), _fields(row, image))
+
+    @classmethod
+    def of_picture(cls, picture: Picture, number: int) -> SheetEntry:
+        """Return the entry of an image in an archive or a table."""
+        row = {"file_name": picture.name, **picture.columns}
+        if picture.caption is not None:
+            row |= {"text": picture.caption}
+        locator = picture.locator
+        if locator.kind == "error":
+            row |= {"error": locator.address}
+        entry = cls.of_row(row, number)
+        return replace(entry, locator=locator) if locator.kind in ("tar", "cell") else entry
 
 
 def _first(row: Mapping[str, Any], columns: tuple[str, ...]) -> str | None:

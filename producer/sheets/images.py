@@ -26,8 +26,8 @@ _QUALITY: Final = 75
 #: Maximum pixels of an image: 16 bytes of memory each while it is scaled.
 _MAX_PIXELS: Final = 100_000_000
 _MAX_DATA_BYTES: Final = 32 * 1024 * 1024
-#: Formats that are opened; others, such as PostScript, run programs.
-_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO")
+#: Formats that are opened; others, such as PostScript, run programs. Pillow opens MPO as JPEG.
+_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 #: References that are no paths.
 _URL: Final = re.compile(r"(?:https?|s3|gs)://|blob:", re.IGNORECASE)
 #: Thumbnails under way for each thread.
@@ -67,14 +67,14 @@ def link_to(image: str | None, path: str | None, base: str) -> str | None:
     return None
 
 
-def located_image(locator: Locator) -> tuple[str | None, str | None]:
+def located_image(locator: Locator, reader: ImageBytes) -> tuple[str | None, str | None]:
     """Return an image as `thumbnails` takes it; a part of a file or an object as a data URL."""
     if locator.kind == "url":
         return locator.address, None
     if locator.kind == "file":
         return locator.address, locator.address if os.path.isfile(locator.address) else None
     try:
-        image = ImageBytes().read(locator)
+        image = reader.read(locator)
     except InvalidInput:
         return locator.address, None
     if isinstance(image, str):
@@ -91,11 +91,13 @@ def thumbnails(
     The longer side has `size_px` pixels. Raises InvalidInput if Pillow is not installed.
     """
     try:
-        import PIL  # noqa: F401
+        from PIL import Image
     except ImportError:
         raise InvalidInput(
             "thumbnails need Pillow: pip install 'blipline[sheet]', or choose --thumbnails link"
         ) from None
+    # Registers the formats: Pillow may be built without some of them.
+    Image.init()
     source = iter(images)
     with ThreadPoolExecutor(threads) as pool:
 
@@ -126,7 +128,9 @@ def _thumbnail(image: str | None, path: str | None, size_px: int) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=_FORMATS) as picture:
+            with Image.open(
+                file, formats=[name for name in _FORMATS if name in Image.OPEN]
+            ) as picture:
                 if picture.width * picture.height > _MAX_PIXELS:
                     return f"!more than {_MAX_PIXELS:,} pixels"
                 # Decoding a JPEG at a fraction of its size is several times as fast.

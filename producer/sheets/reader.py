@@ -1,4 +1,4 @@
-"""Readers of outputs: JSON Lines, JSON, CSV and TSV tables, folders with caption files."""
+"""Readers of outputs: tables, archives, folders with caption files."""
 
 from __future__ import annotations
 
@@ -11,28 +11,18 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from ..errors import InvalidInput
+from ..image_files import is_image_name
+from ..image_sources.arguments import pictures
+from ..image_sources.caption_files import MAX_CAPTION_BYTES, caption_names
+from ..image_sources.options import SourceOptions
 from .entry import SheetEntry
 
 #: Delimiters of tables by the suffix of their file.
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
+#: Suffixes of tables and archives that contain images.
+_CONTAINERS: Final = (".parquet", ".pq", ".tar", ".tgz")
 #: Columns that contain lists.
 _LISTS: Final = frozenset({"texts", "answers", "matches"})
-#: Suffixes of caption files, and of the images beside them.
-_CAPTIONS: Final = (".txt", ".caption")
-_IMAGES: Final = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".avif",
-    ".jp2",
-)
-#: Maximum bytes of a caption file.
-_MAX_CAPTION_BYTES: Final = 1 << 20
 
 
 def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
@@ -43,6 +33,9 @@ def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
     """
     if os.path.isdir(path):
         entries = list(_of_folder(path))
+    elif path.lower().endswith(_CONTAINERS):
+        contents = enumerate(pictures([path], SourceOptions()), start=1)
+        entries = [SheetEntry.of_picture(picture, number) for number, picture in contents]
     else:
         rows = _rows(path)
         rows = _with_images(rows, items) if items is not None else rows
@@ -116,8 +109,8 @@ def _parsed(path: str, data: bytes, line: int | None = None) -> Any:
     except ValueError as error:
         where = "" if line is None else f" line {line}:"
         raise InvalidInput(
-            f"{path}:{where} not JSON: {error}. A sheet shows JSON lines, JSON, CSV, TSV, and "
-            "folders with caption files"
+            f"{path}:{where} not JSON: {error}. A sheet shows JSON lines, JSON, CSV, TSV, "
+            "Parquet, tar archives, and folders with caption files"
         ) from None
 
 
@@ -139,10 +132,9 @@ def _of_folder(path: str) -> Iterator[SheetEntry]:
         folders.sort()
         names = set(files)
         for name in sorted(files):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() not in _IMAGES:
+            if not is_image_name(name):
                 continue
-            for caption in (base + ending for ending in _CAPTIONS for base in (name, stem)):
+            for caption in caption_names(name):
                 if caption in names:
                     image = os.path.join(folder, name)
                     shown = os.path.relpath(image, path), os.path.abspath(image)
@@ -157,6 +149,6 @@ def _caption(path: Path) -> tuple[str, str | None]:
         return "", f"{path.name}: not a regular file"
     try:
         with path.open("rb") as file:
-            return file.read(_MAX_CAPTION_BYTES).decode("utf-8-sig", "replace").strip(), None
+            return file.read(MAX_CAPTION_BYTES).decode("utf-8-sig", "replace").strip(), None
     except OSError as error:
         return "", f"{path.name}: cannot be read: {error.strerror}"

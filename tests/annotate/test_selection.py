@@ -13,6 +13,7 @@ from producer.annotate.storage.near_duplicates import difference_hash, distance
 from producer.cli.exit_codes import Exit
 from producer.errors import InvalidInput
 from producer.image_sources.image_bytes import ImageBytes
+from producer.image_sources.picture import file_picture
 from tests.annotate.conftest import Responder
 from tests.annotate.sample_collections import annotate, captions, json_lines, write_image
 
@@ -37,6 +38,7 @@ def folder(tmp_path: Path) -> Path:
         (["side = 8"], {"small"}),
         (["name=*.jpg"], {"wide"}),
         (["suffix=png"], {"small", "tall"}),
+        (["suffix=.PNG"], {"small", "tall"}),
         (["format=ppm"], {"small", "wide", "tall"}),
         (["format!=ppm"], set()),
         (["folder=cats"], {"tall"}),
@@ -53,6 +55,14 @@ def test_conditions(
     arguments = [argument for condition in conditions for argument in ("--where", condition)]
     assert annotate("p", *arguments) == Exit.OK
     assert {Path(name).stem for name in captions(folder)} == names
+
+
+@pytest.mark.parametrize("name", ["jpeg", "JPG", ".jpg", "*eg"])
+def test_a_format_has_the_name_of_its_suffix_too(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg")
+    picture = file_picture(str(tmp_path / "x.jpg"), "x.jpg")
+    assert PictureFilter([f"format={name}"], ImageBytes())(picture)
+    assert not PictureFilter([f"format!={name}"], ImageBytes())(picture)
 
 
 def test_conditions_on_columns_of_a_table(responder: Responder, folder: Path) -> None:

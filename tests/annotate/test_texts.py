@@ -57,6 +57,8 @@ def test_columns_of_a_table_are_placeholders(responder: Responder, tmp_path: Pat
         (["--temperature", "nan"], "is not a finite number"),
         (["-o", "out.xyz"], "choose its form with --format"),
         (["--format", "csv"], "needs a file: -o FILE"),
+        (["-o", "-"], "names a file or folder"),
+        (["--null"], "add the source -"),
         (["missing"], "missing: no such file or folder"),
         (["--temperature", "0.001"], "temperature=0.001"),
     ],

@@ -152,6 +152,8 @@ def test_invalid_arguments_are_named(capsys: pytest.CaptureFixture[str]) -> None
     for arguments, message in (
         ([], "name a SOURCE of pairs"),
         ([pairs], "belong together"),
+        ([pairs, "-o", "-"], "name files"),
+        ([pairs, "-o", "accepted.jsonl", "-0"], "add the source -"),
         (["-o", "accepted.jsonl", "--calibrate", pairs], "belong together"),
         (["--calibrate", pairs, "--report", "r"], "need a SOURCE"),
         ([pairs, "-o", "x", "--rejected", "x"], "same file"),

@@ -19,7 +19,7 @@ def working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_an_empty_name_is_quoted() -> None:
-    for check in (sources.check, lambda source: arguments.check([source])):
+    for check in (sources.check, lambda source: arguments.check([source], SourceOptions())):
         with pytest.raises(InvalidInput, match=r"^'': no such file or folder"):
             check("")
 

@@ -84,6 +84,8 @@ def output_of(
     in_place: bool = False,
 ) -> Output:
     """Return an output; raises InvalidInput if a table has no file, or copies have no folder."""
+    if path == "-":
+        raise InvalidInput("-o names a file or folder, which a later run resumes, not -")
     form = format_of(path, name)
     if text_column in RESERVED:
         raise InvalidInput(
