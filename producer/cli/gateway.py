@@ -57,6 +57,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
         from ..gateway.logs import log_to_stderr
         from ..gateway.server import Server, listen, url_of
         from ..gateway.settings import GatewaySettings
+        from ..hf_api import mount as mount_hf_api
         from ..openai_api import mount as mount_openai_api
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
@@ -70,6 +71,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
     log_to_stderr()
     app = create_app(settings)
     mount_openai_api(app)
+    mount_hf_api(app)
     if settings.page and find_spec("gradio") is not None:
         from ..page import mount
 

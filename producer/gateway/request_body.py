@@ -35,8 +35,8 @@ LARGE_BYTES: Final = 2**18
 #: Maximum bytes of a job's body without its image.
 MAX_JOB_BYTES: Final = 2**20
 
-#: An image within JSON: a `data:` URL, or the value of `image`.
-_IMAGE_VALUE: Final = re.compile(rb'"image"\s*:\s*"[^"]*"|"data:[^"]*"', re.IGNORECASE)
+#: An image within JSON: a `data:` URL, or the value of `image`; `inputs` in another API.
+_IMAGE_VALUE: Final = re.compile(rb'"(?:image|inputs)"\s*:\s*"[^"]*"|"data:[^"]*"', re.IGNORECASE)
 _JOB: Final[TypeAdapter[TaskFields]] = TypeAdapter(JobRequest)
 _FIELDS: Final[Mapping[type[TaskFields], TypeAdapter[TaskFields]]] = {
     model: TypeAdapter(model) for model in TASK_MODELS.values()

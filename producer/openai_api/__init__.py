@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 def mount(app: FastAPI) -> None:
     """Add the routes to a gateway; call it before the gateway starts."""
+    from ..gateway.error_format import ErrorFormatMiddleware
     from . import batches, chat, embeddings, files, models
-    from .errors import ErrorFormatMiddleware, OpenAIError, error_response
+    from .errors import PREFIX, OpenAIError, convert_error, error_response
 
     for module in (chat, embeddings, models, files, batches):
         app.router.routes.extend(module.router.routes)
     app.add_exception_handler(OpenAIError, error_response)
     # The outermost one, so that it receives the errors of all others.
-    app.add_middleware(ErrorFormatMiddleware)
+    app.add_middleware(ErrorFormatMiddleware, prefix=PREFIX, convert=convert_error)

@@ -15,6 +15,7 @@ from ..contract import RESULT_TTL_S
 from ..errors import BliplineError
 from ..gateway.auth import TenantDependency
 from ..gateway.batch_upload import submit_upload
+from ..gateway.json_body import read_object
 from ..gateway.problems import Problem
 from ..gateway.queries import BatchQuery
 from ..gateway.state import Gateway, GatewayDependency
@@ -23,7 +24,6 @@ from ..ledger.ids import new_id
 from ..ledger.keys import Keys
 from .errors import OpenAIError
 from .files import FileStore, StoredFile, page_of
-from .jobs import read_parameters
 from .parameters import check_names, invalid_type, required, unsupported
 from .request_lines import ENDPOINT, RequestLines
 from .result_files import NOTE_FIELD, FileBatch
@@ -47,7 +47,7 @@ async def create_batch(
     request: Request, tenant: TenantDependency, gateway: GatewayDependency
 ) -> Response:
     """Submit all requests of a file; the response follows when the queue has accepted them."""
-    async with read_parameters(request) as parameters:
+    async with read_object(request) as parameters:
         check_names(parameters, _KNOWN)
         if required(parameters, "endpoint") != ENDPOINT:
             raise unsupported("endpoint", f"The only supported endpoint is '{ENDPOINT}'")

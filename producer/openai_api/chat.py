@@ -9,11 +9,13 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from ..gateway.auth import request_tenant
+from ..gateway.awaited_jobs import output_of
+from ..gateway.json_body import read_object
 from ..gateway.state import gateway_of
 from ..gateway.task_fields import CaptionFields, ChatFields, TaskFields, VqaFields
 from .completion import ChatCompletion
 from .dialogue import MessageDialogue
-from .jobs import output_of, read_parameters, submit
+from .jobs import submit
 from .parameters import (
     IGNORED,
     MAX_TOKENS,
@@ -37,7 +39,7 @@ _KNOWN: Final = (
 async def create_chat_completion(request: Request) -> Response:
     """Answer the last message of a dialogue about an image."""
     gateway, tenant = gateway_of(request), request_tenant(request)
-    async with read_parameters(request) as parameters:
+    async with read_object(request) as parameters:
         model, fields = task_of(parameters)
         is_stream = boolean(parameters, "stream")
         include_usage = _include_usage(parameters)

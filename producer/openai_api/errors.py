@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import InvalidInput
-from ..gateway.problems import MEDIA_TYPE, STATUS, Problem, as_problem
+from ..gateway.awaited_jobs import rename_fields
+from ..gateway.error_format import ErrorResponse
+from ..gateway.problems import Problem, as_problem
 
 #: Beginning of the paths of this API.
 PREFIX: Final = "/openai/"
@@ -62,14 +62,6 @@ class OpenAIError(Exception):
             headers=problem.headers,
         )
 
-    @classmethod
-    def of_job(cls, code: str, message: str) -> OpenAIError:
-        """Return the error of a job that has failed."""
-        status = _status(STATUS[code][0] if code in STATUS else 500)
-        # The job itself has been retried; a client must not submit it again and again.
-        headers = {"x-should-retry": "true" if status == 503 else "false"}
-        return cls(message, code=code, status=status, headers=headers)
-
 
 @contextmanager
 def errors_of(params: Mapping[str, str], default: str) -> Iterator[None]:
@@ -102,49 +94,10 @@ def error_body(message: str, status: int, code: str, param: str | None = None) -
     }
 
 
-class ErrorFormatMiddleware:
-    """ASGI middleware that converts problems to errors of OpenAI on the paths of this API.
-
-    Every layer below it, authentication and limits included, responds with problems alone.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
-            await self._app(scope, receive, send)
-            return
-        start: Message | None = None
-        body = b""
-
-        async def send_converted(message: Message) -> None:
-            nonlocal start, body
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=[*message.get("headers", ())])
-                if headers.get("content-type", "").startswith(MEDIA_TYPE):
-                    start = message
-                    return
-            elif start is not None:
-                body += message.get("body", b"")
-                if not message.get("more_body", False):
-                    await _send_error(start, body, send)
-                return
-            await send(message)
-
-        await self._app(scope, receive, send_converted)
-
-
-async def _send_error(start: Message, body: bytes, send: Send) -> None:
-    problem = json.loads(body or b"{}")
-    status = _status(start["status"])
-    detail, code = problem.get("detail", ""), problem.get("code", "error")
-    content = json.dumps(error_body(detail, status, code)).encode()
-    headers = MutableHeaders(raw=[*start["headers"]])
-    headers["content-type"] = "application/json"
-    headers["content-length"] = str(len(content))
-    await send({**start, "status": status, "headers": headers.raw})
-    await send({"type": "http.response.body", "body": content if body else b""})
+def convert_error(status: int, code: str, detail: str) -> ErrorResponse:
+    """Return the error for a problem, for ErrorFormatMiddleware."""
+    status = _status(status)
+    return ErrorResponse(status, error_body(detail, status, code))
 
 
 def _status(status: int) -> int:
@@ -156,10 +109,7 @@ def _validation_error(
     error: RequestValidationError, params: Mapping[str, str], default: str
 ) -> OpenAIError:
     """Return the error of invalid fields; options are parameters themselves."""
-    details = []
-    for detail in error.errors():
-        names = [name for name in detail["loc"][1:] if name != "options"]
-        details.append({**detail, "loc": ("body", *(params.get(str(n), n) for n in names))})
-    first = [str(name) for name in details[0]["loc"][1:2]]
-    problem = as_problem(RequestValidationError(details))
+    renamed = rename_fields(error, params)
+    first = [str(name) for name in renamed.errors()[0]["loc"][1:2]]
+    problem = as_problem(renamed)
     return OpenAIError.of_problem(problem, first[0] if first else default)

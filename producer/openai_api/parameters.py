@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import InvalidInput
-from ..gateway.problems import Problem
-from ..gateway.request_body import check_job_bytes
 from ..gateway.text_fields import OPTION_NAMES
-from ..validation import unique_names
 from .errors import OpenAIError
 
 #: The model that every request names: the workers' own.
@@ -55,22 +50,6 @@ MAX_TOKENS: Final = ("max_completion_tokens", "max_tokens")
 OPTIONS: Final = OPTION_NAMES - {"max_new_tokens"}
 #: Maximum tokens of a text; a higher limit of the request has no effect.
 _MAX_NEW_TOKENS: Final = 1024
-
-
-def parse_object(body: bytes) -> dict[str, Any]:
-    """Return the parameters of a request, without those that are null; raises Problem."""
-    check_job_bytes(body, images=None)
-    try:
-        parameters = json.loads(
-            body.decode(), object_pairs_hook=unique_names, parse_constant=_no_constant
-        )
-    except InvalidInput as error:
-        raise Problem("bad_request", str(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise Problem("bad_request", f"The body is not JSON: {error}") from None
-    if not isinstance(parameters, dict):
-        raise Problem("bad_request", "The body must be a JSON object")
-    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def check_names(parameters: Mapping[str, Any], known: frozenset[str]) -> None:
@@ -135,7 +114,3 @@ def invalid_type(param: str, expected: str, value: object) -> OpenAIError:
 def unsupported(param: str, message: str) -> OpenAIError:
     """Return the error for a value that OpenAI accepts, but not this API."""
     return OpenAIError(message, code="unsupported_value", param=param)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

@@ -11,12 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from ..contract import MAX_CUSTOM_ID_CHARS, ErrorCode, failure
 from ..errors import InvalidInput
 from ..gateway.image_refs import resolve_item
+from ..gateway.json_body import parse_object
 from ..gateway.problems import Problem, as_problem
 from ..gateway.request_body import parse_task_fields
 from ..gateway.task_fields import TaskFields
 from .chat import task_of
 from .errors import OpenAIError
-from .parameters import parse_object
 
 #: The endpoint of the requests.
 ENDPOINT: Final = "/v1/chat/completions"

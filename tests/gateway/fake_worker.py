@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import redis
 
 from producer.ledger.keys import Keys
@@ -73,3 +74,27 @@ def _end_all(connection: redis.Redis, finish: Finish, answer: Answer, observe: O
 def _result(task: str, item: dict[str, Any], answer: Answer) -> dict[str, Any]:
     known = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
     return known | ({"error": item["error"]} if "error" in item else answer(task, item))
+
+
+class Recorder:
+    """A fake worker's answers, and the jobs that it has received."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[str, dict[str, Any]]] = []
+        self.options: list[dict[str, Any]] = []
+        self.answer: Answer = lambda task, item: {"text": f"answer to {item.get('question', '')}"}
+
+    def __call__(self, task: str, item: dict[str, Any]) -> dict[str, Any]:
+        self.jobs.append((task, item))
+        return self.answer(task, item)
+
+    def observe(self, payload: dict[str, Any]) -> None:
+        self.options.append(payload["options"])
+
+
+@pytest.fixture
+def worker(connection: redis.Redis, finish: Finish) -> Iterator[Recorder]:
+    """Yield a fake worker that ends every job."""
+    recorder = Recorder()
+    with running_fake_worker(connection, finish, recorder, recorder.observe):
+        yield recorder

@@ -35,7 +35,17 @@ EXTRA = {
     "uvloop",
 }
 #: What needs them; nothing else imports these.
-OF_EXTRAS = {"annotate", "evaluation", "gateway", "net", "openai_api", "page", "search", "webhooks"}
+OF_EXTRAS = {
+    "annotate",
+    "evaluation",
+    "gateway",
+    "hf_api",
+    "net",
+    "openai_api",
+    "page",
+    "search",
+    "webhooks",
+}
 
 
 def imported(path: Path) -> set[str]:
