@@ -59,6 +59,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
         from ..gateway.settings import GatewaySettings
         from ..hf_api import mount as mount_hf_api
         from ..openai_api import mount as mount_openai_api
+        from ..replicate_api import mount as mount_replicate_api
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
@@ -70,8 +71,8 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
     listening = listen(settings)
     log_to_stderr()
     app = create_app(settings)
-    mount_openai_api(app)
-    mount_hf_api(app)
+    for mount_api in (mount_openai_api, mount_hf_api, mount_replicate_api):
+        mount_api(app)
     if settings.page and find_spec("gradio") is not None:
         from ..page import mount
 

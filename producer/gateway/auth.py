@@ -15,7 +15,7 @@ from .rate_limit import RateLimiter
 from .tenants import Tenant
 
 #: Paths that need an API key, with all below them.
-_PROTECTED: Final = ("/v1", "/openai", "/hf")
+_PROTECTED: Final = ("/v1", "/openai", "/hf", "/replicate")
 _BELOW_PROTECTED: Final = tuple(f"{path}/" for path in _PROTECTED)
 
 

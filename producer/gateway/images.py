@@ -35,9 +35,9 @@ async def upload_image(
     The job validates the image. A form contains the file `file`; other fields are ignored.
     """
     reject_compressed(request.headers)
-    form = _form_of(request.headers)
+    form = form_of(request.headers)
     async with gateway.body_reader.read(tenant.name, request.stream()) as body:
-        data = body if form is None else await run_if_large(len(body), _file_of, form, body)
+        data = body if form is None else await run_if_large(len(body), file_of, form, body)
         check_image_bytes(data, gateway.settings.max_image_bytes)
         reference = await gateway.client.upload(data, account=tenant.name)
         image = ImageBody(image=reference, bytes=len(data), expires_in_s=UPLOAD_TTL_S)
@@ -58,24 +58,27 @@ def check_image_bytes(data: bytes, max_bytes: int) -> None:
         raise Problem(ErrorCode.IMAGE_INVALID, "The image is empty (0 bytes)")
 
 
-def _form_of(headers: Headers) -> WholeForm | None:
-    """Return the form of the body; None if the body is the image itself. Raises Problem."""
+def form_of(headers: Headers, field: str = FILE_FIELD) -> WholeForm | None:
+    """Return the form of the body, with a file in `field`; None if the body is the image itself.
+
+    Raises Problem.
+    """
     kind = media_type(headers)
     if kind == FORM_TYPE:
-        return WholeForm(headers["content-type"], (FILE_FIELD,))
+        return WholeForm(headers["content-type"], (field,))
     if kind in UNDECLARED_TYPES or is_image_type(kind):
         return None
     raise Problem(
         "unsupported_media_type",
         f"Content-Type {kind!r:.100}: send image/…, application/octet-stream, or "
-        f"{FORM_TYPE} with a file `{FILE_FIELD}`",
+        f"{FORM_TYPE} with a file `{field}`",
     )
 
 
-def _file_of(form: WholeForm, body: bytes) -> bytes:
+def file_of(form: WholeForm, body: bytes, field: str = FILE_FIELD) -> bytes:
     """Return the file of a form; raises Problem."""
-    files = [part.data for part in form.parts(body) if part.name == FILE_FIELD]
+    files = [part.data for part in form.parts(body) if part.name == field]
     if len(files) != 1:
-        detail = f"The form needs one part `{FILE_FIELD}`, which contains the image"
+        detail = f"The form needs one part `{field}`, which contains the image"
         raise Problem("option_invalid", f"{detail}; it has {len(files)}")
     return files[0]

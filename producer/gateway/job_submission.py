@@ -8,7 +8,7 @@ from fastapi import Request, Response
 
 from ..aio.client import AsyncJob
 from ..contract import State
-from ..errors import ConnectionFailed, IdTaken
+from ..errors import ConnectionFailed, IdTaken, InvalidInput
 from ..job import Result
 from . import image_refs, prefer_header
 from .job_responses import JobFields, job_url
@@ -65,6 +65,24 @@ async def submit_job(
         detail = f"id={public_id!r}: a different job has this id; choose another id"
         raise Problem("id_taken", detail) from None
     return job, metadata
+
+
+async def find_job(
+    gateway: Gateway, tenant: Tenant, public_id: str
+) -> tuple[AsyncJob[Any], RequestMetadata]:
+    """Return a job of a tenant; raises Problem if there is none."""
+    try:
+        job = gateway.client.job(tenant.job_id(public_id))
+    except InvalidInput:
+        raise _not_found(public_id) from None
+    metadata = await gateway.metadata_cache.of(job)
+    if metadata is None:
+        raise _not_found(public_id)
+    return job, metadata
+
+
+def _not_found(public_id: str) -> Problem:
+    return Problem("not_found", f"There is no job {public_id!r:.100}")
 
 
 async def read_new_job(

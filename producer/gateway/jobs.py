@@ -13,11 +13,11 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 
 from ..aio.client import AsyncJob
-from ..errors import InvalidInput
 from ..ledger.ids import new_id
 from .auth import request_tenant
 from .job_responses import JobBody, JobFields
 from .job_submission import (
+    find_job,
     job_response,
     preferred_wait_s,
     read_job,
@@ -30,9 +30,9 @@ from .openapi import PREFER, SUBMIT_RESPONSES, json_responses, problem_responses
 from .openapi_bodies import job_body
 from .problems import Problem
 from .request_body import is_json, media_type, parse_job, reject_compressed, run_if_large
-from .state import Gateway, gateway_of
+from .state import gateway_of
 from .task_fields import TaskFields
-from .tenants import Tenant, path_id
+from .tenants import path_id
 
 router = APIRouter(tags=["jobs"])
 
@@ -99,7 +99,7 @@ async def put_job(public_id: JobId, request: Request) -> Response:
 async def get_job(public_id: JobId, request: Request) -> Response:
     """Return the status of a job and its output, which is stored for a day."""
     gateway = gateway_of(request)
-    job, metadata = await _find_job(gateway, request_tenant(request), public_id)
+    job, metadata = await find_job(gateway, request_tenant(request), public_id)
     wait_s = preferred_wait_s(request, gateway)
     snapshot = await read_job(job, wait_s, gateway)
     return job_response(JobFields.of(public_id, metadata, *snapshot), wait_s, 200, {})
@@ -113,7 +113,7 @@ async def get_job(public_id: JobId, request: Request) -> Response:
 )
 async def cancel_job(public_id: JobId, request: Request) -> Response:
     """Cancel a job; one that has ended remains unchanged."""
-    job, metadata = await _find_job(gateway_of(request), request_tenant(request), public_id)
+    job, metadata = await find_job(gateway_of(request), request_tenant(request), public_id)
     body = JobFields.of(public_id, metadata, *await job.look())
     if not body.ended:
         await job.cancel()
@@ -143,21 +143,3 @@ async def _submit(request: Request, public_id: str) -> tuple[AsyncJob[Any], Requ
     gateway, tenant = gateway_of(request), request_tenant(request)
     async with _parsed(request) as fields:
         return await submit_job(gateway, tenant, public_id, fields)
-
-
-async def _find_job(
-    gateway: Gateway, tenant: Tenant, public_id: str
-) -> tuple[AsyncJob[Any], RequestMetadata]:
-    """Return a job of a tenant; raises Problem if there is none."""
-    try:
-        job = gateway.client.job(tenant.job_id(public_id))
-    except InvalidInput:
-        raise _not_found(public_id) from None
-    metadata = await gateway.metadata_cache.of(job)
-    if metadata is None:
-        raise _not_found(public_id)
-    return job, metadata
-
-
-def _not_found(public_id: str) -> Problem:
-    return Problem("not_found", f"There is no job {public_id!r:.100}")

@@ -43,6 +43,7 @@ OF_EXTRAS = {
     "net",
     "openai_api",
     "page",
+    "replicate_api",
     "search",
     "webhooks",
 }

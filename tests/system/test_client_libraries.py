@@ -8,6 +8,7 @@ from typing import Final
 
 import httpx
 import pytest
+import replicate
 from huggingface_hub import InferenceClient
 from PIL import Image
 
@@ -51,3 +52,13 @@ def test_labels_have_the_odds_of_their_matches(
     assert {element.label: element.score for element in elements} == pytest.approx(
         {label: odds[label] / sum(odds.values()) for label in LABELS}, abs=1e-6
     )
+
+
+def test_replicate_has_the_answers_of_the_client(
+    user: Client, gateway: httpx.Client, picture: bytes
+) -> None:
+    key = gateway.headers["Authorization"].removeprefix("Bearer ")
+    api = replicate.Client(key, base_url=f"{gateway.base_url}/replicate")
+    given = {"image": io.BytesIO(picture), "question": "what color is it?"}
+    assert api.run("blipline/ask", input=given) == user.ask(picture, given["question"]).result(60)
+    api._client.close()
