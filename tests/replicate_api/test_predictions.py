@@ -173,5 +173,6 @@ def test_the_example_of_the_guide_runs(
     program = example.replace("http://127.0.0.1:8000", gateway.url)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPLICATE_POLL_INTERVAL", "0.05")
-        exec(program.replace("blip_…", gateway.keys["acme"]), {})
+        exec(program.replace("blip_…", gateway.keys["acme"]), names := {})
+    closed(names["client"])
     assert capsys.readouterr().out.startswith("answer to what color is it?\n")
