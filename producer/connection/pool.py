@@ -5,6 +5,7 @@ A thread never holds two connections of a pool, so the threads that wait cannot 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from queue import Empty, LifoQueue
 from typing import Any, Final
@@ -45,7 +46,23 @@ class WaitingPool(BlockingConnectionPool):
         retry = self.connection_kwargs["retry"]
         # redis-py looks for pending data outside of its own retries, and fails if the server has
         # closed the new connection.
-        return retry.check_out(get_connection) if retry else get_connection()
+        connection = retry.check_out(get_connection) if retry else get_connection()
+        connection.handled_error = sys.exc_info()[1]
+        return connection
+
+    def release(self, connection: Any) -> None:
+        """Return a connection to the pool; close it if an interrupt may have left a reply in it.
+
+        An interrupt between a command and its reply raises an error that is not redis-py's. The
+        next command would read that reply as its own.
+        """
+        error = sys.exc_info()[1]
+        if error not in (None, connection.handled_error) and not isinstance(
+            error, redis.RedisError
+        ):
+            connection.disconnect()
+        connection.handled_error = None
+        super().release(connection)  # type: ignore[no-untyped-call]
 
 
 class SentinelPool(SentinelConnectionPool, WaitingPool):

@@ -82,6 +82,16 @@ def test_a_graph_finds_the_nearest(store: IndexStore, tmp_path: Path, matrix: Ma
     assert len(nearest(tmp_path, matrix[0], VECTORS)) == VECTORS
 
 
+def test_every_vector_of_a_graph_finds_itself(tmp_path: Path) -> None:
+    # So many that a build in several threads always leaves some out.
+    many = np.random.default_rng(5).standard_normal((5000, DIMENSIONS)).astype(np.float32)
+    with IndexStore(tmp_path) as store:
+        add(store, many, 0)
+        build(store, tmp_path)
+    opened = graph.open_graph(tmp_path, Kind.IMAGE, DIMENSIONS)
+    assert np.array_equal(opened.search(many, 1).keys[:, 0], np.arange(1, 5001))
+
+
 def test_vectors_after_the_graph_and_removed_ones_are_respected(
     store: IndexStore, tmp_path: Path, matrix: Matrix
 ) -> None:

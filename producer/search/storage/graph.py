@@ -115,7 +115,8 @@ class GraphBuilder:
         for rows in vector_blocks(self._store.connection, kind, last):
             numbers = numpy.array([number for number, _ in rows], dtype=numpy.uint64)
             data = numpy.frombuffer(b"".join(vector for _, vector in rows), dtype=numpy.float16)
-            graph.add(numbers, data.reshape(len(rows), -1), threads=os.cpu_count() or 1)
+            # In several threads, usearch leaves vectors that no search reaches (its issue 735).
+            graph.add(numbers, data.reshape(len(rows), -1), threads=1)
             last, unsaved = rows[-1][0], unsaved + len(rows)
             self._on_added(len(graph), max(len(graph), total))
             if unsaved >= SAVE_VECTORS:
