@@ -1,41 +1,50 @@
-# Everything runs in .venv, which `make setup` builds and updates.
+# Everything runs in .venv, which `make install` and `make setup` build and update.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
 STAMP := $(VENV)/.up-to-date
 # Each of hundreds of processes in a test run would compile the modules again.
 unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: setup demo up worker gateway flower test chaos lint bench browser clean
+.PHONY: install setup demo up worker gateway flower test chaos lint bench browser clean
 
+# What the system needs to run, about 1 GB of packages; `setup` adds what its tests need.
+install: $(INSTALLED)
 setup: $(STAMP)
 
 # Install torch first and alone: together with the others, pip may choose a newer build.
-$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+$(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cli,pil,gateway,page,annotate,search]'
-	touch $(STAMP)
+	@echo "installing torch, transformers and the other packages into $(VENV): a few minutes, once"
+	$(PIP) $$(grep '^torch==' requirements.txt)
+	$(PIP) -r requirements.txt
+	$(PIP) --editable '.[cli,pil,gateway,page,annotate,search]'
+	touch $@
+
+$(STAMP): $(INSTALLED) requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	touch $@
 
 # Caption the sample images and answer questions about them with the real system.
-demo: setup
+demo: install
 	$(BIN)/python -m demo
 
 # Keep the same system running in the foreground: Redis, a worker, the gateway and Flower.
-up: setup
+up: install
 	$(BIN)/python -m demo up
 
-worker: setup
+worker: install
 	$(BIN)/python -m worker
 
 # HTTP API and page; pass options as `make gateway GATEWAY="--port 8080"`.
-gateway: setup
+gateway: install
 	$(BIN)/blipline gateway $(GATEWAY)
 
-flower: setup
+flower: install
 	$(BIN)/celery -A worker.celery_app flower --conf=config/flowerconfig.py
 
 # Lanes beyond the cores: tests wait for processes and timers as much as they compute. tests/lanes.py

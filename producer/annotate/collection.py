@@ -87,6 +87,7 @@ class Collection:
     def __init__(self, options: AnnotateOptions, *, dry_run: bool = False) -> None:
         options.rules.check()
         arguments.check(options.sources, options.source)
+        _check_place(options)
         self.options = options
         self.recipe = _recipe(options)
         self.output: Output = output_of(
@@ -97,7 +98,9 @@ class Collection:
             options.in_place,
         )
         self.reader = ImageBytes()
-        self._filter = PictureFilter(options.where, self.reader)
+        self._filter = PictureFilter(
+            options.where, self.reader, has_columns=options.rules.has_columns
+        )
         path = options.journal_path
         if not dry_run and (folder := os.path.dirname(path)):
             try:
@@ -191,6 +194,13 @@ class Collection:
         """Return a hash of all that determines the texts and their place."""
         parts = [self.recipe.digest, self.options.rules.to_json(), self.output.description]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _check_place(options: AnnotateOptions) -> None:
+    """Check that images without a folder of their own have an output; raises InvalidInput."""
+    source = next(filter(arguments.is_elsewhere, options.sources), None)
+    if options.output is None and source is not None:
+        raise InvalidInput(f"{source}: no folder is beside its images: choose an output with -o")
 
 
 def _recipe(options: AnnotateOptions) -> Recipe:

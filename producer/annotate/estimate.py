@@ -19,6 +19,8 @@ from .summary import duration
 #: model to warm up.
 _PROBE_IMAGES: Final = 96
 _PROBE_STEADY: Final = 64
+#: Reasons of failed images that are shown.
+_ERRORS: Final = 5
 
 
 @dataclass
@@ -30,6 +32,8 @@ class RunEstimate:
     skipped: int = 0
     filtered: int = 0
     failed: int = 0
+    #: Reasons of the first failed images.
+    errors: list[str] = field(default_factory=list)
     #: Images whose captions would be written.
     written: int = 0
     #: Texts that the model would write.
@@ -38,6 +42,12 @@ class RunEstimate:
     #: Texts per second; None: not measured.
     rate: float | None = None
     probe: list[tuple[Inquiry, Picture]] = field(default_factory=list)
+
+    def fail(self, message: str) -> None:
+        """Count an image that cannot be read."""
+        self.failed += 1
+        if len(self.errors) < _ERRORS:
+            self.errors.append(message)
 
     @property
     def seconds(self) -> float | None:
@@ -56,6 +66,7 @@ class RunEstimate:
             f"out, {self.failed:,} cannot be read",
             f"the model would write {self.requests:,} texts from {self.bytes / 1e6:,.1f} MB of "
             f"images; time: {time_needed}{at_rate}",
+            *(f"cannot be read: {message}" for message in self.errors),
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -67,6 +78,7 @@ class RunEstimate:
             "skipped": self.skipped,
             "filtered": self.filtered,
             "failed": self.failed,
+            "errors": self.errors,
             "requests": self.requests,
             "bytes": self.bytes,
             "requests_per_s": self.rate,
@@ -77,7 +89,7 @@ class RunEstimate:
 def estimate(
     collection: Collection, client: Callable[[], Client], on_image: Callable[[int], None]
 ) -> RunEstimate:
-    """PicturePlan each image of a collection that was opened for a dry run; write nothing.
+    """Plan each image of a collection that was opened for a dry run; write nothing.
 
     The rate is that of the last run with this journal, else measured with some images of the
     collection through `client()`, which is called only then.
@@ -108,8 +120,8 @@ def _plan(
         if not collection.belongs(picture):
             result.filtered += 1
             return
-    except InvalidInput:
-        result.failed += 1
+    except InvalidInput as error:
+        result.fail(str(error))
         return
     plan = collection.planner.plan(picture, position)
     if plan.step is Step.REPEATED:
@@ -120,7 +132,7 @@ def _plan(
     elif plan.step is Step.SKIP:
         result.skipped += 1
     elif plan.step is Step.FAIL:
-        result.failed += 1
+        result.fail(plan.item.message or "")
     else:
         result.written += 1
     if plan.step is not Step.ANSWER:

@@ -45,13 +45,21 @@ _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 class PictureFilter:
     """Conditions that an image must all meet."""
 
-    def __init__(self, conditions: Sequence[str], reader: ImageBytes) -> None:
+    def __init__(
+        self, conditions: Sequence[str], reader: ImageBytes, *, has_columns: bool = True
+    ) -> None:
+        """Parse the conditions; raises InvalidInput. Images of folders have no columns."""
         self._conditions = [_parse(condition) for condition in conditions]
         self._reader = reader
         self._needs_header = any(name in _HEADER_FIELDS for name, _ in self._conditions)
         self._needs_bytes = any(name == "bytes" for name, _ in self._conditions)
         #: Names of conditions that are columns, if no image so far has had them.
         self._absent = {name for name, _ in self._conditions} - set(FIELDS)
+        if self._absent and not has_columns:
+            raise InvalidInput(
+                f"--where: images of a folder have no field {min(self._absent)!r}; fields: "
+                + ", ".join(FIELDS)
+            )
         self._was_called = False
 
     @property

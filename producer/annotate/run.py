@@ -250,4 +250,6 @@ class AnnotationRun:
                 page.batch.cancel()
         with suppress(BliplineError, sqlite3.Error, OSError):
             self._journal.commit()
-            self._output.write_all(self._journal)
+            # A run without a caption, as without Redis, leaves the output as it is.
+            if self.counts.done:
+                self._output.write_all(self._journal)

@@ -69,13 +69,13 @@ def annotate(
 ) -> Exit:
     """Caption a whole collection of images.
 
-    A SOURCE is a folder (with its subfolders), a file, a pattern, - (paths on standard input), a
-    table (.jsonl, .csv, .tsv, .parquet), a WebDataset (.tar), a prefix of an object store (s3://…)
-    or a URL.
+    A SOURCE is a folder (with its subfolders), an image, a pattern, - (paths on standard input), a
+    list of paths (.txt), a table (.jsonl, .csv, .tsv, .parquet), a WebDataset (.tar), a prefix of
+    an object store (s3://…) or a URL.
 
     Without -o, each image gets a text file beside it. With -o, OUT is a folder for these files, or
-    one file: .jsonl, .csv, .tsv, .parquet, metadata.jsonl (Hugging Face's ImageFolder), or .json
-    (kohya's meta_cap.json).
+    one file: .jsonl, .csv, .tsv, .parquet, .tar (WebDataset), metadata.jsonl (Hugging Face's
+    ImageFolder), or .json (kohya's meta_cap.json).
 
     A journal records all answers. The same command continues after any interruption, also after
     kill -9, and captions only what is new or has changed. An interruption loses no caption and
@@ -96,6 +96,8 @@ def annotate(
         local = not has_redis
     if model is not None and not local:
         raise click.UsageError("--model is for --local: set BLIPLINE_MODEL of the running worker")
+    if dry_run and errors is not None:
+        raise click.UsageError("--dry-run prints the first errors: omit --errors")
     annotation = _options(sources, arguments)
     check_overlap(annotation, errors)
     with damage_reported(annotation.journal_path), ExitStack() as stack:

@@ -132,6 +132,9 @@ def capfilt(
     return Exit.SOME_FAILED if statistics.failed else Exit.OK
 
 
+options.show_defaults(capfilt, temperature="1", top_p="0.9")
+
+
 def _check_arguments(
     sources: Sequence[str],
     options: SourceOptions,

@@ -78,3 +78,15 @@ def describe(
 
     with Client(redis_url) as client:
         return run_jobs(images, submit, DESCRIPTION, timeout_s, as_json)
+
+
+options.show_defaults(
+    describe,
+    **dict.fromkeys(
+        (
+            *("max_new_tokens", "no_repeat_ngram_size", "num_beams"),
+            *("length_penalty", "repetition_penalty"),
+        ),
+        "by --detail",
+    ),
+)

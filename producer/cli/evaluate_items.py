@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any, Final
@@ -12,7 +13,7 @@ from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..evaluation.annotations import read_captioned_images, read_questions
 from ..evaluation.items import caption_items, embedding_items, match_items, question_items
-from .exit_codes import Exit
+from .exit_codes import Exit, warn
 from .output import json_lines_to
 
 #: Candidates of each direction that are re-ranked, as in BLIP's evaluation on COCO.
@@ -81,6 +82,8 @@ def items(
     with json_lines_to(output) as write:
         for item in _items(dataset, task, folder, prompt, image_name, vectors, top, split):
             write(item)
+    if not os.path.isdir(folder):
+        warn(f"--images {folder}: there is no such folder here; the items name files in it")
     return Exit.OK
 
 

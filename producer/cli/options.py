@@ -90,6 +90,13 @@ def decoding(command: Command) -> Command:
     return command
 
 
+def show_defaults(command: click.Command, **defaults: str) -> None:
+    """Let `--help` show these defaults of a command in place of the contract's."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name in defaults:
+            parameter.show_default = defaults[parameter.name]
+
+
 def _generation_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     flag = f"--{name.replace('_', '-')}"
     if bool in (field.annotation, *get_args(field.annotation)):

@@ -57,9 +57,9 @@ class WaitingPool(BlockingConnectionPool):
         next command would read that reply as its own.
         """
         error = sys.exc_info()[1]
-        if error not in (None, connection.handled_error) and not isinstance(
-            error, redis.RedisError
-        ):
+        # A connection that was never checked out could not connect.
+        handled = getattr(connection, "handled_error", error)
+        if error not in (None, handled) and not isinstance(error, redis.RedisError):
             connection.disconnect()
         connection.handled_error = None
         super().release(connection)  # type: ignore[no-untyped-call]

@@ -22,6 +22,8 @@ from .stores import store_pictures
 from .tables import TABLE_SUFFIXES, line_pictures, table_pictures
 
 _ARCHIVE_SUFFIXES: Final = (".tar", ".tgz", ".gz")
+#: Suffix of files with a path or URL on each line.
+_LIST_SUFFIX: Final = ".txt"
 _PATTERN: Final = frozenset("*?[")
 
 
@@ -54,6 +56,14 @@ def check(arguments: Collection[str], options: SourceOptions) -> None:
             continue
         if not _PATTERN & set(argument):
             raise no_source(argument)
+
+
+def is_elsewhere(argument: str) -> bool:
+    """Return whether the images of a source are in an archive or a store, without a folder."""
+    scheme, is_url, _ = argument.partition("://")
+    return argument.lower().endswith(_ARCHIVE_SUFFIXES) or (
+        bool(is_url) and scheme.lower() in STORE_SCHEMES
+    )
 
 
 def no_source(argument: str) -> InvalidInput:
@@ -94,7 +104,7 @@ def _standard_input(options: SourceOptions) -> Iterator[Picture]:
 def _file(path: str, options: SourceOptions, alone: bool) -> Iterator[Picture]:
     suffix = os.path.splitext(path)[1].lower()
     rows: Iterator[Picture]
-    if options.format is not None or suffix in TABLE_SUFFIXES:
+    if options.format is not None or suffix in (*TABLE_SUFFIXES, _LIST_SUFFIX):
         rows = table_pictures(path, options)
     elif suffix in _ARCHIVE_SUFFIXES:
         rows = tar_pictures(path)

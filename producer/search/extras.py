@@ -14,3 +14,7 @@ def required(module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise InvalidInput(f"search needs {error.name}: pip install 'blipline[search]'") from None
+    except ImportError as error:
+        raise InvalidInput(
+            f"a package cannot be loaded: {error}: reinstall it: pip install 'blipline[search]'"
+        ) from None

@@ -41,7 +41,9 @@ def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
         rows = _with_images(rows, items) if items is not None else rows
         entries = [SheetEntry.of_row(row, number) for number, row in enumerate(rows, start=1)]
     if not entries:
-        raise InvalidInput(f"{path}: there is nothing to show")
+        is_folder = os.path.isdir(path)
+        missing = "no image has a caption file beside it" if is_folder else "there is nothing"
+        raise InvalidInput(f"{path}: {missing} to show")
     return entries
 
 

@@ -41,6 +41,12 @@ def write_archive(path: Path, files: dict[str, bytes]) -> None:
             archive.addfile(member, io.BytesIO(data))
 
 
+def test_images_of_an_archive_need_an_output(capsys: pytest.CaptureFixture[str]) -> None:
+    write_archive(Path("in.tar"), {"0.ppm": image_bytes(0)})
+    assert annotate("in.tar", "--dry-run") == Exit.USAGE
+    assert "in.tar: no folder is beside its images: choose an output" in capsys.readouterr().err
+
+
 def test_an_archive_is_a_source_with_its_columns_and_captions(
     responder: Responder, tmp_path: Path
 ) -> None:

@@ -57,6 +57,29 @@ def test_conditions(
     assert {Path(name).stem for name in captions(folder)} == names
 
 
+def test_a_dry_run_tells_why_images_cannot_be_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(7):
+        (folder / f"{number}.png").symlink_to("nowhere")
+    assert annotate("p", "--dry-run", "--where", "width>99") == Exit.OK
+    lines = capsys.readouterr().err.splitlines()
+    assert any("7 cannot be read" in line for line in lines)
+    reasons = [line for line in lines if line.startswith("cannot be read: ")]
+    assert len(reasons) == 5
+    assert all(".png" in line for line in reasons)
+    assert annotate("p", "--dry-run", "--errors", "e.jsonl") == Exit.USAGE
+    assert "omit --errors" in capsys.readouterr().err
+
+
+def test_a_field_that_images_of_folders_cannot_have_is_an_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert annotate("p", "--where", "sidee>5") == Exit.USAGE
+    message = capsys.readouterr().err
+    assert "no field 'sidee'; fields: name, " in message
+
+
 @pytest.mark.parametrize("name", ["jpeg", "JPG", ".jpg", "*eg"])
 def test_a_format_has_the_name_of_its_suffix_too(tmp_path: Path, name: str) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg")

@@ -161,6 +161,13 @@ def test_standard_input_has_paths_urls_and_objects(
     assert Path("new\nline.txt").read_text() == f"{second}\n"
 
 
+def test_a_file_of_paths_is_a_list(responder: Responder, tmp_path: Path) -> None:
+    texts = [write_image(tmp_path / "p" / f"{n}.ppm", n) for n in range(2)]
+    Path("list.txt").write_text("p/0.ppm\n\np/1.ppm\n")
+    assert annotate("list.txt", "-o", "out.jsonl") == Exit.OK
+    assert [row["text"] for row in json_lines(Path("out.jsonl"))] == texts
+
+
 def test_patterns_and_several_sources(responder: Responder, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         for suffix in ("png", "jpg"):

@@ -58,6 +58,8 @@ def test_columns_of_a_table_are_placeholders(responder: Responder, tmp_path: Pat
         (["-o", "out.xyz"], "choose its form with --format"),
         (["--format", "csv"], "needs a file: -o FILE"),
         (["-o", "-"], "names a file or folder"),
+        (["--ban", " "], "--ban: the phrase is empty"),
+        (["s3://bucket/photos"], "s3://bucket/photos: no folder is beside its images"),
         (["--null"], "add the source -"),
         (["missing"], "missing: no such file or folder"),
         (["--temperature", "0.001"], "temperature=0.001"),

@@ -92,9 +92,12 @@ def test_answers_are_scored(capsys: pytest.CaptureFixture[str]) -> None:
     assert values["perAnswerType"] == {"other": 80.0}
 
 
-def test_items_of_captions_and_questions_can_be_submitted() -> None:
+def test_items_of_captions_and_questions_can_be_submitted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     command = ["evaluate", "items", "dataset.json", "--images", "coco", "-o", "items.jsonl"]
     assert run([*command, "--prompt", "a picture of"]) == Exit.OK
+    assert "--images coco: there is no such folder here" in capsys.readouterr().err
     assert json_lines(Path("items.jsonl").read_text())[0] == {
         "custom_id": "1",
         "image": "coco/val2014/COCO_val2014_000000000001.jpg",

@@ -74,3 +74,8 @@ def test_an_error_that_is_handled_meanwhile_closes_no_connection(redis_url: str)
         with pytest.raises(redis.ResponseError):
             client.incr("x", "no number")  # type: ignore[arg-type]
     assert client.client_id() == number
+
+
+def test_a_server_that_cannot_be_reached_is_named() -> None:
+    with pytest.raises(redis.ConnectionError):
+        connect("redis://127.0.0.1:1/0").ping()

@@ -63,6 +63,16 @@ def replaced_file(path: str, identity: str) -> Iterator[IO[bytes]]:
         os.replace(part, target)
 
 
+class _Unchanged(Exception):
+    """Leaves `replaced_file` without a change."""
+
+
+def check_replaceable(path: str, identity: str) -> None:
+    """Check that `replaced_file` can write a path, which stays as it is; raises OutputFailed."""
+    with suppress(_Unchanged), replaced_file(path, identity):
+        raise _Unchanged
+
+
 @contextmanager
 def write_errors(path: str, part: str) -> Iterator[None]:
     """Turn the errors of a write into OutputFailed or FileRejected; delete the temporary file."""

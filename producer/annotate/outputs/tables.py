@@ -16,7 +16,7 @@ from ...image_sources.options import SourceOptions
 from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
-from .files import replaced_file
+from .files import check_replaceable, replaced_file
 from .rows import SURROGATES, WRITTEN, json_line, rows_of, text_of
 
 #: Rows of a Parquet file written at once, one row group.
@@ -55,7 +55,7 @@ class TableOutput:
             journal.commit()
         if writes:
             # This shows at once, not after an hour, that the file cannot be written.
-            self.write_all(journal)
+            check_replaceable(self.path, journal.identity)
 
     def captions(self) -> Iterator[tuple[str, str]]:
         """Yield names and captions of the file; raises InvalidInput if it is another one."""

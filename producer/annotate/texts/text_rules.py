@@ -90,8 +90,13 @@ class TextRules:
 
 
 def banned_phrases(phrases: Sequence[str]) -> re.Pattern[str] | None:
-    """Return a pattern of whole words for phrases, in any case; None if there are none."""
-    quoted = [rf"(?<!\w){re.escape(phrase.strip())}(?!\w)" for phrase in phrases if phrase.strip()]
+    """Return a pattern of whole words for phrases, in any case; None if there are none.
+
+    Raises InvalidInput for an empty one.
+    """
+    if not all(phrase.strip() for phrase in phrases):
+        raise InvalidInput("--ban: the phrase is empty")
+    quoted = [rf"(?<!\w){re.escape(phrase.strip())}(?!\w)" for phrase in phrases]
     return re.compile("|".join(quoted), re.IGNORECASE) if quoted else None
 
 
