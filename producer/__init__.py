@@ -29,6 +29,7 @@ from .ledger.malformed import MalformedMessage
 from .ledger.records import Depth
 from .progress import Progress
 from .settings import ClientSettings
+from .text_sequences import ScoredToken, TextSequence
 
 __all__ = [
     "AsyncBatch",
@@ -65,8 +66,10 @@ __all__ = [
     "QueueFull",
     "Result",
     "ScoredText",
+    "ScoredToken",
     "State",
     "StorageQuotaExceeded",
     "Task",
+    "TextSequence",
     "WaitTimeout",
 ]

@@ -16,9 +16,10 @@ job record in Redis, which contains the payload.
 ============  ==============================  ==================================================
 task          fields of an item               fields of its result
 ============  ==============================  ==================================================
-``caption``   image, prompt (optional)        ``text``, which begins with the prompt
-``vqa``       image, question                 ``text``
-``chat``      image, question, history        ``text``
+``caption``   image, prompt (optional)        ``text``, which begins with the prompt;
+                                              ``sequences`` if an option asks for them
+``vqa``       image, question                 as caption
+``chat``      image, question, history        as caption
 ``match``     image, texts                    ``matches``: probability and cosine of each text;
                                               ``text``: the most probable
 ``embed``     image or text                   ``embedding``: a unit vector; ``revision``: a hash
@@ -35,7 +36,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, TypedDict
+from typing import Annotated, Any, Final, Literal, Self, TypedDict
 
 from pydantic import (
     AfterValidator,
@@ -44,6 +45,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    model_validator,
 )
 
 
@@ -144,6 +146,12 @@ MAX_CAPTIONS: Final = 16
 #: texts are accepted.
 CAPTIONS: Final = 1
 THRESHOLD: Final = 0.5
+#: Maximum texts of an option such as `stop`, characters of each, and tokens of `suppress_tokens`.
+MAX_OPTION_TEXTS: Final = 64
+MAX_OPTION_CHARS: Final = 256
+MAX_SUPPRESS_TOKENS: Final = 1024
+#: Maximum texts of one item: each is a row of the engine, or a beam.
+MAX_SEQUENCES: Final = 16
 #: Maximum turns of a dialogue; models read about ten.
 MAX_TURNS: Final = 256
 #: Seconds from storing a result to its expiry.
@@ -277,8 +285,22 @@ def _check_temperature(temperature: float) -> float:
     return temperature
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+#: A text of a list of options, and such a list; a single text is a list of one.
+_OptionText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_OPTION_CHARS)]
+_OptionTexts = Annotated[
+    list[_OptionText], Field(max_length=MAX_OPTION_TEXTS), BeforeValidator(_as_list)
+]
+
+
 class Options(BaseModel):
-    """Generation options of all items of a chunk. Greedy unless ``temperature`` is set."""
+    """Generation options of all items of a chunk.
+
+    Greedy unless ``temperature``, ``do_sample`` or ``num_beams`` is set.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -287,6 +309,24 @@ class Options(BaseModel):
     )
     min_new_tokens: int = Field(
         0, ge=0, le=1024, description="Minimum length of the text, in tokens."
+    )
+    max_length: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="Like `max_new_tokens`, but counts the tokens of the decoder's prompt as well, "
+        "with BLIP-2 and OPT those of the image too; replaces `max_new_tokens`.",
+    )
+    min_length: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Like `min_new_tokens`, but counts the same tokens as `max_length`.",
+    )
+    do_sample: bool | None = Field(
+        None,
+        description="`true` samples, with `temperature` 1 unless it is set; `false` never samples; "
+        "unset: sampling if `temperature` is set.",
     )
     temperature: Annotated[float, AfterValidator(_check_temperature)] = Field(
         0.0,
@@ -354,6 +394,23 @@ class Options(BaseModel):
         description="Beam search: end when there are as many candidates as beams; `never`: only "
         "when no better text is possible.",
     )
+    num_return_sequences: int = Field(
+        1,
+        ge=1,
+        le=MAX_SEQUENCES,
+        description="Number of texts: the best beams, or samples; sample number n has the seed "
+        "`seed` + n.",
+    )
+    stop: _OptionTexts = Field(
+        [], description="Texts that end the text; it contains the token that completes one."
+    )
+    bad_words: _OptionTexts = Field([], description="Texts whose tokens are never generated.")
+    suppress_tokens: Annotated[
+        list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MAX_SUPPRESS_TOKENS)
+    ] = Field([], description="Numbers of tokens that are never generated.")
+    output_scores: bool = Field(
+        False, description="Return `sequences`: the log-probability of each text and token."
+    )
     seed: int | None = Field(
         None, ge=0, lt=2**63, description="Makes sampling repeatable, in any forward batch."
     )
@@ -364,12 +421,56 @@ class Options(BaseModel):
         description="Unix time after which the items fail with `deadline_exceeded`.",
     )
 
+    @property
+    def sampling_temperature(self) -> float:
+        """The temperature, or 0 if the texts are not sampled."""
+        if self.do_sample is None:
+            return self.temperature
+        return (self.temperature or 1.0) if self.do_sample else 0.0
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        if self.max_length is not None and self.max_new_tokens != 20:
+            raise ValueError("max_length and max_new_tokens exclude each other: set one of them")
+        if self.min_length and self.min_new_tokens:
+            raise ValueError("min_length and min_new_tokens exclude each other: set one of them")
+        if self.num_return_sequences > 1 and self.num_beams == 1 and not self.sampling_temperature:
+            raise ValueError(
+                "num_return_sequences needs sampling (temperature) or num_beams: a greedy search "
+                "finds a single text"
+            )
+        if self.num_return_sequences > self.num_beams > 1:
+            raise ValueError("num_return_sequences exceeds num_beams: raise num_beams")
+        return self
+
 
 class ErrorPayload(TypedDict):
     """An `ItemError` as JSON."""
 
     code: str
     message: str
+
+
+class TokenPayload(TypedDict):
+    """A generated token."""
+
+    id: int
+    #: With the space before it if it begins a word.
+    text: str
+    #: Logarithm of its probability after all options.
+    logprob: float
+
+
+class SequencePayload(TypedDict, total=False):
+    """One of the generated texts; only `text` without `output_scores`."""
+
+    text: str
+    #: Sum over its tokens.
+    logprob: float
+    #: New tokens, the end token included.
+    tokens: list[TokenPayload]
+    #: `length`: the text was cut at its maximum length.
+    finish_reason: Literal["stop", "length"]
 
 
 class MatchPayload(TypedDict):
@@ -421,6 +522,11 @@ class ItemResult(TypedDict, total=False):
     custom_id: str
     text: str
     matches: list[MatchPayload]
+    #: Caption, vqa and chat, with `output_scores` or `num_return_sequences`: all texts, the best
+    #: beam or the first sample first, which is `text`.
+    sequences: list[SequencePayload]
+    #: With `output_scores`: tokens that the model reads, image included.
+    prompt_tokens: int
     embedding: list[float]
     #: Embed: revision of the model; workers of earlier versions do not send it.
     revision: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from .connection.connect import redis_errors
@@ -16,6 +17,7 @@ from .ledger.isolation import isolate_failures
 from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult
 from .polling import PollSchedule
+from .text_sequences import TextSequence, TextSequences
 
 Value = TypeVar("Value")
 
@@ -64,6 +66,15 @@ class Result:
     filter_result: FilterResult | None = None
     #: Embedding: revision of the worker's model; '' if the worker is of an earlier version.
     revision: str = ""
+    #: Caption, vqa and chat, with `output_scores` or `num_return_sequences`: all texts.
+    text_sequences: TextSequences | None = None
+
+    @property
+    def sequences(self) -> list[TextSequence]:
+        """The texts of a caption, vqa or chat job, the best beam or the first sample first."""
+        if self.text_sequences is None:
+            return [TextSequence(self.text or "")]
+        return [*self.text_sequences.texts]
 
     @property
     def ok(self) -> bool:
@@ -85,6 +96,7 @@ class Result:
             Description.of(result),
             FilterResult.of(result),
             result.get("revision", ""),
+            TextSequences.of(result),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +116,7 @@ class Result:
             return self.filter_result.to_json()
         if self.matches is not None:
             return {"text": self.text, "matches": [asdict(match) for match in self.matches]}
-        return {"text": self.text}
+        return {"text": self.text} | (self.text_sequences.to_json() if self.text_sequences else {})
 
 
 def any_value(result: Result) -> Any:
@@ -152,6 +164,16 @@ class Job(Generic[Value]):
         """Return the note of the submission; None if there is no such job, or no note."""
         with redis_errors(self._redis_url):
             return self._ledger.metadata(self.id)
+
+    def with_sequences(self) -> Job[list[TextSequence]]:
+        """Return a handle on the same job whose result is all its texts, with their scores."""
+        return Job(
+            self.id,
+            self._ledger,
+            self._redis_url,
+            attrgetter("sequences"),
+            is_submitted=self._is_submitted,
+        )
 
     def cancel(self) -> None:
         """Cancel the job; a job that has ended does not change."""

@@ -25,6 +25,7 @@ from ..ledger.blobs import ImageSource
 from ..ledger.records import Depth, NewJob
 from ..polling import PollSchedule
 from ..settings import ClientSettings
+from ..text_sequences import TextSequence
 from .batching import PerLoop, unwrap
 from .bridge import BridgeClosed, Items, LoopBridge
 from .index import AsyncSearchIndex
@@ -70,6 +71,10 @@ class AsyncJob(_Handle[Job[Value]]):
 
     cancel = _awaited(Job[Any].cancel)
     note = _awaited(Job[Any].note)
+
+    def with_sequences(self) -> AsyncJob[list[TextSequence]]:
+        """Return a handle on the same job whose result is all its texts, with their scores."""
+        return AsyncJob(self._handle.with_sequences(), self._client)
 
     async def status(self) -> State:
         """Return the state of the job. Concurrent look-ups share one round trip."""

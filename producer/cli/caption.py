@@ -11,7 +11,7 @@ from ..client import Client
 from ..job import Job
 from . import options
 from .exit_codes import Exit
-from .single_jobs import TEXT, TIMEOUT_HELP, image_source, run_jobs
+from .single_jobs import TEXT, TIMEOUT_HELP, image_source, run_text_jobs
 
 _JSON_HELP = 'Print a JSON line for each image: {"image", "status", "text" or "error"}.'
 
@@ -50,7 +50,7 @@ def caption(
         return client.caption(source, prompt, **submit_options)
 
     with Client(redis_url) as client:
-        return run_jobs(images, submit, TEXT, timeout_s, as_json)
+        return run_text_jobs(images, submit, TEXT, timeout_s, as_json, submit_options)
 
 
 @click.command()
@@ -83,4 +83,4 @@ def ask(
         return client.ask(source, question, **submit_options)
 
     with Client(redis_url) as client:
-        return run_jobs([image], submit, TEXT, timeout_s, as_json)
+        return run_text_jobs([image], submit, TEXT, timeout_s, as_json, submit_options)

@@ -28,7 +28,7 @@ from .single_jobs import (
     image_source,
     one_line,
     printable,
-    run_jobs,
+    run_text_jobs,
     wait_and_print,
 )
 
@@ -131,7 +131,7 @@ def chat(
             return client.chat(source, question, turns, **submit_options)
 
         output = replace(TEXT, subject_fields=lambda image: {"image": image, "question": question})
-        return run_jobs([image], submit, output, timeout_s, as_json)
+        return run_text_jobs([image], submit, output, timeout_s, as_json, submit_options)
 
 
 def _read_image(image: str) -> str | bytes:

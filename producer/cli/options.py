@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
@@ -99,6 +99,8 @@ def show_defaults(command: click.Command, **defaults: str) -> None:
 
 def _generation_option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     flag = f"--{name.replace('_', '-')}"
+    if get_origin(field.annotation) is list:
+        return _repeated(name, flag, field)
     if bool in (field.annotation, *get_args(field.annotation)):
         return _flags(name, flag, field)
     return click.option(
@@ -107,6 +109,20 @@ def _generation_option(name: str, field: FieldInfo) -> Callable[[Command], Comma
         default=field.default,
         show_default=True,
         help=field.description,
+    )
+
+
+def _repeated(name: str, flag: str, field: FieldInfo) -> Callable[[Command], Command]:
+    """Return an option that may be repeated, for a field that is a list."""
+    kind = get_args(field.annotation)[0]
+    is_number = int in (kind, *get_args(kind))
+    return click.option(
+        flag,
+        name,
+        multiple=True,
+        type=click.INT if is_number else click.STRING,
+        metavar="TOKEN" if is_number else "TEXT",
+        help=f"{field.description}  Repeatable.",
     )
 
 
@@ -122,6 +138,10 @@ def _flags(name: str, flag: str, field: FieldInfo) -> Callable[[Command], Comman
                 flag_value=value,
                 type=click.UNPROCESSED,
                 help=f"{name} = {value}",
+            )(command)
+        if field.default is None:
+            return click.option(
+                f"{flag}/--no-{flag[2:]}", name, default=None, help=field.description
             )(command)
         return click.option(
             flag,

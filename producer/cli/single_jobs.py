@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -14,6 +14,7 @@ from ..contract import ErrorCode, ErrorPayload, failure
 from ..errors import BliplineError, InvalidInput, JobError, WaitTimeout
 from ..job import Job
 from ..ledger.blobs import is_reference, label
+from ..text_sequences import TextSequence
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
 from .progress import progress_bar
@@ -70,6 +71,36 @@ def show_text(image: str, text: str, alone: bool) -> None:
 
 #: Format of captions and answers.
 TEXT: Final[OutputFormat[str]] = OutputFormat(fields=lambda text: {"text": text}, show=show_text)
+
+
+def run_text_jobs(
+    subjects: Sequence[str],
+    submit: Callable[[str], Job[str]],
+    output: OutputFormat[str],
+    timeout_s: float,
+    as_json: bool,
+    options: Mapping[str, Any],
+) -> Exit:
+    """Run jobs whose result is a text, or, by their options, several texts or their scores."""
+    if options["num_return_sequences"] == 1 and not options["output_scores"]:
+        return run_jobs(subjects, submit, output, timeout_s, as_json)
+    sequences = OutputFormat(
+        _sequence_fields, _show_sequences, subject_fields=output.subject_fields
+    )
+    return run_jobs(
+        subjects, lambda subject: submit(subject).with_sequences(), sequences, timeout_s, as_json
+    )
+
+
+def _sequence_fields(texts: list[TextSequence]) -> dict[str, Any]:
+    return {"text": texts[0].text, "sequences": [text.to_json() for text in texts]}
+
+
+def _show_sequences(image: str, texts: list[TextSequence], alone: bool) -> None:
+    """Print a line for each text, after its image and before its score, if there are several."""
+    for text in texts:
+        score = "" if text.logprob is None else f"\t{text.logprob:.4f}"
+        print_line(("" if alone else f"{printable(image)}\t") + one_line(text.text) + score)
 
 
 def one_line(text: str) -> str:

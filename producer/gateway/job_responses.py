@@ -26,11 +26,36 @@ class MatchAnswer(BaseModel):
     cosine: float = Field(description="Cosine of the embeddings of text and image, -1 to 1.")
 
 
+class TokenAnswer(BaseModel):
+    """Generated token."""
+
+    id: int
+    text: str = Field(description="With the space before it if it begins a word.")
+    logprob: float = Field(description="Log-probability after all options.")
+
+
+class SequenceAnswer(BaseModel):
+    """One of the generated texts; the fields after `text` come with `output_scores`."""
+
+    text: str
+    logprob: float | None = Field(None, description="Sum over the tokens.")
+    tokens: list[TokenAnswer] | None = Field(None, description="The end token included.")
+    finish_reason: Literal["stop", "length"] | None = None
+
+
 class TextOutput(BaseModel):
     """Output of caption, vqa and chat."""
 
     model_config = ConfigDict(extra="forbid")
     text: str
+    sequences: list[SequenceAnswer] | None = Field(
+        None,
+        description="With `num_return_sequences` or `output_scores`: all texts, the best beam or "
+        "the first sample first.",
+    )
+    prompt_tokens: int | None = Field(
+        None, description="With `output_scores`: tokens that the model reads, image included."
+    )
 
 
 class MatchOutput(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 
 from ..contract import MAX_CUSTOM_ID_CHARS, Ranking
-from .job_responses import CandidateAnswer, ErrorBody, MatchAnswer, ScoredAnswer
+from .job_responses import CandidateAnswer, ErrorBody, MatchAnswer, ScoredAnswer, SequenceAnswer
 from .request_fields import (
     AnyText,
     CaptionCount,
@@ -61,6 +61,10 @@ class ResultLine(BaseModel):
         None,
         description="Caption, vqa, chat, describe; match, capfilt: the likeliest (accepted) text.",
     )
+    sequences: list[SequenceAnswer] | None = Field(
+        None, description="With `num_return_sequences` or `output_scores`: all texts."
+    )
+    prompt_tokens: int | None = Field(None, description="With `output_scores`.")
     matches: list[MatchAnswer] | None = Field(None, description="Match.")
     embedding: list[float] | None = Field(None, description="Embed.")
     characters: int | None = Field(None, description="Describe, as the fields below.")

@@ -7,7 +7,7 @@ from typing import Any, Final
 from .openapi import REF
 from .openapi_bodies import BINARY, image_types
 from .task_fields import TaskFields
-from .text_fields import field_schemas, is_nested, is_text_list
+from .text_fields import field_schemas, is_nested, is_plain_list
 
 #: Rules of a simple type.
 _RULES: Final = (
@@ -69,6 +69,6 @@ def _text_schema(schema: dict[str, Any]) -> dict[str, Any]:
         return {"anyOf": [_text_schema(part) for part in alternatives]}
     (simple,) = alternatives
     result = {name: simple[name] for name in _RULES if name in simple}
-    if is_text_list(schema):
+    if is_plain_list(schema):
         result["items"] = simple["items"]
     return result

@@ -56,9 +56,9 @@ def parse_text_fields(model: type[TaskFields], values: TextValues) -> TaskFields
         raise request_error(error) from None
 
 
-def is_text_list(schema: Mapping[str, Any]) -> bool:
-    """Return whether a field is a list of texts, which repeats its name."""
-    return any(part.get("items", {}).get("type") == "string" for part in _alternatives(schema))
+def is_plain_list(schema: Mapping[str, Any]) -> bool:
+    """Return whether a field is a list of texts or numbers, which repeats its name."""
+    return any("type" in part.get("items", {}) for part in _alternatives(schema))
 
 
 def is_nested(schema: Mapping[str, Any]) -> bool:
@@ -74,7 +74,7 @@ def _alternatives(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _value(model: type[TaskFields], name: str, texts: Sequence[str]) -> Any:
     """Return the value of a field, or its text if the field is of a simple type or unknown."""
     schema = field_schemas(model).get(name, {})
-    if is_text_list(schema):
+    if is_plain_list(schema):
         return list(texts)
     if len(texts) > 1:
         raise Problem("option_invalid", f"{name:.100}: the request contains this field twice")

@@ -66,6 +66,15 @@ def test_a_boolean_option_is_a_flag(connection: redis.Redis, flag: str, value: b
     assert payload["options"] == {"num_beams": 3, "early_stopping": value}
 
 
+@pytest.mark.usefixtures("keeps_jobs")
+def test_an_option_that_is_a_list_may_be_repeated(connection: redis.Redis) -> None:
+    lists = ["--stop", ".", "--stop", "!", "--suppress-tokens", "7", "--no-do-sample"]
+    assert run(["caption", URL, *lists, "--timeout", "0"]) == Exit.NO_RESULT
+    (payload,) = queued(connection, "interactive")
+    expected = {"stop": [".", "!"], "suppress_tokens": [7], "do_sample": False}
+    assert payload["options"] == expected
+
+
 @pytest.mark.parametrize("option", [("--top-p", "0"), ("--seed", "x"), ("--max-new-tokens", "0")])
 def test_an_option_out_of_range_is_rejected(option: tuple[str, str]) -> None:
     assert run(["caption", URL, *option]) == Exit.USAGE

@@ -159,14 +159,27 @@ def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
     assert key(named, options) == key(items[0], options)
 
 
+def another(value: Any) -> Any:
+    """Return another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    return (*value, "x") if isinstance(value, tuple) else value + 1
+
+
 def test_each_option_changes_the_key_or_is_irrelevant() -> None:
-    item, default = checked(Task.CAPTION), GenerationOptions(temperature=0.5, seed=1)
+    item = checked(Task.CAPTION)
+    default = GenerationOptions(temperature=0.5, seed=1, max_length=9)
     values = {field.name: getattr(default, field.name) for field in fields(default)}
-    changed = {name: (not v if isinstance(v, bool) else v + 1) for name, v in values.items()}
+    changed = {name: another(value) for name, value in values.items()}
     options = [default, *(replace(default, **{name: v}) for name, v in changed.items())]
     keys = [key(item, ChunkOptions(each, None, False)) for each in options]
     assert len(set(keys)) == len(fields(GenerationOptions)) + 1
-    assert set(asdict(default)) == set(Options.model_fields) - {"deadline"}
+    # The temperature follows from `do_sample`; the engine sets the tokens of words
+    of_contract = set(Options.model_fields) - {"deadline", "do_sample"}
+    assert set(asdict(default)) - {"bad_word_ids"} == of_contract
+    sampled, greedy = (read_options({"do_sample": flag}, False, 0.0) for flag in (True, False))
+    assert sampled.decoding == GenerationOptions(temperature=1.0)
+    assert greedy.decoding == GenerationOptions()
     late = ChunkOptions(default, 1.0, interactive=True)
     assert key(item, late) == keys[0]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from producer.contract import ErrorCode, ErrorPayload, Task
-from worker.consumer.validation import check_item, read_options
+from worker.consumer.validation import check_item, check_task_options, read_options
 from worker.errors import ItemRejected
 from worker.recipes.capfilt import FilterTerms
 
@@ -56,6 +56,51 @@ def test_a_chunk_started_after_its_deadline_is_rejected() -> None:
 @pytest.mark.parametrize("options", [{"beams": 5}, {"top_p": 0}, "greedy", [1], 7])
 def test_invalid_options_are_rejected(options: Any) -> None:
     assert rejection(options).code is ErrorCode.OPTION_INVALID
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_return_sequences": 2}, "a greedy search finds a single text"),
+        ({"num_return_sequences": 3, "num_beams": 2}, "raise num_beams"),
+        ({"num_return_sequences": 2, "temperature": 1, "do_sample": False}, "greedy search"),
+        ({"max_length": 30, "max_new_tokens": 10}, "exclude each other"),
+        ({"min_length": 3, "min_new_tokens": 1}, "exclude each other"),
+        ({"stop": [""]}, "stop.0"),
+        ({"stop": ["a"] * 65}, "stop"),
+        ({"suppress_tokens": [-1]}, "suppress_tokens.0"),
+    ],
+)
+def test_options_that_contradict_each_other_are_rejected(
+    options: dict[str, Any], message: str
+) -> None:
+    assert message in str(rejection(options))
+
+
+def test_do_sample_decides_about_sampling() -> None:
+    for flag, temperature, expected in [
+        (None, 0.5, 0.5),
+        (True, 0.0, 1.0),
+        (True, 0.5, 0.5),
+        (False, 0.5, 0.0),
+    ]:
+        options = read_options({"do_sample": flag, "temperature": temperature}, False, NOW)
+        assert options.decoding.temperature == expected
+
+
+def test_a_single_stop_text_is_a_list_of_one() -> None:
+    assert read_options({"stop": "."}, False, NOW).decoding.stop == (".",)
+
+
+@pytest.mark.parametrize("task", [Task.DESCRIBE, Task.CAPFILT])
+@pytest.mark.parametrize("options", [{"max_length": 40}, {"output_scores": True}])
+def test_a_task_that_composes_its_text_refuses_options_of_one_text(
+    task: Task, options: dict[str, Any]
+) -> None:
+    decoding = read_options(options, False, NOW).decoding
+    check_task_options(Task.CAPTION, decoding)
+    with pytest.raises(ItemRejected, match=r"use caption, vqa or chat"):
+        check_task_options(task, decoding)
 
 
 def test_a_caption_takes_its_prompt_and_a_question_its_question() -> None:

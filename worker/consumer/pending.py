@@ -14,6 +14,7 @@ from worker.images.loader import ImageLoader, ImageRequest, Pixels
 from worker.recipes.capfilt import capfilt
 from worker.recipes.describe import describe
 from worker.recipes.recipe import ModelCall, Recipe
+from worker.recipes.sequences import options_of_rows, text_result
 
 #: The pixels of an item without an image.
 NO_PIXELS = Pixels("", None)
@@ -103,14 +104,20 @@ def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: boo
 
 
 def _single_call(pending: PendingItem, options: GenerationOptions) -> Recipe:
-    """Answer an item by one call with its own task."""
+    """Answer an item by one call with its own task, or one for each sampled text."""
     item = pending.item
-    (answer,) = yield [ModelCall(item.task.short, item.text, options, item.history, item.texts)]
-    return result_of(item, answer, pending.revision)
+    answers = yield [
+        ModelCall(item.task.short, item.text, row_options, item.history, item.texts)
+        for row_options in options_of_rows(options)
+    ]
+    return result_of(item, answers, options, pending.revision)
 
 
-def result_of(item: CheckedItem, answer: Answer, revision: str) -> ItemResult:
-    """Return the result of an item's task from the answer of a model of this revision."""
+def result_of(
+    item: CheckedItem, answers: list[Answer], options: GenerationOptions, revision: str
+) -> ItemResult:
+    """Return the result of an item's task from the answers of a model of this revision."""
+    answer = next((each for each in answers if each.error_code is not None), answers[0])
     if answer.error_code is not None:
         return contract.failure(answer.error_code, answer.error_message)
     if item.task is Task.EMBED:
@@ -123,4 +130,4 @@ def result_of(item: CheckedItem, answer: Answer, revision: str) -> ItemResult:
         ]
         _, likeliest = max((score, -index) for index, (score, _) in enumerate(answer.scores))
         return {"text": item.texts[-likeliest], "matches": matches}
-    return {"text": answer.text}
+    return text_result(answers, options)

@@ -12,7 +12,7 @@ from producer.contract import ErrorCode, ItemResult, Task
 from worker.consumer.pending import PendingItem, RunningCall, models_of, recipe_of
 from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
-from worker.consumer.validation import ChunkOptions, check_item
+from worker.consumer.validation import ChunkOptions, check_item, check_task_options
 from worker.engine.client import EngineClient
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
 from worker.errors import ItemRejected
@@ -64,7 +64,7 @@ class ItemPipeline:
         self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
     ) -> list[ItemResult]:
         """Return one result for each item, in order."""
-        checked = [self._check(task, item) for item in items]
+        checked = [self._check(task, item, options) for item in items]
         pending = [item for item in checked if isinstance(item, PendingItem)]
         self._lookup(pending, options)
         self._start_all(state, [item for item in pending if item.result is None], options)
@@ -76,9 +76,10 @@ class ItemPipeline:
         """Cancel these rows; they end with the code `cancelled`."""
         self._engine.cancel(row_ids)
 
-    def _check(self, task: Task, source: Any) -> PendingItem | ItemRejected:
+    def _check(self, task: Task, source: Any, options: ChunkOptions) -> PendingItem | ItemRejected:
         try:
             item = check_item(task, source)
+            check_task_options(item.task, options.decoding)
             models = models_of(item, self._images)
             images = {name: ImageRequest(item.item.image, model) for name, model in models.items()}
             pending = PendingItem(item, images)

@@ -127,6 +127,10 @@ def read_options(
         raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Options)) from None
     decoding = checked.model_dump()
     deadline = decoding.pop("deadline")
+    del decoding["do_sample"]
+    decoding["temperature"] = checked.sampling_temperature
+    # Immutable, so that equal rows find each other.
+    decoding |= {name: tuple(value) for name, value in decoding.items() if type(value) is list}
     if deadline_at is not None:
         deadline = deadline_at
     if deadline is not None:
@@ -139,6 +143,17 @@ def read_options(
         # A deadline given in milliseconds would exceed the range of the clock.
         deadline = time.monotonic() + min(remaining_s, MAX_DEADLINE_S)
     return ChunkOptions(GenerationOptions(**decoding), deadline, interactive)
+
+
+def check_task_options(task: Task, options: GenerationOptions) -> None:
+    """Check the options of a task with texts of its own. Raises ItemRejected."""
+    if task not in (Task.DESCRIBE, Task.CAPFILT):
+        return
+    default = GenerationOptions()
+    for name in ("max_length", "min_length", "num_return_sequences", "output_scores"):
+        if getattr(options, name) != getattr(default, name):
+            message = f"{name}: the task {task.short} does not accept it; use caption, vqa or chat"
+            raise ItemRejected(ErrorCode.OPTION_INVALID, message)
 
 
 def check_item(task: Task, source: Any) -> CheckedItem:

@@ -18,13 +18,15 @@ from worker.engine.decoding import prepare_prompt
 from worker.engine.device import check_free
 from worker.engine.encoder import Encoder
 from worker.engine.halving import Failure, failure_of
-from worker.engine.model import Generator
+from worker.engine.model import Generator, TokenSequence
 from worker.engine.multinomial import RowMultinomial, seeded_generator
+from worker.engine.request import GenerationOptions
 from worker.engine.row import NOT_FINITE, Row, check_image
 from worker.engine.scheduler import Scheduler
 from worker.engine.thread_coroutine import Suspend, ThreadCoroutine
 
-Tokens = list[list[int]]
+#: The sequences of each row.
+Beams = list[list[TokenSequence]]
 
 
 class BeamLane:
@@ -42,7 +44,7 @@ class BeamLane:
         #: Halves of groups that failed; they run before anything else.
         self._retries: deque[list[Row]] = deque()
         self._rows: list[Row] = []
-        self._search: ThreadCoroutine[Tokens] | None = None
+        self._search: ThreadCoroutine[Beams] | None = None
 
     @property
     def active(self) -> int:
@@ -61,7 +63,7 @@ class BeamLane:
 
     def add(self, row: Row) -> None:
         # Rows with different seeds share a group.
-        options = replace(row.request.options, seed=None)
+        options = replace(row.options, seed=None)
         parts = (row.prompt.start, row.prompt.source, row.prompt.query)
         key = (options, *(part and len(part) for part in parts))
         if key not in self._groups:
@@ -114,33 +116,40 @@ class BeamLane:
         return []
 
     @torch.inference_mode()
-    def _generate(self, suspend: Suspend) -> Tokens:
+    def _generate(self, suspend: Suspend) -> Beams:
         features = torch.stack([row.feature for row in self._rows if row.feature is not None])
         prompts = [row.prompt for row in self._rows]
-        device, options = self.model.device, self._rows[0].request.options
+        device, options = self.model.device, self._rows[0].options
         tokens = sum(row_tokens(row) for row in self._rows) * options.num_beams
-        check_free(tokens * self.token_bytes, device, "the KV cache of a beam search")
+        check_free(tokens * self._token_bytes(options), device, "the tensors of a beam search")
         with ExitStack() as stack:
             if device.type == "cuda":
                 # CUDA's current device is set per thread.
                 stack.enter_context(torch.cuda.device(device))
             if options.temperature > 0:
-                seeds = [seeded_generator(row.request.options, device) for row in self._rows]
+                seeds = [seeded_generator(row.options, device) for row in self._rows]
                 stack.enter_context(RowMultinomial(seeds))
             inputs = self.model.condition(features, prompts)
-            return self.model.decoder.generate(inputs, prompts, options, suspend)
+            return self.model.decoder.generate(
+                inputs, prompts, options, suspend, self._rows[0].stop
+            )
 
-    def _end_group(self, search: ThreadCoroutine[Tokens]) -> list[Row]:
+    def _token_bytes(self, options: GenerationOptions) -> int:
+        """Return the bytes of a beam's position: keys, values, and scores of all tokens."""
+        score_bytes = 4 * self.model.decoder.vocab_size if options.output_scores else 0
+        return self.token_bytes + score_bytes
+
+    def _end_group(self, search: ThreadCoroutine[Beams]) -> list[Row]:
         rows, self._rows, self._search = self._rows, [], None
         try:
-            tokens = search.result()
+            generated = search.result()
         except torch.AcceleratorError:
             raise
         except Exception as error:  # `generate` also raises errors for its arguments
             return self._retry_halves(rows, failure_of(error))
-        for row, new in zip(rows, tokens, strict=True):
-            row.feature, row.tokens = None, new
-            row.text = self.model.text(row.request, row.prompt, new)
+        for row, sequences in zip(rows, generated, strict=True):
+            row.feature = None
+            row.finish(self.model, sequences)
         return rows
 
     def _retry_halves(self, rows: list[Row], failure: Failure) -> list[Row]:
@@ -157,5 +166,5 @@ class BeamLane:
 
 def row_tokens(row: Row) -> int:
     """Return the positions of a row: its prompt, its answer and its source."""
-    prompt, new = row.prompt, row.request.options.max_new_tokens
+    prompt, new = row.prompt, row.options.max_new_tokens
     return len(prompt.start) + new + len(prompt.source or ())

@@ -15,8 +15,9 @@ from worker.engine.encoder import Encoder
 from worker.engine.errors import PromptTooLong
 from worker.engine.graphs import GraphedDecode
 from worker.engine.halving import Failure, Halving
-from worker.engine.model import Generator
+from worker.engine.model import Generator, TokenSequence
 from worker.engine.row import INVALID_TEXT, NOT_FINITE, Row, check_image
+from worker.engine.row_options import InvalidOptions, resolve_options
 from worker.engine.sampler import NOT_FINITE_TOKEN, Sampler
 from worker.engine.scheduler import Scheduler
 
@@ -114,7 +115,7 @@ class DecodingLane:
                 continue
             logits.append(result)
             for row in batch:
-                self.sampler.add(row.request.options, row.prompt.start)
+                self.sampler.add(row.options, row.prompt.start)
                 row.feature = None
             self.rows += batch
         return logits
@@ -146,6 +147,8 @@ class DecodingLane:
         self.slots.tokens[: len(self.rows)] = sampled.clamp_min(0)
         tokens = sampled.tolist()  # the only wait for the device in a step
         self.sampler.observe(tokens)
+        for i, logprob in self.sampler.logprobs():
+            self.rows[i].logprobs.append(logprob)
         leaving = []
         for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
             if token == NOT_FINITE_TOKEN:
@@ -154,9 +157,14 @@ class DecodingLane:
                 leaving.append(i)
                 continue
             row.tokens.append(token)
-            if token in self._eos or len(row.tokens) == row.request.options.max_new_tokens:
+            if self._has_ended(row, token):
                 leaving.append(i)
         self._remove(leaving)
+
+    def _has_ended(self, row: Row, token: int) -> bool:
+        if token in self._eos or len(row.tokens) == row.options.max_new_tokens:
+            return True
+        return row.stop is not None and row.stop.completed_by(row.tokens, row.prompt.start)
 
     def _remove(self, leaving: list[int]) -> None:
         """End these rows; the last active rows move into their slots."""
@@ -165,7 +173,7 @@ class DecodingLane:
         for i in leaving:
             row = self.rows[i]
             if row.failure is None:
-                row.text = self.model.text(row.request, row.prompt, row.tokens)
+                row.finish(self.model, [TokenSequence(row.tokens, row.logprobs)])
             self._ended.append(row)
         order = self.slots.drop(leaving)
         self.sampler.reorder(order)
@@ -195,14 +203,19 @@ def prompt_length(row: Row) -> int:
 
 
 def prepare_prompt(row: Row, model: Generator) -> Failure | None:
-    """Set a row's prompt; return a Failure if it is invalid or too long."""
+    """Set a row's prompt and options; return a Failure if they are invalid or too long."""
     try:
         row.prompt = model.prompt(row.request)
+        row.options = resolve_options(row.request.options, row.prompt, model)
+        if row.options.stop:
+            row.stop = model.token_texts.stop_texts(row.options.stop)
     except PromptTooLong as error:
         return Failure("prompt_too_long", str(error))
+    except InvalidOptions as error:
+        return error.failure
     except (TypeError, ValueError):
         return INVALID_TEXT
-    needed, new = len(row.prompt.start), row.request.options.max_new_tokens
+    needed, new = len(row.prompt.start), row.options.max_new_tokens
     if needed + new > model.decoder.max_length:
         return Failure(
             "prompt_too_long",

@@ -32,6 +32,35 @@ class Prompt:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """The new tokens of a generated text, the end token included."""
+
+    tokens: list[int]
+    #: Log-probability of each token; empty without `output_scores`.
+    logprobs: list[float]
+
+
+class StopTexts(Protocol):
+    """Texts that end an answer."""
+
+    def completed_by(self, tokens: Sequence[int], before: Sequence[int] = ()) -> bool:
+        """Return whether the last token completes a text, which may begin in `before`."""
+
+
+class TokenVocabulary(Protocol):
+    """The texts of a model's tokens."""
+
+    def text(self, token: int) -> str:
+        """Return the text of a token, with the space before it if it begins a word."""
+
+    def word_ids(self, word: str) -> list[tuple[int, ...]]:
+        """Return the tokens of a text, at the beginning of an answer and after a space."""
+
+    def stop_texts(self, texts: Sequence[str]) -> StopTexts:
+        """Return the texts that end an answer."""
+
+
 class Vision(Protocol):
     """The image side of every model. Row i of a result belongs to row i of the input."""
 
@@ -78,8 +107,9 @@ class TextDecoder(Protocol):
         prompts: Sequence[Prompt],
         options: GenerationOptions,
         stop: Callable[[], bool],
-    ) -> list[list[int]]:
-        """Run transformers' own `generate`. Return each row's new tokens, end token included.
+        stop_texts: StopTexts | None = None,
+    ) -> list[list[TokenSequence]]:
+        """Run transformers' own beam search. Return each row's best sequences, the best first.
 
         Prompts must have equal lengths. `stop` is called after each step; True ends the call.
         """
@@ -91,6 +121,10 @@ class Generator(Vision, Protocol):
     @property
     def decoder(self) -> TextDecoder:
         """The text decoder."""
+
+    @property
+    def token_texts(self) -> TokenVocabulary:
+        """The texts of its tokens."""
 
     def prompt(self, request: Request) -> Prompt:
         """Build the prompt of a request. Raises PromptTooLong; ValueError for invalid Unicode."""

@@ -19,6 +19,9 @@ class GenerationOptions:
 
     max_new_tokens: int = 20
     min_new_tokens: int = 0
+    #: Limits in tokens that count the decoder's prompt, instead of the two above; None and 0: off.
+    max_length: int | None = None
+    min_length: int = 0
     temperature: float = 0.0  # 0 is greedy
     top_k: int = 0  # 0 is off
     top_p: float = 1.0  # 1 is off
@@ -33,6 +36,14 @@ class GenerationOptions:
     length_penalty: float = 1.0  # beam search: above 0 favours longer texts
     #: Beam search: end when there are enough candidates; "never": when no better text is possible.
     early_stopping: bool | Literal["never"] = False
+    #: Beam search: texts of the answer. Sampled texts are rows of their own.
+    num_return_sequences: int = 1
+    stop: tuple[str, ...] = ()  # texts that end the answer, and are part of it
+    bad_words: tuple[str, ...] = ()
+    suppress_tokens: tuple[int, ...] = ()
+    output_scores: bool = False
+    #: The tokens of `bad_words`, which the engine sets.
+    bad_word_ids: tuple[tuple[int, ...], ...] = ()
 
     @property
     def deterministic(self) -> bool:
@@ -63,6 +74,10 @@ class GenerationOptions:
                 "seed must lie between 0 and 2**63 - 1.",
             ),
             (self.num_beams < 1, "num_beams must be at least 1."),
+            (
+                not 1 <= self.num_return_sequences <= self.num_beams,
+                "num_return_sequences must lie between 1 and num_beams.",
+            ),
         ):
             if invalid:
                 return message
@@ -93,6 +108,20 @@ class Request:
         return (self.task, self.image_hash, self.text, self.history, self.texts, self.options)
 
 
+@dataclass(frozen=True, slots=True)
+class GeneratedSequence:
+    """A generated text and its new tokens, the end token included."""
+
+    text: str
+    tokens: tuple[int, ...]
+    #: The text of each token.
+    token_texts: tuple[str, ...]
+    #: Log-probability of each token; empty without `output_scores`.
+    logprobs: tuple[float, ...]
+    #: True if an end token or a stop text has ended the text, not its limit.
+    is_complete: bool
+
+
 @dataclass(slots=True)
 class Answer:
     """The answer to a request: a result or an error."""
@@ -104,5 +133,9 @@ class Answer:
     scores: tuple[tuple[float, float], ...] = ()
     #: Embed: the unit vector.
     embedding: tuple[float, ...] = ()
+    #: With `output_scores` or several texts: all texts, the best first.
+    sequences: tuple[GeneratedSequence, ...] = ()
+    #: Tokens that the model reads, image included.
+    prompt_tokens: int = 0
     error_code: str | None = None
     error_message: str = ""

@@ -6,8 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from worker.engine.halving import Failure
-from worker.engine.model import Prompt
-from worker.engine.request import IMAGE_NEEDED, Answer, Request
+from worker.engine.model import Generator, Prompt, StopTexts, TokenSequence
+from worker.engine.request import (
+    IMAGE_NEEDED,
+    Answer,
+    GeneratedSequence,
+    GenerationOptions,
+    Request,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,16 +34,26 @@ class Row:
     request: Request
     waiters: list[Request]
     prompt: Prompt = field(default_factory=lambda: Prompt([]))
+    #: The request's options for this prompt.
+    options: GenerationOptions = field(init=False)
+    #: The texts that end the answer, if there are any.
+    stop: StopTexts | None = None
     #: Match and embed: the tokens of each text.
     texts: list[list[int]] = field(default_factory=list)
     #: Features of the image; released after the prefill.
     feature: Tensor | None = None
     #: New tokens so far.
     tokens: list[int] = field(default_factory=list)
+    #: With `output_scores`: the log-probability of each new token.
+    logprobs: list[float] = field(default_factory=list)
     text: str = ""
+    sequences: tuple[GeneratedSequence, ...] = ()
     scores: tuple[tuple[float, float], ...] = ()
     embedding: tuple[float, ...] = ()
     failure: Failure | None = None
+
+    def __post_init__(self) -> None:
+        self.options = self.request.options
 
     @property
     def interactive(self) -> bool:
@@ -53,7 +69,37 @@ class Row:
         """Return the answer to one of the row's requests."""
         if self.failure is not None:
             return error_answer(request, self.failure)
-        return Answer(request.id, self.text, len(self.tokens), self.scores, self.embedding)
+        return Answer(
+            request.id,
+            self.text,
+            len(self.tokens),
+            self.scores,
+            self.embedding,
+            self.sequences,
+            len(self.prompt.start) + len(self.prompt.source or ()),
+        )
+
+    def finish(self, model: Generator, generated: list[TokenSequence]) -> None:
+        """Set the texts of the row from its generated sequences, the best first."""
+        self.tokens = generated[0].tokens
+        texts = [model.text(self.request, self.prompt, each.tokens) for each in generated]
+        self.text = texts[0]
+        if self.options.output_scores or len(generated) > 1:
+            self.sequences = tuple(
+                GeneratedSequence(
+                    text,
+                    tuple(each.tokens),
+                    tuple(map(model.token_texts.text, each.tokens)),
+                    tuple(each.logprobs),
+                    self._is_complete(model, each.tokens),
+                )
+                for text, each in zip(texts, generated, strict=True)
+            )
+
+    def _is_complete(self, model: Generator, tokens: list[int]) -> bool:
+        if tokens[-1:] and tokens[-1] in model.decoder.eos_ids:
+            return True
+        return self.stop is not None and self.stop.completed_by(tokens, self.prompt.start)
 
 
 def error_answer(request: Request, failure: Failure) -> Answer:

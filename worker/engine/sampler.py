@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.engine.banned_words import BannedWords, banned_tokens
 from worker.engine.cutoffs import cutoffs
 from worker.engine.multinomial import seeded_generator
 from worker.engine.request import GenerationOptions
@@ -39,7 +40,14 @@ class RowSampling:
             self.seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
             tokens = [token for token in set(prompt) if token < vocab_size]
             self.seen[torch.tensor(tokens, dtype=torch.long, device=device)] = True
-        self.ngrams = Ngrams(options.no_repeat_ngram_size, prompt)
+        #: Tokens that are never chosen.
+        self.banned = [t for t in banned_tokens(options) if t < vocab_size]
+        #: Trackers of the tokens that may not be next.
+        self.bans: list[Ngrams | BannedWords] = []
+        if options.no_repeat_ngram_size:
+            self.bans.append(Ngrams(options.no_repeat_ngram_size, prompt))
+        if any(len(word) > 1 for word in options.bad_word_ids):
+            self.bans.append(BannedWords(options.bad_word_ids, prompt))
         self.generator: torch.Generator | None = None
         if options.temperature > 0:
             self.generator = seeded_generator(options, device)
@@ -52,20 +60,17 @@ class Ngrams:
         self.size = size
         self.followers: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
         self.tail: tuple[int, ...] = ()
-        if size:
-            for token in tokens:
-                self.add(token)
+        for token in tokens:
+            self.add(token)
 
     def add(self, token: int) -> None:
-        if not self.size:
-            return
         if len(self.tail) == self.size - 1:
             self.followers[self.tail].add(token)
         self.tail = (*self.tail, token)[1 - self.size :] if self.size > 1 else ()
 
     def banned(self) -> set[int]:
         """Return the tokens that would repeat an n-gram."""
-        return self.followers.get(self.tail, set()) if self.size else set()
+        return self.followers.get(self.tail, set())
 
 
 @dataclass(slots=True)
@@ -76,7 +81,9 @@ class SamplingGroup:
     rows: Tensor
     penalty: Tensor | None  # repetition penalties, with `seen`, if any row has one
     seen: Tensor | None
-    ngrams: list[tuple[int, Ngrams]]
+    banned: Tensor | None  # (2, n): index and token
+    bans: list[tuple[int, Ngrams | BannedWords]]
+    scored: Tensor | None  # indices of the rows whose tokens are scored
     sampling: SamplingRows | None  # the rows that sample; the others take the best token
 
 
@@ -99,8 +106,8 @@ class SamplingRows:
             (i, warpers) for i, o in enumerate(options) if (warpers := cutoffs(o, device))
         ]
 
-    def draw(self, scores: Tensor) -> Tensor:
-        """Sample a token for each row of scores (rows, vocabulary)."""
+    def warp(self, scores: Tensor) -> Tensor:
+        """Apply temperature and cutoffs to scores (rows, vocabulary)."""
         scores = scores / self.temperature
         if self.max_top_k:
             scores = apply_top_k(scores, self.top_k, self.max_top_k)
@@ -108,6 +115,10 @@ class SamplingRows:
             scores = apply_top_p(scores, self.tail)
         for row, warpers in self.cutoffs:
             scores[row : row + 1] = warpers(None, scores[row : row + 1])
+        return scores
+
+    def draw(self, scores: Tensor) -> Tensor:
+        """Sample a token for each row of warped scores."""
         noise = torch.empty_like(scores)
         for row, generator in zip(noise, self.generators, strict=True):
             row.exponential_(generator=generator)
@@ -132,6 +143,8 @@ class Sampler:
         self._min_remaining: list[int] = []  # tokens that must precede an end token
         self._group: SamplingGroup | None = None
         self._stale = False
+        #: Rows with `output_scores`, and the log-probability of their newest token.
+        self._scored: tuple[list[int], Tensor] | None = None
 
     def add(self, options: GenerationOptions, prompt: Sequence[int]) -> None:
         """Append a row whose tokens so far are `prompt`."""
@@ -139,6 +152,7 @@ class Sampler:
             options.temperature == 0
             and options.repetition_penalty == 1.0
             and options.no_repeat_ngram_size == 0
+            and not (options.bad_word_ids or options.suppress_tokens or options.output_scores)
         )
         state = None if plain else RowSampling(options, prompt, self.vocab_size, self.device)
         self._rows.append(state)
@@ -153,6 +167,7 @@ class Sampler:
 
     def sample(self, logits: Tensor) -> Tensor:
         """Sample a token for each row of logits; NOT_FINITE_TOKEN if they are not finite."""
+        self._scored = None
         if self._stale:
             self._group, self._stale = self._build_group(), False
         if self.suppressed.numel():
@@ -173,7 +188,19 @@ class Sampler:
             return
         for state, token in zip(self._rows, tokens, strict=True):
             if state is not None:
-                state.ngrams.add(token)
+                for ban in state.bans:
+                    ban.add(token)
+
+    def logprobs(self) -> list[tuple[int, float]]:
+        """Return the rows with `output_scores`, and the log-probability of their newest token.
+
+        It is that of the distribution after all options, as `compute_transition_scores` with
+        `normalize_logits` returns it.
+        """
+        if self._scored is None:
+            return []
+        rows, values = self._scored
+        return [*zip(rows, values.tolist(), strict=True)]
 
     def _forbid_eos(self, logits: Tensor, rows: list[int]) -> Tensor:
         if len(rows) == len(logits):
@@ -188,12 +215,17 @@ class Sampler:
             return None
         states = [state for _, state in pairs]
         sampling = SamplingRows(states, self.device)
+        scored = [i for i, state in enumerate(states) if state.options.output_scores]
         group = SamplingGroup(
             states=states,
             rows=torch.tensor([row for row, _ in pairs], device=self.device),
             penalty=None,
             seen=None,
-            ngrams=[(i, state.ngrams) for i, state in enumerate(states) if state.ngrams.size],
+            banned=self._pairs(
+                [(i, token) for i, state in enumerate(states) for token in state.banned]
+            ),
+            bans=[(i, ban) for i, state in enumerate(states) for ban in state.bans],
+            scored=torch.tensor(scored, device=self.device) if scored else None,
             sampling=sampling if len(sampling.indices) else None,
         )
         if any(state.seen is not None for state in states):
@@ -201,6 +233,10 @@ class Sampler:
             group.penalty = torch.tensor(penalties, device=self.device)
             group.seen = self._stack_seen(states)
         return group
+
+    def _pairs(self, pairs: list[tuple[int, int]]) -> Tensor | None:
+        """Return pairs as a tensor (2, n); None if there are none."""
+        return torch.tensor(pairs, device=self.device).T if pairs else None
 
     def _stack_seen(self, states: list[RowSampling]) -> Tensor:
         empty = torch.zeros(self.vocab_size, dtype=torch.bool, device=self.device)
@@ -215,20 +251,27 @@ class Sampler:
         tokens = scores.argmax(dim=-1)
         if group.sampling is not None:
             indices = group.sampling.indices
-            tokens[indices] = group.sampling.draw(scores.index_select(0, indices))
+            warped = group.sampling.warp(scores.index_select(0, indices))
+            tokens[indices] = group.sampling.draw(warped)
+            if group.scored is not None:
+                scores[indices] = warped
         if group.seen is not None:
             group.seen.scatter_(1, tokens[:, None], True)
+        if group.scored is not None:
+            logprobs = scores[group.scored].log_softmax(dim=-1)
+            chosen = logprobs.gather(1, tokens[group.scored, None])[:, 0]
+            self._scored = group.rows[group.scored].tolist(), chosen
         return tokens
 
     def _apply_penalties(self, scores: Tensor, group: SamplingGroup) -> Tensor:
-        """Apply repetition penalty and n-gram bans, which greedy rows may have too."""
+        """Apply repetition penalty and bans of tokens, which greedy rows may have too."""
         if group.penalty is not None and group.seen is not None:
             penalised = torch.where(scores < 0, scores * group.penalty, scores / group.penalty)
             scores = torch.where(group.seen, penalised, scores)
-        banned = [(i, token) for i, ngrams in group.ngrams for token in ngrams.banned()]
-        if banned:
-            indices, tokens = torch.tensor(banned, device=self.device).T
-            scores[indices, tokens] = -torch.inf
+        following = [(i, token) for i, ban in group.bans for token in ban.banned()]
+        for banned in (group.banned, self._pairs(following)):
+            if banned is not None:
+                scores[banned[0], banned[1]] = -torch.inf
         return scores
 
 

@@ -69,7 +69,9 @@ class Blip2(VisionModel):
             return request.text
         if request.task == "vqa":
             return fill_template(self.vqa_template, request.text)
-        new = request.options.max_new_tokens
+        options, new = request.options, request.options.max_new_tokens
+        if options.max_length is not None:
+            new = self.decoder.max_length - options.max_length + 1
         return format_dialogue(
             self.vqa_template, request.history, request.text, lambda text: self._fits(text, new)
         )

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from worker.engine.capacity import FIRST_CAPACITY
-from worker.engine.model import Prompt
+from worker.engine.model import Prompt, StopTexts, TokenSequence
 from worker.engine.request import GenerationOptions
 from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
-from worker.models.generation import generate_arguments, new_tokens, token_ids
+from worker.models.generation import beam_sequences, generate_arguments, token_ids
 
 
 class BlipTextDecoder:
@@ -131,21 +131,22 @@ class BlipTextDecoder:
         prompts: Sequence[Prompt],
         options: GenerationOptions,
         stop: Callable[[], bool],
-    ) -> list[list[int]]:
+        stop_texts: StopTexts | None = None,
+    ) -> list[list[TokenSequence]]:
         """Run `generate` on rows with sources (n, length, hidden); nothing is padded."""
         lengths = _source_lengths(source, prompts)
         if min(lengths) < max(lengths):
             raise ValueError("`generate` would attend to the padding of the shorter questions")
         ids = torch.tensor([prompt.start for prompt in prompts], device=source.device)
-        rows = self.network.generate(
+        output = self.network.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             encoder_hidden_states=source,
             eos_token_id=list(self.eos_ids),
             pad_token_id=self.pad_id,
-            **generate_arguments(options, stop),
+            **generate_arguments(options, stop, stop_texts, self.suppressed_ids),
         )
-        return new_tokens(rows[:, ids.shape[1] :], self.eos_ids)
+        return beam_sequences(self.network, output, ids.shape[1], options)
 
 
 def _source_lengths(source: Tensor, prompts: Sequence[Prompt]) -> list[int]:

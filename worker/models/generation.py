@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from worker.engine.model import StopTexts, TokenSequence
 from worker.engine.request import GenerationOptions
 
 
@@ -22,8 +23,31 @@ class _StopOnRequest(StoppingCriteria):
         return torch.full((len(input_ids),), self.stop(), device=input_ids.device)
 
 
-def generate_arguments(options: GenerationOptions, stop: Callable[[], bool]) -> dict[str, Any]:
-    """Return the options of a group of rows as arguments of `generate`."""
+class _StopAtTexts(StoppingCriteria):
+    """A criterion that ends a beam whose last token completes a stop text."""
+
+    def __init__(self, texts: StopTexts) -> None:
+        self.texts = texts
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
+        ends = [self.texts.completed_by(row) for row in input_ids.tolist()]
+        return torch.tensor(ends, device=input_ids.device)
+
+
+def generate_arguments(
+    options: GenerationOptions,
+    stop: Callable[[], bool],
+    stop_texts: StopTexts | None,
+    suppressed_ids: Sequence[int],
+) -> dict[str, Any]:
+    """Return the options of a group of rows as arguments of `generate`.
+
+    `suppressed_ids` are the tokens that the checkpoint never generates.
+    """
+    criteria = StoppingCriteriaList([_StopOnRequest(stop)])
+    if stop_texts is not None:
+        criteria.append(_StopAtTexts(stop_texts))
+    suppressed = sorted({*suppressed_ids, *options.suppress_tokens})
     sampling: dict[str, Any] = {"do_sample": options.temperature > 0}
     if sampling["do_sample"]:
         sampling |= {
@@ -43,17 +67,33 @@ def generate_arguments(options: GenerationOptions, stop: Callable[[], bool]) -> 
         "early_stopping": options.early_stopping,
         "repetition_penalty": options.repetition_penalty,
         "no_repeat_ngram_size": options.no_repeat_ngram_size,
-        "stopping_criteria": StoppingCriteriaList([_StopOnRequest(stop)]),
+        "bad_words_ids": [list(word) for word in options.bad_word_ids] or None,
+        "suppress_tokens": suppressed or None,
+        "num_return_sequences": options.num_return_sequences,
+        "output_scores": options.output_scores,
+        "return_dict_in_generate": True,
+        "stopping_criteria": criteria,
     }
 
 
-def new_tokens(rows: Tensor, eos_ids: Sequence[int]) -> list[list[int]]:
-    """Return each row of (rows, new) without the padding after its end token."""
-    trimmed = []
-    for row in rows.tolist():
-        ends = [position for position, token in enumerate(row) if token in eos_ids]
-        trimmed.append(row[: ends[0] + 1] if ends else row)
-    return trimmed
+def beam_sequences(
+    network: Any, output: Any, prompt_tokens: int, options: GenerationOptions
+) -> list[list[TokenSequence]]:
+    """Return the sequences of each row of a beam search, the best first."""
+    # Shorter sequences are padded; these indices are not.
+    lengths = (output.beam_indices >= 0).sum(1).tolist()
+    tokens = output.sequences[:, prompt_tokens:].tolist()
+    logprobs: list[list[float]] = [[] for _ in tokens]
+    if options.output_scores:
+        logprobs = network.compute_transition_scores(
+            output.sequences, output.scores, output.beam_indices, normalize_logits=True
+        ).tolist()
+    sequences = [
+        TokenSequence(row[:length], row_logprobs[:length])
+        for row, row_logprobs, length in zip(tokens, logprobs, lengths, strict=True)
+    ]
+    count = options.num_return_sequences
+    return [sequences[first : first + count] for first in range(0, len(sequences), count)]
 
 
 def decode_text(tokenizer: Any, ids: Sequence[int]) -> str:

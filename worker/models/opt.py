@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.engine.model import Prompt
+from worker.engine.model import Prompt, StopTexts, TokenSequence
 from worker.engine.request import GenerationOptions
 from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
 from worker.models.fused import as_function, fuse_linears
-from worker.models.generation import decode_text, generate_arguments, new_tokens, token_ids
+from worker.models.generation import beam_sequences, decode_text, generate_arguments, token_ids
 
 #: Offset of OPT's position embeddings: the third embedding is that of position 0.
 POSITION_OFFSET = 2
@@ -172,17 +172,18 @@ class OptLanguage:
         prompts: Sequence[Prompt],
         options: GenerationOptions,
         stop: Callable[[], bool],
-    ) -> list[list[int]]:
+        stop_texts: StopTexts | None = None,
+    ) -> list[list[TokenSequence]]:
         ids = torch.tensor([prompt.start for prompt in prompts], device=features.device)
         text = self.embed(ids[:, self.queries :])
-        rows = self.network.generate(
+        output = self.network.generate(
             # With the ids, penalties count image tokens and prompt, as in the sampler.
             input_ids=ids,
             inputs_embeds=torch.cat([features.to(text.dtype), text], 1),
             attention_mask=torch.ones_like(ids),
-            **generate_arguments(options, stop),
+            **generate_arguments(options, stop, stop_texts, self.suppressed_ids),
         )
-        return new_tokens(rows[:, ids.shape[1] :], self.eos_ids)
+        return beam_sequences(self.network, output, ids.shape[1], options)
 
     def text(self, prompt: Prompt, new: list[int], with_prompt: bool) -> str:
         """Return new tokens as text, after the prompt's text if `with_prompt`."""

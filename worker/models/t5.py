@@ -17,11 +17,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from worker.engine.errors import PromptTooLong
-from worker.engine.model import Prompt
+from worker.engine.model import Prompt, StopTexts, TokenSequence
 from worker.engine.request import GenerationOptions
 from worker.engine.slots import ForwardPass, SlotCache
 from worker.models.attention import attend, split_heads
-from worker.models.generation import decode_text, generate_arguments, new_tokens, token_ids
+from worker.models.generation import beam_sequences, decode_text, generate_arguments, token_ids
 
 #: Encoder tokens if neither configuration nor tokenizer sets a limit: as in T5's training. Its
 #: relative positions have no limit.
@@ -187,12 +187,16 @@ class T5Language:
         prompts: Sequence[Prompt],
         options: GenerationOptions,
         stop: Callable[[], bool],
-    ) -> list[list[int]]:
+        stop_texts: StopTexts | None = None,
+    ) -> list[list[TokenSequence]]:
         inputs, mask = self._encoder_inputs(features, prompts)
-        rows = self.network.generate(
-            inputs_embeds=inputs, attention_mask=mask, **generate_arguments(options, stop)
+        output = self.network.generate(
+            inputs_embeds=inputs,
+            attention_mask=mask,
+            **generate_arguments(options, stop, stop_texts, self.suppressed_ids),
         )
-        return new_tokens(rows[:, 1:], self.eos_ids)  # `generate` adds the start token
+        # `generate` adds the start token.
+        return beam_sequences(self.network, output, 1, options)
 
     def text(self, prompt: Prompt, new: list[int], with_prompt: bool) -> str:
         """Return new tokens as text, after the prompt's text if `with_prompt`."""

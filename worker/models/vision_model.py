@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
@@ -12,6 +13,7 @@ from worker.hub.reference import Snapshot
 from worker.models.checkpoint import read_weights
 from worker.models.pixels import Normalizer, read_processor
 from worker.models.revision import CheckpointFiles, revision
+from worker.models.token_texts import TokenTexts
 from worker.models.tokenizer import read_tokenizer
 from worker.models.vision import VisionTower
 
@@ -70,6 +72,11 @@ class VisionModel:
     def embeddings(cls, config: Any) -> int:
         """Return the number of token embeddings of the text model that reads the user's texts."""
         return int(config.text_config.vocab_size)
+
+    @cached_property
+    def token_texts(self) -> TokenTexts:
+        """The texts of the tokens."""
+        return TokenTexts(self.tokenizer)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:

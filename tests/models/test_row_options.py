@@ -1,0 +1,240 @@
+"""Options of a row in a mixed batch: equal to `generate` on the row alone, in every family."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoTokenizer,
+    Blip2ForConditionalGeneration,
+    BlipForConditionalGeneration,
+    BlipForQuestionAnswering,
+    BlipImageProcessorPil,
+    InstructBlipForConditionalGeneration,
+)
+
+from tests.models.blip_checkpoints import save_caption, save_vqa
+from tests.models.t5_checkpoints import save_blip2, save_instructblip
+from tests.models.ties import assert_equal_but_for_ties
+from tests.models.traffic import picture, serve
+from worker.engine.engine import Engine
+from worker.engine.request import GeneratedSequence, GenerationOptions, Request
+from worker.models.registry import load
+
+ROWS = 30
+IMAGES = 5
+NETWORKS: dict[str, tuple[Any, Callable[[Path], None] | None]] = {
+    "opt": (Blip2ForConditionalGeneration, None),
+    "t5": (Blip2ForConditionalGeneration, save_blip2),
+    "instructblip": (InstructBlipForConditionalGeneration, save_instructblip),
+    "blip-caption": (BlipForConditionalGeneration, save_caption),
+    "blip-vqa": (BlipForQuestionAnswering, save_vqa),
+}
+TEXTS = ["", "a red circle", "how many?", "is it a photo of the circle, above?"]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Tokens of a text and their log-probabilities."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+class Family:
+    """A checkpoint, loaded by the worker and by plain transformers."""
+
+    def __init__(self, path: Path, network_class: Any) -> None:
+        self.model: Any = load(str(path), precision="fp32", device="cpu")
+        self.network = network_class.from_pretrained(path).eval()
+        self.decoder = getattr(self.network, "text_decoder", None) or self.network.language_model
+        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.images = BlipImageProcessorPil.from_pretrained(path)
+        self.task = "vqa" if self.model.tasks == {"vqa"} else "caption"
+
+    def request(self, number: int, image: int, text: str, options: GenerationOptions) -> Request:
+        side = self.model.image_size
+        pixels = picture(image).resize((side, side)).tobytes()
+        return Request(number, self.task, f"image-{image}", pixels, text, options)
+
+    def inputs(self, request: Request) -> dict[str, Any]:
+        """Return the inputs of `generate`; test_prompts… compares them with the processor's."""
+        side, prompt = self.model.image_size, self.model.prompt(request)
+        image = picture(int(request.image_hash[6:])).resize((side, side))
+        ids = prompt.source or prompt.start
+        if self.model.tasks == {"caption"}:
+            ids = [*prompt.start, self.tokenizer.sep_token_id]  # BLIP drops it again
+        inputs = {"input_ids": ids, "qformer_input_ids": prompt.query}
+        tensors = {name: torch.tensor([row]) for name, row in inputs.items() if row}
+        masks = {
+            name.replace("input_ids", "attention_mask"): torch.ones_like(row)
+            for name, row in tensors.items()
+        }
+        return self.images(image, return_tensors="pt") | tensors | masks
+
+    def arguments(self, options: GenerationOptions) -> dict[str, Any]:
+        """Return the arguments of `generate`; the tokens of words are the tokenizer's own."""
+        names = ("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams")
+        names += ("num_return_sequences", "repetition_penalty", "length_penalty", "top_k")
+        how = {name: getattr(options, name) for name in names}
+        if options.max_length is not None:
+            del how["max_new_tokens"]
+        how |= {"min_new_tokens": options.min_new_tokens or None, "do_sample": False}
+        if options.temperature:
+            how |= {"do_sample": True, "temperature": options.temperature}
+        if options.stop:
+            how |= {"stop_strings": [*options.stop], "tokenizer": self.tokenizer}
+        if options.bad_words:
+            words = [word for text in options.bad_words for word in (text, f" {text}")]
+            how["bad_words_ids"] = self.tokenizer(words, add_special_tokens=False).input_ids
+        return how | {"suppress_tokens": [*options.suppress_tokens] or None}
+
+    def alone(self, request: Request) -> list[Expected]:
+        """Return the sequences of a row; each sample is a row of its own."""
+        options = request.options
+        if options.num_return_sequences == 1 or options.num_beams > 1:
+            return self._generate(request, options)
+        return [
+            self._generate(
+                request, replace(options, num_return_sequences=1, seed=options.seed + n)
+            )[0]
+            for n in range(options.num_return_sequences)
+        ]
+
+    def _generate(self, request: Request, options: GenerationOptions) -> list[Expected]:
+        if options.seed is not None:
+            torch.manual_seed(options.seed)
+        output = self.network.generate(
+            **self.inputs(request),
+            return_dict_in_generate=True,
+            output_scores=True,
+            **self.arguments(options),
+        )
+        beams = output.get("beam_indices")
+        scores = self.decoder.compute_transition_scores(
+            output.sequences, output.scores, beams, normalize_logits=True
+        )
+        new = output.sequences[:, -scores.shape[1] :].tolist()
+        lengths = [len(new[0])] if beams is None else (beams >= 0).sum(1).tolist()
+        return [
+            Expected(tuple(row[:length]), tuple(values[:length]))
+            for row, values, length in zip(new, scores.tolist(), lengths, strict=True)
+        ]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def family(
+    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Family:
+    network_class, save = NETWORKS[request.param]
+    path = checkpoint
+    if save is not None:
+        path = tmp_path_factory.mktemp(request.param)
+        save(path)
+    return Family(path, network_class)
+
+
+def some_options(family: Family, request: Request, generator: random.Random) -> GenerationOptions:
+    """Draw options that change the text which the row has without them."""
+    new = generator.choice([4, 9, 14])
+    (plain,) = family.alone(replace(request, options=GenerationOptions(max_new_tokens=new)))
+    words = [*map(family.model.token_texts.text, plain.tokens)]
+    at = generator.randrange(len(words))
+    how: dict[str, Any] = {"max_new_tokens": new}
+    kind = generator.randrange(5)
+    if kind == 0:
+        text = "".join(words)
+        start = generator.randrange(len(text))
+        how["stop"] = (text[start : start + generator.choice([1, 2, 4])], "no such text")
+    if kind == 1:
+        pair = "".join(words[at : at + 2]).strip()
+        how["bad_words"] = tuple({word for word in (words[at].strip(), pair, "red") if word})
+    if kind == 2:
+        how["suppress_tokens"] = (plain.tokens[at], 5)
+    if kind == 3:
+        start = len(family.model.prompt(request).start)
+        how |= {"max_length": start + new, "min_length": start + generator.choice([0, 3, new])}
+    search = generator.randrange(3)
+    if search == 1:
+        how |= {"num_beams": 3, "num_return_sequences": generator.choice([1, 3])}
+    if search == 2:
+        how |= {"temperature": 1.3, "seed": generator.randrange(999), "top_k": 40}
+    scored = generator.random() < 0.6
+    return GenerationOptions(**how, repetition_penalty=1.2, output_scores=scored)
+
+
+def comparable(sequences: Sequence[Expected | GeneratedSequence]) -> list[tuple[int, ...]]:
+    return [each.tokens for each in sequences]
+
+
+def test_every_option_in_a_mixed_batch_equals_that_of_the_row_alone(family: Family) -> None:
+    generator = random.Random(3)
+    requests = []
+    for number in range(ROWS):
+        image, text = generator.randrange(IMAGES), generator.choice(TEXTS)
+        request = family.request(number, image, text, GenerationOptions())
+        requests.append(replace(request, options=some_options(family, request, generator)))
+
+    answers = serve(Engine(family.model, max_rows=12, reserved_rows=2), requests, generator)
+
+    assert not [answer.error_message for answer in answers.values() if answer.error_code]
+    scored = [r for r in requests if answers[r.id].sequences]
+    expected = {request.id: family.alone(request) for request in requests}
+    assert_equal_but_for_ties(
+        [comparable(answers[r.id].sequences) for r in scored],
+        [comparable(expected[r.id]) for r in scored],
+        family.network,
+        lambda row: comparable(family.alone(scored[row])),
+        max_share=0.05,
+    )
+    for request in requests:
+        answer, best = answers[request.id], expected[request.id][0]
+        if request not in scored:
+            prompt = family.model.prompt(request)
+            assert answer.text == family.model.text(request, prompt, [*best.tokens])
+        elif request.options.output_scores:
+            for got, row in zip(answer.sequences, expected[request.id], strict=True):
+                if got.tokens == row.tokens:
+                    assert got.logprobs == pytest.approx(row.logprobs, abs=2e-4)
+    # Stop texts have ended some of the texts
+    ended = [r for r in requests if r.options.stop and r.options.output_scores]
+    assert any(answers[r.id].sequences[0].is_complete for r in ended)
+
+
+def test_a_text_that_a_stop_text_or_an_end_completes_is_distinguished(family: Family) -> None:
+    plain = GenerationOptions(max_new_tokens=6, min_new_tokens=6, output_scores=True)
+    request = family.request(0, 0, "", plain)
+    cut = serve(Engine(family.model, max_rows=2), [request], random.Random(0))[0].sequences[0]
+    stop = cut.token_texts[2]
+    request.options = replace(plain, stop=(stop,))
+    answer = serve(Engine(family.model, max_rows=2), [request], random.Random(0))[0]
+    (complete,) = answer.sequences
+    assert not cut.is_complete
+    assert complete.is_complete
+    # The stop text is a part of the text
+    assert "".join(complete.token_texts).endswith(stop)
+    assert len(complete.tokens) <= 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"suppress_tokens": (10**6,)}, "suppress_tokens: 1000000 is no token"),
+        ({"max_length": 1}, "max_length is 1, but the prompt already has"),
+        ({"min_length": 90}, "at most 20 are allowed"),
+        ({"bad_words": ("\t",)}, "has no tokens"),
+    ],
+)
+def test_an_option_that_the_model_does_not_allow_is_refused(
+    family: Family, options: dict[str, Any], message: str
+) -> None:
+    request = family.request(0, 0, "", GenerationOptions(**options))
+    answer = serve(Engine(family.model, max_rows=2), [request], random.Random(0))[0]
+    assert answer.error_code == "option_invalid"
+    assert message in answer.error_message
