@@ -111,12 +111,17 @@ class Client:
         image: ImageSource,
         question: str,
         *,
+        answers: Iterable[str] | None = None,
         deadline_s: float | None = None,
         when_full: WhenFull = "raise",
         **options: Any,
     ) -> Job[str]:
-        """Ask a question about an image; see `caption` for the other arguments."""
-        job = self._builder.ask(image, question, deadline_s=deadline_s, **options)
+        """Ask a question about an image; see `caption` for the other arguments.
+
+        With `answers`, at most MAX_TEXTS, the model ranks them and the best is the answer;
+        `Job.with_sequences` returns all with their scores.
+        """
+        job = self._builder.ask(image, question, answers=answers, deadline_s=deadline_s, **options)
         return self._publish(job, when_full)
 
     def chat(

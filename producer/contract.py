@@ -18,7 +18,8 @@ task          fields of an item               fields of its result
 ============  ==============================  ==================================================
 ``caption``   image, prompt (optional)        ``text``, which begins with the prompt;
                                               ``sequences`` if an option asks for them
-``vqa``       image, question                 as caption
+``vqa``       image, question, answers        as caption; with ``answers``, the best of
+              (optional)                      them, and ``sequences`` ranks all
 ``chat``      image, question, history        as caption
 ``match``     image, texts                    ``matches``: probability and cosine of each text;
                                               ``text``: the most probable
@@ -134,9 +135,10 @@ MAX_CUSTOM_ID_CHARS: Final = 512
 #: Maximum characters of a prompt or question. No supported model accepts as many tokens, and a very
 #: long text would block the tokenizer for all other rows.
 MAX_TEXT_CHARS: Final = 20_000
-#: Maximum texts of one match: all of them are one row of the engine.
+#: Maximum texts of one match, all of them one row of the engine, and answers of one question, each
+#: a row.
 MAX_TEXTS: Final = 256
-#: Maximum characters of all texts of one match.
+#: Maximum characters of all texts of one match, and of all answers.
 MAX_TEXTS_CHARS: Final = 200_000
 #: Maximum prompts of one description: each is a row of the engine.
 MAX_PROMPTS: Final = 16
@@ -251,6 +253,8 @@ class Item(BaseModel):
     prompt: _Text | None = None
     #: VQA, chat: the question.
     question: _Text | None = None
+    #: VQA: a closed list of answers, which are ranked.
+    answers: Annotated[list[_Text], Field(min_length=1, max_length=MAX_TEXTS)] | None = None
     #: Chat: earlier turns, oldest first. A model that is short of tokens drops the oldest ones.
     history: Annotated[list[Turn], Field(max_length=MAX_TURNS)] | None = None
     #: Match, CapFilt: the texts to compare with the image. The result repeats them, so their
@@ -469,6 +473,8 @@ class SequencePayload(TypedDict, total=False):
     logprob: float
     #: New tokens, the end token included.
     tokens: list[TokenPayload]
+    #: Ranked answers: the probability among all answers of the list.
+    probability: float
     #: `length`: the text was cut at its maximum length.
     finish_reason: Literal["stop", "length"]
 
@@ -550,6 +556,7 @@ class ItemPayload(TypedDict, total=False):
     task: str | None
     prompt: str | None
     question: str | None
+    answers: list[str] | None
     history: list[TurnPayload] | None
     texts: list[str] | None
     text: str | None

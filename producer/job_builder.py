@@ -17,6 +17,7 @@ from .ledger.ids import new_id
 from .ledger.message import sent_event
 from .ledger.records import NO_METADATA, JobMetadata, NewJob
 from .validation import (
+    check_answers,
     check_id,
     check_options,
     check_prompts,
@@ -58,11 +59,20 @@ class JobBuilder:
         return self._build(Task.CAPTION, {"image": image, "prompt": prompt}, deadline_s, options)
 
     def ask(
-        self, image: ImageSource, question: str, *, deadline_s: float | None = None, **options: Any
+        self,
+        image: ImageSource,
+        question: str,
+        *,
+        answers: Iterable[str] | None = None,
+        deadline_s: float | None = None,
+        **options: Any,
     ) -> NewJob:
         """Build a VQA job."""
         check_text("question", question)
-        return self._build(Task.VQA, {"image": image, "question": question}, deadline_s, options)
+        item: dict[str, Any] = {"image": image, "question": question}
+        if answers is not None:
+            item["answers"] = check_answers(answers)
+        return self._build(Task.VQA, item, deadline_s, options)
 
     def chat(
         self,

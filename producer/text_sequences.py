@@ -25,7 +25,10 @@ class ScoredToken:
 
 @dataclass(frozen=True, slots=True)
 class TextSequence:
-    """One of the texts of an item; the fields below `text` need the option `output_scores`."""
+    """One of the texts of an item, or one of its ranked answers.
+
+    The fields below `text` need the option `output_scores`; ranked answers always have `logprob`.
+    """
 
     text: str
     #: Sum of the log-probabilities of its tokens.
@@ -34,6 +37,8 @@ class TextSequence:
     tokens: tuple[ScoredToken, ...] = ()
     #: `stop`, or `length` if the text was cut at its maximum length.
     finish_reason: str | None = None
+    #: Ranked answers: the probability among all answers of the list.
+    probability: float | None = None
 
     @classmethod
     def of(cls, sequence: SequencePayload) -> Self:
@@ -43,6 +48,7 @@ class TextSequence:
             sequence.get("logprob"),
             tuple(map(ScoredToken.of, sequence.get("tokens", ()))),
             sequence.get("finish_reason"),
+            sequence.get("probability"),
         )
 
     def to_json(self) -> SequencePayload:
@@ -55,6 +61,8 @@ class TextSequence:
                 {"id": token.id, "text": token.text, "logprob": token.logprob}
                 for token in self.tokens
             ]
+        if self.probability is not None:
+            fields["probability"] = self.probability
         if self.finish_reason is not None:
             fields["finish_reason"] = self.finish_reason
         return cast(SequencePayload, fields)

@@ -74,6 +74,16 @@ def check_texts(texts: str | Iterable[str]) -> list[str]:
     return checked
 
 
+def check_answers(answers: Any) -> list[str]:
+    """Return the answers among which a question has its answer."""
+    checked = list_of("answers", answers)
+    if not 0 < len(checked) <= MAX_TEXTS:
+        raise InvalidInput(f"answers: 1 to {MAX_TEXTS} are needed, not {len(checked):,}")
+    for answer in checked:
+        check_text("answer", answer)
+    return checked
+
+
 def filter_fields(
     captions: int, threshold: float, synthetic_threshold: float | None
 ) -> dict[str, float]:

@@ -87,6 +87,7 @@ def submit(
       task       caption, vqa, chat, match, embed, describe or capfilt, if it differs from --task
       prompt     caption: beginning of the caption (optional)
       question   vqa, chat: the question
+      answers    vqa: a list of answers, which are ranked (optional)
       history    chat: [{"question": "…", "answer": "…"}], oldest first (optional)
       texts      match, capfilt: ["a cat", "a dog"], the texts to compare with the image
       text       embed: a text, instead of an image

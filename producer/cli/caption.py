@@ -56,6 +56,13 @@ def caption(
 @click.command()
 @click.argument("image")
 @click.argument("question")
+@click.option(
+    "--answer",
+    "answers",
+    multiple=True,
+    metavar="TEXT",
+    help="A possible answer: the model ranks all of them.  Repeatable.",
+)
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
 @options.redis_url
@@ -64,6 +71,7 @@ def caption(
 def ask(
     image: str,
     question: str,
+    answers: Sequence[str],
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
@@ -76,11 +84,14 @@ def ask(
     \b
       blipline ask cat.jpg "how many cats are there?"
       blipline ask https://example.com/cat.jpg "what color is it?" --json
+      blipline ask cat.jpg "is it a cat?" --answer yes --answer no --output-scores
     """
 
     def submit(image: str) -> Job[str]:
         source = image_source(image)
-        return client.ask(source, question, **submit_options)
+        return client.ask(source, question, answers=answers or None, **submit_options)
 
     with Client(redis_url) as client:
-        return run_text_jobs([image], submit, TEXT, timeout_s, as_json, submit_options)
+        return run_text_jobs(
+            [image], submit, TEXT, timeout_s, as_json, submit_options, ranks=bool(answers)
+        )

@@ -80,9 +80,15 @@ def run_text_jobs(
     timeout_s: float,
     as_json: bool,
     options: Mapping[str, Any],
+    *,
+    ranks: bool = False,
 ) -> Exit:
-    """Run jobs whose result is a text, or, by their options, several texts or their scores."""
-    if options["num_return_sequences"] == 1 and not options["output_scores"]:
+    """Run jobs whose result is a text, or, by their options, several texts or their scores.
+
+    `ranks` is true if the texts are ranked answers, of which JSON contains all.
+    """
+    has_sequences = options["num_return_sequences"] > 1 or options["output_scores"]
+    if not has_sequences and not (ranks and as_json):
         return run_jobs(subjects, submit, output, timeout_s, as_json)
     sequences = OutputFormat(
         _sequence_fields, _show_sequences, subject_fields=output.subject_fields

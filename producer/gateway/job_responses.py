@@ -35,11 +35,12 @@ class TokenAnswer(BaseModel):
 
 
 class SequenceAnswer(BaseModel):
-    """One of the generated texts; the fields after `text` come with `output_scores`."""
+    """One of the generated texts, or of the ranked answers; most fields need `output_scores`."""
 
     text: str
     logprob: float | None = Field(None, description="Sum over the tokens.")
     tokens: list[TokenAnswer] | None = Field(None, description="The end token included.")
+    probability: float | None = Field(None, description="Of a ranked answer, among all of them.")
     finish_reason: Literal["stop", "length"] | None = None
 
 
@@ -51,7 +52,7 @@ class TextOutput(BaseModel):
     sequences: list[SequenceAnswer] | None = Field(
         None,
         description="With `num_return_sequences` or `output_scores`: all texts, the best beam or "
-        "the first sample first.",
+        "the first sample first; with `answers`: all answers, the best first.",
     )
     prompt_tokens: int | None = Field(
         None, description="With `output_scores`: tokens that the model reads, image included."

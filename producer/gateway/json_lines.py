@@ -40,6 +40,7 @@ class BatchLine(StrictModel):
     image: Image | None = None
     prompt: AnyText | None = None
     question: Text | None = None
+    answers: list[Text] | None = None
     history: list[TurnBody] | None = None
     texts: list[Text] | None = None
     text: Text | None = None
@@ -62,7 +63,8 @@ class ResultLine(BaseModel):
         description="Caption, vqa, chat, describe; match, capfilt: the likeliest (accepted) text.",
     )
     sequences: list[SequenceAnswer] | None = Field(
-        None, description="With `num_return_sequences` or `output_scores`: all texts."
+        None,
+        description="With `num_return_sequences` or `output_scores`: all texts; ranked `answers`.",
     )
     prompt_tokens: int | None = Field(None, description="With `output_scores`.")
     matches: list[MatchAnswer] | None = Field(None, description="Match.")

@@ -111,6 +111,12 @@ class VqaFields(TaskFields):
     contract_task = Task.VQA
     image: Image
     question: Text
+    answers: list[Text] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_TEXTS,
+        description="A closed list of answers: the model ranks them, and the best is the output.",
+    )
     options: JobOptions = _DEFAULTS
 
 

@@ -137,6 +137,8 @@ def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
         checked(Task.CAPTION),
         checked(Task.CAPTION, prompt="x"),
         checked(Task.VQA, question="x"),
+        checked(Task.VQA, question="x", answers=["y"]),
+        checked(Task.VQA, question="x", answers=["y", "z"]),
         checked(Task.CHAT, question="x"),
         checked(Task.CHAT, question="x", history=turns),
         checked(Task.MATCH, texts=["x"]),

@@ -98,9 +98,27 @@ def test_a_task_that_composes_its_text_refuses_options_of_one_text(
     task: Task, options: dict[str, Any]
 ) -> None:
     decoding = read_options(options, False, NOW).decoding
-    check_task_options(Task.CAPTION, decoding)
+    check_task_options(check_item(Task.CAPTION, {"image": IMAGE}), decoding)
+    texts = {"texts": ["x"]} if task is Task.CAPFILT else {}
     with pytest.raises(ItemRejected, match=r"use caption, vqa or chat"):
-        check_task_options(task, decoding)
+        check_task_options(check_item(task, {"image": IMAGE, **texts}), decoding)
+
+
+def test_ranked_answers_refuse_options_of_generated_ones() -> None:
+    question = {"image": IMAGE, "question": "is it a cat?", "answers": ["yes", "no", "yes"]}
+    item = check_item(Task.VQA, question)
+    assert item.answers == ("yes", "no")
+    check_task_options(item, read_options({"output_scores": True}, False, NOW).decoding)
+    with pytest.raises(ItemRejected, match="num_beams: answers are ranked, not generated"):
+        check_task_options(item, read_options({"num_beams": 2}, False, NOW).decoding)
+    assert (
+        "answers: an answer is empty"
+        in error_of(Task.VQA, question | {"answers": [" "]})["message"]
+    )
+    assert (
+        "does not accept it; use vqa"
+        in error_of(Task.CAPTION, {"image": IMAGE, "answers": ["yes"]})["message"]
+    )
 
 
 def test_a_caption_takes_its_prompt_and_a_question_its_question() -> None:

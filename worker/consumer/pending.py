@@ -11,6 +11,7 @@ from worker.consumer.validation import CheckedItem
 from worker.engine.protocol import ModelInfo
 from worker.engine.request import Answer, GenerationOptions
 from worker.images.loader import ImageLoader, ImageRequest, Pixels
+from worker.recipes.answers import rank_answers
 from worker.recipes.capfilt import capfilt
 from worker.recipes.describe import describe
 from worker.recipes.recipe import ModelCall, Recipe
@@ -100,6 +101,8 @@ def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: boo
         return describe(item.prompts, item.detail, options, ranks=ranks, polishes=polishes)
     if item.task is Task.CAPFILT:
         return capfilt(item.texts, item.filter_terms, options)
+    if item.answers:
+        return rank_answers(item.text, item.answers, options)
     return _single_call(pending, options)
 
 

@@ -79,7 +79,7 @@ class ItemPipeline:
     def _check(self, task: Task, source: Any, options: ChunkOptions) -> PendingItem | ItemRejected:
         try:
             item = check_item(task, source)
-            check_task_options(item.task, options.decoding)
+            check_task_options(item, options.decoding)
             models = models_of(item, self._images)
             images = {name: ImageRequest(item.item.image, model) for name, model in models.items()}
             pending = PendingItem(item, images)
@@ -202,6 +202,7 @@ class ItemPipeline:
                 deadline=options.deadline,
                 history=call.history,
                 texts=call.texts,
+                candidate=call.candidate,
             )
 
         return self._engine.submit(build)

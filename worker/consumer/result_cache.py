@@ -86,6 +86,8 @@ class ResultCache:
         if not self._ttl_s or not decoding.deterministic:
             return None
         request: list[Any] = [item.task.short, item.text, item.history, item.texts]
+        if item.answers:
+            request.append(item.answers)
         if item.task is Task.DESCRIBE:
             request += [item.prompts, item.detail]
         if item.task is Task.CAPFILT:

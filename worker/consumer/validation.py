@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,7 +38,7 @@ REQUIRED = {
 }
 OPTIONAL = {
     Task.CAPTION: ("prompt",),
-    Task.VQA: (),
+    Task.VQA: ("answers",),
     Task.CHAT: ("history",),
     Task.MATCH: (),
     Task.EMBED: ("text",),
@@ -47,7 +47,7 @@ OPTIONAL = {
 }
 #: Fields that depend on the task, in the order in which errors name them.
 TASK_FIELDS = (
-    *("prompt", "question", "history", "texts", "text", "prompts", "detail"),
+    *("prompt", "question", "answers", "history", "texts", "text", "prompts", "detail"),
     *("captions", "threshold", "synthetic_threshold"),
 )
 
@@ -79,6 +79,11 @@ class CheckedItem:
     @property
     def texts(self) -> tuple[str, ...]:
         return tuple(self.item.texts or ())
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answers among which a question has its answer, each once."""
+        return tuple(dict.fromkeys(self.item.answers or ()))
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -145,15 +150,24 @@ def read_options(
     return ChunkOptions(GenerationOptions(**decoding), deadline, interactive)
 
 
-def check_task_options(task: Task, options: GenerationOptions) -> None:
-    """Check the options of a task with texts of its own. Raises ItemRejected."""
-    if task not in (Task.DESCRIBE, Task.CAPFILT):
-        return
+def check_task_options(item: CheckedItem, options: GenerationOptions) -> None:
+    """Check the options of an item that is not a single generated text. Raises ItemRejected."""
     default = GenerationOptions()
-    for name in ("max_length", "min_length", "num_return_sequences", "output_scores"):
-        if getattr(options, name) != getattr(default, name):
-            message = f"{name}: the task {task.short} does not accept it; use caption, vqa or chat"
-            raise ItemRejected(ErrorCode.OPTION_INVALID, message)
+    changed = [
+        field.name
+        for field in fields(options)
+        if getattr(options, field.name) != getattr(default, field.name)
+    ]
+    message = None
+    if item.answers and (unused := [name for name in changed if name != "output_scores"]):
+        message = f"{unused[0]}: answers are ranked, not generated; omit it, or omit `answers`"
+    if item.task in (Task.DESCRIBE, Task.CAPFILT):
+        single = ("max_length", "min_length", "num_return_sequences", "output_scores")
+        if refused := [name for name in changed if name in single]:
+            task = item.task.short
+            message = f"{refused[0]}: the task {task} does not accept it; use caption, vqa or chat"
+    if message is not None:
+        raise ItemRejected(ErrorCode.OPTION_INVALID, message)
 
 
 def check_item(task: Task, source: Any) -> CheckedItem:
@@ -168,7 +182,7 @@ def check_item(task: Task, source: Any) -> CheckedItem:
     message = _image_error(task, item) or _text_error(task, item)
     if message is not None:
         raise ItemRejected(ErrorCode.OPTION_INVALID, message)
-    total = sum(map(len, item.texts or ()))
+    total = sum(map(len, [*(item.texts or ()), *(item.answers or ())]))
     if total > MAX_TEXTS_CHARS:
         message = f"the texts have {total:,} characters; the limit is {MAX_TEXTS_CHARS:,}"
         raise ItemRejected(ErrorCode.PROMPT_TOO_LONG, message)
@@ -200,6 +214,8 @@ def _text_error(task: Task, item: Item) -> str | None:
         return "text: empty"
     if any(not text.strip() for text in item.texts or ()):
         return "texts: a text is empty"
+    if any(not answer for answer in item.answers or ()):
+        return "answers: an answer is empty"
     return None
 
 
@@ -210,7 +226,7 @@ def _tasks_with(name: str) -> list[str]:
 
 def _texts(item: Item) -> Iterator[str]:
     singles = (item.prompt, item.question, item.text)
-    for text in (*singles, *(item.texts or ()), *(item.prompts or ())):
+    for text in (*singles, *(item.texts or ()), *(item.answers or ()), *(item.prompts or ())):
         if text is not None:
             yield text
     for turn in item.history or ():

@@ -17,7 +17,12 @@ from worker.engine.graphs import GraphedDecode
 from worker.engine.halving import Failure, Halving
 from worker.engine.model import Generator, TokenSequence
 from worker.engine.row import INVALID_TEXT, NOT_FINITE, Row, check_image
-from worker.engine.row_options import InvalidOptions, resolve_options
+from worker.engine.row_options import (
+    InvalidOptions,
+    candidate_options,
+    candidate_tokens,
+    resolve_options,
+)
 from worker.engine.sampler import NOT_FINITE_TOKEN, Sampler
 from worker.engine.scheduler import Scheduler
 
@@ -115,7 +120,7 @@ class DecodingLane:
                 continue
             logits.append(result)
             for row in batch:
-                self.sampler.add(row.options, row.prompt.start)
+                self.sampler.add(row.options, row.prompt.start, row.candidate)
                 row.feature = None
             self.rows += batch
         return logits
@@ -207,6 +212,9 @@ def prepare_prompt(row: Row, model: Generator) -> Failure | None:
     try:
         row.prompt = model.prompt(row.request)
         row.options = resolve_options(row.request.options, row.prompt, model)
+        if row.request.candidate:
+            row.candidate = candidate_tokens(row.request.candidate, model)
+            row.options = candidate_options(row.candidate)
         if row.options.stop:
             row.stop = model.token_texts.stop_texts(row.options.stop)
     except PromptTooLong as error:

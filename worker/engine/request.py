@@ -101,11 +101,14 @@ class Request:
     history: tuple[tuple[str, str], ...] = ()
     #: Match: the texts to compare with the image.
     texts: tuple[str, ...] = ()
+    #: Vqa: the answer whose log-probability is sought, instead of a generated one.
+    candidate: str = ""
 
     @property
     def identity(self) -> tuple[object, ...]:
         """The fields that determine the answer; equal requests share a row."""
-        return (self.task, self.image_hash, self.text, self.history, self.texts, self.options)
+        texts = (self.text, self.history, self.texts, self.candidate)
+        return (self.task, self.image_hash, texts, self.options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Row:
     texts: list[list[int]] = field(default_factory=list)
     #: Features of the image; released after the prefill.
     feature: Tensor | None = None
+    #: The tokens of a candidate answer, which are scored instead of sampled; else empty.
+    candidate: tuple[int, ...] = ()
     #: New tokens so far.
     tokens: list[int] = field(default_factory=list)
     #: With `output_scores`: the log-probability of each new token.

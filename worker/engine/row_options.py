@@ -39,6 +39,24 @@ def resolve_options(
     )
 
 
+def candidate_tokens(candidate: str, model: Generator) -> tuple[int, ...]:
+    """Return the tokens of an answer and of its end.
+
+    Raises InvalidOptions.
+    """
+    variants, ends = model.token_texts.word_ids(candidate), model.decoder.eos_ids
+    # The answer begins a word.
+    tokens = variants[-1] if variants else ()
+    if not tokens or not set(tokens).isdisjoint(ends):
+        raise InvalidOptions(f"answers: {candidate!r:.100} has no tokens; remove it.")
+    return (*tokens, ends[0])
+
+
+def candidate_options(tokens: tuple[int, ...]) -> GenerationOptions:
+    """Return the options of a row that scores these tokens."""
+    return GenerationOptions(max_new_tokens=len(tokens), output_scores=True)
+
+
 def _new_tokens(options: GenerationOptions, prompt_tokens: int) -> tuple[int, int]:
     """Return the maximum and the minimum of new tokens."""
     new = options.max_new_tokens

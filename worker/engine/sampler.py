@@ -32,8 +32,11 @@ class RowSampling:
         prompt: Sequence[int],
         vocab_size: int,
         device: torch.device,
+        fixed: Sequence[int] = (),
     ) -> None:
         self.options = options
+        #: The row's next tokens, if they are not sampled.
+        self.fixed = iter(fixed) if fixed else None
         self.seen: Tensor | None = None
         if options.repetition_penalty != 1.0:
             # As in `generate`, image tokens and prompt count as generated.
@@ -83,6 +86,7 @@ class SamplingGroup:
     seen: Tensor | None
     banned: Tensor | None  # (2, n): index and token
     bans: list[tuple[int, Ngrams | BannedWords]]
+    fixed: list[int]  # indices of the rows whose tokens are fixed
     scored: Tensor | None  # indices of the rows whose tokens are scored
     sampling: SamplingRows | None  # the rows that sample; the others take the best token
 
@@ -146,15 +150,17 @@ class Sampler:
         #: Rows with `output_scores`, and the log-probability of their newest token.
         self._scored: tuple[list[int], Tensor] | None = None
 
-    def add(self, options: GenerationOptions, prompt: Sequence[int]) -> None:
-        """Append a row whose tokens so far are `prompt`."""
+    def add(
+        self, options: GenerationOptions, prompt: Sequence[int], fixed: Sequence[int] = ()
+    ) -> None:
+        """Append a row whose tokens so far are `prompt`; `fixed` are all tokens that follow."""
         plain = (
             options.temperature == 0
             and options.repetition_penalty == 1.0
             and options.no_repeat_ngram_size == 0
             and not (options.bad_word_ids or options.suppress_tokens or options.output_scores)
         )
-        state = None if plain else RowSampling(options, prompt, self.vocab_size, self.device)
+        state = None if plain else RowSampling(options, prompt, self.vocab_size, self.device, fixed)
         self._rows.append(state)
         self._min_remaining.append(options.min_new_tokens)
         self._stale = self._stale or not plain
@@ -225,6 +231,7 @@ class Sampler:
                 [(i, token) for i, state in enumerate(states) for token in state.banned]
             ),
             bans=[(i, ban) for i, state in enumerate(states) for ban in state.bans],
+            fixed=[i for i, state in enumerate(states) if state.fixed is not None],
             scored=torch.tensor(scored, device=self.device) if scored else None,
             sampling=sampling if len(sampling.indices) else None,
         )
@@ -255,6 +262,9 @@ class Sampler:
             tokens[indices] = group.sampling.draw(warped)
             if group.scored is not None:
                 scores[indices] = warped
+        if group.fixed:
+            fixed = [next(group.states[i].fixed or iter(())) for i in group.fixed]
+            tokens[group.fixed] = torch.tensor(fixed, device=self.device)
         if group.seen is not None:
             group.seen.scatter_(1, tokens[:, None], True)
         if group.scored is not None:

@@ -28,6 +28,8 @@ class ModelCall:
     options: GenerationOptions = field(default_factory=GenerationOptions)
     history: tuple[tuple[str, str], ...] = ()
     texts: tuple[str, ...] = ()
+    #: The answer to score, instead of a generated one.
+    candidate: str = ""
 
 
 Recipe = Generator[list[ModelCall], list[Answer], ItemResult]

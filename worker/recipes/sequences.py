@@ -13,6 +13,8 @@ from worker.engine.request import Answer, GeneratedSequence, GenerationOptions
 _SEEDS: Final = 2**63
 #: Decimal places of a log-probability: those of its 32 bits.
 _PLACES: Final = 6
+#: Log-probability instead of minus infinity, which JSON does not have.
+_LEAST: Final = -1e9
 
 
 def options_of_rows(options: GenerationOptions) -> list[GenerationOptions]:
@@ -41,17 +43,22 @@ def text_result(answers: Sequence[Answer], options: GenerationOptions) -> ItemRe
 def _payloads(answer: Answer, options: GenerationOptions) -> list[SequencePayload]:
     if not options.output_scores:
         return [{"text": each.text} for each in answer.sequences] or [{"text": answer.text}]
-    return [_scored(sequence) for sequence in answer.sequences]
+    return [scored_payload(sequence) for sequence in answer.sequences]
 
 
-def _scored(sequence: GeneratedSequence) -> SequencePayload:
+def scored_payload(sequence: GeneratedSequence) -> SequencePayload:
+    """Return a text with its scores."""
     tokens = zip(sequence.tokens, sequence.token_texts, sequence.logprobs, strict=True)
     return {
         "text": sequence.text,
-        "logprob": round(sum(sequence.logprobs), _PLACES),
+        "logprob": _rounded(sum(sequence.logprobs)),
         "tokens": [
-            {"id": token, "text": text, "logprob": round(logprob, _PLACES)}
+            {"id": token, "text": text, "logprob": _rounded(logprob)}
             for token, text, logprob in tokens
         ],
         "finish_reason": "stop" if sequence.is_complete else "length",
     }
+
+
+def _rounded(logprob: float) -> float:
+    return round(max(logprob, _LEAST), _PLACES)
