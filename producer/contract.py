@@ -37,17 +37,17 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self, TypedDict
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    model_validator,
 )
+
+from .options import Options as Options
 
 
 class Task(StrEnum):
@@ -148,12 +148,6 @@ MAX_CAPTIONS: Final = 16
 #: texts are accepted.
 CAPTIONS: Final = 1
 THRESHOLD: Final = 0.5
-#: Maximum texts of an option such as `stop`, characters of each, and tokens of `suppress_tokens`.
-MAX_OPTION_TEXTS: Final = 64
-MAX_OPTION_CHARS: Final = 256
-MAX_SUPPRESS_TOKENS: Final = 1024
-#: Maximum texts of one item: each is a row of the engine, or a beam.
-MAX_SEQUENCES: Final = 16
 #: Maximum turns of a dialogue; models read about ten.
 MAX_TURNS: Final = 256
 #: Seconds from storing a result to its expiry.
@@ -280,172 +274,6 @@ class Item(BaseModel):
     #: Set by a producer that cannot read the item: the item keeps its index in the batch, and the
     #: worker returns the error.
     error: ItemError | None = None
-
-
-def _check_temperature(temperature: float) -> float:
-    # Logits divided by a smaller temperature overflow in half precision.
-    if 0 < temperature < 0.01:
-        raise ValueError("must be 0 (greedy) or at least 0.01")
-    return temperature
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-#: A text of a list of options, and such a list; a single text is a list of one.
-_OptionText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_OPTION_CHARS)]
-_OptionTexts = Annotated[
-    list[_OptionText], Field(max_length=MAX_OPTION_TEXTS), BeforeValidator(_as_list)
-]
-
-
-class Options(BaseModel):
-    """Generation options of all items of a chunk.
-
-    Greedy unless ``temperature``, ``do_sample`` or ``num_beams`` is set.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_new_tokens: int = Field(
-        20, ge=1, le=1024, description="Maximum length of the text, in tokens."
-    )
-    min_new_tokens: int = Field(
-        0, ge=0, le=1024, description="Minimum length of the text, in tokens."
-    )
-    max_length: int | None = Field(
-        None,
-        ge=1,
-        le=100_000,
-        description="Like `max_new_tokens`, but counts the tokens of the decoder's prompt as well, "
-        "with BLIP-2 and OPT those of the image too; replaces `max_new_tokens`.",
-    )
-    min_length: int = Field(
-        0,
-        ge=0,
-        le=100_000,
-        description="Like `min_new_tokens`, but counts the same tokens as `max_length`.",
-    )
-    do_sample: bool | None = Field(
-        None,
-        description="`true` samples, with `temperature` 1 unless it is set; `false` never samples; "
-        "unset: sampling if `temperature` is set.",
-    )
-    temperature: Annotated[float, AfterValidator(_check_temperature)] = Field(
-        0.0,
-        ge=0.0,
-        le=10.0,
-        allow_inf_nan=False,
-        description="0: greedy decoding; from 0.01 on: sampling.",
-        json_schema_extra={"not": {"exclusiveMinimum": 0, "exclusiveMaximum": 0.01}},
-    )
-    top_k: int = Field(
-        0,
-        ge=0,
-        le=1_000_000,
-        description="Sample from the k most probable tokens only; 0 = off.",
-    )
-    top_p: float = Field(
-        1.0,
-        gt=0.0,
-        le=1.0,
-        description="Sample from the most probable tokens up to this total probability; 1 = off.",
-    )
-    min_p: float = Field(
-        0.0,
-        ge=0.0,
-        le=1.0,
-        description="Sample from tokens of at least this share of the top probability; 0 = off.",
-    )
-    typical_p: float = Field(
-        1.0,
-        gt=0.0,
-        le=1.0,
-        description="Sample from the most typical tokens up to this total probability; 1 = off.",
-    )
-    epsilon_cutoff: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Sample from tokens of at least this probability; 0 = off."
-    )
-    eta_cutoff: float = Field(
-        0.0,
-        ge=0.0,
-        lt=1.0,
-        description="Like `epsilon_cutoff`, but lower if the entropy is high; 0 = off.",
-    )
-    repetition_penalty: float = Field(
-        1.0,
-        ge=0.01,
-        le=10.0,
-        description="Values above 1 make repeated tokens less likely; 1 = off.",
-    )
-    no_repeat_ngram_size: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="Length of token sequences that may occur only once; 0 = off.",
-    )
-    num_beams: int = Field(1, ge=1, le=16, description="Beams of beam search; 1 = off.")
-    length_penalty: float = Field(
-        1.0,
-        ge=-10.0,
-        le=10.0,
-        allow_inf_nan=False,
-        description="Beam search: above 0 favours longer texts, below 0 shorter ones.",
-    )
-    early_stopping: bool | Literal["never"] = Field(
-        False,
-        description="Beam search: end when there are as many candidates as beams; `never`: only "
-        "when no better text is possible.",
-    )
-    num_return_sequences: int = Field(
-        1,
-        ge=1,
-        le=MAX_SEQUENCES,
-        description="Number of texts: the best beams, or samples; sample number n has the seed "
-        "`seed` + n.",
-    )
-    stop: _OptionTexts = Field(
-        [], description="Texts that end the text; it contains the token that completes one."
-    )
-    bad_words: _OptionTexts = Field([], description="Texts whose tokens are never generated.")
-    suppress_tokens: Annotated[
-        list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MAX_SUPPRESS_TOKENS)
-    ] = Field([], description="Numbers of tokens that are never generated.")
-    output_scores: bool = Field(
-        False, description="Return `sequences`: the log-probability of each text and token."
-    )
-    seed: int | None = Field(
-        None, ge=0, lt=2**63, description="Makes sampling repeatable, in any forward batch."
-    )
-    deadline: float | None = Field(
-        None,
-        gt=0.0,
-        allow_inf_nan=False,
-        description="Unix time after which the items fail with `deadline_exceeded`.",
-    )
-
-    @property
-    def sampling_temperature(self) -> float:
-        """The temperature, or 0 if the texts are not sampled."""
-        if self.do_sample is None:
-            return self.temperature
-        return (self.temperature or 1.0) if self.do_sample else 0.0
-
-    @model_validator(mode="after")
-    def _check_combination(self) -> Self:
-        if self.max_length is not None and self.max_new_tokens != 20:
-            raise ValueError("max_length and max_new_tokens exclude each other: set one of them")
-        if self.min_length and self.min_new_tokens:
-            raise ValueError("min_length and min_new_tokens exclude each other: set one of them")
-        if self.num_return_sequences > 1 and self.num_beams == 1 and not self.sampling_temperature:
-            raise ValueError(
-                "num_return_sequences needs sampling (temperature) or num_beams: a greedy search "
-                "finds a single text"
-            )
-        if self.num_return_sequences > self.num_beams > 1:
-            raise ValueError("num_return_sequences exceeds num_beams: raise num_beams")
-        return self
 
 
 class ErrorPayload(TypedDict):
