@@ -23,6 +23,7 @@ from .contract import (
 )
 from .dead_letters import DeadLetters
 from .description import Description
+from .errors import InvalidInput
 from .filter_result import FilterResult
 from .job import Job, Match
 from .job_builder import JobBuilder
@@ -297,6 +298,8 @@ class Client:
         check_count("chunk_items", chunk_items, MAX_CHUNK_ITEMS)
         check_count("keep_s", keep_s, MAX_KEEP_S)
         checked = check_options(options, deadline_s)
+        if checked.get("stream"):
+            raise InvalidInput("stream: the texts of a batch are not published; omit it")
         batch_id = batch_id or new_id()
         batch_options = BatchOptions(
             batch_id,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from .connection.connect import redis_errors
 from .connection.outage import outage_limit
 from .contract import ErrorCode, State
-from .errors import JobCancelled, JobExpired, JobFailed, JobUnknown, WaitTimeout
+from .errors import (
+    ConnectionFailed,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    JobUnknown,
+    WaitTimeout,
+)
 from .ledger.isolation import isolate_failures
 from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult
@@ -17,6 +24,7 @@ from .polling import PollSchedule
 from .result import Match as Match
 from .result import Result as Result
 from .text_sequences import TextSequence
+from .text_stream import LOOK_UP_S, TextPart, TextParts
 
 Value = TypeVar("Value")
 
@@ -82,6 +90,28 @@ class Job(Generic[Value]):
             attrgetter("sequences"),
             is_submitted=self._is_submitted,
         )
+
+    def stream(self, timeout: float | None = None) -> Iterator[TextPart]:
+        """Yield the text of a caption, question or dialogue while it grows, part by part.
+
+        The job needs the option `stream`; without it, and with beams or several texts, the whole
+        text is one part. `timeout` and errors are those of `result`.
+        """
+        parts, deadline = TextParts(), PollSchedule(timeout, LOOK_UP_S)
+        while True:
+            with outage_limit(deadline.remaining_s() if timeout else None):
+                text = partial_texts([self])[0]
+                snapshot = self._snapshot()
+            if has_ended(snapshot):
+                self.value(snapshot, timeout)
+                text = final_text(snapshot)
+                if (part := parts.advance(text, is_final=True)) is not None:
+                    yield part
+                return
+            if (part := parts.advance(text)) is not None:
+                yield part
+            if not deadline.pause():
+                self.value(snapshot, timeout)
 
     def cancel(self) -> None:
         """Cancel the job; a job that has ended does not change."""
@@ -150,6 +180,12 @@ def has_ended(snapshot: JobSnapshot) -> bool:
     return snapshot[0] not in (State.QUEUED, State.RUNNING)
 
 
+def final_text(snapshot: JobSnapshot) -> str:
+    """Return the text of a job that has ended without an error."""
+    _, result = state_and_result(snapshot)
+    return "" if result is None else result.text or ""
+
+
 def state_and_result(snapshot: JobSnapshot) -> tuple[State, Result | None]:
     """Return the state of a job of one item, and its item's result."""
     state, result = snapshot
@@ -167,6 +203,18 @@ def snapshot_all(jobs: Sequence[Job[Any]]) -> list[JobSnapshot | Exception]:
             return page[0]._ledger.snapshot_all([job.id for job in page])
 
     return isolate_failures(look_up, jobs)
+
+
+def partial_texts(jobs: Sequence[Job[Any]]) -> list[str | None]:
+    """Return the texts so far of jobs of one client, in one round trip; None if there is none.
+
+    A failure counts as no text: the look-up of the state, which follows, reports it.
+    """
+    try:
+        with outage_limit(0.0), redis_errors(jobs[0]._redis_url):
+            return jobs[0]._ledger.partial_texts([job.id for job in jobs])
+    except ConnectionFailed:
+        return [None] * len(jobs)
 
 
 def _successful(job_id: str, chunk_result: ChunkResult) -> Result:

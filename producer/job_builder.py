@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from .contract import CAPTIONS, MAX_TURNS, THRESHOLD, Detail, ErrorCode, ItemPayload, Queue, Task
+from .contract import (
+    CAPTIONS,
+    MAX_TURNS,
+    THRESHOLD,
+    Detail,
+    ErrorCode,
+    ItemPayload,
+    Options,
+    Queue,
+    Task,
+)
 from .errors import InvalidInput
 from .ledger import blobs
 from .ledger.batch_items import ItemSource, prepare
@@ -200,11 +211,20 @@ class JobBuilder:
             images = (image,)
             payload["image"] = blobs.reference_of(image)
         deadline_s = seconds_to_deadline(options)
+        options = repeatable(options)
         chunk = Chunk(job_id, task, [cast(ItemPayload, payload)], options, deadline_s)
         record = chunk.record(Queue.INTERACTIVE, submitter or self._submitter)
         # With this event Flower shows a job that no worker has received yet.
         event = sent_event(job_id, task, Queue.INTERACTIVE, chunk.summary)
         return NewJob(record, metadata, event, images)
+
+
+def repeatable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with which a further worker repeats a text that is read while it grows."""
+    if not options.get("stream") or "seed" in options:
+        return dict(options)
+    is_sampled = Options.model_validate(options).sampling_temperature > 0
+    return {**options, "seed": secrets.randbits(63)} if is_sampled else dict(options)
 
 
 def _digest(task: Task, item: Mapping[str, Any], options: Mapping[str, Any]) -> str:

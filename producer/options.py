@@ -158,6 +158,11 @@ class Options(BaseModel):
     seed: int | None = Field(
         None, ge=0, lt=2**63, description="Makes sampling repeatable, in any forward batch."
     )
+    stream: bool = Field(
+        False,
+        description="Publish the text while it grows, for `stream` of a single interactive job; "
+        "not with beams.",
+    )
     deadline: float | None = Field(
         None,
         gt=0.0,

@@ -41,15 +41,19 @@ class Echo:
         self.hold = hold
         self.rows: dict[Any, Request] = {}
         self.answers: list[Answer] = []
+        #: The words that a request that streams has not received yet, the newest text first.
+        self.streams: dict[Any, tuple[Request, list[str]]] = {}
 
     @property
     def idle(self) -> bool:
-        return not self.answers
+        return not (self.answers or self.streams)
 
     def add(self, request: Request) -> None:
         if request.text == "deadly" and "--mortal" in sys.argv:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.hold:
+        if request.streams:
+            self.streams[request.id] = request, answer(request).text.split()
+        elif self.hold:
             self.rows[request.id] = request
         else:
             self.answers.append(answer(request))
@@ -66,6 +70,20 @@ class Echo:
             time.sleep(60)
         answers, self.answers = self.answers, []
         return answers
+
+    def partial_texts(self) -> list[tuple[Any, str]]:
+        """Return a further word of each text, then its answer."""
+        time.sleep(0.02 * bool(self.streams))
+        texts = []
+        for number, (request, rest) in list(self.streams.items()):
+            if not rest:
+                del self.streams[number]
+                self.answers.append(answer(request))
+                continue
+            words = answer(request).text.split()
+            texts.append((number, " ".join(words[: len(words) - len(rest) + 1])))
+            rest.pop()
+        return texts
 
 
 if __name__ == "__main__":

@@ -36,11 +36,13 @@ from worker import lifeline, streams
 from worker.consumer import transport
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.commits import CommitMonitor
+from worker.consumer.item_handler import ItemHandler, NullPipeline
 from worker.consumer.maintenance import Maintenance
-from worker.consumer.pipeline import ItemHandler, ItemPipeline, NullPipeline
+from worker.consumer.pipeline import ItemPipeline
 from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.tasks import register
+from worker.consumer.text_publisher import TextPublisher
 from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, private_dir, socket_path
 from worker.images.fetcher import Fetcher
@@ -87,6 +89,7 @@ class Consumer:
             budget_bytes=self._image_budget_bytes(),
         )
         self._keys = Keys(settings.key_prefix)
+        self._texts = TextPublisher(self._redis, self._keys)
         self._maintenance: Maintenance | None = None
         self._polisher: Polisher | None = None
 
@@ -143,7 +146,7 @@ class Consumer:
         if settings.polish_url:
             url, key = settings.polish_url, settings.polish_key
             self._polisher = Polisher(url, settings.polish_model, key)
-        return ItemPipeline(images, self._engine, cache, self._polisher)
+        return ItemPipeline(images, self._engine, cache, self._polisher, self._texts)
 
     def _image_budget_bytes(self) -> int:
         """Return half of the image memory: one half for encoded images, one for decoding."""
@@ -156,6 +159,7 @@ class Consumer:
         self._engine.close()
         if self._polisher is not None:
             self._polisher.close()
+        self._texts.close()
         self._fetcher.close()
         self._redis.close()
 

@@ -17,7 +17,16 @@ from ..batch import MAX_DELAY_S, Batch
 from ..client import Client
 from ..connection.outage import outage_limit
 from ..contract import State
-from ..job import Job, JobSnapshot, Result, snapshot_all, state_and_result
+from ..job import (
+    Job,
+    JobSnapshot,
+    Result,
+    final_text,
+    has_ended,
+    partial_texts,
+    snapshot_all,
+    state_and_result,
+)
 from ..job_builder import JobBuilder
 from ..ledger.backpressure import WhenFull
 from ..ledger.batch_items import ItemSource
@@ -26,7 +35,8 @@ from ..ledger.records import Depth, NewJob
 from ..polling import PollSchedule
 from ..settings import ClientSettings
 from ..text_sequences import TextSequence
-from .batching import PerLoop, unwrap
+from ..text_stream import LOOK_UP_S, TextPart, TextParts
+from .batching import Batcher, PerLoop, unwrap
 from .bridge import BridgeClosed, Items, LoopBridge
 from .index import AsyncSearchIndex
 from .poller import JobPoller
@@ -75,6 +85,26 @@ class AsyncJob(_Handle[Job[Value]]):
     def with_sequences(self) -> AsyncJob[list[TextSequence]]:
         """Return a handle on the same job whose result is all its texts, with their scores."""
         return AsyncJob(self._handle.with_sequences(), self._client)
+
+    async def stream(self, timeout: float | None = None) -> AsyncIterator[TextPart]:
+        """Yield the text while it grows as Job.stream does.
+
+        Concurrent look-ups share round trips.
+        """
+        parts, schedule = TextParts(), PollSchedule(timeout, LOOK_UP_S)
+        while True:
+            text = await self._client._partial_text(self._handle)
+            snapshot = await self._poll(0.0)
+            if is_last := has_ended(snapshot):
+                self._handle.value(snapshot, timeout)
+                text = final_text(snapshot)
+            if (part := parts.advance(text, is_final=is_last)) is not None:
+                yield part
+            if is_last:
+                return
+            if (delay_s := schedule.next_delay_s()) is None:
+                self._handle.value(snapshot, timeout)
+            await asyncio.sleep(delay_s or 0.0)
 
     async def status(self) -> State:
         """Return the state of the job. Concurrent look-ups share one round trip."""
@@ -193,6 +223,7 @@ class AsyncClient:
         self._threads = ThreadPools()
         self._pollers = PerLoop(lambda: JobPoller(self._look_up, self._rides_out))
         self._submit_batchers = PerLoop(lambda: SubmitBatcher(self._publish_all))
+        self._texts = PerLoop(lambda: Batcher(self._read_texts, PAGE_RESULTS))
         self._bridges: set[LoopBridge] = set()
 
     async def __aenter__(self) -> Self:
@@ -262,6 +293,13 @@ class AsyncClient:
         # The poller itself rides out outages, so that its waiters keep their timeouts.
         with outage_limit(0.0):
             return await self._threads.run("look", snapshot_all, jobs)
+
+    async def _partial_text(self, job: Job[Any]) -> str | None:
+        self._threads.check_open()
+        return unwrap(await self._texts.for_running_loop().add(job))
+
+    async def _read_texts(self, jobs: Sequence[Job[Any]]) -> Sequence[str | Exception | None]:
+        return await self._threads.run("look", partial_texts, jobs)
 
     def _rides_out(self, error: Exception, failing_since: float) -> bool:
         cause = error.__cause__

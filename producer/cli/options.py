@@ -85,7 +85,7 @@ def generation(command: Command) -> Command:
 def decoding(command: Command) -> Command:
     """Add an option for each option of the contract, with its range, but no deadline."""
     for name, field in reversed(Options.model_fields.items()):
-        if name != "deadline":
+        if name not in ("deadline", "stream"):
             command = _generation_option(name, field)(command)
     return command
 

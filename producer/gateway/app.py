@@ -22,7 +22,7 @@ from ..ledger.keys import Keys
 from ..ledger.outbox import WebhookOutbox
 from ..webhooks.receiver import WebhookClient
 from ..webhooks.sender import THREADS, WebhookSender
-from . import batches, docs_page, events, images, jobs, openapi, status, task_routes
+from . import batches, docs_page, events, images, jobs, openapi, status, task_routes, text_events
 from .api_keys import ApiKeys
 from .auth import AuthMiddleware
 from .broadcast import BatchBroadcaster, ProgressReader
@@ -101,7 +101,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     _add_middleware(app, gateway)
     # Routes are added to the app itself, the busiest first: FastAPI matches those of included
     # routers twice.
-    for module in (jobs, task_routes, batches, events, images, status, docs_page):
+    modules = (jobs, task_routes, batches, events, text_events, images, status, docs_page)
+    for module in modules:
         app.router.routes.extend(module.router.routes)
     app.router.default = SlashRedirect(app.router)
     openapi.complete_openapi(app)

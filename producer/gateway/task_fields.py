@@ -90,6 +90,14 @@ class TaskFields(StrictModel):
         return {} if options is None else options.model_dump(exclude_defaults=True)
 
 
+def streamed(fields: TaskFields) -> TaskFields:
+    """Return the fields with the option `stream`, if the task has options."""
+    options: JobOptions | None = getattr(fields, "options", None)
+    if options is None:
+        return fields
+    return fields.model_copy(update={"options": options.model_copy(update={"stream": True})})
+
+
 class CaptionFields(TaskFields):
     """Describe an image."""
 

@@ -15,8 +15,9 @@ from .job_submission import preferred_wait_s, read_new_job, submit_job, submit_r
 from .openapi import PREFER, SUBMIT_RESPONSES, problem_responses
 from .state import gateway_of
 from .task_body import read_task_request
-from .task_fields import TASK_MODELS, TaskFields
+from .task_fields import TASK_MODELS, TaskFields, streamed
 from .task_openapi import task_body, task_parameters
+from .text_events import text_events, wants_events
 
 router = APIRouter(tags=["tasks"])
 
@@ -29,7 +30,8 @@ _DESCRIPTION: Final = """Submit one image, and wait for the output.
 The body is JSON; a form with a file `file` or `image`; or the bytes of the image, with the fields
 in the query. The response waits as long as `Prefer: wait=N` says, or, without the header, as long
 as the gateway allows. A job that has not ended by then is a 202 with the URL to poll. A failed job
-is a 200 with an `error`: the HTTP status describes the request."""
+is a 200 with an `error`: the HTTP status describes the request. With `Accept: text/event-stream`
+the response is the stream of `GET /v1/jobs/{id}/events`."""
 
 
 def _endpoint(model: type[TaskFields]) -> Callable[[Request], Awaitable[Response]]:
@@ -38,10 +40,12 @@ def _endpoint(model: type[TaskFields]) -> Callable[[Request], Awaitable[Response
     async def submit_task(request: Request) -> Response:
         gateway, tenant, public_id = gateway_of(request), request_tenant(request), new_id()
         async with read_task_request(request, model) as parsed:
-            job, metadata = await submit_job(
-                gateway, tenant, public_id, parsed.fields, parsed.image
-            )
+            streams = wants_events(request)
+            fields = streamed(parsed.fields) if streams else parsed.fields
+            job, metadata = await submit_job(gateway, tenant, public_id, fields, parsed.image)
         gateway.metadata_cache.put(job.id, metadata)
+        if streams:
+            return text_events(gateway, job, public_id, metadata)
         wait_s = preferred_wait_s(request, gateway)
         max_wait_s = gateway.settings.gateway_max_wait_s if wait_s is None else wait_s
         snapshot = await read_new_job(job, max_wait_s, gateway)

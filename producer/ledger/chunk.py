@@ -26,8 +26,11 @@ DESCRIPTION_TEXTS: Final = 12
 DESCRIPTION_TOKENS: Final = 60
 #: Tokens of a text unless an option limits them.
 DEFAULT_TOKENS: Final = int(contract.Options.model_fields["max_new_tokens"].default)
-#: Estimated bytes of a generated token.
+#: Estimated bytes of a generated token, and of one with its log-probability.
 TOKEN_BYTES: Final = 4
+SCORED_TOKEN_BYTES: Final = 64
+#: Estimated tokens of an answer of a closed list.
+ANSWER_TOKENS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,19 @@ class Chunk:
             if task in (Task.CAPFILT, Task.CAPFILT.short):
                 scored += _captions(item) * (SCORE_BYTES + TOKEN_BYTES * tokens)
             return scored
-        return TEXT_BYTES + TOKEN_BYTES * tokens
+        return self._text_bytes(item, int(self.options.get("max_length") or tokens))
+
+    def _text_bytes(self, item: ItemPayload, tokens: int) -> int:
+        """Estimate the bytes of a text, of several texts, or of ranked answers."""
+        answers = item.get("answers")
+        is_scored = self.options.get("output_scores", False)
+        if isinstance(answers, list):
+            tokens_bytes = SCORED_TOKEN_BYTES * ANSWER_TOKENS * is_scored
+            scores = (SCORE_BYTES + tokens_bytes + len(str(answer)) for answer in answers)
+            return TEXT_BYTES + sum(scores)
+        token_bytes = SCORED_TOKEN_BYTES if is_scored else TOKEN_BYTES
+        count = int(self.options.get("num_return_sequences", 1))
+        return count * (TEXT_BYTES + token_bytes * tokens)
 
 
 def _captions(item: ItemPayload) -> int:

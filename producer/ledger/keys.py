@@ -187,6 +187,10 @@ class Keys:
         """The bytes behind a ``blob:<sha256>`` reference."""
         return f"{self.prefix}blipline:{BLOB_SCHEME}{reference.removeprefix(BLOB_SCHEME)}"
 
+    def partial_text(self, job_id: str) -> str:
+        """The text of a running job so far, if its options ask for it."""
+        return f"{self.prefix}blipline:text:{job_id}"
+
     def cached_result(self, digest: str) -> str:
         """A result in the result cache, by the digest of its request."""
         return f"{self.prefix}blipline:answer:{digest}"

@@ -52,7 +52,7 @@ def test_no_option_is_nan(path: str) -> None:
 def test_every_generation_option_of_the_contract_is_on_the_command_line(path: str) -> None:
     parameters = dict(commands(blipline))[f"blipline {path}"].params
     options = {option for parameter in parameters for option in parameter.opts}
-    expected = {name.replace("_", "-") for name in Options.model_fields} - {"deadline"}
+    expected = {name.replace("_", "-") for name in Options.model_fields} - {"deadline", "stream"}
     assert {f"--{name}" for name in expected | {"deadline-s"}} <= options
 
 

@@ -25,8 +25,8 @@ from producer import contract  # noqa: E402
 from producer.contract import ItemResult, Task  # noqa: E402
 from producer.ledger.leases import Leases  # noqa: E402
 from worker.consumer.chunks import ChunkRunner  # noqa: E402
+from worker.consumer.item_handler import ChunkState  # noqa: E402
 from worker.consumer.maintenance import Maintenance  # noqa: E402
-from worker.consumer.pipeline import ChunkState  # noqa: E402
 from worker.consumer.tasks import register  # noqa: E402
 from worker.consumer.validation import ChunkOptions  # noqa: E402
 

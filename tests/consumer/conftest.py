@@ -21,6 +21,7 @@ from worker.consumer.chunks import ChunkRunner
 from worker.consumer.pipeline import ItemPipeline
 from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
+from worker.consumer.text_publisher import TextPublisher
 from worker.engine.client import EngineClient
 from worker.images.fetcher import Fetcher
 from worker.images.loader import ImageLoader
@@ -45,8 +46,10 @@ def start_runner(connection: redis.Redis) -> StartRunner:
                 engine.start()
                 info = engine.info(20)
                 images = ImageLoader(fetcher, engine, info, 1_000_000)
-                pipeline = ItemPipeline(images, engine, ResultCache(connection, 60), polisher)
+                cache, texts = ResultCache(connection, 60), TextPublisher(connection)
+                pipeline = ItemPipeline(images, engine, cache, polisher, texts)
                 yield ChunkRunner(Leases(connection), pipeline)
+                texts.close()
             finally:
                 engine.close()
                 fetcher.close()

@@ -177,7 +177,7 @@ def test_each_option_changes_the_key_or_is_irrelevant() -> None:
     keys = [key(item, ChunkOptions(each, None, False)) for each in options]
     assert len(set(keys)) == len(fields(GenerationOptions)) + 1
     # The temperature follows from `do_sample`; the engine sets the tokens of words
-    of_contract = set(Options.model_fields) - {"deadline", "do_sample"}
+    of_contract = set(Options.model_fields) - {"deadline", "do_sample", "stream"}
     assert set(asdict(default)) - {"bad_word_ids"} == of_contract
     sampled, greedy = (read_options({"do_sample": flag}, False, 0.0) for flag in (True, False))
     assert sampled.decoding == GenerationOptions(temperature=1.0)

@@ -12,8 +12,8 @@ from producer.ledger.leases import Leases
 from producer.ledger.records import Claim
 from tests.consumer.runners import maintained, run_job
 from worker.consumer.chunks import ChunkRunner
+from worker.consumer.item_handler import NullPipeline
 from worker.consumer.maintenance import Maintenance
-from worker.consumer.pipeline import NullPipeline
 
 
 class SlowLeases(Leases):

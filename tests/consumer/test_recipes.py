@@ -11,8 +11,9 @@ import redis
 
 from producer.contract import Task
 from worker.consumer import pipeline
+from worker.consumer.item_handler import ChunkState
 from worker.consumer.pending import recipe_of
-from worker.consumer.pipeline import ChunkState, ItemPipeline
+from worker.consumer.pipeline import ItemPipeline
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.validation import read_options
 from worker.engine.protocol import ModelInfo

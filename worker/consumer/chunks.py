@@ -26,7 +26,7 @@ from producer.contract import (
 from producer.ledger.aborts import earlier_result, with_custom_ids
 from producer.ledger.leases import Leases, Run
 from producer.ledger.records import Claim
-from worker.consumer.pipeline import ChunkState, ItemHandler
+from worker.consumer.item_handler import ChunkState, ItemHandler
 from worker.consumer.validation import ChunkOptions, read_options
 from worker.errors import ItemRejected
 
@@ -130,7 +130,7 @@ class ChunkRunner:
             return claim.outcome.results
         if not claim.run:
             return None
-        chunk.claimed = True
+        chunk.claimed, chunk.state.task_id = True, task_id
         if claim.payload is not None:
             items, options = claim.payload["items"], claim.payload["options"]
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:

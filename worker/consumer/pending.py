@@ -93,6 +93,15 @@ def models_of(item: CheckedItem, images: ImageLoader) -> dict[str, ModelInfo]:
     return models
 
 
+def has_growing_text(item: CheckedItem, call: ModelCall) -> bool:
+    """Return whether the text of a call, while it grows, is a beginning of the item's text.
+
+    Beams change their minds, ranked answers are no text, and of several samples none is the text.
+    """
+    is_single = item.task in (Task.CAPTION, Task.VQA, Task.CHAT) and not item.answers
+    return is_single and call.options.num_beams == 1
+
+
 def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: bool) -> Recipe:
     """Return the recipe of an item's task."""
     item = pending.item

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
 
 from producer import contract
 from producer.contract import ErrorCode, ItemResult, Task
-from worker.consumer.pending import PendingItem, RunningCall, models_of, recipe_of
+from worker.consumer.item_handler import ChunkState
+from worker.consumer.pending import (
+    PendingItem,
+    RunningCall,
+    has_growing_text,
+    models_of,
+    recipe_of,
+)
 from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
+from worker.consumer.text_publisher import TextPublisher
 from worker.consumer.validation import ChunkOptions, check_item, check_task_options
 from worker.engine.client import EngineClient
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
@@ -25,26 +34,6 @@ log = logging.getLogger(__name__)
 CANCELLED: Final = ItemRejected(ErrorCode.CANCELLED, "cancelled while its image was being fetched")
 
 
-@dataclass(slots=True)
-class ChunkState:
-    """The engine rows of a running chunk, and its cancellation."""
-
-    row_ids: list[int] = field(default_factory=list)
-    cancelled: bool = False
-
-
-class ItemHandler(Protocol):
-    """A handler that computes the results of a chunk's items; thread-safe."""
-
-    def answer(
-        self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
-    ) -> list[ItemResult]:
-        """Return one result for each item, in order; update `state` during processing."""
-
-    def cancel(self, row_ids: list[int]) -> None:
-        """Cancel these rows of the engine."""
-
-
 class ItemPipeline:
     """The item handler that uses an engine; one for each consumer process."""
 
@@ -54,8 +43,10 @@ class ItemPipeline:
         engine: EngineClient,
         cache: ResultCache,
         polisher: Polisher | None = None,
+        texts: TextPublisher | None = None,
     ) -> None:
         self._images = images
+        self._texts = texts
         self._engine = engine
         self._cache = cache
         self._polisher = polisher
@@ -64,6 +55,17 @@ class ItemPipeline:
         self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
     ) -> list[ItemResult]:
         """Return one result for each item, in order."""
+        if options.streams and len(items) > 1:
+            options = replace(options, streams=False)
+        try:
+            return self._answer(task, items, options, state)
+        finally:
+            if options.streams and self._texts is not None:
+                self._texts.end(state.task_id)
+
+    def _answer(
+        self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
+    ) -> list[ItemResult]:
         checked = [self._check(task, item, options) for item in items]
         pending = [item for item in checked if isinstance(item, PendingItem)]
         self._lookup(pending, options)
@@ -188,6 +190,9 @@ class ItemPipeline:
         if call.task == POLISH and self._polisher is not None:
             return self._polisher.submit(call.text, call.texts, options.deadline)
         pixels = pending.pixels_for(call.task)
+        on_text = None
+        if options.streams and self._texts is not None and has_growing_text(pending.item, call):
+            on_text = partial(self._texts.publish, state.task_id)
 
         def build(row_id: int) -> Request:
             state.row_ids.append(row_id)
@@ -203,9 +208,10 @@ class ItemPipeline:
                 history=call.history,
                 texts=call.texts,
                 candidate=call.candidate,
+                streams=on_text is not None,
             )
 
-        return self._engine.submit(build)
+        return self._engine.submit(build, on_text)
 
     def _wait(
         self, state: ChunkState, pending: PendingItem, running: RunningCall, options: ChunkOptions
@@ -227,22 +233,3 @@ class ItemPipeline:
 def _result(item: PendingItem | ItemRejected) -> ItemResult:
     assert item.result is not None
     return item.result
-
-
-class NullPipeline:
-    """The item handler for `BLIPLINE_MODEL=null`, which measures only the queue.
-
-    It answers each item immediately with its `custom_id`, without image or model.
-    """
-
-    def answer(
-        self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
-    ) -> list[ItemResult]:
-        """Return one result for each item, in order."""
-        return [
-            {"text": item.get("custom_id") or "" if isinstance(item, dict) else ""}
-            for item in items
-        ]
-
-    def cancel(self, row_ids: list[int]) -> None:
-        """Do nothing: there are no rows."""

@@ -116,6 +116,8 @@ class ChunkOptions:
     #: time.monotonic() seconds.
     deadline: float | None
     interactive: bool
+    #: True if the text is published while it grows.
+    streams: bool = False
 
 
 def read_options(
@@ -132,6 +134,7 @@ def read_options(
         raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Options)) from None
     decoding = checked.model_dump()
     deadline = decoding.pop("deadline")
+    streams = decoding.pop("stream") and interactive
     del decoding["do_sample"]
     decoding["temperature"] = checked.sampling_temperature
     # Immutable, so that equal rows find each other.
@@ -147,7 +150,7 @@ def read_options(
             )
         # A deadline given in milliseconds would exceed the range of the clock.
         deadline = time.monotonic() + min(remaining_s, MAX_DEADLINE_S)
-    return ChunkOptions(GenerationOptions(**decoding), deadline, interactive)
+    return ChunkOptions(GenerationOptions(**decoding), deadline, interactive, streams)
 
 
 def check_task_options(item: CheckedItem, options: GenerationOptions) -> None:

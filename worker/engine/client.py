@@ -20,6 +20,7 @@ from worker.engine.protocol import (
     Cancel,
     EngineInfo,
     FeatureQuery,
+    PartialTexts,
     Reply,
     Rows,
     StatsQuery,
@@ -46,6 +47,8 @@ class _Pending:
     """A row without an answer."""
 
     request: Request
+    #: Receives the text while it grows. Called in the thread that reads answers: must not block.
+    on_text: Callable[[str], object] | None = None
     future: Future[Answer] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
     #: Engine crashes while the engine had this row.
@@ -96,10 +99,16 @@ class EngineClient:
             raise TimeoutError(f"no engine at {self._socket} after {timeout_s:g} s")
         return self._info
 
-    def submit(self, build: Callable[[int], Request]) -> Future[Answer]:
-        """Send the request that `build` returns for its id. The future never raises."""
+    def submit(
+        self, build: Callable[[int], Request], on_text: Callable[[str], object] | None = None
+    ) -> Future[Answer]:
+        """Send the request that `build` returns for its id. The future never raises.
+
+        `on_text` gets the text of a request that streams, from its beginning, while it grows; a
+        further engine starts again. It must not block.
+        """
         request = build(next(self._ids))
-        pending = _Pending(request)
+        pending = _Pending(request, on_text)
         with self._lock:
             self._pending[request.id] = pending
             connection = self._connection
@@ -225,11 +234,20 @@ class EngineClient:
             if isinstance(message, Answers):
                 for answer in message.answers:
                     self._resolve(answer)
+            elif isinstance(message, PartialTexts):
+                for row_id, text in message.texts.items():
+                    self._grow(row_id, text)
             elif isinstance(message, Reply):
                 with self._lock:
                     query = self._queries.pop(message.token, None)
                 if query is not None:
                     query.set_result(message.value)
+
+    def _grow(self, row_id: int, text: str) -> None:
+        with self._lock:
+            row = self._pending.get(row_id)
+        if row is not None and row.on_text is not None:
+            row.on_text(text)
 
     def _handle_disconnect(self, connection: Connection[Any, Any]) -> None:
         # A concurrent send must fail before the descriptor can be reused.

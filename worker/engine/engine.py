@@ -25,6 +25,7 @@ from worker.engine.model import Generator, Matcher, Vision
 from worker.engine.request import Answer, Request, RequestId
 from worker.engine.row import CANCELLED, EXPIRED, Row, error_answer
 from worker.engine.stats import EngineStats
+from worker.engine.text_streams import TextStreams
 
 
 class Lane(Protocol):
@@ -90,6 +91,7 @@ class Engine:
         #: Running and waiting rows that an equal request may join.
         self._rows_by_identity: dict[object, Row] = {}
         self._deadlines = Deadlines()
+        self._text_streams = TextStreams(model, clock)
         self._numbers = count()
         self._answers: list[Answer] = []
 
@@ -123,6 +125,8 @@ class Engine:
         if failure is not None:
             self._answer(error_answer(request, failure))
             return
+        if request.streams:
+            self._text_streams.add(request.id, self._rows_by_id[request.id])
         self._deadlines.add(request)
         self._deadlines.prune(self._rows_by_id, len(self._rows_by_id))
 
@@ -176,6 +180,7 @@ class Engine:
         if row is None or not any(waiter is request for waiter in row.waiters):
             return
         del self._rows_by_id[request.id]
+        self._text_streams.discard(request.id)
         row.waiters = [waiter for waiter in row.waiters if waiter is not request]
         self._answer(error_answer(request, failure))
         if not row.waiters:
@@ -204,12 +209,17 @@ class Engine:
             self._end(row)
         return self._deliver(started, len(ended))
 
+    def partial_texts(self) -> list[tuple[RequestId, str]]:
+        """Return the texts that have grown of the requests that stream. Call after `step`."""
+        return list(self._text_streams.texts())
+
     def _end(self, row: Row) -> None:
         """Answer every request that waits for a row."""
         self._unshare(row)
         self.stats.tokens += len(row.tokens)
         for request in row.waiters:
             del self._rows_by_id[request.id]
+            self._text_streams.discard(request.id)
             self._answer(row.answer(request))
 
     def _unshare(self, row: Row) -> None:

@@ -28,6 +28,10 @@ class NullEngine:
         """Return no answers."""
         return []
 
+    def partial_texts(self) -> list[tuple[int | str, str]]:
+        """Return no texts."""
+        return []
+
     def has_features(self, hashes: list[str], task: str) -> set[str]:
         """Return no images."""
         return set()

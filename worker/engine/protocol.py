@@ -5,7 +5,7 @@ code in this one. The socket is therefore in a directory that only this user can
 
 =====================  =====================================================================
 consumer → engine      ``Rows``, ``Cancel``, ``FeatureQuery``, ``StatsQuery``
-engine → consumer      ``EngineInfo`` (first, once), ``Answers``, ``Reply``
+engine → consumer      ``EngineInfo`` (first, once), ``Answers``, ``PartialTexts``, ``Reply``
 =====================  =====================================================================
 """
 
@@ -102,6 +102,13 @@ class Answers:
     """Answers to requests."""
 
     answers: list[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class PartialTexts:
+    """Beginnings of the texts of requests that stream, by id."""
+
+    texts: dict[int, str]
 
 
 def disconnect(connection: Connection[Any, Any]) -> None:

@@ -103,6 +103,8 @@ class Request:
     texts: tuple[str, ...] = ()
     #: Vqa: the answer whose log-probability is sought, instead of a generated one.
     candidate: str = ""
+    #: True if the text is sent while it grows; not a part of the identity.
+    streams: bool = False
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -19,12 +19,13 @@ from worker.engine.protocol import (
     Cancel,
     EngineInfo,
     FeatureQuery,
+    PartialTexts,
     Reply,
     Rows,
     StatsQuery,
     disconnect,
 )
-from worker.engine.request import Answer
+from worker.engine.request import Answer, RequestId
 from worker.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class EngineServer:
         if self._watchdog is not None:
             self._watchdog.step()
         self._deliver(self._engine.step())
+        self._deliver_texts(self._engine.partial_texts())
         if self._watchdog is not None and self._engine.idle:
             self._watchdog.rest()
 
@@ -233,3 +235,13 @@ class EngineServer:
         for number, peer_answers in by_peer.items():
             if (peer := self._peers.get(number)) is not None:
                 peer.send(Answers(peer_answers))
+
+    def _deliver_texts(self, texts: list[tuple[RequestId, str]]) -> None:
+        by_peer: dict[int, dict[int, str]] = defaultdict(dict)
+        for request_id, text in texts:
+            assert isinstance(request_id, int)
+            number, row_id = divmod(request_id, _IDS_PER_PEER)
+            by_peer[number][row_id] = text
+        for number, peer_texts in by_peer.items():
+            if (peer := self._peers.get(number)) is not None:
+                peer.send(PartialTexts(peer_texts))

@@ -1,0 +1,50 @@
+"""The interface of item handlers, and the handler without a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from producer.contract import ItemResult, Task
+from worker.consumer.validation import ChunkOptions
+
+
+@dataclass(slots=True)
+class ChunkState:
+    """The engine rows of a running chunk, and its cancellation."""
+
+    row_ids: list[int] = field(default_factory=list)
+    #: Id of the job or message.
+    task_id: str = ""
+    cancelled: bool = False
+
+
+class ItemHandler(Protocol):
+    """A handler that computes the results of a chunk's items; thread-safe."""
+
+    def answer(
+        self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
+    ) -> list[ItemResult]:
+        """Return one result for each item, in order; update `state` during processing."""
+
+    def cancel(self, row_ids: list[int]) -> None:
+        """Cancel these rows of the engine."""
+
+
+class NullPipeline:
+    """The item handler for `BLIPLINE_MODEL=null`, which measures only the queue.
+
+    It answers each item immediately with its `custom_id`, without image or model.
+    """
+
+    def answer(
+        self, task: Task, items: list[Any], options: ChunkOptions, state: ChunkState
+    ) -> list[ItemResult]:
+        """Return one result for each item, in order."""
+        return [
+            {"text": item.get("custom_id") or "" if isinstance(item, dict) else ""}
+            for item in items
+        ]
+
+    def cancel(self, row_ids: list[int]) -> None:
+        """Do nothing: there are no rows."""
