@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
@@ -86,7 +86,7 @@ class AsyncJob(_Handle[Job[Value]]):
         """Return a handle on the same job whose result is all its texts, with their scores."""
         return AsyncJob(self._handle.with_sequences(), self._client)
 
-    async def stream(self, timeout: float | None = None) -> AsyncIterator[TextPart]:
+    async def stream(self, timeout: float | None = None) -> AsyncGenerator[TextPart, None]:
         """Yield the text while it grows as Job.stream does.
 
         Concurrent look-ups share round trips.

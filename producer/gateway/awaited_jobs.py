@@ -114,12 +114,17 @@ async def output_of(gateway: Gateway, submitted: AwaitedJob, wait_s: int | None 
         raise JobProblem("cancelled", "The job was cancelled")
     if state not in (State.QUEUED, State.RUNNING):
         raise JobProblem("expired", "The result of the job has expired")
+    raise await cancel_late(gateway, submitted, max_wait_s)
+
+
+async def cancel_late(gateway: Gateway, submitted: AwaitedJob, waited_s: float) -> Problem:
+    """Cancel a job that has not ended in time, and return the problem."""
     await submitted.job.cancel()
     if gateway.stopping.is_set():
-        raise shutting_down()
-    raise Problem(
+        return shutting_down()
+    return Problem(
         "wait_timeout",
-        f"There was no result within {max_wait_s} s (BLIPLINE_GATEWAY_MAX_WAIT_S), and the job is "
+        f"There was no result within {waited_s} s (BLIPLINE_GATEWAY_MAX_WAIT_S), and the job is "
         "cancelled. Is a worker running? For long waits, use POST /v1/jobs",
     )
 

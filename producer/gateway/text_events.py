@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -87,7 +87,7 @@ async def _events(
             yield f"event: end\ndata: {body}\n\n".encode()
 
 
-async def parts_of(gateway: Gateway, job: AsyncJob[Any]) -> AsyncIterator[TextPart]:
+async def parts_of(gateway: Gateway, job: AsyncJob[Any]) -> AsyncGenerator[TextPart, None]:
     """Yield the parts of a job's text until its end, its error, or the shutdown."""
     async with aclosing(job.stream()) as parts:
         while True:

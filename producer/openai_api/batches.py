@@ -26,7 +26,7 @@ from .errors import OpenAIError
 from .files import FileStore, StoredFile, page_of
 from .parameters import check_names, invalid_type, required, unsupported
 from .request_lines import ENDPOINT, RequestLines
-from .result_files import NOTE_FIELD, FileBatch
+from .result_files import FORM_FIELD, NOTE_FIELD, FileBatch
 
 router = APIRouter()
 
@@ -116,13 +116,14 @@ async def _submit(
     lines = await asyncio.to_thread(
         RequestLines, data, max_image_bytes, private_images=private_images
     )
-    options = await asyncio.to_thread(lines.options)
+    options, form = await asyncio.to_thread(lines.options)
+    note = {NOTE_FIELD: {**fields, FORM_FIELD: form.to_json()}}
     query = BatchQuery.model_validate(
         {**options, "id": public_id, "keep_s": RESULT_TTL_S, "deadline_s": WINDOW_S}
     )
     try:
         with gateway.upload_slots.acquire(tenant.name):
-            await submit_upload(gateway, tenant, query, lines, {NOTE_FIELD: fields})
+            await submit_upload(gateway, tenant, query, lines, note)
     except Problem as problem:
         with suppress(BliplineError):
             await gateway.client.batch(tenant.batch_id(public_id)).delete()

@@ -13,6 +13,8 @@ from ..gateway.awaited_jobs import output_of
 from ..gateway.json_body import read_object
 from ..gateway.state import gateway_of
 from ..gateway.task_fields import CaptionFields, ChatFields, TaskFields, VqaFields
+from .chat_stream import stream_completion
+from .choices import ChoiceFormat
 from .completion import ChatCompletion
 from .dialogue import MessageDialogue
 from .jobs import submit
@@ -31,7 +33,9 @@ from .parameters import (
 router = APIRouter()
 
 _KNOWN: Final = (
-    IGNORED | OPTIONS | {*MAX_TOKENS, "deadline_s", "messages", "model", "stream", "stream_options"}
+    IGNORED
+    | OPTIONS
+    | {*MAX_TOKENS, "deadline_s", "logprobs", "messages", "model", "n", "stream", "stream_options"}
 )
 
 
@@ -42,19 +46,20 @@ async def create_chat_completion(request: Request) -> Response:
     async with read_object(request) as parameters:
         model, fields = task_of(parameters)
         is_stream = boolean(parameters, "stream")
-        include_usage = _include_usage(parameters)
+        include_usage, form = _include_usage(parameters), ChoiceFormat.of(parameters)
+        if is_stream:
+            fields["options"]["stream"] = True
         name = next((name for name in MAX_TOKENS if name in parameters), MAX_TOKENS[0])
         submitted = await submit(
             gateway, tenant, model, fields, param="messages", max_tokens_name=name
         )
-    result = await output_of(gateway, submitted)
     completion = ChatCompletion(
-        f"chatcmpl-{submitted.public_id}", int(submitted.metadata.created_at), result.text or ""
+        f"chatcmpl-{submitted.public_id}", int(submitted.metadata.created_at), form
     )
     if is_stream:
-        events = completion.events(include_usage=include_usage)
-        return Response(events, media_type="text/event-stream")
-    return Response(json.dumps(completion.body()), media_type="application/json")
+        return await stream_completion(gateway, submitted, completion, include_usage=include_usage)
+    body = completion.body(await output_of(gateway, submitted))
+    return Response(json.dumps(body), media_type="application/json")
 
 
 def task_of(parameters: Mapping[str, Any]) -> tuple[type[TaskFields], dict[str, Any]]:

@@ -3,44 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from ..job import Result
+from .choices import ChoiceFormat
 from .parameters import MODEL
-
-#: Workers do not report the numbers of tokens.
-USAGE: Final = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCompletion:
-    """The answer to a chat completion."""
+    """A chat completion, and its parts that do not depend on the text."""
 
     id: str
     created: int
-    text: str
+    form: ChoiceFormat
 
-    def body(self) -> dict[str, Any]:
+    def body(self, result: Result) -> dict[str, Any]:
         """Return the body of a response."""
-        message = {"role": "assistant", "content": self.text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        return self._object("chat.completion", [choice]) | {"usage": USAGE}
+        choices = [
+            self.form.choice(sequence, index) for index, sequence in enumerate(result.sequences)
+        ]
+        return self._object("chat.completion", choices) | {"usage": usage_of(result)}
 
-    def events(self, *, include_usage: bool) -> bytes:
-        """Return server-sent events: a chunk with the text, the end, and `[DONE]`."""
-        events = [json.dumps(chunk) for chunk in self._chunks(include_usage)]
-        return "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
+    def delta(self, index: int, content: str, *, is_first: bool) -> dict[str, Any]:
+        """Return a chunk with the next part of a choice."""
+        message: dict[str, Any] = {"content": content}
+        if is_first:
+            message = {"role": "assistant", "refusal": None} | message
+        return self._chunk(
+            {"index": index, "delta": message, "logprobs": None, "finish_reason": None}
+        )
 
-    def _chunks(self, include_usage: bool) -> Iterator[dict[str, Any]]:
-        usage = {"usage": None} if include_usage else {}
-        kind = "chat.completion.chunk"
-        message = {"role": "assistant", "content": self.text, "refusal": None}
-        for delta, reason in ((message, None), ({}, "stop")):
-            choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-            yield self._object(kind, [choice]) | usage
-        if include_usage:
-            yield self._object(kind, []) | {"usage": USAGE}
+    def ends(self, result: Result) -> list[dict[str, Any]]:
+        """Return the chunk that ends each choice."""
+        return [
+            self._chunk({"index": index, "delta": {}} | self.form.end(sequence))
+            for index, sequence in enumerate(result.sequences)
+        ]
+
+    def usage(self, result: Result) -> dict[str, Any]:
+        """Return the chunk with the numbers of tokens."""
+        return self._object("chat.completion.chunk", []) | {"usage": usage_of(result)}
+
+    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
+        return self._object("chat.completion.chunk", [choice])
 
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -52,3 +59,20 @@ class ChatCompletion:
             "service_tier": None,
             "system_fingerprint": None,
         }
+
+
+def usage_of(result: Result) -> dict[str, int]:
+    """Return the numbers of tokens; the image's count as tokens of the prompt."""
+    sequences = result.text_sequences
+    prompt = 0 if sequences is None else sequences.prompt_tokens or 0
+    completion = sum(len(sequence.tokens) for sequence in result.sequences)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def event_of(body: dict[str, Any]) -> bytes:
+    """Return a server-sent event."""
+    return f"data: {json.dumps(body)}\n\n".encode()

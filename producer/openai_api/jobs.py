@@ -25,5 +25,6 @@ async def submit(
 ) -> AwaitedJob:
     """Submit a job of a task's fields; `param` names their source in errors."""
     params = {**dict.fromkeys(_PARAMS, param), "text": param, "max_new_tokens": max_tokens_name}
+    params["num_return_sequences"] = "n"
     with errors_of(params, param):
         return await submit_fields(gateway, tenant, model, fields)

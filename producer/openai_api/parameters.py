@@ -32,13 +32,10 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "function_call": ("none", "auto"),
     "functions": ([],),
     "logit_bias": ({},),
-    "logprobs": (False,),
     "modalities": (["text"],),
-    "n": (1,),
     "prediction": (),
     "presence_penalty": (0,),
     "response_format": ({"type": "text"},),
-    "stop": ([],),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
     "top_logprobs": (0,),
@@ -47,7 +44,12 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
 #: Names of the maximum number of tokens, the newer one first.
 MAX_TOKENS: Final = ("max_completion_tokens", "max_tokens")
 #: Blipline's options by their own names: OpenAI's, and others as an extension.
-OPTIONS: Final = OPTION_NAMES - {"max_new_tokens"}
+OPTIONS: Final = OPTION_NAMES - {
+    "max_new_tokens",
+    "num_return_sequences",
+    "output_scores",
+    "stream",
+}
 #: Maximum tokens of a text; a higher limit of the request has no effect.
 _MAX_NEW_TOKENS: Final = 1024
 
@@ -95,6 +97,10 @@ def boolean(parameters: Mapping[str, Any], name: str) -> bool:
 def generation_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the generation options of a request; raises OpenAIError."""
     options = {name: parameters[name] for name in OPTIONS if name in parameters}
+    # Scores contain the numbers of tokens and the reasons of the ends.
+    options["output_scores"] = True
+    if "n" in parameters:
+        options["num_return_sequences"] = _choices(parameters)
     for name in MAX_TOKENS:
         if name in parameters:
             limit = parameters[name]
@@ -103,6 +109,16 @@ def generation_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
             options["max_new_tokens"] = min(limit, _MAX_NEW_TOKENS)
             break
     return options
+
+
+def _choices(parameters: Mapping[str, Any]) -> Any:
+    """Return the number of choices; raises OpenAIError if they would all be equal."""
+    count = parameters["n"]
+    searches = ("temperature", "do_sample", "num_beams")
+    if count != 1 and not any(parameters.get(name) for name in searches):
+        message = "'n' above 1 needs a 'temperature' above 0: without it, all choices are equal"
+        raise OpenAIError(message, param="n")
+    return count
 
 
 def invalid_type(param: str, expected: str, value: object) -> OpenAIError:

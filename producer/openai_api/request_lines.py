@@ -16,6 +16,7 @@ from ..gateway.problems import Problem, as_problem
 from ..gateway.request_body import parse_task_fields
 from ..gateway.task_fields import TaskFields
 from .chat import task_of
+from .choices import ChoiceFormat
 from .errors import OpenAIError
 
 #: The endpoint of the requests.
@@ -44,14 +45,15 @@ class RequestLines:
                 param="input_file_id",
             )
 
-    def options(self) -> dict[str, Any]:
-        """Return the generation options of the first valid request."""
+    def options(self) -> tuple[dict[str, Any], ChoiceFormat]:
+        """Return the generation options and the form of the first valid request."""
         for line in self._lines:
             try:
-                return _parse(line)[1].given_options()
+                _, fields, form = _parse(line)
+                return fields.given_options(), form
             except (Problem, OpenAIError, RequestValidationError):
                 continue
-        return {}
+        return {}, ChoiceFormat()
 
     def items(self) -> Iterator[dict[str, Any]]:
         """Yield an item for each request; that of an invalid one has an error."""
@@ -62,8 +64,8 @@ class RequestLines:
             try:
                 if custom_id in ids:
                     raise OpenAIError(f"the custom_id {custom_id!r:.100} occurs twice")
-                _, fields = _parse(line)
-                if fields.given_options() != options:
+                _, fields, form = _parse(line)
+                if (fields.given_options(), form) != options:
                     raise OpenAIError(
                         "max_tokens, temperature and the other options differ from those of the "
                         "first request: all requests of a batch have the same ones"
@@ -83,8 +85,11 @@ class RequestLines:
         return resolve_item(item, self._max_image_bytes, private=self._private_images)
 
 
-def _parse(line: bytes) -> tuple[str, TaskFields]:
-    """Return the id and the fields of a request; raises Problem and others for an invalid one."""
+def _parse(line: bytes) -> tuple[str, TaskFields, ChoiceFormat]:
+    """Return the id, the fields and the form of a request.
+
+    Raises Problem and others for an invalid one.
+    """
     request = parse_object(line)
     custom_id = request.get("custom_id")
     if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_CUSTOM_ID_CHARS:
@@ -97,8 +102,9 @@ def _parse(line: bytes) -> tuple[str, TaskFields]:
     parameters = {name: value for name, value in body.items() if value is not None}
     if parameters.get("stream") or "deadline_s" in parameters:
         raise OpenAIError("'stream' and 'deadline_s' are not supported in a batch; omit them")
+    form = ChoiceFormat.of(parameters)
     model, fields = task_of(parameters)
-    return custom_id, parse_task_fields(model, json.dumps(fields).encode())
+    return custom_id, parse_task_fields(model, json.dumps(fields).encode()), form
 
 
 def _custom_id(line: bytes) -> str | None:

@@ -19,11 +19,14 @@ from ..gateway.state import Gateway
 from ..gateway.tenants import PUBLIC_ID, Tenant
 from ..job import Result
 from ..progress import Progress
+from .choices import ChoiceFormat
 from .completion import ChatCompletion
 from .errors import error_body
 
 #: Name of the fields of this API in the note of a batch.
 NOTE_FIELD: Final = "openai"
+#: Name of the parameters there that shape choices.
+FORM_FIELD: Final = "form"
 _FILE_ID: Final = re.compile(rf"file-(output|errors)-({PUBLIC_ID})")
 
 
@@ -117,10 +120,9 @@ class ResultFile:
         request_id = f"{self.batch.public_id}-{result.index}"
         line = {"id": f"batch_req_{request_id}", "custom_id": result.custom_id, "error": None}
         if result.error is None:
-            completion = ChatCompletion(
-                f"chatcmpl-{request_id}", self.batch.created_at, result.text or ""
-            )
-            return line | {"response": _response(200, request_id, completion.body())}
+            form = ChoiceFormat.of(self.batch.request.get(FORM_FIELD, {}))
+            completion = ChatCompletion(f"chatcmpl-{request_id}", self.batch.created_at, form)
+            return line | {"response": _response(200, request_id, completion.body(result))}
         code, message = result.error.code, result.error.message
         if code in (ErrorCode.CANCELLED, ErrorCode.DEADLINE_EXCEEDED):
             name = "batch_cancelled" if code is ErrorCode.CANCELLED else "batch_expired"

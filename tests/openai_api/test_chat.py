@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import random
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import httpx
 import openai
 import pytest
 
+from producer.openai_api.choices import ChoiceFormat
 from tests.gateway.conftest import Reached
 
 from .conftest import Recorder
@@ -114,6 +116,11 @@ def test_a_completion_has_the_fields_of_openai(
         ),
         ({"temperature": 0, "top_p": 1, "seed": None, "max_tokens": None}, {}),
         ({"extra_body": {"num_beams": 3, "top_k": 2}}, {"num_beams": 3, "top_k": 2}),
+        ({"stop": "."}, {"stop": ["."]}),
+        (
+            {"n": 3, "temperature": 1, "stop": [".", "!"]},
+            {"num_return_sequences": 3, "temperature": 1.0, "stop": [".", "!"]},
+        ),
         (
             {
                 "n": 1,
@@ -131,7 +138,7 @@ def test_a_completion_has_the_fields_of_openai(
             {},
         ),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_parameters_become_options(
     ai: openai.OpenAI,
@@ -140,7 +147,75 @@ def test_parameters_become_options(
     options: dict[str, Any],
 ) -> None:
     ai.chat.completions.create(**ask(**parameters))
-    assert worker.options == [options]
+    assert worker.options == [options | {"output_scores": True}]
+
+
+def scored(text: str, *tokens: str, finish_reason: str = "stop") -> dict[str, Any]:
+    """Return a text as a worker sends it with its scores."""
+    scores = [{"id": n, "text": token, "logprob": -0.5} for n, token in enumerate(tokens)]
+    return {"text": text, "tokens": scores, "logprob": -1.0, "finish_reason": finish_reason}
+
+
+def test_choices_end_before_stop_texts_and_have_scores_and_counts(
+    ai: openai.OpenAI, worker: Recorder
+) -> None:
+    sequences = [
+        scored("a cat. No", " a", " cat", ".", " No"),
+        scored("a dog", " a", " dog", "</s>"),
+        scored("a cow on", " a", " cow", " on", finish_reason="length"),
+    ]
+    worker.answer = lambda task, item: {
+        "text": "a cat. No",
+        "sequences": sequences,
+        "prompt_tokens": 9,
+    }
+    request = ask(n=3, temperature=1, stop=["."], logprobs=True)
+    completion = ai.chat.completions.create(**request)
+    contents = [choice.message.content for choice in completion.choices]
+    assert contents == ["a cat", "a dog", "a cow on"]
+    assert [choice.index for choice in completion.choices] == [0, 1, 2]
+    assert [choice.finish_reason for choice in completion.choices] == ["stop", "stop", "length"]
+    scores = [choice.logprobs.content or [] for choice in completion.choices if choice.logprobs]
+    assert [[token.token for token in content] for content in scores] == [
+        [" a", " cat"],
+        [" a", " dog"],
+        [" a", " cow", " on"],
+    ]
+    assert (scores[0][0].logprob, scores[0][0].bytes) == (-0.5, [32, 97])
+    usage = completion.usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (9, 10, 19)
+    # The same as a stream
+    chunks = list(ai.chat.completions.create(**request, stream=True))
+    streamed = ["", "", ""]
+    for chunk in chunks:
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.delta.content or ""
+    assert streamed == contents
+    ends = [choice.finish_reason for chunk in chunks for choice in chunk.choices]
+    assert [reason for reason in ends if reason] == ["stop", "stop", "length"]
+    assert worker.options[1]["stream"]
+
+
+def test_a_text_that_grows_never_shows_a_part_of_a_stop_text() -> None:
+    form = ChoiceFormat(("stop", "st.", "aa"))
+    generator = random.Random(1)
+    for _ in range(500):
+        text = "".join(generator.choice(["s", "st", "sto", "p", "a", ".", " "]) for _ in range(9))
+        shown = ""
+        for end in range(len(text) + 1):
+            content = form.cut(text[:end])
+            assert content.startswith(shown)
+            shown = content
+        assert form.content(text).startswith(shown)
+        assert not any(stop in form.content(text) for stop in form.stop)
+
+
+def test_a_job_that_fails_is_an_error_also_of_a_stream(ai: openai.OpenAI, worker: Recorder) -> None:
+    failed = {"error": {"code": "image_invalid", "message": "no image"}}
+    worker.answer = lambda task, item: failed
+    with pytest.raises(openai.BadRequestError, match="no image"):
+        ai.chat.completions.create(**ask(stream=True))
 
 
 @pytest.mark.parametrize("include_usage", [False, True])

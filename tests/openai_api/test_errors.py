@@ -34,9 +34,12 @@ def open_jobs(connection: redis.Redis) -> list[str]:
 @pytest.mark.parametrize(
     ("parameters", "code", "param", "message"),
     [
-        ({"n": 2}, "unsupported_value", "n", "not supported"),
-        ({"stop": ["."]}, "unsupported_value", "stop", "not supported"),
-        ({"logprobs": True}, "unsupported_value", "logprobs", "not supported"),
+        ({"n": 2}, "invalid_value", "n", "needs a 'temperature'"),
+        ({"n": 17, "temperature": 1}, "option_invalid", "n", "less than or equal to 16"),
+        ({"stop": [""]}, "invalid_value", "stop", "not empty"),
+        ({"stop": [*"abcde"]}, "invalid_value", "stop", "1 to 4"),
+        ({"stop": {"a": 1}}, "invalid_type", "stop", "an array of strings"),
+        ({"logprobs": 5}, "invalid_type", "logprobs", "expected a boolean"),
         ({"top_logprobs": 3}, "unsupported_value", "top_logprobs", "not supported"),
         ({"frequency_penalty": 0.5}, "unsupported_value", "frequency_penalty", "not supported"),
         ({"logit_bias": {"1": 2}}, "unsupported_value", "logit_bias", "not supported"),

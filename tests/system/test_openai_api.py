@@ -57,6 +57,20 @@ def test_a_dialogue_has_the_answers_of_the_client(
     )
     expected = user.chat(picture, "where?", [(question, first_answer)], max_new_tokens=4).result(90)
     assert answer(*turns, max_tokens=4) == expected
+    # The same as a stream of the tokens, whose numbers it has
+    stream = ai.chat.completions.create(
+        model="blipline",
+        messages=[{"role": "user", "content": first}],
+        stream=True,
+        stream_options={"include_usage": True},
+        logprobs=True,
+    )
+    chunks = list(stream)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == caption
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert 0 < usage.completion_tokens <= 20
+    assert usage.prompt_tokens > 0
 
 
 def test_embeddings_are_those_of_the_client(

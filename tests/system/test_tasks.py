@@ -113,3 +113,20 @@ def test_beams_through_the_queue_equal_plain_transformers(
     for picture, job in zip(pictures, jobs, strict=True):
         expected = reference.caption(Image.open(io.BytesIO(picture)), num_beams=4)
         assert job.result(60) == expected
+
+
+def test_a_text_is_streamed_and_answers_are_ranked(user: Client, pictures: list[bytes]) -> None:
+    options = {"max_new_tokens": 30, "min_new_tokens": 30}
+    job = user.caption(pictures[0], stream=True, **options)
+    parts = list(job.stream(timeout=90))
+    assert "".join(part.text for part in parts) == job.result(1)
+    assert not any(part.restarts for part in parts)
+    assert job.result(1) == user.caption(pictures[0], **options).result(90)
+    answers = ["red", "blue", "a green star"]
+    ranked = user.ask(pictures[0], "what color is it?", answers=answers).with_sequences().result(90)
+    assert sorted(answer.text for answer in ranked) == sorted(answers)
+    assert sum(answer.probability or 0 for answer in ranked) == pytest.approx(1, abs=1e-4)
+    samples = user.caption(pictures[0], temperature=1.0, seed=3, num_return_sequences=3)
+    texts = [text.text for text in samples.with_sequences().result(90)]
+    seeded = [user.caption(pictures[0], temperature=1.0, seed=3 + n) for n in range(3)]
+    assert texts == [each.result(90) for each in seeded]
