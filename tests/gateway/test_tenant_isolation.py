@@ -17,6 +17,7 @@ from .samples import CAPTION
 OPERATIONS = [
     ("GET", "/v1/jobs/{id}"),
     ("HEAD", "/v1/jobs/{id}"),
+    ("GET", "/v1/jobs/{id}/events"),
     ("DELETE", "/v1/jobs/{id}"),
     ("GET", "/v1/batches/{id}"),
     ("HEAD", "/v1/batches/{id}"),
