@@ -30,10 +30,10 @@ def _check_temperature(temperature: float) -> float:
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | int) else value
 
 
-#: A text of a list of options, and such a list; a single text is a list of one.
+#: A text of a list of options, and such a list; a single value is a list of one.
 _OptionText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_OPTION_CHARS)]
 _OptionTexts = Annotated[
     list[_OptionText], Field(max_length=MAX_OPTION_TEXTS), BeforeValidator(_as_list)
@@ -150,7 +150,9 @@ class Options(BaseModel):
     )
     bad_words: _OptionTexts = Field([], description="Texts whose tokens are never generated.")
     suppress_tokens: Annotated[
-        list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MAX_SUPPRESS_TOKENS)
+        list[Annotated[int, Field(ge=0, lt=2**31)]],
+        Field(max_length=MAX_SUPPRESS_TOKENS),
+        BeforeValidator(_as_list),
     ] = Field([], description="Numbers of tokens that are never generated.")
     output_scores: bool = Field(
         False, description="Return `sequences`: the log-probability of each text and token."

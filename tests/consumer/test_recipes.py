@@ -59,7 +59,7 @@ class Engine:
         self.requests: list[Request] = []
         self._answer = answer
 
-    def submit(self, build: Callable[[int], Request]) -> Future[Answer]:
+    def submit(self, build: Callable[[int], Request], on_text: object) -> Future[Answer]:
         request = build(len(self.requests))
         self.requests.append(request)
         future: Future[Answer] = Future()

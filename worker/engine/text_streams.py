@@ -19,7 +19,7 @@ from worker.engine.row import Row
 INTERVAL_S: Final = 0.05
 #: The end of a text that later tokens can change: spaces, a part of a character, and the beginnings
 #: of contractions and of punctuation, before which tokenizers remove a space ("do n" of "don't").
-_UNSTABLE: Final = re.compile(r"(?:\s+(?:n'?|'[vr]?|[.,?!'])?|\ufffd+|\s)+\Z")
+_UNSTABLE: Final = re.compile(r"(?:\s(?:n'?|'[vr]?|[.,?!'])?|\ufffd)+\Z")
 
 
 @dataclass(slots=True)
