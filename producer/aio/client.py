@@ -223,7 +223,9 @@ class AsyncClient:
         self._threads = ThreadPools()
         self._pollers = PerLoop(lambda: JobPoller(self._look_up, self._rides_out))
         self._submit_batchers = PerLoop(lambda: SubmitBatcher(self._publish_all))
-        self._texts = PerLoop(lambda: Batcher(self._read_texts, PAGE_RESULTS))
+        self._texts: PerLoop[Batcher[Job[Any], str | None]] = PerLoop(
+            lambda: Batcher(self._read_texts, PAGE_RESULTS)
+        )
         self._bridges: set[LoopBridge] = set()
 
     async def __aenter__(self) -> Self:

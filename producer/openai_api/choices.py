@@ -80,14 +80,12 @@ class ChoiceFormat:
         if content == sequence.text:
             ends = sequence.finish_reason == "stop" and not self._has_stop(tokens)
             return tokens[:-1] if ends else tokens
-        length = len(content)
-        kept, text = [], ""
-        for token in tokens:
-            if len(text) >= length:
-                break
+        text = ""
+        for count, token in enumerate(tokens):
+            if len(text) >= len(content):
+                return tokens[:count]
             text = (text + token.text).lstrip()
-            kept.append(token)
-        return kept
+        return tokens
 
     def _has_stop(self, tokens: list[ScoredToken]) -> bool:
         text = "".join(token.text for token in tokens)
