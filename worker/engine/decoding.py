@@ -167,7 +167,11 @@ class DecodingLane:
         self._remove(leaving)
 
     def _has_ended(self, row: Row, token: int) -> bool:
-        if token in self._eos or len(row.tokens) == row.options.max_new_tokens:
+        if len(row.tokens) == row.options.max_new_tokens:
+            return True
+        if row.candidate:
+            return False
+        if token in self._eos:
             return True
         return row.stop is not None and row.stop.completed_by(row.tokens, row.prompt.start)
 

@@ -44,12 +44,11 @@ def candidate_tokens(candidate: str, model: Generator) -> tuple[int, ...]:
 
     Raises InvalidOptions.
     """
-    variants, ends = model.token_texts.word_ids(candidate), model.decoder.eos_ids
-    # The answer begins a word.
-    tokens = variants[-1] if variants else ()
-    if not tokens or not set(tokens).isdisjoint(ends):
+    variants = model.token_texts.word_ids(candidate)
+    if not variants:
         raise InvalidOptions(f"answers: {candidate!r:.100} has no tokens; remove it.")
-    return (*tokens, ends[0])
+    # The answer begins a word.
+    return (*variants[-1], model.decoder.eos_ids[0])
 
 
 def candidate_options(tokens: tuple[int, ...]) -> GenerationOptions:

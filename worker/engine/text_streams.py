@@ -64,7 +64,8 @@ class TextStreams:
 def partial_text(model: Generator, row: Row) -> str:
     """Return the beginning of a row's text that further tokens do not change."""
     text = model.text(row.request, row.prompt, row.tokens)
-    repeated = len(row.prompt.text) if row.request.task == "caption" else 0
+    begins_with_prompt = row.request.task == "caption" and bool(row.request.text)
+    repeated = len(row.prompt.text) if begins_with_prompt else 0
     if repeated and len(text) <= 2 * repeated + 2:
         # The model may still be repeating its prompt, which the final text then has only once.
         return ""
