@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Iterator
@@ -88,18 +89,21 @@ def test_a_job_streams_its_text_and_then_ends(
     assert [part.text for part in client.job(job.id).stream()] == ["a cat"]
 
 
-async def test_an_asynchronous_job_streams_its_text(
+def test_an_asynchronous_job_streams_its_text(
     redis_url: str, connection: redis.Redis, finish: Finish
 ) -> None:
-    async with AsyncClient(redis_url) as client:
-        job = await client.caption(URL, stream=True)
-        steps = published(connection, job.id, ["a", "a c"], finish, {"text": "a cat"})
-        next(steps)
-        parts = []
-        async for part in job.stream(timeout=20):
-            parts.append(part.text)
-            next(steps, None)
-    assert parts == ["a", " c", "at"]
+    async def parts() -> list[str]:
+        async with AsyncClient(redis_url) as client:
+            job = await client.caption(URL, stream=True)
+            steps = published(connection, job.id, ["a", "a c"], finish, {"text": "a cat"})
+            next(steps)
+            texts = []
+            async for part in job.stream(timeout=20):
+                texts.append(part.text)
+                next(steps, None)
+            return texts
+
+    assert asyncio.run(parts()) == ["a", " c", "at"]
 
 
 def test_a_stream_raises_the_errors_of_the_result(client: Client, finish: Finish) -> None:
