@@ -130,21 +130,3 @@ def job_response(
     if wait_s is not None:
         headers["Preference-Applied"] = f"wait={wait_s}"
     return Response(body.model_dump_json(), status, headers, "application/json")
-
-
-async def find_job(
-    gateway: Gateway, tenant: Tenant, public_id: str
-) -> tuple[AsyncJob[Any], RequestMetadata]:
-    """Return a job of a tenant; raises Problem if there is none."""
-    try:
-        job = gateway.client.job(tenant.job_id(public_id))
-    except InvalidInput:
-        raise _not_found(public_id) from None
-    metadata = await gateway.metadata_cache.of(job)
-    if metadata is None:
-        raise _not_found(public_id)
-    return job, metadata
-
-
-def _not_found(public_id: str) -> Problem:
-    return Problem("not_found", f"There is no job {public_id!r:.100}")
