@@ -49,10 +49,14 @@ class TextOutput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     text: str
-    sequences: list[SequenceAnswer] | None = Field(
-        None,
-        description="With `num_return_sequences` or `output_scores`: all texts, the best beam or "
-        "the first sample first; with `answers`: all answers, the best first.",
+
+
+class SequencesOutput(TextOutput):
+    """Output of caption, vqa and chat with several texts, scores, or ranked answers."""
+
+    sequences: list[SequenceAnswer] = Field(
+        description="All texts, the best beam or the first sample first; of `answers`, the best "
+        "first."
     )
     prompt_tokens: int | None = Field(
         None, description="With `output_scores`: tokens that the model reads, image included."
@@ -181,7 +185,7 @@ class TextJob(JobFields):
     """Status and text of a caption, vqa or chat job."""
 
     task: Literal["caption", "vqa", "chat"]
-    output: TextOutput | None
+    output: TextOutput | SequencesOutput | None
 
 
 class MatchJob(JobFields):
