@@ -100,11 +100,12 @@ class Chunk:
     def _text_bytes(self, item: ItemPayload, tokens: int) -> int:
         """Estimate the bytes of a text, of several texts, or of ranked answers."""
         answers = item.get("answers")
-        is_scored = self.options.get("output_scores", False)
+        is_scored = bool(self.options.get("output_scores"))
         if isinstance(answers, list):
             tokens_bytes = SCORED_TOKEN_BYTES * ANSWER_TOKENS * is_scored
             scores = (SCORE_BYTES + tokens_bytes + len(str(answer)) for answer in answers)
-            return TEXT_BYTES + sum(scores)
+            total: int = TEXT_BYTES + sum(scores)
+            return total
         token_bytes = SCORED_TOKEN_BYTES if is_scored else TOKEN_BYTES
         count = int(self.options.get("num_return_sequences", 1))
         return count * (TEXT_BYTES + token_bytes * tokens)

@@ -206,7 +206,7 @@ class Ledger:
 
     def partial_texts(self, task_ids: Sequence[str]) -> list[str | None]:
         """Return the texts of running jobs so far; None if a job does not publish its text."""
-        texts = self._redis.mget([self.keys.partial_text(task_id) for task_id in task_ids])
+        texts: Any = self._redis.mget([self.keys.partial_text(task_id) for task_id in task_ids])
         return [None if text is None else text.decode() for text in texts]
 
     def snapshot(self, task_id: str) -> tuple[State, ChunkResult | None]:
