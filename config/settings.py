@@ -35,6 +35,11 @@ class WorkerSettings(ClientSettings):
     model_revision: str = Field(
         "", description="Branch, tag or commit of MODEL on the hub; unset: main"
     )
+    adapter: str = Field(
+        "",
+        description="Adapter of peft (LoRA and others) that is merged into MODEL: directory or hub "
+        "name; none: leave out one beside its weights",
+    )
     match_model: str = Field(
         "auto",
         description="Additional retrieval model; `none`; `auto`: the demo retrieval model if the "
@@ -233,13 +238,13 @@ class WorkerSettings(ClientSettings):
             return str(DEMO_MATCH_MODEL) if self.model == str(DEMO_MODEL) else None
         return self.match_model if self.match_model not in ("", "none") else None
 
-    def checkpoints(self) -> list[tuple[str, str]]:
-        """Return the models and their revisions, as `worker.hub` reads them."""
+    def checkpoints(self) -> list[tuple[str, str, str]]:
+        """Return models, revisions and adapters, as `worker.hub` reads them."""
         match_model = self.match_model_path()
         if self.model == NULL_MODEL:
             return []
-        models = [(self.model, self.model_revision)]
-        return models if match_model is None else [*models, (match_model, "")]
+        models = [(self.model, self.model_revision, self.adapter)]
+        return models if match_model is None else [*models, (match_model, "", "")]
 
     def runtime_dir(self) -> Path:
         """Return the directory that this machine's consumers and their engine share.
@@ -251,7 +256,7 @@ class WorkerSettings(ClientSettings):
             return self.run_dir
         deployment = f"{self.redis_url} {self.key_prefix}".rstrip()
         models = f"{self.model} {self.match_model} {self.precision} {self.device}"
-        models = f"{models} {self.model_revision}".rstrip()
+        models = f"{models} {self.model_revision} {self.adapter}".rstrip()
         digest = hashlib.sha256(f"{deployment} {models}".encode()).hexdigest()[:12]
         root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return Path(root) / f"blipline-{os.getuid()}" / digest

@@ -75,8 +75,8 @@ def find_config(model: str | None, settings: WorkerSettings) -> Snapshot:
 
     Raises LoadError.
     """
-    revision = "" if model else settings.model_revision
-    return resolve_config(model or settings.model, revision, offline=settings.offline)
+    own = (settings.model, settings.model_revision, settings.adapter)
+    return resolve_config(*((model,) if model else own), offline=settings.offline)
 
 
 def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
         raise load_error(snapshot, error) from error
     module = import_module(f"worker.models.{family.module}")
     return {
-        "model": snapshot.name,
+        "model": snapshot.title,
         "family": family_name(family),
         "tasks": sorted(getattr(module, family.class_name).tasks),
         "image_size": int(config.vision_config.image_size),

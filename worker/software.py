@@ -12,8 +12,10 @@ from typing import Final
 PACKAGES: Final = (
     "bitsandbytes",
     "numpy",
+    "peft",
     "pillow",
     "pillow-heif",
+    "sentencepiece",
     "tokenizers",
     "torch",
     "transformers",

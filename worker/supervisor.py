@@ -23,8 +23,9 @@ from producer.contract import Queue
 from worker.child import EXIT_ALREADY_RUNNING, EXIT_PERMANENT, Child, ChildFailed
 from worker.engine.errors import LoadError
 from worker.engine.protocol import acquire_lock, private_dir
+from worker.hub.adapters import compose
 from worker.hub.cache import find_snapshot
-from worker.hub.reference import HubModel, Snapshot, parse_model
+from worker.hub.reference import HubModel, Snapshot
 from worker.lifeline import READY_FILE
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ HEARTBEAT_GRACE_S: Final = 10.0
 ENGINE_GRACE_S: Final = 10.0
 #: Maximum seconds for a download to end; a killed one leaves only files that are not used.
 DOWNLOAD_GRACE_S: Final = 1.0
+
+
+class Stopped(Exception):
+    """A stop of the process tree while it still downloads."""
 
 
 class Supervisor:
@@ -91,11 +96,11 @@ class Supervisor:
         # The write end stays open and unused: children read end of file when this process dies.
         lifeline, _write_end = os.pipe()
         try:
-            for model, revision in self._checkpoints:
-                snapshot = self._resolve(parse_model(model, revision), lifeline)
-                if snapshot is not None:
-                    self._engine.add_arguments("--directory", str(snapshot.directory))
+            for model in self._checkpoints:
+                compose(*model, lambda reference: self._resolve(reference, lifeline))
             self._supervise_until_stopped(lifeline)
+        except Stopped:
+            log.info("stopped during a download")
         except LoadError as error:
             log.error("%s", error)
             return EXIT_PERMANENT
@@ -110,21 +115,25 @@ class Supervisor:
             self._engine.end(ENGINE_GRACE_S)
         return 0
 
-    def _resolve(self, model: Snapshot | HubModel, lifeline: int) -> Snapshot | None:
-        """Return a model's directory, after a download if necessary; None if stopped meanwhile.
+    def _resolve(self, model: Snapshot | HubModel, lifeline: int) -> Snapshot:
+        """Return the files of a reference, after a download if necessary, and tell the engine.
 
-        Raises ChildFailed if it cannot be downloaded.
+        Raises ChildFailed if they cannot be downloaded, Stopped if stopped meanwhile.
         """
-        if isinstance(model, Snapshot):
-            return model
+        snapshot = model if isinstance(model, Snapshot) else self._download(model, lifeline)
+        self._engine.add_arguments("--directory", str(snapshot.directory))
+        return snapshot
+
+    def _download(self, model: HubModel, lifeline: int) -> Snapshot:
         command = ["-m", "worker", "download", model.name, f"--revision={model.revision}"]
+        command.append("--without-base")
         ready = self._run_dir / "download.ready"
         download = _child(f"download of {model}", command, self._environment, ready)
         try:
             while (snapshot := find_snapshot(model)) is None:
                 download.supervise(lifeline)
                 if self._stop.wait(POLL_S):
-                    return None
+                    raise Stopped
             return snapshot
         finally:
             download.end(DOWNLOAD_GRACE_S)

@@ -18,6 +18,7 @@ from worker.consumer import result_cache
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.validation import CheckedItem, ChunkOptions, check_item, read_options
 from worker.engine.client import EngineClient
+from worker.engine.frame import Frame
 from worker.engine.protocol import EngineInfo, ModelInfo
 from worker.engine.request import GenerationOptions
 from worker.images import loader
@@ -29,7 +30,8 @@ BLOB = "blob:" + "5" * 64
 MODEL = ModelInfo("model", "revision", 32, 3, ("caption",))
 #: Settings in the revision of a model (worker/models/revision.py).
 IN_REVISION = {
-    *("model", "model_revision", "match_model", "precision", "device", "vqa_template"),
+    *("model", "model_revision", "adapter", "match_model", "precision", "device"),
+    "vqa_template",
 }
 #: Settings in the key of an image's pixels (ImageLoader), and how a consumer passes them on.
 IN_PIXELS = {
@@ -105,10 +107,11 @@ def test_each_setting_of_the_pixels_changes_their_key(monkeypatch: pytest.Monkey
     keys = [pixels_hash(), pixels_hash(image="blob:" + "6" * 64)]
     keys += [pixels_hash(MODEL, BLOB, **{name: value}) for name, value in IN_PIXELS.items()]
     keys += [pixels_hash(replace(MODEL, image_size=48)), pixels_hash(replace(MODEL, resample=2))]
+    keys += [pixels_hash(replace(MODEL, frame=Frame(32, 32, resize))) for resize in (None, 32, 40)]
     assert pixels_hash() == keys[0]
     monkeypatch.setattr(loader, "software", lambda: software() | {"pillow": "99"})
     keys.append(pixels_hash())
-    assert len(set(keys)) == 4 + len(IN_PIXELS) + 1
+    assert len(set(keys)) == 7 + len(IN_PIXELS) + 1
     # A remote image is known after its fetch; an item without one has no pixels
     assert pixels_hash(image="http://host/a.jpg") is None
     assert pixels_hash(image="") == ""

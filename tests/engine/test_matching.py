@@ -10,6 +10,7 @@ from torch import Tensor
 
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
+from worker.engine.frame import Frame
 from worker.engine.matching import PAIRS
 from worker.engine.request import Answer, Request
 
@@ -20,6 +21,7 @@ class Counting:
     name, revision, commit, precision = "counting", "1", "", "fp32"
     tasks = frozenset({"match", "embed"})
     image_size, resample, device = 1, 3, torch.device("cpu")
+    frame = Frame.square(1)
 
     def __init__(self) -> None:
         self.passes: list[int] = []

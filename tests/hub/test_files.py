@@ -31,7 +31,23 @@ TEXTS = ["config.json", "preprocessor_config.json", "tokenizer_config.json", "vo
             ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"],
         ),
         (["model.safetensors", "model.safetensors.index.json"], ["model.safetensors"]),
-        (["model.fp16.safetensors", "adapter_model.bin"], []),
+        (
+            ["model.fp16.safetensors", "model.bf16.safetensors", "adapter_model.bin"],
+            ["model.bf16.safetensors"],
+        ),
+        (["model.fp16.safetensors", "pytorch_model.bin"], ["pytorch_model.bin"]),
+        (
+            ["model.fp16-00001-of-00001.safetensors", "model.safetensors.index.fp16.json"],
+            ["model.fp16-00001-of-00001.safetensors", "model.safetensors.index.fp16.json"],
+        ),
+        (
+            ["pytorch_model-00001-of-00001.fp16.bin", "pytorch_model.bin.index.fp16.json"],
+            ["pytorch_model-00001-of-00001.fp16.bin", "pytorch_model.bin.index.fp16.json"],
+        ),
+        (
+            ["model.safetensors", "model.fp16.safetensors", "model.safetensors.index.fp16.json"],
+            ["model.safetensors"],
+        ),
     ],
 )
 def test_one_form_of_the_weights_is_read(weights: list[str], read: list[str]) -> None:
@@ -47,8 +63,20 @@ def as_shards(path: Path) -> None:
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def as_variant(path: Path) -> None:
+    as_shards(path)
+    index = "model.safetensors.index"
+    (path / f"{index}.json").rename(path / f"{index}.fp16.json")
+    text = (path / f"{index}.fp16.json").read_text()
+    (path / f"{index}.fp16.json").write_text(text.replace(".safetensors", ".fp16.safetensors"))
+    for shard in path.glob("model-*.safetensors"):
+        shard.rename(shard.with_suffix(".fp16.safetensors"))
+
+
 @pytest.mark.parametrize("save", [save_caption, save_instructblip])
-@pytest.mark.parametrize("change", [lambda path: None, as_shards], ids=["one", "shards"])
+@pytest.mark.parametrize(
+    "change", [lambda path: None, as_shards, as_variant], ids=["one", "shards", "variant"]
+)
 def test_a_checkpoint_is_complete_until_any_necessary_file_is_missing(
     save: Callable[[Path], None], change: Callable[[Path], None], tmp_path: Path
 ) -> None:

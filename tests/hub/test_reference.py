@@ -59,10 +59,12 @@ def test_another_setting_is_an_error_of_one_sentence(
     assert "\n" not in str(raised.value)
 
 
-def test_settings_name_the_models_and_the_revision_of_the_first() -> None:
+def test_settings_name_the_models_and_revision_and_adapter_of_the_first() -> None:
     assert WorkerSettings(model=NULL_MODEL).checkpoints() == []
-    two = WorkerSettings(model="a/b", model_revision="v1", match_model="c/d@v2")
-    assert two.checkpoints() == [("a/b", "v1"), ("c/d@v2", "")]
-    # Engines of other revisions have other directories.
+    two = WorkerSettings(model="a/b", model_revision="v1", adapter="e/f", match_model="c/d@v2")
+    assert two.checkpoints() == [("a/b", "v1", "e/f"), ("c/d@v2", "", "")]
+    # Engines of other revisions and adapters have other directories.
     default, pinned = WorkerSettings(model="a/b"), WorkerSettings(model="a/b", model_revision="v1")
-    assert len({two.runtime_dir(), default.runtime_dir(), pinned.runtime_dir()}) == 3
+    adapted = WorkerSettings(model="a/b", adapter="v1")
+    directories = {each.runtime_dir() for each in (two, default, pinned, adapted)}
+    assert len(directories) == 4

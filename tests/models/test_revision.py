@@ -201,6 +201,8 @@ def test_every_package_of_the_requirements_is_in_the_key_or_irrelevant() -> None
     irrelevant = {*queue.split(), *gateway.split(), *page.split()}
     # They read and place weights without loss, and fetch images, whose bytes are in the key.
     irrelevant |= {"safetensors", "accelerate", "httpx", "huggingface_hub"}
+    # It reads a file of sentencepiece.
+    irrelevant.add("protobuf")
     # Of the client's tools for collections.
     irrelevant |= {"fsspec", "pyarrow", "usearch"}
     lines = (Path(__file__).parents[2] / "requirements.txt").read_text().splitlines()

@@ -22,9 +22,12 @@ def _load() -> tuple[Any, Any]:
     return AutoProcessor.from_pretrained(MODEL), network
 
 
-def caption(image: Image.Image, prompt: str = "", **options: Any) -> str:
-    """Return a caption of at most 20 new tokens, greedy unless `options` differ."""
-    text = _generate(image, prompt or None, **options)
+def caption(image: Image.Image, prompt: str = "", network: Any = None, **options: Any) -> str:
+    """Return a caption of at most 20 new tokens, greedy unless `options` differ.
+
+    `network` is another one than the demo model's.
+    """
+    text = _generate(image, prompt or None, network, **options)
     return text if not prompt else text[text.index(prompt) :]
 
 
@@ -35,8 +38,9 @@ def answer(image: Image.Image, question: str) -> str:
 
 
 @torch.inference_mode()
-def _generate(image: Image.Image, text: str | None, **options: Any) -> str:
-    processor, network = _load()
+def _generate(image: Image.Image, text: str | None, network: Any = None, **options: Any) -> str:
+    processor, own = _load()
+    network = network or own
     inputs = processor(images=image, text=text, return_tensors="pt")
     ids = network.generate(**inputs, max_new_tokens=20, **options)
     # The output includes the image tokens, none of which is a word.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from random import Random
 
 import pytest
 from huggingface_hub import constants
+from transformers import Blip2ForConditionalGeneration
 
 from config.settings import DEMO_MODEL
 from demo.scenes import draw, random_scene
@@ -17,6 +19,7 @@ from demo.stack import Worker, running_redis, running_worker
 from producer import Client
 from tests.fake_hub import FakeHub, read_files, running_hub
 from tests.hub.conftest import NAME, use_hub
+from tests.models.adapters import merge, save_adapter
 from tests.system import reference
 from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, socket_path
@@ -50,6 +53,33 @@ def move_main() -> None:
     (folder / "config.json").write_text("{}")
     set_commit(HubModel(NAME), commit)
     assert resolve_config(NAME).commit == commit
+
+
+def test_a_worker_serves_an_adapter_of_the_hub_on_the_base_that_it_names(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    base = hub.repository(NAME).revisions["main"]
+    adapter = save_adapter(
+        Blip2ForConditionalGeneration, DEMO_MODEL, tmp_path / "adapter", scale=0.15
+    )
+    merged = merge(Blip2ForConditionalGeneration, DEMO_MODEL, adapter)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": NAME})
+    )
+    commit = hub.repository("owner/lora").push(read_files(adapter))
+    settings = {
+        "HF_ENDPOINT": hub.address,
+        "HF_HUB_CACHE": constants.HF_HUB_CACHE,
+        "BLIPLINE_MODEL": "owner/lora",
+    }
+    pictures = [draw(random_scene(Random(seed)), 96, 96) for seed in range(3)]
+    with running_redis() as url, Client(url) as client, running_worker(url, settings) as worker:
+        (model,) = engine_info(worker).models
+        assert (model.name, model.commit) == (f"{NAME} with owner/lora", f"{base}+{commit}")
+        answers = [client.caption(picture).result(timeout=120) for picture in pictures]
+    assert answers == [reference.caption(picture, network=merged) for picture in pictures]
+    assert answers != [reference.caption(picture) for picture in pictures]
 
 
 def test_a_worker_downloads_once_and_keeps_its_commit_although_the_hub_hangs_and_main_moves(

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +27,8 @@ from worker.engine.null import NullEngine
 from worker.engine.protocol import EngineInfo, ModelInfo, acquire_lock, private_dir, socket_path
 from worker.engine.server import EngineServer
 from worker.engine.watchdog import Watchdog
-from worker.hub.reference import Snapshot, parse_model
+from worker.hub.adapters import compose
+from worker.hub.reference import HubModel, Snapshot
 from worker.hub.resolver import resolve
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def main() -> int:
         action="append",
         type=Path,
         metavar="DIR",
-        help="directory of each model in the order of the settings; default: found by its name",
+        help="directory of each model and adapter, in the order in which the supervisor finds them;"
+        " default: found by its name",
     )
     arguments = parser.parse_args()
     linger_s = arguments.linger
@@ -154,17 +156,21 @@ def find_snapshots(
 
     Raises LoadError.
     """
+    models = settings.checkpoints()
     if directories is None:
-        snapshots = [resolve(*model, offline=settings.offline) for model in settings.checkpoints()]
+        snapshots = [resolve(*model, offline=settings.offline) for model in models]
     else:
-        models = [parse_model(*model) for model in settings.checkpoints()]
-        snapshots = [
-            model if isinstance(model, Snapshot) else model.at(directory)
-            for model, directory in zip(models, directories, strict=True)
-        ]
+        given = iter(directories)
+        snapshots = [compose(*model, lambda parsed: _at(parsed, given)) for model in models]
     for snapshot in snapshots:
         log.info("model %s", snapshot)
     return snapshots
+
+
+def _at(parsed: Snapshot | HubModel, directories: Iterator[Path]) -> Snapshot:
+    """Return the files of a reference in the next directory."""
+    directory = next(directories)
+    return parsed if isinstance(parsed, Snapshot) else parsed.at(directory)
 
 
 def build_engine(settings: WorkerSettings, snapshots: Sequence[Snapshot]) -> Engine:
@@ -200,7 +206,13 @@ def model_info(model: Vision) -> ModelInfo:
     """Return the description of a model that consumers receive."""
     tasks = tuple(sorted(model.tasks))
     return ModelInfo(
-        model.name, model.revision, model.image_size, model.resample, tasks, model.commit
+        model.name,
+        model.revision,
+        model.image_size,
+        model.resample,
+        tasks,
+        model.commit,
+        model.frame,
     )
 
 
@@ -208,8 +220,8 @@ def reserve_core(model: Vision) -> None:
     """Reserve a core for image decoding if that takes longer than the model's forward pass."""
     import torch
 
-    side = model.image_size
-    pixels = torch.zeros(IMAGES_TIMED, side, side, 3, dtype=torch.uint8)
+    shape = (IMAGES_TIMED, model.frame.height, model.frame.width, 3)
+    pixels = torch.zeros(shape, dtype=torch.uint8)
     model.encode(pixels)
     started = time.perf_counter()
     model.encode(pixels)

@@ -57,7 +57,7 @@ class BeamLane:
     def prepare(self, row: Row) -> Failure | None:
         """Set a row's prompt and cached feature; return a Failure if the row cannot run."""
         row.feature = self.encoder.cache.get(row.request.image_hash)
-        return check_image(row.request, row.feature, self.model.image_size) or prepare_prompt(
+        return check_image(row.request, row.feature, self.model.frame) or prepare_prompt(
             row, self.model
         )
 

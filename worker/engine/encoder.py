@@ -52,9 +52,11 @@ class Encoder:
 
     def _encode(self, groups: Sequence[list[Row]]) -> Tensor:
         """Encode one image for each group of rows that share it."""
-        size, count = self.model.image_size, len(groups)
+        frame, count = self.model.frame, len(groups)
         joined = bytearray().join(rows[0].request.pixels or b"" for rows in groups)
-        pixels = torch.frombuffer(joined, dtype=torch.uint8).view(count, size, size, 3)
+        pixels = torch.frombuffer(joined, dtype=torch.uint8).view(
+            count, frame.height, frame.width, 3
+        )
         features = self.model.encode(pixels.to(self.model.device))
         self.images += count
         return features

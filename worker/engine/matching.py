@@ -66,7 +66,7 @@ class MatchingLane:
         request = row.request
         if request.image_hash:
             row.feature = self.encoder.cache.get(request.image_hash)
-            failure = check_image(request, row.feature, self.model.image_size)
+            failure = check_image(request, row.feature, self.model.frame)
             if failure is not None:
                 return failure
         texts = request.texts if request.image_hash else (request.text,)

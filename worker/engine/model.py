@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 if TYPE_CHECKING:
     import torch
 
+    from worker.engine.frame import Frame
     from worker.engine.request import GenerationOptions, Request
     from worker.engine.slots import SlotCache
 
@@ -69,12 +70,13 @@ class Vision(Protocol):
     commit: str  # of the hub; empty for a directory
     tasks: frozenset[str]
     precision: str
-    image_size: int  # images arrive as image_size x image_size RGB
+    image_size: int  # the side of its input, or the longer one
+    frame: Frame  # images arrive as frame.height x frame.width RGB
     resample: int  # the Pillow filter the checkpoint was trained with
     device: torch.device
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Encode uint8 (n, size, size, 3), on any device, as features (n, tokens, hidden)."""
+        """Encode uint8 (n, height, width, 3), on any device, as features (n, tokens, hidden)."""
 
 
 class TextDecoder(Protocol):

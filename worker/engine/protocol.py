@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from worker.engine.frame import Frame
 from worker.engine.request import Answer, Request
 
 #: Size of `sockaddr_un.sun_path` without the terminating NUL.
@@ -33,13 +34,15 @@ class ModelInfo:
 
     name: str
     revision: str
-    #: Side of the model's square input, in pixels.
+    #: Side of the model's square input, in pixels; `frame` describes another input.
     image_size: int
     #: Number of Pillow's resampling filter.
     resample: int
     tasks: tuple[str, ...]
     #: The hub's commit; empty for a model of a directory.
     commit: str = ""
+    #: The pixels that the model reads of an image; None: a square of `image_size`.
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True, slots=True)

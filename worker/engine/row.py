@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from worker.engine.frame import Frame
 from worker.engine.halving import Failure
 from worker.engine.model import Generator, Prompt, StopTexts, TokenSequence
 from worker.engine.request import (
@@ -109,10 +110,11 @@ def error_answer(request: Request, failure: Failure) -> Answer:
     return Answer(request.id, error_code=failure.code, error_message=failure.message)
 
 
-def check_image(request: Request, feature: Tensor | None, size: int) -> Failure | None:
+def check_image(request: Request, feature: Tensor | None, frame: Frame) -> Failure | None:
     """Return a Failure if a request's pixels are missing or of the wrong size."""
     if request.pixels is None:
         return EVICTED if feature is None else None
-    if len(request.pixels) != size * size * 3:
-        return Failure("image_invalid", f"Pixels must be {size}x{size} RGB, one byte each.")
+    if len(request.pixels) != frame.bytes:
+        size = f"{frame.width}x{frame.height}"
+        return Failure("image_invalid", f"Pixels must be {size} RGB, one byte each.")
     return None

@@ -10,6 +10,7 @@ import torch
 
 from worker.engine.engine import Engine
 from worker.engine.errors import LoadError
+from worker.engine.frame import Frame
 from worker.engine.model import Generator, Matcher, Vision
 from worker.engine.request import Answer, GenerationOptions, Request
 
@@ -35,8 +36,8 @@ def check(engine: Engine) -> None:
 def check_finite(engine: Engine, model: Generator) -> None:
     """Check that the first logits of a sample image are finite."""
     assert engine.decoding is not None
-    pixels = torch.frombuffer(bytearray(picture(model.image_size, 0)), dtype=torch.uint8)
-    pixels = pixels.view(1, model.image_size, model.image_size, 3).to(model.device)
+    pixels = torch.frombuffer(bytearray(picture(model.frame, 0)), dtype=torch.uint8)
+    pixels = pixels.view(1, model.frame.height, model.frame.width, 3).to(model.device)
     prompts = [model.prompt(sample_request(model, 0))]
     inputs = model.condition(model.encode(pixels), prompts)
     logits = model.decoder.prefill(inputs, prompts, engine.decoding.slots)
@@ -100,21 +101,27 @@ def sample_request(model: Vision, number: int) -> Request:
         f"selfcheck-{number}",
         task,
         f"selfcheck-{number}",
-        picture(model.image_size, number),
+        picture(model.frame, number),
         " ".join([QUESTION] * (number + 1)) if task == "vqa" else "",
         OPTIONS,
         texts=TEXTS if task == "match" else (),
     )
 
 
-def picture(size: int, number: int) -> bytes:
-    """Draw a red, green or blue square on grey."""
+def picture(frame: Frame, number: int) -> bytes:
+    """Draw a red, green or blue rectangle on grey."""
     grey, color = bytes([128] * 3), bytes(220 if c == number % 3 else 30 for c in range(3))
-    inside = range(size // 4, size - size // 4)
+    columns, lines = middle(frame.width), middle(frame.height)
     rows = [
-        [color if x in inside and y in inside else grey for x in range(size)] for y in range(size)
+        [color if x in columns and y in lines else grey for x in range(frame.width)]
+        for y in range(frame.height)
     ]
     return b"".join(b"".join(row) for row in rows)
+
+
+def middle(size: int) -> range:
+    """Return the positions without the first and the last quarter."""
+    return range(size // 4, size - size // 4)
 
 
 def run(engine: Engine, requests: list[Request]) -> list[Answer]:

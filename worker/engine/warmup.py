@@ -130,9 +130,9 @@ def add_rows(model: Generator, slots: SlotCache, rows: int) -> None:
 
 
 def grey_images(model: Vision, images: int) -> torch.Tensor:
-    """Return grey images: uint8 (images, size, size, 3)."""
-    size = model.image_size
-    return torch.full((images, size, size, 3), 128, dtype=torch.uint8, device=model.device)
+    """Return grey images: uint8 (images, height, width, 3)."""
+    shape = (images, model.frame.height, model.frame.width, 3)
+    return torch.full(shape, 128, dtype=torch.uint8, device=model.device)
 
 
 def row_counts(max_rows: int) -> list[int]:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from worker.hub.files import seems_complete, select_files
+from worker.hub.files import ADAPTER_CONFIG, missing_part, seems_complete, select_files
 from worker.hub.reference import HubModel, Snapshot
 
 _COMMIT: Final = re.compile("[0-9a-f]{40}")
@@ -31,14 +31,16 @@ def find_snapshot(model: HubModel) -> Snapshot | None:
     if listed is None:
         return model.at(directory) if seems_complete(directory) else None
     required = select_files(listed)
-    complete = "config.json" in required and all((directory / name).is_file() for name in required)
+    complete = missing_part(required) is None
+    complete = complete and all((directory / name).is_file() for name in required)
     return model.at(directory) if complete else None
 
 
 def find_config(model: HubModel) -> Snapshot | None:
     """Return the snapshot of a model's revision if it has at least the configuration."""
     directory = find_directory(model)
-    if directory is None or not (directory / "config.json").is_file():
+    names = ("config.json", ADAPTER_CONFIG)
+    if directory is None or not any((directory / name).is_file() for name in names):
         return None
     return model.at(directory)
 

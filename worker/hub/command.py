@@ -1,6 +1,7 @@
 """`python -m worker download [MODEL]`: fill the hub's cache, and print the model's directory.
 
-Asks the hub for the present commit of a branch or tag; workers that start later use it. Without
+Asks the hub for the present commit of a branch or tag; workers that start later use it. With the
+name of an adapter, it also downloads the adapter's base, and prints first that directory. Without
 MODEL, it downloads the models of the settings. HF_TOKEN is the token for gated and private models.
 Exit codes: 0; 1 if the hub cannot be reached now; 2 if the model or a setting cannot be used.
 """
@@ -17,7 +18,8 @@ from config.settings import WorkerSettings
 from producer.errors import InvalidInput
 from worker import lifeline
 from worker.engine.errors import HubUnavailable, LoadError
-from worker.hub.resolver import refresh
+from worker.hub.reference import parse_model
+from worker.hub.resolver import refresh, refresh_files
 
 EXIT_UNAVAILABLE: Final = 1
 EXIT_UNUSABLE: Final = 2
@@ -35,9 +37,17 @@ def main(arguments: list[str]) -> int:
     lifeline.on_supervisor_death(lambda: os._exit(EXIT_UNAVAILABLE))
     try:
         settings = WorkerSettings.load()
-        models = [(options.model, options.revision)] if options.model else settings.checkpoints()
-        for model, revision in models:
-            print(refresh(model, revision, offline=settings.offline).directory, flush=True)
+        if options.without_base:
+            parsed = parse_model(options.model or settings.model, options.revision)
+            snapshots = [refresh_files(parsed, offline=settings.offline)]
+        else:
+            named = [(options.model, options.revision, "")] if options.model else None
+            models = named or settings.checkpoints()
+            snapshots = [refresh(*model, offline=settings.offline) for model in models]
+        for snapshot in snapshots:
+            print(snapshot.directory, flush=True)
+            if snapshot.adapter is not None:
+                print(snapshot.adapter.directory, flush=True)
     except HubUnavailable as error:
         return _fail(str(error), EXIT_UNAVAILABLE)
     except (InvalidInput, LoadError) as error:
@@ -56,6 +66,9 @@ def _parser() -> ArgumentParser:
         "model", nargs="?", help="hub name, or name@revision [BLIPLINE_MODEL, BLIPLINE_MATCH_MODEL]"
     )
     parser.add_argument("--revision", default="", help="branch, tag or commit; default main")
+    parser.add_argument(
+        "--without-base", action="store_true", help="download only the adapter, not its base"
+    )
     return parser
 
 

@@ -31,7 +31,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from worker.engine.errors import LoadError
 from worker.hub.cache import find_config, repository, set_commit
 from worker.hub.failures import hub_failure
-from worker.hub.files import has_weights, select_files
+from worker.hub.files import ADAPTER_CONFIG, missing_part, select_files
 from worker.hub.progress import DownloadProgress
 from worker.hub.reference import HubModel, Snapshot
 
@@ -51,10 +51,10 @@ def download(model: HubModel) -> Snapshot:
     with _hub_errors(model):
         commit, sizes = _list_files(model)
         names = select_files(sizes)
-        if "config.json" not in names or not has_weights(names):
+        if (part := missing_part(names)) is not None:
             raise LoadError(
-                f"Model {model.name!r} is no checkpoint of transformers: it has no"
-                f" {'weights' if 'config.json' in names else 'config.json'}."
+                f"Model {model.name!r} is no checkpoint of transformers and no adapter of peft: it"
+                f" has no {part}."
             )
         directory = repository(model) / "snapshots" / commit
         missing = {name: sizes[name] for name in names if not (directory / name).is_file()}
@@ -79,8 +79,10 @@ def remove_abandoned(folder: Path) -> None:
 def download_config(model: HubModel) -> Snapshot:
     """Download only the configuration. Raises LoadError as `download` does."""
     with _hub_errors(model):
-        commit, _ = _list_files(model)
-        path = hf_hub_download(model.name, "config.json", revision=commit)
+        commit, sizes = _list_files(model)
+        only_adapter = ADAPTER_CONFIG in sizes and "config.json" not in sizes
+        name = ADAPTER_CONFIG if only_adapter else "config.json"
+        path = hf_hub_download(model.name, name, revision=commit)
         if find_config(model) is None:
             set_commit(model, commit)
     return model.at(Path(path).parent)

@@ -25,11 +25,25 @@ class Snapshot:
     directory: Path
     #: The hub's commit; empty for a directory of the user.
     commit: str = ""
+    #: The adapter that is merged into the weights.
+    adapter: Snapshot | None = None
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}, commit {self.commit} in {self.directory}" if self.commit else self.name
-        )
+        text = self.name
+        if self.commit:
+            text += f", commit {self.commit} in {self.directory}"
+        return text if self.adapter is None else f"{text}, with adapter {self.adapter}"
+
+    @property
+    def title(self) -> str:
+        """The name of the model that is served: that of the checkpoint and of its adapter."""
+        return self.name if self.adapter is None else f"{self.name} with {self.adapter.name}"
+
+    @property
+    def commits(self) -> str:
+        """The commits of the checkpoint and of its adapter; empty if neither is of the hub."""
+        own = [self.commit, self.adapter.commit] if self.adapter else [self.commit]
+        return "+".join(filter(None, own))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Resolution of a model setting to one directory of this machine."""
+"""Resolution of a model setting to directories of this machine: a checkpoint, and its adapter."""
 
 from __future__ import annotations
 
@@ -6,32 +6,47 @@ import logging
 from collections.abc import Callable
 
 from worker.engine.errors import HubUnavailable, LoadError
+from worker.hub.adapters import Find, compose
 from worker.hub.cache import find_config, find_snapshot
-from worker.hub.reference import HubModel, Snapshot, parse_model
+from worker.hub.reference import HubModel, Snapshot
 
 log = logging.getLogger(__name__)
 
 
-def resolve(model: str, revision: str = "", *, offline: bool = False) -> Snapshot:
+def resolve(
+    model: str, revision: str = "", adapter: str = "", *, offline: bool = False
+) -> Snapshot:
     """Return a directory, or a complete snapshot of a hub name, downloaded if the cache has none.
 
+    A model that is an adapter of peft is that of its base; `adapter` is one for a base.
     A complete snapshot in the cache takes no request, even if the hub has a newer commit.
     Raises LoadError; HubUnavailable if a later attempt may succeed.
     """
-    return _resolve(model, revision, offline, find_snapshot, _download)
+    return compose(model, revision, adapter, _finder(offline, find_snapshot, _download))
 
 
-def resolve_config(model: str, revision: str = "", *, offline: bool = False) -> Snapshot:
+def resolve_config(
+    model: str, revision: str = "", adapter: str = "", *, offline: bool = False
+) -> Snapshot:
     """Return a directory that has at least the configuration of a model. Raises LoadError."""
-    return _resolve(model, revision, offline, find_config, _download_config)
+    return compose(model, revision, adapter, _finder(offline, find_config, _download_config))
 
 
-def refresh(model: str, revision: str = "", *, offline: bool = False) -> Snapshot:
+def refresh(
+    model: str, revision: str = "", adapter: str = "", *, offline: bool = False
+) -> Snapshot:
     """Return the snapshot that the hub has now, or the cache's if the hub cannot be reached.
 
     Raises LoadError; HubUnavailable without a complete snapshot in the cache.
     """
-    parsed = parse_model(model, revision)
+    return compose(model, revision, adapter, lambda parsed: refresh_files(parsed, offline=offline))
+
+
+def refresh_files(parsed: Snapshot | HubModel, *, offline: bool = False) -> Snapshot:
+    """Refresh the files of one reference, without those of the base of an adapter.
+
+    Raises LoadError as `refresh` does.
+    """
     if isinstance(parsed, Snapshot):
         return parsed
     cached = find_snapshot(parsed)
@@ -48,21 +63,23 @@ def refresh(model: str, revision: str = "", *, offline: bool = False) -> Snapsho
         return cached
 
 
-def _resolve(
-    model: str,
-    revision: str,
+def _finder(
     offline: bool,
     find: Callable[[HubModel], Snapshot | None],
     load: Callable[[HubModel], Snapshot],
-) -> Snapshot:
-    parsed = parse_model(model, revision)
-    if isinstance(parsed, Snapshot):
-        return parsed
-    snapshot = find(parsed)
-    if snapshot is not None:
-        return snapshot
-    check_online(parsed, offline)
-    return load(parsed)
+) -> Find:
+    """Return a function that returns the files of a reference, downloaded if there are none."""
+
+    def resolved(parsed: Snapshot | HubModel) -> Snapshot:
+        if isinstance(parsed, Snapshot):
+            return parsed
+        snapshot = find(parsed)
+        if snapshot is not None:
+            return snapshot
+        check_online(parsed, offline)
+        return load(parsed)
+
+    return resolved
 
 
 # The late imports take half a second, and only a download needs them.

@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from producer.contract import ErrorCode
+from worker.engine.frame import Frame
 from worker.errors import ItemRejected
 from worker.images.completeness import load_completely
 from worker.images.depth import to_8_bits
@@ -47,6 +48,8 @@ _TRANSPOSES: Final = {
 class Decoder:
     """The decoder of one model. `size` is the side of its square input, in pixels.
 
+    A `frame` describes an input of another form.
+
     With `draft`, the JPEG decoder scales the image down to no less than `draft` times that size:
     faster, but not exactly the processor's result (benchmarks/jpeg_draft.py). A JPEG without its
     end marker is decoded at its full size.
@@ -59,6 +62,7 @@ class Decoder:
     #: Decode truncated files; Pillow needs `accept_truncated_images` for them.
     accepts_truncated: bool = False
     budget: MemoryBudget = field(default=_BUDGET, compare=False)
+    frame: Frame | None = None
 
     @property
     def settings(self) -> dict[str, object]:
@@ -66,7 +70,7 @@ class Decoder:
         return {item.name: getattr(self, item.name) for item in fields(self) if item.compare}
 
     def decode(self, encoded: bytes) -> bytes:
-        """Decode to RGB as uint8, row by row, size * size * 3 bytes.
+        """Decode to RGB as uint8, row by row, height * width * 3 bytes.
 
         Uses the first frame of an animation, applies the EXIF orientation, and blends transparency
         on white. Raises ItemRejected.
@@ -102,8 +106,9 @@ class Decoder:
         with source as image:
             check_size(*image.size, self.max_pixels)
             # The check of completeness decodes all pixels, and needs the memory for them.
-            if self.draft and not must_be_complete:
-                image.draft(None, (self.draft * self.size,) * 2)
+            side = self.size if self.frame is None else self.frame.side
+            if self.draft and side and not must_be_complete:
+                image.draft(None, (self.draft * side,) * 2)
             with self.budget.reserve(_needed_bytes(image, header)), _decoding:
                 loaded: Image.Image = image
                 has_low_bytes = has_16_bit_colours(image)
@@ -125,8 +130,12 @@ class Decoder:
         upright = _apply_orientation(image, _orientation(image, header))
         if upright is not image:
             image.close()
-        square = (self.size, self.size)
-        return _to_rgb(upright).resize(square, Image.Resampling(self.resample)).tobytes()
+        whole, frame = _to_rgb(upright), self.frame or Frame.square(self.size)
+        if frame.resize is not None:
+            whole = whole.resize(frame.resized(*whole.size), Image.Resampling(self.resample))
+        if whole.size != (frame.width, frame.height):
+            whole = whole.crop(frame.box(*whole.size))
+        return whole.tobytes()
 
 
 def _damage(form: str, error: Exception) -> str:

@@ -58,7 +58,13 @@ class ImageLoader:
             accept_truncated_images()
         self._decoders = {
             model: Decoder(
-                model.image_size, model.resample, max_pixels, draft, accepts_truncated, budget
+                model.image_size,
+                model.resample,
+                max_pixels,
+                draft,
+                accepts_truncated,
+                budget,
+                model.frame,
             )
             for model in info.models
         }

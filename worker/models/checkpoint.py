@@ -13,22 +13,32 @@ from transformers.utils import logging as transformers_logging
 
 from worker.engine.device import free_bytes, pick_device
 from worker.engine.errors import LoadError
+from worker.hub.files import weights_variant
 from worker.hub.reference import Snapshot
+from worker.models.adapter import check_mergeable, hidden_adapter, merge_adapter
 from worker.models.int8 import separate_rows
 from worker.models.memory import estimate_plan
 from worker.models.memory_shapes import skeleton
-from worker.models.precision import check_available, make_plan
+from worker.models.precision import check_available, make_plan, missing_package
 from worker.models.registry import PRECISIONS
+from worker.models.stored_quantization import (
+    check_readable,
+    dequantize,
+    stored_method,
+    without_quantization,
+)
 
 __all__ = ["load_error", "pick_device", "read_config", "read_weights"]
 
 
 def read_config(snapshot: Snapshot) -> Any:
-    """Load a checkpoint's configuration. Raises LoadError."""
+    """Load a checkpoint's configuration. Raises LoadError, also for weights that cannot be read."""
     try:
-        return AutoConfig.from_pretrained(snapshot.directory)
+        config = AutoConfig.from_pretrained(snapshot.directory)
     except Exception as error:
         raise load_error(snapshot, error) from error
+    check_readable(snapshot, config)
+    return config
 
 
 def read_weights(
@@ -39,34 +49,66 @@ def read_weights(
     `from_pretrained(dtype=...)` keeps sensitive weights (the Q-Former) in fp32 with fp16; `.half()`
     would not.
     """
+    config = read_config(snapshot)
     try:
-        empty = skeleton(read_config(snapshot), network_class)
+        empty = skeleton(config, network_class)
     except LoadError:
         raise
     except Exception as error:
         raise load_error(snapshot, error) from error
     check_available(precision, empty)
+    check_mergeable(snapshot)
     check_fits(snapshot.name, empty, precision, device)
     plan = make_plan(empty, precision, device)
-    network = _from_pretrained(network_class, snapshot, device, plan.arguments(empty))
+    arguments = plan.arguments(empty)
+    computed = snapshot.adapter is not None or stored_method(config) is not None
+    if computed:
+        check_host_memory(snapshot, empty)
+        weights = _full_weights(network_class, snapshot, config)
+        arguments |= {"state_dict": weights, "config": without_quantization(config)}
+        del weights
+    network = _from_pretrained(network_class, snapshot, device, arguments)
+    del arguments
     if precision == "int8":
         separate_rows(network)
-    if plan.quantized:
+    if plan.quantized or computed:
         release_memory(network)
     return network.eval().requires_grad_(False)
+
+
+def _full_weights(network_class: Any, snapshot: Snapshot, config: Any) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's weights in fp32, dequantized and merged, in the host's memory."""
+    if stored_method(config) is not None and (package := missing_package("int8")) is not None:
+        raise LoadError(
+            f"Model {snapshot.name!r} was saved quantized and needs the package {package}; install"
+            " the packages of requirements.txt."
+        )
+    arguments = {"dtype": torch.float32}
+    network = _from_pretrained(network_class, snapshot, torch.device("cpu"), arguments)
+    if stored_method(config) is not None:
+        network = dequantize(network, snapshot)
+    if snapshot.adapter is not None:
+        network = merge_adapter(network, snapshot)
+    weights: dict[str, torch.Tensor] = network.state_dict()
+    return weights
 
 
 def _from_pretrained(
     network_class: Any, snapshot: Snapshot, device: torch.device, arguments: Any
 ) -> Any:
+    """Load the network from its directory, or from `state_dict` if the arguments have one."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if importlib.util.find_spec("accelerate") is not None:
         # Load tensor by tensor to the device, without a complete copy on the host.
         arguments = {**arguments, "device_map": {"": str(device)}}
     try:
-        network, report = network_class.from_pretrained(
-            snapshot.directory, output_loading_info=True, **arguments
-        )
+        with hidden_adapter(snapshot.directory) as directory:
+            network, report = network_class.from_pretrained(
+                None if "state_dict" in arguments else directory,
+                output_loading_info=True,
+                variant=weights_variant(snapshot.directory),
+                **arguments,
+            )
         network = network.to(device) if "device_map" not in arguments else network
     except torch.OutOfMemoryError as error:
         raise LoadError(
@@ -119,6 +161,20 @@ def check_fits(
         f" has {format_gigabytes(available)} free; precisions that fit:"
         f" {' or '.join(fitting) or 'none'}."
     )
+
+
+def check_host_memory(
+    snapshot: Snapshot, network: Any, free: Callable[[torch.device], int] = free_bytes
+) -> None:
+    """Check that the host's memory takes the weights in fp32. Raises LoadError."""
+    needed = 4 * sum(parameter.numel() for parameter in network.parameters())
+    available = free(torch.device("cpu"))
+    if needed > available:
+        raise LoadError(
+            f"Model {snapshot.title!r} needs {format_gigabytes(needed)} of the host's memory while"
+            f" it is merged or dequantized, and {format_gigabytes(available)} are free; save the"
+            " result on a larger machine, and set BLIPLINE_MODEL to it."
+        )
 
 
 def format_gigabytes(count: int) -> str:

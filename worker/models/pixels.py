@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,44 +13,110 @@ from torch import Tensor
 from transformers import BlipImageProcessorPil
 
 from worker.engine.errors import LoadError
+from worker.engine.frame import Frame
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import load_error
+from worker.models.vision import interpolate_positions
+
+log = logging.getLogger(__name__)
 
 
 def read_processor(snapshot: Snapshot, config: Any) -> Any:
-    """Load a checkpoint's image processor. Raises LoadError, also if it contradicts the model."""
+    """Load a checkpoint's image processor, or its adapter's own; by default that of its family.
+
+    Raises LoadError, also if it has no frame.
+    """
+    # An explicit class: with torchvision installed, the automatic choice resizes differently.
+    processor_class: Any = BlipImageProcessorPil
+    sources = [snapshot.adapter, snapshot] if snapshot.adapter else [snapshot]
+    directories = [source.directory for source in sources]
+    directory = next(filter(has_image_processor, directories), None)
+    if directory is None:
+        side = int(config.vision_config.image_size)
+        log.warning(
+            "%s has no image processor (preprocessor_config.json): images are resized to %dx%d and"
+            " normalized as for the published models of its family",
+            *(snapshot.name, side, side),
+        )
+        return processor_class(size={"height": side, "width": side})
     try:
-        # An explicit class: with torchvision installed, the automatic choice resizes differently.
-        processor = BlipImageProcessorPil.from_pretrained(snapshot.directory)
+        processor = processor_class.from_pretrained(directory)
     except Exception as error:
         raise load_error(snapshot, error) from error
-    size, output = config.vision_config.image_size, processor.size
-    if (output["height"], output["width"]) != (size, size):
-        raise LoadError(
-            f"Checkpoint {snapshot.name!r} contradicts itself: its processor resizes images to"
-            f" {output['height']}x{output['width']}, its vision model reads {size}x{size};"
-            " correct `size` in preprocessor_config.json."
-        )
+    # Before the weights are loaded.
+    read_frame(processor, snapshot)
     return processor
 
 
-class Normalizer:
-    """Normalization of images that already have the model's size."""
+def has_image_processor(directory: Path) -> bool:
+    """Return whether a directory configures an image processor, in a file of its own or not."""
+    if (directory / "preprocessor_config.json").is_file():
+        return True
+    try:
+        return "image_processor" in json.loads((directory / "processor_config.json").read_text())
+    except (OSError, ValueError, TypeError):
+        return False
 
-    def __init__(self, processor: Any, image_size: int, device: torch.device) -> None:
-        self.image_size = image_size
+
+def read_frame(processor: Any, snapshot: Snapshot) -> Frame:
+    """Return the pixels that a processor takes of an image. Raises LoadError."""
+    size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
+    resize: tuple[int, int] | int | None
+    if crop and not processor.do_resize:
+        resize = None
+    elif size.height and size.width:
+        resize = (int(size.height), int(size.width))
+    elif crop and size.shortest_edge and not size.longest_edge:
+        resize = int(size.shortest_edge)
+    else:
+        raise LoadError(
+            f"Checkpoint {snapshot.name!r} resizes images to different sizes ({dict(size)}); set"
+            " `size` in preprocessor_config.json to a height and a width, or cut the centre by"
+            " `do_center_crop` and `crop_size`."
+        )
+    if crop:
+        return Frame(int(crop.height), int(crop.width), resize)
+    assert isinstance(resize, tuple)
+    return Frame(*resize, resize)
+
+
+def fit_input(network: Any, height: int, width: int) -> None:
+    """Prepare a network for images of the processor's size, if that is not the vision model's."""
+    side = network.config.vision_config.image_size
+    if (height, width) == (side, side):
+        return
+    log.info("position embeddings of %dx%d are interpolated to %dx%d", side, side, width, height)
+    interpolate_positions(network.vision_model.embeddings, height, width)
+
+
+class Normalizer:
+    """Normalization of images that already have the size of the frame."""
+
+    def __init__(self, processor: Any, snapshot: Snapshot, device: torch.device) -> None:
+        self.frame = frame = read_frame(processor, snapshot)
         self.resample = int(processor.resample)
         self.table = pixel_table(processor).to(device)
+        pad = processor.pad_size if processor.do_pad else None
+        #: Height and width of the model's input.
+        self.shape = (int(pad.height), int(pad.width)) if pad else (frame.height, frame.width)
+        if self.shape[0] < frame.height or self.shape[1] < frame.width:
+            raise LoadError(
+                f"Checkpoint {snapshot.name!r} pads images of {frame.width}x{frame.height} pixels"
+                f" to {self.shape[1]}x{self.shape[0]}; correct `pad_size` in"
+                " preprocessor_config.json."
+            )
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Map uint8 (n, size, size, 3) to float32 (n, 3, size, size) on the model's device."""
-        size = self.image_size
-        if pixels.shape[1:] != (size, size, 3):
-            raise ValueError(f"pixels are {tuple(pixels.shape[1:])}, not {(size, size, 3)}")
+        """Map uint8 (n, height, width, 3) of the frame to float32 (n, 3, *shape) on the device."""
+        height, width = self.frame.height, self.frame.width
+        if pixels.shape[1:] != (height, width, 3):
+            raise ValueError(f"pixels are {tuple(pixels.shape[1:])}, not {(height, width, 3)}")
         planes = pixels.to(self.table.device).permute(3, 0, 1, 2).flatten(1).int()
         pairs = zip(self.table, planes, strict=True)
         values = [table.index_select(0, plane) for table, plane in pairs]
-        return torch.stack([plane.view(-1, size, size) for plane in values], dim=1)
+        images = torch.stack([plane.view(-1, height, width) for plane in values], dim=1)
+        padding = (0, self.shape[1] - width, 0, self.shape[0] - height)
+        return torch.nn.functional.pad(images, padding) if any(padding) else images
 
 
 def pixel_table(processor: Any) -> Tensor:
@@ -59,6 +128,8 @@ def pixel_table(processor: Any) -> Tensor:
     batch = processor(
         ramp,
         do_resize=False,
+        do_center_crop=False,
+        do_pad=False,
         do_convert_rgb=False,
         input_data_format="channels_last",
         return_tensors="pt",

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from huggingface_hub import constants
 
 from worker.engine.errors import LoadError
+from worker.hub.files import select_adapter_files
 from worker.hub.reference import Snapshot
 from worker.models.file_hashes import FileHashes, Signature, sign
 from worker.software import software
@@ -34,10 +35,11 @@ THREADS: Final = 4
 
 
 class CheckpointFiles:
-    """The files of a checkpoint, hashed in threads from now to the end of a `with` block."""
+    """The files of a checkpoint and its adapter, hashed in threads until a `with` block ends."""
 
     def __init__(self, snapshot: Snapshot, hashes: FileHashes | None = None) -> None:
-        self.name, self.directory = snapshot.name, snapshot.directory
+        self.name, self.directory = snapshot.title, snapshot.directory
+        self._adapter = snapshot.adapter
         # Beside the hub's models, so that a volume of models keeps both.
         self._hashes = hashes or FileHashes(
             Path(constants.HF_HOME) / "blipline" / "file_hashes.json"
@@ -48,7 +50,7 @@ class CheckpointFiles:
 
     def __enter__(self) -> Self:
         with self._readable():
-            for path in list_files(self.directory):
+            for path in self._files().values():
                 self._signatures[path] = sign(path)
                 self._contents[path] = self._pool.submit(self._hashes.hash, path)
         return self
@@ -61,11 +63,11 @@ class CheckpointFiles:
 
         Raises LoadError if a file cannot be read or has changed since the start.
         """
-        root, digest = self.directory, hashlib.sha256()
+        digest = hashlib.sha256()
         with self._readable():
-            for path in list_files(root):
+            for name, path in self._files().items():
                 content = self._contents.get(path) or self._pool.submit(self._hashes.hash, path)
-                digest.update(f"{path.relative_to(root)}\0{content.result()}\n".encode())
+                digest.update(f"{name}\0{content.result()}\n".encode())
             for path, signature in self._signatures.items():
                 if sign(path) != signature:
                     raise LoadError(
@@ -74,6 +76,16 @@ class CheckpointFiles:
                     )
         self._hashes.save()
         return digest.hexdigest()
+
+    def _files(self) -> dict[str, Path]:
+        """Return the files of the checkpoint and of its adapter by their names."""
+        files = {str(path.relative_to(self.directory)): path for path in list_files(self.directory)}
+        if self._adapter is None:
+            return files
+        root = self._adapter.directory
+        added = select_adapter_files(root)
+        # No name of a file has a NUL.
+        return files | {f"adapter\0{path.relative_to(root)}": path for path in added}
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from transformers import AutoTokenizer, BertTokenizer
 
 from worker.engine.errors import LoadError
-from worker.hub.files import VOCABULARIES
+from worker.hub.files import VOCABULARIES, has_tokenizer
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import load_error
 
@@ -23,9 +23,9 @@ LEAST_PART: Final = 0.5
 def read_tokenizer(snapshot: Snapshot, embeddings: int, folder: str = "") -> Any:
     """Load the tokenizer of a text model with `embeddings` tokens, from a folder of a checkpoint.
 
-    Raises LoadError, also if its vocabulary is missing.
+    An adapter may have its own. Raises LoadError, also if its vocabulary is missing.
     """
-    directory = snapshot.directory / folder
+    directory = tokenizer_folder(snapshot, folder)
     check_vocabulary_files(snapshot, directory)
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory)
@@ -40,6 +40,13 @@ def read_tokenizer(snapshot: Snapshot, embeddings: int, folder: str = "") -> Any
             f"the tokenizer in {directory} has {len(tokenizer)} tokens, and the model {embeddings}",
         )
     return tokenizer
+
+
+def tokenizer_folder(snapshot: Snapshot, folder: str) -> Path:
+    """Return a folder of the adapter if that has a tokenizer, otherwise the checkpoint's."""
+    if snapshot.adapter is not None and has_tokenizer(snapshot.adapter.directory / folder):
+        return snapshot.adapter.directory / folder
+    return snapshot.directory / folder
 
 
 def check_vocabulary_files(snapshot: Snapshot, directory: Path) -> None:

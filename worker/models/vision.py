@@ -19,6 +19,20 @@ from worker.models.onednn import OneDnnLinear, is_exact_gelu, is_supported
 TILE: Final = 8
 
 
+@torch.no_grad()
+def interpolate_positions(embeddings: Any, height: int, width: int) -> None:
+    """Replace the position embeddings of a vision model by those for images of another size.
+
+    `interpolate_pos_encoding` of transformers computes them again for every image.
+    """
+    positions = embeddings.position_embedding
+    patches = (height // embeddings.patch_size) * (width // embeddings.patch_size)
+    states = positions.new_empty(1, patches + 1, positions.shape[2])
+    interpolated = embeddings.interpolate_pos_encoding(states, height, width)
+    embeddings.position_embedding = torch.nn.Parameter(interpolated, requires_grad=False)
+    embeddings.num_patches, embeddings.num_positions = patches, patches + 1
+
+
 class VisionTower:
     """A vision encoder: `vision_model` is a Blip-, Blip2- or InstructBlipVisionModel."""
 
@@ -29,7 +43,7 @@ class VisionTower:
         self.layers = [VisionLayer(layer) for layer in layers] if supported else []
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the last hidden states (n, tokens, hidden) of images (n, 3, size, size)."""
+        """Return the last hidden states (n, tokens, hidden) of images (n, 3, height, width)."""
         if not self.layers:
             hidden: Tensor = self.model(pixel_values=images).last_hidden_state
             return hidden

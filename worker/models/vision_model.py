@@ -11,7 +11,7 @@ from torch import Tensor
 
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import read_weights
-from worker.models.pixels import Normalizer, read_processor
+from worker.models.pixels import Normalizer, fit_input, read_processor
 from worker.models.revision import CheckpointFiles, revision
 from worker.models.token_texts import TokenTexts
 from worker.models.tokenizer import read_tokenizer
@@ -39,13 +39,14 @@ class VisionModel:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         snapshot, self.revision = checkpoint.snapshot, checkpoint.revision
-        self.name, self.commit = snapshot.name, snapshot.commit
+        self.name, self.commit = snapshot.title, snapshot.commits
         self.precision = checkpoint.precision
         self.network, self.tokenizer = checkpoint.network, checkpoint.tokenizer
         self.device: torch.device = self.network.device
-        side = int(self.network.config.vision_config.image_size)
-        self.normalize = Normalizer(checkpoint.processor, side, self.device)
-        self.image_size, self.resample = side, self.normalize.resample
+        self.normalize = Normalizer(checkpoint.processor, snapshot, self.device)
+        self.frame, self.resample = self.normalize.frame, self.normalize.resample
+        self.image_size = max(self.frame.height, self.frame.width)
+        fit_input(self.network, *self.normalize.shape)
         self.tower = VisionTower(self.network.vision_model)
 
     @classmethod

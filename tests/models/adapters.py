@@ -1,0 +1,48 @@
+"""Random adapters of peft for tiny checkpoints, and their merge by peft. No code of the worker."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+
+#: The matrices of attention and MLP in the language models of the tiny checkpoints.
+LANGUAGE = r"language_model\..*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2|q|k|v|o|wi_0|wi_1|wo)"
+
+
+def lora(**settings: Any) -> PeftConfig:
+    """Configure a LoRA of rank 3 on the language model."""
+    return LoraConfig(**{"r": 3, "lora_alpha": 5, "target_modules": LANGUAGE, **settings})
+
+
+def save_adapter(
+    network_class: Any,
+    base: Path,
+    path: Path,
+    config: PeftConfig | None = None,
+    seed: int = 7,
+    scale: float = 0.3,
+) -> Path:
+    """Save an adapter whose every trained weight differs by about `scale` from its initial one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = network_class.from_pretrained(base)
+        adapted = get_peft_model(network, config or lora())
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in adapted.parameters():
+                if weight.requires_grad:
+                    weight += scale * torch.randn(weight.shape, generator=generator)
+        adapted.save_pretrained(str(path))
+    return path
+
+
+def merge(network_class: Any, base: Path, adapter: Path) -> Any:
+    """Return the network that peft merges."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = network_class.from_pretrained(base, dtype=torch.float32)
+        return PeftModel.from_pretrained(network, str(adapter)).merge_and_unload().eval()
