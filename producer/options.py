@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -11,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    model_validator,
 )
 
 #: Maximum texts of an option such as `stop`, characters of each, and tokens of `suppress_tokens`.
@@ -179,17 +178,20 @@ class Options(BaseModel):
             return self.temperature
         return (self.temperature or 1.0) if self.do_sample else 0.0
 
-    @model_validator(mode="after")
-    def _check_combination(self) -> Self:
+    def combination_error(self) -> str | None:
+        """Return the error of options that exclude each other, or None.
+
+        The worker checks them: a schema of requests cannot express it.
+        """
         if self.max_length is not None and self.max_new_tokens != 20:
-            raise ValueError("max_length and max_new_tokens exclude each other: set one of them")
+            return "max_length and max_new_tokens exclude each other: set one of them"
         if self.min_length and self.min_new_tokens:
-            raise ValueError("min_length and min_new_tokens exclude each other: set one of them")
+            return "min_length and min_new_tokens exclude each other: set one of them"
         if self.num_return_sequences > 1 and self.num_beams == 1 and not self.sampling_temperature:
-            raise ValueError(
+            return (
                 "num_return_sequences needs sampling (temperature) or num_beams: a greedy search "
                 "finds a single text"
             )
         if self.num_return_sequences > self.num_beams > 1:
-            raise ValueError("num_return_sequences exceeds num_beams: raise num_beams")
-        return self
+            return "num_return_sequences exceeds num_beams: raise num_beams"
+        return None

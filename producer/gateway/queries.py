@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +18,9 @@ class BatchQuery(JobOptions):
     """Parameters of a batch upload, including the generation options."""
 
     model_config = ConfigDict(strict=False, extra="forbid", hide_input_in_errors=True)
+
+    #: The texts of a batch are not published.
+    stream: ClassVar[None] = None  # type: ignore[misc]
 
     task: TaskName = Field("caption", description="Task of items that do not name one.")
     id: str | None = Field(

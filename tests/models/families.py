@@ -70,12 +70,14 @@ class Family:
             name.replace("input_ids", "attention_mask"): torch.ones_like(row)
             for name, row in tensors.items()
         }
-        return self.images(image, return_tensors="pt") | tensors | masks
+        return {**self.images(image, return_tensors="pt"), **tensors, **masks}
 
     def arguments(self, options: GenerationOptions) -> dict[str, Any]:
         """Return the arguments of `generate`; the tokens of words are the tokenizer's own."""
-        names = ("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams")
-        names += ("num_return_sequences", "repetition_penalty", "length_penalty", "top_k")
+        names = [
+            *("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams"),
+            *("num_return_sequences", "repetition_penalty", "length_penalty", "top_k"),
+        ]
         how = {name: getattr(options, name) for name in names}
         if options.max_length is not None:
             del how["max_new_tokens"]
@@ -92,7 +94,7 @@ class Family:
     def alone(self, request: Request) -> list[Expected]:
         """Return the sequences of a row; each sample is a row of its own."""
         options = request.options
-        if options.num_return_sequences == 1 or options.num_beams > 1:
+        if options.num_return_sequences == 1 or options.num_beams > 1 or options.seed is None:
             return self._generate(request, options)
         return [
             self._generate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def test_beams_through_the_queue_equal_plain_transformers(
 
 
 def test_a_text_is_streamed_and_answers_are_ranked(user: Client, pictures: list[bytes]) -> None:
-    options = {"max_new_tokens": 30, "min_new_tokens": 30}
+    options: dict[str, Any] = {"max_new_tokens": 30, "min_new_tokens": 30}
     job = user.caption(pictures[0], stream=True, **options)
     parts = list(job.stream(timeout=90))
     assert "".join(part.text for part in parts) == job.result(1)

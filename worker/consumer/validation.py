@@ -132,6 +132,8 @@ def read_options(
         checked = Options.model_validate(options or {})
     except ValidationError as error:
         raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Options)) from None
+    if (message := checked.combination_error()) is not None:
+        raise ItemRejected(ErrorCode.OPTION_INVALID, message)
     decoding = checked.model_dump()
     deadline = decoding.pop("deadline")
     streams = decoding.pop("stream") and interactive

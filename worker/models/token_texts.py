@@ -24,10 +24,9 @@ class TokenTexts:
     @cached_property
     def _bytes(self) -> dict[int, bytes]:
         """The text of each token in UTF-8; a token can be a part of a character."""
-        mode = StopStringCriteria._get_stop_string_matching_mode(self.tokenizer)
-        texts, ids = StopStringCriteria.clean_tokenizer_vocab(
-            self.tokenizer, stop_string_matching_mode=mode
-        )
+        criteria: Any = StopStringCriteria
+        mode = criteria._get_stop_string_matching_mode(self.tokenizer)
+        texts, ids = criteria.clean_tokenizer_vocab(self.tokenizer, stop_string_matching_mode=mode)
         return {
             token: text if isinstance(text, bytes) else text.encode()
             for token, text in zip(ids, texts, strict=True)
