@@ -88,6 +88,13 @@ class WorkerSettings(ClientSettings):
     max_image_pixels: int = Field(
         64_000_000, ge=4096, description="Maximum pixels of an image, checked before decoding"
     )
+    image_side: int = Field(
+        1024,
+        ge=32,
+        le=8192,
+        description="A model that resizes images itself gets at most the pixels of a square with "
+        "this side",
+    )
     image_memory_mb: int = Field(
         0,
         ge=0,

@@ -87,7 +87,7 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
     from worker.models.card_memory import card_estimates
     from worker.models.checkpoint import load_error, read_config
     from worker.models.memory import estimate
-    from worker.models.registry import PRECISIONS, find_family
+    from worker.models.registry import GROUPED, PRECISIONS, find_family
 
     target = _device_memory(device, memory)
     config = read_config(snapshot)
@@ -98,11 +98,13 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
     except Exception as error:
         raise load_error(snapshot, error) from error
     module = import_module(f"worker.models.{family.module}")
+    is_grouped = family is GROUPED
     return {
         "model": snapshot.title,
-        "family": family_name(family),
-        "tasks": sorted(getattr(module, family.class_name).tasks),
-        "image_size": int(config.vision_config.image_size),
+        "family": f"{config.architectures[0]}, in groups" if is_grouped else family_name(family),
+        "tasks": sorted(getattr(module, family.class_name).family_tasks(config)),
+        # A processor of the model's own resizes images.
+        "image_size": None if is_grouped else int(config.vision_config.image_size),
         "parameters": estimates[0].parameters,
         "device": target.name,
         "free_bytes": target.free_bytes,
@@ -157,7 +159,7 @@ def report(facts: dict[str, Any]) -> str:
         f"model       {facts['model']}",
         f"family      {facts['family']}",
         f"tasks       {', '.join(facts['tasks'])}",
-        f"image size  {facts['image_size']} x {facts['image_size']}",
+        f"image size  {image_size(facts['image_size'])}",
         f"parameters  {facts['parameters']:,}",
         f"device      {facts['device']}",
         "",
@@ -168,13 +170,16 @@ def report(facts: dict[str, Any]) -> str:
             row["precision"],
             _format_bytes(row["weight_bytes"] + row["copy_bytes"]),
             _format_bytes(row["row_bytes"]) if row["row_bytes"] else "-",
-            f"{row['rows']:,}",
+            "-" if row["rows"] is None else f"{row['rows']:,}",
             "yes" if row["fits"] else "no",
         ]
         for row in facts["precisions"]
     ]
     tokens = facts["row_tokens"]
     note = f"A row is an image with a text: its KV cache of {tokens} tokens and of its source."
+    if facts["image_size"] is None:
+        least = min(row["token_bytes"] for row in facts["precisions"])
+        note = f"Rows run in groups; each of a row's tokens takes {_format_bytes(least)} or more."
     card = [["model card", "largest layer", "total", "training, Adam"]]
     card += [
         [row["dtype"], *(_format_bytes(row[f"{name}_bytes"], 1024) for name in CARD_SIZES)]
@@ -186,8 +191,13 @@ def report(facts: dict[str, Any]) -> str:
         for row in facts["precisions"]
         if row["missing_package"]
     ]
-    lines += ["", note] if tokens else []
+    lines += ["", note] if tokens or facts["image_size"] is None else []
     return "\n".join([*lines, *(["", *map(_align, card), "", CARD_NOTE] if card[1:] else [])])
+
+
+def image_size(side: int | None) -> str:
+    """Return the side of a square input as text."""
+    return f"{side} x {side}" if side else "in its own proportions"
 
 
 def _align(cells: list[str]) -> str:

@@ -55,6 +55,8 @@ IRRELEVANT = {
         "step_timeout_s",
         "engine_wait_s",
     ),
+    # It is the `image_size` of a model, which is in the key of its pixels.
+    "image_side",
     # Which images may be fetched: the key has the bytes of the image.
     *("image_root", "fetch_timeout_s", "fetch_per_host", "fetch_allow", "fetch_deny"),
     *("fetch_only", "fetch_stores"),
@@ -108,10 +110,11 @@ def test_each_setting_of_the_pixels_changes_their_key(monkeypatch: pytest.Monkey
     keys += [pixels_hash(MODEL, BLOB, **{name: value}) for name, value in IN_PIXELS.items()]
     keys += [pixels_hash(replace(MODEL, image_size=48)), pixels_hash(replace(MODEL, resample=2))]
     keys += [pixels_hash(replace(MODEL, frame=Frame(32, 32, resize))) for resize in (None, 32, 40)]
+    keys.append(pixels_hash(replace(MODEL, keeps_proportions=True)))
     assert pixels_hash() == keys[0]
     monkeypatch.setattr(loader, "software", lambda: software() | {"pillow": "99"})
     keys.append(pixels_hash())
-    assert len(set(keys)) == 7 + len(IN_PIXELS) + 1
+    assert len(set(keys)) == 8 + len(IN_PIXELS) + 1
     # A remote image is known after its fetch; an item without one has no pixels
     assert pixels_hash(image="http://host/a.jpg") is None
     assert pixels_hash(image="") == ""

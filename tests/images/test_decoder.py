@@ -211,3 +211,21 @@ def test_draft_mode_reserves_what_the_check_of_a_cut_jpeg_decodes(
     small, whole = reserved
     # At least the pixels of the check, beyond those of the draft.
     assert whole - small > 640 * 480 * 4 * 0.9
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((20, 10), (20, 10)), ((32, 32), (32, 32)), ((90, 60), (39, 26)), ((4096, 1), (1024, 1))],
+)
+def test_an_image_keeps_its_proportions_within_the_bound(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    decoder = Decoder(SIZE, Image.Resampling.BICUBIC, 4_000_000, keeps_proportions=True)
+    for turned in (False, True):
+        source = noise(*(size[::-1] if turned else size))
+        decoded = Image.open(io.BytesIO(decoder.decode(encoded(source))))
+        assert decoded.format == "PPM"
+        bound = expected[::-1] if turned else expected
+        resized = source.resize(bound, Image.Resampling.BICUBIC)
+        assert decoded.size == bound
+        np.testing.assert_array_equal(np.asarray(decoded), np.asarray(resized))

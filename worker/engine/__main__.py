@@ -15,14 +15,14 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from config.settings import NULL_MODEL, WorkerSettings
 from producer.errors import InvalidInput
 from worker import lifeline, streams
 from worker.engine import metrics
 from worker.engine.errors import HubUnavailable, LoadError
-from worker.engine.model import Vision, as_generator, as_matcher
+from worker.engine.model import Model, Vision, as_generator, as_group_generator, as_matcher
 from worker.engine.null import NullEngine
 from worker.engine.protocol import EngineInfo, ModelInfo, acquire_lock, private_dir, socket_path
 from worker.engine.server import EngineServer
@@ -113,9 +113,9 @@ def _run(
     torch.set_num_threads(settings.cpu_threads or os.cpu_count() or 1)
     try:
         engine = build_engine(settings, snapshots)
-        models = [encoder.model for encoder in engine.encoders]
-        if not settings.cpu_threads and models[0].device.type == "cpu":
-            reserve_core(models[0])
+        models = engine.models
+        if not settings.cpu_threads and models[0].device.type == "cpu" and engine.encoders:
+            reserve_core(engine.encoders[0].model)
         warm_up(engine)
         check(engine)
     except LoadError as error:
@@ -182,11 +182,15 @@ def build_engine(settings: WorkerSettings, snapshots: Sequence[Snapshot]) -> Eng
     loaded = []
     for snapshot in snapshots:
         model = load(
-            snapshot, settings.precision, settings.device, vqa_template=settings.vqa_template
+            snapshot,
+            settings.precision,
+            settings.device,
+            vqa_template=settings.vqa_template,
+            image_side=settings.image_side,
         )
         loaded.append(model)
-    generator, matcher = as_generator(loaded[0]), as_matcher(loaded[-1])
-    if len(loaded) == 2 and (generator is None or matcher is None):
+    matcher = as_matcher(loaded[-1])
+    if len(loaded) == 2 and (as_matcher(loaded[0]) is not None or matcher is None):
         raise LoadError(
             "BLIPLINE_MODEL must be a model that generates text, and BLIPLINE_MATCH_MODEL a"
             f" retrieval model; {loaded[0].name!r} offers {', '.join(sorted(loaded[0].tasks))} and"
@@ -194,25 +198,26 @@ def build_engine(settings: WorkerSettings, snapshots: Sequence[Snapshot]) -> Eng
         )
     with rows_must_fit(loaded[0]):
         return Engine(
-            generator,
+            as_generator(loaded[0]),
             matcher,
+            as_group_generator(loaded[0]),
             max_rows=settings.max_rows,
             feature_bytes=settings.feature_cache_mb * 1024 * 1024,
             cuda_graphs=settings.cuda_graphs,
         )
 
 
-def model_info(model: Vision) -> ModelInfo:
+def model_info(model: Model) -> ModelInfo:
     """Return the description of a model that consumers receive."""
-    tasks = tuple(sorted(model.tasks))
     return ModelInfo(
         model.name,
         model.revision,
         model.image_size,
         model.resample,
-        tasks,
+        tuple(sorted(model.tasks)),
         model.commit,
-        model.frame,
+        None if model.keeps_proportions else cast("Vision", model).frame,
+        model.keeps_proportions,
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
-from typing import Protocol
 
 import torch
 
@@ -19,42 +18,15 @@ from worker.engine.deadlines import Deadlines
 from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import Encoder
 from worker.engine.features import FeatureCache
+from worker.engine.generating import GeneratingLane
 from worker.engine.halving import Failure
+from worker.engine.lane import Lane
 from worker.engine.matching import MatchingLane
-from worker.engine.model import Generator, Matcher, Vision
+from worker.engine.model import Generator, GroupGenerator, Matcher, Model, Vision
 from worker.engine.request import Answer, Request, RequestId
 from worker.engine.row import CANCELLED, EXPIRED, Row, error_answer
 from worker.engine.stats import EngineStats
 from worker.engine.text_streams import TextStreams
-
-
-class Lane(Protocol):
-    """A queue of rows and the loop that runs them."""
-
-    encoder: Encoder
-
-    @property
-    def active(self) -> int:
-        """Number of rows that are running."""
-
-    @property
-    def waiting(self) -> int:
-        """Number of rows that have not started."""
-
-    def prepare(self, row: Row) -> Failure | None:
-        """Tokenize a row's text; return a Failure if the row cannot run."""
-
-    def add(self, row: Row) -> None:
-        """Enqueue a row."""
-
-    def promote(self, row: Row) -> None:
-        """Move a waiting bulk row to the interactive queue."""
-
-    def withdraw(self, row: Row) -> bool:
-        """Remove a waiting row; return False if it is already running."""
-
-    def step(self) -> list[Row]:
-        """Run one step and return the rows that ended."""
 
 
 class Engine:
@@ -64,6 +36,7 @@ class Engine:
         self,
         model: Generator | None,
         matcher: Matcher | None = None,
+        group_generator: GroupGenerator | None = None,
         *,
         max_rows: int = 64,
         feature_bytes: int = 256 * 2**20,
@@ -76,10 +49,15 @@ class Engine:
         self.decoding: DecodingLane | None = None
         self.beams: BeamLane | None = None
         self.matching: MatchingLane | None = None
-        models: list[Vision] = [loaded for loaded in (model, matcher) if loaded is not None]
+        self.generating: GeneratingLane | None = None
+        encoding: list[Vision] = [loaded for loaded in (model, matcher) if loaded is not None]
+        self.models: list[Model] = [*encoding]
         self.encoders = [
-            Encoder(loaded, FeatureCache(feature_bytes // len(models))) for loaded in models
+            Encoder(loaded, FeatureCache(feature_bytes // len(encoding))) for loaded in encoding
         ]
+        if group_generator is not None:
+            self.generating = GeneratingLane(group_generator, max_rows)
+            self.models.insert(0, group_generator)
         if model is not None:
             encoder = self.encoders[0]
             self.decoding = DecodingLane(model, encoder, max_rows, reserved_rows, cuda_graphs)
@@ -98,13 +76,14 @@ class Engine:
     @property
     def lanes(self) -> Iterator[Lane]:
         """The lanes that the loaded models serve."""
-        lanes: tuple[Lane | None, ...] = (self.decoding, self.beams, self.matching)
+        lanes: tuple[Lane | None, ...]
+        lanes = (self.decoding, self.beams, self.generating, self.matching)
         return (lane for lane in lanes if lane is not None)
 
     @property
     def tasks(self) -> frozenset[str]:
         """The tasks that the loaded models offer."""
-        return frozenset[str]().union(*(encoder.model.tasks for encoder in self.encoders))
+        return frozenset[str]().union(*(model.tasks for model in self.models))
 
     @property
     def idle(self) -> bool:
@@ -162,6 +141,8 @@ class Engine:
         lane: Lane | None = self.decoding
         if self.matcher is not None and request.task in self.matcher.tasks:
             lane = self.matching
+        elif self.generating is not None:
+            lane = self.generating
         elif request.options.num_beams > 1:
             lane = self.beams
         assert lane is not None  # `_validate` has checked the task
@@ -241,8 +222,8 @@ class Engine:
         stats.encoded_images = sum(encoder.images for encoder in self.encoders)
         stats.cache_hits = sum(encoder.hits for encoder in self.encoders)
         stats.feature_bytes = sum(encoder.cache.bytes for encoder in self.encoders)
-        if self.encoders[0].model.device.type == "cuda":
-            stats.device_bytes = torch.cuda.memory_allocated(self.encoders[0].model.device)
+        if self.models[0].device.type == "cuda":
+            stats.device_bytes = torch.cuda.memory_allocated(self.models[0].device)
         stats.last_step_s = self.clock() - started
         stats.busy_s += stats.last_step_s
         answers, self._answers = self._answers, []

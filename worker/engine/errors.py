@@ -13,3 +13,7 @@ class HubUnavailable(LoadError):
 
 class PromptTooLong(ValueError):
     """A text with more tokens than the model's limit. The message contains both numbers."""
+
+
+class InputRefused(ValueError):
+    """An image or text that a model's own processor does not accept."""

@@ -1,14 +1,15 @@
 """Protocols that a model implements for the engine.
 
 A `Generator` generates text for an image, token by token; a `Matcher` compares images and texts in
-one forward pass. Both encode images as a `Vision` does.
+one forward pass. Both encode images as a `Vision` does. A `GroupGenerator` generates text by
+transformers' own `generate`, for a group of rows at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     import torch
@@ -62,8 +63,8 @@ class TokenVocabulary(Protocol):
         """Return the texts that end an answer."""
 
 
-class Vision(Protocol):
-    """The image side of every model. Row i of a result belongs to row i of the input."""
+class Model(Protocol):
+    """The description of every model. Row i of a result belongs to row i of the input."""
 
     name: str
     revision: str  # short hash of everything that determines its answers
@@ -71,23 +72,51 @@ class Vision(Protocol):
     tasks: frozenset[str]
     precision: str
     image_size: int  # the side of its input, or the longer one
-    frame: Frame  # images arrive as frame.height x frame.width RGB
     resample: int  # the Pillow filter the checkpoint was trained with
+    #: Images arrive as PPM files (P6) of at most image_size x image_size pixels, in the
+    #: proportions of the original.
+    keeps_proportions: bool
     device: torch.device
+
+
+class Vision(Model, Protocol):
+    """The image side of a model with a vision encoder of its own."""
+
+    frame: Frame  # images arrive as frame.height x frame.width RGB
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode uint8 (n, height, width, 3), on any device, as features (n, tokens, hidden)."""
 
 
-class TextDecoder(Protocol):
+class TokenIds(Protocol):
+    """The tokens of a model that generates text."""
+
+    vocab_size: int
+    eos_ids: tuple[int, ...]
+    suppressed_ids: tuple[int, ...]  # tokens the checkpoint never generates
+
+
+class TextGenerator(Model, Protocol):
+    """The text side of every model that generates text."""
+
+    @property
+    def decoder(self) -> TokenIds:
+        """The tokens that it generates."""
+
+    @property
+    def token_texts(self) -> TokenVocabulary:
+        """The texts of its tokens."""
+
+    def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
+        """Return the answer as text, without special tokens and surrounding spaces."""
+
+
+class TextDecoder(TokenIds, Protocol):
     """The text decoder of a generator; its keys and values are stored in a `SlotCache`."""
 
     #: Tokens of a row, prompt included: one more than it has positions, as the last token of an
     #: answer is never an input.
     max_length: int
-    vocab_size: int
-    eos_ids: tuple[int, ...]
-    suppressed_ids: tuple[int, ...]  # tokens the checkpoint never generates
 
     def new_slots(self, rows: int) -> SlotCache:
         """Allocate an empty KV cache of `rows` slots."""
@@ -117,25 +146,18 @@ class TextDecoder(Protocol):
         """
 
 
-class Generator(Vision, Protocol):
+class Generator(Vision, TextGenerator, Protocol):
     """A model that generates text."""
 
     @property
     def decoder(self) -> TextDecoder:
         """The text decoder."""
 
-    @property
-    def token_texts(self) -> TokenVocabulary:
-        """The texts of its tokens."""
-
     def prompt(self, request: Request) -> Prompt:
         """Build the prompt of a request. Raises PromptTooLong; ValueError for invalid Unicode."""
 
     def condition(self, features: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
         """Return the decoder's inputs: image features, in some models combined with texts."""
-
-    def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
-        """Return the answer as text, without special tokens and surrounding spaces."""
 
 
 class Matcher(Vision, Protocol):
@@ -156,11 +178,69 @@ class Matcher(Vision, Protocol):
         """Return unit vectors (n, dim), float32."""
 
 
-def as_generator(model: Generator | Matcher) -> Generator | None:
-    """Return the model if it generates text, else None."""
-    return None if "match" in model.tasks else cast("Generator", model)
+@dataclass(frozen=True, slots=True)
+class GroupInputs:
+    """The inputs of a group of rows, from the model's own processor."""
+
+    #: Arguments of `generate`, on the model's device.
+    arguments: dict[str, Any]
+    #: Prompt of each row, image tokens included, without padding.
+    prompts: list[Prompt]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each prompt; 1, the start token, for a model that reads no text."""
+        return [len(prompt.start) + len(prompt.source or ()) or 1 for prompt in self.prompts]
 
 
-def as_matcher(model: Generator | Matcher) -> Matcher | None:
+class GroupGenerator(TextGenerator, Protocol):
+    """A model that generates text by transformers' own `generate`."""
+
+    #: Bytes of a position's keys and values; 0 if they are unknown.
+    token_bytes: int
+
+    def check(self, request: Request) -> None:
+        """Check a request's text. Raises ValueError for invalid Unicode or a refused prompt."""
+
+    def collate(self, requests: Sequence[Request]) -> GroupInputs:
+        """Run the processor on images and prompts. Raises InputRefused."""
+
+    def limit_error(self, length: int, new: int) -> str | None:
+        """Return the error of a prompt of `length` tokens with `new` further ones, or None."""
+
+    def generate(
+        self,
+        inputs: GroupInputs,
+        options: GenerationOptions,
+        stop: Callable[[], bool],
+        stop_texts: StopTexts | None = None,
+    ) -> list[list[TokenSequence]]:
+        """Return each row's sequences, the best first; none for logits that are not finite.
+
+        `stop` is called after each token; True ends the call.
+        """
+
+    def first_logits(self, inputs: GroupInputs, steps: int) -> tuple[list[list[int]], torch.Tensor]:
+        """Return each row's first greedy tokens, and their logits (n, steps, vocabulary)."""
+
+
+#: A model of any kind.
+AnyModel = Generator | Matcher | GroupGenerator
+
+
+def as_generator(model: AnyModel) -> Generator | None:
+    """Return the model if it generates text in flight, else None."""
+    if as_matcher(model) is not None or as_group_generator(model) is not None:
+        return None
+    return cast("Generator", model)
+
+
+def as_matcher(model: AnyModel) -> Matcher | None:
     """Return the model if it compares images and texts, else None."""
     return cast("Matcher", model) if "match" in model.tasks else None
+
+
+def as_group_generator(model: AnyModel) -> GroupGenerator | None:
+    """Return the model if it generates text in groups, else None."""
+    # It has no vision encoder of its own.
+    return None if hasattr(model, "encode") else model

@@ -34,7 +34,8 @@ class ModelInfo:
 
     name: str
     revision: str
-    #: Side of the model's square input, in pixels; `frame` describes another input.
+    #: Side of the model's square input, in pixels; `frame` describes another input. With
+    #: `keeps_proportions`, side of the square with the maximum number of pixels.
     image_size: int
     #: Number of Pillow's resampling filter.
     resample: int
@@ -43,6 +44,8 @@ class ModelInfo:
     commit: str = ""
     #: The pixels that the model reads of an image; None: a square of `image_size`.
     frame: Frame | None = None
+    #: The model's own processor resizes images, which keep their proportions.
+    keeps_proportions: bool = False
 
 
 @dataclass(frozen=True, slots=True)

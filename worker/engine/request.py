@@ -91,7 +91,8 @@ class Request:
     id: RequestId
     task: str  # "caption" | "vqa" | "chat" | "match" | "embed"
     image_hash: str  # key of the pixels; "" without an image: an embedding of a text
-    #: uint8, height * width * 3, rows of RGB; None if the features are expected to be cached.
+    #: uint8, height * width * 3, rows of RGB, or a PPM file for a model that keeps proportions;
+    #: None if the features are expected to be cached.
     pixels: bytes | None
     text: str = ""  # caption: the prompt or ""; vqa, chat: the question; embed: the text
     options: GenerationOptions = field(default_factory=GenerationOptions)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.engine.frame import Frame
 from worker.engine.halving import Failure
-from worker.engine.model import Generator, Prompt, StopTexts, TokenSequence
+from worker.engine.model import Prompt, StopTexts, TextGenerator, TokenSequence
 from worker.engine.request import (
     IMAGE_NEEDED,
     Answer,
@@ -82,7 +82,7 @@ class Row:
             len(self.prompt.start) + len(self.prompt.source or ()),
         )
 
-    def finish(self, model: Generator, generated: list[TokenSequence]) -> None:
+    def finish(self, model: TextGenerator, generated: list[TokenSequence]) -> None:
         """Set the texts of the row from its generated sequences, the best first."""
         self.tokens = generated[0].tokens
         texts = [model.text(self.request, self.prompt, each.tokens) for each in generated]
@@ -99,7 +99,7 @@ class Row:
                 for text, each in zip(texts, generated, strict=True)
             )
 
-    def _is_complete(self, model: Generator, tokens: list[int]) -> bool:
+    def _is_complete(self, model: TextGenerator, tokens: list[int]) -> bool:
         if tokens[-1:] and tokens[-1] in model.decoder.eos_ids:
             return True
         return self.stop is not None and self.stop.completed_by(tokens, self.prompt.start)

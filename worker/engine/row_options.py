@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from worker.engine.halving import Failure
-from worker.engine.model import Generator, Prompt
+from worker.engine.model import Prompt, TextGenerator
 from worker.engine.request import GenerationOptions
 
 
@@ -19,7 +19,7 @@ class InvalidOptions(ValueError):
 
 
 def resolve_options(
-    options: GenerationOptions, prompt: Prompt, model: Generator
+    options: GenerationOptions, prompt: Prompt, model: TextGenerator
 ) -> GenerationOptions:
     """Return options without lengths of the whole text, and with the tokens of banned words.
 
@@ -39,7 +39,7 @@ def resolve_options(
     )
 
 
-def candidate_tokens(candidate: str, model: Generator) -> tuple[int, ...]:
+def candidate_tokens(candidate: str, model: TextGenerator) -> tuple[int, ...]:
     """Return the tokens of an answer and of its end.
 
     Raises InvalidOptions.
@@ -75,7 +75,7 @@ def _new_tokens(options: GenerationOptions, prompt_tokens: int) -> tuple[int, in
     return new, least
 
 
-def _bad_word_ids(words: tuple[str, ...], model: Generator) -> tuple[tuple[int, ...], ...]:
+def _bad_word_ids(words: tuple[str, ...], model: TextGenerator) -> tuple[tuple[int, ...], ...]:
     ids: dict[tuple[int, ...], None] = {}
     for word in words:
         variants = model.token_texts.word_ids(word)

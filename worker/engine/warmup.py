@@ -17,11 +17,12 @@ from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import MAX_ENCODE_BATCH, Encoder
 from worker.engine.engine import Engine
 from worker.engine.errors import LoadError
+from worker.engine.generating import GeneratingLane
 from worker.engine.graphs import row_bucket
 from worker.engine.halving import OUT_OF_MEMORY, failure_of
 from worker.engine.matching import MatchingLane
-from worker.engine.model import Generator, Vision
-from worker.engine.request import Request
+from worker.engine.model import Generator, Model, Vision
+from worker.engine.request import GenerationOptions, Request
 from worker.engine.slots import SlotCache
 
 #: Images in a warm-up run: enough to separate the fixed cost from the cost per image.
@@ -32,6 +33,8 @@ MAX_TIMING_S = 1.0
 #: Maximum seconds that encoding may delay the active rows. With less, rows would join in twos and
 #: threes if an image takes half a second, and steps of few rows cost as much as full ones.
 MAX_ENCODE_S = 4.0
+#: Maximum seconds of a group's first step, in which cancellations and other lanes wait.
+MAX_GROUP_S = 8.0
 #: Maximum fixed cost of a prefill, in decode steps. No device has exceeded 3; on a machine that is
 #: busy during the start the measurement can be far too high, and rows would then wait forever.
 MAX_PREFILL_STEPS = 4.0
@@ -40,7 +43,9 @@ MAX_PREFILL_STEPS = 4.0
 @torch.inference_mode()
 def warm_up(engine: Engine) -> None:
     """Warm up an idle engine. Raises LoadError if its rows do not fit the memory."""
-    with rows_must_fit(engine.encoders[0].model):
+    with rows_must_fit(engine.models[0]):
+        if engine.generating is not None:
+            limit_group(engine.generating)
         for encoder in engine.encoders:
             limit_encode_batch(encoder)
         if engine.decoding is not None and engine.beams is not None:
@@ -50,8 +55,34 @@ def warm_up(engine: Engine) -> None:
             warm_matching(engine.matching)
 
 
+def limit_group(lane: GeneratingLane) -> None:
+    """Limit the rows of a group to those whose first token takes MAX_GROUP_S."""
+    model = lane.model
+    side = model.image_size
+    image = b"P6 %d %d 255\n" % (side, side) + bytes([128]) * (3 * side * side)
+    requests = [Request("warm-up", "caption", "", image)]
+    options = GenerationOptions(max_new_tokens=1)
+
+    def first_token() -> None:
+        model.generate(model.collate(requests), options, lambda: False)
+
+    seconds = compute_time(model, first_token)
+    if seconds < MAX_TIMING_S:
+        seconds = compute_time(model, first_token)  # the first run also prepares kernels
+    lane.group_rows = max(1, min(lane.max_rows, int(MAX_GROUP_S / seconds)))
+
+
+def compute_time(model: Model, work: Callable[[], object]) -> float:
+    """Return the seconds of a run on an idle device: other programs on a CPU do not count."""
+    if model.device.type != "cpu":
+        return run_time(model, work)
+    started = time.process_time()
+    work()
+    return (time.process_time() - started) / torch.get_num_threads()
+
+
 @contextmanager
-def rows_must_fit(model: Vision) -> Iterator[None]:
+def rows_must_fit(model: Model) -> Iterator[None]:
     """Raise LoadError if the memory of the model's rows cannot be allocated in this block."""
     try:
         yield
@@ -140,7 +171,7 @@ def row_counts(max_rows: int) -> list[int]:
     return sorted({row_bucket(rows, max_rows) for rows in range(1, max_rows + 1)})
 
 
-def best_time(model: Vision, work: Callable[[], object]) -> float:
+def best_time(model: Model, work: Callable[[], object]) -> float:
     """Return the seconds of the fastest of a few runs; the first counts only if it is slow."""
     started = time.perf_counter()
     best = run_time(model, work)
@@ -153,7 +184,7 @@ def best_time(model: Vision, work: Callable[[], object]) -> float:
     return best
 
 
-def run_time(model: Vision, work: Callable[[], object]) -> float:
+def run_time(model: Model, work: Callable[[], object]) -> float:
     """Return the seconds of one run."""
     started = time.perf_counter()
     work()

@@ -29,6 +29,7 @@ VOCABULARIES: Final = (
     ("vocab.txt",),
     ("vocab.json", "merges.txt"),
     ("spiece.model",),
+    ("tokenizer.model",),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
@@ -48,7 +49,8 @@ _TRANSPOSES: Final = {
 class Decoder:
     """The decoder of one model. `size` is the side of its square input, in pixels.
 
-    A `frame` describes an input of another form.
+    A `frame` describes an input of another form. With `keeps_proportions`, an image of more than
+    `size * size` pixels is scaled down to these, and a smaller one keeps its size.
 
     With `draft`, the JPEG decoder scales the image down to no less than `draft` times that size:
     faster, but not exactly the processor's result (benchmarks/jpeg_draft.py). A JPEG without its
@@ -63,6 +65,7 @@ class Decoder:
     accepts_truncated: bool = False
     budget: MemoryBudget = field(default=_BUDGET, compare=False)
     frame: Frame | None = None
+    keeps_proportions: bool = False
 
     @property
     def settings(self) -> dict[str, object]:
@@ -70,7 +73,7 @@ class Decoder:
         return {item.name: getattr(self, item.name) for item in fields(self) if item.compare}
 
     def decode(self, encoded: bytes) -> bytes:
-        """Decode to RGB as uint8, row by row, height * width * 3 bytes.
+        """Decode to RGB as uint8, row by row, height * width * 3 bytes, or to a PPM file.
 
         Uses the first frame of an animation, applies the EXIF orientation, and blends transparency
         on white. Raises ItemRejected.
@@ -130,12 +133,31 @@ class Decoder:
         upright = _apply_orientation(image, _orientation(image, header))
         if upright is not image:
             image.close()
-        whole, frame = _to_rgb(upright), self.frame or Frame.square(self.size)
+        whole, resample = _to_rgb(upright), Image.Resampling(self.resample)
+        if self.keeps_proportions:
+            size = bounded_size(whole.size, self.size**2)
+            return as_ppm(whole if size == whole.size else whole.resize(size, resample))
+        frame = self.frame or Frame.square(self.size)
         if frame.resize is not None:
-            whole = whole.resize(frame.resized(*whole.size), Image.Resampling(self.resample))
+            whole = whole.resize(frame.resized(*whole.size), resample)
         if whole.size != (frame.width, frame.height):
             whole = whole.crop(frame.box(*whole.size))
         return whole.tobytes()
+
+
+def bounded_size(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    """Return a width and height in the same proportions of at most `max_pixels`."""
+    width, height = size
+    scale = min(1.0, math.sqrt(max_pixels / (width * height)))
+    # A side never becomes 0, so the other one may have to be shorter.
+    narrow = max(1, int(min(size) * scale))
+    wide = min(max(1, int(max(size) * scale)), max_pixels // narrow)
+    return (wide, narrow) if width >= height else (narrow, wide)
+
+
+def as_ppm(image: Image.Image) -> bytes:
+    """Return an RGB image as a binary PPM file, which carries its size."""
+    return b"P6 %d %d 255\n" % image.size + image.tobytes()
 
 
 def _damage(form: str, error: Exception) -> str:

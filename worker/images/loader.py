@@ -65,6 +65,7 @@ class ImageLoader:
                 accepts_truncated,
                 budget,
                 model.frame,
+                model.keeps_proportions,
             )
             for model in info.models
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import torch
 from torch import Tensor
@@ -16,11 +16,15 @@ from transformers import Blip2ForConditionalGeneration
 from worker.engine.model import Prompt, TextDecoder
 from worker.engine.request import Request
 from worker.models.dialogue import fill_template, format_dialogue
+from worker.models.llama import LlamaLanguage
 from worker.models.opt import OptLanguage
 from worker.models.qformer import QFormer
 from worker.models.registry import VQA_TEMPLATE
 from worker.models.t5 import T5Language
 from worker.models.vision_model import Checkpoint, VisionModel
+
+#: Language models by their type in a configuration.
+LANGUAGES: Final[dict[str, Any]] = {"llama": LlamaLanguage, "opt": OptLanguage, "t5": T5Language}
 
 
 class LanguageModel(TextDecoder, Protocol):
@@ -95,5 +99,8 @@ def _language_model(network: Any, tokenizer: Any) -> LanguageModel:
     image_id = config.image_token_index
     if image_id is None:
         image_id = tokenizer.convert_tokens_to_ids("<image>") or len(tokenizer)
-    language_class = T5Language if config.text_config.model_type == "t5" else OptLanguage
-    return language_class(network.language_model, tokenizer, image_id, int(config.num_query_tokens))
+    queries = int(config.num_query_tokens)
+    language: LanguageModel = LANGUAGES[config.text_config.model_type](
+        network.language_model, tokenizer, image_id, queries
+    )
+    return language

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -118,6 +119,8 @@ def _from_pretrained(
     except Exception as error:
         raise load_error(snapshot, error) from error
     # transformers only warns, and initialises missing weights at random.
+    if report["missing_keys"] and needs_own_code(snapshot):
+        raise own_code_error(snapshot)
     if report["missing_keys"]:
         raise LoadError(
             f"Checkpoint {snapshot.name!r} is incomplete: {len(report['missing_keys'])} tensors are"
@@ -185,7 +188,26 @@ def format_gigabytes(count: int) -> str:
 def load_error(snapshot: Snapshot, error: Exception) -> LoadError:
     """Return a LoadError with a remedy and the first line of transformers' message."""
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if needs_own_code(snapshot):
+        return own_code_error(snapshot)
     return LoadError(
         f"Model {snapshot.name!r} cannot be loaded; check that {str(snapshot.directory)!r} is a"
         f" complete checkpoint ({first_line})."
+    )
+
+
+def needs_own_code(snapshot: Snapshot) -> bool:
+    """Return whether a configuration names code of its repository, which is never run."""
+    try:
+        return "auto_map" in json.loads((snapshot.directory / "config.json").read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def own_code_error(snapshot: Snapshot) -> LoadError:
+    """Return the error of a checkpoint that only its repository's own code can load."""
+    return LoadError(
+        f"Model {snapshot.name!r} was saved for the code of its repository (auto_map in"
+        " config.json), which Blipline never runs; use a checkpoint in transformers' own format,"
+        " often a conversion of the same model."
     )

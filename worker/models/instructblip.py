@@ -1,7 +1,7 @@
-"""InstructBLIP with Flan-T5: a BLIP-2 whose Q-Former also reads the text.
+"""InstructBLIP with Flan-T5 or Vicuna: a BLIP-2 whose Q-Former also reads the text.
 
 Dai et al. 2023, https://arxiv.org/abs/2305.06500; checkpoints such as
-Salesforce/instructblip-flan-t5-xl.
+Salesforce/instructblip-flan-t5-xl and Salesforce/instructblip-vicuna-7b.
 
 An image's cached features are therefore those of its vision encoder; the Q-Former runs on them
 again for every text.

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from worker.models import memory_shapes
+from worker.models.image_text.architectures import decoder_config
 from worker.models.onednn import MAX_PACKED_BYTES
 from worker.models.precision import Plan, make_plan
+from worker.models.registry import is_grouped
 
 #: Maximum images in one run of the vision encoder.
 IMAGES: Final = 32
@@ -53,8 +55,13 @@ class Estimate:
         """Bytes without any row."""
         return self.weight_bytes + self.copy_bytes
 
-    def rows(self, free: int) -> int:
-        """Return the number of rows, each with an image, that fit `free` bytes with the weights."""
+    def rows(self, free: int) -> int | None:
+        """Return the number of rows, each with an image, that fit `free` bytes with the weights.
+
+        None if the memory of an image is unknown.
+        """
+        if not self.image_bytes:
+            return None
         available, per_row = free - self.constant_bytes, self.row_bytes + self.work_bytes
         rows = available // (per_row + self.image_bytes)
         if rows > IMAGES:
@@ -74,6 +81,8 @@ def estimate(
 def estimate_plan(network: Any, plan: Plan) -> Estimate:
     """Estimate a network, which may be on the meta device."""
     config, element = network.config, plan.dtype.itemsize
+    if is_grouped(config):
+        return _estimate_weights(network, plan)
     row = memory_shapes.kv_shape(config)
     text, vision = memory_shapes.text_shape(config), memory_shapes.vision_shape(config)
     token_bytes = 2 * row.layers * row.width * element
@@ -88,6 +97,22 @@ def estimate_plan(network: Any, plan: Plan) -> Estimate:
         # Logits twice: the sampler converts them to float32.
         work_bytes=layer_bytes(text, plan) + memory_shapes.vocab_size(config) * (element + 4),
         image_bytes=layer_bytes(vision, plan) + 3 * 4 * config.vision_config.image_size**2,
+    )
+
+
+def _estimate_weights(network: Any, plan: Plan) -> Estimate:
+    """Estimate a model of any architecture: weights, and the keys and values of a token."""
+    decoder = decoder_config(network.config)
+    return Estimate(
+        precision=plan.precision,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        weight_bytes=weight_bytes(network, plan),
+        copy_bytes=0,
+        row_bytes=0,
+        row_tokens=0,
+        token_bytes=memory_shapes.position_bytes(decoder, plan.dtype),
+        work_bytes=0,
+        image_bytes=0,
     )
 
 

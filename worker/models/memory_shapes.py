@@ -47,10 +47,22 @@ def skeleton(config: Any, network_class: Any = None) -> Any:
     with torch.device("meta"):
         network = network_class(config)
     head = network.get_output_embeddings()
-    if head is not None and not getattr(config.text_config, "tie_word_embeddings", True):
+    text = getattr(config, "text_config", None)
+    if head is not None and not getattr(text, "tie_word_embeddings", True):
         # transformers reads the outer configuration, but Flan-T5's checkpoints have an untied head.
         head.weight = torch.nn.Parameter(torch.empty_like(head.weight))
     return network
+
+
+def position_bytes(decoder: Any, dtype: torch.dtype) -> int:
+    """Return the bytes of a position's keys and values in any decoder; 0 if they are unknown."""
+    layers = getattr(decoder, "num_hidden_layers", None)
+    heads = getattr(decoder, "num_attention_heads", None)
+    if not (layers and heads):
+        return 0
+    size = getattr(decoder, "head_dim", None) or getattr(decoder, "hidden_size", 0) // heads
+    key_heads = getattr(decoder, "num_key_value_heads", None) or heads
+    return int(2 * layers * key_heads * size * dtype.itemsize)
 
 
 def vision_shape(config: Any) -> LayerShape:
@@ -80,6 +92,9 @@ def kv_shape(config: Any) -> KvShape:
     image = _image_tokens(config) + TEXT_TOKENS
     if text.model_type == "opt":
         return KvShape(text.num_hidden_layers, text.hidden_size, _capacity(image))
+    if text.model_type == "llama":
+        width = text.num_key_value_heads * text.head_dim
+        return KvShape(text.num_hidden_layers, width, _capacity(image))
     if text.model_type == "t5":
         width = text.num_heads * text.d_kv
         return KvShape(text.num_decoder_layers, width, _capacity(TEXT_TOKENS), _capacity(image))

@@ -12,10 +12,12 @@ from worker.hub.resolver import resolve
 if TYPE_CHECKING:
     import torch
 
-    from worker.engine.model import Generator, Matcher
+    from worker.engine.model import AnyModel
 
 #: Question template of BLIP-2 (model card of Salesforce/blip2-opt-2.7b).
 VQA_TEMPLATE: Final = "Question: {question} Answer:"
+#: Side of the square with the maximum pixels of an image for a model with its own processor.
+IMAGE_SIDE: Final = 1024
 PRECISIONS: Final = ("fp32", "bf16", "fp16", "int8", "int4")
 
 
@@ -49,6 +51,13 @@ FAMILIES: Final = (
         "InstructBlip",
     ),
     Family(
+        "InstructBlipForConditionalGeneration",
+        "llama",
+        "Salesforce/instructblip-vicuna-7b",
+        "instructblip",
+        "InstructBlip",
+    ),
+    Family(
         "BlipForConditionalGeneration",
         None,
         "Salesforce/blip-image-captioning-base",
@@ -72,18 +81,24 @@ FAMILIES: Final = (
     ),
 )
 
+#: Every other model of transformers' AutoModelForImageTextToText: slower, in groups.
+GROUPED: Final = Family(
+    "", None, "HuggingFaceTB/SmolVLM-256M-Instruct", "image_text.model", "ImageTextModel"
+)
+
 
 def load(
     model: str | Snapshot,
     precision: str = "auto",
     device: str = "auto",
     vqa_template: str = VQA_TEMPLATE,
-) -> Generator | Matcher:
+    image_side: int = IMAGE_SIDE,
+) -> AnyModel:
     """Load a model from its snapshot, a directory or by its hub name. Raises LoadError.
 
     `device` is auto, cpu or cuda (or cuda:0 and so on); `precision` auto is fp16 on a GPU (bf16 for
     T5) and fp32 on a CPU. `vqa_template` formats BLIP-2's questions; other families read a question
-    unchanged.
+    unchanged. `image_side` bounds the images of a model with a processor of its own.
     """
     # A late import: transformers takes seconds to load.
     from worker.models import checkpoint
@@ -98,9 +113,11 @@ def load(
     if precision == "auto":
         precision = default_precision(config, target)
     family = find_family(snapshot.name, config)
-    settings = {"vqa_template": vqa_template} if family.module == "blip2" else {}
+    settings: dict[str, Any] = {"vqa_template": vqa_template} if family.module == "blip2" else {}
+    if family is GROUPED:
+        settings = {"image_side": image_side}
     model_class = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
-    loaded: Generator | Matcher
+    loaded: AnyModel
     try:
         loaded = model_class.open(snapshot, config, precision, target, **settings)
     except LoadError:
@@ -112,9 +129,11 @@ def load(
 
 
 def default_precision(config: Any, device: torch.device) -> str:
-    """Return fp32 on a CPU; on a GPU fp16, but bf16 for T5, which overflows in fp16."""
+    """Return fp32 on a CPU; on a GPU fp16, but bf16 for T5 and models that were trained in bf16."""
     if device.type != "cuda":
         return "fp32"
+    if is_grouped(config):
+        return "bf16"
     language = getattr(getattr(config, "text_config", None), "model_type", None)
     return "bf16" if language == "t5" else "fp16"
 
@@ -124,11 +143,25 @@ def find_family(model: str, config: Any) -> Family:
     for family in FAMILIES:
         if family.fits(config):
             return family
+    if is_grouped(config):
+        return GROUPED
     language = getattr(getattr(config, "text_config", None), "model_type", None)
-    name = ", ".join(config.architectures or ()) or f"a {config.model_type} of no architecture"
+    name = ", ".join(config.architectures or ()) or "a model of no architecture"
     with_language = f" with {language}" if language else ""
     supported = "; ".join(
         f"{f.architecture}{f' with {f.language}' if f.language else ''} ({f.example})"
         for f in FAMILIES
     )
-    raise LoadError(f"Model {model!r} is {name}{with_language}; supported models are {supported}.")
+    raise LoadError(
+        f"Model {model!r} is {name} of type {config.model_type}{with_language}, which generates no"
+        f" text for images; supported models are {supported}; and those of transformers'"
+        f" AutoModelForImageTextToText ({GROUPED.example})."
+    )
+
+
+def is_grouped(config: Any) -> bool:
+    """Return whether a configuration is of a model that runs in groups."""
+    # A late import: transformers takes seconds to load.
+    from worker.models.image_text.architectures import is_image_text
+
+    return not any(family.fits(config) for family in FAMILIES) and is_image_text(config)

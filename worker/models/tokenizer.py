@@ -34,12 +34,17 @@ def read_tokenizer(snapshot: Snapshot, embeddings: int, folder: str = "") -> Any
     # Without this file the class is a guess. BERT's has no options that a checkpoint needs.
     if not (directory / "tokenizer_config.json").is_file() and type(tokenizer) is not BertTokenizer:
         raise incomplete(snapshot, f"{directory / 'tokenizer_config.json'} is missing")
+    check_vocabulary(snapshot, directory, tokenizer, embeddings)
+    return tokenizer
+
+
+def check_vocabulary(snapshot: Snapshot, directory: Path, tokenizer: Any, embeddings: int) -> None:
+    """Check that a tokenizer has the tokens of a model with `embeddings`. Raises LoadError."""
     if len(tokenizer) < LEAST_PART * embeddings:
         raise incomplete(
             snapshot,
             f"the tokenizer in {directory} has {len(tokenizer)} tokens, and the model {embeddings}",
         )
-    return tokenizer
 
 
 def tokenizer_folder(snapshot: Snapshot, folder: str) -> Path:

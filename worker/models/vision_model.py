@@ -36,6 +36,7 @@ class VisionModel:
     #: The transformers class of the checkpoint's network.
     network_class: ClassVar[Any]
     tasks: frozenset[str]
+    keeps_proportions = False
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         snapshot, self.revision = checkpoint.snapshot, checkpoint.revision
@@ -68,6 +69,11 @@ class VisionModel:
             network = read_weights(cls.network_class, snapshot, precision, device)
             number = revision(files, network, precision, *settings)
         return Checkpoint(snapshot, number, precision, network, tokenizer, processor)
+
+    @classmethod
+    def family_tasks(cls, config: Any) -> frozenset[str]:
+        """Return the tasks of a model with this configuration."""
+        return cls.tasks
 
     @classmethod
     def embeddings(cls, config: Any) -> int:

@@ -1,0 +1,1 @@
+"""Models that transformers' AutoModelForImageTextToText loads, for the engine's grouped lane."""
