@@ -21,7 +21,7 @@ class Counting:
     name, revision, commit, precision = "counting", "1", "", "fp32"
     tasks = frozenset({"match", "embed"})
     image_size, resample, device = 1, 3, torch.device("cpu")
-    frame = Frame.square(1)
+    frame, keeps_proportions = Frame.square(1), False
 
     def __init__(self) -> None:
         self.passes: list[int] = []

@@ -156,8 +156,10 @@ def test_the_error_of_a_job_is_that_of_the_request(
 
 def test_a_job_that_is_cancelled_is_a_409(hub: InferenceClient, connection: redis.Redis) -> None:
     def cancel() -> None:
-        while not (names := connection.zrange(Keys().open, 0, -1)):
+        names: list[bytes] = []
+        while not names:
             time.sleep(0.02)
+            names = connection.zrange(Keys().open, 0, -1)  # type: ignore[assignment]
         Ledger(connection).cancel(names[0].decode())
 
     thread = threading.Thread(target=cancel)

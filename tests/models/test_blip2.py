@@ -161,7 +161,7 @@ def test_a_processor_without_query_tokens_is_no_obstacle(copy: Path, model: Gene
 def test_the_revision_follows_weights_and_template_only(
     checkpoint: Path, copy: Path, model: Any
 ) -> None:
-    def revision(path: Path, **how: str) -> str:
+    def revision(path: Path, **how: Any) -> str:
         return load(str(path), device="cpu", **how).revision
 
     assert revision(copy) == model.revision
@@ -196,7 +196,7 @@ def test_the_q_former_stays_in_full_precision(checkpoint: Path) -> None:
     ],
 )
 def test_a_failed_load_is_reported_in_one_sentence(
-    checkpoint: Path, sentence: str, arguments: dict[str, str]
+    checkpoint: Path, sentence: str, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(LoadError, match=sentence) as raised:
         load(**{"model": str(checkpoint), "device": "cpu"} | arguments)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 import redis
-import replicate
+from replicate.client import Client as Replicate
 from replicate.exceptions import ModelError, ReplicateError
 
 from demo.stack import ROOT
@@ -32,13 +32,13 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def closed(api: replicate.Client) -> None:
+def closed(api: Replicate) -> None:
     api._client.close()
 
 
 @pytest.mark.parametrize("strategy", ["url", "base64"])
 def test_run_uploads_the_image_and_returns_the_text(
-    api: replicate.Client, worker: Recorder, picture: Path, strategy: Any
+    api: Replicate, worker: Recorder, picture: Path, strategy: Any
 ) -> None:
     given = {"image": picture, "question": "how many?", "max_new_tokens": 5}
     output = api.run("blipline/ask", input=given, file_encoding_strategy=strategy)
@@ -50,7 +50,7 @@ def test_run_uploads_the_image_and_returns_the_text(
 
 @pytest.mark.parametrize("version", ["match", "blipline/match"])
 def test_a_prediction_is_created_by_its_version_and_awaited(
-    api: replicate.Client, worker: Recorder, version: str
+    api: Replicate, worker: Recorder, version: str
 ) -> None:
     worker.answer = output_of
     given = {"image": URL, "texts": ["a", "b"]}
@@ -67,7 +67,7 @@ def test_an_asynchronous_run_has_the_output(gateway: Reached, worker: Recorder) 
     worker.answer = output_of
 
     async def run() -> Any:
-        api = replicate.Client(gateway.keys["acme"], base_url=f"{gateway.url}/replicate")
+        api = Replicate(gateway.keys["acme"], base_url=f"{gateway.url}/replicate")
         output = await api.async_run("blipline/caption", input={"image": URL})
         await api._async_client.aclose()
         return output
@@ -75,7 +75,7 @@ def test_an_asynchronous_run_has_the_output(gateway: Reached, worker: Recorder) 
     assert asyncio.run(run()) == "a cat"
 
 
-def test_a_prediction_is_cancelled(api: replicate.Client, connection: redis.Redis) -> None:
+def test_a_prediction_is_cancelled(api: Replicate, connection: redis.Redis) -> None:
     prediction = api.models.predictions.create("blipline/caption", input={"image": URL})
     prediction.cancel()
     assert prediction.status == "canceled"
@@ -84,7 +84,7 @@ def test_a_prediction_is_cancelled(api: replicate.Client, connection: redis.Redi
     closed(api)
 
 
-def test_a_wait_that_ends_early_leaves_the_prediction_starting(api: replicate.Client) -> None:
+def test_a_wait_that_ends_early_leaves_the_prediction_starting(api: Replicate) -> None:
     # The library polls such a prediction, and takes any other status for the end.
     prediction = api.predictions.create(version="caption", input={"image": URL}, wait=1)
     assert prediction.status == "starting"
@@ -92,7 +92,7 @@ def test_a_wait_that_ends_early_leaves_the_prediction_starting(api: replicate.Cl
     closed(api)
 
 
-def test_a_failed_job_is_the_error_of_the_model(api: replicate.Client, worker: Recorder) -> None:
+def test_a_failed_job_is_the_error_of_the_model(api: Replicate, worker: Recorder) -> None:
     worker.answer = lambda task, item: {"error": {"code": "image_invalid", "message": "no image"}}
     with pytest.raises(ModelError, match="image_invalid: no image") as caught:
         api.run("blipline/caption", input={"image": URL})
@@ -100,7 +100,7 @@ def test_a_failed_job_is_the_error_of_the_model(api: replicate.Client, worker: R
     closed(api)
 
 
-def test_a_deadline_is_an_error_of_the_model(api: replicate.Client) -> None:
+def test_a_deadline_is_an_error_of_the_model(api: Replicate) -> None:
     with pytest.raises(ModelError, match="deadline_exceeded"):
         api.run("blipline/caption", input={"image": URL, "deadline_s": 0.1})
     closed(api)
@@ -137,7 +137,7 @@ def test_a_deadline_is_an_error_of_the_model(api: replicate.Client) -> None:
     ids=range(10),
 )
 def test_errors_name_their_cause(
-    api: replicate.Client, call: Callable[[Any], Any], status: int, detail: str
+    api: Replicate, call: Callable[[Any], Any], status: int, detail: str
 ) -> None:
     with pytest.raises(ReplicateError) as caught:
         call(api)
@@ -153,7 +153,7 @@ def test_keys_and_limits_are_those_of_the_gateway(start_gateway: Start) -> None:
         (started.keys["acme"], 422),
         (started.keys["acme"], 429),
     ):
-        api = replicate.Client(key, base_url=f"{started.url}/replicate")
+        api = Replicate(key, base_url=f"{started.url}/replicate")
         with pytest.raises(ReplicateError) as caught:
             api.run("blipline/caption", input={})
         assert caught.value.status == status
@@ -173,6 +173,7 @@ def test_the_example_of_the_guide_runs(
     program = example.replace("http://127.0.0.1:8000", gateway.url)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPLICATE_POLL_INTERVAL", "0.05")
-        exec(program.replace("blip_…", gateway.keys["acme"]), names := {})
+        names: dict[str, Any] = {}
+        exec(program.replace("blip_…", gateway.keys["acme"]), names)
     closed(names["client"])
     assert capsys.readouterr().out.startswith("answer to what color is it?\n")

@@ -8,9 +8,9 @@ from typing import Final
 
 import httpx
 import pytest
-import replicate
 from huggingface_hub import InferenceClient
 from PIL import Image
+from replicate.client import Client as Replicate
 
 from demo.scenes import draw, random_scene
 from producer import Client
@@ -58,7 +58,8 @@ def test_replicate_has_the_answers_of_the_client(
     user: Client, gateway: httpx.Client, picture: bytes
 ) -> None:
     key = gateway.headers["Authorization"].removeprefix("Bearer ")
-    api = replicate.Client(key, base_url=f"{gateway.base_url}/replicate")
-    given = {"image": io.BytesIO(picture), "question": "what color is it?"}
-    assert api.run("blipline/ask", input=given) == user.ask(picture, given["question"]).result(60)
+    api = Replicate(key, base_url=f"{gateway.base_url}/replicate")
+    question = "what color is it?"
+    answer = api.run("blipline/ask", input={"image": io.BytesIO(picture), "question": question})
+    assert answer == user.ask(picture, question).result(60)
     api._client.close()
