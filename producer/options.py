@@ -34,8 +34,16 @@ def _as_list(value: Any) -> Any:
 
 #: A text of a list of options, and such a list; a single value is a list of one.
 _OptionText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_OPTION_CHARS)]
+_OptionTextList = Annotated[list[_OptionText], Field(max_length=MAX_OPTION_TEXTS)]
 _OptionTexts = Annotated[
-    list[_OptionText], Field(max_length=MAX_OPTION_TEXTS), BeforeValidator(_as_list)
+    _OptionTextList,
+    BeforeValidator(_as_list, json_schema_input_type=_OptionTextList | _OptionText),
+]
+#: The same of token numbers.
+_Token = Annotated[int, Field(ge=0, lt=2**31)]
+_TokenList = Annotated[list[_Token], Field(max_length=MAX_SUPPRESS_TOKENS)]
+_Tokens = Annotated[
+    _TokenList, BeforeValidator(_as_list, json_schema_input_type=_TokenList | _Token)
 ]
 
 
@@ -148,11 +156,7 @@ class Options(BaseModel):
         [], description="Texts that end the text; it contains the token that completes one."
     )
     bad_words: _OptionTexts = Field([], description="Texts whose tokens are never generated.")
-    suppress_tokens: Annotated[
-        list[Annotated[int, Field(ge=0, lt=2**31)]],
-        Field(max_length=MAX_SUPPRESS_TOKENS),
-        BeforeValidator(_as_list),
-    ] = Field([], description="Numbers of tokens that are never generated.")
+    suppress_tokens: _Tokens = Field([], description="Numbers of tokens that are never generated.")
     output_scores: bool = Field(
         False, description="Return `sequences`: the log-probability of each text and token."
     )

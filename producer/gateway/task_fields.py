@@ -57,7 +57,7 @@ class JobOptions(Options):
     @field_validator("*", mode="before")
     @classmethod
     def _accept_whole_floats(cls, value: Any) -> Any:
-        return whole_number(value)
+        return list(map(whole_number, value)) if isinstance(value, list) else whole_number(value)
 
 
 _DEFAULTS: Final = JobOptions.model_validate({})

@@ -14,6 +14,7 @@ from .publisher import unknown_upload
 
 #: Fields of an item that hold lists, objects or numbers; the worker checks their contents.
 _STRUCTURED: Final = (
+    "answers",
     "captions",
     "error",
     "history",
