@@ -3,7 +3,8 @@
 In a checkout of the project this package is `producer`; the wheel installs it as `blipline`.
 """
 
-from .aio.client import AsyncBatch, AsyncClient, AsyncJob
+from .aio.client import AsyncClient
+from .aio.handles import AsyncBatch, AsyncJob
 from .batch import Batch
 from .client import Client
 from .contract import Detail, ErrorCode, ItemError, Options, Queue, State, Task

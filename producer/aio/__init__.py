@@ -1,5 +1,6 @@
 """The asynchronous client."""
 
-from .client import AsyncBatch, AsyncClient, AsyncJob
+from .client import AsyncClient
+from .handles import AsyncBatch, AsyncJob
 
 __all__ = ["AsyncBatch", "AsyncClient", "AsyncJob"]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
 
-from ..aio.client import AsyncJob
+from ..aio.handles import AsyncJob
 from ..contract import State
 from ..errors import BliplineError
 from ..job import Result

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from starlette.requests import ClientDisconnect
 
-from ..aio.client import AsyncBatch
+from ..aio.handles import AsyncBatch
 from ..contract import Task
 from ..errors import BliplineError
 from ..ledger.ids import new_id

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, get_args
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from ..aio.client import AsyncBatch
+from ..aio.handles import AsyncBatch
 from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..progress import Progress
 from .auth import TenantDependency

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from ..aio.batching import unwrap
-from ..aio.client import AsyncBatch
+from ..aio.handles import AsyncBatch
 from ..aio.single_flight import SingleFlight
 from ..errors import BliplineError, JobUnknown
 from ..job import Result

@@ -14,7 +14,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from ..aio.client import AsyncBatch
+from ..aio.handles import AsyncBatch
 from ..errors import ConnectionFailed, JobUnknown
 from ..progress import Progress
 from .auth import TenantDependency

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from ..aio.client import AsyncJob
+from ..aio.handles import AsyncJob
 from ..contract import State
 from ..errors import ConnectionFailed, IdTaken, InvalidInput
 from ..job import Result

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from ..aio.client import AsyncJob
+from ..aio.handles import AsyncJob
 from ..ledger.ids import new_id
 from .auth import request_tenant
 from .job_responses import JobBody, JobFields

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from ..aio.client import AsyncJob
+from ..aio.handles import AsyncJob
 from ..contract import Task
 from .lru import LRUCache
 

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from ..aio.client import PAGE_RESULTS, AsyncBatch
+from ..aio.handles import PAGE_RESULTS, AsyncBatch
 from ..batch import MAX_DELAY_S
 from ..errors import BliplineError
 from ..job import Result

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from ..aio.client import AsyncJob
+from ..aio.handles import AsyncJob
 from ..errors import ConnectionFailed, JobError
 from ..text_stream import TextPart
 from .auth import request_tenant

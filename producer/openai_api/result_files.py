@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from starlette.requests import ClientDisconnect
 
-from ..aio.client import PAGE_RESULTS, AsyncBatch
+from ..aio.handles import PAGE_RESULTS, AsyncBatch
 from ..contract import ErrorCode
 from ..errors import BliplineError, InvalidInput, JobUnknown
 from ..gateway.metadata import RequestMetadata

@@ -13,7 +13,8 @@ import gradio as gr
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from ..aio.client import AsyncBatch, AsyncClient
+from ..aio.client import AsyncClient
+from ..aio.handles import AsyncBatch
 from ..contract import Task
 from ..errors import BliplineError, WaitTimeout
 from ..gateway.metadata import RequestMetadata

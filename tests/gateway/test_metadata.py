@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from producer.aio.client import AsyncJob
+from producer.aio.handles import AsyncJob
 from producer.contract import Task
 from producer.gateway.metadata import MetadataCache, RequestMetadata
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from producer.aio.client import AsyncBatch, AsyncJob
+from producer.aio.handles import AsyncBatch, AsyncJob
 from producer.errors import ConnectionFailed
 from producer.gateway.app import create_app
 from producer.gateway.settings import GatewaySettings
