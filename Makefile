@@ -12,7 +12,7 @@ SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
 .PHONY: install setup demo up worker gateway flower test chaos lint bench browser clean
 
-# What the system needs to run, about 1 GB of packages; `setup` adds what its tests need.
+# What the system needs to run; `setup` adds what its tests need.
 install: $(INSTALLED)
 setup: $(STAMP)
 

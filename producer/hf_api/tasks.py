@@ -139,7 +139,8 @@ def softmax(values: Sequence[float]) -> list[float]:
     """Return positive numbers of the sum 1, in the ratios of the exponentials of the values."""
     largest = max(values, default=0.0)
     powers = [math.exp(value - largest) for value in values]
-    return [power / sum(powers) for power in powers]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def _log_odds(match: Match) -> float:

@@ -1,4 +1,4 @@
-"""Packages of the extra `annotate`, imported when they are needed: Parquet, stores, Pillow."""
+"""Packages of an extra, imported when they are needed: Parquet, stores, Pillow."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from ..errors import InvalidInput
 
 
-def required(module: str) -> Any:
-    """Import a module of the extra; raises InvalidInput that names the remedy."""
+def required(module: str, extra: str = "annotate") -> Any:
+    """Import a module of an extra; raises InvalidInput that names the remedy."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise InvalidInput(f"this needs {error.name}: pip install 'blipline[annotate]'") from None
+        raise InvalidInput(f"this needs {error.name}: pip install 'blipline[{extra}]'") from None
     except ImportError as error:
         raise InvalidInput(
-            f"a package cannot be loaded: {error}: reinstall it: pip install 'blipline[annotate]'"
+            f"a package cannot be loaded: {error}: reinstall it: pip install 'blipline[{extra}]'"
         ) from None

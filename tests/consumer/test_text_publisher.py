@@ -23,14 +23,14 @@ def text_keys(connection: redis.Redis) -> list[Any]:
     return connection.keys(KEYS.partial_text("*"))
 
 
-def texts_of(connection: redis.Redis, run: Any) -> tuple[list[str], Any]:
+def texts_of(connection: redis.Redis, run: Any, job_id: str = "job") -> tuple[list[str], Any]:
     """Run a job in a thread; return the texts that a reader sees meanwhile, and its result."""
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(run()))
     thread.start()
     seen: list[str] = []
     while thread.is_alive():
-        (text,) = Ledger(connection).partial_texts(["job"])
+        (text,) = Ledger(connection).partial_texts([job_id])
         if text is not None and text not in seen[-1:]:
             seen.append(text)
         time.sleep(0.002)
@@ -57,11 +57,15 @@ def test_a_job_that_does_not_ask_or_has_several_texts_publishes_none(
     start_runner: StartRunner, connection: redis.Redis, blob: str
 ) -> None:
     item = {"image": blob, "prompt": PROMPT}
-    unpublished: list[dict[str, Any]] = [{}, {"stream": True, "num_beams": 2}]
+    unpublished: list[dict[str, Any]] = [
+        {},
+        {"stream": True, "num_beams": 2},
+        {"stream": True, "num_return_sequences": 2, "temperature": 1},
+    ]
     with start_runner() as runner:
         for number, options in enumerate(unpublished):
-            run = partial(run_item, runner, Task.CAPTION, item, f"{number}", **options)
-            seen, result = texts_of(connection, run)
+            run = partial(run_item, runner, Task.CAPTION, item, f"job-{number}", **options)
+            seen, result = texts_of(connection, run, f"job-{number}")
             assert (seen, result["text"][: len(PROMPT)]) == ([], PROMPT)
         items = [item, item]
         results = runner.run("two", Task.CAPTION, items, {"stream": True}, interactive=True)

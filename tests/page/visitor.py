@@ -101,7 +101,7 @@ def running_browser() -> Iterator[Browser]:
 
 
 #: Contexts without a visitor, by their options. They keep only the cache of files and of compiled
-#: scripts: a new context would load and compile Gradio's, in 3 s of processor time.
+#: scripts: a new context would load and compile Gradio's, most of the time of a test.
 _idle_contexts: Final[WeakKeyDictionary[Browser, dict[str, list[BrowserContext]]]] = (
     WeakKeyDictionary()
 )

@@ -93,13 +93,13 @@ def models_of(item: CheckedItem, images: ImageLoader) -> dict[str, ModelInfo]:
     return models
 
 
-def has_growing_text(item: CheckedItem, call: ModelCall) -> bool:
-    """Return whether the text of a call, while it grows, is a beginning of the item's text.
+def has_growing_text(item: CheckedItem, options: GenerationOptions) -> bool:
+    """Return whether an item has one call whose text, while it grows, begins the item's text.
 
-    Beams change their minds, ranked answers are no text, and of several samples none is the text.
+    Beams change their minds, ranked answers are no text, and samples are calls of their own.
     """
-    is_single = item.task in (Task.CAPTION, Task.VQA, Task.CHAT) and not item.answers
-    return is_single and call.options.num_beams == 1
+    is_text = item.task in (Task.CAPTION, Task.VQA, Task.CHAT) and not item.answers
+    return is_text and options.num_beams == options.num_return_sequences == 1
 
 
 def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: bool) -> Recipe:

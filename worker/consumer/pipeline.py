@@ -191,7 +191,8 @@ class ItemPipeline:
             return self._polisher.submit(call.text, call.texts, options.deadline)
         pixels = pending.pixels_for(call.task)
         on_text = None
-        if options.streams and self._texts is not None and has_growing_text(pending.item, call):
+        streams = options.streams and has_growing_text(pending.item, options.decoding)
+        if streams and self._texts is not None:
             on_text = partial(self._texts.publish, state.task_id)
 
         def build(row_id: int) -> Request:

@@ -157,6 +157,8 @@ def read_options(
 
 def check_task_options(item: CheckedItem, options: GenerationOptions) -> None:
     """Check the options of an item that is not a single generated text. Raises ItemRejected."""
+    if not item.answers and item.task not in (Task.DESCRIBE, Task.CAPFILT):
+        return
     default = GenerationOptions()
     changed = [
         field.name
