@@ -122,6 +122,8 @@ def test_counted_bytes_equal_stored_bytes_after_every_operation(
     rng, ledger = Random(5), Ledger(connection)
     leases, old_leases = Leases(connection), Leases(connection)
     old_leases._script._script = connection.register_script(UNCOUNTED)
+    # A script that is not loaded would be replaced by the present one.
+    connection.script_load(UNCOUNTED)
     for number in range(120):
         account = rng.choice(ACCOUNTS)
         act = rng.randrange(9)
