@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
@@ -189,7 +190,10 @@ def final_text(snapshot: JobSnapshot) -> str:
 def state_and_result(snapshot: JobSnapshot) -> tuple[State, Result | None]:
     """Return the state of a job of one item, and its item's result."""
     state, result = snapshot
-    return state, None if result is None else Result.of(0, result.result(0))
+    if result is None:
+        return state, None
+    item = Result.of(0, result.result(0))
+    return state, replace(item, started_at=result.started_at, ended_at=result.ended_at)
 
 
 def snapshot_all(jobs: Sequence[Job[Any]]) -> list[JobSnapshot | Exception]:

@@ -51,6 +51,9 @@ class Result:
     revision: str = ""
     #: Caption, vqa and chat, with `output_scores` or `num_return_sequences`: all texts.
     text_sequences: TextSequences | None = None
+    #: Single jobs: Unix s at which a worker started the job and at which it ended; None: unknown.
+    started_at: float | None = None
+    ended_at: float | None = None
 
     @property
     def sequences(self) -> list[TextSequence]:

@@ -26,6 +26,7 @@ from .match import embed, match
 from .search import index, search
 from .sheet import compare, sheet
 from .status import status
+from .up import up
 
 
 def _version() -> str:
@@ -58,6 +59,7 @@ def blipline() -> None:
       blipline dead list
       blipline keys create acme
       blipline gateway
+      blipline up
       blipline sheet results.jsonl
       blipline compare a.jsonl b.jsonl
       blipline evaluate captions references.json results.jsonl
@@ -67,7 +69,7 @@ def blipline() -> None:
 _COMMANDS = (
     *(caption, ask, chat, describe, match, embed, index, search),
     *(annotate, capfilt, batch, evaluate, sheet, compare),
-    *(status, dead, keys, gateway),
+    *(status, dead, keys, gateway, up),
 )
 for _command in _COMMANDS:
     blipline.add_command(_command)

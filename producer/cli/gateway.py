@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import click
@@ -52,20 +53,35 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
       blipline gateway --host 0.0.0.0 --port 8080
       curl -H "Authorization: Bearer $KEY" http://127.0.0.1:8000/v1/queues
     """
+    serve(host, port, redis_url, lambda url: print_line(f"gateway: {url}"))
+    return Exit.OK
+
+
+def check_extra() -> None:
+    """Check that the packages of the gateway are installed; raises InvalidInput."""
     try:
-        from ..gateway.app import create_app
-        from ..gateway.logs import log_to_stderr
-        from ..gateway.server import Server, listen, url_of
-        from ..gateway.settings import GatewaySettings
-        from ..hf_api import mount as mount_hf_api
-        from ..openai_api import mount as mount_openai_api
-        from ..replicate_api import mount as mount_replicate_api
+        from ..gateway import app, server  # noqa: F401
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         raise InvalidInput(
             f"the gateway needs {error.name}: pip install 'blipline[gateway]'"
         ) from None
+
+
+def serve(
+    host: str | None, port: int | None, redis_url: str | None, on_ready: Callable[[str], None]
+) -> None:
+    """Run the gateway until a signal; call `on_ready` with its URL. Raises InvalidInput."""
+    check_extra()
+    from ..gateway.app import create_app
+    from ..gateway.logs import log_to_stderr
+    from ..gateway.server import Server, listen, url_of
+    from ..gateway.settings import GatewaySettings
+    from ..hf_api import mount as mount_hf_api
+    from ..openai_api import mount as mount_openai_api
+    from ..replicate_api import mount as mount_replicate_api
+
     settings = GatewaySettings.load(gateway_host=host, gateway_port=port, redis_url=redis_url)
     check_reachable_redis(settings.redis_url)
     listening = listen(settings)
@@ -77,8 +93,7 @@ def gateway(host: str | None, port: int | None, redis_url: str | None) -> Exit:
         from ..page import mount
 
         mount(app, app.state.gateway)
-    server = Server(app, lambda: print_line(f"gateway: {url_of(listening)}"))
+    server = Server(app, lambda: on_ready(url_of(listening)))
     # After the shutdown, uvicorn raises the signal again; the exit code must still be 0.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server.run([listening])
-    return Exit.OK

@@ -22,6 +22,7 @@ import redis
 
 from ..errors import InvalidInput
 from ..ledger.keys import Keys
+from .key_policy import NO_LIMITS, KeyPolicy
 
 #: Seconds for which a replaced webhook secret still signs.
 SECRET_OVERLAP_S: Final = 24 * 3600
@@ -41,8 +42,12 @@ class ApiKey:
     created_at: float
     #: SHA-256 of the whole key.
     digest: str
-    #: Whether its requests may name private images: `file:` and those of object stores.
-    private_images: bool = True
+    policy: KeyPolicy = NO_LIMITS
+
+    @property
+    def private_images(self) -> bool:
+        """True if its requests may name private images."""
+        return self.policy.private_images
 
 
 class ApiKeys:
@@ -59,10 +64,8 @@ class ApiKeys:
         self._keys = keys
         self._clock = clock
 
-    def create(self, name: str, *, private_images: bool = True) -> str:
+    def create(self, name: str, policy: KeyPolicy = NO_LIMITS) -> str:
         """Create a key for a name, which may have other keys. The key cannot be read again.
-
-        Without `private_images`, its requests may not name `file:` and object store references.
 
         The first key of a name also creates its webhook secret. Raises InvalidInput.
         """
@@ -70,8 +73,7 @@ class ApiKeys:
         key_id = secrets.token_hex(6)
         key = f"blip_{key_id}_{secrets.token_hex(24)}"
         record = {"name": name, "created_at": self._clock(), "digest": digest(key)}
-        if not private_images:
-            record["private_images"] = False
+        record |= policy.fields()
         pipe = self._redis.pipeline(transaction=True)
         pipe.hset(self._keys.api_keys, key_id, json.dumps(record))
         pipe.hsetnx(self._keys.webhook_secrets, name, json.dumps([_new_secret()]))
@@ -107,7 +109,13 @@ class ApiKeys:
         if text is None:
             return None
         stored = _decode(key_id, text)
-        return stored if hmac.compare_digest(stored.digest, digest(key)) else None
+        is_valid = hmac.compare_digest(stored.digest, digest(key))
+        return stored if is_valid and not stored.policy.has_expired(self._clock()) else None
+
+    def get(self, key_id: str) -> ApiKey | None:
+        """Return the stored key of an id, also if it has expired; None if there is none."""
+        text = self._redis.hget(self._keys.api_keys, key_id)
+        return None if text is None else _decode(key_id, text)
 
     def webhook_secrets(self, name: str) -> Sequence[str]:
         """Return the secrets that sign the webhooks of a name, the newest first."""
@@ -173,8 +181,8 @@ def digest(key: str) -> str:
 
 def _decode(key_id: str, text: bytes | str) -> ApiKey:
     record = json.loads(text)
-    private_images = record.get("private_images", True)
-    return ApiKey(key_id, record["name"], record["created_at"], record["digest"], private_images)
+    policy = KeyPolicy.decode(record)
+    return ApiKey(key_id, record["name"], record["created_at"], record["digest"], policy)
 
 
 def _new_secret() -> dict[str, Any]:

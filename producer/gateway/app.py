@@ -22,12 +22,25 @@ from ..ledger.keys import Keys
 from ..ledger.outbox import WebhookOutbox
 from ..webhooks.receiver import WebhookClient
 from ..webhooks.sender import THREADS, WebhookSender
-from . import batches, docs_page, events, images, jobs, openapi, status, task_routes, text_events
+from . import (
+    batches,
+    docs_page,
+    events,
+    images,
+    jobs,
+    lists,
+    openapi,
+    status,
+    task_routes,
+    text_events,
+    token_routes,
+)
 from .api_keys import ApiKeys
 from .auth import AuthMiddleware
 from .broadcast import BatchBroadcaster, ProgressReader
 from .concurrency import ConcurrencyLimiter
 from .key_cache import KeyCache
+from .listing import JobListing
 from .metrics import Metrics
 from .middleware import BodyLimitMiddleware, HeadersMiddleware
 from .problems import ProblemMiddleware, add_exception_handlers
@@ -46,6 +59,7 @@ _CORS_REQUEST_HEADERS: Final = (
     "Authorization",
     "Content-Encoding",
     "Content-Type",
+    "Idempotency-Key",
     "Last-Event-ID",
     "Prefer",
     "X-Request-Id",
@@ -70,10 +84,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     api_keys = ApiKeys(connection, Keys(settings.key_prefix))
     threads = ThreadPools()
     calls = RedisCalls(threads, settings.redis_url)
-    limiter = None
-    if settings.gateway_rate:
-        keys = Keys(settings.key_prefix)
-        limiter = RateLimiter(connection, keys, settings.gateway_rate, calls)
+    limiter = RateLimiter(connection, Keys(settings.key_prefix), settings.gateway_rate, calls)
     gateway = _create_state(settings, KeyCache(api_keys, calls), limiter, connection, calls)
 
     @asynccontextmanager
@@ -101,8 +112,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     _add_middleware(app, gateway)
     # Routes are added to the app itself, the busiest first: FastAPI matches those of included
     # routers twice.
-    modules = (jobs, task_routes, batches, events, text_events, images, status, docs_page)
-    for module in modules:
+    event_routes = (events, text_events, token_routes)
+    for module in (jobs, task_routes, batches, lists, *event_routes, images, status, docs_page):
         app.router.routes.extend(module.router.routes)
     app.router.default = SlashRedirect(app.router)
     openapi.complete_openapi(app)
@@ -112,7 +123,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 def _create_state(
     settings: GatewaySettings,
     key_cache: KeyCache,
-    rate_limiter: RateLimiter | None,
+    rate_limiter: RateLimiter,
     connection: redis.Redis,
     calls: RedisCalls,
 ) -> Gateway:
@@ -125,6 +136,7 @@ def _create_state(
         rate_limiter=rate_limiter,
         concurrency=ConcurrencyLimiter(settings.gateway_max_concurrent),
         client=client,
+        listing=JobListing(connection, Keys(settings.key_prefix), settings.redis_url),
         connection=connection,
         redis_calls=calls,
         key_cache=key_cache,

@@ -9,7 +9,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .concurrency import ConcurrencyLimiter
+from .event_tokens import token_of_request
 from .key_cache import KeyCache
+from .permissions import check_request
 from .problems import Problem
 from .rate_limit import RateLimiter
 from .tenants import Tenant
@@ -45,7 +47,7 @@ class AuthMiddleware:
         self,
         app: ASGIApp,
         key_cache: KeyCache,
-        rate_limiter: RateLimiter | None,
+        rate_limiter: RateLimiter,
         concurrency: ConcurrencyLimiter,
     ) -> None:
         self._app = app
@@ -57,10 +59,9 @@ class AuthMiddleware:
         if scope["type"] != "http" or not needs_api_key(scope["path"]):
             await self._app(scope, receive, send)
             return
-        key = _bearer_token(Headers(scope=scope))
-        address = (scope.get("client") or ("", 0))[0]
-        tenant = Tenant.of(await self._key_cache.authenticate(key, address))
+        tenant = await self._authenticate(scope)
         scope.setdefault("state", {})["tenant"] = tenant
+        check_request(tenant.policy, scope["method"], scope["path"])
         limits = await check_rate(self._rate_limiter, tenant)
 
         async def send_with_limits(message: Message) -> None:
@@ -72,13 +73,22 @@ class AuthMiddleware:
         with self._concurrency.request(tenant.name):
             await self._app(scope, receive, send_with_limits)
 
+    async def _authenticate(self, scope: Scope) -> Tenant:
+        """Return the tenant of a key, or of a token for the events of a batch; raises Problem."""
+        headers, address = Headers(scope=scope), (scope.get("client") or ("", 0))[0]
+        token = token_of_request(scope["path"], scope.get("query_string", b""))
+        if token is not None and "authorization" not in headers:
+            return Tenant.of(await self._key_cache.authenticate_token(*token, address))
+        return Tenant.of(await self._key_cache.authenticate(_bearer_token(headers), address))
 
-async def check_rate(rate_limiter: RateLimiter | None, tenant: Tenant) -> dict[str, str]:
+
+async def check_rate(rate_limiter: RateLimiter, tenant: Tenant) -> dict[str, str]:
     """Count a request of the API or the page; return the `RateLimit` headers. Raises Problem."""
-    if rate_limiter is None:
+    per_minute = tenant.policy.rate or rate_limiter.per_minute
+    if not per_minute:
         return {}
     # The open page has no key.
-    decision = await rate_limiter.acquire(tenant.key_id or tenant.name)
+    decision = await rate_limiter.acquire(tenant.key_id or tenant.name, per_minute)
     if not decision.granted:
         wait_s = decision.retry_after_s
         raise Problem(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from ..contract import Ranking, State, Task, TextSource
+from ..contract import RESULT_TTL_S, Ranking, State, Task, TextSource
 from ..job import Result
 from .metadata import RequestMetadata
 from .request_fields import example_config
@@ -148,6 +148,14 @@ class JobFields(BaseModel):
         description="`expired`: the job has ended and its result is no longer stored."
     )
     created_at: float = Field(description="Unix seconds.")
+    started_at: float | None = Field(
+        description="Unix seconds; known once the job has ended, if a worker has run it."
+    )
+    ended_at: float | None = Field(description="Unix seconds.")
+    expires_at: float | None = Field(
+        description="Unix seconds until which the output is stored, once the job has ended."
+    )
+    metadata: dict[str, str] = Field(description="Key-value pairs of the submission.")
     error: ErrorBody | None = Field(description="Error of a failed job.")
     urls: JobUrls
 
@@ -170,6 +178,8 @@ class JobFields(BaseModel):
             task=metadata.task.short,
             status=status.value,  # type: ignore[arg-type]
             created_at=metadata.created_at,
+            **_times(result),
+            metadata=dict(metadata.pairs),
             output=fields or None,
             error=error,
             urls=JobUrls(get=url, cancel=url),
@@ -179,6 +189,16 @@ class JobFields(BaseModel):
     def ended(self) -> bool:
         """True if the status is final."""
         return self.status not in ("queued", "running")
+
+
+def _times(result: Result | None) -> dict[str, float | None]:
+    """Return the times of a job, in milliseconds precision; null for a result of an old worker."""
+    started_at, ended_at = (None, None) if result is None else (result.started_at, result.ended_at)
+    return {
+        "started_at": None if started_at is None else round(started_at, 3),
+        "ended_at": None if ended_at is None else round(ended_at, 3),
+        "expires_at": None if ended_at is None else round(ended_at + RESULT_TTL_S, 3),
+    }
 
 
 class TextJob(JobFields):
@@ -236,6 +256,10 @@ class JobBody(RootModel[_AnyJob]):
         task="vqa",
         status="done",
         created_at=1795000000.123,
+        started_at=1795000000.456,
+        ended_at=1795000000.789,
+        expires_at=1795086400.789,
+        metadata={"project": "cats"},
         output={"text": "black"},
         error=None,
         urls={"get": f"/v1/jobs/{_ID}", "cancel": f"/v1/jobs/{_ID}"},

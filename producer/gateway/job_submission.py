@@ -11,14 +11,16 @@ from ..contract import State
 from ..errors import ConnectionFailed, IdTaken, InvalidInput
 from ..job import Result
 from . import image_refs, prefer_header
+from .idempotency import id_taken
 from .job_responses import JobFields, job_url
 from .logs import LOGGER
 from .metadata import RequestMetadata
+from .permissions import check_task
 from .problems import Problem
 from .request_body import run_if_large
 from .responses import poll_after_s
 from .shutdown import wait_unless
-from .state import Gateway
+from .state import Gateway, gateway_of
 from .task_fields import TaskFields
 from .tenants import Tenant
 
@@ -37,7 +39,8 @@ async def submit_job(
 
     Raises Problem and the errors of the client.
     """
-    metadata = RequestMetadata.now(fields.contract_task)
+    check_task(tenant.policy, fields.contract_task)
+    metadata = RequestMetadata.now(fields.contract_task, fields.metadata)
     item = fields.item()
     if image is not None:
         item["image"] = image
@@ -62,8 +65,7 @@ async def submit_job(
             **fields.given_options(),
         )
     except IdTaken:
-        detail = f"id={public_id!r}: a different job has this id; choose another id"
-        raise Problem("id_taken", detail) from None
+        raise id_taken(public_id) from None
     return job, metadata
 
 
@@ -115,10 +117,30 @@ def preferred_wait_s(request: Request, gateway: Gateway) -> int | None:
     )
 
 
-def submit_response(body: JobFields, wait_s: int | None) -> Response:
-    """Return the response to a submission: 200 if the job has ended, else 202."""
+async def submit_response(
+    request: Request,
+    public_id: str,
+    job: AsyncJob[Any],
+    new_metadata: RequestMetadata,
+    *,
+    is_new: bool,
+    default_wait_s: int | None = None,
+) -> Response:
+    """Wait for a submitted job, and return the response: 200 if it has ended, else 202.
+
+    `is_new` is false if an earlier request may have submitted it, whose metadata remains.
+    """
+    gateway, metadata = gateway_of(request), new_metadata
+    if is_new:
+        gateway.metadata_cache.put(job.id, metadata)
+    else:
+        metadata = await gateway.metadata_cache.of(job) or new_metadata
+    preferred_s = preferred_wait_s(request, gateway)
+    wait_s = default_wait_s if preferred_s is None else preferred_s
+    read = read_new_job if is_new else read_job
+    body = JobFields.of(public_id, metadata, *await read(job, wait_s, gateway))
     status = 200 if body.ended else 202
-    return job_response(body, wait_s, status, {"Location": job_url(body.id)})
+    return job_response(body, preferred_s, status, {"Location": job_url(body.id)})
 
 
 def job_response(

@@ -10,18 +10,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from ..aio.handles import AsyncJob
 from ..ledger.ids import new_id
 from .auth import request_tenant
+from .idempotency import IDEMPOTENCY_KEY, idempotent_id
 from .job_responses import JobBody, JobFields
 from .job_submission import (
     find_job,
     job_response,
     preferred_wait_s,
     read_job,
-    read_new_job,
     submit_job,
     submit_response,
 )
@@ -29,6 +29,7 @@ from .metadata import RequestMetadata
 from .openapi import PREFER, SUBMIT_RESPONSES, json_responses, problem_responses
 from .openapi_bodies import job_body
 from .problems import Problem
+from .queries import DeleteQuery
 from .request_body import is_json, media_type, parse_job, reject_compressed, run_if_large
 from .state import gateway_of
 from .task_fields import TaskFields
@@ -49,8 +50,8 @@ JobId = Annotated[str, path_id("photo-7")]
     summary="Submit a job",
     status_code=202,
     response_class=Response,
-    responses={**SUBMIT_RESPONSES, **problem_responses(422)},
-    openapi_extra=_SUBMISSION,
+    responses={**SUBMIT_RESPONSES, **problem_responses(409, 422)},
+    openapi_extra={**_SUBMISSION, "parameters": [PREFER, IDEMPOTENCY_KEY]},
 )
 async def create_job(request: Request) -> Response:
     """Submit a question about an image.
@@ -58,12 +59,10 @@ async def create_job(request: Request) -> Response:
     With `Prefer: wait=N` the response contains the output if the job ends within N seconds. A
     failed job is a 200 with an `error`: the HTTP status describes the request.
     """
-    gateway, public_id = gateway_of(request), new_id()
+    chosen_id = idempotent_id(request)
+    public_id = chosen_id or new_id()
     job, metadata = await _submit(request, public_id)
-    gateway.metadata_cache.put(job.id, metadata)
-    wait_s = preferred_wait_s(request, gateway)
-    snapshot = await read_new_job(job, wait_s, gateway)
-    return submit_response(JobFields.of(public_id, metadata, *snapshot), wait_s)
+    return await submit_response(request, public_id, job, metadata, is_new=chosen_id is None)
 
 
 @router.put(
@@ -79,13 +78,8 @@ async def put_job(public_id: JobId, request: Request) -> Response:
 
     The same request returns the existing job; a different one under the same id is a 409.
     """
-    gateway = gateway_of(request)
-    job, new_metadata = await _submit(request, public_id)
-    # The metadata of the first request remains.
-    metadata = await gateway.metadata_cache.of(job) or new_metadata
-    wait_s = preferred_wait_s(request, gateway)
-    snapshot = await read_job(job, wait_s, gateway)
-    return submit_response(JobFields.of(public_id, metadata, *snapshot), wait_s)
+    job, metadata = await _submit(request, public_id)
+    return await submit_response(request, public_id, job, metadata, is_new=False)
 
 
 @router.head("/v1/jobs/{id}", include_in_schema=False)
@@ -107,13 +101,28 @@ async def get_job(public_id: JobId, request: Request) -> Response:
 
 @router.delete(
     "/v1/jobs/{id}",
-    summary="Cancel a job",
+    summary="Cancel a job, or erase it",
     response_class=Response,
-    responses={**_STATUS_RESPONSES, **problem_responses(404)},
+    responses={
+        **_STATUS_RESPONSES,
+        204: {"description": "The job is erased"},
+        **problem_responses(404, 422),
+    },
 )
-async def cancel_job(public_id: JobId, request: Request) -> Response:
-    """Cancel a job; one that has ended remains unchanged."""
-    job, metadata = await find_job(gateway_of(request), request_tenant(request), public_id)
+async def cancel_job(
+    public_id: JobId, request: Request, query: Annotated[DeleteQuery, Query()]
+) -> Response:
+    """Cancel a job; one that has ended remains unchanged.
+
+    With `erase=true`, nothing of it remains: its request, metadata and output are deleted, and a
+    worker that runs it stops.
+    """
+    gateway = gateway_of(request)
+    job, metadata = await find_job(gateway, request_tenant(request), public_id)
+    if query.erase:
+        await gateway.redis_calls.run(gateway.listing.erase, job.id)
+        gateway.metadata_cache.drop(job.id)
+        return Response(status_code=204)
     body = JobFields.of(public_id, metadata, *await job.look())
     if not body.ended:
         await job.cancel()

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..aio.single_flight import SingleFlight
 from .api_keys import ApiKey, ApiKeys, digest, key_id_of
+from .event_tokens import EventToken, is_signed
 from .lru import LRUCache
 from .problems import Problem
 from .redis_calls import RedisCalls
@@ -42,6 +43,8 @@ class KeyCache:
         self._valid: LRUCache[str, tuple[ApiKey, float]] = LRUCache(MAX_CACHED_KEYS)
         #: Invalid keys, and when each entry expires.
         self._invalid: LRUCache[str, float] = LRUCache(MAX_CACHED_KEYS)
+        #: Keys by their ids, which tokens contain, and when each entry expires.
+        self._by_id: LRUCache[str, tuple[ApiKey | None, float]] = LRUCache(MAX_CACHED_KEYS)
         #: Look-ups of unknown keys by network, and when the period ends.
         self._network_lookups: LRUCache[str, tuple[int, float]] = LRUCache(MAX_NETWORKS)
         self._lookups: SingleFlight[str, ApiKey | None] = SingleFlight()
@@ -52,7 +55,7 @@ class KeyCache:
         """Return the stored key of an API key. Raises Problem, or ConnectionFailed."""
         key_digest = digest(key)
         cached_key, expires = self._valid.get(key_digest) or (None, 0.0)
-        if cached_key is not None and expires > time.monotonic():
+        if cached_key is not None and expires > time.monotonic() and not _has_expired(cached_key):
             return cached_key
         stored = None
         is_cached_as_invalid = (self._invalid.get(key_digest) or 0.0) > time.monotonic()
@@ -63,12 +66,41 @@ class KeyCache:
             stored = await self._lookups.get(
                 key_digest, partial(self._look_up, lookup, key, key_digest)
             )
-        if stored is None:
+        if stored is None or _has_expired(stored):
             raise Problem(
                 "unauthorized",
                 "This API key is not valid; `blipline keys list` lists the valid ones",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
+        return stored
+
+    async def authenticate_token(self, text: str, batch_id: str, address: str) -> ApiKey:
+        """Return the key that has created a token for the events of a batch.
+
+        Raises Problem, or ConnectionFailed.
+        """
+        token = EventToken.decode(text)
+        key = None
+        if token is not None and token.batch_id == batch_id and token.expires_at > time.time():
+            is_cached = self._by_id.get(token.key_id) is not None
+            if is_cached or self._count_lookup(address):
+                key = await self.key_of(token.key_id)
+        if key is None or not is_signed(text, key) or _has_expired(key):
+            raise Problem(
+                "unauthorized",
+                "This token is not valid for the batch, or has expired: request another one by "
+                "POST /v1/batches/{id}/token",
+                headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            )
+        return key
+
+    async def key_of(self, key_id: str) -> ApiKey | None:
+        """Return the stored key of an id; None if there is none. Raises ConnectionFailed."""
+        cached_key, expires = self._by_id.get(key_id) or (None, 0.0)
+        if expires > time.monotonic():
+            return cached_key
+        stored = await self._calls.run(self._keys.get, key_id)
+        self._by_id.put(key_id, (stored, time.monotonic() + CACHE_TTL_S))
         return stored
 
     async def _look_up(self, lookup: _Lookup, key: str, key_digest: str) -> ApiKey | None:
@@ -100,6 +132,10 @@ class KeyCache:
             lookups, ends = 0, now + LOOKUP_PERIOD_S
         self._network_lookups.put(network, (lookups + 1, ends))
         return lookups < MAX_NETWORK_LOOKUPS
+
+
+def _has_expired(key: ApiKey) -> bool:
+    return key.policy.has_expired(time.time())
 
 
 def _network(address: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from ..aio.handles import AsyncJob
@@ -25,23 +25,30 @@ class RequestMetadata:
     task: Task
     #: Time of the first submission, Unix seconds.
     created_at: float
+    #: Key-value pairs of the client.
+    pairs: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def now(cls, task: Task) -> Self:
+    def now(cls, task: Task, pairs: Mapping[str, str] | None = None) -> Self:
         """Return the metadata of a submission at this moment."""
-        return cls(task, round(time.time(), 3))
+        return cls(task, round(time.time(), 3), dict(pairs or {}))
 
     def encode(self, extra: Mapping[str, Any] | None = None) -> str:
         """Return the text for `note=`; `extra` are fields of another API."""
         fields = {"task": self.task.short, "created_at": self.created_at}
-        return json.dumps({**fields, **(extra or {})})
+        pairs = {"metadata": self.pairs} if self.pairs else {}
+        return json.dumps({**fields, **pairs, **(extra or {})})
 
     @classmethod
     def decode(cls, note: str | None) -> Self | None:
         """Read a note; return None if there is none or another program wrote it."""
         try:
             fields = json.loads(note or "")
-            return cls(Task.parse(fields["task"]), float(fields["created_at"]))
+            task, created_at = Task.parse(fields["task"]), float(fields["created_at"])
+            pairs = {
+                str(name): str(value) for name, value in dict(fields.get("metadata", ())).items()
+            }
+            return cls(task, created_at, pairs)
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -55,6 +62,10 @@ class MetadataCache:
     def put(self, job_id: str, metadata: RequestMetadata) -> None:
         """Cache the metadata of a job."""
         self._entries.put(job_id, (metadata, time.monotonic() + CACHE_TTL_S))
+
+    def drop(self, job_id: str) -> None:
+        """Forget a job that was erased."""
+        self._entries.drop(job_id)
 
     async def of(self, job: AsyncJob[object]) -> RequestMetadata | None:
         """Return the metadata of a job; None if there is no such job. Raises ConnectionFailed."""

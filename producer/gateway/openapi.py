@@ -14,6 +14,7 @@ from . import request_body
 from .auth import needs_api_key
 from .job_responses import JobBody
 from .json_lines import LINE_MODELS
+from .list_responses import BatchListBody, JobListBody
 from .problems import EXAMPLES, MEDIA_TYPE, STATUS
 from .responses import BatchBody, ImageBody, ProblemBody, QueuesBody
 
@@ -21,7 +22,7 @@ from .responses import BatchBody, ImageBody, ProblemBody, QueuesBody
 REF: Final = "#/components/schemas/{model}"
 
 #: Error statuses of every route that needs an API key.
-_GUARDED: Final = (401, 429, 500, 503)
+_GUARDED: Final = (401, 403, 429, 500, 503)
 #: Error statuses of every route that reads a body.
 _WITH_BODY: Final = (400, 408, 413, 415)
 
@@ -61,7 +62,10 @@ _OF_STATUS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _EXAMPLES: Final = {
     model.__name__: model.model_json_schema()["examples"][0]
-    for model in (JobBody, BatchBody, ImageBody, QueuesBody, ProblemBody)
+    for model in (
+        *(JobBody, BatchBody, ImageBody, QueuesBody, ProblemBody),
+        *(JobListBody, BatchListBody),
+    )
 }
 
 #: Security scheme, which the middleware enforces.

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
-from ..contract import MAX_KEEP_S, RESULT_TTL_S
+from ..contract import MAX_KEEP_S, RESULT_TTL_S, Task
+from .job_responses import JobStatus
+from .listing import ListFilter
 from .problems import Problem
-from .request_fields import Deadline, TaskName, Webhook
+from .request_fields import MAX_PAIRS, Deadline, TaskName, Webhook, check_pairs
+from .responses import BatchStatus
 from .task_fields import JobOptions
 from .tenants import PUBLIC_ID
+
+_PAIRS: Final = "Key-value pairs, each as `name=value`,"
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _check_texts(texts: list[str]) -> list[str]:
+    for text in texts:
+        if "=" not in text:
+            raise ValueError(f"{text!r:.100}: must be name=value")
+    pairs = [text.partition("=")[::2] for text in texts]
+    if len(check_pairs(dict(pairs))) < len(pairs):
+        raise ValueError("contains a name twice")
+    return texts
+
+
+PairTexts = Annotated[
+    list[str],
+    Field(max_length=MAX_PAIRS, json_schema_extra={"items": {"type": "string", "pattern": "="}}),
+    BeforeValidator(_as_list),
+    AfterValidator(_check_texts),
+]
 
 
 class BatchQuery(JobOptions):
@@ -34,6 +68,11 @@ class BatchQuery(JobOptions):
     )
     deadline_s: Deadline = None
     webhook: Webhook = None
+    metadata: PairTexts = Field([], description=f"{_PAIRS} that the batch returns.")
+
+    def metadata_pairs(self) -> dict[str, str]:
+        """Return the key-value pairs of the client."""
+        return dict(text.partition("=")[::2] for text in self.metadata)
 
     def with_form_fields(self, fields: dict[str, str]) -> Self:
         """Return these parameters with a form's; raises RequestValidationError or Problem."""
@@ -51,7 +90,7 @@ class BatchQuery(JobOptions):
     def submit_options(self) -> dict[str, Any]:
         """Return the arguments of `submit_batch` that the client determines."""
         always = {"keep_s", "deadline_s"}
-        excluded = {"task", "id", "webhook", *always}
+        excluded = {"task", "id", "webhook", "metadata", *always}
         return {
             **self.model_dump(include=always),
             **self.model_dump(exclude=excluded, exclude_defaults=True),
@@ -63,6 +102,60 @@ class StrictQuery(BaseModel):
     """Query parameters without unknown names."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class DeleteQuery(StrictQuery):
+    """Parameters of the deletion of a job."""
+
+    erase: bool = Field(False, description="Erase the job; otherwise it is cancelled.")
+
+
+class ListQuery(StrictQuery):
+    """Parameters of the lists."""
+
+    task: TaskName | None = Field(None, description="Only of this task.")
+    since: float | None = Field(
+        None,
+        ge=0,
+        le=2**40,
+        allow_inf_nan=False,
+        description="Submitted at or after, Unix seconds.",
+    )
+    until: float | None = Field(
+        None, ge=0, le=2**40, allow_inf_nan=False, description="Submitted at or before."
+    )
+    metadata: PairTexts = Field([], description=f"{_PAIRS} all of which the metadata contains.")
+    limit: int = Field(20, ge=1, le=100, description="Maximum length of the page.")
+    cursor: str | None = Field(
+        None, max_length=100, description="`next_cursor` of the page before."
+    )
+
+    def filter(self, status: str | None) -> ListFilter:
+        """Return the selection."""
+        return ListFilter(
+            status,
+            None if self.task is None else Task.parse(self.task),
+            self.since,
+            self.until,
+            tuple(
+                (name, value) for name, _, value in (text.partition("=") for text in self.metadata)
+            ),
+        )
+
+
+class JobsQuery(ListQuery):
+    """Parameters of the list of jobs."""
+
+    status: JobStatus | None = Field(None, description="Only of this status.")
+    id: list[str] = Field(
+        [], max_length=100, description="Only these jobs, in this order, without a filter."
+    )
+
+
+class BatchesQuery(ListQuery):
+    """Parameters of the list of batches."""
+
+    status: BatchStatus | None = Field(None, description="Only of this status.")
 
 
 class ErrorsQuery(StrictQuery):
@@ -92,3 +185,14 @@ class EventsQuery(StrictQuery):
         description="Continue after the result with this cursor; Last-Event-ID takes precedence.",
     )
     results: bool = Field(True, description="False omits `result` events.")
+    token: str | None = Field(
+        None,
+        max_length=400,
+        description="A token of `POST /v1/batches/{id}/token`, instead of the API key.",
+    )
+
+
+class TokenQuery(StrictQuery):
+    """Parameters of a token."""
+
+    ttl_s: int = Field(600, ge=1, le=86_400, description="Seconds until the token expires.")

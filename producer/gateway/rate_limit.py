@@ -60,9 +60,9 @@ class RateLimiter:
     """
 
     def __init__(self, client: redis.Redis, keys: Keys, per_minute: int, calls: RedisCalls) -> None:
+        #: The limit of keys without a rate of their own; 0 means unlimited.
         self.per_minute = per_minute
         self._calls = calls
-        self._item = RateLimitItemPerMinute(per_minute)
         # The URL is ignored when there is a pool.
         storage = RedisStorage(
             "redis://", connection_pool=client.connection_pool, key_prefix=keys.rates
@@ -70,29 +70,33 @@ class RateLimiter:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         #: Rejections by key, and when each expires.
         self._rejections: dict[str, tuple[float, RateDecision]] = {}
-        #: Batchers by key: concurrent requests are counted in one call.
-        self._batchers: dict[str, Batcher[None, RateDecision]] = {}
+        #: Batchers by key and limit: concurrent requests are counted in one call.
+        self._batchers: dict[tuple[str, int], Batcher[None, RateDecision]] = {}
 
-    async def acquire(self, key_id: str) -> RateDecision:
-        """Count a request if the limit allows it. Raises ConnectionFailed."""
+    async def acquire(self, key_id: str, per_minute: int | None = None) -> RateDecision:
+        """Count a request if the limit allows it: that of the gateway unless given.
+
+        Raises ConnectionFailed.
+        """
+        limit = self.per_minute if per_minute is None else per_minute
         expires, rejection = self._rejections.get(key_id, (0.0, None))
         if rejection is not None and expires > time.monotonic():
             return rejection
-        batcher = self._batchers.get(key_id)
+        batcher = self._batchers.get((key_id, limit))
         if batcher is None or not batcher.running:
-            batcher = Batcher(partial(self._count, key_id), MAX_COUNTED)
-            self._batchers[key_id] = batcher
+            batcher = Batcher(partial(self._count, key_id, limit), MAX_COUNTED)
+            self._batchers[key_id, limit] = batcher
             batcher.start()
         return unwrap(await batcher.add(None))
 
     async def _count(
-        self, key_id: str, requests: Sequence[None]
+        self, key_id: str, limit: int, requests: Sequence[None]
     ) -> Sequence[RateDecision | Exception]:
         try:
-            decisions = await self._calls.run(self._acquire, key_id, len(requests))
+            decisions = await self._calls.run(self._acquire, key_id, limit, len(requests))
         except QueueFull:
             # Redis rejects writes. Uncounted requests are better than blocked readers.
-            decisions = [RateDecision(True, self.per_minute, 0, 0.0)] * len(requests)
+            decisions = [RateDecision(True, limit, 0, 0.0)] * len(requests)
         except Exception as error:
             return [error] * len(requests)
         self._cache_rejection(key_id, decisions[-1])
@@ -104,13 +108,13 @@ class RateLimiter:
             expires = time.monotonic() + min(last.reset_s, REJECTION_TTL_S)
             self._rejections[key_id] = (expires, last)
 
-    def _acquire(self, key_id: str, requests: int) -> list[RateDecision]:
-        granted = requests
-        if not self._limiter.hit(self._item, key_id, cost=requests):
-            singly = (self._limiter.hit(self._item, key_id) for _ in range(requests))
+    def _acquire(self, key_id: str, limit: int, requests: int) -> list[RateDecision]:
+        granted, item = requests, RateLimitItemPerMinute(limit)
+        if not self._limiter.hit(item, key_id, cost=requests):
+            singly = (self._limiter.hit(item, key_id) for _ in range(requests))
             granted = 0 if requests == 1 else sum(takewhile(bool, singly))
-        stats = self._limiter.get_window_stats(self._item, key_id)
+        stats = self._limiter.get_window_stats(item, key_id)
         reset_s = stats.reset_time - time.time()
-        accepted = RateDecision(True, self.per_minute, stats.remaining, reset_s)
-        rejected = RateDecision(False, self.per_minute, 0, reset_s)
+        accepted = RateDecision(True, limit, stats.remaining, reset_s)
+        rejected = RateDecision(False, limit, 0, reset_s)
         return [accepted] * granted + [rejected] * (requests - granted)

@@ -70,6 +70,7 @@ class BatchBody(BaseModel):
         task="caption",
         status="running",
         created_at=1795000000.123,
+        metadata={"project": "cats"},
         request_counts={"total": 30000, "completed": 10045, "failed": 3},
         submitted=True,
         rate=796.2,
@@ -88,6 +89,7 @@ class BatchBody(BaseModel):
     task: TaskName
     status: BatchStatus = Field(description="`failed`: every item has ended, and some failed.")
     created_at: float = Field(description="Unix seconds.")
+    metadata: dict[str, str] = Field(description="Key-value pairs of the submission.")
     request_counts: RequestCounts
     submitted: bool = Field(description="True once the upload is complete.")
     rate: float | None = Field(description="Recent items per second; null while unknown.")
@@ -105,6 +107,7 @@ class BatchBody(BaseModel):
             task=metadata.task.short,  # type: ignore[arg-type]
             status=progress.state.value,  # type: ignore[arg-type]
             created_at=metadata.created_at,
+            metadata=dict(metadata.pairs),
             request_counts=RequestCounts(
                 total=progress.total,
                 completed=progress.done - progress.failed,

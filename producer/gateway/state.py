@@ -14,6 +14,7 @@ from ..aio.single_flight import SingleFlight
 from .broadcast import BatchBroadcaster, ProgressReader
 from .concurrency import ConcurrencyLimiter
 from .key_cache import KeyCache
+from .listing import JobListing
 from .metadata import MetadataCache
 from .metrics import Metrics
 from .rate_limit import RateLimiter
@@ -30,10 +31,12 @@ class Gateway:
     """The components of one gateway; stored as `app.state.gateway`."""
 
     settings: GatewaySettings
-    #: Limits of requests and of the page; no limiter if the rate is unlimited.
-    rate_limiter: RateLimiter | None
+    #: Limits of requests and of the page.
+    rate_limiter: RateLimiter
     concurrency: ConcurrencyLimiter
     client: AsyncClient
+    #: Lists of jobs and batches; its methods block.
+    listing: JobListing
     #: Redis for what the client has no method for, and the threads that call it.
     connection: redis.Redis
     redis_calls: RedisCalls
@@ -53,7 +56,7 @@ class Gateway:
 
     def allows_private_images(self, tenant: Tenant) -> bool:
         """Return whether a tenant's requests may name `file:` and object store references."""
-        return self.settings.gateway_private_images and tenant.private_images
+        return self.settings.gateway_private_images and tenant.policy.private_images
 
 
 def gateway_of(request: Request) -> Gateway:

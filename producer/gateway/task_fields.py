@@ -30,6 +30,7 @@ from .request_fields import (
     Deadline,
     DetailName,
     Image,
+    Metadata,
     Probability,
     Prompts,
     Text,
@@ -78,10 +79,11 @@ class TaskFields(StrictModel):
 
     deadline_s: Deadline = None
     webhook: Webhook = None
+    metadata: Metadata = None
 
     def item(self) -> dict[str, Any]:
         """Return the item of the contract."""
-        excluded = {"task", "deadline_s", "webhook", "options"}
+        excluded = {"task", "deadline_s", "webhook", "metadata", "options"}
         return self.model_dump(exclude=excluded, exclude_none=True)
 
     def given_options(self) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request, Response
 from ..contract import Task
 from ..ledger.ids import new_id
 from .auth import request_tenant
-from .job_responses import JobFields
-from .job_submission import preferred_wait_s, read_new_job, submit_job, submit_response
+from .idempotency import IDEMPOTENCY_KEY, idempotent_id
+from .job_submission import submit_job, submit_response
 from .openapi import PREFER, SUBMIT_RESPONSES, problem_responses
 from .state import gateway_of
 from .task_body import read_task_request
@@ -38,18 +38,24 @@ def _endpoint(model: type[TaskFields]) -> Callable[[Request], Awaitable[Response
     """Return the endpoint of a task."""
 
     async def submit_task(request: Request) -> Response:
-        gateway, tenant, public_id = gateway_of(request), request_tenant(request), new_id()
+        gateway, tenant = gateway_of(request), request_tenant(request)
+        chosen_id = idempotent_id(request)
+        public_id = chosen_id or new_id()
         async with read_task_request(request, model) as parsed:
             streams = wants_events(request)
             fields = streamed(parsed.fields) if streams else parsed.fields
             job, metadata = await submit_job(gateway, tenant, public_id, fields, parsed.image)
-        gateway.metadata_cache.put(job.id, metadata)
         if streams:
+            gateway.metadata_cache.put(job.id, metadata)
             return text_events(gateway, job, public_id, metadata)
-        wait_s = preferred_wait_s(request, gateway)
-        max_wait_s = gateway.settings.gateway_max_wait_s if wait_s is None else wait_s
-        snapshot = await read_new_job(job, max_wait_s, gateway)
-        return submit_response(JobFields.of(public_id, metadata, *snapshot), wait_s)
+        return await submit_response(
+            request,
+            public_id,
+            job,
+            metadata,
+            is_new=chosen_id is None,
+            default_wait_s=gateway.settings.gateway_max_wait_s,
+        )
 
     return submit_task
 
@@ -65,9 +71,9 @@ for _name, _task in ROUTES.items():
         description=_DESCRIPTION,
         status_code=202,
         response_class=Response,
-        responses={**SUBMIT_RESPONSES, **problem_responses(422)},
+        responses={**SUBMIT_RESPONSES, **problem_responses(409, 422)},
         openapi_extra={
             "requestBody": task_body(_model),
-            "parameters": [PREFER, *task_parameters(_model)],
+            "parameters": [PREFER, IDEMPOTENCY_KEY, *task_parameters(_model)],
         },
     )

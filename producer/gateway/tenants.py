@@ -10,6 +10,7 @@ from fastapi import Path
 
 from ..errors import InvalidInput
 from .api_keys import ApiKey
+from .key_policy import NO_LIMITS, KeyPolicy
 
 #: Pattern of the ids that clients choose or receive.
 PUBLIC_ID: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -30,13 +31,12 @@ class Tenant:
     name: str
     #: Empty for the open page, whose visitors have no key.
     key_id: str = ""
-    #: Whether requests of the key may name `file:` and object store references.
-    private_images: bool = True
+    policy: KeyPolicy = NO_LIMITS
 
     @classmethod
     def of(cls, key: ApiKey) -> Self:
         """Return the tenant that sends requests with a key."""
-        return cls(key.name, key.id, key.private_images)
+        return cls(key.name, key.id, key.policy)
 
     def job_id(self, public_id: str) -> str:
         """Return the inner id of a job of this tenant; raises InvalidInput."""

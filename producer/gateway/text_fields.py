@@ -62,8 +62,11 @@ def is_plain_list(schema: Mapping[str, Any]) -> bool:
 
 
 def is_nested(schema: Mapping[str, Any]) -> bool:
-    """Return whether a field contains objects, and is therefore JSON."""
-    return any("$ref" in {**part, **part.get("items", {})} for part in _alternatives(schema))
+    """Return whether a field is or contains objects, and is therefore JSON."""
+    return any(
+        "$ref" in {**part, **part.get("items", {})} or part.get("type") == "object"
+        for part in _alternatives(schema)
+    )
 
 
 def _alternatives(schema: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from ..aio.bridge import LoopBridge
 from ..errors import QueueFull
 from ..jsonl import TooManyLines, read_items
 from .image_refs import resolve_item
+from .json_array import array_as_lines
 from .multipart import MultipartForm
 from .problems import Problem
 from .request_body import IDLE_TIMEOUT_S, media_type, with_idle_timeout
@@ -36,6 +37,8 @@ JSON_LINES_TYPES: Final = (
     "application/gzip",
     "application/octet-stream",
 )
+#: Media type of a JSON array, which is recognised regardless of its type.
+ARRAY_TYPE: Final = "application/json"
 #: Media type of a form whose file contains JSON lines.
 FORM_TYPE: Final = "multipart/form-data"
 #: Media types that declare no content: none, and curl's default.
@@ -87,10 +90,11 @@ class Upload:
         self._form: MultipartForm | None = None
         if kind == FORM_TYPE and not self._is_gzip:
             self._form = MultipartForm(request.headers["content-type"])
-        elif kind not in JSON_LINES_TYPES and kind not in UNDECLARED_TYPES:
+        elif kind not in (*JSON_LINES_TYPES, *UNDECLARED_TYPES, ARRAY_TYPE):
             raise Problem(
                 "unsupported_media_type",
-                f"Content-Type {kind!r:.100}: choose one of {', '.join(JSON_LINES_TYPES)}, or "
+                f"Content-Type {kind!r:.100}: choose one of {', '.join(JSON_LINES_TYPES)}, "
+                f"{ARRAY_TYPE} for an array, or "
                 f"{FORM_TYPE}, whose file may be compressed, but not the form itself",
             )
         self._pieces = with_idle_timeout(request.stream(), IDLE_TIMEOUT_S)
@@ -131,7 +135,7 @@ class Upload:
             data = inflate(data, max_bytes)
         # A gzip file is recognised by its content, regardless of its declared type.
         data, is_gzip_file = _starts_with(data, GZIP_MAGIC)
-        return inflate(data, max_bytes) if is_gzip_file else data
+        return array_as_lines(inflate(data, max_bytes) if is_gzip_file else data)
 
 
 def inflate(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:

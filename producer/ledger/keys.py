@@ -133,6 +133,13 @@ class Keys:
         """Hash of an account's jobs, batches and images: the bytes of each (see usage.lua)."""
         return f"{self.prefix}blipline:usage:{account}"
 
+    def index(self, account: str, kind: str) -> str:
+        """Sorted set of an account's single jobs (`job`) or batches (`batch`), by their submission.
+
+        The members are public ids, the scores Unix s (see usage.lua).
+        """
+        return f"{self.prefix}blipline:index:{kind}:{account}"
+
     def files(self, account: str) -> str:
         """Hash of an account's files of the OpenAI-compatible API, as JSON by id."""
         return f"{self.prefix}blipline:files:{account}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from .. import contract
 from ..contract import ChunkPayload, ErrorCode, ItemResult, Queue
@@ -19,6 +20,9 @@ class ChunkResult:
     error: ItemResult | None = None
     #: True if Redis has lost the job (see lost.lua).
     lost: bool = False
+    #: Unix s at which a worker started the job and at which it ended; None: unknown or not started.
+    started_at: float | None = None
+    ended_at: float | None = None
 
     @classmethod
     def failed(cls, code: ErrorCode, message: str) -> ChunkResult:
@@ -31,7 +35,7 @@ class ChunkResult:
         meta = json.loads(stored)
         result = meta["result"]
         if meta["status"] == "SUCCESS" and isinstance(result, list):
-            return cls(result)
+            return cls(result, started_at=meta.get("started_at"), ended_at=_ended_at(meta))
         if meta["status"] == "REVOKED":
             return cls.failed(ErrorCode.CANCELLED, "the task was revoked")
         # Celery itself failed the task: its name is unknown, or its arguments do not match.
@@ -43,7 +47,8 @@ class ChunkResult:
     def encode(self, task_id: str) -> str:
         """Return the results as Celery's result backend stores those of a finished task."""
         meta = {"status": "SUCCESS", "result": self.results, "traceback": None, "children": []}
-        return json.dumps({**meta, "task_id": task_id})
+        done = datetime.now(UTC).isoformat()
+        return json.dumps({**meta, "task_id": task_id, "date_done": done})
 
     def result(self, index: int) -> ItemResult:
         """Return the result of one item."""
@@ -53,6 +58,15 @@ class ChunkResult:
         if index >= len(self.results):
             return contract.failure(ErrorCode.INTERNAL, "no result from the worker for this item")
         return self.results[index]
+
+
+def _ended_at(meta: dict[str, Any]) -> float | None:
+    """Return the time that Celery's result backend stores, in UTC; None if there is none."""
+    try:
+        ended = datetime.fromisoformat(meta["date_done"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (ended if ended.tzinfo is not None else ended.replace(tzinfo=UTC)).timestamp()
 
 
 class EnqueueStatus(Enum):

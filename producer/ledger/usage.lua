@@ -29,16 +29,29 @@ local function usage_entry(account, entry)
   return redis.call('HGET', key('usage:' .. account), entry) or nil
 end
 
+-- Return the index of an account that contains an entry, and its member: single jobs and batches are
+-- listed by the time of their submission, the chunks of batches and images are not.
+local function index_of(account, entry)
+  local kind, owner, id = entry:match('^(%a+) [^.]*%.(%a+)%.(.*)$')
+  if kind and kind == owner then
+    return key('index:' .. kind .. ':' .. account), id
+  end
+end
+
 -- Store an entry; its first number is its bytes. It is due after `due_s`. nil removes it.
 local function set_usage(account, entry, numbers, due_s)
   local stored = usage_entry(account, entry)
   local member = account .. ' ' .. entry
+  local index, id = index_of(account, entry)
   if numbers then
+    local time = now()
     redis.call('HSET', key('usage:' .. account), entry, numbers)
-    redis.call('ZADD', key('usage-due'), now() + due_s, member)
+    redis.call('ZADD', key('usage-due'), time + due_s, member)
+    if index and not stored then redis.call('ZADD', index, string.format('%.6f', time), id) end
   else
     redis.call('HDEL', key('usage:' .. account), entry)
     redis.call('ZREM', key('usage-due'), member)
+    if index then redis.call('ZREM', index, id) end
   end
   local change = tonumber((numbers or '0'):match('^%d+')) - tonumber((stored or '0'):match('^%d+'))
   for _, field in ipairs(change == 0 and {} or { account, '*' }) do

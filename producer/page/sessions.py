@@ -10,6 +10,7 @@ from typing import Final
 
 from ..gateway.api_keys import ApiKey
 from ..gateway.lru import FairLRUCache
+from ..gateway.permissions import check_page
 from ..gateway.problems import Problem
 from ..gateway.tenants import Tenant
 
@@ -42,8 +43,10 @@ class Sessions:
         self._open: FairLRUCache[str, _Session] = FairLRUCache(max_sessions)
 
     async def authenticate(self, key: str, address: str) -> Tenant:
-        """Return the tenant of a key; raises Problem if the key is invalid."""
-        return Tenant.of(await self._authenticate(key, address))
+        """Return the tenant of a key; raises Problem if it is invalid or limited."""
+        tenant = Tenant.of(await self._authenticate(key, address))
+        check_page(tenant.policy)
+        return tenant
 
     def open(self, key: str, tenant: Tenant) -> str:
         """Open a session of an authenticated tenant and return its token."""

@@ -46,9 +46,9 @@ def prediction_body(
         "logs": "",
         "error": None,
         "metrics": {},
-        "created_at": datetime.fromtimestamp(metadata.created_at, UTC).isoformat(),
-        "started_at": None,
-        "completed_at": None,
+        "created_at": _iso(metadata.created_at),
+        "started_at": None if result is None else _iso(result.started_at),
+        "completed_at": None if result is None else _iso(result.ended_at),
         "urls": {"get": url, "cancel": f"{url}/cancel"},
     }
     if result is not None and result.error is not None:
@@ -59,6 +59,10 @@ def prediction_body(
     elif status == "failed":
         body["error"] = "expired: the result of the job is no longer stored"
     return body
+
+
+def _iso(unix_s: float | None) -> str | None:
+    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC).isoformat()
 
 
 def is_terminal(state: State) -> bool:

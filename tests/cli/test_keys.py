@@ -9,6 +9,7 @@ import redis
 
 from producer.cli.app import run
 from producer.gateway.api_keys import ApiKeys, key_id_of
+from producer.gateway.key_policy import KeyPolicy
 
 
 @pytest.fixture
@@ -74,11 +75,40 @@ def test_list_prints_the_names_of_keys_and_no_secret(
 def test_list_shows_which_keys_may_not_name_private_images(
     keys: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys.create("acme", private_images=False)
+    keys.create("acme", KeyPolicy(private_images=False))
     assert run(["keys", "list"]) == 0
     assert capsys.readouterr().out.endswith("\tno-private-images\n")
     assert run(["keys", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["private_images"] is False
+
+
+def test_limits_of_a_key_are_shown(keys: ApiKeys, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--scope", "read", "--task", "caption", "--expires", "2h", "--rate", "60"]
+    assert run(["keys", "create", "acme", *options]) == 0
+    key = capsys.readouterr().out.strip()
+    (stored,) = keys.list()
+    expires_at = stored.policy.expires_at or 0.0
+    assert expires_at == pytest.approx(stored.created_at + 7200, abs=5)
+    limits = {"scopes": ["read"], "tasks": ["caption"], "expires_at": expires_at, "rate": 60}
+    for name in (key, stored.id):
+        assert run(["keys", "show", name, "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert {field: shown[field] for field in limits} == limits
+    assert run(["keys", "show", key]) == 0
+    assert "limit\tscopes=read\nlimit\ttasks=caption\nlimit\texpires=" in capsys.readouterr().out
+    assert run(["keys", "list"]) == 0
+    assert capsys.readouterr().out.endswith("\trate=60/min\n")
+    assert run(["keys", "show", "0" * 12]) == 2
+    assert "no such key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "0d", "5", "1w", "-1d", "1.5h"])
+def test_an_invalid_expiry_is_rejected(
+    keys: ApiKeys, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    assert run(["keys", "create", "acme", "--expires", text]) == 2
+    assert "30d, 12h, 90m" in capsys.readouterr().err
+    assert not keys.list()
 
 
 def test_without_keys_list_prints_how_to_create_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ TYPESCRIPT: Final = ROOT / "tests" / "gateway" / "typescript"
 #: Options of the TypeScript compiler.
 TSC: Final = (
     *("--strict", "--target", "es2022", "--module", "commonjs", "--moduleResolution", "node10"),
-    *("--skipLibCheck", "--types", "node", "--outDir", "out", "use.ts"),
+    *("--skipLibCheck", "--types", "node", "--outDir", "out", "use.ts", "caption.ts"),
 )
 TEXTS: Final = ["a cat", "a dog"]
 QUESTION: Final = "how many?"
@@ -200,6 +200,8 @@ def typescript(folder: Path) -> Path:
     tools = modules / ".bin"
     (folder / "node_modules").symlink_to(modules)
     shutil.copy(TYPESCRIPT / "use.ts", folder)
+    example = (ROOT / "examples" / "typescript" / "caption.ts").read_text()
+    (folder / "caption.ts").write_text(example.replace("./blipline/", "./hey/"))
     run([tools / "openapi-typescript", "openapi.json", "-o", "types.d.ts"], folder)
     run([tools / "openapi-ts", "-i", "openapi.json", "-o", "hey"], folder)
     run([tools / "tsc", *TSC], folder)
@@ -223,3 +225,23 @@ def test_generated_typescript_clients_compile_and_work(
     assert batch == {"batch": "typescript", "total": 2}
     assert [first, second] == [{"custom_id": text, "text": "a cat"} for text in TEXTS]
     assert whole == {"lines": 2}
+
+
+def test_the_typescript_example_prints_the_caption_and_lists_its_job(
+    typescript: Path, gateway: Reached, connection: redis.Redis, finish: Finish
+) -> None:
+    (typescript.parent / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n the bytes of an image")
+    program = ("node", typescript.with_name("caption.js"))
+    with running_fake_worker(connection, finish):
+        output = run([*program, gateway.url, gateway.keys["acme"], "cat.png"], typescript.parent)
+    text, listed = output.splitlines()
+    assert text == "a cat"
+    assert listed.endswith(" done")
+
+
+def test_the_example_and_the_tests_have_the_same_generator() -> None:
+    example, tests = (
+        json.loads((folder / "package.json").read_text())["devDependencies"]
+        for folder in (ROOT / "examples" / "typescript", TYPESCRIPT)
+    )
+    assert example.items() <= tests.items()

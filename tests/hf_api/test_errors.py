@@ -17,6 +17,7 @@ from huggingface_hub import InferenceClient, InferenceTimeoutError
 from huggingface_hub.errors import HfHubHTTPError
 
 from producer.gateway.api_keys import ApiKeys
+from producer.gateway.key_policy import KeyPolicy
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 from tests.gateway.conftest import Reached, Start
@@ -156,10 +157,10 @@ def test_the_error_of_a_job_is_that_of_the_request(
 
 def test_a_job_that_is_cancelled_is_a_409(hub: InferenceClient, connection: redis.Redis) -> None:
     def cancel() -> None:
-        names: list[bytes] = []
+        names: Any = []
         while not names:
             time.sleep(0.02)
-            names = connection.zrange(Keys().open, 0, -1)  # type: ignore[assignment]
+            names = connection.zrange(Keys().open, 0, -1)
         Ledger(connection).cancel(names[0].decode())
 
     thread = threading.Thread(target=cancel)
@@ -197,7 +198,7 @@ def test_limits_are_a_429(start_gateway: Start, connection: redis.Redis) -> None
 def test_a_key_without_private_images_may_not_name_them(
     gateway: Reached, connection: redis.Redis
 ) -> None:
-    key = ApiKeys(connection).create("acme", private_images=False)
+    key = ApiKeys(connection).create("acme", KeyPolicy(private_images=False))
     answer = httpx.post(
         f"{gateway.url}/hf/image-to-text",
         json={"inputs": "file:cat.jpg"},

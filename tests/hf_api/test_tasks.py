@@ -106,7 +106,7 @@ def test_feature_extraction_returns_a_vector_for_each_text(
 ) -> None:
     worker.answer = lambda task, item: {"embedding": [0.6, len(item.get("text", "")) / 10]}
     single = hub.feature_extraction("a cat", normalize=True, truncate=False)
-    assert single.dtype == numpy.float32
+    assert single.dtype == numpy.dtype("float32")
     assert single.shape == (2,)
     assert single.tolist() == pytest.approx([0.6, 0.5])
     many = hub.feature_extraction(["a cat", "a", f"data:image/png;base64,{BASE64}"])

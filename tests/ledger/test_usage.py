@@ -92,6 +92,11 @@ def check(connection: Any) -> None:
         counted = entries(connection, account)
         total += sum(counted.values())
         assert sum(counted.values()) == Ledger(connection).stored_bytes(account)
+        for kind in ("job", "batch"):
+            index: Any = connection.zrange(KEYS.index(account, kind), 0, -1)
+            start = f"{kind} {account}.{kind}."
+            listed = {name.removeprefix(start) for name in counted if name.startswith(start)}
+            assert {member.decode() for member in index} == listed
         own = {name[5:]: size for name, size in counted.items() if name.startswith("blob ")}
         assert sum(counted.values()) - sum(own.values()) == stored_bytes(connection, account)
         images |= own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from replicate.client import Client as Replicate
+from replicate.client import Client as ReplicateClient
 
 from tests.gateway.conftest import (
     Reached,
@@ -20,8 +20,8 @@ __all__ = ["gateway", "gateway_url", "http", "redis_url", "start_gateway", "stor
 
 
 @pytest.fixture
-def api(gateway: Reached) -> Replicate:
+def api(gateway: Reached) -> ReplicateClient:
     """Return a client of the shared gateway, as acme."""
-    client = Replicate(gateway.keys["acme"], base_url=f"{gateway.url}/replicate")
+    client = ReplicateClient(gateway.keys["acme"], base_url=f"{gateway.url}/replicate")
     client.poll_interval = 0.05
     return client

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 import redis
-from replicate.client import Client as Replicate
+from replicate.client import Client as ReplicateClient
 from replicate.exceptions import ModelError, ReplicateError
 
 from demo.stack import ROOT
@@ -32,13 +32,13 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def closed(api: Replicate) -> None:
+def closed(api: ReplicateClient) -> None:
     api._client.close()
 
 
 @pytest.mark.parametrize("strategy", ["url", "base64"])
 def test_run_uploads_the_image_and_returns_the_text(
-    api: Replicate, worker: Recorder, picture: Path, strategy: Any
+    api: ReplicateClient, worker: Recorder, picture: Path, strategy: Any
 ) -> None:
     given = {"image": picture, "question": "how many?", "max_new_tokens": 5}
     output = api.run("blipline/ask", input=given, file_encoding_strategy=strategy)
@@ -50,7 +50,7 @@ def test_run_uploads_the_image_and_returns_the_text(
 
 @pytest.mark.parametrize("version", ["match", "blipline/match"])
 def test_a_prediction_is_created_by_its_version_and_awaited(
-    api: Replicate, worker: Recorder, version: str
+    api: ReplicateClient, worker: Recorder, version: str
 ) -> None:
     worker.answer = output_of
     given = {"image": URL, "texts": ["a", "b"]}
@@ -60,6 +60,7 @@ def test_a_prediction_is_created_by_its_version_and_awaited(
     assert (prediction.status, prediction.model) == ("succeeded", "blipline/match")
     assert prediction.output == output_of("match", {})
     assert prediction.error is None
+    assert (prediction.created_at or "") < (prediction.completed_at or "")
     closed(api)
 
 
@@ -67,7 +68,7 @@ def test_an_asynchronous_run_has_the_output(gateway: Reached, worker: Recorder) 
     worker.answer = output_of
 
     async def run() -> Any:
-        api = Replicate(gateway.keys["acme"], base_url=f"{gateway.url}/replicate")
+        api = ReplicateClient(gateway.keys["acme"], base_url=f"{gateway.url}/replicate")
         output = await api.async_run("blipline/caption", input={"image": URL})
         await api._async_client.aclose()
         return output
@@ -75,7 +76,7 @@ def test_an_asynchronous_run_has_the_output(gateway: Reached, worker: Recorder) 
     assert asyncio.run(run()) == "a cat"
 
 
-def test_a_prediction_is_cancelled(api: Replicate, connection: redis.Redis) -> None:
+def test_a_prediction_is_cancelled(api: ReplicateClient, connection: redis.Redis) -> None:
     prediction = api.models.predictions.create("blipline/caption", input={"image": URL})
     prediction.cancel()
     assert prediction.status == "canceled"
@@ -84,7 +85,7 @@ def test_a_prediction_is_cancelled(api: Replicate, connection: redis.Redis) -> N
     closed(api)
 
 
-def test_a_wait_that_ends_early_leaves_the_prediction_starting(api: Replicate) -> None:
+def test_a_wait_that_ends_early_leaves_the_prediction_starting(api: ReplicateClient) -> None:
     # The library polls such a prediction, and takes any other status for the end.
     prediction = api.predictions.create(version="caption", input={"image": URL}, wait=1)
     assert prediction.status == "starting"
@@ -92,7 +93,7 @@ def test_a_wait_that_ends_early_leaves_the_prediction_starting(api: Replicate) -
     closed(api)
 
 
-def test_a_failed_job_is_the_error_of_the_model(api: Replicate, worker: Recorder) -> None:
+def test_a_failed_job_is_the_error_of_the_model(api: ReplicateClient, worker: Recorder) -> None:
     worker.answer = lambda task, item: {"error": {"code": "image_invalid", "message": "no image"}}
     with pytest.raises(ModelError, match="image_invalid: no image") as caught:
         api.run("blipline/caption", input={"image": URL})
@@ -100,7 +101,7 @@ def test_a_failed_job_is_the_error_of_the_model(api: Replicate, worker: Recorder
     closed(api)
 
 
-def test_a_deadline_is_an_error_of_the_model(api: Replicate) -> None:
+def test_a_deadline_is_an_error_of_the_model(api: ReplicateClient) -> None:
     with pytest.raises(ModelError, match="deadline_exceeded"):
         api.run("blipline/caption", input={"image": URL, "deadline_s": 0.1})
     closed(api)
@@ -137,7 +138,7 @@ def test_a_deadline_is_an_error_of_the_model(api: Replicate) -> None:
     ids=range(10),
 )
 def test_errors_name_their_cause(
-    api: Replicate, call: Callable[[Any], Any], status: int, detail: str
+    api: ReplicateClient, call: Callable[[Any], Any], status: int, detail: str
 ) -> None:
     with pytest.raises(ReplicateError) as caught:
         call(api)
@@ -153,7 +154,7 @@ def test_keys_and_limits_are_those_of_the_gateway(start_gateway: Start) -> None:
         (started.keys["acme"], 422),
         (started.keys["acme"], 429),
     ):
-        api = Replicate(key, base_url=f"{started.url}/replicate")
+        api = ReplicateClient(key, base_url=f"{started.url}/replicate")
         with pytest.raises(ReplicateError) as caught:
             api.run("blipline/caption", input={})
         assert caught.value.status == status
@@ -171,9 +172,9 @@ def test_the_example_of_the_guide_runs(
     monkeypatch.chdir(picture.parent)
     (example, *_) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     program = example.replace("http://127.0.0.1:8000", gateway.url)
+    names: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPLICATE_POLL_INTERVAL", "0.05")
-        names: dict[str, Any] = {}
         exec(program.replace("blip_…", gateway.keys["acme"]), names)
     closed(names["client"])
     assert capsys.readouterr().out.startswith("answer to what color is it?\n")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from huggingface_hub import InferenceClient
 from PIL import Image
-from replicate.client import Client as Replicate
+from replicate.client import Client as ReplicateClient
 
 from demo.scenes import draw, random_scene
 from producer import Client
@@ -58,8 +58,8 @@ def test_replicate_has_the_answers_of_the_client(
     user: Client, gateway: httpx.Client, picture: bytes
 ) -> None:
     key = gateway.headers["Authorization"].removeprefix("Bearer ")
-    api = Replicate(key, base_url=f"{gateway.base_url}/replicate")
+    api = ReplicateClient(key, base_url=f"{gateway.base_url}/replicate")
     question = "what color is it?"
-    answer = api.run("blipline/ask", input={"image": io.BytesIO(picture), "question": question})
-    assert answer == user.ask(picture, question).result(60)
+    output = api.run("blipline/ask", input={"image": io.BytesIO(picture), "question": question})
+    assert output == user.ask(picture, question).result(60)
     api._client.close()

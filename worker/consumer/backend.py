@@ -77,6 +77,8 @@ class LedgerBackend(RedisBackend):
             result=result, state=state, traceback=traceback, request=request
         )
         meta["task_id"] = task_id
+        if (started_at := getattr(request, "started_at", None)) is not None:
+            meta["started_at"] = started_at
         if state == states.REVOKED:
             self.ensure(self._leases.revoke, (task_id, self.encode(meta)))
             return result

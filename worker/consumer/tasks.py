@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ def register(app: Celery, runner: Callable[[], ChunkRunner]) -> None:
 def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
     def run(self: CeleryTask, items: Any = None, options: Any = None) -> list[ItemResult]:
         request = self.request
+        # The result backend stores the time with the result.
+        request.started_at = time.time()
         queue = (request.delivery_info or {}).get("routing_key")
         results = runner().run(
             request.id,

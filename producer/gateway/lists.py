@@ -1,0 +1,67 @@
+"""Routes of lists: the jobs and the batches of a name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from .auth import TenantDependency
+from .list_responses import BatchListBody, JobListBody
+from .listing import ListPage, list_json
+from .openapi import json_responses, problem_responses
+from .problems import Problem
+from .queries import BatchesQuery, JobsQuery
+from .state import GatewayDependency
+
+router = APIRouter()
+
+#: Parameters that may be given beside `id`.
+_WITH_IDS = frozenset({"id"})
+
+
+@router.get(
+    "/v1/jobs",
+    tags=["jobs"],
+    summary="List jobs",
+    response_class=Response,
+    responses={**json_responses({200: "A page of jobs"}, JobListBody), **problem_responses(422)},
+)
+async def list_jobs(
+    query: Annotated[JobsQuery, Query()], tenant: TenantDependency, gateway: GatewayDependency
+) -> Response:
+    """Return the jobs of your name, the newest first, or the jobs of given ids.
+
+    Jobs that do not exist are omitted. A page may have fewer jobs than `limit` although there are
+    more: continue while `has_more` is true.
+    """
+    listing, run = gateway.listing, gateway.redis_calls.run
+    if query.id:
+        if unused := sorted(query.model_dump(exclude_defaults=True).keys() - _WITH_IDS):
+            raise Problem("option_invalid", f"{unused[0]}: `id` cannot be combined with a filter")
+        page = ListPage(await run(listing.jobs_of, tenant, query.id), None)
+    else:
+        selection = query.filter(query.status)
+        page = await run(listing.jobs, tenant, selection, query.limit, query.cursor)
+    return Response(list_json(page), media_type="application/json")
+
+
+@router.get(
+    "/v1/batches",
+    tags=["batches"],
+    summary="List batches",
+    response_class=Response,
+    responses={
+        **json_responses({200: "A page of batches"}, BatchListBody),
+        **problem_responses(422),
+    },
+)
+async def list_batches(
+    query: Annotated[BatchesQuery, Query()], tenant: TenantDependency, gateway: GatewayDependency
+) -> Response:
+    """Return the batches of your name, the newest first, as `GET /v1/jobs` does."""
+    selection = query.filter(query.status)
+    page = await gateway.redis_calls.run(
+        gateway.listing.batches, tenant, selection, query.limit, query.cursor
+    )
+    return Response(list_json(page), media_type="application/json")

@@ -1,0 +1,48 @@
+"""Checks of the policies of API keys: requests, tasks, and the page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..contract import Task
+from .key_policy import SCOPES, KeyPolicy
+from .problems import Problem
+
+#: Ends of the paths that change jobs without a submission.
+_MANAGED: Final = ("/cancel", "/retry")
+#: Methods that change nothing, and the end of a path that creates a token for reading.
+_READING: Final = ("GET", "HEAD", "OPTIONS")
+_TOKEN_PATH: Final = "/token"
+
+
+def scope_of(method: str, path: str) -> str:
+    """Return the scope that a request needs."""
+    if method in _READING or path.endswith(_TOKEN_PATH):
+        return "read"
+    return "manage" if method == "DELETE" or path.endswith(_MANAGED) else "submit"
+
+
+def check_request(policy: KeyPolicy, method: str, path: str) -> None:
+    """Check the scope of a request; raises Problem."""
+    scope = scope_of(method, path)
+    if scope not in policy.scopes:
+        raise Problem(
+            "forbidden",
+            f"This API key has the scopes {', '.join(policy.scopes)}, and the request needs "
+            f"{scope}: use a key that `blipline keys create NAME --scope {scope}` has created",
+        )
+
+
+def check_task(policy: KeyPolicy, task: Task) -> None:
+    """Check the task of a job; raises Problem."""
+    if not policy.allows_task(task):
+        names = ", ".join(policy.tasks or ())
+        raise Problem("forbidden", f"This API key allows the tasks {names}, not {task.short}")
+
+
+def check_page(policy: KeyPolicy) -> None:
+    """Check that a key may sign in to the page, which has everything; raises Problem."""
+    if set(policy.scopes) != set(SCOPES) or policy.tasks is not None:
+        raise Problem(
+            "forbidden", "This API key has limited scopes or tasks: the page needs one without them"
+        )

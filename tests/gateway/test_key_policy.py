@@ -1,0 +1,151 @@
+"""Limits of API keys: scopes, tasks, expiry and rates."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import httpx
+import pytest
+import redis
+
+from producer.gateway.api_keys import ApiKeys
+from producer.gateway.key_policy import NO_LIMITS, SCOPES, KeyPolicy
+from producer.gateway.permissions import check_page
+from producer.gateway.problems import Problem
+from tests.conftest import Finish
+
+from .conftest import Reached
+from .fake_worker import running_fake_worker
+from .samples import bearer
+
+ASK: Final = {"image": "https://images.example.com/cat.jpg", "question": "how many?"}
+#: A request of each route that needs a key, and its scope.
+REQUESTS: Final = [
+    ("POST", "/v1/jobs", "submit"),
+    ("PUT", "/v1/jobs/x", "submit"),
+    ("POST", "/v1/caption", "submit"),
+    ("POST", "/v1/batches", "submit"),
+    ("POST", "/v1/images", "submit"),
+    ("POST", "/openai/v1/chat/completions", "submit"),
+    ("POST", "/hf", "submit"),
+    ("POST", "/replicate/v1/predictions", "submit"),
+    ("GET", "/v1/jobs", "read"),
+    ("POST", "/v1/batches/x/token", "read"),
+    ("GET", "/v1/jobs/x", "read"),
+    ("GET", "/v1/batches/x/events", "read"),
+    ("GET", "/v1/queues", "read"),
+    ("GET", "/openai/v1/models", "read"),
+    ("DELETE", "/v1/jobs/x", "manage"),
+    ("DELETE", "/v1/batches/x", "manage"),
+    ("POST", "/v1/batches/x/cancel", "manage"),
+    ("POST", "/v1/batches/x/retry", "manage"),
+    ("POST", "/openai/v1/batches/x/cancel", "manage"),
+    ("POST", "/replicate/v1/predictions/x/cancel", "manage"),
+]
+#: Creates a key of acme with a policy, and returns a client.
+Connect = Callable[[KeyPolicy], httpx.Client]
+
+
+@pytest.fixture
+def connect(gateway: Reached, connection: redis.Redis) -> Connect:
+    http = gateway.client(None)
+
+    def connect(policy: KeyPolicy) -> httpx.Client:
+        http.headers.update(bearer(ApiKeys(connection).create("acme", policy)))
+        return http
+
+    return connect
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_key_allows_the_requests_of_its_scopes_alone(connect: Connect, scope: str) -> None:
+    http = connect(KeyPolicy(scopes=[scope]))
+    for method, path, needed in REQUESTS:
+        answer = http.request(method, path)
+        assert (answer.status_code == 403) == (needed != scope), (method, path, answer.text)
+    refused = http.get("/v1/jobs") if scope == "manage" else http.delete("/v1/jobs/x")
+    assert refused.json()["code"] == "forbidden"
+    assert f"has the scopes {scope}, and the request needs" in refused.json()["detail"]
+
+
+def test_a_key_allows_its_tasks_alone(connect: Connect) -> None:
+    http = connect(KeyPolicy(tasks=["caption", "embed"]))
+    assert http.post("/v1/jobs", json={"task": "embed", "text": "a cat"}).status_code == 202
+    for path, body in (
+        ("/v1/jobs", {"task": "vqa", **ASK}),
+        ("/v1/ask", ASK),
+        ("/replicate/v1/predictions", {"version": "ask", "input": ASK}),
+    ):
+        answer = http.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+        assert "caption, embed, not vqa" in answer.text
+
+
+def test_lines_of_other_tasks_become_errors(
+    connect: Connect, connection: redis.Redis, finish: Finish
+) -> None:
+    http = connect(KeyPolicy(tasks=["vqa"]))
+    lines: list[dict[str, Any]] = [
+        {"custom_id": "a", **ASK},
+        {"custom_id": "b", "image": ASK["image"], "task": "caption"},
+        # The worker refuses an unknown task.
+        {"custom_id": "c", "image": ASK["image"], "task": "paint"},
+    ]
+    content = "\n".join(map(json.dumps, lines))
+    answer = http.post("/v1/batches", params={"id": "mixed", "task": "vqa"}, content=content)
+    assert answer.status_code == 202
+    with running_fake_worker(connection, finish):
+        text = http.get("/v1/batches/mixed/results", params={"wait": True}).text
+    results = [json.loads(line) for line in text.splitlines() if line.strip()]
+    assert [result["custom_id"] for result in results] == ["a", "b", "c"]
+    assert results[0]["text"] == "a cat"
+    assert "allows the tasks vqa, not caption" in results[1]["error"]["message"]
+
+
+def test_a_key_expires(connect: Connect) -> None:
+    http = connect(KeyPolicy(expires_at=time.time() + 2))
+    assert http.get("/v1/jobs").status_code == 200
+    while (answer := http.get("/v1/jobs")).status_code == 200:
+        time.sleep(0.05)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert connect(KeyPolicy(expires_at=1.0)).get("/v1/jobs").status_code == 401
+
+
+def test_a_key_has_a_rate_of_its_own(connect: Connect) -> None:
+    # The gateway itself has no limit.
+    http = connect(KeyPolicy(rate=3))
+    answers = [http.get("/v1/jobs") for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert answers[0].headers["RateLimit-Policy"] == '"minute";q=3;w=60'
+    assert "3 requests per minute" in answers[-1].json()["detail"]
+    assert "RateLimit" not in connect(NO_LIMITS).get("/v1/jobs").headers
+
+
+def test_a_policy_is_stored_without_what_does_not_limit(connection: redis.Redis) -> None:
+    keys = ApiKeys(connection)
+    policy = KeyPolicy(False, ("read",), ("caption",), time.time() + 60, 5)
+    for expected in (policy, NO_LIMITS):
+        stored = keys.find(keys.create("acme", expected))
+        assert stored is not None
+        assert stored.policy.fields() == expected.fields()
+    assert NO_LIMITS.fields() == {}
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_limited"),
+    [
+        (NO_LIMITS, False),
+        (KeyPolicy(rate=1, expires_at=1.0, private_images=False), False),
+        (KeyPolicy(scopes=("read",)), True),
+        (KeyPolicy(tasks=("caption",)), True),
+    ],
+)
+def test_a_limited_key_does_not_open_the_page(policy: KeyPolicy, is_limited: bool) -> None:
+    if is_limited:
+        with pytest.raises(Problem, match="the page needs one without"):
+            check_page(policy)
+    else:
+        check_page(policy)
