@@ -22,7 +22,7 @@ IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
     "required": False,
     "description": "A value that you choose for the request. Repeating the request with the same "
     "value returns the same job; a different request with it is a 409.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CHARS},
+    "schema": {"type": "string", "pattern": r"^[!-~]{1,255}$"},
     "example": "order-1234",
 }
 

@@ -78,12 +78,14 @@ class JobListing:
         """Return the batches that a filter selects, the newest first; raises InvalidInput."""
         return self._page(tenant, "batch", selection, limit, cursor, self._batch_bodies)
 
-    def jobs_of(self, tenant: Tenant, public_ids: Sequence[str]) -> list[JobFields]:
-        """Return the jobs of these ids, in their order, without those that do not exist.
+    def jobs_of(
+        self, tenant: Tenant, public_ids: Sequence[str], selection: ListFilter
+    ) -> list[JobFields]:
+        """Return the jobs of these ids that a filter selects, in their order.
 
         Raises InvalidInput for an id that no job can have.
         """
-        return self._job_bodies(tenant, public_ids, ListFilter())
+        return self._job_bodies(tenant, public_ids, selection)
 
     def erase(self, job_id: str) -> None:
         """Delete a job with its record, metadata and result; an open one is stopped."""

@@ -10,14 +10,10 @@ from .auth import TenantDependency
 from .list_responses import BatchListBody, JobListBody
 from .listing import ListPage, list_json
 from .openapi import json_responses, problem_responses
-from .problems import Problem
 from .queries import BatchesQuery, JobsQuery
 from .state import GatewayDependency
 
 router = APIRouter()
-
-#: Parameters that may be given beside `id`.
-_WITH_IDS = frozenset({"id"})
 
 
 @router.get(
@@ -36,12 +32,10 @@ async def list_jobs(
     more: continue while `has_more` is true.
     """
     listing, run = gateway.listing, gateway.redis_calls.run
+    selection = query.filter(query.status)
     if query.id:
-        if unused := sorted(query.model_dump(exclude_defaults=True).keys() - _WITH_IDS):
-            raise Problem("option_invalid", f"{unused[0]}: `id` cannot be combined with a filter")
-        page = ListPage(await run(listing.jobs_of, tenant, query.id), None)
+        page = ListPage(await run(listing.jobs_of, tenant, query.id, selection), None)
     else:
-        selection = query.filter(query.status)
         page = await run(listing.jobs, tenant, selection, query.limit, query.cursor)
     return Response(list_json(page), media_type="application/json")
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,10 +14,11 @@ from pydantic import (
 )
 
 from ..contract import MAX_KEEP_S, RESULT_TTL_S, Task
+from ..ledger.account_index import CURSOR
 from .job_responses import JobStatus
 from .listing import ListFilter
 from .problems import Problem
-from .request_fields import MAX_PAIRS, Deadline, TaskName, Webhook, check_pairs
+from .request_fields import MAX_NAME_CHARS, MAX_PAIRS, MAX_VALUE_CHARS, Deadline, TaskName, Webhook
 from .responses import BatchStatus
 from .task_fields import JobOptions
 from .tenants import PUBLIC_ID
@@ -26,25 +26,18 @@ from .tenants import PUBLIC_ID
 _PAIRS: Final = "Key-value pairs, each as `name=value`,"
 
 
+#: A pair as a text; a name that occurs twice has its last value.
+_PAIR: Final = rf"^[^=]{{1,{MAX_NAME_CHARS}}}=(?s:.){{0,{MAX_VALUE_CHARS}}}$"
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _check_texts(texts: list[str]) -> list[str]:
-    for text in texts:
-        if "=" not in text:
-            raise ValueError(f"{text!r:.100}: must be name=value")
-    pairs = [text.partition("=")[::2] for text in texts]
-    if len(check_pairs(dict(pairs))) < len(pairs):
-        raise ValueError("contains a name twice")
-    return texts
-
-
 PairTexts = Annotated[
-    list[str],
-    Field(max_length=MAX_PAIRS, json_schema_extra={"items": {"type": "string", "pattern": "="}}),
+    list[Annotated[str, Field(pattern=_PAIR)]],
+    Field(max_length=MAX_PAIRS),
     BeforeValidator(_as_list),
-    AfterValidator(_check_texts),
 ]
 
 
@@ -127,7 +120,7 @@ class ListQuery(StrictQuery):
     metadata: PairTexts = Field([], description=f"{_PAIRS} all of which the metadata contains.")
     limit: int = Field(20, ge=1, le=100, description="Maximum length of the page.")
     cursor: str | None = Field(
-        None, max_length=100, description="`next_cursor` of the page before."
+        None, pattern=CURSOR, max_length=100, description="`next_cursor` of the page before."
     )
 
     def filter(self, status: str | None) -> ListFilter:
@@ -147,8 +140,8 @@ class JobsQuery(ListQuery):
     """Parameters of the list of jobs."""
 
     status: JobStatus | None = Field(None, description="Only of this status.")
-    id: list[str] = Field(
-        [], max_length=100, description="Only these jobs, in this order, without a filter."
+    id: list[Annotated[str, Field(pattern=f"^{PUBLIC_ID}$")]] = Field(
+        [], max_length=100, description="Only these jobs, in this order; `limit` has no effect."
     )
 
 

@@ -68,26 +68,16 @@ Deadline = Annotated[
 MAX_PAIRS, MAX_NAME_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 
 
-def check_pairs(pairs: dict[str, str]) -> dict[str, str]:
-    """Check key-value pairs of a client; return them. Raises ValueError."""
-    if len(pairs) > MAX_PAIRS:
-        raise ValueError(f"has {len(pairs):,} pairs; at most {MAX_PAIRS} are allowed")
-    for name, value in pairs.items():
-        if not 0 < len(name) <= MAX_NAME_CHARS or len(value) > MAX_VALUE_CHARS:
-            raise ValueError(
-                f"a name has 1 to {MAX_NAME_CHARS} characters, a value up to {MAX_VALUE_CHARS}"
-            )
-    return pairs
-
-
+_Pairs = dict[
+    Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)],
+    Annotated[str, Field(max_length=MAX_VALUE_CHARS)],
+]
 Metadata = Annotated[
-    dict[str, str] | None,
+    Annotated[_Pairs, Field(max_length=MAX_PAIRS)] | None,
     Field(
         description="Key-value pairs that the job returns, and by which lists are filtered: at "
-        f"most {MAX_PAIRS}, names of {MAX_NAME_CHARS} and values of {MAX_VALUE_CHARS} characters.",
-        json_schema_extra={"maxProperties": MAX_PAIRS},
+        f"most {MAX_PAIRS}, names of {MAX_NAME_CHARS} and values of {MAX_VALUE_CHARS} characters."
     ),
-    AfterValidator(lambda pairs: pairs if pairs is None else check_pairs(pairs)),
 ]
 #: Short name of a task.
 TaskName = Literal["caption", "vqa", "chat", "match", "embed", "describe", "capfilt"]

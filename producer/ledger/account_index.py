@@ -14,7 +14,9 @@ from .keys import Keys
 
 #: Kind of the indexed objects.
 IndexKind = Literal["job", "batch"]
-_CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)-(.{1,64})")
+#: Pattern of a cursor.
+CURSOR: Final = r"^([0-9]{1,12}(?:\.[0-9]{1,6})?)-([A-Za-z0-9._-]{1,64})$"
+_CURSOR: Final = re.compile(CURSOR)
 
 
 @dataclass(frozen=True, slots=True)
