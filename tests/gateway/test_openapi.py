@@ -129,7 +129,7 @@ phases.examples.enabled = false
 include-tag = "tasks"
 phases.coverage.enabled = false
 generation.max-examples = 2
-checks.positive_data_acceptance.expected-statuses = ["2xx", 422]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 409, 422]
 checks.negative_data_rejection.enabled = false
 
 [checks]
