@@ -107,8 +107,8 @@ def _allowed(item: dict[str, Any], default: Task, policy: KeyPolicy) -> dict[str
         if item.get("error") is None:
             check_task(policy, task)
     except Problem as problem:
-        known = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
-        return {**known, **failure(ErrorCode.OPTION_INVALID, str(problem.detail))}
+        identity = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
+        return {**identity, **failure(ErrorCode.OPTION_INVALID, str(problem.detail))}
     except (TypeError, ValueError):
         # The worker refuses an unknown task.
         return item

@@ -9,7 +9,9 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 
 from ..contract import MAX_CUSTOM_ID_CHARS, Ranking
-from .job_responses import CandidateAnswer, ErrorBody, MatchAnswer, ScoredAnswer, SequenceAnswer
+from .job_options import StrictModel
+from .job_outputs import CandidateAnswer, MatchAnswer, ScoredAnswer, SequenceAnswer
+from .job_responses import ErrorBody
 from .request_fields import (
     AnyText,
     CaptionCount,
@@ -20,7 +22,7 @@ from .request_fields import (
     TaskName,
     Text,
 )
-from .task_fields import StrictModel, TurnBody
+from .task_fields import TurnBody
 
 #: Media types of results; the first unless the request accepts only another one. Some generated
 #: clients parse any type that begins with application/json as one value.

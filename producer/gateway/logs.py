@@ -21,6 +21,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 #: No log call contains one of these deliberately; messages of libraries may.
 _SECRETS: Final = (
     (re.compile(r"(blip_[0-9a-f]{12}_)[0-9a-f]+"), r"\1***"),
+    (re.compile(r"(blipt_[A-Za-z0-9_-]+\.)[0-9a-f]+"), r"\1***"),
     (re.compile(r"whsec_[A-Za-z0-9+/=]+"), "whsec_***"),
 )
 

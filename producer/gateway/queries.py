@@ -15,12 +15,12 @@ from pydantic import (
 
 from ..contract import MAX_KEEP_S, RESULT_TTL_S, Task
 from ..ledger.account_index import CURSOR
+from .job_options import JobOptions
 from .job_responses import JobStatus
 from .listing import ListFilter
 from .problems import Problem
 from .request_fields import MAX_NAME_CHARS, MAX_PAIRS, MAX_VALUE_CHARS, Deadline, TaskName, Webhook
 from .responses import BatchStatus
-from .task_fields import JobOptions
 from .tenants import PUBLIC_ID
 
 _PAIRS: Final = "Key-value pairs, each as `name=value`,"

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, model_validator
 
 from ..contract import (
     CAPTIONS,
@@ -19,10 +13,9 @@ from ..contract import (
     MAX_TEXTS_CHARS,
     MAX_TURNS,
     THRESHOLD,
-    Options,
     Task,
-    whole_number,
 )
+from .job_options import JobOptions, StrictModel
 from .request_fields import (
     EXAMPLE_IMAGE,
     AnyText,
@@ -37,29 +30,6 @@ from .request_fields import (
     Webhook,
     example_config,
 )
-
-
-class StrictModel(BaseModel):
-    """A part of a request, without type conversion and unknown fields."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class JobOptions(Options):
-    """Generation options; decoding is greedy unless `temperature` is set."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-    #: Not an option of a request, which has `deadline_s` instead.
-    deadline: ClassVar[None] = None  # type: ignore[misc]
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _accept_whole_floats(cls, value: Any) -> Any:
-        return list(map(whole_number, value)) if isinstance(value, list) else whole_number(value)
-
 
 _DEFAULTS: Final = JobOptions.model_validate({})
 

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from ..errors import InvalidInput
 from ..validation import unique_names
+from .job_options import JobOptions
 from .problems import Problem
 from .request_body import request_error
-from .task_fields import JobOptions, TaskFields
+from .task_fields import TaskFields
 
 #: Names of the generation options, which a query or a form contains beside the other fields.
 OPTION_NAMES: Final = frozenset(JobOptions.model_fields)

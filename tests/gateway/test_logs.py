@@ -14,6 +14,7 @@ from producer.gateway.logs import JsonFormatter
     ("text", "redacted"),
     [
         (f"blip_0123456789ab_{'f' * 48}", "blip_0123456789ab_***"),
+        (f"?token=blipt_WyI_-x.{'0' * 64}", "?token=blipt_WyI_-x.***"),
         ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw==", "whsec_***"),
         ("redis://:p@ss:w@host/0", "redis://:***@host/0"),
         ("https://user:p/w@host/x", "https://user:***@host/x"),
