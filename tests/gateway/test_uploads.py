@@ -63,7 +63,7 @@ def test_all_formats_of_an_upload_are_read(
         (400, body_of(3), {**JSONL, "Content-Encoding": "gzip"}, "gzip"),
         (415, body_of(3), {**JSONL, "Content-Encoding": "br"}, "br"),
         (415, GZ, {**FORM, "Content-Encoding": "gzip"}, "not the form itself"),
-        (415, body_of(3), {"Content-Type": "application/json"}, "application/jsonl"),
+        (415, body_of(3), {"Content-Type": "text/html"}, "application/jsonl"),
         (400, body_of(3), {"Content-Type": "multipart/form-data"}, "boundary"),
         (400, b"no form at all", FORM, "multipart"),
         (400, form((b"file", body_of(3)))[:-4], FORM, "truncated"),
