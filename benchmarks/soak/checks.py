@@ -41,16 +41,25 @@ def equal_answers(first: Answer, second: Answer) -> bool:
     ) and all(isclose(a, b, abs_tol=TOLERANCE) for a, b in zip(*values, strict=True))
 
 
-def referenced_rows() -> int:
-    """Count the rows and searches that are still referenced."""
+class References(NamedTuple):
+    """Rows and searches of this process that are still referenced, and threads of searches."""
+
+    objects: int
+    threads: frozenset[threading.Thread]
+
+
+def references() -> References:
+    """Count the present rows and searches, and collect the threads of searches."""
     gc.collect()
-    return sum(type(item) in (Row, ThreadCoroutine) for item in gc.get_objects())
+    threads = (t for t in threading.enumerate() if t.name == "thread-coroutine")
+    objects = sum(type(item) in (Row, ThreadCoroutine) for item in gc.get_objects())
+    return References(objects, frozenset(threads))
 
 
-def leaks(engine: Engine, before: int) -> Iterator[str]:
+def leaks(engine: Engine, before: References) -> Iterator[str]:
     """Yield the state that an idle engine should not have.
 
-    `before` is `referenced_rows` before the engine was created.
+    `before` are the `references` before the engine was created, those of other engines.
     """
     decoding, beams = engine.decoding, engine.beams
     assert decoding is not None
@@ -66,8 +75,8 @@ def leaks(engine: Engine, before: int) -> Iterator[str]:
         "sampling states": decoding.sampler._rows,
         "groups": beams._groups or beams._retries or beams._rows or beams._search,
         "matching rows": engine.matching and (engine.matching.active or engine.matching.waiting),
-        "referenced rows and searches": max(0, referenced_rows() - before),
-        "threads": search_threads(),
+        "threads": running(references().threads - before.threads),
+        "referenced rows and searches": max(0, references().objects - before.objects),
     }
     yield from (f"leak: {name} {value}" for name, value in state.items() if value)
     for encoder in engine.encoders:
@@ -77,9 +86,8 @@ def leaks(engine: Engine, before: int) -> Iterator[str]:
             yield f"feature cache: {cache.bytes} of {cache.max_bytes} bytes"
 
 
-def search_threads() -> list[threading.Thread]:
-    """Return the threads of beam searches that do not end within a second."""
-    threads = [t for t in threading.enumerate() if t.name == "thread-coroutine"]
+def running(threads: frozenset[threading.Thread]) -> list[threading.Thread]:
+    """Return those of the threads that do not end within a second."""
     for thread in threads:
         thread.join(1)
     return [thread for thread in threads if thread.is_alive()]

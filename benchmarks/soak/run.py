@@ -19,7 +19,7 @@ from typing import Final
 
 import torch
 
-from benchmarks.soak.checks import Memory, equal_answers, leaks, memory, referenced_rows
+from benchmarks.soak.checks import Memory, equal_answers, leaks, memory, references
 from benchmarks.soak.traffic import SHARES, SoakItem, Traffic, draw_pictures
 from config.settings import DEMO_MATCH_MODEL, DEMO_MODEL
 from worker.engine.engine import Engine
@@ -78,7 +78,7 @@ class Soak:
     ) -> None:
         self.model, self.matcher, self.sample_size = model, matcher, sample_size
         self.steps = 0
-        self.before = referenced_rows()
+        self.before = references()
         self.engine = Engine(
             model,
             matcher,

@@ -88,7 +88,9 @@ class Family:
             how |= {"stop_strings": [*options.stop], "tokenizer": self.tokenizer}
         if options.bad_words:
             words = [word for text in options.bad_words for word in (text, f" {text}")]
-            how["bad_words_ids"] = self.tokenizer(words, add_special_tokens=False).input_ids
+            how["bad_words_ids"] = self.tokenizer(
+                words, add_special_tokens=False, split_special_tokens=True
+            ).input_ids
         return how | {"suppress_tokens": [*options.suppress_tokens] or None}
 
     def alone(self, request: Request) -> list[Expected]:

@@ -53,7 +53,9 @@ def build_tokenizer() -> T5Tokenizer:
         show_progress=False,
     )
     unigram.train_from_iterator(SENTENCES * 3, trainer)
-    pieces = [tuple(piece) for piece in json.loads(unigram.to_str())["model"]["vocab"]]
+    trained = json.loads(unigram.to_str())["model"]["vocab"]
+    pieces = [(piece, round(score, 1)) for piece, score in trained]
+    pieces[3:] = sorted(pieces[3:])  # the trainer's order differs from process to process
     sentinels = [(f"<extra_id_{number}>", 0.0) for number in (2, 1, 0)]
     return T5Tokenizer(
         vocab=[*pieces, *sentinels],
