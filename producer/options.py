@@ -185,12 +185,14 @@ class Options(BaseModel):
     def combination_error(self) -> str | None:
         """Return the error of options that exclude each other, or None.
 
-        The worker checks them: a schema of requests cannot express it.
+        The worker and `check_combination` check them: a schema of requests cannot express it.
         """
         if self.max_length is not None and self.max_new_tokens != 20:
             return "max_length and max_new_tokens exclude each other: set one of them"
         if self.min_length and self.min_new_tokens:
             return "min_length and min_new_tokens exclude each other: set one of them"
+        if self.max_length is None and self.min_new_tokens > self.max_new_tokens:
+            return "min_new_tokens exceeds max_new_tokens: lower it, or raise max_new_tokens"
         if self.num_return_sequences > 1 and self.num_beams == 1 and not self.sampling_temperature:
             return (
                 "num_return_sequences needs sampling (temperature) or num_beams: a greedy search "

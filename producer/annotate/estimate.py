@@ -10,6 +10,7 @@ from typing import Any, Final
 from ..client import Client
 from ..errors import InvalidInput
 from ..image_sources.picture import Picture
+from ..quantity import quantity
 from .collection import Collection
 from .flight import Inquiry
 from .planner import Step
@@ -61,11 +62,11 @@ class RunEstimate:
         time_needed = "unknown" if self.seconds is None else f"about {duration(self.seconds)}"
         at_rate = f" at {self.rate:,.3g} texts/s" if self.rate and self.requests else ""
         return [
-            f"{self.images:,} images: {self.written:,} would get captions, {self.before:,} are "
-            f"done, {self.skipped:,} have captions (--existing), {self.filtered:,} are filtered "
-            f"out, {self.failed:,} cannot be read",
-            f"the model would write {self.requests:,} texts from {self.bytes / 1e6:,.1f} MB of "
-            f"images; time: {time_needed}{at_rate}",
+            f"{quantity(self.images, 'image')}: {self.written:,} would get captions, "
+            f"{self.before:,} done before, {self.skipped:,} with captions (--existing), "
+            f"{self.filtered:,} filtered out, {self.failed:,} unreadable",
+            f"the model would write {quantity(self.requests, 'text')} from "
+            f"{self.bytes / 1e6:,.1f} MB of images; time: {time_needed}{at_rate}",
             *(f"cannot be read: {message}" for message in self.errors),
         ]
 

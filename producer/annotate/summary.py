@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..quantity import quantity
+
 #: Seconds over which the rate is measured.
 _RATE_S: Final = 30.0
 
@@ -65,8 +67,10 @@ class RunCounts:
 
     def progress_line(self) -> str:
         """Return the line of a log: counts, rate, time left."""
-        of_total = "" if self.total is None else f" of {self.total:,}"
-        parts = [f"{self.seen:,}{of_total} images"]
+        if self.total is None:
+            parts = [quantity(self.seen, "image")]
+        else:
+            parts = [f"{self.seen:,} of {quantity(self.total, 'image')}"]
         rate = self.rate
         if rate:
             parts.append(f"{rate:,.3g} images/s")
@@ -79,7 +83,7 @@ class RunCounts:
     def lines(self) -> list[str]:
         """Return the summary."""
         rate = f", {self.done / self.seconds:,.3g} images/s" if self.done and self.seconds else ""
-        parts = [f"{self.done:,} images annotated in {duration(self.seconds)}{rate}"]
+        parts = [f"{quantity(self.done, 'image')} annotated in {duration(self.seconds)}{rate}"]
         for count, text in (
             (self.before, "done before"),
             (self.skipped, "skipped: they have captions (--existing)"),

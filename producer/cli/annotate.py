@@ -22,7 +22,7 @@ from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, rep
 from ..client import Client
 from ..contract import Task
 from ..image_sources.options import SourceOptions
-from ..validation import check_options, check_text
+from ..validation import check_combination, check_options, check_text
 from . import annotate_options, options
 from .annotate_progress import annotation_progress
 from .exit_codes import Exit, warn
@@ -153,13 +153,16 @@ def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptio
     )
     for question in chosen["questions"]:
         check_text("question", question)
+    form = arguments.pop("form")
+    generation = check_options(arguments, None)
+    check_combination(generation)
     return AnnotateOptions(
         sources,
-        format=arguments.pop("form"),
+        format=form,
         attempts=tries if banned else 1,
         rules=rules,
         source=source,
-        generation=check_options(arguments, None),
+        generation=generation,
         **{**chosen, "task": Task.parse(chosen["task"])},
     )
 
@@ -167,7 +170,7 @@ def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptio
 @contextmanager
 def _local(model: str | None) -> Iterator[str]:
     click.echo("starting a Redis and a worker for this command …", err=True)
-    with local_stack({"BLIPLINE_MODEL": model} if model else {}) as url:
+    with local_stack({"BLIPLINE_MODEL": model} if model else {}, warn) as url:
         yield url
 
 

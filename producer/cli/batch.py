@@ -12,6 +12,7 @@ from ..contract import RESULT_TTL_S, Task
 from ..distinct_files import check_distinct
 from ..jsonl import read_items
 from ..ledger.ids import new_id
+from ..quantity import quantity
 from . import batch_admin, options
 from .batch_results import ReadOptions, write_results
 from .exit_codes import Exit, warn
@@ -218,8 +219,9 @@ def _submit(
         except BaseException:
             if items:
                 warn(
-                    f"submission interrupted: {items:,} items continue as batch {batch_id}; the "
-                    f"same command with --id {batch_id} submits the rest"
+                    f"submission interrupted: batch {batch_id} continues with "
+                    f"{quantity(items, 'item')}; the same command with --id {batch_id} submits the "
+                    "rest"
                 )
             raise
     if not items:

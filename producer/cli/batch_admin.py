@@ -10,6 +10,7 @@ import click
 from ..batch import Batch
 from ..client import Client
 from ..progress import Progress
+from ..quantity import quantity
 from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
@@ -89,8 +90,8 @@ def cancel(batch_id: str, as_json: bool, redis_url: str | None) -> Exit:
         progress = batch.progress()
     if as_json:
         print_json({"batch": batch_id, "state": progress.state.value})
-    answered = progress.done - progress.failed
-    warn(f"batch {batch_id} is cancelled; {answered:,} of {progress.total:,} items have an answer")
+    answered = f"{progress.done - progress.failed:,} of {quantity(progress.total, 'item')}"
+    warn(f"batch {batch_id} is cancelled; answered: {answered}")
     return Exit.OK
 
 
@@ -132,7 +133,7 @@ def close(batch_id: str, redis_url: str | None) -> Exit:
         batch = client.batch(batch_id)
         batch.close()
         progress = batch.progress()
-    warn(f"batch {batch_id} is closed; it has {progress.total:,} items")
+    warn(f"batch {batch_id} is closed; it has {quantity(progress.total, 'item')}")
     return Exit.OK
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..batch import Batch
 from ..errors import WaitTimeout
+from ..quantity import quantity
 from .exit_codes import Exit, warn
 from .output import WriteJson, print_json
 from .progress import progress_bar
@@ -49,7 +50,7 @@ def write_results(batch: Batch, read: ReadOptions, write: WriteJson) -> Exit:
         command = read.resume_command(batch.id)
         raise WaitTimeout(f"{error}. To read its results: {command}") from None
     if failed:
-        warn(f"{failed:,} of {written:,} items failed")
+        warn(f"{failed:,} of {quantity(written, 'item')} failed")
     incomplete = read.as_completed and _is_incomplete(batch)
     return Exit.SOME_FAILED if failed or incomplete else Exit.OK
 
@@ -59,5 +60,6 @@ def _is_incomplete(batch: Batch) -> bool:
     progress = batch.progress()
     if progress.finished:
         return False
-    warn(f"the batch was cancelled; {progress.done:,} of {progress.total:,} items had ended")
+    ended = f"{progress.done:,} of {quantity(progress.total, 'item')}"
+    warn(f"the batch was cancelled; ended: {ended}")
     return True

@@ -22,7 +22,8 @@ from ..errors import InvalidInput
 from ..image_sources import arguments
 from ..image_sources.options import LineFormat, SourceOptions
 from ..ledger.ids import new_id
-from ..validation import check_options
+from ..quantity import quantity
+from ..validation import check_combination, check_options
 from . import capfilt_options, options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
@@ -42,6 +43,11 @@ class PairSources:
     def pairs(self) -> Iterator[ImageTextPair]:
         """Yield the pairs of all sources."""
         return read_pairs(self.sources, self.options, self.label_column)
+
+    def check_first(self) -> None:
+        """Read the first pair unless it is on stdin; raises InvalidInput if a column is missing."""
+        if "-" not in self.sources:
+            next(self.pairs(), None)
 
 
 @click.command()
@@ -101,14 +107,19 @@ def capfilt(
         image_column, text_column, null_separated, line_format, has_texts=True
     )
     _check_arguments(sources, source_options, output, rejected, labelled, report)
+    checked = check_options(generation, None)
+    check_combination(checked)
     pairs = PairSources(sources, source_options, label_column)
+    pairs.check_first()
+    scored = None if labelled is None else replace(pairs, sources=[labelled])
+    if scored is not None:
+        scored.check_first()
     with Client(redis_url) as client:
         workspace = None if output is None else _workspace(output, rejected)
         calibration = None
-        if labelled is not None:
+        if scored is not None:
             saved = None if workspace is None else workspace.read()
             if saved is None:
-                scored = replace(pairs, sources=[labelled])
                 calibration = _calibrate(client, scored, precision, timeout_s)
                 threshold = calibration.threshold
             else:
@@ -119,7 +130,6 @@ def capfilt(
             _print(None, calibration, as_json)
             return Exit.OK
         terms = Terms(captions, threshold, synthetic_threshold)
-        checked = check_options(generation, None)
         run = FilterRun(client, workspace, terms, checked, timeout_s=timeout_s)
         statistics = _run(run, pairs)
     if report is not None:
@@ -128,7 +138,7 @@ def capfilt(
     if not statistics.pairs:
         warn("no pairs; name archives and tables by a pattern, as 'shards/*.tar', not by a folder")
     if statistics.failed:
-        warn(f"{statistics.failed:,} of {statistics.pairs:,} pairs failed")
+        warn(f"{statistics.failed:,} of {quantity(statistics.pairs, 'pair')} failed")
     return Exit.SOME_FAILED if statistics.failed else Exit.OK
 
 
@@ -170,7 +180,7 @@ def _workspace(output: str, rejected: str | None) -> Workspace:
 def _run(run: FilterRun, pairs: PairSources) -> FilterStatistics:
     """Filter all pairs under a progress bar."""
     if run.resumed_pairs:
-        warn(f"resumes after {run.resumed_pairs:,} pairs")
+        warn(f"resumes after {quantity(run.resumed_pairs, 'pair')}")
     with progress_bar("filtering", None) as on_done:
         return run.run(pairs.pairs(), on_done)
 
@@ -196,7 +206,7 @@ def _calibrate(
     if errors and not scores:
         raise InvalidInput(f"{labelled.sources[0]}: all labelled pairs failed: {errors[0]}")
     if errors:
-        warn(f"{len(errors):,} labelled pairs failed; the first: {errors[0]}")
+        warn(f"{quantity(len(errors), 'labelled pair')} failed; the first: {errors[0]}")
     return calibrate(scores, precision)
 
 
@@ -210,16 +220,16 @@ def _print(
     if calibration is not None:
         print_line(
             f"threshold {calibration.threshold:g}: precision {calibration.precision:.1%}, recall "
-            f"{calibration.recall:.1%} of {calibration.pairs:,} labelled pairs"
+            f"{calibration.recall:.1%} of {quantity(calibration.pairs, 'labelled pair')}"
         )
     if statistics is None:
         return
     summary = statistics.summary()
-    for source, name in (("web", "web texts"), ("synthetic", "synthetic captions")):
+    for source, name in (("web", "web text"), ("synthetic", "synthetic caption")):
         accepted, total = summary[source]["accepted"], sum(summary[source].values())
-        print_line(f"accepted {accepted:,} of {total:,} {name}")
+        print_line(f"accepted {accepted:,} of {quantity(total, name)}")
     if statistics.precision is not None and statistics.recall is not None:
         print_line(
             f"precision {statistics.precision:.1%}, recall {statistics.recall:.1%} of "
-            f"{statistics.labelled:,} labelled texts"
+            f"{quantity(statistics.labelled, 'labelled text')}"
         )

@@ -12,6 +12,7 @@ import click
 
 from ..client import Client
 from ..distinct_files import check_distinct
+from ..quantity import quantity
 from . import options
 from .exit_codes import Exit, warn
 from .hits_sheet import write_hits
@@ -85,7 +86,7 @@ def index(
                 return
             reported_s = time.monotonic()
             total = counts.embedded + counts.waiting
-            on_progress(counts.embedded, total, f"{counts.entries:,} entries")
+            on_progress(counts.embedded, total, quantity(counts.entries, "entry"))
 
         update = UpdateOptions(
             retry_failed,
@@ -110,9 +111,9 @@ def index(
         print_json(counts.to_json())
     else:
         print_line(
-            f"{counts.entries:,} entries: {counts.changed:,} new or changed, {counts.embedded:,} "
-            f"embedded, {counts.unchanged:,} unchanged; {counts.removed:,} removed, "
-            f"{counts.failed:,} failed"
+            f"{quantity(counts.entries, 'entry')}: {counts.changed:,} new or changed, "
+            f"{counts.embedded:,} embedded, {counts.unchanged:,} unchanged; "
+            f"{counts.removed:,} removed, {counts.failed:,} failed"
         )
     return Exit.SOME_FAILED if counts.failed else Exit.OK
 

@@ -6,6 +6,7 @@ import click
 
 from ..client import Client
 from ..ledger.records import Depth
+from ..quantity import quantity
 from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
@@ -41,8 +42,8 @@ def status(as_json: bool, redis_url: str | None) -> Exit:
     else:
         print_line(f"workers: {depth.workers}")
         for name, items in open_items.items():
-            print_line(f"{name}: {items:,} open items")
-        print_line(f"running: {depth.running_jobs:,} jobs")
+            print_line(f"{name}: {quantity(items, 'open item')}")
+        print_line(f"running: {quantity(depth.running_jobs, 'job')}")
     warn_without_worker(depth)
     return Exit.OK
 

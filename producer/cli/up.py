@@ -9,7 +9,7 @@ from ..connection.connect import connect, redis_errors
 from ..gateway.api_keys import ApiKeys
 from ..ledger.keys import Keys
 from ..settings import ClientSettings
-from .exit_codes import Exit
+from .exit_codes import Exit, warn
 from .gateway import check_extra, serve
 from .output import print_line
 
@@ -39,7 +39,8 @@ def up(model: str | None, host: str | None, port: int | None) -> Exit:
     """
     check_extra()
     click.echo("starting a Redis and a worker …", err=True)
-    with local_stack({"BLIPLINE_MODEL": model} if model else {}, "blipline up") as redis_url:
+    settings = {"BLIPLINE_MODEL": model} if model else {}
+    with local_stack(settings, warn, "blipline up") as redis_url:
         key = _create_key(redis_url)
 
         def report(url: str) -> None:

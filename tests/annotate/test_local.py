@@ -66,6 +66,21 @@ def test_one_command_captions_a_folder_and_its_death_leaves_no_process(
         time.sleep(0.05)
 
 
+def test_a_worker_that_does_not_start_says_why_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    assert annotate("p", "--local", "--model", "/no/such/model") == Exit.USAGE
+    starting, reason, end = capsys.readouterr().err.splitlines()
+    assert starting.startswith("starting a Redis and a worker")
+    assert "ERROR Model directory '/no/such/model' does not exist" in reason
+    assert end == "blipline: --local: the worker ended with exit code 2"
+    # A worker that fails before it can log: its output is quoted.
+    monkeypatch.setenv("BLIPLINE_PRECISION", "int3")
+    assert annotate("p", "--local", "--model", "null") == Exit.USAGE
+    assert "BLIPLINE_PRECISION" in capsys.readouterr().err
+
+
 def test_a_missing_part_is_named_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,7 +64,7 @@ def test_a_dry_run_tells_why_images_cannot_be_read(
         (folder / f"{number}.png").symlink_to("nowhere")
     assert annotate("p", "--dry-run", "--where", "width>99") == Exit.OK
     lines = capsys.readouterr().err.splitlines()
-    assert any("7 cannot be read" in line for line in lines)
+    assert any("7 unreadable" in line for line in lines)
     reasons = [line for line in lines if line.startswith("cannot be read: ")]
     assert len(reasons) == 5
     assert all(".png" in line for line in reasons)

@@ -151,7 +151,9 @@ def test_an_interrupted_submission_prints_how_to_submit_the_rest(
         _, err = process.communicate(timeout=20)
     # Then the batch can be resumed by its id
     assert process.returncode == Exit.INTERRUPTED
-    match = re.search(r"as batch (\S+); the same command with --id \1 submits the rest", err)
+    match = re.search(
+        r"batch (\S+) continues with .* items?; the same command with --id \1 submits the rest", err
+    )
     assert match is not None
     assert run(["batch", "submit", file, "--id", match[1], "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out) == {"batch": match[1], "items": 8000}

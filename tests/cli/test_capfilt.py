@@ -66,7 +66,7 @@ def test_accepted_rejected_and_failed_pairs_are_written(capsys: pytest.CaptureFi
     assert (failed["text"], failed["error"]["code"]) == ("a 99", "image_unreachable")
     out, err = capsys.readouterr()
     assert "accepted 1 of 2 web texts\naccepted 2 of 2 synthetic captions\n" in out
-    assert "precision 100.0%, recall 100.0% of 1 labelled texts" in out
+    assert "precision 100.0%, recall 100.0% of 1 labelled text" in out
     assert "1 of 3 pairs failed" in err
     assert not CHECKPOINT.parent.exists()
 

@@ -182,6 +182,21 @@ def test_a_source_that_cannot_be_used_is_named(
     assert not Path("accepted.jsonl").exists()
 
 
+def test_columns_and_options_are_checked_before_redis_is_needed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nowhere = ["-o", "accepted.jsonl", "--redis-url", "redis://127.0.0.1:1"]
+    write("rows.csv", "image,more\na.png,b\n")
+    write("pairs.csv", "image,text\na.png,b\n")
+    for sources in (["rows.csv"], ["pairs.csv", "--calibrate", "rows.csv"]):
+        assert run(["capfilt", *sources, *nowhere]) == Exit.USAGE
+        assert "rows.csv: no column with a text" in capsys.readouterr().err
+    options = ["--min-new-tokens", "30", "--max-new-tokens", "20"]
+    for command in (["capfilt", "pairs.csv", *nowhere], ["annotate", "pairs.csv", *nowhere]):
+        assert run([*command, *options]) == Exit.USAGE
+        assert "min_new_tokens exceeds max_new_tokens" in capsys.readouterr().err
+
+
 def test_a_source_without_its_package_names_the_extra(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

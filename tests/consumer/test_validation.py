@@ -66,6 +66,7 @@ def test_invalid_options_are_rejected(options: Any) -> None:
         ({"num_return_sequences": 2, "temperature": 1, "do_sample": False}, "greedy search"),
         ({"max_length": 30, "max_new_tokens": 10}, "exclude each other"),
         ({"min_length": 3, "min_new_tokens": 1}, "exclude each other"),
+        ({"min_new_tokens": 21}, "min_new_tokens exceeds max_new_tokens"),
         ({"stop": [""]}, "stop.0"),
         ({"stop": ["a"] * 65}, "stop"),
         ({"suppress_tokens": [-1]}, "suppress_tokens.0"),

@@ -2,7 +2,8 @@
 
 It runs as a process of its own, with the standard library and redis-py only. It ends both when its
 standard input ends, so also after a kill -9 of the command, and restarts each if it dies. On stdout
-it prints `ready` once, or `failed` with the reason.
+it prints `note` for each warning of the worker until it is ready, then `ready` once, or `failed`
+with the reason.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ POLL_S: Final = 0.1
 #: Deaths of one process within `STEADY_S` of its start that end the keeper.
 MAX_DEATHS: Final = 5
 STEADY_S: Final = 20.0
+#: Last lines of a log that the error of a failed start quotes if it has no warning.
+QUOTED_LINES: Final = 15
+#: Levels of the worker's log lines that become notes.
+NOTED_LEVELS: Final = (" WARNING ", " ERROR ", " CRITICAL ")
 #: PR_SET_PDEATHSIG of Linux.
 _DEATH_SIGNAL: Final = 1
 
@@ -42,6 +47,7 @@ class Service:
 
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path):
         self.name = name
+        self._log_offset = 0
         self._command = command
         self._environment = environment
         self._log = log
@@ -68,10 +74,11 @@ class Service:
         """Wait for the process to be ready; raises StartFailed."""
         assert self._process is not None
         while not is_ready():
+            self._note_warnings()
             if self._process.poll() is not None:
-                raise StartFailed(f"{self.name} ended with exit code {self._process.returncode}")
+                raise self._failure(f"ended with exit code {self._process.returncode}")
             if time.monotonic() > self._started + START_S:
-                raise StartFailed(f"{self.name} is not ready after {START_S:g} s")
+                raise self._failure(f"is not ready after {START_S:g} s")
             if _parent_is_gone(POLL_S):
                 raise StartFailed("the command has ended")
 
@@ -82,7 +89,7 @@ class Service:
         steady = time.monotonic() > self._started + STEADY_S
         self._deaths = 1 if steady else self._deaths + 1
         if self._deaths > MAX_DEATHS:
-            raise StartFailed(f"{self.name} died {self._deaths} times in a row")
+            raise self._failure(f"died {self._deaths} times in a row")
         self.start()
 
     def stop(self) -> None:
@@ -98,6 +105,26 @@ class Service:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def _note_warnings(self) -> None:
+        """Print the warnings that the process has logged since the last call."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_offset)
+            lines, end, _ = log.read().rpartition(b"\n")
+        self._log_offset += len(lines) + len(end)
+        for line in filter(_is_warning, lines.decode(errors="replace").splitlines()):
+            _print("note", line)
+
+    def _failure(self, event: str) -> StartFailed:
+        self._note_warnings()
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        if any(map(_is_warning, lines)):
+            return StartFailed(f"{self.name} {event}")
+        return StartFailed("\n".join([f"{self.name} {event}", *lines[-QUOTED_LINES:]]))
+
+
+def _is_warning(line: str) -> bool:
+    return any(level in line for level in NOTED_LEVELS)
+
 
 def main() -> int:
     """Keep Redis and a worker running until standard input ends."""
@@ -106,18 +133,15 @@ def main() -> int:
         signal.signal(number, _end)
     # A short path: that of a Unix socket may have some hundred bytes only.
     with tempfile.TemporaryDirectory(prefix="blipline-") as directory:
-        log = Path(directory, "log")
-        log.touch()
         try:
-            _keep(configuration, Path(directory), log)
+            _keep(configuration, Path(directory))
         except StartFailed as error:
-            output = log.read_text(errors="replace").strip().splitlines()[-15:]
-            _print("failed", "\n".join([str(error), *output]))
+            _print("failed", str(error))
             return 1
     return 0
 
 
-def _keep(configuration: Mapping[str, Any], directory: Path, log: Path) -> None:
+def _keep(configuration: Mapping[str, Any], directory: Path) -> None:
     import redis
 
     password = secrets.token_urlsafe(24)
@@ -139,10 +163,10 @@ def _keep(configuration: Mapping[str, Any], directory: Path, log: Path) -> None:
         "BLIPLINE_REDIS_URL": url,
         "BLIPLINE_RUN_DIR": str(run_dir),
     }
-    server = Service(
-        "redis-server", [configuration["redis_server"], str(settings)], os.environ, log
-    )
-    worker = Service("the worker", [sys.executable, "-m", "worker"], environment, log)
+    command = [configuration["redis_server"], str(settings)]
+    server = Service("redis-server", command, os.environ, directory / "redis.log")
+    command = [sys.executable, "-m", "worker"]
+    worker = Service("the worker", command, environment, directory / "worker.log")
     with contextlib.ExitStack() as stack:
         stack.callback(server.stop)
         server.start()

@@ -9,10 +9,10 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from ...errors import InvalidInput
 
@@ -21,11 +21,14 @@ _STOP_S: Final = 30.0
 
 
 @contextmanager
-def local_stack(settings: Mapping[str, str], caller: str = "--local") -> Iterator[str]:
+def local_stack(
+    settings: Mapping[str, str], on_note: Callable[[str], None], caller: str = "--local"
+) -> Iterator[str]:
     """Run a Redis and a worker; yield the URL of the Redis as soon as the worker is ready.
 
-    `settings` are added to the worker's environment; `caller` begins the errors. Raises
-    InvalidInput if one of them is not installed or does not come up.
+    `settings` are added to the worker's environment; `on_note` gets each warning that the worker
+    logs until then; `caller` begins the errors. Raises InvalidInput if one of them is not installed
+    or does not come up.
     """
     environment = {**settings}
     if (root := _worker_root(caller)) is not None:
@@ -51,8 +54,10 @@ def local_stack(settings: Mapping[str, str], caller: str = "--local") -> Iterato
     assert keeper.stdin is not None
     assert keeper.stdout is not None
     try:
-        line = keeper.stdout.readline()
-        word, text = json.loads(line) if line else ("failed", "the keeper ended")
+        word, text = _message(keeper.stdout)
+        while word == "note":
+            on_note(text)
+            word, text = _message(keeper.stdout)
         if word != "ready":
             raise InvalidInput(f"{caller}: {text}")
         yield text
@@ -64,6 +69,13 @@ def local_stack(settings: Mapping[str, str], caller: str = "--local") -> Iterato
             keeper.terminate()
             keeper.wait()
         keeper.stdout.close()
+
+
+def _message(stdout: IO[bytes]) -> tuple[str, str]:
+    """Return the keeper's next message."""
+    line = stdout.readline()
+    word, text = json.loads(line) if line else ("failed", "the keeper ended")
+    return word, text
 
 
 def _worker_root(caller: str) -> str | None:
