@@ -47,6 +47,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from .options import ItemOptions as ItemOptions
 from .options import Options as Options
 
 
@@ -269,6 +270,8 @@ class Item(BaseModel):
     threshold: _Probability | None = None
     #: CapFilt: the threshold of synthetic captions, if it differs.
     synthetic_threshold: _Probability | None = None
+    #: Generation options that replace those of the message. Workers of earlier versions reject it.
+    options: ItemOptions | None = None
     #: Returned with the result.
     custom_id: Annotated[str, StringConstraints(max_length=MAX_CUSTOM_ID_CHARS)] | None = None
     #: Set by a producer that cannot read the item: the item keeps its index in the batch, and the
@@ -393,6 +396,7 @@ class ItemPayload(TypedDict, total=False):
     captions: int | None
     threshold: float | None
     synthetic_threshold: float | None
+    options: dict[str, Any] | None
     custom_id: str | None
     error: ErrorPayload | None
     #: The earlier result of an item that a retry does not repeat.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -201,3 +201,11 @@ class Options(BaseModel):
         if self.num_return_sequences > self.num_beams > 1:
             return "num_return_sequences exceeds num_beams: raise num_beams"
         return None
+
+
+class ItemOptions(Options):
+    """Generation options of one item, which replace those of its chunk."""
+
+    #: The items of a chunk share its deadline, and do not publish texts while they grow.
+    deadline: ClassVar[None] = None  # type: ignore[misc]
+    stream: ClassVar[None] = None  # type: ignore[misc]

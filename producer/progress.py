@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from .contract import State, Task
+from .contract import RESULT_TTL_S, State, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,12 @@ class Progress:
     #: True if the submission was interrupted: `total` is final unless the same items are submitted
     #: again.
     cut: bool = False
+    #: Unix s at which a worker claimed the first items, and at which the last ones ended; None: not
+    #: yet, or a worker of an earlier version did.
+    started_at: float | None = None
+    ended_at: float | None = None
+    #: Seconds that results are stored.
+    keep_s: int = RESULT_TTL_S
 
     @classmethod
     def of(cls, fields: dict[bytes, bytes], cancelled: bool, now: float) -> Self:
@@ -45,7 +51,15 @@ class Progress:
             task=Task(fields[b"task"].decode()),
             note=fields.get(b"note", b"").decode(),
             cut=b"cut" in fields,
+            started_at=_time(fields, b"started_at"),
+            ended_at=_time(fields, b"ended_at"),
+            keep_s=int(fields[b"keep_s"]),
         )
+
+    @property
+    def expires_at(self) -> float | None:
+        """Unix s until which all results are stored; None before the end."""
+        return None if self.ended_at is None else round(self.ended_at + self.keep_s, 3)
 
     @property
     def finished(self) -> bool:
@@ -69,6 +83,10 @@ class Progress:
         if self.finished:
             return State.FAILED if self.failed else State.DONE
         return State.RUNNING if self.done else State.QUEUED
+
+
+def _time(fields: dict[bytes, bytes], name: bytes) -> float | None:
+    return float(fields[name]) if name in fields else None
 
 
 def _rate(fields: dict[bytes, bytes], done: int, now: float) -> float | None:

@@ -208,7 +208,8 @@ def format_errors(error: ValidationError, model: type[BaseModel]) -> str:
 
     def describe(problem: Mapping[str, Any]) -> str:
         name = ".".join(map(str, problem["loc"])) or model.__name__.lower()
-        more = f"; valid names: {known}" if problem["type"] == "extra_forbidden" else ""
+        is_name = problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1
+        more = f"; valid names: {known}" if is_name else ""
         return format_error(name, problem) + more
 
     return join_errors(map(describe, error.errors(include_url=False)), count)

@@ -97,6 +97,7 @@ def submit(
       captions   capfilt: the number of synthetic captions (optional)
       threshold  capfilt: least probability of accepted texts (optional)
       synthetic_threshold  capfilt: the same for synthetic captions (optional)
+      options    generation options that replace those of the command line (optional)
       custom_id  returned with the result; by default the line number
 
     \b

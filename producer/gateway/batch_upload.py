@@ -12,12 +12,11 @@ from typing import Any, Protocol
 from starlette.requests import ClientDisconnect
 
 from ..aio.handles import AsyncBatch
-from ..contract import ErrorCode, Task, failure
+from ..contract import Task
 from ..errors import BliplineError
 from ..ledger.ids import new_id
-from .key_policy import KeyPolicy
+from .item_checks import checked_items
 from .metadata import RequestMetadata
-from .permissions import check_task
 from .problems import Problem, as_problem
 from .queries import BatchQuery
 from .state import Gateway
@@ -65,7 +64,7 @@ async def submit_upload(
     detector = _StallDetector(gateway.settings.gateway_upload_wait_s)
     try:
         await gateway.client.submit_batch(
-            _allowed_items(upload.items(), task, tenant.policy),
+            checked_items(upload.items(), task, tenant.policy, unique=query.unique_custom_ids),
             task,
             batch_id=batch.id,
             submitter=tenant.name,
@@ -92,27 +91,6 @@ async def submit_upload(
     finally:
         upload.stop()
     return SubmittedBatch(public_id, metadata, detector.items)
-
-
-def _allowed_items(
-    items: Iterator[dict[str, Any]], default: Task, policy: KeyPolicy
-) -> Iterator[dict[str, Any]]:
-    """Replace the items of tasks that a key does not allow by errors."""
-    return items if policy.tasks is None else (_allowed(item, default, policy) for item in items)
-
-
-def _allowed(item: dict[str, Any], default: Task, policy: KeyPolicy) -> dict[str, Any]:
-    try:
-        task = default if item.get("task") is None else Task.parse(item["task"])
-        if item.get("error") is None:
-            check_task(policy, task)
-    except Problem as problem:
-        identity = {"custom_id": item["custom_id"]} if "custom_id" in item else {}
-        return {**identity, **failure(ErrorCode.OPTION_INVALID, str(problem.detail))}
-    except (TypeError, ValueError):
-        # The worker refuses an unknown task.
-        return item
-    return item
 
 
 async def _keep_or_delete(batch: AsyncBatch, has_client_id: bool) -> int:

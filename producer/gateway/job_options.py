@@ -29,3 +29,9 @@ class JobOptions(Options):
     @classmethod
     def _accept_whole_floats(cls, value: Any) -> Any:
         return list(map(whole_number, value)) if isinstance(value, list) else whole_number(value)
+
+
+class LineOptions(JobOptions):
+    """Generation options of a batch, or of one of its lines: texts are not published."""
+
+    stream: ClassVar[None] = None  # type: ignore[misc]

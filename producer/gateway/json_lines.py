@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 
 from ..contract import MAX_CUSTOM_ID_CHARS, Ranking
-from .job_options import StrictModel
+from .job_options import LineOptions, StrictModel
 from .job_outputs import CandidateAnswer, MatchAnswer, ScoredAnswer, SequenceAnswer
 from .job_responses import ErrorBody
 from .request_fields import (
@@ -51,6 +51,7 @@ class BatchLine(StrictModel):
     captions: CaptionCount | None = None
     threshold: Probability | None = None
     synthetic_threshold: Probability | None = None
+    options: LineOptions | None = Field(None, description="They replace those of the batch.")
 
 
 class ResultLine(BaseModel):

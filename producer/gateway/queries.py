@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import (
@@ -15,7 +15,7 @@ from pydantic import (
 
 from ..contract import MAX_KEEP_S, RESULT_TTL_S, Task
 from ..ledger.account_index import CURSOR
-from .job_options import JobOptions
+from .job_options import LineOptions
 from .job_responses import JobStatus
 from .listing import ListFilter
 from .problems import Problem
@@ -41,13 +41,10 @@ PairTexts = Annotated[
 ]
 
 
-class BatchQuery(JobOptions):
+class BatchQuery(LineOptions):
     """Parameters of a batch upload, including the generation options."""
 
     model_config = ConfigDict(strict=False, extra="forbid", hide_input_in_errors=True)
-
-    #: The texts of a batch are not published.
-    stream: ClassVar[None] = None  # type: ignore[misc]
 
     task: TaskName = Field("caption", description="Task of items that do not name one.")
     id: str | None = Field(
@@ -62,6 +59,9 @@ class BatchQuery(JobOptions):
     deadline_s: Deadline = None
     webhook: Webhook = None
     metadata: PairTexts = Field([], description=f"{_PAIRS} that the batch returns.")
+    unique_custom_ids: bool = Field(
+        False, description="A `custom_id` that occurs twice is an error of its line."
+    )
 
     def metadata_pairs(self) -> dict[str, str]:
         """Return the key-value pairs of the client."""
@@ -83,7 +83,7 @@ class BatchQuery(JobOptions):
     def submit_options(self) -> dict[str, Any]:
         """Return the arguments of `submit_batch` that the client determines."""
         always = {"keep_s", "deadline_s"}
-        excluded = {"task", "id", "webhook", "metadata", *always}
+        excluded = {"task", "id", "webhook", "metadata", "unique_custom_ids", *always}
         return {
             **self.model_dump(include=always),
             **self.model_dump(exclude=excluded, exclude_defaults=True),

@@ -70,6 +70,9 @@ class BatchBody(BaseModel):
         task="caption",
         status="running",
         created_at=1795000000.123,
+        started_at=1795000000.456,
+        ended_at=None,
+        expires_at=None,
         metadata={"project": "cats"},
         request_counts={"total": 30000, "completed": 10045, "failed": 3},
         submitted=True,
@@ -89,6 +92,13 @@ class BatchBody(BaseModel):
     task: TaskName
     status: BatchStatus = Field(description="`failed`: every item has ended, and some failed.")
     created_at: float = Field(description="Unix seconds.")
+    started_at: float | None = Field(
+        description="Unix seconds at which a worker began with the first items."
+    )
+    ended_at: float | None = Field(description="Unix seconds at which the last item ended.")
+    expires_at: float | None = Field(
+        description="Unix seconds until which all results are stored, once the batch has ended."
+    )
     metadata: dict[str, str] = Field(description="Key-value pairs of the submission.")
     request_counts: RequestCounts
     submitted: bool = Field(description="True once the upload is complete.")
@@ -107,6 +117,9 @@ class BatchBody(BaseModel):
             task=metadata.task.short,  # type: ignore[arg-type]
             status=progress.state.value,  # type: ignore[arg-type]
             created_at=metadata.created_at,
+            started_at=progress.started_at,
+            ended_at=progress.ended_at,
+            expires_at=progress.expires_at,
             metadata=dict(metadata.pairs),
             request_counts=RequestCounts(
                 total=progress.total,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -60,6 +60,11 @@ class TaskFields(StrictModel):
         """Return the options that differ from their defaults."""
         options: JobOptions | None = getattr(self, "options", None)
         return {} if options is None else options.model_dump(exclude_defaults=True)
+
+    def options_of(self, names: Collection[str]) -> dict[str, Any]:
+        """Return the options of these names, also those that have their defaults."""
+        options: JobOptions | None = getattr(self, "options", None)
+        return {} if options is None else options.model_dump(include=set(names))
 
 
 def streamed(fields: TaskFields) -> TaskFields:

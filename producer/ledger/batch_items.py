@@ -6,8 +6,19 @@ import json
 from collections.abc import Container, Mapping
 from typing import Any, Final, cast
 
-from ..contract import MAX_CUSTOM_ID_CHARS, ErrorCode, Item, ItemError, ItemPayload, blob_hash
+from pydantic import ValidationError
+
+from ..contract import (
+    MAX_CUSTOM_ID_CHARS,
+    ErrorCode,
+    Item,
+    ItemError,
+    ItemOptions,
+    ItemPayload,
+    blob_hash,
+)
 from ..errors import InvalidInput
+from ..validation import format_errors
 from . import blobs
 from .blobs import ImageSource
 from .publisher import unknown_upload
@@ -18,6 +29,7 @@ _STRUCTURED: Final = (
     "captions",
     "error",
     "history",
+    "options",
     "prompts",
     "synthetic_threshold",
     "texts",
@@ -70,6 +82,8 @@ def reject_unknown(item: ItemPayload, unknown: Container[str]) -> ItemPayload:
 
 def _problem(name: str, value: Any) -> str | None:
     """Return the error of a field that could not be written in a message."""
+    if name == "options":
+        return _options_problem(value)
     if name not in _STRUCTURED:
         if value is not None and not isinstance(value, str):
             return f"a string is needed, not {type(value).__name__}"
@@ -80,6 +94,15 @@ def _problem(name: str, value: Any) -> str | None:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
         return f"cannot be written as JSON: {error}"
+    return None
+
+
+def _options_problem(options: Any) -> str | None:
+    """Return the error of generation options, from which the bytes of the result are estimated."""
+    try:
+        ItemOptions.model_validate(options or {})
+    except ValidationError as error:
+        return format_errors(error, ItemOptions)
     return None
 
 

@@ -10,13 +10,21 @@ local function is_sealed(record)
   return fields[1] == '1' and not fields[2]
 end
 
--- Add a complete batch to the outbox.
-local function add_batch_event(batch)
-  local fields = redis.call('HMGET', key('batch:' .. batch), 'submitted', 'done', 'total', 'cut')
+-- Store the end of a complete batch, and add it to the outbox.
+local function end_batch(batch)
+  local record = key('batch:' .. batch)
+  local fields = redis.call('HMGET', record, 'submitted', 'done', 'total', 'cut')
   -- An interrupted batch is not complete until its items are submitted again.
   if fields[1] == '1' and not fields[4] and fields[2] == fields[3] then
+    redis.call('HSET', record, 'ended_at', string.format('%.3f', now()))
     add_webhook_event('batch', batch)
   end
+end
+
+-- Store the time at which the first chunk of a job's batch starts.
+local function start_batch(id)
+  local batch = chunk_of(id)
+  if batch then redis.call('HSETNX', key('batch:' .. batch), 'started_at', string.format('%.3f', now())) end
 end
 
 local function open_chunk(batch)
@@ -45,7 +53,7 @@ local function close_chunk(batch, number, items, failed)
     local keep_s = redis.call('HGET', record, 'record_s')
     for _, name in ipairs(keys) do redis.call('EXPIRE', name, keep_s) end
   end
-  add_batch_event(batch)
+  end_batch(batch)
 end
 
 -- Remove an ended chunk from its batch's counts.
@@ -58,6 +66,7 @@ local function reopen_chunk(batch, number, items)
   redis.call('HINCRBY', keys[1], 'done', 0 - items)
   redis.call('HINCRBY', keys[1], 'failed', 0 - failed)
   redis.call('HSET', keys[1], 'retried', 1)
+  redis.call('HDEL', keys[1], 'ended_at')
 end
 
 -- The digests of a batch's chunks are one string, in which each has the same length.
@@ -164,7 +173,7 @@ function operations.seal_batch(id, expected)
   if not is_sealed(record) and tonumber(total) >= tonumber(expected) then
     redis.call('HDEL', record, 'cut', 'pass')
     redis.call('HSET', record, 'submitted', 1)
-    add_batch_event(id)
+    end_batch(id)
   end
   return tonumber(total)
 end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,30 +86,32 @@ class Chunk:
         task = item.get("task") or self.task
         if task in (Task.EMBED, Task.EMBED.short):
             return EMBEDDING_BYTES
+        options = {**self.options, **(item.get("options") or {})}
         if task in (Task.DESCRIBE, Task.DESCRIBE.short):
-            tokens = int(self.options.get("max_new_tokens", DESCRIPTION_TOKENS))
+            tokens = int(options.get("max_new_tokens", DESCRIPTION_TOKENS))
             return DESCRIPTION_TEXTS * (SCORE_BYTES + TOKEN_BYTES * tokens)
         texts = item.get("texts")
-        tokens = int(self.options.get("max_new_tokens", DEFAULT_TOKENS))
+        tokens = int(options.get("max_new_tokens", DEFAULT_TOKENS))
         if isinstance(texts, list):
             scored = TEXT_BYTES + sum(SCORE_BYTES + len(str(text)) for text in texts)
             if task in (Task.CAPFILT, Task.CAPFILT.short):
                 scored += _captions(item) * (SCORE_BYTES + TOKEN_BYTES * tokens)
             return scored
-        return self._text_bytes(item, int(self.options.get("max_length") or tokens))
+        return _text_bytes(item, options, int(options.get("max_length") or tokens))
 
-    def _text_bytes(self, item: ItemPayload, tokens: int) -> int:
-        """Estimate the bytes of a text, of several texts, or of ranked answers."""
-        answers = item.get("answers")
-        is_scored = bool(self.options.get("output_scores"))
-        if isinstance(answers, list):
-            tokens_bytes = SCORED_TOKEN_BYTES * ANSWER_TOKENS * is_scored
-            scores = (SCORE_BYTES + tokens_bytes + len(str(answer)) for answer in answers)
-            total: int = TEXT_BYTES + sum(scores)
-            return total
-        token_bytes = SCORED_TOKEN_BYTES if is_scored else TOKEN_BYTES
-        count = int(self.options.get("num_return_sequences", 1))
-        return count * (TEXT_BYTES + token_bytes * tokens)
+
+def _text_bytes(item: ItemPayload, options: Mapping[str, Any], tokens: int) -> int:
+    """Estimate the bytes of a text, of several texts, or of ranked answers."""
+    answers = item.get("answers")
+    is_scored = bool(options.get("output_scores"))
+    if isinstance(answers, list):
+        tokens_bytes = SCORED_TOKEN_BYTES * ANSWER_TOKENS * is_scored
+        scores = (SCORE_BYTES + tokens_bytes + len(str(answer)) for answer in answers)
+        total: int = TEXT_BYTES + sum(scores)
+        return total
+    token_bytes = SCORED_TOKEN_BYTES if is_scored else TOKEN_BYTES
+    count = int(options.get("num_return_sequences", 1))
+    return count * (TEXT_BYTES + token_bytes * tokens)
 
 
 def _captions(item: ItemPayload) -> int:

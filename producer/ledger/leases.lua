@@ -45,7 +45,10 @@ function operations.claim(id, generation, call, lease_s)
   end
   if record then redis.call('ZREM', key(record.queue .. ':released'), id) end
   redis.call('ZADD', running, now(), id)
-  if record then dispatch(record.queue) end
+  if record then
+    dispatch(record.queue)
+    start_batch(id)
+  end
   local suspects = redis.call('HGET', key('suspects'), id) or '{}'
   return { 'run', cancelled, attempts, suspects, record and record.payload or '',
     string.format('%.3f', now()), redis.call('ZSCORE', key('deadlines'), id) or '' }

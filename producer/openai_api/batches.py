@@ -18,6 +18,7 @@ from ..gateway.batch_upload import submit_upload
 from ..gateway.json_body import read_object
 from ..gateway.problems import Problem
 from ..gateway.queries import BatchQuery
+from ..gateway.request_fields import MAX_NAME_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from ..gateway.state import Gateway, GatewayDependency
 from ..gateway.tenants import Tenant
 from ..ledger.ids import new_id
@@ -36,8 +37,6 @@ WINDOW_S: Final = 24 * 3600
 #: Maximum batches in a list, and the seconds for which an index of them is stored.
 MAX_LISTED: Final = 1_000
 _INDEX_TTL_S: Final = 8 * 24 * 3600
-#: Limits of `metadata`: pairs, and characters of a name and a value.
-_MAX_PAIRS, _MAX_NAME, _MAX_VALUE = 16, 64, 512
 _KNOWN: Final = frozenset({"completion_window", "endpoint", "input_file_id", "metadata"})
 _PREFIX: Final = "batch_"
 
@@ -119,7 +118,13 @@ async def _submit(
     options, form = await asyncio.to_thread(lines.options)
     note = {NOTE_FIELD: {**fields, FORM_FIELD: form.to_json()}}
     query = BatchQuery.model_validate(
-        {**options, "id": public_id, "keep_s": RESULT_TTL_S, "deadline_s": WINDOW_S}
+        {
+            **options,
+            "id": public_id,
+            "keep_s": RESULT_TTL_S,
+            "deadline_s": WINDOW_S,
+            "unique_custom_ids": True,
+        }
     )
     try:
         with gateway.upload_slots.acquire(tenant.name):
@@ -141,12 +146,12 @@ def _metadata(parameters: Mapping[str, Any]) -> dict[str, str]:
     pairs = parameters.get("metadata", {})
     if not isinstance(pairs, dict):
         raise invalid_type("metadata", "an object", pairs)
-    if len(pairs) > _MAX_PAIRS or not all(
-        len(name) <= _MAX_NAME and isinstance(text, str) and len(text) <= _MAX_VALUE
+    if len(pairs) > MAX_PAIRS or not all(
+        len(name) <= MAX_NAME_CHARS and isinstance(text, str) and len(text) <= MAX_VALUE_CHARS
         for name, text in pairs.items()
     ):
-        message = f"'metadata' has at most {_MAX_PAIRS} texts of at most {_MAX_VALUE} characters"
-        raise OpenAIError(message, param="metadata")
+        limits = f"{MAX_PAIRS} texts of at most {MAX_VALUE_CHARS} characters"
+        raise OpenAIError(f"'metadata' has at most {limits}", param="metadata")
     return pairs
 
 
@@ -169,6 +174,10 @@ async def _find(gateway: Gateway, tenant: Tenant, batch_id: str) -> FileBatch:
     raise OpenAIError(message, code="batch_not_found", param="id", status=404)
 
 
+def _seconds(unix_s: float | None) -> int | None:
+    return None if unix_s is None else int(unix_s)
+
+
 def _body(batch: FileBatch) -> dict[str, Any]:
     progress, created_at = batch.progress, batch.created_at
     status = "in_progress"
@@ -189,6 +198,8 @@ def _body(batch: FileBatch) -> dict[str, Any]:
         "error_file_id": batch.file_id(errors=True) if ended else None,
         "created_at": created_at,
         "in_progress_at": created_at,
+        "completed_at": _seconds(progress.ended_at) if status == "completed" else None,
+        "cancelled_at": _seconds(progress.ended_at) if status == "cancelled" else None,
         "expires_at": created_at + WINDOW_S,
         "request_counts": {
             "total": progress.total,

@@ -26,7 +26,7 @@ MAX_LINES: Final = 50_000
 
 
 class RequestLines:
-    """The requests of a file. All have the same generation options, those of the first valid one.
+    """The requests of a file. All have the same form of choices, that of the first valid one.
 
     Raises OpenAIError if the file has no lines, or too many.
     """
@@ -57,31 +57,31 @@ class RequestLines:
 
     def items(self) -> Iterator[dict[str, Any]]:
         """Yield an item for each request; that of an invalid one has an error."""
-        options, ids = self.options(), set[str]()
+        common, form = self.options()
         for number, line in enumerate(self._lines, start=1):
             custom_id = _custom_id(line)
             known = {} if custom_id is None else {"custom_id": custom_id}
             try:
-                if custom_id in ids:
-                    raise OpenAIError(f"the custom_id {custom_id!r:.100} occurs twice")
-                _, fields, form = _parse(line)
-                if (fields.given_options(), form) != options:
+                _, fields, own_form = _parse(line)
+                if own_form != form:
                     raise OpenAIError(
-                        "max_tokens, temperature and the other options differ from those of the "
-                        "first request: all requests of a batch have the same ones"
+                        "stop and logprobs differ from those of the first request: all requests "
+                        "of a batch have the same ones"
                     )
             except (Problem, OpenAIError, RequestValidationError, InvalidInput) as error:
                 yield {**known, **failure(ErrorCode.OPTION_INVALID, _message(number, error))}
             else:
-                yield self._item(fields, known)
-            if custom_id is not None:
-                ids.add(custom_id)
+                yield self._item(fields, known, common)
 
     def stop(self) -> None:
         """Do nothing: the items do not wait."""
 
-    def _item(self, fields: TaskFields, known: dict[str, str]) -> dict[str, Any]:
+    def _item(
+        self, fields: TaskFields, known: dict[str, str], common: dict[str, Any]
+    ) -> dict[str, Any]:
         item = {**fields.item(), **known, "task": fields.contract_task.short}
+        if (own := fields.given_options()) != common:
+            item["options"] = fields.options_of(common.keys() | own.keys())
         return resolve_item(item, self._max_image_bytes, private=self._private_images)
 
 

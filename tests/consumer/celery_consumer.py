@@ -24,11 +24,11 @@ from config.settings import WorkerSettings  # noqa: E402
 from producer import contract  # noqa: E402
 from producer.contract import ItemResult, Task  # noqa: E402
 from producer.ledger.leases import Leases  # noqa: E402
+from worker.consumer.chunk_options import ChunkOptions  # noqa: E402
 from worker.consumer.chunks import ChunkRunner  # noqa: E402
 from worker.consumer.item_handler import ChunkState  # noqa: E402
 from worker.consumer.maintenance import Maintenance  # noqa: E402
 from worker.consumer.tasks import register  # noqa: E402
-from worker.consumer.validation import ChunkOptions  # noqa: E402
 
 URL, CONCURRENCY = sys.argv[1:3]
 connection = redis.Redis.from_url(URL)

@@ -15,8 +15,9 @@ from producer.contract import Item, Options, Task
 from producer.net.address_policy import AddressPolicy
 from producer.settings import ClientSettings
 from worker.consumer import result_cache
+from worker.consumer.chunk_options import ChunkOptions, read_options
 from worker.consumer.result_cache import ResultCache
-from worker.consumer.validation import CheckedItem, ChunkOptions, check_item, read_options
+from worker.consumer.validation import CheckedItem, check_item
 from worker.engine.client import EngineClient
 from worker.engine.frame import Frame
 from worker.engine.protocol import EngineInfo, ModelInfo
@@ -121,7 +122,7 @@ def test_each_setting_of_the_pixels_changes_their_key(monkeypatch: pytest.Monkey
 
 
 def key(item: CheckedItem, options: ChunkOptions, pixels: str = "p", revision: str = "r") -> Any:
-    return ResultCache(redis.Redis(), 60).key(item, pixels, options, revision)
+    return ResultCache(redis.Redis(), 60).key(item, pixels, options.of_item(item), revision)
 
 
 def checked(task: Task, **fields: Any) -> CheckedItem:
@@ -157,6 +158,7 @@ def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
         checked(Task.CAPFILT, texts=["x"], captions=0),
         checked(Task.CAPFILT, texts=["x"], captions=0, threshold=0.6),
         checked(Task.CAPFILT, texts=["x"], captions=0, synthetic_threshold=0.6),
+        checked(Task.CAPTION, options={"max_new_tokens": 5}),
     ]
     assert len({key(item, options) for item in items}) == len(items)
     # `image` is in the key of its pixels; an item with an error has no answer

@@ -11,9 +11,10 @@ from producer.contract import Task
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
 from tests.hub.conftest import NAME
+from worker.consumer.chunk_options import read_options
 from worker.consumer.commits import CommitMonitor
 from worker.consumer.result_cache import ResultCache
-from worker.consumer.validation import check_item, read_options
+from worker.consumer.validation import check_item
 from worker.engine.protocol import ModelInfo
 
 
@@ -53,4 +54,4 @@ def test_cached_answers_of_two_commits_never_mix() -> None:
     cache, item = ResultCache(redis.Redis(), 60), check_item(Task.EMBED, {"text": "x"})
     models = [model(NAME, commit) for commit in ("a", "b")]
     options = read_options({}, False, 0.0)
-    assert len({cache.key(item, "", options, each.revision) for each in models}) == 2
+    assert len({cache.key(item, "", options.decoding, each.revision) for each in models}) == 2

@@ -11,11 +11,11 @@ import redis
 
 from producer.contract import Task
 from worker.consumer import pipeline
+from worker.consumer.chunk_options import read_options
 from worker.consumer.item_handler import ChunkState
 from worker.consumer.pending import recipe_of
 from worker.consumer.pipeline import ItemPipeline
 from worker.consumer.result_cache import ResultCache
-from worker.consumer.validation import read_options
 from worker.engine.protocol import ModelInfo
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
 from worker.images.loader import ImageRequest, Pixels
@@ -121,10 +121,10 @@ def test_a_recipe_that_fails_is_the_error_of_its_item_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
 
-    def faulty(pending: Any, options: Any, **settings: Any) -> Any:
+    def faulty(pending: Any, **settings: Any) -> Any:
         if pending.item.prompts == ("1",):
             return (1 // 0 for _ in range(1))
-        return recipe_of(pending, options, **settings)
+        return recipe_of(pending, **settings)
 
     monkeypatch.setattr(pipeline, "recipe_of", faulty)
     results = describe(Engine(answer), Images(), 3)

@@ -1,26 +1,18 @@
-"""Validation of items and options."""
+"""Validation of items."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 
-from producer.contract import ErrorCode, ErrorPayload, Task
-from worker.consumer.validation import check_item, check_task_options, read_options
+from producer.contract import ErrorPayload, Task
+from worker.consumer.chunk_options import read_options
+from worker.consumer.validation import check_item
 from worker.errors import ItemRejected
 from worker.recipes.capfilt import FilterTerms
 
 IMAGE = "https://x/y.png"
-#: Redis's time, which is not this host's.
-NOW = 1_000_000_000.0
-
-
-def rejection(options: Any) -> ItemRejected:
-    with pytest.raises(ItemRejected) as raised:
-        read_options(options, False, NOW)
-    return raised.value
 
 
 def error_of(task: Task, item: Any) -> ErrorPayload:
@@ -29,89 +21,13 @@ def error_of(task: Task, item: Any) -> ErrorPayload:
     return raised.value.result["error"]
 
 
-@pytest.mark.parametrize("options", [None, {}])
-def test_no_options_are_plain_greedy_decoding(options: Any) -> None:
-    checked = read_options(options, True, NOW)
-    assert checked.decoding.max_new_tokens == 20
-    assert checked.decoding.temperature == 0
-    assert checked.deadline is None
-
-
-def test_a_deadline_is_converted_to_the_monotonic_clock() -> None:
-    options = read_options({"deadline": NOW + 60}, False, NOW)
-    assert options.deadline is not None
-    assert 59 < options.deadline - time.monotonic() <= 60
-
-
-def test_the_deadline_of_the_ledger_replaces_that_of_the_options() -> None:
-    options = read_options({"deadline": NOW - 3600}, False, NOW, NOW + 60)
-    assert options.deadline is not None
-    assert 59 < options.deadline - time.monotonic() <= 60
-
-
-def test_a_chunk_started_after_its_deadline_is_rejected() -> None:
-    assert rejection({"deadline": NOW - 5}).code is ErrorCode.DEADLINE_EXCEEDED
-
-
-@pytest.mark.parametrize("options", [{"beams": 5}, {"top_p": 0}, "greedy", [1], 7])
-def test_invalid_options_are_rejected(options: Any) -> None:
-    assert rejection(options).code is ErrorCode.OPTION_INVALID
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_return_sequences": 2}, "a greedy search finds a single text"),
-        ({"num_return_sequences": 3, "num_beams": 2}, "raise num_beams"),
-        ({"num_return_sequences": 2, "temperature": 1, "do_sample": False}, "greedy search"),
-        ({"max_length": 30, "max_new_tokens": 10}, "exclude each other"),
-        ({"min_length": 3, "min_new_tokens": 1}, "exclude each other"),
-        ({"min_new_tokens": 21}, "min_new_tokens exceeds max_new_tokens"),
-        ({"stop": [""]}, "stop.0"),
-        ({"stop": ["a"] * 65}, "stop"),
-        ({"suppress_tokens": [-1]}, "suppress_tokens.0"),
-    ],
-)
-def test_options_that_contradict_each_other_are_rejected(
-    options: dict[str, Any], message: str
-) -> None:
-    assert message in str(rejection(options))
-
-
-def test_do_sample_decides_about_sampling() -> None:
-    for flag, temperature, expected in [
-        (None, 0.5, 0.5),
-        (True, 0.0, 1.0),
-        (True, 0.5, 0.5),
-        (False, 0.5, 0.0),
-    ]:
-        options = read_options({"do_sample": flag, "temperature": temperature}, False, NOW)
-        assert options.decoding.temperature == expected
-
-
-def test_a_single_stop_text_is_a_list_of_one() -> None:
-    assert read_options({"stop": "."}, False, NOW).decoding.stop == (".",)
-
-
-@pytest.mark.parametrize("task", [Task.DESCRIBE, Task.CAPFILT])
-@pytest.mark.parametrize("options", [{"max_length": 40}, {"output_scores": True}])
-def test_a_task_that_composes_its_text_refuses_options_of_one_text(
-    task: Task, options: dict[str, Any]
-) -> None:
-    decoding = read_options(options, False, NOW).decoding
-    check_task_options(check_item(Task.CAPTION, {"image": IMAGE}), decoding)
-    texts = {"texts": ["x"]} if task is Task.CAPFILT else {}
-    with pytest.raises(ItemRejected, match=r"use caption, vqa or chat"):
-        check_task_options(check_item(task, {"image": IMAGE, **texts}), decoding)
-
-
 def test_ranked_answers_refuse_options_of_generated_ones() -> None:
     question = {"image": IMAGE, "question": "is it a cat?", "answers": ["yes", "no", "yes"]}
     item = check_item(Task.VQA, question)
     assert item.answers == ("yes", "no")
-    check_task_options(item, read_options({"output_scores": True}, False, NOW).decoding)
+    read_options({"output_scores": True}, False, 0.0).of_item(item)
     with pytest.raises(ItemRejected, match="num_beams: answers are ranked, not generated"):
-        check_task_options(item, read_options({"num_beams": 2}, False, NOW).decoding)
+        read_options({"num_beams": 2}, False, 0.0).of_item(item)
     assert (
         "answers: an answer is empty"
         in error_of(Task.VQA, question | {"answers": [" "]})["message"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ import redis
 from producer import Client
 from producer.contract import Task
 from producer.gateway.metadata import RequestMetadata
+from producer.ledger.leases import Leases
+from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
 
 from .samples import CHUNK, JSONL, URL, answers_of, body_of, lines_of
@@ -43,6 +46,36 @@ def test_a_batch_reports_its_progress(http: httpx.Client, finish: Finish) -> Non
     end(finish, "far", 2, 80)
     body = http.get("/v1/batches/far").json()
     assert (body["status"], body["left_s"]) == ("failed", 0.0)
+
+
+def test_a_batch_has_the_times_of_its_start_and_its_end(
+    http: httpx.Client, connection: redis.Redis, finish: Finish
+) -> None:
+    def times() -> list[float | None]:
+        body = http.get("/v1/batches/times").json()
+        return [body[name] for name in ("started_at", "ended_at", "expires_at")]
+
+    started = time.time()
+    submit(http, "times", 40, keep_s=100)
+    assert times() == [None, None, None]
+    for number in (0, 1):
+        (record,) = Ledger(connection).records([f"acme.batch.times:{number}"])
+        assert record is not None
+        Leases(connection).claim(record.id, record.generation)
+    first, *ends = times()
+    assert first is not None
+    assert started - 1 <= first <= time.time() + 1
+    assert ends == [None, None]
+    finish("acme.batch.times:0", answers_of(0, 40))
+    assert times() == [first, None, None]
+    failed = {"error": {"code": "image_invalid", "message": "no"}}
+    finish("acme.batch.times:1", [failed, *answers_of(1, 40)[1:]])
+    _, ended, expires = times()
+    assert ended is not None
+    assert first <= ended <= time.time() + 1
+    assert expires == pytest.approx(ended + 100)
+    http.post("/v1/batches/times/retry")
+    assert times() == [first, None, None]
 
 
 def test_results_continue_in_order_after_a_cursor(http: httpx.Client, finish: Finish) -> None:

@@ -85,6 +85,7 @@ def test_a_batch_answers_every_request_of_its_file(ai: openai.OpenAI, worker: Re
     counts = batch.request_counts
     assert (counts.total, counts.completed, counts.failed) == (3, 2, 1)
     assert batch.expires_at == batch.created_at + 24 * 3600
+    assert batch.created_at <= batch.completed_at <= time.time()
     outputs = lines_of(ai, batch.output_file_id)
     answers = {
         item["custom_id"]: item["response"]["body"]["choices"][0]["message"]["content"]
@@ -104,6 +105,18 @@ def test_a_batch_answers_every_request_of_its_file(ai: openai.OpenAI, worker: Re
         assert (file.purpose, file.filename) == ("batch_output", f"{batch.id}_{name}.jsonl")
 
 
+def test_each_request_has_its_own_options(ai: openai.OpenAI, worker: Recorder) -> None:
+    requests = [ask(max_tokens=7), ask(max_tokens=7), ask(temperature=0.5), ask(max_tokens=20)]
+    batch = wait(ai, start(ai, *(line(str(n), each) for n, each in enumerate(requests))).id)
+    assert batch.request_counts.completed == 4
+    assert worker.options[0]["max_new_tokens"] == 7
+    assert [item.get("options") for _, item in worker.jobs] == [
+        *(None, None),
+        {"max_new_tokens": 20, "temperature": 0.5, "output_scores": True},
+        {"max_new_tokens": 20, "output_scores": True},
+    ]
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -120,7 +133,7 @@ def test_a_batch_answers_every_request_of_its_file(ai: openai.OpenAI, worker: Re
         (line("2", ask(deadline_s=5)), "'stream' and 'deadline_s'"),
         (line("2", ask(n=2)), "'n' above 1 needs"),
         (line("2", ask(logprobs=True)), "have the same ones"),
-        (line("2", ask(temperature=0.5)), "have the same ones"),
+        (line("2", ask(stop=".")), "have the same ones"),
         (line("2", ask(temperature=99)), "less than or equal to 10"),
         (line("2", ask(model="gpt-4o")), "does not exist"),
         (line("2", request_of(user("hello"))), "No message contains an image"),

@@ -131,3 +131,15 @@ def test_a_text_is_streamed_and_answers_are_ranked(user: Client, pictures: list[
     texts = [text.text for text in samples.with_sequences().result(90)]
     seeded = [user.caption(pictures[0], temperature=1.0, seed=3 + n) for n in range(3)]
     assert texts == [each.result(90) for each in seeded]
+
+
+def test_each_item_of_a_batch_has_its_own_options(user: Client, pictures: list[bytes]) -> None:
+    lengths = [1, 3, 2]
+    items: list[dict[str, Any]] = [
+        {"image": pictures[0], "options": {"max_new_tokens": length}} for length in lengths
+    ]
+    items.append({"image": pictures[0], "options": {"output_scores": False}})
+    batch = user.submit_batch(items, "caption", max_new_tokens=4, output_scores=True)
+    results = list(batch.results(timeout=60))
+    assert [len(result.sequences[0].tokens) for result in results[:3]] == lengths
+    assert results[3].text_sequences is None

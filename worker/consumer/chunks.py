@@ -26,8 +26,8 @@ from producer.contract import (
 from producer.ledger.aborts import earlier_result, with_custom_ids
 from producer.ledger.leases import Leases, Run
 from producer.ledger.records import Claim
+from worker.consumer.chunk_options import ChunkOptions, read_options
 from worker.consumer.item_handler import ChunkState, ItemHandler
-from worker.consumer.validation import ChunkOptions, read_options
 from worker.errors import ItemRejected
 
 log = logging.getLogger(__name__)

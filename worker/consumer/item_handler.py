@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from producer.contract import ItemResult, Task
-from worker.consumer.validation import ChunkOptions
+from worker.consumer.chunk_options import ChunkOptions
 
 
 @dataclass(slots=True)

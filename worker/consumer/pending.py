@@ -39,6 +39,7 @@ class PendingItem:
     #: The item's image for the model of each of its calls, by the engine's task; the model of the
     #: item's own task comes first.
     images: dict[str, ImageRequest]
+    options: GenerationOptions
     #: The pixels of each of these images, once they are loaded.
     pixels: dict[ImageRequest, Pixels] = field(default_factory=dict)
     #: Key of the image's pixels for the first model, once known; "" if the item has no image.
@@ -93,18 +94,19 @@ def models_of(item: CheckedItem, images: ImageLoader) -> dict[str, ModelInfo]:
     return models
 
 
-def has_growing_text(item: CheckedItem, options: GenerationOptions) -> bool:
+def has_growing_text(pending: PendingItem) -> bool:
     """Return whether an item has one call whose text, while it grows, begins the item's text.
 
     Beams change their minds, ranked answers are no text, and samples are calls of their own.
     """
+    item, options = pending.item, pending.options
     is_text = item.task in (Task.CAPTION, Task.VQA, Task.CHAT) and not item.answers
     return is_text and options.num_beams == options.num_return_sequences == 1
 
 
-def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: bool) -> Recipe:
+def recipe_of(pending: PendingItem, *, polishes: bool) -> Recipe:
     """Return the recipe of an item's task."""
-    item = pending.item
+    item, options = pending.item, pending.options
     if item.task is Task.DESCRIBE:
         ranks = MATCH in pending.images
         return describe(item.prompts, item.detail, options, ranks=ranks, polishes=polishes)
@@ -112,12 +114,12 @@ def recipe_of(pending: PendingItem, options: GenerationOptions, *, polishes: boo
         return capfilt(item.texts, item.filter_terms, options)
     if item.answers:
         return rank_answers(item.text, item.answers, options)
-    return _single_call(pending, options)
+    return _single_call(pending)
 
 
-def _single_call(pending: PendingItem, options: GenerationOptions) -> Recipe:
+def _single_call(pending: PendingItem) -> Recipe:
     """Answer an item by one call with its own task, or one for each sampled text."""
-    item = pending.item
+    item, options = pending.item, pending.options
     answers = yield [
         ModelCall(item.task.short, item.text, row_options, item.history, item.texts)
         for row_options in options_of_rows(options)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from producer import contract
 from producer.contract import ErrorCode, ItemResult, Task
+from worker.consumer.chunk_options import ChunkOptions
 from worker.consumer.item_handler import ChunkState
 from worker.consumer.pending import (
     PendingItem,
@@ -21,7 +22,7 @@ from worker.consumer.pending import (
 from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.text_publisher import TextPublisher
-from worker.consumer.validation import ChunkOptions, check_item, check_task_options
+from worker.consumer.validation import check_item
 from worker.engine.client import EngineClient
 from worker.engine.request import IMAGE_NEEDED, Answer, Request
 from worker.errors import ItemRejected
@@ -68,7 +69,7 @@ class ItemPipeline:
     ) -> list[ItemResult]:
         checked = [self._check(task, item, options) for item in items]
         pending = [item for item in checked if isinstance(item, PendingItem)]
-        self._lookup(pending, options)
+        self._lookup(pending)
         self._start_all(state, [item for item in pending if item.result is None], options)
         self._finish_all(state, [item for item in pending if item.result is None], options)
         self._cache.put([item.cacheable for item in pending if item.cacheable is not None])
@@ -81,23 +82,23 @@ class ItemPipeline:
     def _check(self, task: Task, source: Any, options: ChunkOptions) -> PendingItem | ItemRejected:
         try:
             item = check_item(task, source)
-            check_task_options(item, options.decoding)
+            own_options = options.of_item(item)
             models = models_of(item, self._images)
             images = {name: ImageRequest(item.item.image, model) for name, model in models.items()}
-            pending = PendingItem(item, images)
+            pending = PendingItem(item, images, own_options)
             pending.hash = self._images.known_hash(pending.image)
             return pending
         except ItemRejected as error:
             return error
 
-    def _lookup(self, pending: list[PendingItem], options: ChunkOptions) -> None:
+    def _lookup(self, pending: list[PendingItem]) -> None:
         """Set the cached result of each item whose image hash is known."""
         hashed = [item for item in pending if item.hash is not None]
         for item in hashed:
             revision = item.revision
             if item.item.task is Task.DESCRIBE and self._polisher is not None:
                 revision = f"{revision} {self._polisher.identity}"
-            item.key = self._cache.key(item.item, item.hash or "", options, revision)
+            item.key = self._cache.key(item.item, item.hash or "", item.options, revision)
         results = self._cache.lookup([item.key for item in hashed])
         for item, result in zip(hashed, results, strict=True):
             if result is not None:
@@ -133,7 +134,7 @@ class ItemPipeline:
             loaded = [item for item in sharers if item.is_loaded]
             if not contract.is_blob(request.reference):
                 # The hash of a remote image is known only after its fetch.
-                self._lookup(loaded, options)
+                self._lookup(loaded)
             for item in loaded:
                 if item.result is None:
                     self._start(state, item, options)
@@ -153,7 +154,7 @@ class ItemPipeline:
 
     def _start(self, state: ChunkState, pending: PendingItem, options: ChunkOptions) -> None:
         polishes = self._polisher is not None
-        pending.recipe = recipe_of(pending, options.decoding, polishes=polishes)
+        pending.recipe = recipe_of(pending, polishes=polishes)
         self._advance(state, pending, None, options)
 
     def _advance(
@@ -191,7 +192,7 @@ class ItemPipeline:
             return self._polisher.submit(call.text, call.texts, options.deadline)
         pixels = pending.pixels_for(call.task)
         on_text = None
-        streams = options.streams and has_growing_text(pending.item, options.decoding)
+        streams = options.streams and has_growing_text(pending)
         if streams and self._texts is not None:
             on_text = partial(self._texts.publish, state.task_id)
 

@@ -17,7 +17,8 @@ import redis
 
 from producer.contract import ItemResult, Task
 from producer.ledger.keys import Keys
-from worker.consumer.validation import CheckedItem, ChunkOptions
+from worker.consumer.validation import CheckedItem
+from worker.engine.request import GenerationOptions
 from worker.recipes.capfilt import nucleus_options
 from worker.software import software
 
@@ -73,14 +74,13 @@ class ResultCache:
         self._ttl_s = ttl_s
 
     def key(
-        self, item: CheckedItem, pixels_hash: str, options: ChunkOptions, revision: str
+        self, item: CheckedItem, pixels_hash: str, decoding: GenerationOptions, revision: str
     ) -> str | None:
         """Return the cache key of an item; None if its result is not deterministic.
 
         `pixels_hash` and the model's `revision` cover the settings and the software of consumer
         and engine; tests/consumer/test_answer_key.py lists all of them.
         """
-        decoding = options.decoding
         if item.task is Task.CAPFILT and item.filter_terms.captions:
             decoding = nucleus_options(decoding)
         if not self._ttl_s or not decoding.deterministic:

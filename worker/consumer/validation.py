@@ -1,28 +1,24 @@
-"""Validation of the items and options of a message, which any client may have written."""
+"""Validation of the items of a message, which any client may have written."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from producer.contract import (
     CAPTIONS,
-    MAX_DEADLINE_S,
     MAX_TEXT_CHARS,
     MAX_TEXTS_CHARS,
     THRESHOLD,
     Detail,
     ErrorCode,
     Item,
-    Options,
     Task,
 )
 from producer.validation import format_errors
-from worker.engine.request import GenerationOptions
 from worker.errors import ItemRejected
 from worker.recipes.capfilt import FilterTerms
 
@@ -37,18 +33,18 @@ REQUIRED = {
     Task.CAPFILT: ("texts",),
 }
 OPTIONAL = {
-    Task.CAPTION: ("prompt",),
-    Task.VQA: ("answers",),
-    Task.CHAT: ("history",),
+    Task.CAPTION: ("prompt", "options"),
+    Task.VQA: ("answers", "options"),
+    Task.CHAT: ("history", "options"),
     Task.MATCH: (),
     Task.EMBED: ("text",),
-    Task.DESCRIBE: ("prompts", "detail"),
-    Task.CAPFILT: ("captions", "threshold", "synthetic_threshold"),
+    Task.DESCRIBE: ("prompts", "detail", "options"),
+    Task.CAPFILT: ("captions", "threshold", "synthetic_threshold", "options"),
 }
 #: Fields that depend on the task, in the order in which errors name them.
 TASK_FIELDS = (
     *("prompt", "question", "answers", "history", "texts", "text", "prompts", "detail"),
-    *("captions", "threshold", "synthetic_threshold"),
+    *("captions", "threshold", "synthetic_threshold", "options"),
 )
 
 
@@ -106,75 +102,6 @@ class CheckedItem:
             threshold,
             threshold if synthetic is None else synthetic,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkOptions:
-    """The options of all items of a chunk."""
-
-    decoding: GenerationOptions
-    #: time.monotonic() seconds.
-    deadline: float | None
-    interactive: bool
-    #: True if the text is published while it grows.
-    streams: bool = False
-
-
-def read_options(
-    options: Any, interactive: bool, now: float, deadline_at: float | None = None
-) -> ChunkOptions:
-    """Check a chunk's options. Raises ItemRejected if they are invalid or the deadline is past.
-
-    `now` and `deadline_at` are Unix seconds by Redis's clock. The ledger's deadline precedes that
-    of the options, which plain messages and older producers set by their own clock.
-    """
-    try:
-        checked = Options.model_validate(options or {})
-    except ValidationError as error:
-        raise ItemRejected(ErrorCode.OPTION_INVALID, format_errors(error, Options)) from None
-    if (message := checked.combination_error()) is not None:
-        raise ItemRejected(ErrorCode.OPTION_INVALID, message)
-    decoding = checked.model_dump()
-    deadline = decoding.pop("deadline")
-    streams = decoding.pop("stream") and interactive
-    del decoding["do_sample"]
-    decoding["temperature"] = checked.sampling_temperature
-    # Immutable, so that equal rows find each other.
-    decoding |= {name: tuple(value) for name, value in decoding.items() if type(value) is list}
-    if deadline_at is not None:
-        deadline = deadline_at
-    if deadline is not None:
-        # The clocks of hosts differ, and the monotonic clock never jumps.
-        remaining_s = deadline - now
-        if remaining_s <= 0:
-            raise ItemRejected(
-                ErrorCode.DEADLINE_EXCEEDED, f"started {-remaining_s:.1f} s after its deadline"
-            )
-        # A deadline given in milliseconds would exceed the range of the clock.
-        deadline = time.monotonic() + min(remaining_s, MAX_DEADLINE_S)
-    return ChunkOptions(GenerationOptions(**decoding), deadline, interactive, streams)
-
-
-def check_task_options(item: CheckedItem, options: GenerationOptions) -> None:
-    """Check the options of an item that is not a single generated text. Raises ItemRejected."""
-    if not item.answers and item.task not in (Task.DESCRIBE, Task.CAPFILT):
-        return
-    default = GenerationOptions()
-    changed = [
-        field.name
-        for field in fields(options)
-        if getattr(options, field.name) != getattr(default, field.name)
-    ]
-    message = None
-    if item.answers and (unused := [name for name in changed if name != "output_scores"]):
-        message = f"{unused[0]}: answers are ranked, not generated; omit it, or omit `answers`"
-    if item.task in (Task.DESCRIBE, Task.CAPFILT):
-        single = ("max_length", "min_length", "num_return_sequences", "output_scores")
-        if refused := [name for name in changed if name in single]:
-            task = item.task.short
-            message = f"{refused[0]}: the task {task} does not accept it; use caption, vqa or chat"
-    if message is not None:
-        raise ItemRejected(ErrorCode.OPTION_INVALID, message)
 
 
 def check_item(task: Task, source: Any) -> CheckedItem:
