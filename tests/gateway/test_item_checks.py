@@ -103,7 +103,7 @@ def test_invalid_options_are_an_error_of_their_line(
 ) -> None:
     good = {"image": URL, "custom_id": "good"}
     upload(http, "bad", {"image": URL, "custom_id": "bad", "options": options}, good)
-    failed, other = items_in(redis_url, "bad")
-    assert other == good
+    failed, neighbour = items_in(redis_url, "bad")
+    assert neighbour == good
     assert (failed["custom_id"], failed["error"]["code"]) == ("bad", "option_invalid")
     assert message in failed["error"]["message"]

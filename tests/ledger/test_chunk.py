@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,8 +12,8 @@ from producer.ledger.chunk import Chunk
 
 def reserved(options: dict[str, Any], own: dict[str, Any] | None, **item: Any) -> int:
     """Return the bytes that a chunk reserves for the result of an item."""
-    payload: ItemPayload = {"image": "https://host/cat.jpg", "options": own, **item}
-    chunk = Chunk("job", Task.CAPTION, [payload], options)
+    payload = {"image": "https://host/cat.jpg", "options": own, **item}
+    chunk = Chunk("job", Task.CAPTION, [cast(ItemPayload, payload)], options)
     return chunk.record(Queue.BULK, "acme").result_bytes
 
 
