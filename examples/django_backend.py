@@ -182,7 +182,8 @@ def receive_webhook(request: HttpRequest) -> HttpResponse:
         event = webhook.verify(request.body, dict(request.headers))
     except (WebhookVerificationError, ValueError):  # ValueError: a malformed signature
         return HttpResponse("the signature is not Blipline's", status=401)
-    update(event["data"])
+    if event["type"] == "job.completed":  # not a ping
+        update(event["data"])
     return HttpResponse(status=204)
 
 

@@ -105,7 +105,8 @@ async def receive_webhook(request: Request) -> None:
         event = request.state.webhook.verify(await request.body(), dict(request.headers))
     except (WebhookVerificationError, ValueError):  # ValueError: a malformed signature
         raise HTTPException(401, "the signature is not Blipline's") from None
-    update(event["data"])
+    if event["type"] == "job.completed":  # not a ping
+        update(event["data"])
 
 
 def update(job: dict[str, Any]) -> None:

@@ -95,7 +95,8 @@ def receive_webhook() -> ResponseReturnValue:
         event = webhook.verify(request.get_data(), dict(request.headers))
     except (WebhookVerificationError, ValueError):  # ValueError: a malformed signature
         abort(401, "the signature is not Blipline's")
-    update(event["data"])
+    if event["type"] == "job.completed":  # not a ping
+        update(event["data"])
     return "", 204
 
 

@@ -26,6 +26,7 @@ from .errors import (
 )
 from .filter_result import FilterResult, ScoredText
 from .job import Job, Match, Result
+from .ledger.delivery_log import WebhookDelivery
 from .ledger.malformed import MalformedMessage
 from .ledger.records import Depth
 from .progress import Progress
@@ -73,4 +74,5 @@ __all__ = [
     "Task",
     "TextSequence",
     "WaitTimeout",
+    "WebhookDelivery",
 ]

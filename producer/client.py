@@ -46,6 +46,7 @@ from .validation import (
     seconds_to_deadline,
     task_of,
 )
+from .webhook_log import WebhookLog
 
 if TYPE_CHECKING:
     from .search.index import SearchIndex
@@ -350,6 +351,11 @@ class Client:
     def dead(self) -> DeadLetters:
         """The dead letters: jobs with valid items that workers gave up on."""
         return DeadLetters(self._redis, self._ledger, self._settings.redis_url)
+
+    @property
+    def webhooks(self) -> WebhookLog:
+        """The delivery log of the webhooks that gateways send."""
+        return WebhookLog(self._redis, self._ledger.keys, self._settings.redis_url)
 
     def _submit_chunk(self, task: Task, items: Iterable[ItemSource]) -> Job[Any]:
         """Submit items as one interactive job, whose results `Job._results` waits for."""

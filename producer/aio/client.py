@@ -29,6 +29,7 @@ from .index import AsyncSearchIndex
 from .poller import JobPoller
 from .submit_batcher import SubmitBatcher, is_nonblocking
 from .thread_pools import Kind, ThreadPools, client_closed
+from .webhooks import AsyncWebhookLog
 
 P = ParamSpec("P")
 Value = TypeVar("Value")
@@ -160,6 +161,11 @@ class AsyncClient:
     def index(self, folder: str | os.PathLike[str] = ".blipline-index") -> AsyncSearchIndex:
         """Return a handle on the search index in a folder, as Client.index does."""
         return AsyncSearchIndex(self._client.index(folder), self._threads)
+
+    @property
+    def webhooks(self) -> AsyncWebhookLog:
+        """The delivery log of the webhooks that gateways send."""
+        return AsyncWebhookLog(self._client.webhooks, self._threads)
 
     def job(self, job_id: str) -> AsyncJob[Any]:
         """Return a handle on a job of any process."""

@@ -27,6 +27,7 @@ from .search import index, search
 from .sheet import compare, sheet
 from .status import status
 from .up import up
+from .webhooks import webhooks
 
 
 def _version() -> str:
@@ -58,6 +59,7 @@ def blipline() -> None:
       blipline status
       blipline dead list
       blipline keys create acme
+      blipline webhooks list acme
       blipline gateway
       blipline up
       blipline sheet results.jsonl
@@ -69,7 +71,7 @@ def blipline() -> None:
 _COMMANDS = (
     *(caption, ask, chat, describe, match, embed, index, search),
     *(annotate, capfilt, batch, evaluate, sheet, compare),
-    *(status, dead, keys, gateway, up),
+    *(status, dead, keys, webhooks, gateway, up),
 )
 for _command in _COMMANDS:
     blipline.add_command(_command)

@@ -34,6 +34,7 @@ from . import (
     task_routes,
     text_events,
     token_routes,
+    webhook_routes,
 )
 from .api_keys import ApiKeys
 from .auth import AuthMiddleware
@@ -52,6 +53,7 @@ from .state import Gateway
 from .tenants import tenant_of
 from .webhook_body import WebhookBodies
 from .webhook_guard import WebhookGuard
+from .webhook_pings import WebhookPings
 
 #: CORS: methods, request headers and response headers that scripts of allowed origins may use.
 _CORS_METHODS: Final = ("GET", "POST", "PUT", "DELETE")
@@ -93,6 +95,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             async with _webhook_sender(gateway, connection, api_keys):
                 yield
         finally:
+            gateway.webhook_pings.close()
             await gateway.client.close()
             outage.stop()
             await threads.close(then=connection.close)
@@ -113,7 +116,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     # Routes are added to the app itself, the busiest first: FastAPI matches those of included
     # routers twice.
     event_routes = (events, text_events, token_routes)
-    for module in (jobs, task_routes, batches, lists, *event_routes, images, status, docs_page):
+    batch_routes = (batches, lists, webhook_routes)
+    for module in (jobs, task_routes, *batch_routes, *event_routes, images, status, docs_page):
         app.router.routes.extend(module.router.routes)
     app.router.default = SlashRedirect(app.router)
     openapi.complete_openapi(app)
@@ -145,6 +149,7 @@ def _create_state(
         broadcaster=broadcaster,
         stopping=stopping,
         webhook_guard=guard,
+        webhook_pings=WebhookPings.create(settings, connection),
     )
 
 

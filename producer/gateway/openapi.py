@@ -17,6 +17,7 @@ from .json_lines import LINE_MODELS
 from .list_responses import BatchListBody, JobListBody
 from .problems import EXAMPLES, MEDIA_TYPE, STATUS
 from .responses import BatchBody, ImageBody, ProblemBody, QueuesBody
+from .webhook_schemas import DeliveryBody, DeliveryListBody
 
 #: Reference to a model's schema.
 REF: Final = "#/components/schemas/{model}"
@@ -64,7 +65,7 @@ _EXAMPLES: Final = {
     model.__name__: model.model_json_schema()["examples"][0]
     for model in (
         *(JobBody, BatchBody, ImageBody, QueuesBody, ProblemBody),
-        *(JobListBody, BatchListBody),
+        *(JobListBody, BatchListBody, DeliveryBody, DeliveryListBody),
     )
 }
 
@@ -91,6 +92,7 @@ _TAGS: Final = [
     {"name": "tasks", "description": "One image, and its output in the response."},
     {"name": "jobs", "description": "One image and one question."},
     {"name": "batches", "description": "Any number of items under one id."},
+    {"name": "webhooks", "description": "Deliveries of webhooks, and tests of their URLs."},
     {"name": "images", "description": "Images that have no URL."},
     {"name": "queues", "description": "Depth of the queues."},
     {"name": "health", "description": "Liveness, readiness and metrics, without an API key."},

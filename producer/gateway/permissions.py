@@ -9,7 +9,7 @@ from .key_policy import SCOPES, KeyPolicy
 from .problems import Problem
 
 #: Ends of the paths that change jobs without a submission.
-_MANAGED: Final = ("/cancel", "/retry")
+_MANAGED: Final = ("/cancel", "/retry", "/resend")
 #: Methods that change nothing, and the end of a path that creates a token for reading.
 _READING: Final = ("GET", "HEAD", "OPTIONS")
 _TOKEN_PATH: Final = "/token"

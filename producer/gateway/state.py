@@ -24,6 +24,7 @@ from .settings import GatewaySettings
 from .tenants import Tenant
 from .uploads import UploadSlots
 from .webhook_guard import WebhookGuard
+from .webhook_pings import WebhookPings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Gateway:
     #: Set when the process shuts down, to end long polls and streams.
     stopping: asyncio.Event
     webhook_guard: WebhookGuard
+    webhook_pings: WebhookPings
     metadata_cache: MetadataCache = field(default_factory=MetadataCache)
     body_reader: BodyReader = field(default_factory=BodyReader)
     upload_slots: UploadSlots = field(default_factory=UploadSlots)

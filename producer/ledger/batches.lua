@@ -131,7 +131,7 @@ function operations.open_batch(
     if webhook ~= '' then redis.call('HSET', record, 'webhook', webhook) end
     if deadline_s ~= '' then redis.call('HSET', record, 'deadline_at', now() + deadline_s) end
     redis.call('EXPIRE', record, record_s)
-    redis.call('DEL', key('cancelled:' .. id), record .. ':digests')
+    redis.call('DEL', key('cancelled:' .. id), record .. ':digests', record .. ':deliveries')
     local account = account_of(id)
     if account then measure_batch(account, id) end
   end
@@ -148,7 +148,7 @@ function operations.delete_batch(id, ttl_s)
   local chunks = math.ceil(tonumber(fields[1]) / tonumber(fields[2]))
   -- A consumer that runs a chunk finds the mark when it stores the result.
   if chunks > 0 then redis.call('SET', key('cancelled:' .. id), 1, 'EX', ttl_s) end
-  redis.call('DEL', unpack(batch_keys(id)))
+  redis.call('DEL', key('batch:' .. id .. ':deliveries'), unpack(batch_keys(id)))
   local account = account_of(id)
   if account then measure_batch(account, id) end
   return chunks

@@ -148,6 +148,10 @@ class Keys:
         """Sorted set of an account's batches of these files, by the time of submission (Unix s)."""
         return f"{self.prefix}blipline:file-batches:{account}"
 
+    def deliveries(self, account: str) -> str:
+        """Stream of an account's latest attempts to deliver webhooks, as JSON."""
+        return f"{self.prefix}blipline:deliveries:{account}"
+
     # Keys of a job, batch, image or cached result.
 
     def record(self, task_id: str) -> str:
@@ -185,6 +189,10 @@ class Keys:
     def ended(self, batch_id: str) -> str:
         """List of a batch's ended chunks, in the order of their ends."""
         return f"{self.batch(batch_id)}:ended"
+
+    def batch_deliveries(self, batch_id: str) -> str:
+        """List of a batch's latest attempts to deliver its webhook, the newest first."""
+        return f"{self.batch(batch_id)}:deliveries"
 
     def digests(self, batch_id: str) -> str:
         """String of the digests of a batch's chunks, in order, each of the same length."""

@@ -206,6 +206,8 @@ class WebhookEvent:
     attempts: int
     #: Text of the metadata.
     metadata: str
+    #: True if it was delivered or given up before, and somebody has asked for it again.
+    resent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

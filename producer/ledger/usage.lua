@@ -11,6 +11,8 @@
 
 -- Bytes of an entry in addition to its values: keys, its message, the entry itself.
 local ENTRY_BYTES = 512
+-- Bytes of an attempt in the delivery log of a batch.
+local DELIVERY_BYTES = 400
 local RECOUNT_S = 6 * 3600
 -- Seconds within which an announced upload arrives.
 local ARRIVAL_S = 120
@@ -101,6 +103,7 @@ local function measure_batch(account, id)
   if not exists then return set_usage(account, 'batch ' .. id, nil) end
   local bytes = ENTRY_BYTES + redis.call('STRLEN', record .. ':done')
     + redis.call('STRLEN', record .. ':digests') + 8 * redis.call('LLEN', record .. ':ended') + 16 * redis.call('HLEN', record .. ':failed')
+    + DELIVERY_BYTES * redis.call('LLEN', record .. ':deliveries')
   for _, field in ipairs({ 'options', 'note', 'webhook' }) do
     bytes = bytes + redis.call('HSTRLEN', record, field)
   end

@@ -120,6 +120,15 @@ def host_of(url: str) -> str:
         return ""
 
 
+def origin_of(url: str) -> str:
+    """Return the scheme, host and port of a URL, without its secrets; empty if it has no host."""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
+        return ""
+    return f"{parsed.scheme}://{parsed.netloc.decode()}" if parsed.host else ""
+
+
 def retry_after_s(value: str) -> float:
     """Return the delay in seconds that a Retry-After header requests (RFC 9110); 0 if invalid."""
     value = value.strip()

@@ -12,6 +12,7 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from ..ledger.delivery_log import EventName
 from ..ledger.records import WebhookEvent
 
 
@@ -26,20 +27,26 @@ class WebhookMessage:
 def build_message(
     event: WebhookEvent, data: Mapping[str, Any], secrets: Sequence[str], at: datetime
 ) -> WebhookMessage:
-    """Return the signed message of an event; `at` is the time in UTC.
+    """Return the signed message of an event; `at` is the time in UTC."""
+    return sign_message(message_id(event), event_name(event), data, secrets, at)
+
+
+def sign_message(
+    event_id: str, name: EventName, data: Mapping[str, Any], secrets: Sequence[str], at: datetime
+) -> WebhookMessage:
+    """Return the signed message of an id and a kind of event; `at` is the time in UTC.
 
     Each of the secrets signs it, so that a secret can be replaced.
     """
     body = json.dumps(
         {
-            "type": f"{event.kind}.completed",
+            "type": name,
             "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "data": data,
         },
         separators=(",", ":"),
         allow_nan=False,
     )
-    event_id = message_id(event)
     signatures = (Webhook(secret).sign(event_id, at, body) for secret in secrets)
     headers = {
         "Content-Type": "application/json",
@@ -48,6 +55,11 @@ def build_message(
         "webhook-signature": " ".join(signatures),
     }
     return WebhookMessage(body, headers)
+
+
+def event_name(event: WebhookEvent) -> EventName:
+    """Return the `type` of an event's body."""
+    return "job.completed" if event.kind == "job" else "batch.completed"
 
 
 def message_id(event: WebhookEvent) -> str:

@@ -43,6 +43,8 @@ class Delivery:
     detail: str
     #: Delay that the receiver requested, in seconds.
     retry_after_s: float = 0.0
+    #: Status of the response; None if there was none.
+    status_code: int | None = None
 
 
 class WebhookClient:
@@ -93,13 +95,14 @@ class WebhookClient:
 def delivery_of(status: int, retry_after: str = "") -> Delivery:
     """Return the result for a response's status and its Retry-After header."""
     if 200 <= status < 300:
-        return Delivery(Verdict.DELIVERED, str(status))
+        return Delivery(Verdict.DELIVERED, str(status), status_code=status)
     if status == 410:
-        return Delivery(Verdict.GIVE_UP, "410: gone")
+        return Delivery(Verdict.GIVE_UP, "410: gone", status_code=status)
     if 300 <= status < 400:
-        return Delivery(Verdict.RETRY, f"{status}: redirects are not followed")
+        detail = f"{status}: redirects are not followed"
+        return Delivery(Verdict.RETRY, detail, status_code=status)
     delay_s = retry_after_s(retry_after) if status in _RETRY_AFTER_STATUSES else 0.0
-    return Delivery(Verdict.RETRY, str(status), delay_s)
+    return Delivery(Verdict.RETRY, str(status), delay_s, status)
 
 
 def _drain(response: httpx.Response) -> None:

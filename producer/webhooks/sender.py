@@ -24,6 +24,7 @@ from ..ledger.outbox import WebhookOutbox
 from ..ledger.records import WebhookEvent
 from ..net.host_limiter import HostLimiter
 from ..net.http_client import host_of
+from .attempts import DeliveryAttempt
 from .payload import build_message
 from .quotas import DeliveryQuotas, QuotaKey
 from .receiver import Delivery, Verdict, WebhookClient
@@ -170,6 +171,7 @@ class WebhookSender:
             # The event waited too long for a thread, and another sender may soon claim it.
             self._outbox.defer(event, 0)
             return
+        attempt = DeliveryAttempt.of(event)
         try:
             delivery = self._send(event, tenant)
         except _CONNECTION_ERRORS:
@@ -180,9 +182,13 @@ class WebhookSender:
             delivery = Delivery(Verdict.RETRY, "internal error of the gateway")
         if delivery is None:
             log.info("webhook of %s: %s", event.id, _NOTHING_TO_SEND)
-            self._outbox.settle(event, _NOTHING_TO_SEND, None)
+            entry = attempt.record(Delivery(Verdict.GIVE_UP, _NOTHING_TO_SEND))
+            self._outbox.settle(event, _NOTHING_TO_SEND, None, entry, tenant)
         else:
-            self._settle(event, host, delivery)
+            retry_in_s = self._retry_delay_s(event, delivery)
+            entry = attempt.record(delivery, retry_in_s)
+            self._report(event, host, delivery, retry_in_s)
+            self._outbox.settle(event, delivery.detail, retry_in_s, entry, tenant)
 
     def _send(self, event: WebhookEvent, tenant: str) -> Delivery | None:
         """Send the request; return None if the job or batch was reopened or deleted."""
@@ -196,8 +202,9 @@ class WebhookSender:
         message = build_message(event, data, secrets, datetime.now(UTC))
         return self._client.send(event.url, message)
 
-    def _settle(self, event: WebhookEvent, host: str, delivery: Delivery) -> None:
-        retry_in_s = self._retry_delay_s(event, delivery)
+    def _report(
+        self, event: WebhookEvent, host: str, delivery: Delivery, retry_in_s: float | None
+    ) -> None:
         attempt = f"attempt {event.attempts + 1}"
         if delivery.verdict is Verdict.DELIVERED:
             outcome: DeliveryOutcome = "sent"
@@ -211,7 +218,6 @@ class WebhookSender:
             detail = f"{delivery.detail} ({attempt}, next in {retry_in_s:.0f} s)"
             log.warning("webhook of %s to %s failed: %s", event.id, host, detail)
         self._count(outcome)
-        self._outbox.settle(event, delivery.detail, retry_in_s)
 
     def _retry_delay_s(self, event: WebhookEvent, delivery: Delivery) -> float | None:
         """Return the seconds until the next attempt, with jitter; None if there is none."""
