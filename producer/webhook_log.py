@@ -9,15 +9,21 @@ from typing import Final
 import redis
 
 from .connection.connect import redis_errors
-from .errors import InvalidInput, JobExpired, JobUnknown
-from .ledger.delivery_log import MAX_LOGGED, DeliveryLog, DeliveryStatus, WebhookDelivery
+from .errors import InvalidInput, JobUnknown
+from .ledger.delivery_log import (
+    DELIVERY_ID,
+    MAX_LOGGED,
+    DeliveryLog,
+    DeliveryStatus,
+    WebhookDelivery,
+)
 from .ledger.keys import Keys
 from .validation import check_count
 
 #: Default maximum number of attempts in a list.
 LIST_DELIVERIES: Final = 100
 
-_DELIVERY_ID: Final = re.compile(r"\d{1,16}-\d{1,9}")
+_DELIVERY_ID: Final = re.compile(DELIVERY_ID)
 
 
 class WebhookLog:
@@ -68,17 +74,17 @@ class WebhookLog:
 
         The body is that of the job or batch as it is now. A webhook that waits for its next attempt
         gets it now; any other gets all attempts. `batch_id` selects the log of a batch. Raises
-        JobUnknown if the log does not contain the attempt, JobExpired if the job or batch is no
-        longer stored, and InvalidInput for a ping.
+        JobUnknown if the log does not contain the attempt, or if its job or batch is no longer
+        stored, and for a ping.
         """
         with redis_errors(self._redis_url):
             delivery = self._find(name, delivery_id, batch_id)
             if delivery is None:
                 raise JobUnknown(f"no delivery {delivery_id!r:.50} is logged for this name")
             if delivery.event == "webhook.ping":
-                raise InvalidInput(f"delivery {delivery.id} is a ping: send another ping instead")
+                raise JobUnknown(f"delivery {delivery.id} is a ping: send another ping instead")
             if not self._log.resend(delivery):
-                raise JobExpired(
+                raise JobUnknown(
                     f"the job or batch of delivery {delivery.id} is no longer stored, so there is "
                     "nothing to send"
                 )

@@ -179,4 +179,3 @@ def _print(delivery: WebhookDelivery, as_json: bool) -> None:
         follows = "" if next_at is None else f"; next attempt {utc_text(next_at)}"
         fields.append(delivery.error + follows)
     print_line("\t".join(fields))
-

@@ -91,7 +91,7 @@ async def list_batch_deliveries(
     response_class=Response,
     responses={
         **json_responses({202: "The webhook is due now; the stored delivery"}, DeliveryBody),
-        **problem_responses(404, 410, 422),
+        **problem_responses(404, 422),
     },
 )
 async def resend_delivery(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ..ledger.delivery_log import DeliveryStatus, EventName, WebhookDelivery
+from ..ledger.delivery_log import DELIVERY_ID, DeliveryStatus, EventName, WebhookDelivery
 from .list_responses import ListBody
 from .queries import StrictQuery
 from .request_fields import MAX_WEBHOOK_CHARS, check_webhook_url, example_config
@@ -59,7 +59,9 @@ class DeliveriesQuery(StrictQuery):
 
     limit: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE, description="Maximum number of deliveries.")
     cursor: str | None = Field(
-        None, max_length=64, description="`next_cursor` of the page before: continues after it."
+        None,
+        pattern=f"^{DELIVERY_ID}$",
+        description="`next_cursor` of the page before: continues after it.",
     )
     status: DeliveryStatus | None = Field(None, description="Only deliveries with this outcome.")
     job: str | None = Field(

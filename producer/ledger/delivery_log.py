@@ -20,6 +20,9 @@ from .script import LedgerScript
 #: Attempts that the log of a name holds; webhooks.lua has the same bound.
 MAX_LOGGED: Final = 1000
 
+#: Pattern of the ids of attempts: milliseconds and a number.
+DELIVERY_ID: Final = r"[1-9]\d{0,15}-\d{1,9}"
+
 #: Outcome of an attempt: `retrying` if another one follows, `failed` if none does.
 DeliveryStatus = Literal["delivered", "retrying", "failed"]
 #: Kind of the event whose webhook was sent.

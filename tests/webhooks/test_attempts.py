@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -19,7 +20,7 @@ from .senders import EndJob, StartSender, wait_until_settled
 
 def add_event(connection: redis.Redis, job_id: str, url: str) -> None:
     """Add an event of a job to the outbox, whatever its state."""
-    fields = {"webhook": url, "webhook_event": 1, "webhook_tries": 0}
+    fields: Any = {"webhook": url, "webhook_event": 1, "webhook_tries": 0}
     connection.hset(Keys().metadata(job_id), mapping=fields)
     connection.zadd(Keys().webhooks, {f"job {job_id}": 0})
 
