@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from ..connection.connect import connect, redis_errors
-from ..contract import Task
 from ..errors import InvalidInput
 from ..gateway.api_keys import ApiKeys, key_id_of, missing_secret, printable_key_id
-from ..gateway.key_policy import SCOPES, KeyPolicy
+from ..gateway.key_policy import KeyPolicy
 from ..ledger.keys import Keys
 from ..settings import ClientSettings
 from . import options
 from .exit_codes import Exit, warn
-from .key_limits import DURATION, key_fields, limit_texts, utc_text
+from .key_limits import (
+    CLEARABLE,
+    cleared_limits,
+    given_limits,
+    key_fields,
+    limit_options,
+    limit_texts,
+    print_key,
+    used_today,
+    utc_text,
+)
 from .output import print_json, print_line
 
 
@@ -33,6 +42,7 @@ def keys() -> None:
       blipline keys create acme --scope read --task caption --expires 30d --rate 60
       blipline keys list
       blipline keys show 3f9c0a51b27e
+      blipline keys limit 3f9c0a51b27e --items-per-day 50000
       blipline keys revoke 3f9c0a51b27e
       blipline keys webhook-secret acme
     """
@@ -40,42 +50,10 @@ def keys() -> None:
 
 @keys.command()
 @click.argument("name")
-@click.option(
-    "--no-private-images",
-    is_flag=True,
-    help="Deny file: and object store references (s3://) in requests with this key.",
-)
-@click.option(
-    "--scope",
-    "scopes",
-    multiple=True,
-    type=click.Choice(SCOPES),
-    help="Allow only submissions (submit), reading (read), or cancellations and deletions "
-    "(manage); repeatable.",
-)
-@click.option(
-    "--task",
-    "tasks",
-    multiple=True,
-    type=click.Choice([task.short for task in Task]),
-    help="Allow only jobs of this task; repeatable.",
-)
-@click.option("--expires", type=DURATION, metavar="TIME", help="Expire after 30d, 12h or 90m.")
-@click.option(
-    "--rate", type=click.IntRange(1), metavar="N", help="Maximum requests per minute of this key."
-)
+@limit_options
 @options.as_json('Print {"name", "id", "key", "webhook_secret"} instead of only the key.')
 @options.redis_url
-def create(
-    name: str,
-    no_private_images: bool,
-    scopes: Sequence[str],
-    tasks: Sequence[str],
-    expires: float | None,
-    rate: int | None,
-    as_json: bool,
-    redis_url: str | None,
-) -> Exit:
+def create(name: str, as_json: bool, redis_url: str | None, **limits: Any) -> Exit:
     """Create a key and print it; it cannot be displayed again.
 
     The first key of a name also creates the secret that signs its webhooks. The secret is printed
@@ -87,14 +65,7 @@ def create(
       curl -H "Authorization: Bearer $key" http://127.0.0.1:8000/v1/queues
     """
     with _api_keys(redis_url) as api_keys:
-        policy = KeyPolicy(
-            not no_private_images,
-            scopes or SCOPES,
-            tasks or None,
-            None if expires is None else time.time() + expires,
-            rate,
-        )
-        key = api_keys.create(name, policy)
+        key = api_keys.create(name, KeyPolicy(**given_limits(limits)))
         secret = api_keys.webhook_secrets(name)[0]
     if as_json:
         print_json({"name": name, "id": key_id_of(key), "key": key, "webhook_secret": secret})
@@ -106,8 +77,8 @@ def create(
 
 @keys.command(name="list")
 @options.as_json(
-    'Print a JSON line for each key: {"id", "name", "created_at", "private_images"}, and "scopes", '
-    '"tasks", "expires_at" and "rate" of a key that has them.'
+    'Print a JSON line for each key: {"id", "name", "created_at", "private_images"}, and '
+    "the limits that the key has."
 )
 @options.redis_url
 def list_(as_json: bool, redis_url: str | None) -> Exit:
@@ -146,18 +117,44 @@ def show(key_id: str, as_json: bool, redis_url: str | None) -> Exit:
       blipline keys show 3f9c0a51b27e
       blipline keys show 3f9c0a51b27e --json
     """
+    settings = ClientSettings.load(redis_url=redis_url)
     with _api_keys(redis_url) as api_keys:
         key = api_keys.get(key_id_of(key_id) or key_id)
-    if key is None:
-        raise InvalidInput(f"{printable_key_id(key_id)}: no such key")
-    if as_json:
-        print_json(key_fields(key))
-        return Exit.OK
-    for label, text in (("id", key.id), ("name", key.name), ("created", utc_text(key.created_at))):
-        print_line(f"{label}\t{text}")
-    for limit in limit_texts(key.policy) or ["no limits of its own"]:
-        print_line(f"limit\t{limit}")
-    return Exit.OK
+    used = {} if key is None else used_today(key, settings)
+    return print_key(key_id, key, used, as_json=as_json)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@limit_options
+@click.option(
+    "--clear",
+    multiple=True,
+    type=click.Choice(CLEARABLE),
+    help="Remove the limit of this option; repeatable.",
+)
+@options.as_json("Print the fields of the key as a JSON object.")
+@options.redis_url
+def limit(
+    key_id: str, clear: Sequence[str], as_json: bool, redis_url: str | None, **limits: Any
+) -> Exit:
+    """Change limits of a key, given its id or the key itself; the others stay.
+
+    Gateways apply the change within 5 seconds.
+
+    \b
+      blipline keys limit 3f9c0a51b27e --rate 120 --items-per-day 50000
+      blipline keys limit 3f9c0a51b27e --clear expires --clear scope
+    """
+    changes = given_limits(limits)
+    cleared = cleared_limits(clear)
+    if twice := changes.keys() & cleared.keys():
+        raise click.UsageError(f"{min(twice)}: set it, or clear it")
+    if not changes and not cleared:
+        raise click.UsageError("give a limit, or --clear with the name of one")
+    with _api_keys(redis_url) as api_keys:
+        key = api_keys.change(key_id_of(key_id) or key_id, changes | cleared)
+    return print_key(key_id, key, {}, as_json=as_json)
 
 
 @keys.command()

@@ -14,15 +14,15 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import redis
 
 from ..errors import InvalidInput
 from ..ledger.keys import Keys
-from .key_policy import NO_LIMITS, KeyPolicy
+from .key_policy import LIMIT_NAMES, NO_LIMITS, KeyPolicy
 
 #: Seconds for which a replaced webhook secret still signs.
 SECRET_OVERLAP_S: Final = 24 * 3600
@@ -43,11 +43,6 @@ class ApiKey:
     #: SHA-256 of the whole key.
     digest: str
     policy: KeyPolicy = NO_LIMITS
-
-    @property
-    def private_images(self) -> bool:
-        """True if its requests may name private images."""
-        return self.policy.private_images
 
 
 class ApiKeys:
@@ -73,12 +68,31 @@ class ApiKeys:
         key_id = secrets.token_hex(6)
         key = f"blip_{key_id}_{secrets.token_hex(24)}"
         record = {"name": name, "created_at": self._clock(), "digest": digest(key)}
-        record |= policy.fields()
+        record |= policy.to_json()
         pipe = self._redis.pipeline(transaction=True)
         pipe.hset(self._keys.api_keys, key_id, json.dumps(record))
         pipe.hsetnx(self._keys.webhook_secrets, name, json.dumps([_new_secret()]))
         pipe.execute()
         return key
+
+    def change(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey | None:
+        """Change limits of a key, fields of its policy; return it, None if there is none."""
+        changed: ApiKey | None = None
+
+        def replace_limits(pipe: Any) -> None:
+            nonlocal changed
+            changed, text = None, pipe.hget(self._keys.api_keys, key_id)
+            pipe.multi()
+            if text is not None:
+                record = json.loads(text)
+                policy = replace(KeyPolicy.decode(record), **changes)
+                kept = {name: record[name] for name in record if name not in LIMIT_NAMES}
+                stored = json.dumps(kept | policy.to_json())
+                pipe.hset(self._keys.api_keys, key_id, stored)
+                changed = _decode(key_id, stored)
+
+        self._redis.transaction(replace_limits, self._keys.api_keys)
+        return changed
 
     def list(self) -> Sequence[ApiKey]:
         """Return all keys, the oldest first."""

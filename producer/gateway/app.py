@@ -38,8 +38,10 @@ from . import (
 )
 from .api_keys import ApiKeys
 from .auth import AuthMiddleware
+from .body_quota import BodyQuotaMiddleware
 from .broadcast import BatchBroadcaster, ProgressReader
 from .concurrency import ConcurrencyLimiter
+from .daily_quotas import DailyQuotas
 from .key_cache import KeyCache
 from .listing import JobListing
 from .metrics import Metrics
@@ -138,6 +140,7 @@ def _create_state(
     return Gateway(
         settings=settings,
         rate_limiter=rate_limiter,
+        daily_quotas=DailyQuotas(connection, Keys(settings.key_prefix), settings.redis_url),
         concurrency=ConcurrencyLimiter(settings.gateway_max_concurrent),
         client=client,
         listing=JobListing(connection, Keys(settings.key_prefix), settings.redis_url),
@@ -158,6 +161,7 @@ def _add_middleware(app: FastAPI, gateway: Gateway) -> None:
     settings = gateway.settings
     add_exception_handlers(app)
     app.add_middleware(BodyLimitMiddleware, settings=settings)
+    app.add_middleware(BodyQuotaMiddleware, quotas=gateway.daily_quotas, calls=gateway.redis_calls)
     app.add_middleware(
         AuthMiddleware,
         key_cache=gateway.key_cache,

@@ -13,12 +13,14 @@ from starlette.requests import ClientDisconnect
 
 from ..aio.handles import AsyncBatch
 from ..contract import Task
-from ..errors import BliplineError
+from ..errors import BliplineError, JobUnknown
 from ..ledger.ids import new_id
-from .item_checks import checked_items
+from ..ledger.submission import SubmissionInterrupted
+from .item_checks import checked_items, counted_items
 from .metadata import RequestMetadata
 from .problems import Problem, as_problem
 from .queries import BatchQuery
+from .quota_meter import meter_of
 from .state import Gateway
 from .tenants import Tenant
 from .uploads import queue_full
@@ -49,22 +51,29 @@ async def submit_upload(
     query: BatchQuery,
     upload: ItemStream,
     note: Mapping[str, Any] | None = None,
+    *,
+    resumable: bool = True,
 ) -> SubmittedBatch:
     """Submit all items of an upload, with further fields of its note.
 
     Raises Problem, ClientDisconnect.
 
     An interrupted batch with an id that the client chose keeps its items, and the same upload can
-    continue it. Without such an id the batch is deleted, unless the queue was full: then the
-    problem contains its id.
+    continue it. Without such an id the batch is deleted, unless the queue was full or a quota of
+    the day used up: then the problem contains its id. If it is not `resumable`, it is deleted.
     """
     public_id, task = query.id or new_id(), Task.parse(query.task)
     batch = gateway.client.batch(tenant.batch_id(public_id))
     metadata = RequestMetadata.now(task, query.metadata_pairs())
     detector = _StallDetector(gateway.settings.gateway_upload_wait_s)
+    items = checked_items(upload.items(), task, tenant.policy, unique=query.unique_custom_ids)
+    keeps, kept_items, known_items = resumable and query.id is not None, 0, 0
+    if (meter := meter_of(gateway.daily_quotas, tenant, "items")) is not None:
+        known_items = await _item_count(batch)
+        items = counted_items(items, meter, known_items)
     try:
         await gateway.client.submit_batch(
-            checked_items(upload.items(), task, tenant.policy, unique=query.unique_custom_ids),
+            items,
             task,
             batch_id=batch.id,
             submitter=tenant.name,
@@ -72,33 +81,47 @@ async def submit_upload(
             on_submitted=detector.on_submitted,
             **query.submit_options(),
         )
+        kept_items = detector.items
     except _UploadStalled as error:
+        kept_items = await _keep_or_delete(batch, resumable)
         raise queue_full(
             f"There was no room for {error.waited_s:g} s: the queue is full, or {tenant.name} has "
             f"used its quota (BLIPLINE_GATEWAY_QUOTA_MB). Batch {public_id} has "
             f"{error.items:,} items; repeat the upload with id={public_id} to submit the rest"
         ) from None
     except Exception as error:
-        kept_items = await _keep_or_delete(batch, query.id is not None)
+        keeps = keeps or (resumable and isinstance(error, SubmissionInterrupted))
+        kept_items = await _keep_or_delete(batch, keeps)
         if isinstance(error, ClientDisconnect):
             raise
         raise _upload_problem(error, batch.id, public_id, kept_items) from None
     except asyncio.CancelledError:
         # The process shuts down while the thread may still submit.
         upload.stop()
-        await _keep_or_delete(batch, query.id is not None)
+        kept_items = await _keep_or_delete(batch, keeps)
         raise
     finally:
         upload.stop()
+        if meter is not None:
+            used = max(0, kept_items - known_items)
+            await gateway.redis_calls.run(meter.settle, used)
     return SubmittedBatch(public_id, metadata, detector.items)
 
 
-async def _keep_or_delete(batch: AsyncBatch, has_client_id: bool) -> int:
-    """Delete an interrupted batch that cannot be continued; return the number of kept items."""
+async def _item_count(batch: AsyncBatch) -> int:
+    """Return the number of items of a batch, 0 if it does not exist. Raises ConnectionFailed."""
+    try:
+        return (await batch.progress()).total
+    except JobUnknown:
+        return 0
+
+
+async def _keep_or_delete(batch: AsyncBatch, keeps: bool) -> int:
+    """Delete an interrupted batch that is not kept; return the number of kept items."""
     with suppress(BliplineError):
-        if has_client_id:
+        if keeps:
             # Without items there is no batch any more.
-            return (await batch.progress()).total
+            return await _item_count(batch)
         await asyncio.shield(batch.delete())
     return 0
 
@@ -107,7 +130,12 @@ def _upload_problem(error: Exception, inner_id: str, public_id: str, kept_items:
     problem = as_problem(error)
     # Inner ids are not disclosed.
     detail = str(problem.detail).replace(inner_id, public_id).rstrip(".")
-    state = f"Batch {public_id} has {kept_items:,} items" if kept_items else "No items are kept"
+    state = "No items are kept"
+    if kept_items:
+        state = (
+            f"Batch {public_id} has {kept_items:,} items; repeat the upload with id={public_id} to "
+            "submit the rest"
+        )
     return Problem(problem.code, f"{detail}. {state}", headers=problem.headers)
 
 

@@ -79,8 +79,7 @@ async def create_batch(
     be repeated: no item is submitted twice. Without one, an interrupted batch is deleted. If the
     queue stays full, a 429 contains the `id` under which to repeat the upload.
     """
-    private_images = gateway.allows_private_images(tenant)
-    upload = Upload(request, gateway.settings, private_images=private_images)
+    upload = Upload(request, gateway.settings, gateway.image_access(tenant))
     with gateway.upload_slots.acquire(tenant.name):
         query = query.with_form_fields(await upload.fields())
         await gateway.webhook_guard.check(query.webhook, tenant.name)

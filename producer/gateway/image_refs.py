@@ -12,9 +12,8 @@ from .. import contract
 from ..contract import BLOB_SCHEME, MAX_REFERENCE_CHARS, ErrorCode
 from ..errors import InvalidInput
 from ..ledger import blobs, data_url
+from .image_access import ALL_IMAGES, ImageAccess
 
-#: Schemes of the images that a client could read itself; workers read others with their own rights.
-_PUBLIC_SCHEMES: Final = ("http", "https", "blob")
 _LIMIT: Final = "BLIPLINE_GATEWAY_MAX_IMAGE_MB"
 #: First bytes of image files. Base64 is recognised by them, as paths consist of its characters too.
 _SIGNATURES: Final = (
@@ -28,11 +27,10 @@ _FTYP: Final = slice(4, 8)
 _PROBE_CHARS: Final = 32
 
 
-def resolve(image: Any, max_bytes: int, *, private: bool = True) -> str | bytes:
+def resolve(image: Any, max_bytes: int, access: ImageAccess = ALL_IMAGES) -> str | bytes:
     """Return a reference unchanged, or the bytes of a `data:` URL or of base64.
 
-    The bytes are at most `max_bytes`. Without `private`, `file:` and object store references are
-    rejected.
+    The bytes are at most `max_bytes`. References to which there is no `access` are rejected.
 
     Raises InvalidInput, with the error code of an item with this image.
     """
@@ -54,13 +52,8 @@ def resolve(image: Any, max_bytes: int, *, private: bool = True) -> str | bytes:
         )
     if image[: len(BLOB_SCHEME)].lower() == BLOB_SCHEME and not contract.is_blob(image):
         raise _invalid(f"{image!r:.100}: must be blob: and the 64 hex digits of a SHA-256")
-    scheme = image.partition(":")[0].lower()
-    if not private and scheme not in _PUBLIC_SCHEMES:
-        raise InvalidInput(
-            f"image: {scheme}: references are not allowed for this API key: send a URL, "
-            "blob:<sha256> (see POST /v1/images) or a data: URL",
-            ErrorCode.IMAGE_BLOCKED,
-        )
+    if (refusal := access.refusal(image)) is not None:
+        raise InvalidInput(f"image: {refusal}", ErrorCode.IMAGE_BLOCKED)
     return image
 
 
@@ -76,7 +69,7 @@ def is_base64_image(image: str) -> bool:
 
 
 def resolve_item(
-    source: Mapping[str, Any], max_bytes: int, *, private: bool = True
+    source: Mapping[str, Any], max_bytes: int, access: ImageAccess = ALL_IMAGES
 ) -> dict[str, Any]:
     """Return an item of a batch with its image resolved, or with an error."""
     item = dict(source)
@@ -87,7 +80,7 @@ def resolve_item(
     if item.get("image") is None:
         return item
     try:
-        item["image"] = resolve(item["image"], max_bytes, private=private)
+        item["image"] = resolve(item["image"], max_bytes, access)
     except InvalidInput as error:
         failed: dict[str, Any] = {**contract.failure(error.code, str(error))}
         if isinstance(item.get("custom_id"), str):

@@ -1,4 +1,4 @@
-"""Checks of the items of an upload: the tasks that a key allows, and unique `custom_id`s.
+"""Checks of the items of an upload: the tasks and the quota of a key, and unique `custom_id`s.
 
 An item that fails a check becomes an item with an error, in its position.
 """
@@ -14,6 +14,7 @@ from ..contract import ErrorCode, Task, failure
 from .key_policy import KeyPolicy
 from .permissions import check_task
 from .problems import Problem
+from .quota_meter import QuotaMeter
 
 
 def checked_items(
@@ -23,6 +24,19 @@ def checked_items(
     if policy.tasks is not None:
         items = (_allowed(item, default, policy) for item in items)
     return _unique(items) if unique else items
+
+
+def counted_items(
+    items: Iterator[dict[str, Any]], meter: QuotaMeter, known: int
+) -> Iterator[dict[str, Any]]:
+    """Count the items after the `known` first ones, which an earlier upload has submitted.
+
+    Raises QuotaExceeded and ConnectionFailed.
+    """
+    for index, item in enumerate(items):
+        if index >= known:
+            meter.count(1)
+        yield item
 
 
 def _allowed(item: dict[str, Any], default: Task, policy: KeyPolicy) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from .logs import LOGGER
 from .metadata import RequestMetadata
 from .permissions import check_task
 from .problems import Problem
+from .quota_meter import counted_item
 from .request_body import run_if_large
 from .responses import poll_after_s
 from .shutdown import wait_unless
@@ -50,20 +51,21 @@ async def submit_job(
             image_refs.resolve,
             reference,
             gateway.settings.max_image_bytes,
-            private=gateway.allows_private_images(tenant),
+            gateway.image_access(tenant),
         )
     await gateway.webhook_guard.check(fields.webhook, tenant.name)
     try:
-        job = await gateway.client.submit(
-            item,
-            metadata.task,
-            job_id=tenant.job_id(public_id),
-            submitter=tenant.name,
-            note=metadata.encode(),
-            webhook=fields.webhook or "",
-            deadline_s=fields.deadline_s,
-            **fields.given_options(),
-        )
+        async with counted_item(gateway.daily_quotas, gateway.redis_calls, tenant):
+            job = await gateway.client.submit(
+                item,
+                metadata.task,
+                job_id=tenant.job_id(public_id),
+                submitter=tenant.name,
+                note=metadata.encode(),
+                webhook=fields.webhook or "",
+                deadline_s=fields.deadline_s,
+                **fields.given_options(),
+            )
     except IdTaken:
         raise id_taken(public_id) from None
     return job, metadata

@@ -42,7 +42,10 @@ def check_task(policy: KeyPolicy, task: Task) -> None:
 
 def check_page(policy: KeyPolicy) -> None:
     """Check that a key may sign in to the page, which has everything; raises Problem."""
-    if set(policy.scopes) != set(SCOPES) or policy.tasks is not None:
+    limits = (policy.tasks, policy.items_per_day, policy.mb_per_day)
+    if set(policy.scopes) != set(SCOPES) or any(limit is not None for limit in limits):
         raise Problem(
-            "forbidden", "This API key has limited scopes or tasks: the page needs one without them"
+            "forbidden",
+            "This API key has limited scopes, tasks or daily quotas: the page needs one without "
+            "them",
         )

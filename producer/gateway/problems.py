@@ -63,6 +63,7 @@ STATUS: Final[Mapping[str, tuple[int, str]]] = {
     "unsupported_media_type": (415, "Unsupported media type"),
     "range_not_satisfiable": (416, "Range not satisfiable"),
     "rate_limited": (429, "Too many requests"),
+    "daily_quota_exceeded": (429, "The daily quota of the API key is used up"),
     "unavailable": (503, "Service unavailable"),
 }
 

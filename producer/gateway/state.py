@@ -13,6 +13,8 @@ from ..aio.client import AsyncClient
 from ..aio.single_flight import SingleFlight
 from .broadcast import BatchBroadcaster, ProgressReader
 from .concurrency import ConcurrencyLimiter
+from .daily_quotas import DailyQuotas
+from .image_access import NO_PRIVATE_IMAGES, ImageAccess
 from .key_cache import KeyCache
 from .listing import JobListing
 from .metadata import MetadataCache
@@ -34,6 +36,7 @@ class Gateway:
     settings: GatewaySettings
     #: Limits of requests and of the page.
     rate_limiter: RateLimiter
+    daily_quotas: DailyQuotas
     concurrency: ConcurrencyLimiter
     client: AsyncClient
     #: Lists of jobs and batches; its methods block.
@@ -56,9 +59,10 @@ class Gateway:
     #: Retries in progress, by the batch's inner id; each returns the number of items retried.
     batch_retries: SingleFlight[str, int] = field(default_factory=SingleFlight)
 
-    def allows_private_images(self, tenant: Tenant) -> bool:
-        """Return whether a tenant's requests may name `file:` and object store references."""
-        return self.settings.gateway_private_images and tenant.policy.private_images
+    def image_access(self, tenant: Tenant) -> ImageAccess:
+        """Return the private images that a tenant's requests may name."""
+        is_allowed = self.settings.gateway_private_images
+        return ImageAccess(tenant.policy.image_prefixes) if is_allowed else NO_PRIVATE_IMAGES
 
 
 def gateway_of(request: Request) -> Gateway:

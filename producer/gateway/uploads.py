@@ -19,6 +19,7 @@ from starlette.requests import Request
 from ..aio.bridge import LoopBridge
 from ..errors import QueueFull
 from ..jsonl import TooManyLines, read_items
+from .image_access import ALL_IMAGES, ImageAccess
 from .image_refs import resolve_item
 from .json_array import array_as_lines
 from .multipart import MultipartForm
@@ -81,10 +82,10 @@ class Upload:
     """The items of one request's body; raises Problem if the body is invalid."""
 
     def __init__(
-        self, request: Request, settings: GatewaySettings, *, private_images: bool = True
+        self, request: Request, settings: GatewaySettings, access: ImageAccess = ALL_IMAGES
     ) -> None:
         self._settings = settings
-        self._private_images = private_images
+        self._access = access
         kind = media_type(request.headers)
         self._is_gzip = _is_gzip(request.headers.get("content-encoding", ""))
         self._form: MultipartForm | None = None
@@ -119,7 +120,7 @@ class Upload:
         try:
             for item in read_items(lines, self._settings.gateway_max_items):
                 is_empty = False
-                yield resolve_item(item, max_image_bytes, private=self._private_images)
+                yield resolve_item(item, max_image_bytes, self._access)
         except TooManyLines as error:
             raise Problem("body_too_large", f"{error} (BLIPLINE_GATEWAY_MAX_ITEMS)") from None
         if is_empty:

@@ -140,6 +140,10 @@ class Keys:
         """
         return f"{self.prefix}blipline:index:{kind}:{account}"
 
+    def daily_usage(self, key_id: str) -> str:
+        """Hash of the items and bytes that an API key has used on a day."""
+        return f"{self.prefix}blipline:daily-usage:{key_id}"
+
     def files(self, account: str) -> str:
         """Hash of an account's files of the OpenAI-compatible API, as JSON by id."""
         return f"{self.prefix}blipline:files:{account}"

@@ -37,6 +37,10 @@ from .records import NO_METADATA, JobMetadata, NewJob
 PUBLISH_AFTER_S: Final = 0.02
 
 
+class SubmissionInterrupted(Exception):
+    """Raised by an iterator of items: it reaches the caller once the whole chunks are published."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
     """The options of a whole batch."""
@@ -246,15 +250,20 @@ def _group(jobs: Iterable[NewJob], first_new_id: str) -> Iterator[list[NewJob]]:
     """
     group: list[NewJob] = []
     publish_at = 0.0
-    for job in jobs:
-        if group and job.record.id == first_new_id:
+    try:
+        for job in jobs:
+            if group and job.record.id == first_new_id:
+                yield group
+                group = []
+            if not group:
+                publish_at = time.monotonic() + PUBLISH_AFTER_S
+            group.append(job)
+            if len(group) == PIPELINE_MESSAGES or time.monotonic() >= publish_at:
+                yield group
+                group = []
+    except SubmissionInterrupted:
+        if group:
             yield group
-            group = []
-        if not group:
-            publish_at = time.monotonic() + PUBLISH_AFTER_S
-        group.append(job)
-        if len(group) == PIPELINE_MESSAGES or time.monotonic() >= publish_at:
-            yield group
-            group = []
+        raise
     if group:
         yield group

@@ -6,13 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from ..contract import RESULT_TTL_S
-from ..errors import BliplineError
 from ..gateway.auth import TenantDependency
 from ..gateway.batch_upload import submit_upload
 from ..gateway.json_body import read_object
@@ -110,10 +108,9 @@ async def _submit(
     gateway: Gateway, tenant: Tenant, public_id: str, data: bytes, fields: dict[str, Any]
 ) -> None:
     """Submit the requests of a file; an interrupted batch is deleted. Raises Problem."""
-    private_images = gateway.allows_private_images(tenant)
     max_image_bytes = gateway.settings.max_image_bytes
     lines = await asyncio.to_thread(
-        RequestLines, data, max_image_bytes, private_images=private_images
+        RequestLines, data, max_image_bytes, gateway.image_access(tenant)
     )
     options, form = await asyncio.to_thread(lines.options)
     note = {NOTE_FIELD: {**fields, FORM_FIELD: form.to_json()}}
@@ -128,10 +125,8 @@ async def _submit(
     )
     try:
         with gateway.upload_slots.acquire(tenant.name):
-            await submit_upload(gateway, tenant, query, lines, note)
+            await submit_upload(gateway, tenant, query, lines, note, resumable=False)
     except Problem as problem:
-        with suppress(BliplineError):
-            await gateway.client.batch(tenant.batch_id(public_id)).delete()
         if problem.code != "queue_full":
             raise
         message = "The queue is full, and no request of the file was kept: try again later"

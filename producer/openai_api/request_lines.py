@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 
 from ..contract import MAX_CUSTOM_ID_CHARS, ErrorCode, failure
 from ..errors import InvalidInput
+from ..gateway.image_access import ImageAccess
 from ..gateway.image_refs import resolve_item
 from ..gateway.json_body import parse_object
 from ..gateway.problems import Problem, as_problem
@@ -31,12 +32,12 @@ class RequestLines:
     Raises OpenAIError if the file has no lines, or too many.
     """
 
-    def __init__(self, data: bytes, max_image_bytes: int, *, private_images: bool) -> None:
+    def __init__(self, data: bytes, max_image_bytes: int, access: ImageAccess) -> None:
         self._lines = [
             line for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()
         ]
         self._max_image_bytes = max_image_bytes
-        self._private_images = private_images
+        self._access = access
         if not 0 < len(self._lines) <= MAX_LINES:
             raise OpenAIError(
                 f"A file has 1 to {MAX_LINES:,} lines, each with a request; this one has "
@@ -82,7 +83,7 @@ class RequestLines:
         item = {**fields.item(), **known, "task": fields.contract_task.short}
         if (own := fields.given_options()) != common:
             item["options"] = fields.options_of(common.keys() | own.keys())
-        return resolve_item(item, self._max_image_bytes, private=self._private_images)
+        return resolve_item(item, self._max_image_bytes, self._access)
 
 
 def _parse(line: bytes) -> tuple[str, TaskFields, ChoiceFormat]:

@@ -9,7 +9,9 @@ import redis
 
 from producer.cli.app import run
 from producer.gateway.api_keys import ApiKeys, key_id_of
+from producer.gateway.daily_quotas import DailyQuotas
 from producer.gateway.key_policy import KeyPolicy
+from producer.ledger.keys import Keys
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def test_a_key_can_be_created_without_private_images(
     assert run(["keys", "create", "acme", "--no-private-images"]) == 0
     assert run(["keys", "create", "acme"]) == 0
     created = [keys.find(key) for key in capsys.readouterr().out.split()]
-    assert [key is not None and key.private_images for key in created] == [False, True]
+    assert [key is not None and key.policy.private_images for key in created] == [False, True]
 
 
 def test_create_prints_both_as_json(keys: ApiKeys, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +77,7 @@ def test_list_prints_the_names_of_keys_and_no_secret(
 def test_list_shows_which_keys_may_not_name_private_images(
     keys: ApiKeys, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys.create("acme", KeyPolicy(private_images=False))
+    keys.create("acme", KeyPolicy(image_prefixes=()))
     assert run(["keys", "list"]) == 0
     assert capsys.readouterr().out.endswith("\tno-private-images\n")
     assert run(["keys", "list", "--json"]) == 0
@@ -100,6 +102,51 @@ def test_limits_of_a_key_are_shown(keys: ApiKeys, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.endswith("\trate=60/min\n")
     assert run(["keys", "show", "0" * 12]) == 2
     assert "no such key" in capsys.readouterr().err
+
+
+def test_limits_of_a_key_are_changed_one_by_one(
+    keys: ApiKeys, connection: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = keys.create("acme", KeyPolicy(tasks=("caption",), rate=60))
+    options = ["--items-per-day", "5000", "--image-prefix", "file:cats", "--clear", "rate"]
+    assert run(["keys", "limit", key, *options]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "limit\ttasks=caption",
+        "limit\timage-prefixes=file:cats/",
+        "limit\titems=5000/day",
+    ]
+    stored = keys.find(key)
+    assert stored is not None
+    assert stored.policy == KeyPolicy(
+        tasks=("caption",), image_prefixes=("file:cats/",), items_per_day=5000
+    )
+    DailyQuotas(connection, Keys(), "").take(stored.id, "items", 7, 5000)
+    assert run(["keys", "show", stored.id, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["used_today"], shown["private_images"]) == ({"items": 7}, True)
+    clear = ["--clear", "image-prefix", "--clear", "task", "--clear", "items-per-day"]
+    assert run(["keys", "limit", stored.id, *clear, "--no-private-images", "--json"]) == 2
+    assert "image_prefixes: set it, or clear it" in capsys.readouterr().err
+    assert run(["keys", "limit", stored.id, *clear]) == 0
+    assert capsys.readouterr().out.endswith("limit\tno limits of its own\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give a limit, or --clear"),
+        (["--rate", "5", "--clear", "rate"], "rate: set it, or clear it"),
+        (["--image-prefix", "https://x/"], "file:folder/, s3://bucket/"),
+        (["--image-prefix", "s3://b/", "--no-private-images"], "--no-private-images denies"),
+        (["--rate", "5"], "no such key"),
+    ],
+)
+def test_an_invalid_change_of_limits_names_the_remedy(
+    options: list[str], message: str, keys: ApiKeys, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["keys", "limit", "0" * 12, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not keys.list()
 
 
 @pytest.mark.parametrize("text", ["", "0d", "5", "1w", "-1d", "1.5h"])

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from producer import InvalidInput
+from producer.gateway.image_access import NO_PRIVATE_IMAGES
 from producer.gateway.image_refs import resolve, resolve_item
 from producer.ledger import blobs
 
@@ -214,7 +215,7 @@ def test_an_invalid_image_becomes_an_error_of_its_item() -> None:
 def test_private_images_can_be_denied(image: str, is_private: bool) -> None:
     resolve(image, LIMIT)
     assert "error" not in resolve_item({"image": image}, LIMIT)
-    item = resolve_item({"image": image}, LIMIT, private=False)
+    item = resolve_item({"image": image}, LIMIT, NO_PRIVATE_IMAGES)
     assert ("error" in item) == is_private
     if is_private:
         assert item["error"]["code"] == "image_blocked"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
@@ -129,19 +130,27 @@ def test_a_key_has_a_rate_of_its_own(connect: Connect) -> None:
 
 def test_a_policy_is_stored_without_what_does_not_limit(connection: redis.Redis) -> None:
     keys = ApiKeys(connection)
-    policy = KeyPolicy(False, ("read",), ("caption",), time.time() + 60, 5)
-    for expected in (policy, NO_LIMITS):
+    policies = (
+        NO_LIMITS,
+        KeyPolicy(("read",), ("caption",), time.time() + 60, 5, ("file:cats/",), 7, 9),
+        KeyPolicy(image_prefixes=()),
+    )
+    for expected in policies:
         stored = keys.find(keys.create("acme", expected))
         assert stored is not None
-        assert stored.policy.fields() == expected.fields()
-    assert NO_LIMITS.fields() == {}
+        assert stored.policy == replace(expected, scopes=tuple(expected.scopes))
+    # An earlier version would read every image that it does not know to be denied.
+    assert policies[1].to_json()["private_images"] is False
+    assert NO_LIMITS.to_json() == {}
 
 
 @pytest.mark.parametrize(
     ("policy", "is_limited"),
     [
         (NO_LIMITS, False),
-        (KeyPolicy(rate=1, expires_at=1.0, private_images=False), False),
+        (KeyPolicy(rate=1, expires_at=1.0, image_prefixes=()), False),
+        (KeyPolicy(items_per_day=1), True),
+        (KeyPolicy(mb_per_day=1), True),
         (KeyPolicy(scopes=("read",)), True),
         (KeyPolicy(tasks=("caption",)), True),
     ],

@@ -31,7 +31,7 @@ def test_a_setting_denies_them_to_all(run_gateway: Run, redis_url: str) -> None:
 def test_a_key_denies_them_to_its_requests(
     gateway: Reached, redis_url: str, connection: redis.Redis
 ) -> None:
-    key = ApiKeys(connection).create("acme", KeyPolicy(private_images=False))
+    key = ApiKeys(connection).create("acme", KeyPolicy(image_prefixes=()))
     http = gateway.client()
     assert codes(http, redis_url, "of-one-key") == {"accepted"}
     http.headers.update(bearer(key))

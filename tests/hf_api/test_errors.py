@@ -198,7 +198,7 @@ def test_limits_are_a_429(start_gateway: Start, connection: redis.Redis) -> None
 def test_a_key_without_private_images_may_not_name_them(
     gateway: Reached, connection: redis.Redis
 ) -> None:
-    key = ApiKeys(connection).create("acme", KeyPolicy(private_images=False))
+    key = ApiKeys(connection).create("acme", KeyPolicy(image_prefixes=()))
     answer = httpx.post(
         f"{gateway.url}/hf/image-to-text",
         json={"inputs": "file:cat.jpg"},

@@ -11,6 +11,7 @@ import redis
 
 from producer import Client, ConnectionFailed, JobUnknown
 from producer.ledger.keys import Keys
+from producer.ledger.submission import SubmissionInterrupted
 from producer.progress import Progress
 from tests.batch_items import Finish, texts, urls
 
@@ -96,6 +97,21 @@ def test_a_submission_interrupted_before_its_first_item_leaves_no_batch(client: 
         client.batch(ID).progress()
     client.submit_batch(urls(2), task="embed", batch_id=ID)
     assert client.batch(ID).progress().total == 2
+
+
+def test_whole_chunks_before_an_announced_interruption_are_published(client: Client) -> None:
+    class LineDead(SubmissionInterrupted):
+        pass
+
+    def items() -> Iterator[str]:
+        yield from urls(7)
+        raise LineDead(DEAD)
+
+    with pytest.raises(LineDead):
+        client.submit_batch(items(), batch_id=ID, chunk_items=2)
+    progress = client.batch(ID).progress()
+    assert (progress.total, progress.submitted, progress.cut) == (6, True, True)
+    assert client.submit_batch(urls(8), batch_id=ID, chunk_items=2).progress().total == 8
 
 
 def test_a_resumed_batch_has_not_ended(client: Client, finish: Finish) -> None:

@@ -15,6 +15,8 @@ import openai
 import pytest
 import redis
 
+from producer.gateway.api_keys import ApiKeys
+from producer.gateway.key_policy import KeyPolicy
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
 from tests.gateway.conftest import Reached, Start
@@ -322,3 +324,20 @@ def test_a_batch_for_which_the_queue_has_no_room_is_deleted(
         assert caught.value.code == "queue_full"
         assert list(ai.batches.list()) == []
     assert connection.zcard(Keys().open) == 0
+
+
+def test_a_batch_beyond_the_daily_quota_of_its_key_leaves_nothing(
+    ai: openai.OpenAI, connection: redis.Redis
+) -> None:
+    key = ApiKeys(connection).create("acme", KeyPolicy(items_per_day=70))
+    limited = ai.with_options(api_key=key)
+    with pytest.raises(openai.RateLimitError) as caught:
+        start(limited, *(line(str(n), ask()) for n in range(99)))
+    assert caught.value.code == "daily_quota_exceeded"
+    assert "This API key has used its 70 items of today" in caught.value.message
+    assert list(ai.batches.list()) == []
+    assert connection.zcard(Keys().open) == 0
+    batch = start(limited, *(line(str(n), ask()) for n in range(70)))
+    assert batch.request_counts.total == 70
+    with pytest.raises(openai.RateLimitError, match="try again after midnight"):
+        limited.chat.completions.create(**ask())

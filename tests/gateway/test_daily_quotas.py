@@ -1,0 +1,168 @@
+"""Daily quotas of API keys: items and bytes, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+import redis
+
+from producer.gateway.api_keys import ApiKeys, key_id_of
+from producer.gateway.daily_quotas import DailyQuotas, QuotaUnit
+from producer.gateway.key_policy import KeyPolicy
+from producer.gateway.quota_meter import BLOCKS, QuotaExceeded, QuotaMeter
+from producer.ledger.keys import Keys
+
+from .conftest import Reached
+from .samples import CAPTION, JSONL, batches_in, bearer, body_of, items_in
+
+DAY_S = 86_400
+#: Returns a client with a key of these limits, and a function that returns what the key has used.
+Limited = Callable[[KeyPolicy], tuple[httpx.Client, Callable[[QuotaUnit], int]]]
+
+
+@pytest.fixture
+def quotas(connection: redis.Redis, redis_url: str) -> DailyQuotas:
+    return DailyQuotas(connection, Keys(), redis_url)
+
+
+@pytest.fixture
+def limited(gateway: Reached, connection: redis.Redis, quotas: DailyQuotas) -> Limited:
+    def connect(policy: KeyPolicy) -> tuple[httpx.Client, Callable[[QuotaUnit], int]]:
+        key = ApiKeys(connection).create("acme", policy)
+        http = gateway.client()
+        http.headers.update(bearer(key))
+        return http, lambda unit: quotas.take(key_id_of(key) or "", unit, 0)[1]
+
+    return connect
+
+
+def check_problem(answer: httpx.Response, amount: str) -> None:
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (429, "daily_quota_exceeded"), problem
+    assert f"This API key has used its {amount} of today" in problem["detail"]
+    assert "`blipline keys limit`" in problem["detail"]
+    assert 0 < int(answer.headers["Retry-After"]) <= DAY_S
+
+
+def test_jobs_of_all_routes_count_until_the_quota_is_used_up(limited: Limited) -> None:
+    http, used = limited(KeyPolicy(items_per_day=2))
+    assert http.post("/v1/jobs", json={**CAPTION, "image": "ftp//"}).status_code == 422
+    assert used("items") == 0
+    assert http.post("/v1/jobs", json=CAPTION).status_code == 202
+    wait = {"Prefer": "wait=0"}
+    fields = {"image": CAPTION["image"]}
+    assert http.post("/v1/caption", json=fields, headers=wait).status_code == 202
+    for path, body in (("/v1/jobs", CAPTION), ("/v1/caption", fields)):
+        check_problem(http.post(path, json=body, headers=wait), "2 items")
+    assert used("items") == 2
+    assert http.get("/v1/jobs").status_code == 200
+
+
+def test_a_job_that_is_refused_does_not_count(limited: Limited) -> None:
+    http, used = limited(KeyPolicy(items_per_day=5))
+    assert http.put("/v1/jobs/x", json=CAPTION).status_code == 202
+    assert http.put("/v1/jobs/x", json={**CAPTION, "prompt": "a"}).status_code == 409
+    assert used("items") == 1
+
+
+def test_a_batch_continues_when_there_is_a_quota_again(
+    limited: Limited, connection: redis.Redis, redis_url: str, quotas: DailyQuotas
+) -> None:
+    http, used = limited(KeyPolicy(items_per_day=70))
+
+    def upload() -> httpx.Response:
+        return http.post("/v1/batches?id=large", content=body_of(100), headers=JSONL)
+
+    answer = upload()
+    check_problem(answer, "70 items")
+    # Only whole chunks of 32 items are submitted.
+    assert "Batch large has 64 items; repeat the upload with id=large" in answer.json()["detail"]
+    assert (len(items_in(redis_url, "large")), used("items")) == (64, 64)
+    (name,) = connection.keys("*daily-usage*")
+    connection.hset(name, "day", "20000")
+    assert used("items") == 0
+    assert upload().json()["request_counts"]["total"] == 100
+    assert (len(items_in(redis_url, "large")), used("items")) == (100, 36)
+    assert upload().status_code == 202
+    assert used("items") == 36
+
+
+def test_a_batch_without_an_id_is_kept_under_the_id_of_the_problem(limited: Limited) -> None:
+    http, used = limited(KeyPolicy(items_per_day=40))
+    answer = http.post("/v1/batches", content=body_of(50), headers=JSONL)
+    check_problem(answer, "40 items")
+    public_id = answer.json()["detail"].rpartition("id=")[2].split()[0]
+    assert http.get(f"/v1/batches/{public_id}").json()["request_counts"]["total"] == 32
+    assert used("items") == 32
+
+
+def test_a_batch_below_one_chunk_leaves_nothing(limited: Limited, connection: redis.Redis) -> None:
+    http, used = limited(KeyPolicy(items_per_day=10))
+    answer = http.post("/v1/batches?id=small", content=body_of(20), headers=JSONL)
+    check_problem(answer, "10 items")
+    assert answer.json()["detail"].endswith("No items are kept")
+    assert (batches_in(connection), used("items")) == ([], 0)
+    assert http.post("/v1/batches", content=body_of(10), headers=JSONL).status_code == 202
+    assert used("items") == 10
+
+
+def test_bytes_of_bodies_count_until_the_quota_is_used_up(limited: Limited) -> None:
+    http, used = limited(KeyPolicy(mb_per_day=1))
+    image = bytes(300_000)
+    answers = [http.post("/v1/images", content=image + bytes([n])) for n in range(4)]
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
+    check_problem(answers[3], "1 MiB")
+    assert used("bytes") >= 3 * 300_001
+    assert http.get("/v1/queues").status_code == 200
+
+
+def test_a_batch_whose_body_exceeds_the_quota_keeps_its_chunks(limited: Limited) -> None:
+    http, used = limited(KeyPolicy(mb_per_day=1))
+    answer = http.post("/v1/batches?id=bytes", content=body_of(20_000), headers=JSONL)
+    check_problem(answer, "1 MiB")
+    total = http.get("/v1/batches/bytes").json()["request_counts"]["total"]
+    assert 32 <= total < 20_000
+    assert f"Batch bytes has {total:,} items; repeat the upload" in answer.json()["detail"]
+    assert used("bytes") <= 1 << 20
+
+
+def test_other_keys_of_a_name_have_quotas_of_their_own(limited: Limited) -> None:
+    for _ in range(2):
+        http, used = limited(KeyPolicy(items_per_day=1, mb_per_day=1))
+        assert http.post("/v1/jobs", json=CAPTION).status_code == 202
+        assert used("items") == 1
+
+
+@pytest.mark.parametrize("unit", ["items", "bytes"])
+def test_a_meter_never_exceeds_its_limit_and_returns_the_rest(
+    quotas: DailyQuotas, unit: QuotaUnit
+) -> None:
+    limit = BLOCKS[unit] * 2 + 5
+    meters = [QuotaMeter(quotas, "key", unit, limit) for _ in range(2)]
+    for meter in meters:
+        meter.count(1)
+    assert quotas.take("key", unit, 0)[1] == 2 * BLOCKS[unit]
+    for meter in meters:
+        meter.settle()
+    assert quotas.take("key", unit, 0)[1] == 2
+    meters[0].count(limit - 2)
+    with pytest.raises(QuotaExceeded):
+        meters[1].count(1)
+    meters[1].settle()
+    meters[0].settle(0)
+    assert quotas.take("key", unit, 0)[1] == 2
+
+
+def test_an_amount_larger_than_the_rest_is_refused_as_a_whole(quotas: DailyQuotas) -> None:
+    meter = QuotaMeter(quotas, "key", "items", 3)
+    with pytest.raises(QuotaExceeded):
+        meter.count(4)
+    meter.settle()
+    assert quotas.take("key", "items", 0)[1] == 0
+
+
+def test_counts_expire(quotas: DailyQuotas, connection: redis.Redis) -> None:
+    quotas.take("key", "items", 1, 5)
+    assert 0 < connection.ttl(Keys().daily_usage("key")) <= 2 * DAY_S
