@@ -86,8 +86,8 @@ class ApiKeys:
             if text is not None:
                 record = json.loads(text)
                 policy = replace(KeyPolicy.decode(record), **changes)
-                kept = {name: record[name] for name in record if name not in LIMIT_NAMES}
-                stored = json.dumps(kept | policy.to_json())
+                identity = {name: record[name] for name in record if name not in LIMIT_NAMES}
+                stored = json.dumps(identity | policy.to_json())
                 pipe.hset(self._keys.api_keys, key_id, stored)
                 changed = _decode(key_id, stored)
 

@@ -31,7 +31,7 @@ def counted_items(
 ) -> Iterator[dict[str, Any]]:
     """Count the items after the `known` first ones, which an earlier upload has submitted.
 
-    Raises QuotaExceeded and ConnectionFailed.
+    Raises DailyQuotaExceeded and ConnectionFailed.
     """
     for index, item in enumerate(items):
         if index >= known:

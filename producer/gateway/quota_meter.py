@@ -28,12 +28,12 @@ class QuotaMeter:
         self._counted = 0
 
     def count(self, amount: int) -> None:
-        """Use an amount; raises QuotaExceeded if the quota of the day is used up."""
+        """Use an amount; raises DailyQuotaExceeded if the quota of the day is used up."""
         while self._taken < self._counted + amount:
             missing = max(self._counted + amount - self._taken, BLOCKS[self._unit])
             taken, _, rest_s = self._quotas.take(self._key_id, self._unit, missing, self._limit)
             if not taken:
-                raise QuotaExceeded(self._unit, self._limit, rest_s)
+                raise DailyQuotaExceeded(self._unit, self._limit, rest_s)
             self._taken += taken
         self._counted += amount
 
@@ -45,7 +45,7 @@ class QuotaMeter:
             self._quotas.take(self._key_id, self._unit, -surplus)
 
 
-class QuotaExceeded(Problem, SubmissionInterrupted):
+class DailyQuotaExceeded(Problem, SubmissionInterrupted):
     """A request exceeds the daily quota of its key; the items of an upload before it are kept."""
 
     def __init__(self, unit: QuotaUnit, limit: int, rest_s: int) -> None:
@@ -64,7 +64,7 @@ class QuotaExceeded(Problem, SubmissionInterrupted):
 async def counted_item(
     quotas: DailyQuotas, calls: RedisCalls, tenant: Tenant
 ) -> AsyncIterator[None]:
-    """Count an item that is submitted within the block, unless it fails; raises QuotaExceeded."""
+    """Count an item that is submitted within the block, unless it fails; raises DailyQuotaExceeded."""
     if (meter := meter_of(quotas, tenant, "items")) is None:
         yield
         return

@@ -11,7 +11,7 @@ import redis
 from producer.gateway.api_keys import ApiKeys, key_id_of
 from producer.gateway.daily_quotas import DailyQuotas, QuotaUnit
 from producer.gateway.key_policy import KeyPolicy
-from producer.gateway.quota_meter import BLOCKS, QuotaExceeded, QuotaMeter
+from producer.gateway.quota_meter import BLOCKS, DailyQuotaExceeded, QuotaMeter
 from producer.ledger.keys import Keys
 
 from .conftest import Reached
@@ -148,7 +148,7 @@ def test_a_meter_never_exceeds_its_limit_and_returns_the_rest(
         meter.settle()
     assert quotas.take("key", unit, 0)[1] == 2
     meters[0].count(limit - 2)
-    with pytest.raises(QuotaExceeded):
+    with pytest.raises(DailyQuotaExceeded):
         meters[1].count(1)
     meters[1].settle()
     meters[0].settle(0)
@@ -157,7 +157,7 @@ def test_a_meter_never_exceeds_its_limit_and_returns_the_rest(
 
 def test_an_amount_larger_than_the_rest_is_refused_as_a_whole(quotas: DailyQuotas) -> None:
     meter = QuotaMeter(quotas, "key", "items", 3)
-    with pytest.raises(QuotaExceeded):
+    with pytest.raises(DailyQuotaExceeded):
         meter.count(4)
     meter.settle()
     assert quotas.take("key", "items", 0)[1] == 0
