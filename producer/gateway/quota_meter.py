@@ -64,7 +64,7 @@ class DailyQuotaExceeded(Problem, SubmissionInterrupted):
 async def counted_item(
     quotas: DailyQuotas, calls: RedisCalls, tenant: Tenant
 ) -> AsyncIterator[None]:
-    """Count an item that is submitted within the block, unless it fails; raises DailyQuotaExceeded."""
+    """Count an item that the block submits unless it fails; raises DailyQuotaExceeded."""
     if (meter := meter_of(quotas, tenant, "items")) is None:
         yield
         return
