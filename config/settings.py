@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from config.adapters import parse_adapters
 from config.stores import parse_prefix
 from producer import contract
 from producer.net.address_policy import AddressPolicy, split_list
@@ -39,6 +40,11 @@ class WorkerSettings(ClientSettings):
         "",
         description="Adapter of peft (LoRA and others) that is merged into MODEL: directory or hub "
         "name; none: leave out one beside its weights",
+    )
+    adapters: str = Field(
+        "",
+        description="Adapters of MODEL that items choose by name, as red=./lora-red,blue=me/lora "
+        "(LoRA alone): directories or hub names",
     )
     match_model: str = Field(
         "auto",
@@ -184,6 +190,12 @@ class WorkerSettings(ClientSettings):
             raise ValueError("must contain {question}")
         return template
 
+    @field_validator("adapters")
+    @classmethod
+    def _check_adapters(cls, adapters: str) -> str:
+        parse_adapters(adapters)
+        return adapters
+
     @field_validator("polish_url")
     @classmethod
     def _check_polish_url(cls, url: str) -> str:
@@ -245,13 +257,13 @@ class WorkerSettings(ClientSettings):
             return str(DEMO_MATCH_MODEL) if self.model == str(DEMO_MODEL) else None
         return self.match_model if self.match_model not in ("", "none") else None
 
-    def checkpoints(self) -> list[tuple[str, str, str]]:
-        """Return models, revisions and adapters, as `worker.hub` reads them."""
+    def checkpoints(self) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
+        """Return models, revisions, merged and named adapters, as `worker.hub` reads them."""
         match_model = self.match_model_path()
         if self.model == NULL_MODEL:
             return []
-        models = [(self.model, self.model_revision, self.adapter)]
-        return models if match_model is None else [*models, (match_model, "", "")]
+        own = (self.model, self.model_revision, self.adapter, parse_adapters(self.adapters))
+        return [own] if match_model is None else [own, (match_model, "", "", [])]
 
     def runtime_dir(self) -> Path:
         """Return the directory that this machine's consumers and their engine share.
@@ -263,7 +275,7 @@ class WorkerSettings(ClientSettings):
             return self.run_dir
         deployment = f"{self.redis_url} {self.key_prefix}".rstrip()
         models = f"{self.model} {self.match_model} {self.precision} {self.device}"
-        models = f"{models} {self.model_revision} {self.adapter}".rstrip()
+        models = f"{models} {self.model_revision} {self.adapter} {self.adapters}".rstrip()
         digest = hashlib.sha256(f"{deployment} {models}".encode()).hexdigest()[:12]
         root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
         return Path(root) / f"blipline-{os.getuid()}" / digest

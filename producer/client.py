@@ -96,6 +96,7 @@ class Client:
         image: ImageSource,
         prompt: str | None = None,
         *,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         when_full: WhenFull = "raise",
         **options: Any,
@@ -103,9 +104,12 @@ class Client:
         """Describe an image; the caption begins with the `prompt`, if there is one.
 
         `image` is a path, a URL, the bytes of an image file, or a PIL image. `options` are those
-        of `contract.Options`. After `deadline_s` seconds the job fails with `deadline_exceeded`.
+        of `contract.Options`. `adapter` is the name of one of the worker's adapters, which then
+        answers. After `deadline_s` seconds the job fails with `deadline_exceeded`.
         """
-        job = self._builder.caption(image, prompt, deadline_s=deadline_s, **options)
+        job = self._builder.caption(
+            image, prompt, adapter=adapter, deadline_s=deadline_s, **options
+        )
         return self._publish(job, when_full)
 
     def ask(
@@ -114,6 +118,7 @@ class Client:
         question: str,
         *,
         answers: Iterable[str] | None = None,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         when_full: WhenFull = "raise",
         **options: Any,
@@ -123,7 +128,9 @@ class Client:
         With `answers`, at most MAX_TEXTS, the model ranks them and the best is the answer;
         `Job.with_sequences` returns all with their scores.
         """
-        job = self._builder.ask(image, question, answers=answers, deadline_s=deadline_s, **options)
+        job = self._builder.ask(
+            image, question, answers=answers, adapter=adapter, deadline_s=deadline_s, **options
+        )
         return self._publish(job, when_full)
 
     def chat(
@@ -132,6 +139,7 @@ class Client:
         question: str,
         history: Iterable[tuple[str, str]] = (),
         *,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         when_full: WhenFull = "raise",
         **options: Any,
@@ -141,7 +149,9 @@ class Client:
         `history` contains the earlier questions and answers, the oldest first. If the dialogue is
         too long for the model, its oldest turns are dropped. See `caption` for the other arguments.
         """
-        job = self._builder.chat(image, question, history, deadline_s=deadline_s, **options)
+        job = self._builder.chat(
+            image, question, history, adapter=adapter, deadline_s=deadline_s, **options
+        )
         return self._publish(job, when_full)
 
     def match(
@@ -173,6 +183,7 @@ class Client:
         *,
         prompts: Iterable[str] | None = None,
         detail: Detail | str = Detail.MEDIUM,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         when_full: WhenFull = "raise",
         **options: Any,
@@ -183,7 +194,12 @@ class Client:
         the first round; "" is a caption without a prompt. See `caption` for the other arguments.
         """
         job = self._builder.describe(
-            image, prompts=prompts, detail=detail, deadline_s=deadline_s, **options
+            image,
+            prompts=prompts,
+            detail=detail,
+            adapter=adapter,
+            deadline_s=deadline_s,
+            **options,
         )
         return self._publish(job, when_full)
 
@@ -195,6 +211,7 @@ class Client:
         captions: int = CAPTIONS,
         threshold: float = THRESHOLD,
         synthetic_threshold: float | None = None,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         when_full: WhenFull = "raise",
         **options: Any,
@@ -211,6 +228,7 @@ class Client:
             captions=captions,
             threshold=threshold,
             synthetic_threshold=synthetic_threshold,
+            adapter=adapter,
             deadline_s=deadline_s,
             **options,
         )

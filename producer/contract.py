@@ -31,6 +31,8 @@ task          fields of an item               fields of its result
 ``capfilt``   image, texts, captions,         ``accepted``, ``rejected``: source, scores
               thresholds (optional)           of each; ``text``: the best accepted
 ============  ==============================  ==================================================
+
+An item of a task that generates text may also name an ``adapter`` of the worker's model.
 """
 
 from __future__ import annotations
@@ -151,6 +153,8 @@ CAPTIONS: Final = 1
 THRESHOLD: Final = 0.5
 #: Maximum turns of a dialogue; models read about ten.
 MAX_TURNS: Final = 256
+#: Maximum characters of the name of an adapter.
+MAX_ADAPTER_CHARS: Final = 64
 #: Seconds from storing a result to its expiry.
 RESULT_TTL_S: Final = 24 * 3600
 #: Maximum seconds that a batch's results can be kept.
@@ -183,6 +187,14 @@ RESULT_KEY_PREFIX: Final = "celery-task-meta-"
 
 BLOB_SCHEME: Final = "blob:"
 _BLOB_REFERENCE = re.compile(r"blob:[0-9a-f]{64}")
+
+
+_ADAPTER_NAME = re.compile(rf"[A-Za-z0-9][\w.-]{{0,{MAX_ADAPTER_CHARS - 1}}}", re.ASCII)
+
+
+def is_adapter_name(name: str) -> bool:
+    """Return whether a worker can give this name to an adapter."""
+    return _ADAPTER_NAME.fullmatch(name) is not None
 
 
 def is_blob(reference: str) -> bool:
@@ -272,6 +284,10 @@ class Item(BaseModel):
     synthetic_threshold: _Probability | None = None
     #: Generation options that replace those of the message. Workers of earlier versions reject it.
     options: ItemOptions | None = None
+    #: Caption, VQA, chat, describe, CapFilt: the adapter of the worker's model that answers.
+    adapter: (
+        Annotated[str, StringConstraints(min_length=1, max_length=MAX_ADAPTER_CHARS)] | None
+    ) = None
     #: Returned with the result.
     custom_id: Annotated[str, StringConstraints(max_length=MAX_CUSTOM_ID_CHARS)] | None = None
     #: Set by a producer that cannot read the item: the item keeps its index in the batch, and the
@@ -397,6 +413,7 @@ class ItemPayload(TypedDict, total=False):
     threshold: float | None
     synthetic_threshold: float | None
     options: dict[str, Any] | None
+    adapter: str | None
     custom_id: str | None
     error: ErrorPayload | None
     #: The earlier result of an item that a retry does not repeat.

@@ -28,6 +28,7 @@ from .ledger.ids import new_id
 from .ledger.message import sent_event
 from .ledger.records import NO_METADATA, JobMetadata, NewJob
 from .validation import (
+    check_adapter,
     check_answers,
     check_id,
     check_options,
@@ -61,13 +62,15 @@ class JobBuilder:
         image: ImageSource,
         prompt: str | None = None,
         *,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         **options: Any,
     ) -> NewJob:
         """Build a caption job."""
         if not isinstance(prompt, str | None):
             raise InvalidInput(f"the prompt must be a string, not {type(prompt).__name__}")
-        return self._build(Task.CAPTION, {"image": image, "prompt": prompt}, deadline_s, options)
+        item = {"image": image, "prompt": prompt, "adapter": check_adapter(adapter)}
+        return self._build(Task.CAPTION, item, deadline_s, options)
 
     def ask(
         self,
@@ -75,12 +78,14 @@ class JobBuilder:
         question: str,
         *,
         answers: Iterable[str] | None = None,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         **options: Any,
     ) -> NewJob:
         """Build a VQA job."""
         check_text("question", question)
         item: dict[str, Any] = {"image": image, "question": question}
+        item["adapter"] = check_adapter(adapter)
         if answers is not None:
             item["answers"] = check_answers(answers)
         return self._build(Task.VQA, item, deadline_s, options)
@@ -91,13 +96,15 @@ class JobBuilder:
         question: str,
         history: Iterable[tuple[str, str]] = (),
         *,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         **options: Any,
     ) -> NewJob:
         """Build a dialogue job of the latest MAX_TURNS turns."""
         check_text("question", question)
         turns = [turn_of(turn) for turn in list_of("history", history)]
-        item = {"image": image, "question": question, "history": turns[-MAX_TURNS:]}
+        item: dict[str, Any] = {"image": image, "question": question, "history": turns[-MAX_TURNS:]}
+        item["adapter"] = check_adapter(adapter)
         return self._build(Task.CHAT, item, deadline_s, options)
 
     def match(
@@ -127,11 +134,13 @@ class JobBuilder:
         *,
         prompts: Iterable[str] | None = None,
         detail: Detail | str = Detail.MEDIUM,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         **options: Any,
     ) -> NewJob:
         """Build a description job."""
         item: dict[str, Any] = {"image": image, "detail": detail_of(detail).value}
+        item["adapter"] = check_adapter(adapter)
         if prompts is not None:
             item["prompts"] = check_prompts(list_of("prompts", prompts))
         return self._build(Task.DESCRIBE, item, deadline_s, options)
@@ -144,12 +153,14 @@ class JobBuilder:
         captions: int = CAPTIONS,
         threshold: float = THRESHOLD,
         synthetic_threshold: float | None = None,
+        adapter: str | None = None,
         deadline_s: float | None = None,
         **options: Any,
     ) -> NewJob:
         """Build a CapFilt job."""
         item: dict[str, Any] = {"image": image, "texts": check_texts(texts)}
         item |= filter_fields(captions, threshold, synthetic_threshold)
+        item["adapter"] = check_adapter(adapter)
         return self._build(Task.CAPFILT, item, deadline_s, options)
 
     def submit(

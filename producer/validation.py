@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from .contract import (
     CAPTIONS,
+    MAX_ADAPTER_CHARS,
     MAX_CAPTIONS,
     MAX_PROMPTS,
     MAX_TEXTS,
@@ -23,6 +24,7 @@ from .contract import (
     Options,
     Task,
     TurnPayload,
+    is_adapter_name,
 )
 from .errors import InvalidInput
 from .ledger.backpressure import WhenFull
@@ -72,6 +74,16 @@ def check_texts(texts: str | Iterable[str]) -> list[str]:
     for text in checked:
         check_text("text", text)
     return checked
+
+
+def check_adapter(adapter: Any) -> str | None:
+    """Return the name of an adapter, if there is one."""
+    if adapter is None or (isinstance(adapter, str) and is_adapter_name(adapter)):
+        return adapter
+    raise InvalidInput(
+        f"adapter={adapter!r:.200}: use 1 to {MAX_ADAPTER_CHARS} letters, digits, '-', '_' or '.', "
+        "as in the worker's BLIPLINE_ADAPTERS"
+    )
 
 
 def check_answers(answers: Any) -> list[str]:

@@ -19,16 +19,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from worker.engine.protocol import EngineInfo, ModelInfo
+from worker.engine.protocol import AdapterInfo, EngineInfo, ModelInfo
 from worker.engine.request import Answer, Request
 from worker.engine.server import EngineServer
 from worker.engine.watchdog import Watchdog
+
+#: Adapters of the captioner; the second one changes the features of images.
+ADAPTERS = (AdapterInfo("red", "1", False), AdapterInfo("blue", "2", True))
 
 
 def answer(request: Request) -> Answer:
     """Build an answer that shows every field of the request."""
     turns = [text for turn in request.history for text in turn]
-    text = " ".join([*turns, request.text, "by", str(os.getpid())])
+    adapter = ["in", request.adapter] if request.adapter else []
+    text = " ".join([*turns, request.text, *adapter, "by", str(os.getpid())])
     scores = tuple((len(candidate) / 10, -len(candidate) / 10) for candidate in request.texts)
     embedding = (0.6, 0.8) if request.image_hash else (1.0, 0.0)
     return Answer(request.id, text, scores=scores, embedding=embedding)
@@ -88,7 +92,7 @@ class Echo:
 
 if __name__ == "__main__":
     models: tuple[ModelInfo, ...] = (
-        ModelInfo("echo", "1", 2, 3, ("caption", "chat", "vqa")),
+        ModelInfo("echo", "1", 2, 3, ("caption", "chat", "vqa"), adapters=ADAPTERS),
         ModelInfo("compare", "1", 4, 3, ("embed", "match")),
     )
     if "--writes" in sys.argv:

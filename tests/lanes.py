@@ -28,7 +28,7 @@ TOGETHER: Final = (
     "system/test_bad_input.py system/test_cli.py system/test_scenes.py system/test_tasks.py"
     " system/test_search.py system/test_describe.py system/test_capfilt.py system/test_flower.py"
     " system/test_uploads.py system/test_recipes.py system/test_openapi_examples.py"
-    " system/test_openai_api.py system/test_client_libraries.py",
+    " system/test_openai_api.py system/test_client_libraries.py system/test_named_adapters.py",
     "examples/test_backends.py examples/test_programs.py",
     "page/test_browser_ask.py page/test_browser_chat.py page/test_browser_clipboard.py"
     " page/test_browser_describe.py page/test_browser_layout.py page/test_browser_login.py"

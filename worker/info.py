@@ -75,8 +75,10 @@ def find_config(model: str | None, settings: WorkerSettings) -> Snapshot:
 
     Raises LoadError.
     """
-    own = (settings.model, settings.model_revision, settings.adapter)
-    return resolve_config(*((model,) if model else own), offline=settings.offline)
+    if model is not None:
+        return resolve_config(model, offline=settings.offline)
+    own: Any = next(iter(settings.checkpoints()), (settings.model,))
+    return resolve_config(*own, offline=settings.offline)
 
 
 def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict[str, Any]:
@@ -86,6 +88,7 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
     """
     from worker.models.card_memory import card_estimates
     from worker.models.checkpoint import load_error, read_config
+    from worker.models.lora_weights import count_elements
     from worker.models.memory import estimate
     from worker.models.registry import GROUPED, PRECISIONS, find_family
 
@@ -93,8 +96,14 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
     config = read_config(snapshot)
     family = find_family(snapshot.name, config)
     try:
-        estimates = [estimate(config, precision, target.device) for precision in PRECISIONS]
+        elements = count_elements(config, snapshot)
+        estimates = [
+            estimate(config, precision, target.device, adapter_elements=elements)
+            for precision in PRECISIONS
+        ]
         card = [asdict(row) for row in card_estimates(config)]
+    except LoadError:
+        raise
     except Exception as error:
         raise load_error(snapshot, error) from error
     module = import_module(f"worker.models.{family.module}")
@@ -104,6 +113,7 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
         "family": f"{config.architectures[0]}, in groups" if is_grouped else family_name(family),
         "tasks": sorted(getattr(module, family.class_name).family_tasks(config)),
         # A processor of the model's own resizes images.
+        "adapters": [name for name, _ in snapshot.adapters],
         "image_size": None if is_grouped else int(config.vision_config.image_size),
         "parameters": estimates[0].parameters,
         "device": target.name,
@@ -159,6 +169,7 @@ def report(facts: dict[str, Any]) -> str:
         f"model       {facts['model']}",
         f"family      {facts['family']}",
         f"tasks       {', '.join(facts['tasks'])}",
+        *([f"adapters    {', '.join(facts['adapters'])}"] if facts["adapters"] else []),
         f"image size  {image_size(facts['image_size'])}",
         f"parameters  {facts['parameters']:,}",
         f"device      {facts['device']}",
@@ -168,7 +179,7 @@ def report(facts: dict[str, Any]) -> str:
     table += [
         [
             row["precision"],
-            _format_bytes(row["weight_bytes"] + row["copy_bytes"]),
+            _format_bytes(row["weight_bytes"] + row["copy_bytes"] + row["adapter_bytes"]),
             _format_bytes(row["row_bytes"]) if row["row_bytes"] else "-",
             "-" if row["rows"] is None else f"{row['rows']:,}",
             "yes" if row["fits"] else "no",

@@ -98,6 +98,7 @@ def submit(
       threshold  capfilt: least probability of accepted texts (optional)
       synthetic_threshold  capfilt: the same for synthetic captions (optional)
       options    generation options that replace those of the command line (optional)
+      adapter    the worker's adapter that answers; not with match and embed (optional)
       custom_id  returned with the result; by default the line number
 
     \b

@@ -21,6 +21,7 @@ _JSON_HELP = 'Print a JSON line for each image: {"image", "status", "text" or "e
 @click.option("--prompt", metavar="TEXT", help="Beginning of every caption.")
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
+@options.adapter
 @options.redis_url
 @options.when_full("raise")
 @options.generation
@@ -65,6 +66,7 @@ def caption(
 )
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
+@options.adapter
 @options.redis_url
 @options.when_full("raise")
 @options.generation

@@ -93,6 +93,7 @@ class Dialogue:
 @click.option("--turn", "turns", nargs=2, multiple=True, metavar="QUESTION ANSWER", help=_TURN_HELP)
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
+@options.adapter
 @options.redis_url
 @options.when_full("raise")
 @options.generation

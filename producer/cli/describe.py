@@ -45,6 +45,7 @@ DESCRIPTION: Final[OutputFormat[Description]] = OutputFormat(fields=Description.
 @options.as_json(
     'Print a JSON line for each image: {"image", "status", "text", "candidates", …} or "error".'
 )
+@options.adapter
 @options.redis_url
 @options.when_full("raise")
 @options.generation

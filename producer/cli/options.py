@@ -67,6 +67,10 @@ def when_full(default: WhenFull) -> Callable[[Command], Command]:
     )
 
 
+adapter = click.option(
+    "--adapter", metavar="NAME", help="The worker's adapter that answers; by default none."
+)
+
 batch_id = click.argument("batch_id", metavar="ID")
 
 deadline = click.option(

@@ -13,6 +13,7 @@ from .job_options import LineOptions, StrictModel
 from .job_outputs import CandidateAnswer, MatchAnswer, ScoredAnswer, SequenceAnswer
 from .job_responses import ErrorBody
 from .request_fields import (
+    Adapter,
     AnyText,
     CaptionCount,
     DetailName,
@@ -52,6 +53,7 @@ class BatchLine(StrictModel):
     threshold: Probability | None = None
     synthetic_threshold: Probability | None = None
     options: LineOptions | None = Field(None, description="They replace those of the batch.")
+    adapter: Adapter | None = None
 
 
 class ResultLine(BaseModel):

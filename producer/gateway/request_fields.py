@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from ..contract import (
+    MAX_ADAPTER_CHARS,
     MAX_CAPTIONS,
     MAX_DEADLINE_S,
     MAX_PROMPTS,
@@ -92,6 +93,14 @@ Prompts = Annotated[list[AnyText], Field(min_length=1, max_length=MAX_PROMPTS)]
 #: Level of detail of a description.
 DetailName = Literal["low", "medium", "high"]
 CaptionCount = Annotated[int, Field(ge=0, le=MAX_CAPTIONS), BeforeValidator(whole_number)]
+Adapter = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_ADAPTER_CHARS,
+        description="The adapter of the worker's model that answers (`BLIPLINE_ADAPTERS`).",
+    ),
+]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Image = Annotated[
     str,

@@ -18,6 +18,7 @@ from ..contract import (
 from .job_options import JobOptions, StrictModel
 from .request_fields import (
     EXAMPLE_IMAGE,
+    Adapter,
     AnyText,
     CaptionCount,
     Deadline,
@@ -83,6 +84,7 @@ class CaptionFields(TaskFields):
     contract_task = Task.CAPTION
     image: Image
     prompt: AnyText | None = Field(None, description="Beginning of the caption.")
+    adapter: Adapter | None = None
     options: JobOptions = _DEFAULTS
 
 
@@ -102,6 +104,7 @@ class VqaFields(TaskFields):
         max_length=MAX_TEXTS,
         description="A closed list of answers: the model ranks them, and the best is the output.",
     )
+    adapter: Adapter | None = None
     options: JobOptions = _DEFAULTS
 
 
@@ -123,6 +126,7 @@ class ChatFields(TaskFields):
         description="Earlier turns, the oldest first; turns that exceed the model's context are "
         "dropped.",
     )
+    adapter: Adapter | None = None
     options: JobOptions = _DEFAULTS
 
 
@@ -172,6 +176,7 @@ class CapfiltFields(TextsFields):
     synthetic_threshold: Probability | None = Field(
         None, description="Threshold of synthetic captions, if it differs."
     )
+    adapter: Adapter | None = None
     options: JobOptions = _DEFAULTS
 
 
@@ -217,6 +222,7 @@ class DescribeFields(TaskFields):
         None, description="Prompts of the first round; an empty one is a caption without a prompt."
     )
     detail: DetailName = Field("medium", description="One, two or three rounds.")
+    adapter: Adapter | None = None
     options: JobOptions = _DEFAULTS
 
 

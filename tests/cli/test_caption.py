@@ -52,9 +52,11 @@ def test_without_a_valid_image_nothing_is_submitted(image: str, connection: redi
 
 @pytest.mark.usefixtures("keeps_jobs")
 def test_the_payload_contains_options_without_defaults(connection: redis.Redis) -> None:
-    assert run(["caption", URL, "--top-k", "3", "--timeout", "0"]) == Exit.NO_RESULT
+    adapted = ["--adapter", "red"]
+    assert run(["caption", URL, "--top-k", "3", "--timeout", "0", *adapted]) == Exit.NO_RESULT
     (payload,) = queued(connection, "interactive")
     assert payload["options"] == {"top_k": 3}
+    assert payload["items"] == [{"image": URL, "adapter": "red"}]
 
 
 @pytest.mark.usefixtures("keeps_jobs")

@@ -16,11 +16,12 @@ from producer.net.address_policy import AddressPolicy
 from producer.settings import ClientSettings
 from worker.consumer import result_cache
 from worker.consumer.chunk_options import ChunkOptions, read_options
+from worker.consumer.pending import PendingItem, adapter_of, image_requests
 from worker.consumer.result_cache import ResultCache
 from worker.consumer.validation import CheckedItem, check_item
 from worker.engine.client import EngineClient
 from worker.engine.frame import Frame
-from worker.engine.protocol import EngineInfo, ModelInfo
+from worker.engine.protocol import AdapterInfo, EngineInfo, ModelInfo
 from worker.engine.request import GenerationOptions
 from worker.images import loader
 from worker.images.fetcher import Fetcher
@@ -32,6 +33,8 @@ MODEL = ModelInfo("model", "revision", 32, 3, ("caption",))
 #: Settings in the revision of a model (worker/models/revision.py).
 IN_REVISION = {
     *("model", "model_revision", "adapter", "match_model", "precision", "device"),
+    # Those of items, in the revision of the item (test_an_adapter_…)
+    "adapters",
     "vqa_template",
 }
 #: Settings in the key of an image's pixels (ImageLoader), and how a consumer passes them on.
@@ -79,7 +82,9 @@ def test_every_setting_is_in_the_key_or_irrelevant() -> None:
     assert set(listed) <= set(WorkerSettings.model_fields)
 
 
-def pixels_hash(model: ModelInfo = MODEL, image: str = BLOB, **changes: Any) -> str | None:
+def pixels_hash(
+    model: ModelInfo = MODEL, image: str = BLOB, adapter: str = "", **changes: Any
+) -> str | None:
     """Return the key of an image for a consumer with changed settings."""
     settings = WorkerSettings(**changes)
     fetcher = Fetcher(
@@ -99,7 +104,7 @@ def pixels_hash(model: ModelInfo = MODEL, image: str = BLOB, **changes: Any) -> 
         accepts_truncated=settings.truncated_images == "accept",
     )
     try:
-        return images.known_hash(ImageRequest(image, model))
+        return images.known_hash(ImageRequest(image, model, adapter))
     finally:
         fetcher.close()
 
@@ -108,7 +113,7 @@ def test_each_setting_of_the_pixels_changes_their_key(monkeypatch: pytest.Monkey
     # One of the settings changes Pillow in the whole process; restored after the test
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
     keys = [pixels_hash(), pixels_hash(image="blob:" + "6" * 64)]
-    keys += [pixels_hash(MODEL, BLOB, **{name: value}) for name, value in IN_PIXELS.items()]
+    keys += [pixels_hash(MODEL, BLOB, "", **{name: value}) for name, value in IN_PIXELS.items()]
     keys += [pixels_hash(replace(MODEL, image_size=48)), pixels_hash(replace(MODEL, resample=2))]
     keys += [pixels_hash(replace(MODEL, frame=Frame(32, 32, resize))) for resize in (None, 32, 40)]
     keys.append(pixels_hash(replace(MODEL, keeps_proportions=True)))
@@ -162,11 +167,27 @@ def test_each_field_of_an_item_changes_the_key_or_is_irrelevant() -> None:
     ]
     assert len({key(item, options) for item in items}) == len(items)
     # `image` is in the key of its pixels; an item with an error has no answer
-    irrelevant, tried = {"image", "custom_id", "error"}, {"task"}
+    # and `adapter` in the revision of the item, as the next test shows
+    irrelevant, tried = {"image", "custom_id", "error", "adapter"}, {"task"}
     tried |= {name for item in items for name in item.item.model_fields_set}
     assert set(Item.model_fields) == tried | irrelevant
     named = checked(Task.CAPTION, custom_id="name")
     assert key(named, options) == key(items[0], options)
+
+
+def test_an_adapter_changes_the_revision_and_if_it_sees_images_their_key() -> None:
+    adapters = (AdapterInfo("red", "v1", False), AdapterInfo("blue", "v2", True))
+    model = replace(MODEL, adapters=adapters)
+    keys, revisions = [], []
+    for name in (None, "red", "blue"):
+        item = checked(Task.CAPTION, adapter=name)
+        adapter = adapter_of(item, model)
+        requests = image_requests(item, {"caption": model}, adapter)
+        keys.append(pixels_hash(model, adapter=requests["caption"].adapter))
+        revisions.append(PendingItem(item, requests, GenerationOptions(), adapter).revision)
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0] == pixels_hash()
+    assert revisions == ["revision", "revision v1", "revision v2"]
 
 
 def another(value: Any) -> Any:

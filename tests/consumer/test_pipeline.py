@@ -59,6 +59,39 @@ def test_each_task_returns_the_fields_of_its_contract(start_runner: StartRunner,
     assert image["revision"]
 
 
+def test_an_adapter_answers_the_calls_of_its_model_and_has_its_own_cached_answers(
+    start_runner: StartRunner, blob: str
+) -> None:
+    items = [{"image": blob, "prompt": "a"}] + [
+        {"image": blob, "prompt": "a", "adapter": name} for name in ("red", "blue", "red", "green")
+    ]
+    with start_runner() as runner:
+        plain, red, blue, again, unknown = run_captions(runner, items)
+        described = run_item(
+            runner,
+            Task.DESCRIBE,
+            {"image": blob, "prompts": ["a cat"], "detail": "low", "adapter": "blue"},
+            "describe",
+        )
+        match = {"image": blob, "texts": ["a"], "adapter": "red"}
+        matched = run_item(runner, Task.MATCH, match, "match")
+    assert [text["text"].split(" by ")[0] for text in (plain, red, blue)] == [
+        "a",
+        "a in red",
+        "a in blue",
+    ]
+    assert again == red
+    assert unknown["error"]["code"] == "option_invalid"
+    assert (
+        "'green' is unknown to this worker's model; its adapters are red, blue"
+        in (unknown["error"]["message"])
+    )
+    assert " in blue" in described["text"]
+    # The additional model, which ranks the sentences, has no adapters
+    assert described["ranked_by"] == "match"
+    assert "adapter: the task match does not accept it" in matched["error"]["message"]
+
+
 def test_tasks_of_two_models_share_a_chunk(start_runner: StartRunner, blob: str) -> None:
     items = [{"image": blob}, {"image": blob, "task": "embed"}, {"text": "a", "task": "embed"}]
     with start_runner() as runner:

@@ -13,6 +13,7 @@ from worker.engine.errors import PromptTooLong
 from worker.engine.frame import Frame
 from worker.engine.matching import PAIRS
 from worker.engine.request import Answer, Request
+from worker.engine.row_adapters import RowAdapters
 
 
 class Counting:
@@ -21,7 +22,7 @@ class Counting:
     name, revision, commit, precision = "counting", "1", "", "fp32"
     tasks = frozenset({"match", "embed"})
     image_size, resample, device = 1, 3, torch.device("cpu")
-    frame, keeps_proportions = Frame.square(1), False
+    frame, keeps_proportions, adapters = Frame.square(1), False, RowAdapters()
 
     def __init__(self) -> None:
         self.passes: list[int] = []

@@ -64,6 +64,7 @@ CASES: Final[list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]] =
         {"texts": ["a"], "captions": 2, "threshold": 0.25, "synthetic_threshold": 1.0},
         {},
     ),
+    ("caption", {"adapter": "red"}, {"adapter": "red"}, {}),
 ]
 
 

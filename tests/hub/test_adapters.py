@@ -138,6 +138,39 @@ def test_an_engine_reads_the_directories_that_the_supervisor_found(
     assert find_snapshots(settings, given) == snapshots
 
 
+def test_named_adapters_are_found_in_the_order_of_the_setting(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    # The base that they name is not read: the items of another base choose them, too
+    hub.repository(ADAPTER).push(adapter_files(base="/nowhere"))
+    local, merged = save_adapter(tmp_path / "a"), save_adapter(tmp_path / "b")
+    adapters = f"red={local},blue={ADAPTER}"
+    settings = WorkerSettings(model=NAME, adapter=merged, adapters=adapters, match_model="none")
+    (snapshot,) = find_snapshots(settings)
+    assert [(name, each.name) for name, each in snapshot.adapters] == [
+        ("red", local),
+        ("blue", ADAPTER),
+    ]
+    assert snapshot.title == f"{NAME} with {merged}"
+    assert f"; adapter red: {local}; adapter blue: {ADAPTER}, commit" in str(snapshot)
+    directories = [snapshot.directory, Path(merged), *(s.directory for _, s in snapshot.adapters)]
+    assert find_snapshots(settings, directories) == [snapshot]
+    for name, value in {"MODEL": NAME, "ADAPTER": merged, "ADAPTERS": adapters}.items():
+        monkeypatch.setenv(f"BLIPLINE_{name}", value)
+    assert command.main([]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(each) for each in directories]
+
+
+def test_a_named_adapter_that_is_none_is_one_sentence(hub: FakeHub, tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base")
+    for reference, message in (
+        (f"{tmp_path}/no", "BLIPLINE_ADAPTERS=red=.*/no does not exist; check the path"),
+        (base, "is no adapter of peft: .*; check BLIPLINE_ADAPTERS"),
+    ):
+        with pytest.raises(LoadError, match=message):
+            resolve(base, adapters=[("red", reference)])
+
+
 def refusal(model: str, adapter: str = "") -> str:
     with pytest.raises(LoadError) as raised:
         resolve(model, adapter=adapter, offline=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import DEMO_MODEL, NULL_MODEL, WorkerSettings
+from producer import InvalidInput
 from worker.engine.errors import LoadError
 from worker.hub.reference import HubModel, Snapshot, parse_model
 
@@ -62,9 +63,25 @@ def test_another_setting_is_an_error_of_one_sentence(
 def test_settings_name_the_models_and_revision_and_adapter_of_the_first() -> None:
     assert WorkerSettings(model=NULL_MODEL).checkpoints() == []
     two = WorkerSettings(model="a/b", model_revision="v1", adapter="e/f", match_model="c/d@v2")
-    assert two.checkpoints() == [("a/b", "v1", "e/f"), ("c/d@v2", "", "")]
+    assert two.checkpoints() == [("a/b", "v1", "e/f", []), ("c/d@v2", "", "", [])]
     # Engines of other revisions and adapters have other directories.
     default, pinned = WorkerSettings(model="a/b"), WorkerSettings(model="a/b", model_revision="v1")
     adapted = WorkerSettings(model="a/b", adapter="v1")
-    directories = {each.runtime_dir() for each in (two, default, pinned, adapted)}
-    assert len(directories) == 4
+    named = WorkerSettings(model="a/b", match_model="none", adapters=" red=./lora, b.2=c/d@v2,")
+    assert named.checkpoints() == [("a/b", "", "", [("red", "./lora"), ("b.2", "c/d@v2")])]
+    directories = {each.runtime_dir() for each in (two, default, pinned, adapted, named)}
+    assert len(directories) == 5
+
+
+@pytest.mark.parametrize(
+    ("adapters", "message"),
+    [
+        ("red", "'red' is no adapter: write name=directory"),
+        ("red=", "is no adapter"),
+        ("a b=c", "is no adapter"),
+        ("red=a,red=b", "'red' occurs twice"),
+    ],
+)
+def test_a_setting_of_named_adapters_is_checked(adapters: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        WorkerSettings.load(adapters=adapters)

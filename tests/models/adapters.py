@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,14 @@ def merge(network_class: Any, base: Path, adapter: Path) -> Any:
         warnings.simplefilter("ignore")
         network = network_class.from_pretrained(base, dtype=torch.float32)
         return PeftModel.from_pretrained(network, str(adapter)).merge_and_unload().eval()
+
+
+def with_adapters(network: Any, adapters: Mapping[str, Path]) -> Any:
+    """Return peft's model with adapters that are not merged; `set_adapter` chooses one of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (first, folder), *others = adapters.items()
+        model = PeftModel.from_pretrained(network, str(folder), first)
+        for name, folder in others:
+            model.load_adapter(str(folder), name)
+    return model.eval()

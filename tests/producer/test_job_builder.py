@@ -73,6 +73,23 @@ def test_capfilt_carries_what_differs_from_its_defaults() -> None:
     assert item(**terms) == {"image": URL, "texts": ["a cat"], **terms}
 
 
+def test_an_adapter_is_a_field_of_each_item_that_generates_text() -> None:
+    built = [
+        BUILDER.caption(URL, adapter="red"),
+        BUILDER.ask(URL, "why?", adapter="red"),
+        BUILDER.chat(URL, "why?", adapter="red"),
+        BUILDER.describe(URL, adapter="red"),
+        BUILDER.capfilt(URL, "a cat", adapter="red"),
+        BUILDER.submit({"image": URL, "adapter": "red"}),
+    ]
+    items = [json.loads(job.record.payload)["items"][0] for job in built]
+    assert [item["adapter"] for item in items] == ["red"] * len(built)
+    assert "adapter" not in json.loads(BUILDER.caption(URL).record.payload)["items"][0]
+    for wrong in ("", "two words", "a" * 65, 5):
+        with pytest.raises(InvalidInput, match=r"adapter=.*BLIPLINE_ADAPTERS"):
+            BUILDER.ask(URL, "why?", adapter=wrong)  # type: ignore[arg-type]
+
+
 def test_a_result_of_capfilt_is_estimated_with_its_captions() -> None:
     few, many = (BUILDER.capfilt(URL, "a cat", captions=count) for count in (0, 16))
     assert many.record.result_bytes > few.record.result_bytes > 0

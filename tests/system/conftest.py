@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 import redis
+from transformers import Blip2ForConditionalGeneration
 
+from config.settings import DEMO_MODEL
 from demo.stack import running_gateway, running_redis, running_worker
 from producer import Client
 from producer.gateway.api_keys import ApiKeys
+from tests.models.adapters import lora, save_adapter
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,19 @@ class Stack:
     """The address of the running system."""
 
     redis_url: str
+    #: The directory of the worker's adapter `red`.
+    adapter: Path
 
 
 @pytest.fixture(scope="package")
-def stack() -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One Redis and one worker for all tests that leave them running."""
-    with running_redis() as url, running_worker(url):
-        yield Stack(url)
+    adapter = tmp_path_factory.mktemp("red")
+    config = lora(target_modules=["q_proj", "fc1", "qkv"])
+    save_adapter(Blip2ForConditionalGeneration, DEMO_MODEL, adapter, config, scale=0.3)
+    settings = {"BLIPLINE_ADAPTERS": f"red={adapter}"}
+    with running_redis() as url, running_worker(url, settings):
+        yield Stack(url, adapter)
 
 
 @pytest.fixture

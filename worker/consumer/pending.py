@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from producer import contract
-from producer.contract import ItemResult, MatchPayload, Task
+from producer.contract import ErrorCode, ItemResult, MatchPayload, Task
 from worker.consumer.validation import CheckedItem
-from worker.engine.protocol import ModelInfo
+from worker.engine.protocol import AdapterInfo, ModelInfo, unknown_adapter
 from worker.engine.request import Answer, GenerationOptions
+from worker.errors import ItemRejected
 from worker.images.loader import ImageLoader, ImageRequest, Pixels
 from worker.recipes.answers import rank_answers
 from worker.recipes.capfilt import capfilt
@@ -40,6 +42,8 @@ class PendingItem:
     #: item's own task comes first.
     images: dict[str, ImageRequest]
     options: GenerationOptions
+    #: The adapter of the model of the item's own task, if it names one.
+    adapter: AdapterInfo | None = None
     #: The pixels of each of these images, once they are loaded.
     pixels: dict[ImageRequest, Pixels] = field(default_factory=dict)
     #: Key of the image's pixels for the first model, once known; "" if the item has no image.
@@ -58,8 +62,9 @@ class PendingItem:
 
     @property
     def revision(self) -> str:
-        """The revisions of all models that the result depends on."""
-        return " ".join(image.model.revision for image in self.images.values())
+        """The revisions of all models, and of the adapter, that the result depends on."""
+        parts = [image.model.revision for image in self.images.values()]
+        return " ".join(parts if self.adapter is None else [*parts, self.adapter.revision])
 
     @property
     def is_loaded(self) -> bool:
@@ -74,6 +79,11 @@ class PendingItem:
         if self.cached or self.key is None or not result or result.keys() & {"error", "warning"}:
             return None
         return self.key, result
+
+    def adapter_for(self, task: str) -> str:
+        """Return the name of the adapter for a call with this engine task; empty for none."""
+        is_main = self.images.get(task, self.image) == self.image
+        return "" if self.adapter is None or not is_main else self.adapter.name
 
     def pixels_for(self, task: str) -> Pixels:
         """Return the pixels for a call with this engine task."""
@@ -92,6 +102,24 @@ def models_of(item: CheckedItem, images: ImageLoader) -> dict[str, ModelInfo]:
     if item.task is Task.DESCRIBE and (matcher := images.matcher()) is not None:
         models[MATCH] = matcher
     return models
+
+
+def adapter_of(item: CheckedItem, model: ModelInfo) -> AdapterInfo | None:
+    """Return the adapter that an item names; raises ItemRejected for one that is unknown."""
+    if (message := unknown_adapter(item.adapter, model.adapters)) is not None:
+        raise ItemRejected(ErrorCode.OPTION_INVALID, message)
+    return next((info for info in model.adapters if info.name == item.adapter), None)
+
+
+def image_requests(
+    item: CheckedItem, models: Mapping[str, ModelInfo], adapter: AdapterInfo | None
+) -> dict[str, ImageRequest]:
+    """Return the image of an item for each of its models, of which the first has the adapter."""
+    requests = {name: ImageRequest(item.item.image, model) for name, model in models.items()}
+    if adapter is not None and adapter.changes_features:
+        main = next(iter(requests))
+        requests[main] = requests[main]._replace(adapter=adapter.revision)
+    return requests
 
 
 def has_growing_text(pending: PendingItem) -> bool:

@@ -15,7 +15,9 @@ from worker.consumer.item_handler import ChunkState
 from worker.consumer.pending import (
     PendingItem,
     RunningCall,
+    adapter_of,
     has_growing_text,
+    image_requests,
     models_of,
     recipe_of,
 )
@@ -84,8 +86,9 @@ class ItemPipeline:
             item = check_item(task, source)
             own_options = options.of_item(item)
             models = models_of(item, self._images)
-            images = {name: ImageRequest(item.item.image, model) for name, model in models.items()}
-            pending = PendingItem(item, images, own_options)
+            adapter = adapter_of(item, next(iter(models.values())))
+            requests = image_requests(item, models, adapter)
+            pending = PendingItem(item, requests, own_options, adapter=adapter)
             pending.hash = self._images.known_hash(pending.image)
             return pending
         except ItemRejected as error:
@@ -210,6 +213,7 @@ class ItemPipeline:
                 history=call.history,
                 texts=call.texts,
                 candidate=call.candidate,
+                adapter=pending.adapter_for(call.task),
                 streams=on_text is not None,
             )
 

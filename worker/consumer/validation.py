@@ -33,18 +33,18 @@ REQUIRED = {
     Task.CAPFILT: ("texts",),
 }
 OPTIONAL = {
-    Task.CAPTION: ("prompt", "options"),
-    Task.VQA: ("answers", "options"),
-    Task.CHAT: ("history", "options"),
+    Task.CAPTION: ("prompt", "options", "adapter"),
+    Task.VQA: ("answers", "options", "adapter"),
+    Task.CHAT: ("history", "options", "adapter"),
     Task.MATCH: (),
     Task.EMBED: ("text",),
-    Task.DESCRIBE: ("prompts", "detail", "options"),
-    Task.CAPFILT: ("captions", "threshold", "synthetic_threshold", "options"),
+    Task.DESCRIBE: ("prompts", "detail", "options", "adapter"),
+    Task.CAPFILT: ("captions", "threshold", "synthetic_threshold", "options", "adapter"),
 }
 #: Fields that depend on the task, in the order in which errors name them.
 TASK_FIELDS = (
     *("prompt", "question", "answers", "history", "texts", "text", "prompts", "detail"),
-    *("captions", "threshold", "synthetic_threshold", "options"),
+    *("captions", "threshold", "synthetic_threshold", "options", "adapter"),
 )
 
 
@@ -71,6 +71,11 @@ class CheckedItem:
                 break
             turns.append((turn.question, turn.answer))
         return tuple(reversed(turns))
+
+    @property
+    def adapter(self) -> str:
+        """The name of the adapter; empty for none."""
+        return self.item.adapter or ""
 
     @property
     def texts(self) -> tuple[str, ...]:

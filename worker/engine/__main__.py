@@ -218,6 +218,7 @@ def model_info(model: Model) -> ModelInfo:
         model.commit,
         None if model.keeps_proportions else cast("Vision", model).frame,
         model.keeps_proportions,
+        model.adapters.infos,
     )
 
 

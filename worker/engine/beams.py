@@ -60,8 +60,9 @@ class BeamLane(GroupLane):
         tokens = sum(row_tokens(row) for row in rows) * options.num_beams
         size = tokens * (self.token_bytes + score_bytes(self.model, options))
         check_free(size, self.device, "the tensors of a beam search")
-        inputs = self.model.condition(features, prompts)
-        with row_draws(rows, self.device):
+        adapters = self.model.adapters.select([row.request.adapter for row in rows])
+        with adapters, row_draws(rows, self.device):
+            inputs = self.model.condition(features, prompts)
             return self.model.decoder.generate(inputs, prompts, options, suspend, rows[0].stop)
 
 

@@ -53,7 +53,7 @@ class DecodingLane:
         )
         self.decode: Callable[[int, int], Tensor] = partial(decoder.decode, self.slots)
         if cuda_graphs and model.device.type == "cuda":
-            self.decode = GraphedDecode(decoder, self.slots)
+            self.decode = GraphedDecode(decoder, self.slots, adapters=model.adapters)
         self.rows: list[Row] = []  # row i decodes in slot i
         self._eos = frozenset(decoder.eos_ids)
         self._ended: list[Row] = []
@@ -128,8 +128,9 @@ class DecodingLane:
     def _prefill_rows(self, rows: Sequence[Row]) -> Tensor:
         features = torch.stack([row.feature for row in rows if row.feature is not None])
         prompts = [row.prompt for row in rows]
-        inputs = self.model.condition(features, prompts)
-        return self.model.decoder.prefill(inputs, prompts, self.slots)
+        with self.model.adapters.select([row.request.adapter for row in rows]):
+            inputs = self.model.condition(features, prompts)
+            return self.model.decoder.prefill(inputs, prompts, self.slots)
 
     def _decode(self) -> list[Tensor]:
         """Run a decode step; return the logits of every active row, in order."""
@@ -143,7 +144,9 @@ class DecodingLane:
         return logits
 
     def _decode_rows(self, rows: Sequence[int]) -> Tensor:
-        return self.decode(rows[0], rows[-1] + 1)
+        start, stop = rows[0], rows[-1] + 1
+        with self.model.adapters.select([row.request.adapter for row in self.rows[start:stop]]):
+            return self.decode(start, stop)
 
     def _sample(self, logits: Tensor) -> None:
         """Sample each row's next token and remove the rows that this token completes."""

@@ -36,12 +36,24 @@ class Encoder:
             if row.feature is None:
                 missing.setdefault(image_hash, []).append(row)
         self.hits += len(rows) - len(missing)
-        for groups, result in self.batches.run(list(missing.values())):
+        # Apart, so that an adapter's images do not change the kernels of the others.
+        changed = [groups for groups in missing.values() if self._adapter(groups)]
+        plain = [groups for groups in missing.values() if not self._adapter(groups)]
+        for part in (plain, changed):
+            self._run(part)
+
+    def _run(self, images: list[list[Row]]) -> None:
+        for groups, result in self.batches.run(images):
             if isinstance(result, Failure):
                 for row in groups[0]:
                     row.failure = result
             else:
                 self._assign(groups, result)
+
+    def _adapter(self, rows: list[Row]) -> str:
+        """Return the adapter of the features that rows share; empty for none."""
+        name = rows[0].request.adapter
+        return name if name in self.model.adapters.of_features else ""
 
     def _assign(self, groups: Sequence[list[Row]], features: Tensor) -> None:
         for rows, view in zip(groups, features, strict=True):
@@ -57,6 +69,7 @@ class Encoder:
         pixels = torch.frombuffer(joined, dtype=torch.uint8).view(
             count, frame.height, frame.width, 3
         )
-        features = self.model.encode(pixels.to(self.model.device))
+        with self.model.adapters.select(list(map(self._adapter, groups))):
+            features = self.model.encode(pixels.to(self.model.device))
         self.images += count
         return features

@@ -114,7 +114,8 @@ class Engine:
             offered = ", ".join(sorted(self.tasks))
             message = f"This worker's models offer {offered}, not {request.task}."
             return Failure("unsupported_task", message)
-        error = request.options.error()
+        serving = next(model for model in self.models if request.task in model.tasks)
+        error = serving.adapters.error(request.adapter) or request.options.error()
         return None if error is None else Failure("option_invalid", error)
 
     def _add_row(self, request: Request) -> Failure | None:

@@ -43,7 +43,8 @@ class GeneratingLane(GroupLane):
         return None
 
     def group_key(self, row: Row) -> Hashable:
-        return None
+        # Some models flatten the images of a batch: their rows have no dimension of their own.
+        return row.request.adapter
 
     def group_limit(self, options: GenerationOptions) -> int:
         # On the device, every beam is a row.
@@ -61,7 +62,8 @@ class GeneratingLane(GroupLane):
         if len(running) < len(rows):
             inputs = self.model.collate([row.request for row in running])
         self._check_memory(inputs, options)
-        with row_draws(running, self.device):
+        adapter = self.model.adapters.select([rows[0].request.adapter])
+        with adapter, row_draws(running, self.device):
             generated = self.model.generate(inputs, options, suspend, running[0].stop)
         by_row = dict(zip(running, generated, strict=True))
         for row, sequences in by_row.items():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.model import TextDecoder
+from worker.engine.row_adapters import RowAdapters
 from worker.engine.slots import SlotCache
 
 log = logging.getLogger(__name__)
@@ -28,16 +29,23 @@ TOLERANCE = 0.05
 
 Run = Callable[[], Tensor]
 Capture = Callable[[Run], Run]
-Bucket = tuple[int, int, int]  # rows, width, source width
+Bucket = tuple[int, int, int, bool]  # rows, width, source width, with adapters
 
 
 class GraphedDecode:
     """A drop-in for `decoder.decode`; a step that cannot be captured runs eagerly."""
 
     def __init__(
-        self, decoder: TextDecoder, slots: SlotCache, capture: Capture | None = None
+        self,
+        decoder: TextDecoder,
+        slots: SlotCache,
+        capture: Capture | None = None,
+        adapters: RowAdapters | None = None,
     ) -> None:
         self.decoder, self.slots = decoder, slots
+        self.adapters = adapters or RowAdapters()
+        #: The adapter of each slot, which the graphs read.
+        self._indices = torch.zeros(slots.rows, dtype=torch.long, device=slots.device)
         self._capture = capture or partial(cuda_graph, slots.device)
         self._graphs: dict[Bucket, Run] = {}
         self._layout = slots.layout
@@ -53,7 +61,11 @@ class GraphedDecode:
         if slots.layout != self._layout:
             # The buffers have moved, and every graph reads their old addresses.
             self._graphs, self._layout = {}, slots.layout
-        bucket = (row_bucket(stop, slots.rows), *slots.widths(0, stop))
+        indices = self.adapters.indices
+        if indices is not None:
+            self._indices[:stop] = indices
+            self._indices[stop:] = 0
+        bucket = (row_bucket(stop, slots.rows), *slots.widths(0, stop), indices is not None)
         replay = self._graphs.get(bucket)
         if replay is None:
             return self._add_graph(bucket, stop)
@@ -78,10 +90,11 @@ class GraphedDecode:
         return expected
 
     def _decode_bucket(self, bucket: Bucket) -> Tensor:
-        rows, width, source_width = bucket
+        rows, width, source_width, adapted = bucket
         self.slots.fixed_widths = (width, source_width)
         try:
-            return self.decoder.decode(self.slots, 0, rows)
+            with self.adapters.use(self._indices[:rows] if adapted else None):
+                return self.decoder.decode(self.slots, 0, rows)
         finally:
             self.slots.fixed_widths = None
 

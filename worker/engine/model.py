@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from worker.engine.frame import Frame
     from worker.engine.request import GenerationOptions, Request
+    from worker.engine.row_adapters import RowAdapters
     from worker.engine.slots import SlotCache
 
 
@@ -77,6 +78,7 @@ class Model(Protocol):
     #: proportions of the original.
     keeps_proportions: bool
     device: torch.device
+    adapters: RowAdapters
 
 
 class Vision(Model, Protocol):

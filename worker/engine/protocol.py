@@ -15,6 +15,7 @@ import fcntl
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from multiprocessing.connection import Connection
@@ -26,6 +27,17 @@ from worker.engine.request import Answer, Request
 
 #: Size of `sockaddr_un.sun_path` without the terminating NUL.
 MAX_SOCKET_PATH_BYTES = 107
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """A named adapter that items can choose."""
+
+    name: str
+    #: Hash of its files.
+    revision: str
+    #: True if the features of an image depend on it.
+    changes_features: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,8 @@ class ModelInfo:
     frame: Frame | None = None
     #: The model's own processor resizes images, which keep their proportions.
     keeps_proportions: bool = False
+    #: The adapters that an item can choose.
+    adapters: tuple[AdapterInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,15 @@ class PartialTexts:
     """Beginnings of the texts of requests that stream, by id."""
 
     texts: dict[int, str]
+
+
+def unknown_adapter(name: str, known: Sequence[AdapterInfo]) -> str | None:
+    """Return the error of a name that is not known as one sentence, or None."""
+    names = [info.name for info in known]
+    if not name or name in names:
+        return None
+    offered = f"its adapters are {', '.join(names)}" if names else "it has no named adapters"
+    return f"adapter: {name!r} is unknown to this worker's model; {offered}."
 
 
 def disconnect(connection: Connection[Any, Any]) -> None:

@@ -90,7 +90,9 @@ class Request:
 
     id: RequestId
     task: str  # "caption" | "vqa" | "chat" | "match" | "embed"
-    image_hash: str  # key of the pixels; "" without an image: an embedding of a text
+    #: Key of the pixels and of the adapter, if that changes their features; "" without an image: an
+    #: embedding of a text.
+    image_hash: str
     #: uint8, height * width * 3, rows of RGB, or a PPM file for a model that keeps proportions;
     #: None if the features are expected to be cached.
     pixels: bytes | None
@@ -104,6 +106,8 @@ class Request:
     texts: tuple[str, ...] = ()
     #: Vqa: the answer whose log-probability is sought, instead of a generated one.
     candidate: str = ""
+    #: Name of the adapter that answers; empty: the model without one.
+    adapter: str = ""
     #: True if the text is sent while it grows; not a part of the identity.
     streams: bool = False
 
@@ -111,7 +115,7 @@ class Request:
     def identity(self) -> tuple[object, ...]:
         """The fields that determine the answer; equal requests share a row."""
         texts = (self.text, self.history, self.texts, self.candidate)
-        return (self.task, self.image_hash, texts, self.options)
+        return (self.task, self.image_hash, texts, self.options, self.adapter)
 
 
 @dataclass(frozen=True, slots=True)

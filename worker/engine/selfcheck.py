@@ -42,8 +42,11 @@ def check(engine: Engine) -> None:
     if engine.model is not None:
         check_finite(engine, engine.model)
         check_generator(engine, engine.model)
+        check_adapters(engine, engine.model, sample_request(engine.model, 0))
     if engine.generating is not None:
         check_groups(engine, engine.generating)
+        model = engine.generating.model
+        check_adapters(engine, model, group_request(model, 0))
     if engine.matcher is not None:
         check_matcher(engine, engine.matcher)
 
@@ -72,6 +75,17 @@ def check_generator(engine: Engine, model: Generator) -> None:
     # Half precision rounds differently at each batch size: only fp32 must be equal.
     if model.precision == "fp32" and together[0].text != alone[0].text:
         raise batching_error(model)
+
+
+def check_adapters(engine: Engine, model: Model, sample: Request) -> None:
+    """Check that the model answers with each of its named adapters."""
+    for info in model.adapters.infos:
+        (answer,) = run(engine, [replace(sample, adapter=info.name)])
+        if answer.error_code is not None:
+            raise LoadError(
+                f"Adapter {info.name!r} of model {model.name!r} fails on a sample image:"
+                f" {answer.error_message}"
+            )
 
 
 def check_groups(engine: Engine, lane: GeneratingLane) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,8 @@ from worker.hub.files import ADAPTER_CONFIG, has_weights
 from worker.hub.reference import HubModel, Snapshot, looks_like_path, parse_model
 
 Find = Callable[[Snapshot | HubModel], Snapshot]
+#: Names of adapters, and the directory or hub name of each.
+NamedReferences = Sequence[tuple[str, str]]
 
 #: BLIPLINE_ADAPTER for none, although one lies beside the model's weights.
 NO_ADAPTER: Final = "none"
@@ -26,12 +28,26 @@ NO_ADAPTER: Final = "none"
 log = logging.getLogger(__name__)
 
 
-def compose(model: str, revision: str, adapter: str, find: Find) -> Snapshot:
-    """Return the files of a model setting with its adapter; `find` returns those of a reference.
+def compose(
+    model: str, revision: str, adapter: str, adapters: NamedReferences, find: Find
+) -> Snapshot:
+    """Return the files of a model setting with its adapters; `find` returns those of a reference.
 
-    The order of the calls of `find` depends only on the arguments and on the files, so that two
-    processes can agree on a list of directories. Raises LoadError.
+    `adapter` is merged; `adapters` are those that items choose by name. The order of the calls of
+    `find` depends only on the arguments and on the files, so that two processes can agree on a list
+    of directories. Raises LoadError.
     """
+    snapshot = _merged(model, revision, adapter, find)
+    named = []
+    for name, reference in adapters:
+        files = find(_parse_adapter(reference, f"BLIPLINE_ADAPTERS={name}="))
+        _check_adapter(files, "BLIPLINE_ADAPTERS")
+        named.append((name, files))
+    return replace(snapshot, adapters=tuple(named))
+
+
+def _merged(model: str, revision: str, adapter: str, find: Find) -> Snapshot:
+    """Return the files of a model setting with the adapter that is merged into it."""
     snapshot = find(parse_model(model, revision))
     if is_adapter(snapshot.directory):
         if adapter:
@@ -49,7 +65,7 @@ def compose(model: str, revision: str, adapter: str, find: Find) -> Snapshot:
     if adapter in ("", NO_ADAPTER):
         _check_beside(snapshot, adapter)
         return snapshot
-    added = find(_parse_adapter(adapter))
+    added = find(_parse_adapter(adapter, "BLIPLINE_ADAPTER="))
     _check_adapter(added)
     if added.directory != snapshot.directory:
         _check_beside(snapshot, adapter)
@@ -83,18 +99,18 @@ def parse_base(adapter: Snapshot) -> Snapshot | HubModel:
     return parse_model(base, revision)
 
 
-def _parse_adapter(adapter: str) -> Snapshot | HubModel:
+def _parse_adapter(adapter: str, setting: str) -> Snapshot | HubModel:
     if looks_like_path(adapter) and not Path(adapter).is_dir():
-        raise LoadError(f"BLIPLINE_ADAPTER={adapter} does not exist; check the path.")
+        raise LoadError(f"{setting}{adapter} does not exist; check the path.")
     return parse_model(adapter)
 
 
-def _check_adapter(snapshot: Snapshot) -> None:
+def _check_adapter(snapshot: Snapshot, setting: str = "BLIPLINE_ADAPTER") -> None:
     """Check that a directory has an adapter's configuration. Raises LoadError."""
     directory = snapshot.directory
     if not (directory / ADAPTER_CONFIG).is_file():
         inner = sorted(str(path.parent) for path in directory.glob(f"*/{ADAPTER_CONFIG}"))
-        hint = f"; choose one of {', '.join(inner)}" if inner else "; check BLIPLINE_ADAPTER"
+        hint = f"; choose one of {', '.join(inner)}" if inner else f"; check {setting}"
         raise LoadError(
             f"{snapshot.name!r} is no adapter of peft: {directory} has no {ADAPTER_CONFIG}{hint}."
         )

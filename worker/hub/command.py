@@ -41,13 +41,14 @@ def main(arguments: list[str]) -> int:
             parsed = parse_model(options.model or settings.model, options.revision)
             snapshots = [refresh_files(parsed, offline=settings.offline)]
         else:
-            named = [(options.model, options.revision, "")] if options.model else None
+            named = [(options.model, options.revision, "", ())] if options.model else None
             models = named or settings.checkpoints()
             snapshots = [refresh(*model, offline=settings.offline) for model in models]
         for snapshot in snapshots:
             print(snapshot.directory, flush=True)
-            if snapshot.adapter is not None:
-                print(snapshot.adapter.directory, flush=True)
+            merged = () if snapshot.adapter is None else (snapshot.adapter,)
+            for adapter in (*merged, *(each for _, each in snapshot.adapters)):
+                print(adapter.directory, flush=True)
     except HubUnavailable as error:
         return _fail(str(error), EXIT_UNAVAILABLE)
     except (InvalidInput, LoadError) as error:

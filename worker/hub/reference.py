@@ -27,12 +27,15 @@ class Snapshot:
     commit: str = ""
     #: The adapter that is merged into the weights.
     adapter: Snapshot | None = None
+    #: Adapters that items choose, by name.
+    adapters: tuple[tuple[str, Snapshot], ...] = ()
 
     def __str__(self) -> str:
         text = self.name
         if self.commit:
             text += f", commit {self.commit} in {self.directory}"
-        return text if self.adapter is None else f"{text}, with adapter {self.adapter}"
+        text = text if self.adapter is None else f"{text}, with adapter {self.adapter}"
+        return "; ".join([text, *(f"adapter {name}: {each}" for name, each in self.adapters)])
 
     @property
     def title(self) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from worker.engine.errors import HubUnavailable, LoadError
-from worker.hub.adapters import Find, compose
+from worker.hub.adapters import Find, NamedReferences, compose
 from worker.hub.cache import find_config, find_snapshot
 from worker.hub.reference import HubModel, Snapshot
 
@@ -14,32 +14,52 @@ log = logging.getLogger(__name__)
 
 
 def resolve(
-    model: str, revision: str = "", adapter: str = "", *, offline: bool = False
+    model: str,
+    revision: str = "",
+    adapter: str = "",
+    adapters: NamedReferences = (),
+    *,
+    offline: bool = False,
 ) -> Snapshot:
     """Return a directory, or a complete snapshot of a hub name, downloaded if the cache has none.
 
-    A model that is an adapter of peft is that of its base; `adapter` is one for a base.
+    A model that is an adapter of peft is that of its base; `adapter` is one for a base, and
+    `adapters` are those that items choose by name.
     A complete snapshot in the cache takes no request, even if the hub has a newer commit.
     Raises LoadError; HubUnavailable if a later attempt may succeed.
     """
-    return compose(model, revision, adapter, _finder(offline, find_snapshot, _download))
+    return compose(model, revision, adapter, adapters, _finder(offline, find_snapshot, _download))
 
 
 def resolve_config(
-    model: str, revision: str = "", adapter: str = "", *, offline: bool = False
+    model: str,
+    revision: str = "",
+    adapter: str = "",
+    adapters: NamedReferences = (),
+    *,
+    offline: bool = False,
 ) -> Snapshot:
     """Return a directory that has at least the configuration of a model. Raises LoadError."""
-    return compose(model, revision, adapter, _finder(offline, find_config, _download_config))
+    return compose(
+        model, revision, adapter, adapters, _finder(offline, find_config, _download_config)
+    )
 
 
 def refresh(
-    model: str, revision: str = "", adapter: str = "", *, offline: bool = False
+    model: str,
+    revision: str = "",
+    adapter: str = "",
+    adapters: NamedReferences = (),
+    *,
+    offline: bool = False,
 ) -> Snapshot:
     """Return the snapshot that the hub has now, or the cache's if the hub cannot be reached.
 
     Raises LoadError; HubUnavailable without a complete snapshot in the cache.
     """
-    return compose(model, revision, adapter, lambda parsed: refresh_files(parsed, offline=offline))
+    return compose(
+        model, revision, adapter, adapters, lambda parsed: refresh_files(parsed, offline=offline)
+    )
 
 
 def refresh_files(parsed: Snapshot | HubModel, *, offline: bool = False) -> Snapshot:

@@ -25,13 +25,16 @@ class ImageRequest(NamedTuple):
 
     reference: str
     model: ModelInfo
+    #: Revision of the adapter, if it changes the features of the image; else empty.
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
     """The pixels of an image as a model receives them; None if the engine has its features."""
 
-    #: Key of the pixels, and so of features and answers: image, decoder and their software.
+    #: Key of the pixels, and so of features and answers: image, decoder and their software, and the
+    #: adapter if it changes the features.
     hash: str
     pixels: bytes | None
 
@@ -95,14 +98,16 @@ class ImageLoader:
             return ""
         if not contract.is_blob(request.reference):
             return None
-        return self._pixels_hash(contract.blob_hash(request.reference), request.model)
+        return self._pixels_hash(contract.blob_hash(request.reference), request)
 
-    def _pixels_hash(self, image_hash: str, model: ModelInfo) -> str:
-        """Hash an image's content with everything that determines the pixels of a model.
+    def _pixels_hash(self, image_hash: str, request: ImageRequest) -> str:
+        """Hash an image's content with everything that determines the features of a model.
 
         Consumers with other settings or versions share the engine's feature cache, and Redis.
         """
-        identity = [image_hash, self._decoders[model].settings, self._fetcher.max_bytes, software()]
+        settings = self._decoders[request.model].settings
+        identity = [image_hash, settings, self._fetcher.max_bytes, software()]
+        identity += [request.adapter] if request.adapter else []
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def get(
@@ -147,21 +152,29 @@ class ImageLoader:
         self, sharers: list[ImageRequest], result: FetchResult
     ) -> Iterator[tuple[ImageRequest, Pixels | ItemRejected]]:
         """Decode an image for all of its requests, once for all models with equal decoders."""
-        decoded: dict[Decoder, Pixels | ItemRejected] = {}
+        decoded: dict[Decoder, bytes | ItemRejected] = {}
         for request in sharers:
             decoder = self._decoders[request.model]
             if decoder not in decoded:
-                decoded[decoder] = self._decode(request, result)
-            yield request, decoded[decoder]
+                decoded[decoder] = _decode(decoder, result)
+            pixels = decoded[decoder]
+            if isinstance(pixels, ItemRejected):
+                yield request, pixels
+            else:
+                yield request, Pixels(self._hash(request, result), pixels)
 
-    def _decode(self, request: ImageRequest, result: FetchResult) -> Pixels | ItemRejected:
-        if isinstance(result, ItemRejected):
-            return result
-        try:
-            pixels = self._decoders[request.model].decode(result)
-        except ItemRejected as error:
-            return error
-        digest = self.known_hash(request)
-        if digest is None:
-            digest = self._pixels_hash(hashlib.sha256(result).hexdigest(), request.model)
-        return Pixels(digest, pixels)
+    def _hash(self, request: ImageRequest, result: FetchResult) -> str:
+        """Return the key of a fetched image."""
+        known = self.known_hash(request)
+        if known is not None or isinstance(result, ItemRejected):
+            return known or ""
+        return self._pixels_hash(hashlib.sha256(result).hexdigest(), request)
+
+
+def _decode(decoder: Decoder, result: FetchResult) -> bytes | ItemRejected:
+    if isinstance(result, ItemRejected):
+        return result
+    try:
+        return decoder.decode(result)
+    except ItemRejected as error:
+        return error

@@ -27,6 +27,21 @@ def check_mergeable(snapshot: Snapshot) -> None:
     adapter = snapshot.adapter
     if adapter is None:
         return
+    check_files(snapshot)
+    config = read_peft_config(snapshot)
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise unmergeable(adapter, config)
+    if getattr(config, "layer_replication", None):
+        raise LoadError(
+            f"Adapter {adapter.name!r} repeats layers (layer_replication), which a worker does not"
+            " build; train it without."
+        )
+
+
+def check_files(snapshot: Snapshot) -> None:
+    """Check that peft and the weights of a snapshot's adapter are there. Raises LoadError."""
+    adapter = snapshot.adapter
+    assert adapter is not None
     if importlib.util.find_spec("peft") is None:
         raise LoadError(
             f"Adapter {adapter.name!r} needs the package peft; install the packages of"
@@ -36,14 +51,6 @@ def check_mergeable(snapshot: Snapshot) -> None:
         raise LoadError(
             f"Adapter {adapter.name!r} has no weights: {adapter.directory} has neither"
             f" {' nor '.join(ADAPTER_WEIGHTS)}; save it again with save_pretrained."
-        )
-    config = _read_config(snapshot)
-    if config.is_prompt_learning or config.is_adaption_prompt:
-        raise unmergeable(adapter, config)
-    if getattr(config, "layer_replication", None):
-        raise LoadError(
-            f"Adapter {adapter.name!r} repeats layers (layer_replication), which a worker does not"
-            " build; train it without."
         )
 
 
@@ -76,8 +83,8 @@ def merge_adapter(network: Any, snapshot: Snapshot) -> Any:
     from peft import PeftModel
 
     assert snapshot.adapter is not None
-    with _peft_errors(snapshot):
-        config = _read_config(snapshot)
+    with peft_errors(snapshot):
+        config = read_peft_config(snapshot)
         names = set(network.state_dict())
         model: Any = PeftModel(network, config)
         loaded = model.load_adapter(
@@ -86,29 +93,31 @@ def merge_adapter(network: Any, snapshot: Snapshot) -> Any:
             torch_device="cpu",
             key_mapping=getattr(network, "_checkpoint_conversion_mapping", {}),
         )
-        _check_keys(snapshot, "match nothing in it", loaded.unexpected_keys)
-        _check_keys(snapshot, "are missing in the adapter", loaded.missing_keys)
+        check_keys(snapshot, "match nothing in it", loaded.unexpected_keys)
+        check_keys(snapshot, "are missing in the adapter", loaded.missing_keys)
         try:
             # Also checks that the results are finite.
             merged = model.merge_and_unload(safe_merge=True)
         except (AttributeError, NotImplementedError) as error:
             raise unmergeable(snapshot.adapter, config) from error
-    _check_keys(snapshot, "would be added by it or lost", names ^ set(merged.state_dict()))
+    check_keys(snapshot, "would be added by it or lost", names ^ set(merged.state_dict()))
     return merged
 
 
-def _read_config(snapshot: Snapshot) -> Any:
+def read_peft_config(snapshot: Snapshot) -> Any:
+    """Return peft's configuration of a snapshot's adapter. Raises LoadError."""
     from peft import PeftConfig
 
     assert snapshot.adapter is not None
-    with _peft_errors(snapshot):
+    with peft_errors(snapshot):
         config = PeftConfig.from_pretrained(str(snapshot.adapter.directory))
     # The task only adds a method for its own kind of training.
     config.task_type = None
     return config
 
 
-def _check_keys(snapshot: Snapshot, problem: str, keys: Any) -> None:
+def check_keys(snapshot: Snapshot, problem: str, keys: Any) -> None:
+    """Check that there are no tensors with a problem. Raises LoadError."""
     if keys:
         assert snapshot.adapter is not None
         raise LoadError(
@@ -119,7 +128,7 @@ def _check_keys(snapshot: Snapshot, problem: str, keys: Any) -> None:
 
 
 @contextmanager
-def _peft_errors(snapshot: Snapshot) -> Iterator[None]:
+def peft_errors(snapshot: Snapshot) -> Iterator[None]:
     """Turn errors of peft into LoadErrors, and its warnings into lines of the log."""
     assert snapshot.adapter is not None
     name = snapshot.adapter.name

@@ -48,6 +48,7 @@ class Blip2(VisionModel):
 
     network_class: ClassVar[Any] = Blip2ForConditionalGeneration
     tasks = frozenset({"caption", "vqa", "chat"})
+    image_modules: ClassVar[tuple[str, ...]] = ("vision_model", "qformer", "language_projection")
 
     def __init__(self, checkpoint: Checkpoint, vqa_template: str = VQA_TEMPLATE) -> None:
         super().__init__(checkpoint)
@@ -63,7 +64,8 @@ class Blip2(VisionModel):
     def qformer(self) -> QFormer:
         """The Q-Former that turns image states into features; InstructBLIP has its own."""
         network = self.network
-        return QFormer(network.qformer, network.query_tokens, network.language_projection)
+        projection = network.language_projection
+        return QFormer(network.qformer, network.query_tokens, projection, self.adapters)
 
     def prompt(self, request: Request) -> Prompt:
         return self.decoder.prompt(self._prompt_text(request))

@@ -43,9 +43,15 @@ def read_config(snapshot: Snapshot) -> Any:
 
 
 def read_weights(
-    network_class: Any, snapshot: Snapshot, precision: str, device: torch.device
+    network_class: Any,
+    snapshot: Snapshot,
+    precision: str,
+    device: torch.device,
+    adapter_elements: int = 0,
 ) -> Any:
     """Load the complete network in evaluation mode onto `device`. Raises LoadError.
+
+    The device must also have room for `adapter_elements` weights of named adapters.
 
     `from_pretrained(dtype=...)` keeps sensitive weights (the Q-Former) in fp32 with fp16; `.half()`
     would not.
@@ -59,7 +65,7 @@ def read_weights(
         raise load_error(snapshot, error) from error
     check_available(precision, empty)
     check_mergeable(snapshot)
-    check_fits(snapshot.name, empty, precision, device)
+    check_fits(snapshot.name, empty, precision, device, adapter_elements=adapter_elements)
     plan = make_plan(empty, precision, device)
     arguments = plan.arguments(empty)
     computed = snapshot.adapter is not None or stored_method(config) is not None
@@ -147,11 +153,13 @@ def check_fits(
     precision: str,
     device: torch.device,
     free: Callable[[torch.device], int] = free_bytes,
+    *,
+    adapter_elements: int = 0,
 ) -> None:
     """Check that weights, one image and one row fit the device. Raises LoadError."""
     available = free(device)
     needed = {
-        name: estimate_plan(network, make_plan(network, name, device)).least_bytes
+        name: estimate_plan(network, make_plan(network, name, device), adapter_elements).least_bytes
         for name in PRECISIONS
     }
     if needed[precision] <= available:

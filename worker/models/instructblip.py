@@ -42,6 +42,7 @@ class InstructBlip(Blip2):
     """
 
     network_class = InstructBlipForConditionalGeneration
+    image_modules = ("vision_model",)
 
     def __init__(self, checkpoint: Checkpoint, question_tokenizer: Any) -> None:
         super().__init__(checkpoint)

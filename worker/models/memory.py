@@ -36,6 +36,8 @@ class Estimate:
     weight_bytes: int
     #: Second copies of weights, in the layout of a faster kernel.
     copy_bytes: int
+    #: Weights of named adapters.
+    adapter_bytes: int
     #: Keys and values of an ordinary row, and of each of its tokens beyond `row_tokens`.
     row_bytes: int
     row_tokens: int
@@ -53,7 +55,7 @@ class Estimate:
     @property
     def constant_bytes(self) -> int:
         """Bytes without any row."""
-        return self.weight_bytes + self.copy_bytes
+        return self.weight_bytes + self.copy_bytes + self.adapter_bytes
 
     def rows(self, free: int) -> int | None:
         """Return the number of rows, each with an image, that fit `free` bytes with the weights.
@@ -70,19 +72,23 @@ class Estimate:
 
 
 def estimate(
-    config: Any, precision: str, device: torch.device | None = None, network_class: Any = None
+    config: Any,
+    precision: str,
+    device: torch.device | None = None,
+    network_class: Any = None,
+    adapter_elements: int = 0,
 ) -> Estimate:
     """Estimate a configuration from `read_config`; on a GPU by default. Raises LoadError."""
     network = memory_shapes.skeleton(config, network_class)
     plan = make_plan(network, precision, device or torch.device("cuda"))
-    return estimate_plan(network, plan)
+    return estimate_plan(network, plan, adapter_elements)
 
 
-def estimate_plan(network: Any, plan: Plan) -> Estimate:
-    """Estimate a network, which may be on the meta device."""
+def estimate_plan(network: Any, plan: Plan, adapter_elements: int = 0) -> Estimate:
+    """Estimate a network, which may be on the meta device, and weights of named adapters."""
     config, element = network.config, plan.dtype.itemsize
     if is_grouped(config):
-        return _estimate_weights(network, plan)
+        return _estimate_weights(network, plan, adapter_elements)
     row = memory_shapes.kv_shape(config)
     text, vision = memory_shapes.text_shape(config), memory_shapes.vision_shape(config)
     token_bytes = 2 * row.layers * row.width * element
@@ -91,6 +97,7 @@ def estimate_plan(network: Any, plan: Plan) -> Estimate:
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         weight_bytes=weight_bytes(network, plan),
         copy_bytes=copy_bytes(network, plan),
+        adapter_bytes=adapter_elements * element,
         row_bytes=token_bytes * (row.tokens + row.source_tokens),
         row_tokens=row.tokens,
         token_bytes=token_bytes,
@@ -100,7 +107,7 @@ def estimate_plan(network: Any, plan: Plan) -> Estimate:
     )
 
 
-def _estimate_weights(network: Any, plan: Plan) -> Estimate:
+def _estimate_weights(network: Any, plan: Plan, adapter_elements: int) -> Estimate:
     """Estimate a model of any architecture: weights, and the keys and values of a token."""
     decoder = decoder_config(network.config)
     return Estimate(
@@ -108,6 +115,7 @@ def _estimate_weights(network: Any, plan: Plan) -> Estimate:
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         weight_bytes=weight_bytes(network, plan),
         copy_bytes=0,
+        adapter_bytes=adapter_elements * plan.dtype.itemsize,
         row_bytes=0,
         row_tokens=0,
         token_bytes=memory_shapes.position_bytes(decoder, plan.dtype),

@@ -63,7 +63,7 @@ class Plan:
 
 def make_plan(network: Any, precision: str, device: torch.device) -> Plan:
     """Build the plan of a network, which may be on the meta device."""
-    dtype = DTYPES.get(precision) or half_type(network, device)
+    dtype = dtype_of(network, precision, device)
     patterns = fp32_patterns(network, dtype)
     quantized = frozenset[str]()
     if precision in QUANTIZED:
@@ -76,6 +76,11 @@ def make_plan(network: Any, precision: str, device: torch.device) -> Plan:
         )
     fp32 = frozenset(name for name, _ in network.named_parameters() if _matches(name, patterns))
     return Plan(precision, device.type, dtype, quantized, fp32)
+
+
+def dtype_of(network: Any, precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of activations, and of the weights that are not quantized."""
+    return DTYPES.get(precision) or half_type(network, device)
 
 
 def half_type(network: Any, device: torch.device) -> torch.dtype:

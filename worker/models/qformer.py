@@ -17,14 +17,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.engine.row_adapters import RowAdapters
 from worker.models.attention import split_heads
+from worker.models.lora import without_adapters
 
 
 class QFormer:
-    """A Q-Former (Blip2QFormerModel) with the projection to the language model's width."""
+    """A Q-Former (Blip2QFormerModel) with the projection to the language model's width.
 
-    def __init__(self, qformer: Any, query_tokens: Tensor, projection: Any) -> None:
+    Images with an adapter take transformers' own forward pass.
+    """
+
+    def __init__(
+        self,
+        qformer: Any,
+        query_tokens: Tensor,
+        projection: Any,
+        adapters: RowAdapters | None = None,
+    ) -> None:
         self.model, self.query_tokens, self.projection = qformer, query_tokens, projection
+        self.adapters = adapters or RowAdapters()
         self.layers = list(qformer.encoder.layer)
         self.regrouped = all(map(can_regroup, self.layers))
         if self.regrouped:
@@ -44,7 +56,8 @@ class QFormer:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Map image states (n, tokens, hidden) to features (n, queries, width)."""
-        states = self._run_regrouped(hidden) if self.regrouped else self._run_modules(hidden)
+        regrouped = self.regrouped and not self.adapters.active
+        states = self._run_regrouped(hidden) if regrouped else self._run_modules(hidden)
         # In fp16, only the Q-Former stays in fp32.
         features: Tensor = self.projection(states.to(hidden.dtype))
         return features
@@ -74,7 +87,7 @@ class QFormerAttention:
         # By head: (heads, dim, image width) and (heads, image width, dim).
         key, value = (
             linear.weight.detach().view(-1, self.head_dim, linear.in_features)
-            for linear in (attention.key, attention.value)
+            for linear in map(without_adapters, (attention.key, attention.value))
         )
         self.key, self.value = key * attention.scaling, value.transpose(1, 2).contiguous()
         self.value_bias = attention.value.bias
@@ -110,5 +123,5 @@ def can_regroup(layer: Any) -> bool:
     attention = layer.crossattention.attention
     return all(
         type(linear) is nn.Linear and linear.weight.dtype == torch.float32
-        for linear in (attention.key, attention.value)
+        for linear in map(without_adapters, (attention.key, attention.value))
     )

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from huggingface_hub import constants
 
 from worker.engine.errors import LoadError
-from worker.hub.files import select_adapter_files
+from worker.hub.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, select_adapter_files
 from worker.hub.reference import Snapshot
 from worker.models.file_hashes import FileHashes, Signature, sign
 from worker.software import software
@@ -41,9 +41,7 @@ class CheckpointFiles:
         self.name, self.directory = snapshot.title, snapshot.directory
         self._adapter = snapshot.adapter
         # Beside the hub's models, so that a volume of models keeps both.
-        self._hashes = hashes or FileHashes(
-            Path(constants.HF_HOME) / "blipline" / "file_hashes.json"
-        )
+        self._hashes = hashes or _file_hashes()
         self._pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), "checkpoint-hash")
         self._signatures: dict[Path, Signature] = {}
         self._contents: dict[Path, Future[str]] = {}
@@ -105,6 +103,26 @@ def revision(files: CheckpointFiles, network: Any, precision: str, *settings: st
     """
     parts = [files.digest(), precision, network.device.type, attention(network), settings]
     return hashlib.sha256(json.dumps([*parts, software()]).encode()).hexdigest()[:12]
+
+
+def adapter_revision(adapter: Snapshot, hashes: FileHashes | None = None) -> str:
+    """Return twelve hex digits for the files of a named adapter. Raises LoadError."""
+    hashes, digest = hashes or _file_hashes(), hashlib.sha256()
+    weights = [name for name in ADAPTER_WEIGHTS if (adapter.directory / name).is_file()]
+    try:
+        for name in (ADAPTER_CONFIG, *weights[:1]):
+            digest.update(f"{name}\0{hashes.hash(adapter.directory / name)}\n".encode())
+    except OSError as error:
+        raise LoadError(
+            f"File {error.filename} of adapter {adapter.name!r} cannot be read ({error.strerror});"
+            " check that it exists and its permissions."
+        ) from error
+    hashes.save()
+    return digest.hexdigest()[:12]
+
+
+def _file_hashes() -> FileHashes:
+    return FileHashes(Path(constants.HF_HOME) / "blipline" / "file_hashes.json")
 
 
 def attention(network: Any) -> list[str]:

@@ -11,7 +11,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from worker.engine.row_adapters import RowAdapters
 from worker.models.attention import attend, split_heads
+from worker.models.lora import without_adapters
 from worker.models.onednn import OneDnnLinear, is_exact_gelu, is_supported
 
 #: Images that pass all layers together. Fewer images need more calls. With more, a layer's states
@@ -34,17 +36,20 @@ def interpolate_positions(embeddings: Any, height: int, width: int) -> None:
 
 
 class VisionTower:
-    """A vision encoder: `vision_model` is a Blip-, Blip2- or InstructBlipVisionModel."""
+    """A vision encoder: `vision_model` is a Blip-, Blip2- or InstructBlipVisionModel.
 
-    def __init__(self, vision_model: Any) -> None:
-        self.model = vision_model
+    Images with an adapter take transformers' own forward pass.
+    """
+
+    def __init__(self, vision_model: Any, adapters: RowAdapters | None = None) -> None:
+        self.model, self.adapters = vision_model, adapters or RowAdapters()
         layers = vision_model.encoder.layers
         supported = all(map(is_layer_supported, layers))
         self.layers = [VisionLayer(layer) for layer in layers] if supported else []
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the last hidden states (n, tokens, hidden) of images (n, 3, height, width)."""
-        if not self.layers:
+        if not self.layers or self.adapters.active:
             hidden: Tensor = self.model(pixel_values=images).last_hidden_state
             return hidden
         return torch.cat([self._run(tile) for tile in torch.split(images, TILE)])
@@ -63,8 +68,9 @@ class VisionLayer:
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn
         self.head_dim, self.scale = int(attention.head_dim), float(attention.scale)
-        self.qkv, self.projection = OneDnnLinear(attention.qkv), OneDnnLinear(attention.projection)
-        self.grow, self.shrink = OneDnnLinear(layer.mlp.fc1, gelu=True), OneDnnLinear(layer.mlp.fc2)
+        qkv, projection, grow, shrink = linears_of(layer)
+        self.qkv, self.projection = OneDnnLinear(qkv), OneDnnLinear(projection)
+        self.grow, self.shrink = OneDnnLinear(grow, gelu=True), OneDnnLinear(shrink)
         self.norm1, self.norm2 = layer.layer_norm1, layer.layer_norm2
 
     def __call__(self, states: Tensor) -> None:
@@ -79,6 +85,11 @@ class VisionLayer:
 
 def is_layer_supported(layer: Any) -> bool:
     """Return whether `VisionLayer` computes the same as this module."""
+    return is_exact_gelu(layer.mlp.activation_fn) and all(map(is_supported, linears_of(layer)))
+
+
+def linears_of(layer: Any) -> list[Any]:
+    """Return the linear layers of an encoder layer without adapters, in the order of their use."""
     attention, mlp = layer.self_attn, layer.mlp
-    linears = (attention.qkv, attention.projection, mlp.fc1, mlp.fc2)
-    return is_exact_gelu(mlp.activation_fn) and all(map(is_supported, linears))
+    modules = (attention.qkv, attention.projection, mlp.fc1, mlp.fc2)
+    return [without_adapters(module) for module in modules]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from worker.engine.errors import LoadError
+from worker.engine.row_adapters import RowAdapters
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import read_weights
+from worker.models.lora_weights import NamedAdapters
 from worker.models.pixels import Normalizer, fit_input, read_processor
+from worker.models.precision import dtype_of
 from worker.models.revision import CheckpointFiles, revision
 from worker.models.token_texts import TokenTexts
 from worker.models.tokenizer import read_tokenizer
@@ -28,6 +32,7 @@ class Checkpoint:
     network: Any
     tokenizer: Any
     processor: Any
+    adapters: RowAdapters = field(default_factory=RowAdapters)
 
 
 class VisionModel:
@@ -35,20 +40,22 @@ class VisionModel:
 
     #: The transformers class of the checkpoint's network.
     network_class: ClassVar[Any]
+    #: The parts of the network that compute the features of an image.
+    image_modules: ClassVar[tuple[str, ...]] = ("vision_model",)
     tasks: frozenset[str]
     keeps_proportions = False
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         snapshot, self.revision = checkpoint.snapshot, checkpoint.revision
         self.name, self.commit = snapshot.title, snapshot.commits
-        self.precision = checkpoint.precision
+        self.precision, self.adapters = checkpoint.precision, checkpoint.adapters
         self.network, self.tokenizer = checkpoint.network, checkpoint.tokenizer
         self.device: torch.device = self.network.device
         self.normalize = Normalizer(checkpoint.processor, snapshot, self.device)
         self.frame, self.resample = self.normalize.frame, self.normalize.resample
         self.image_size = max(self.frame.height, self.frame.width)
         fit_input(self.network, *self.normalize.shape)
-        self.tower = VisionTower(self.network.vision_model)
+        self.tower = VisionTower(self.network.vision_model, self.adapters)
 
     @classmethod
     def open(
@@ -63,12 +70,21 @@ class VisionModel:
         cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, *settings: str
     ) -> Checkpoint:
         """Read all parts of a checkpoint; `settings` are part of its revision. Raises LoadError."""
+        if snapshot.adapters and "match" in cls.tasks:
+            raise LoadError(
+                f"Model {snapshot.name!r} compares images and texts, and only models that generate"
+                " text have adapters of items; unset BLIPLINE_ADAPTERS, or set BLIPLINE_ADAPTER to"
+                " the adapter."
+            )
         with CheckpointFiles(snapshot) as files:
             processor = read_processor(snapshot, config)
             tokenizer = read_tokenizer(snapshot, cls.embeddings(config))
-            network = read_weights(cls.network_class, snapshot, precision, device)
+            named = NamedAdapters(snapshot, config, cls.network_class)
+            network = read_weights(cls.network_class, snapshot, precision, device, named.elements)
             number = revision(files, network, precision, *settings)
-        return Checkpoint(snapshot, number, precision, network, tokenizer, processor)
+        dtype = dtype_of(network, precision, device)
+        adapters = named.add_to(network, dtype, cls.image_modules)
+        return Checkpoint(snapshot, number, precision, network, tokenizer, processor, adapters)
 
     @classmethod
     def family_tasks(cls, config: Any) -> frozenset[str]:

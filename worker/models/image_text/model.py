@@ -16,6 +16,7 @@ from transformers import LogitsProcessorList
 from worker.engine.errors import InputRefused
 from worker.engine.model import GroupInputs, Prompt, StopTexts, TokenSequence
 from worker.engine.request import GenerationOptions, Request
+from worker.engine.row_adapters import RowAdapters
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import read_weights
 from worker.models.generation import (
@@ -29,8 +30,9 @@ from worker.models.image_text.processor import Processor, read_processor
 from worker.models.image_text.prompts import read_prompts, type_tasks
 from worker.models.image_text.row_scores import FiniteScores, UnpaddedPenalties
 from worker.models.image_text.sequences import RowEnds, row_sequences
+from worker.models.lora_weights import NamedAdapters
 from worker.models.memory_shapes import position_bytes
-from worker.models.precision import DTYPES, half_type
+from worker.models.precision import dtype_of
 from worker.models.revision import CheckpointFiles, revision
 from worker.models.t5 import with_prefix
 from worker.models.token_texts import TokenTexts
@@ -61,7 +63,8 @@ class ImageTextModel:
         self.name, self.commit, self.revision = snapshot.name, snapshot.commit, ""
         self.network, self.processor, self.precision = network, processor, precision
         self.device: torch.device = network.device
-        self.dtype = DTYPES.get(precision) or half_type(network, self.device)
+        self.dtype = dtype_of(network, precision, self.device)
+        self.adapters = RowAdapters()
         self.image_size = image_side
         resample = getattr(processor.images, "resample", None)
         self.resample = int(Image.Resampling.BICUBIC if resample is None else resample)
@@ -97,9 +100,12 @@ class ImageTextModel:
         """Load a checkpoint with the configuration `config`. Raises LoadError."""
         with CheckpointFiles(snapshot) as files:
             processor = read_processor(snapshot, config, int(decoder_config(config).vocab_size))
-            network = read_weights(model_class(config), snapshot, precision, device)
+            network_class = model_class(config)
+            named = NamedAdapters(snapshot, config, network_class)
+            network = read_weights(network_class, snapshot, precision, device, named.elements)
             model = cls(snapshot, network, processor, precision, image_side)
             model.revision = revision(files, network, precision)
+        model.adapters = named.add_to(network, model.dtype)
         return model
 
     @classmethod
