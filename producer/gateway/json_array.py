@@ -10,7 +10,7 @@ from .problems import Problem
 
 #: Bytes that matter outside and within a string.
 _OUTSIDE: Final = re.compile(rb'["\[\]{},\r\n]')
-_INSIDE: Final = re.compile(rb'["\\]')
+_INSIDE: Final = re.compile(rb'["\\\r\n]')
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 #: White space before an array, and a byte order mark.
 _BLANK: Final = b" \t\r\n\xef\xbb\xbf"
@@ -57,7 +57,7 @@ class _Converter:
         """Return the lines of a piece."""
         lines, position = bytearray(), 0
         if self._is_escaped and piece:
-            lines += piece[:1]
+            lines += _in_string(piece[:1])
             position, self._is_escaped = 1, False
         while match := (_INSIDE if self.is_in_string else _OUTSIDE).search(piece, position):
             lines += piece[position : match.start()]
@@ -65,10 +65,10 @@ class _Converter:
             if not self.is_in_string:
                 lines += self._convert(match[0])
             else:
-                lines += match[0]
-                self.is_in_string = match[0][0] == _BACKSLASH
-                if self.is_in_string:
-                    lines += piece[position : position + 1]
+                lines += _in_string(match[0])
+                self.is_in_string = match[0][0] != _QUOTE
+                if match[0][0] == _BACKSLASH:
+                    lines += _in_string(piece[position : position + 1])
                     self._is_escaped = position == len(piece)
                     position += 1
         return bytes(lines + piece[position:])
@@ -90,3 +90,8 @@ class _Converter:
         elif byte[0] == _COMMA and self.depth == 1:
             return b"\n"
         return byte
+
+
+def _in_string(byte: bytes) -> bytes:
+    """Return a byte of a string; a line break, invalid in JSON, must not end the line."""
+    return b"\t" if byte in (b"\r", b"\n") else byte

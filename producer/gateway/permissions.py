@@ -29,7 +29,7 @@ def check_request(policy: KeyPolicy, method: str, path: str) -> None:
         raise Problem(
             "forbidden",
             f"This API key has the scopes {', '.join(policy.scopes)}, and the request needs "
-            f"{scope}: use a key that `blipline keys create NAME --scope {scope}` has created",
+            f"{scope}: use another key, or change its scopes with `blipline keys limit`",
         )
 
 
@@ -37,7 +37,11 @@ def check_task(policy: KeyPolicy, task: Task) -> None:
     """Check the task of a job; raises Problem."""
     if not policy.allows_task(task):
         names = ", ".join(policy.tasks or ())
-        raise Problem("forbidden", f"This API key allows the tasks {names}, not {task.short}")
+        raise Problem(
+            "forbidden",
+            f"This API key allows the tasks {names}, not {task.short}: use another key, or change "
+            "its tasks with `blipline keys limit`",
+        )
 
 
 def check_page(policy: KeyPolicy) -> None:

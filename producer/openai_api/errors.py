@@ -29,6 +29,7 @@ _CODES: Final[Mapping[str, str]] = {
     "unauthorized": "invalid_api_key",
     "rate_limited": "rate_limit_exceeded",
     "quota_exceeded": "insufficient_quota",
+    "daily_quota_exceeded": "insufficient_quota",
     "not_found": "unknown_url",
 }
 

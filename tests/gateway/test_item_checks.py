@@ -57,7 +57,8 @@ def test_the_id_of_an_invalid_item_counts_and_its_error_stays() -> None:
     assert errors(NO_LIMITS, failed, item, unique=True)[1] is not None
     assert errors(KeyPolicy(tasks=("vqa",)), failed, item) == [
         None,
-        "This API key allows the tasks vqa, not caption",
+        "This API key allows the tasks vqa, not caption: use another key, or change its tasks "
+        "with `blipline keys limit`",
     ]
 
 

@@ -54,6 +54,17 @@ def test_other_bodies_are_unchanged() -> None:
         assert b"".join(array_as_lines(pieces_of(body, Random(1)))) == body
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_line_break_within_a_string_is_invalid_in_its_element_alone(seed: int) -> None:
+    body = b'[{"a": "x\ny"}, {"a": "x\\\ny"}, {"a": "x\r\n"}, {"a": "\\\\"}]'
+    lines = b"".join(array_as_lines(pieces_of(body, Random(seed)))).split(b"\n")
+    assert len(lines) == 4
+    assert json.loads(lines[3]) == {"a": "\\"}
+    for line in lines[:3]:
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(line)
+
+
 @pytest.mark.parametrize("body", [b"[", b'[{"a": 1}', b'[{"a": "]', b"[]]", b'["\\'])
 def test_an_array_that_does_not_end_is_an_error(body: bytes) -> None:
     with pytest.raises(Problem, match="not a"):

@@ -333,7 +333,7 @@ def test_a_batch_beyond_the_daily_quota_of_its_key_leaves_nothing(
     limited = ai.with_options(api_key=key)
     with pytest.raises(openai.RateLimitError) as caught:
         start(limited, *(line(str(n), ask()) for n in range(99)))
-    assert caught.value.code == "daily_quota_exceeded"
+    assert caught.value.code == "insufficient_quota"
     assert "This API key has used its 70 items of today" in caught.value.message
     assert list(ai.batches.list()) == []
     assert connection.zcard(Keys().open) == 0
