@@ -47,6 +47,7 @@ from .validation import (
     task_of,
 )
 from .webhook_log import WebhookLog
+from .worker_watch import WorkerWatch
 
 if TYPE_CHECKING:
     from .search.index import SearchIndex
@@ -349,6 +350,11 @@ class Client:
         """Read the number of open items of each queue, running jobs, and bytes of uploads."""
         with redis_errors(self._settings.redis_url):
             return self._ledger.depth()
+
+    @property
+    def worker_watch(self) -> WorkerWatch:
+        """The watch that warns if a wait has no live worker."""
+        return self._ledger.worker_watch
 
     def stored_bytes(self, account: str) -> int:
         """Read the bytes that Redis stores for a name of API keys."""

@@ -98,7 +98,7 @@ class Job(Generic[Value]):
         The job needs the option `stream`; without it, and with beams or several texts, the whole
         text is one part. `timeout` and errors are those of `result`.
         """
-        parts, deadline = TextParts(), PollSchedule(timeout, LOOK_UP_S)
+        parts, deadline = TextParts(), PollSchedule(timeout, LOOK_UP_S, self._ledger.worker_watch)
         while True:
             with outage_limit(deadline.remaining_s() if timeout else None):
                 text = partial_texts([self])[0]
@@ -163,7 +163,7 @@ class Job(Generic[Value]):
         )
 
     def _wait(self, timeout: float | None) -> JobSnapshot:
-        schedule = PollSchedule(timeout, MAX_DELAY_S)
+        schedule = PollSchedule(timeout, MAX_DELAY_S, self._ledger.worker_watch)
         while True:
             # Without a wait, the call is a read, which rides out an outage as all reads do.
             with outage_limit(schedule.remaining_s() if timeout else None):

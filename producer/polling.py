@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 
+from .worker_watch import WorkerWatch
+
 
 class PollSchedule:
     """A schedule of look-ups with a deadline on the monotonic clock.
 
     A delay is an eighth of the time waited so far, within bounds. So a poller reads a result late
-    by at most an eighth of its wait, however long the wait is.
+    by at most an eighth of its wait, however long the wait is. `watch` reports that no worker is
+    alive to end the pauses.
     """
 
-    def __init__(self, timeout: float | None, max_delay_s: float) -> None:
+    def __init__(
+        self, timeout: float | None, max_delay_s: float, watch: WorkerWatch | None = None
+    ) -> None:
         self._started = time.monotonic()
         self._deadline = None if timeout is None else self._started + timeout
         self._max_delay_s = max_delay_s
+        self._watch = watch
 
     def next_delay_s(self) -> float | None:
         """Return the seconds until the next look-up; None after the deadline."""
@@ -36,5 +42,7 @@ class PollSchedule:
         delay_s = self.next_delay_s()
         if delay_s is None:
             return False
+        if self._watch is not None:
+            self._watch.look(time.monotonic() - self._started)
         time.sleep(delay_s)
         return True

@@ -7,7 +7,7 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -155,7 +155,7 @@ class Collection:
             return None
         return arguments.count(self.options.sources, self.options.source)
 
-    def run(self, client: Client, on_counts: OnCounts, warn: Callable[[str], None]) -> RunCounts:
+    def run(self, client: Client, on_counts: OnCounts) -> RunCounts:
         """Annotate the collection; see `AnnotationRun.run`."""
         flight, counts = Flight(), RunCounts()
         source = self.pictures()
@@ -181,7 +181,7 @@ class Collection:
             submitter,
         )
         threading.Thread(target=self._count_into, args=[counts], daemon=True).start()
-        return AnnotationRun(parts, counts, on_counts, warn).run()
+        return AnnotationRun(parts, counts, on_counts).run()
 
     def _count_into(self, counts: RunCounts) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
@@ -26,8 +26,6 @@ from .summary import OnCounts, RunCounts
 _POLL_S: Final = 0.02
 #: Minimum seconds between two writes of a table; a slow write makes them rarer.
 _TABLE_S: Final = 30.0
-#: Seconds without an answer after which the absence of workers is reported.
-_SILENT_S: Final = 15.0
 #: Batches in a row that Redis may lose.
 _MAX_LOSSES: Final = 20
 #: Error code of an image whose file of captions cannot be written.
@@ -37,14 +35,11 @@ OUTPUT_REJECTED: Final = "output_rejected"
 class AnnotationRun:
     """The collecting side of a run, in the caller's thread."""
 
-    def __init__(
-        self, parts: RunParts, counts: RunCounts, on_counts: OnCounts, warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, parts: RunParts, counts: RunCounts, on_counts: OnCounts) -> None:
         self._parts = parts
         self._journal, self._output, self._flight = parts.journal, parts.output, parts.flight
         self.counts = counts
         self._on_counts = on_counts
-        self._warn = warn
         self._ready: list[JournalItem] = []
         self._losses = 0
         self._answered_at = time.monotonic()
@@ -57,7 +52,6 @@ class AnnotationRun:
         """
         try:
             if self._journal.open_batches():
-                self._warn_without_workers()
                 adopt(self._parts.client, self._journal)
             self._parts.submitter.start()
             while not self._is_over():
@@ -233,14 +227,8 @@ class AnnotationRun:
         self._table_at = ended + max(_TABLE_S, 20 * (ended - started))
 
     def _report_silence(self) -> None:
-        if not self._flight.pages or time.monotonic() < self._answered_at + _SILENT_S:
-            return
-        self._answered_at = time.monotonic() + 60
-        self._warn_without_workers()
-
-    def _warn_without_workers(self) -> None:
-        if self._parts.client.depth().workers == 0:
-            self._warn("no worker is alive on this Redis: start one with `python -m worker`")
+        if self._flight.pages:
+            self._parts.client.worker_watch.look(time.monotonic() - self._answered_at)
 
     def _abandon(self) -> None:
         """Cancel what is in flight, and keep what is there, as far as possible."""

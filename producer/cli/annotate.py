@@ -119,7 +119,7 @@ def annotate(
         sys.setswitchinterval(0.0005)
         try:
             with annotation_progress() as on_counts:
-                counts = collection.run(client, on_counts, warn)
+                counts = collection.run(client, on_counts)
         finally:
             if errors is not None:
                 write_errors(collection.journal, errors)

@@ -48,7 +48,7 @@ def status(batch_id: str, watch: bool, as_json: bool, redis_url: str | None) -> 
     """
     with Client(redis_url) as client:
         batch = client.batch(batch_id)
-        progress = _watch(batch) if watch else batch.progress()
+        progress = _watch(client, batch) if watch else batch.progress()
         depth = client.depth()
     if as_json:
         print_json(
@@ -154,10 +154,14 @@ def delete(batch_id: str, redis_url: str | None) -> Exit:
     return Exit.OK
 
 
-def _watch(batch: Batch) -> Progress:
+def _watch(client: Client, batch: Batch) -> Progress:
     """Show the progress of a batch until it has ended; return the last progress."""
+    done, changed_at = 0, time.monotonic()
     with watch_bar("running") as on_progress:
         while not ((progress := batch.progress()).finished or progress.cancelled):
+            if progress.done != done:
+                done, changed_at = progress.done, time.monotonic()
+            client.worker_watch.look(time.monotonic() - changed_at)
             note = _summary(progress).partition(" done, ")[2]
             on_progress(progress.done, progress.total, note)
             time.sleep(POLL_S)

@@ -39,6 +39,11 @@ _folder = click.option(
 @click.option("--rebuild", is_flag=True, help="Embed everything again, with the worker's model.")
 @click.option("--retry-failed", is_flag=True, help="Also submit images that failed for good.")
 @click.option(
+    "--prune-empty",
+    is_flag=True,
+    help="Also remove the entries of a collection that has none now, such as an emptied folder.",
+)
+@click.option(
     "--image-column",
     metavar="NAME",
     help="Column of tables with paths, URLs or bytes; by default the first of image, file_name, "
@@ -52,6 +57,7 @@ def index(
     folder: str,
     rebuild: bool,
     retry_failed: bool,
+    prune_empty: bool,
     image_column: str | None,
     timeout_s: float | None,
     as_json: bool,
@@ -64,9 +70,10 @@ def index(
     table (.csv, .tsv, .parquet), a WebDataset (.tar), a prefix of an object store (s3://…), or -
     for a list on stdin. Without any, the collections of the last runs are used.
 
-    Only new and changed files are embedded; files that are gone leave the index. An interrupted
-    run is continued by the same command. The worker needs a retrieval model, set by
-    BLIPLINE_MATCH_MODEL or BLIPLINE_MODEL.
+    Only new and changed files are embedded. Files that are gone leave the index, unless all of a
+    collection are gone: then --prune-empty removes them. An interrupted run is continued by the
+    same command. The worker needs a retrieval model, set by BLIPLINE_MATCH_MODEL or
+    BLIPLINE_MODEL.
 
     \b
       blipline index photos
@@ -93,6 +100,7 @@ def index(
             "",
             timeout_s,
             image_column=image_column,
+            prune_empty=prune_empty,
             on_counts=report,
             on_failure=failures.add,
         )

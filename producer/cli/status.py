@@ -7,11 +7,10 @@ import click
 from ..client import Client
 from ..ledger.records import Depth
 from ..quantity import quantity
+from ..worker_watch import NO_WORKER
 from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line
-
-NO_WORKER = "no worker is alive on this Redis: start one with `python -m worker`"
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from ..connection.connect import redis_errors
 from ..errors import QueueFull
 from ..polling import PollSchedule
+from ..worker_watch import WorkerWatch
 from .redis_memory import RedisMemory
 
 #: Maximum seconds between two attempts.
@@ -23,27 +24,34 @@ class Backpressure:
 
     ::
 
-        for attempt in Backpressure(memory, redis_url, when_full, on_wait):
+        for attempt in Backpressure(memory, redis_url, when_full, on_wait, watch):
             with attempt:
                 ...  # raises QueueFull while there is no capacity
 
     With `when_full` "raise" the first QueueFull leaves the loop. With "wait" the iterator calls
-    `on_wait`, which may raise, before each delay. A Redis that is short of memory counts as full;
-    no write is attempted. Other errors of redis-py become ConnectionFailed.
+    `on_wait`, which may raise, before each delay, and `watch` reports that no worker frees
+    capacity. A Redis that is short of memory counts as full; no write is attempted. Other errors of
+    redis-py become ConnectionFailed.
     """
 
     def __init__(
-        self, memory: RedisMemory, redis_url: str, when_full: WhenFull, on_wait: Callable[[], None]
+        self,
+        memory: RedisMemory,
+        redis_url: str,
+        when_full: WhenFull,
+        on_wait: Callable[[], None],
+        watch: WorkerWatch | None = None,
     ) -> None:
         self._memory = memory
         self._redis_url = redis_url
         self._when_full = when_full
         self._on_wait = on_wait
+        self._watch = watch
         #: True if the current attempt found no capacity.
         self._is_full = False
 
     def __iter__(self) -> Iterator[AbstractContextManager[None]]:
-        schedule = PollSchedule(None, MAX_DELAY_S)
+        schedule = PollSchedule(None, MAX_DELAY_S, self._watch)
         while True:
             self._is_full = False
             with self._attempt():

@@ -10,6 +10,7 @@ import redis
 
 from .. import contract
 from ..contract import ErrorCode, ItemResult, Queue, State
+from ..worker_watch import WorkerWatch
 from .aborts import JobAborter
 from .ids import chunk_id, created_at, parse_chunk_id
 from .keys import Keys
@@ -43,6 +44,8 @@ class Ledger:
         self._script = LedgerScript(client, keys.prefix)
         self._aborter = JobAborter(client, keys, blob_ttl_s=blob_ttl_s)
         database = client.connection_pool.connection_kwargs.get("db") or 0
+        #: The watch over waits for results and for capacity.
+        self.worker_watch = WorkerWatch(lambda: self.depth().workers)
         self._channel = event_channel(keys.prefix, database)
 
     def enqueue(

@@ -102,7 +102,8 @@ class Publisher:
 
     def backpressure(self, when_full: WhenFull, on_wait: Callable[[], None]) -> Backpressure:
         """Return the attempts at a write to this Redis."""
-        return Backpressure(self._memory, self._settings.redis_url, when_full, on_wait)
+        watch = self._ledger.worker_watch
+        return Backpressure(self._memory, self._settings.redis_url, when_full, on_wait, watch)
 
     def _enqueue(
         self,

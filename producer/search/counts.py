@@ -21,7 +21,7 @@ class IndexCounts:
     embedded: int = 0
     #: Entries that left the sources.
     removed: int = 0
-    #: Entries that cannot be read or embedded.
+    #: Entries that cannot be read or embedded, and sources whose entries are all gone.
     failed: int = 0
     #: Contents that are submitted and have no result yet.
     waiting: int = 0

@@ -7,7 +7,7 @@ their content. So after a crash of this process, the next update reads the resul
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -19,6 +19,7 @@ from ..errors import InvalidInput, JobUnknown
 from ..image_sources.image_bytes import ImageBytes
 from ..job import Result
 from ..ledger.ids import new_id
+from ..quantity import quantity
 from . import sources
 from .counts import IndexCounts, OnCounts, OnFailure
 from .entry import Entry, Kind, Unreadable
@@ -62,6 +63,9 @@ class UpdateOptions:
     on_failure: OnFailure = lambda name, message: None
     #: Column of tables that has the image; None: the first of the known names.
     image_column: str | None = None
+    #: Also remove the entries of a source without any entry now. It may be a disk that is not
+    #: mounted, so by default they stay, and the source counts as failed.
+    prune_empty: bool = False
 
 
 class IndexUpdate:
@@ -80,6 +84,8 @@ class IndexUpdate:
         self._waiting: set[str] = set()
         #: Sources that could not be read completely.
         self._incomplete: set[str] = set()
+        #: Entries of each source.
+        self._entries: Counter[str] = Counter()
 
     def run(self, names: Sequence[str]) -> IndexCounts:
         """Update the entries of these sources; raises InvalidInput if a source does not exist."""
@@ -120,6 +126,7 @@ class IndexUpdate:
                     self._incomplete.add(name)
             else:
                 self.counts.entries += 1
+                self._entries[name] += 1
                 if (item := self._item(entry, name)) is not None:
                     yield item
             self._report()
@@ -212,6 +219,8 @@ class IndexUpdate:
     def _remove(self, names: Sequence[str]) -> None:
         """Remove entries that are no longer in their source, as far as that is certain."""
         complete = {sources.canonical(name) for name in names} - self._incomplete - {"-"}
+        if not self._options.prune_empty:
+            complete -= self._emptied(complete)
         self.counts.removed = self._store.remove_unseen(sorted(complete))
         self._store.remove_orphans()
         for name in self._store.pending():
@@ -220,6 +229,19 @@ class IndexUpdate:
         names_kept = known | {sources.canonical(name) for name in names} - {"-"}
         self._store.set_meta("sources", json.dumps(sorted(names_kept)))
         self._store.commit()
+
+    def _emptied(self, names: set[str]) -> set[str]:
+        """Report and return the sources that had entries before and have none."""
+        emptied = set()
+        for name in names:
+            if not self._entries[name] and (count := self._store.count_entries(name)):
+                emptied.add(name)
+                self._fail(
+                    name,
+                    f"there is nothing now, and the index has {quantity(count, 'entry')} of it: "
+                    "they stay, since a disk may not be mounted. --prune-empty removes them",
+                )
+        return emptied
 
     def _fail(self, name: str, message: str) -> None:
         self.counts.failed += 1

@@ -144,6 +144,11 @@ class IndexStore:
             (content, code, _bytes(message)),
         )
 
+    def count_entries(self, source: str) -> int:
+        """Count the entries of a source."""
+        query = "SELECT count(*) FROM entries WHERE source = CAST(? AS TEXT)"
+        return int(self._db.execute(query, (_bytes(source),)).fetchone()[0])
+
     def remove_unseen(self, sources: Sequence[str]) -> int:
         """Remove the entries of these sources that this run has not seen; return their number."""
         return sum(
