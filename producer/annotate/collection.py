@@ -112,6 +112,7 @@ class Collection:
             if options.retry_failed:
                 self.journal.forget_failures()
             self.output.prepare(self.journal, writes=not dry_run)
+            _check_targets(options, self.output)
         except BaseException:
             self.journal.close()
             raise
@@ -201,6 +202,14 @@ def _check_place(options: AnnotateOptions) -> None:
     source = next(filter(arguments.is_elsewhere, options.sources), None)
     if options.output is None and source is not None:
         raise InvalidInput(f"{source}: no folder is beside its images: choose an output with -o")
+
+
+def _check_targets(options: AnnotateOptions, output: Output) -> None:
+    """Check that an output can name the images of tables and archives; raises InvalidInput."""
+    for source in filter(arguments.may_contain_images, options.sources):
+        first = next(arguments.pictures([source], options.source), None)
+        if first is not None and first.locator.kind in ("tar", "cell"):
+            output.target(first)
 
 
 def _recipe(options: AnnotateOptions) -> Recipe:

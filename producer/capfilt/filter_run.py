@@ -108,20 +108,21 @@ class FilterRun:
             statistics.pairs += 1
             if result.filter_result is None:
                 statistics.failed += 1
-                lines[REJECTED] += _failed_lines(pair, result)
+                folder = self._workspace.folder(REJECTED)
+                lines[REJECTED] += _failed_lines(pair, result, folder)
                 continue
             for name in (ACCEPTED, REJECTED):
                 for text in getattr(result.filter_result, name):
                     threshold = self._checkpoint.terms.threshold_of(text.source)
                     statistics.add(pair, text, threshold, accepted=name == ACCEPTED)
-                    lines[name].append(_line(pair, text))
+                    lines[name].append(_line(pair, text, self._workspace.folder(name)))
         after = replace(self._checkpoint, parts=part.number + 1, digest=part.digest)
         self._checkpoint = self._workspace.append(lines, after)
 
 
-def _line(pair: ImageTextPair, text: ScoredText) -> dict[str, Any]:
-    """Return the line of a text: the pair, its source and its scores."""
-    line = {"image": pair.image, **asdict(text)}
+def _line(pair: ImageTextPair, text: ScoredText, folder: str) -> dict[str, Any]:
+    """Return the line of a text in a file of `folder`: the pair, its source and its scores."""
+    line = {"image": pair.reference_from(folder), **asdict(text)}
     if pair.custom_id is not None:
         line["custom_id"] = pair.custom_id
     if pair.label is not None and text.source == "web":
@@ -129,10 +130,10 @@ def _line(pair: ImageTextPair, text: ScoredText) -> dict[str, Any]:
     return line
 
 
-def _failed_lines(pair: ImageTextPair, result: Result) -> Iterator[dict[str, Any]]:
+def _failed_lines(pair: ImageTextPair, result: Result, folder: str) -> Iterator[dict[str, Any]]:
     """Yield a line for each text of a failed pair, or one without a text."""
     for text in pair.texts or ("",):
-        line: dict[str, Any] = {"image": pair.image, "text": text, "source": "web"}
+        line: dict[str, Any] = {"image": pair.reference_from(folder), "text": text, "source": "web"}
         if pair.custom_id is not None:
             line["custom_id"] = pair.custom_id
         yield line | result.output()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,6 +45,12 @@ class ImageTextPair:
     def identity(self) -> str:
         """A text that is the same in each run over the same collection."""
         return json.dumps([self.image, *self.texts, self.label, self.error, self.stamp])
+
+    def reference_from(self, folder: str) -> str:
+        """Return the image as a table in `folder` names it; absolute paths and URLs stay."""
+        if self.locator.kind != "file" or os.path.isabs(self.image):
+            return self.image
+        return self.locator.reference_from(folder) or self.image
 
 
 @dataclass(frozen=True, slots=True)

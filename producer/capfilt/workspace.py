@@ -69,6 +69,10 @@ class Workspace:
         """The size of each output at the start of a run."""
         return dict.fromkeys(self._outputs, 0)
 
+    def folder(self, name: str) -> str:
+        """Return the folder of an output; images in it are named relative to it."""
+        return str(self._outputs.get(name, self._outputs["accepted"]).parent)
+
     def read(self) -> RunCheckpoint | None:
         """Return the checkpoint of an interrupted run, or None."""
         try:

@@ -19,7 +19,7 @@ from .options import SourceOptions
 from .picture import Picture, file_picture
 from .rows import STORE_SCHEMES, ReferenceReader
 from .stores import store_pictures
-from .tables import TABLE_SUFFIXES, line_pictures, table_pictures
+from .tables import PARQUET_SUFFIXES, TABLE_SUFFIXES, line_pictures, table_pictures
 
 _ARCHIVE_SUFFIXES: Final = (".tar", ".tgz", ".gz")
 #: Suffix of files with a path or URL on each line.
@@ -64,6 +64,11 @@ def is_elsewhere(argument: str) -> bool:
     return argument.lower().endswith(_ARCHIVE_SUFFIXES) or (
         bool(is_url) and scheme.lower() in STORE_SCHEMES
     )
+
+
+def may_contain_images(argument: str) -> bool:
+    """Return whether a source may be a table or an archive with the bytes of images."""
+    return argument.lower().endswith((*PARQUET_SUFFIXES, *_ARCHIVE_SUFFIXES))
 
 
 def no_source(argument: str) -> InvalidInput:

@@ -21,6 +21,8 @@ class SourceOptions:
     null_separated: bool = False
     #: Format of files and of standard input; None: that of the name, or JSON lines.
     format: LineFormat | None = None
+    #: The table is an output, whose rows are named by `file_name`; their images are not read.
+    by_file_name: bool = False
     #: Images with texts are read. A table then needs a column of texts, and the reader rejects
     #: lines that can be read in two ways; a file that no suffix makes an image is a list.
     has_texts: bool = False

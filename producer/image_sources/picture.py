@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from ..contract import ErrorCode
@@ -40,6 +41,15 @@ class Locator:
         """Return a form for the journal."""
         return [self.kind, self.address, *self.extent]
 
+    def reference_from(self, folder: str) -> str | None:
+        """Return the image as a table in `folder` names it: a path relative to it, or a URL.
+
+        None for an image within an archive or a table, which no path names.
+        """
+        if self.kind in ("url", "store"):
+            return self.address
+        return relative_path(self.address, folder) if self.kind == "file" else None
+
     @classmethod
     def of_json(cls, value: list[Any]) -> Locator:
         """Read the form of `to_json`."""
@@ -74,6 +84,27 @@ class Picture:
     def stem(self) -> str:
         """The file name without its suffix."""
         return os.path.splitext(os.path.basename(self.name))[0]
+
+
+def relative_path(path: str, folder: str) -> str:
+    """Return an absolute path relative to a folder, also if that is reached by symbolic links."""
+    if (real_folder := _real_path(os.path.abspath(folder))) == os.path.abspath(folder):
+        return os.path.relpath(path, real_folder)
+    # `..` leaves the target of a link.
+    parent, name = os.path.split(path)
+    return os.path.relpath(os.path.join(_real_path(parent), name), real_folder)
+
+
+def path_from(folder: str, reference: str) -> str:
+    """Return the path of a reference relative to a folder, the inverse of `relative_path`."""
+    if reference.startswith("../"):
+        folder = _real_path(os.path.abspath(folder))
+    return os.path.join(folder, reference)
+
+
+@lru_cache(1024)
+def _real_path(path: str) -> str:
+    return os.path.realpath(path)
 
 
 def check_path(path: str) -> None:

@@ -15,7 +15,7 @@ from ..ledger.blobs import is_reference
 from ..ledger.data_url import is_data_url
 from ..validation import unique_names
 from .options import SourceOptions
-from .picture import Locator, Picture, broken_picture, check_path, file_picture
+from .picture import Locator, Picture, broken_picture, check_path, file_picture, path_from
 
 #: Columns that hold the image, in the order of preference, if the caller names none.
 IMAGE_COLUMNS: Final = (
@@ -47,6 +47,8 @@ class ReferenceReader:
 
     def column_of(self, names: Sequence[str]) -> str:
         """Return the name of the image's column; raises InvalidInput that lists the columns."""
+        if self.options.by_file_name and "file_name" in names:
+            return "file_name"
         column = _first(names, self.options.image_column, IMAGE_COLUMNS)
         if column is None:
             raise self._no_column("with an image", "--image-column", names)
@@ -96,7 +98,7 @@ class ReferenceReader:
     ) -> Picture:
         """Return the picture of a path or a URL; a local file of this name comes first."""
         caption = self.caption_of(columns)
-        path = os.path.join(self._folder, text)
+        path = path_from(self._folder, text)
         scheme = text.partition("://")[0].lower() if "://" in text else ""
         if not os.path.exists(path) and (is_reference(text) or is_data_url(text)):
             kind: Any = "store" if scheme in STORE_SCHEMES else "url"

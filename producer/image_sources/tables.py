@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, Literal
 
@@ -24,9 +25,10 @@ LINE_FORMATS: Final[dict[str, LineFormat]] = {
     ".csv": "csv",
     ".tsv": "tsv",
 }
-_PARQUET_SUFFIXES: Final = (".parquet", ".pq")
+#: Suffixes of Parquet files.
+PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 #: Suffixes of tables.
-TABLE_SUFFIXES: Final = (*LINE_FORMATS, *_PARQUET_SUFFIXES)
+TABLE_SUFFIXES: Final = (*LINE_FORMATS, *PARQUET_SUFFIXES)
 #: Rows of a Parquet file decoded at once.
 _BATCH_ROWS: Final = 1024
 #: Columns whose text names an image that is stored as bytes.
@@ -37,7 +39,7 @@ def table_pictures(path: str, options: SourceOptions) -> Iterator[Picture]:
     """Yield a picture for each row of a table; raises InvalidInput if it cannot be opened."""
     folder = os.path.dirname(os.path.abspath(path))
     suffix = os.path.splitext(path)[1].lower()
-    if suffix in _PARQUET_SUFFIXES and options.format is None:
+    if suffix in PARQUET_SUFFIXES and options.format is None:
         yield from _parquet(path, ReferenceReader(path, folder, options))
         return
     line_format = options.format or LINE_FORMATS.get(suffix) or "list"
@@ -107,6 +109,9 @@ def _parquet(path: str, reader: ReferenceReader) -> Iterator[Picture]:
     # Bytes stay in the file until their image is read.
     is_binary, stamp = column in binary, file_stamp(path)
     read_names = [name for name in schema.names if name not in binary]
+    repeated = _repeated_paths(table, column) if is_binary else None
+    if repeated is not None:
+        read_names.append(f"{column}.path")
     row_number = 0
     for group in range(table.num_row_groups):
         rows_of_group = table.metadata.row_group(group).num_rows
@@ -120,12 +125,16 @@ def _parquet(path: str, reader: ReferenceReader) -> Iterator[Picture]:
                 yield reader.row(row, column, row_number)
                 continue
             locator = Locator("cell", os.path.abspath(path), (group, row_of_group, column))
-            yield _bytes_picture(locator, row, row_number, stamp, reader.caption_of(row))
+            path_of_image = (row.pop(column, None) or {}).get("path")
+            if repeated is None or path_of_image in repeated:
+                path_of_image = None
+            caption = reader.caption_of(row)
+            yield _bytes_picture(locator, row, path_of_image, row_number, stamp, caption)
 
 
 def _image_column(names: list[str], binary: set[str], reader: ReferenceReader) -> str:
     """Return the image's column. Bytes come before a URL, from which img2dataset fetched them."""
-    if reader.options.image_column is None:
+    if reader.options.image_column is None and not reader.options.by_file_name:
         for name in IMAGE_COLUMNS:
             if name in binary:
                 return name
@@ -137,10 +146,29 @@ def _rows(table: Any, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
+def _repeated_paths(table: Any, column: str) -> set[str | None] | None:
+    """Return the paths that several images have in Hugging Face's struct; None without paths."""
+    kind = table.schema_arrow.field(column).type
+    if not required("pyarrow").types.is_struct(kind) or kind.get_field_index("path") < 0:
+        return None
+    paths = Counter(
+        cell["path"] if cell else None
+        for batch in table.iter_batches(_BATCH_ROWS, columns=[f"{column}.path"])
+        for cell in batch.column(0).to_pylist()
+    )
+    return {path for path, count in paths.items() if count > 1}
+
+
 def _bytes_picture(
-    locator: Locator, row: dict[str, Any], number: int, stamp: str, caption: str | None
+    locator: Locator,
+    row: dict[str, Any],
+    path: str | None,
+    number: int,
+    stamp: str,
+    caption: str | None,
 ) -> Picture:
-    name = next((str(row[name]) for name in _NAME_COLUMNS if row.get(name)), f"{number - 1:08d}")
+    names = (*(row.get(name) for name in _NAME_COLUMNS), path)
+    name = next((str(name) for name in names if name), f"{number - 1:08d}")
     key = f"{locator.address}\0{number}"
     return Picture(key, name, locator, stamp, row, caption, number)
 

@@ -16,7 +16,7 @@ from ..image_sources.archives import tar_pictures
 from ..image_sources.arguments import no_source
 from ..image_sources.lists import check_no_json
 from ..image_sources.options import SourceOptions
-from ..image_sources.picture import Picture, check_path
+from ..image_sources.picture import Picture, check_path, path_from
 from ..image_sources.rows import STORE_SCHEMES
 from ..image_sources.stores import store_pictures
 from ..image_sources.tables import TABLE_SUFFIXES, table_pictures
@@ -208,7 +208,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _image(reference: str, folder: str) -> Entry:
     """Return the entry of a path or URL; a local file of this name comes first."""
-    path = os.path.join(folder, reference)
+    path = path_from(folder, reference)
     if is_data_url(reference):
         raise InvalidInput(_DATA_URL)
     if is_reference(reference) and not os.path.exists(path):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from pydantic_core import from_json
+
 from ..image_sources.picture import Locator, Picture
 
 #: Columns of an output in the order of preference: what identifies an image, and its text.
@@ -54,7 +56,9 @@ class SheetEntry:
         if locator.kind == "error":
             row |= {"error": locator.address}
         entry = cls.of_row(row, number)
-        return replace(entry, locator=locator) if locator.kind in ("tar", "cell") else entry
+        if locator.kind in ("tar", "cell"):
+            return replace(entry, locator=locator)
+        return entry if locator.kind == "error" else replace(entry, image=locator.address)
 
 
 def _first(row: Mapping[str, Any], columns: tuple[str, ...]) -> str | None:
@@ -68,16 +72,26 @@ def _first(row: Mapping[str, Any], columns: tuple[str, ...]) -> str | None:
 
 def _text(row: Mapping[str, Any]) -> str:
     """Return all texts of a row, each on a line of its own."""
-    answers, texts = row.get("answers"), row.get("texts")
+    answers, texts = list_of(row.get("answers")), list_of(row.get("texts"))
     if isinstance(answers, list):
         lines = [f"{_part(answer, 'question')} {_part(answer, 'text')}" for answer in answers]
     elif isinstance(texts, list):
         lines = [str(text) for text in texts]
-    elif isinstance(matches := row.get("matches"), list):
+    elif isinstance(matches := list_of(row.get("matches")), list):
         lines = [_match_line(match) for match in matches]
     else:
         lines = [_first(row, _TEXTS) or ""]
     return "\n".join(line.strip() for line in lines)
+
+
+def list_of(value: Any) -> Any:
+    """Return the value of a column of lists, which are JSON in tables of text."""
+    if not isinstance(value, str) or not value.startswith("["):
+        return value
+    try:
+        return from_json(value)
+    except ValueError:
+        return value
 
 
 def _match_line(match: Any) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ..errors import InvalidInput
 from ..image_sources.image_bytes import ImageBytes
-from ..image_sources.picture import Locator
+from ..image_sources.picture import Locator, path_from
 from ..ledger import data_url
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ImageFolders:
             return None
         for path in dict.fromkeys((image, image.removeprefix("file:"))):
             for folder in self._folders:
-                candidate = os.path.join(folder, path)
+                candidate = path_from(folder, path)
                 if os.path.isfile(candidate):
                     return os.path.abspath(candidate)
         return None

@@ -21,8 +21,6 @@ from .entry import SheetEntry
 _DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 #: Suffixes of tables and archives that contain images.
 _CONTAINERS: Final = (".parquet", ".pq", ".tar", ".tgz")
-#: Columns that contain lists.
-_LISTS: Final = frozenset({"texts", "answers", "matches"})
 
 
 def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
@@ -63,19 +61,9 @@ def _table(path: str, delimiter: str) -> Iterator[Mapping[str, Any]]:
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
             for row in csv.DictReader(file, delimiter=delimiter):
-                yield {name: _cell(name, value) for name, value in row.items() if name is not None}
+                yield {name: value for name, value in row.items() if name is not None}
         except csv.Error as error:
             raise InvalidInput(f"{path}: not a table: {error}") from None
-
-
-def _cell(name: str, value: Any) -> Any:
-    """Return the value of a cell; a list is JSON."""
-    if name not in _LISTS or not isinstance(value, str) or not value.startswith("["):
-        return value
-    try:
-        return from_json(value)
-    except ValueError:
-        return value
 
 
 def _json_rows(path: str) -> Iterator[Mapping[str, Any]]:

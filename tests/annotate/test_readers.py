@@ -67,6 +67,16 @@ def test_datasets_reads_each_table(
     assert {row["file_name"]: row["text"] for row in rows} == texts
 
 
+def test_datasets_reads_the_images_of_parquet(
+    texts: dict[str, str], load_dataset: LoadDataset
+) -> None:
+    assert annotate("photos", "-o", "images.tar") == Exit.OK
+    assert annotate("images.tar", "-o", "out.parquet") == Exit.OK
+    assert colors(load_dataset("parquet", data_files="out.parquet")) == dict(
+        enumerate(texts[name] for name in NAMES)
+    )
+
+
 # webdataset does not close the archive.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_datasets_and_webdataset_read_an_archive(

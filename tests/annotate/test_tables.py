@@ -66,6 +66,7 @@ def test_a_table_becomes_a_table_with_its_columns_and_captions(
         {"file_name": "deep/ü.ppm", "source": 'a "web"\nsite', "text": second},
         {"file_name": URL, "source": "", "text": "picture ://image"},
     ]
+    expected = [row | {"image": row["file_name"]} for row in expected]
     assert rows_of(tmp_path / target) == expected
     # The output is a source itself: nothing is left to do.
     (tmp_path / "again").mkdir()
@@ -100,7 +101,7 @@ def test_types_of_columns_survive_in_parquet(responder: Responder, tmp_path: Pat
     assert annotate("in.jsonl", "-o", "out.parquet") == Exit.OK
     first, second = rows_of(tmp_path / "out.parquet")
     assert (first["width"], first["score"], first["good"]) == (8, 0.5, True)
-    assert (first["tags"], second["width"]) == ('["x", "y"]', None)
+    assert (first["tags"], second["width"]) == (["x", "y"], None)
 
 
 def test_hugging_face_image_folders_get_their_metadata(
@@ -112,7 +113,8 @@ def test_hugging_face_image_folders_get_their_metadata(
         {"file_name": "train/a.png", "text": text}
     ]
     assert annotate("data/metadata.jsonl", "-o", "out.csv") == Exit.OK
-    assert rows_of(Path("out.csv")) == [{"file_name": "train/a.png", "text": text}]
+    row = {"file_name": "train/a.png", "image": "data/train/a.png", "text": text}
+    assert rows_of(Path("out.csv")) == [row]
     assert responder.answers == 1
 
 
@@ -186,7 +188,8 @@ def test_a_pattern_skips_the_caption_files_beside_the_images(
     text = write_image(tmp_path / "p" / "a.png", 1)
     assert annotate("p/*") == Exit.OK
     assert annotate("p/*", "-o", "out.jsonl") == Exit.OK
-    assert json_lines(Path("out.jsonl")) == [{"file_name": "p/a.png", "text": text}]
+    row = {"file_name": "p/a.png", "image": "p/a.png", "text": text}
+    assert json_lines(Path("out.jsonl")) == [row]
 
 
 def test_cells_of_several_tables_have_names_that_differ(

@@ -167,8 +167,8 @@ def parquet_shards_of_hugging_face() -> tuple[list[str], list[Expected]]:
         image_cell = {"bytes": image, "path": "x.png"}
         write_parquet(f"train-{number}.parquet", [{"image": image_cell, "caption": texts}])
     return ["train-*.parquet"], [
-        Expected("train-0.parquet/00000000", FIRST, [ONE, THREE], "1"),
-        Expected("train-1.parquet/00000000", SECOND, [TWO], "1"),
+        Expected("train-0.parquet/x.png", FIRST, [ONE, THREE], "1"),
+        Expected("train-1.parquet/x.png", SECOND, [TWO], "1"),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 from ...errors import InvalidInput
 from .embedded import EmbeddedOutput
 from .output import Output
+from .parquet import ParquetOutput
 from .sidecars import SidecarOutput
 from .tables import (
     ImageFolderOutput,
@@ -18,7 +19,6 @@ from .tables import (
     WriteRows,
     write_csv,
     write_json_lines,
-    write_parquet,
 )
 from .webdataset import WebDatasetOutput
 
@@ -37,7 +37,7 @@ FormatName = Literal[
 ]
 FORMATS: Final[tuple[FormatName, ...]] = get_args(FormatName)
 #: Columns of tables that have another meaning than a caption.
-RESERVED: Final = ("", "file_name", "texts", "answers")
+RESERVED: Final = ("", "file_name", "image", "texts", "answers")
 #: Forms that are a file for each image.
 SIDECARS: Final = ("txt", "caption")
 #: Forms whose output is a folder.
@@ -46,7 +46,6 @@ _WRITERS: Final[dict[FormatName, WriteRows]] = {
     "jsonl": write_json_lines,
     "csv": write_csv,
     "tsv": partial(write_csv, delimiter="\t"),
-    "parquet": write_parquet,
 }
 _SUFFIXES: Final[dict[str, FormatName]] = {
     ".jsonl": "jsonl",
@@ -106,6 +105,8 @@ def output_of(
         return ImageFolderOutput(file, text_column, questions)
     if form == "kohya":
         return KohyaOutput(path)
+    if form == "parquet":
+        return ParquetOutput(path, text_column, questions)
     if form == "webdataset":
         return WebDatasetOutput(path, text_column, questions)
     return TableOutput(path, _WRITERS[form], text_column, questions)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from ...image_sources.picture import Picture
 from ..storage.item import ItemState, JournalItem
 from ..storage.journal import Journal
 
@@ -18,13 +19,25 @@ SURROGATES: Final = "blipline.surrogates"
 WRITTEN: Final = (ItemState.READY, ItemState.DONE, ItemState.SKIPPED)
 
 
-def row_of(item: JournalItem, text_column: str, questions: Sequence[str]) -> dict[str, Any]:
+def file_name_of(picture: Picture) -> str:
+    """Return the name of an image in tables: that of the table it comes from, or of the source."""
+    name = picture.columns.get("file_name")
+    return name if isinstance(name, str) and name else picture.name
+
+
+def row_of(
+    item: JournalItem, text_column: str, questions: Sequence[str], folder: str | None = None
+) -> dict[str, Any]:
     """Return the row of an item: its file name, its own columns, and its texts.
 
-    Several captions are also in `texts`; the answers to several questions in `answers`.
+    In a table in `folder`, `image` leads to the image, unless that is in an archive. Several
+    captions are also in `texts`; the answers to several questions in `answers`.
     """
     columns = {name: value for name, value in item.picture.columns.items() if name != text_column}
-    row = {"file_name": item.picture.name, **columns}
+    row: dict[str, Any] = {"file_name": file_name_of(item.picture)}
+    if folder is not None and (image := item.picture.locator.reference_from(folder)) is not None:
+        row["image"] = image
+    row |= {name: value for name, value in columns.items() if name != "file_name"}
     row[text_column] = item.texts[0] if item.texts else ""
     if len(item.texts) > 1:
         if len(questions) == len(item.texts):
@@ -38,11 +51,11 @@ def row_of(item: JournalItem, text_column: str, questions: Sequence[str]) -> dic
 
 
 def rows_of(
-    journal: Journal, text_column: str, questions: Sequence[str]
+    journal: Journal, text_column: str, questions: Sequence[str], folder: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of all items with texts, in the order of the collection."""
     for item in journal.items(*WRITTEN):
-        yield row_of(item, text_column, questions)
+        yield row_of(item, text_column, questions, folder)
 
 
 def json_line(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Files with a row for each image: JSON Lines, CSV, Parquet, metadata.jsonl and meta_cap.json."""
+"""Files with a row for each image: JSON Lines, CSV, metadata.jsonl and meta_cap.json."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, Any, Final
+from typing import IO, Any
 
+from ...contract import ErrorCode
 from ...errors import InvalidInput
-from ...image_sources.extras import required
 from ...image_sources.options import SourceOptions
 from ...image_sources.picture import Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import check_replaceable, replaced_file
-from .rows import SURROGATES, WRITTEN, json_line, rows_of, text_of
-
-#: Rows of a Parquet file written at once, one row group.
-_GROUP_ROWS: Final = 10_000
+from .rows import SURROGATES, WRITTEN, file_name_of, json_line, row_of, rows_of, text_of
 
 #: Writes rows, which it may read several times, to a file.
 WriteRows = Callable[[IO[bytes], Callable[[], Iterator[dict[str, Any]]]], None]
@@ -61,7 +58,7 @@ class TableOutput:
         """Yield names and captions of the file; raises InvalidInput if it is another one."""
         from ...image_sources.tables import table_pictures
 
-        options = SourceOptions(text_column=self.text_column)
+        options = SourceOptions(text_column=self.text_column, by_file_name=True)
         for picture in table_pictures(self.path, options):
             if picture.caption is not None:
                 yield picture.name, picture.caption
@@ -72,7 +69,7 @@ class TableOutput:
 
     def name_of(self, picture: Picture) -> str:
         """Return the name of an image in the file."""
-        return picture.name
+        return file_name_of(picture)
 
     def target(self, picture: Picture) -> None:
         """Return None: all images share a file."""
@@ -95,7 +92,7 @@ class TableOutput:
 
     def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
         """Yield the rows of the file."""
-        return rows_of(journal, self.text_column, self._questions)
+        return rows_of(journal, self.text_column, self._questions, os.path.dirname(self.path))
 
 
 class ImageFolderOutput(TableOutput):
@@ -106,14 +103,16 @@ class ImageFolderOutput(TableOutput):
 
     def name_of(self, picture: Picture) -> str:
         """Return the path relative to the folder of the file."""
-        if picture.path is None:
-            return picture.name
-        return os.path.relpath(picture.path, os.path.dirname(os.path.abspath(self.path)))
+        return picture.locator.reference_from(os.path.dirname(self.path)) or picture.name
+
+    def target(self, picture: Picture) -> None:
+        """Return None; raises InvalidInput for an image that is no local file."""
+        check_is_file(picture, self.path)
 
     def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
         """Yield rows with names relative to the folder of the file."""
-        items = journal.items(*WRITTEN)
-        for item, row in zip(items, super().rows(journal), strict=True):
+        for item in journal.items(*WRITTEN):
+            row = row_of(item, self.text_column, self._questions)
             yield {**row, "file_name": self.name_of(item.picture)}
 
 
@@ -135,6 +134,10 @@ class KohyaOutput(TableOutput):
     def name_of(self, picture: Picture) -> str:
         """Return the absolute path."""
         return picture.path or picture.name
+
+    def target(self, picture: Picture) -> None:
+        """Return None; raises InvalidInput for an image that is no local file."""
+        check_is_file(picture, self.path)
 
     def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
         """Yield names and captions: one a line, as sd-scripts reads several (`enable_wildcard`)."""
@@ -161,6 +164,24 @@ class KohyaOutput(TableOutput):
         return metadata
 
 
+def check_is_file(picture: Picture, path: str) -> None:
+    """Check that a table of image files can name an image; raises InvalidInput."""
+    kind = picture.locator.kind
+    if kind in ("tar", "cell"):
+        raise InvalidInput(
+            f"{os.path.basename(path)} names image files, and {picture.name} is within "
+            f"{os.path.basename(picture.locator.address)}: choose -o OUT.parquet or -o OUT.tar, "
+            "which contain the images",
+            ErrorCode.OPTION_INVALID,
+        )
+    if kind in ("url", "store"):
+        raise InvalidInput(
+            f"{os.path.basename(path)} names image files, and {picture.name} is no local file: "
+            "choose -o OUT.jsonl, or download the images first",
+            ErrorCode.OPTION_INVALID,
+        )
+
+
 def write_json_lines(file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]]) -> None:
     """Write a line of JSON for each row."""
     for row in rows():
@@ -171,9 +192,8 @@ def write_csv(
     file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]], delimiter: str = ","
 ) -> None:
     """Write a CSV file in UTF-8; lists and objects are JSON."""
-    names = _names(rows())
     text = io.TextIOWrapper(file, "utf-8", SURROGATES, newline="", write_through=True)
-    writer = csv.DictWriter(text, list(names), delimiter=delimiter)
+    writer = csv.DictWriter(text, _names(rows()), delimiter=delimiter)
     writer.writeheader()
     for row in rows():
         writer.writerow({name: text_of(value) for name, value in row.items()})
@@ -181,60 +201,9 @@ def write_csv(
     text.detach()
 
 
-def write_parquet(file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]]) -> None:
-    """Write a Parquet file; columns of mixed types, lists and objects are JSON."""
-    arrow, parquet = required("pyarrow"), required("pyarrow.parquet")
-    types = {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}
-    names = _names(rows())
-    schema = arrow.schema(
-        [(_utf8(name), types.get(kind or str, arrow.string())) for name, kind in names.items()]
-    )
-    with parquet.ParquetWriter(file, schema) as writer:
-        for group in _groups(rows()):
-            columns = {
-                _utf8(name): [_cell(row.get(name), kind in types) for row in group]
-                for name, kind in names.items()
-            }
-            writer.write_table(arrow.table(columns, schema=schema))
-
-
-def _names(rows: Iterable[dict[str, Any]]) -> dict[str, type | None]:
-    """Return the columns of all rows, in order, each with its type if it has a single one."""
-    names: dict[str, type | None] = {"file_name": str}
+def _names(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the columns of all rows, in order."""
+    names = {"file_name": None}
     for row in rows:
-        for name, value in row.items():
-            if value is None:
-                names.setdefault(name, None)
-            elif names.get(name) is None and name in names:
-                names[name] = _type_of(value)
-            elif names.setdefault(name, _type_of(value)) is not _type_of(value):
-                names[name] = object
-    return names
-
-
-def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    group: list[dict[str, Any]] = []
-    for row in rows:
-        group.append(row)
-        if len(group) == _GROUP_ROWS:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _cell(value: Any, is_plain: bool) -> Any:
-    if value is None or is_plain:
-        return value
-    return _utf8(text_of(value))
-
-
-def _type_of(value: Any) -> type:
-    """Return the type of a value's column; a number that 64 bits do not hold is a text."""
-    is_large = type(value) is int and not -(1 << 63) <= value < 1 << 63
-    return object if is_large else type(value)
-
-
-def _utf8(text: str) -> str:
-    """Return a text as Parquet stores it: in UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+        names |= dict.fromkeys(row)
+    return list(names)
