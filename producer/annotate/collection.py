@@ -7,20 +7,19 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from ..client import Client
 from ..contract import Task
 from ..errors import InvalidInput
 from ..image_sources import arguments
 from ..image_sources.image_bytes import ImageBytes
-from ..image_sources.options import SourceOptions
 from ..image_sources.picture import Picture
 from .filters import PictureFilter, sample
 from .flight import Flight
-from .outputs.choice import FOLDERS, FormatName, format_of, output_of
+from .options import AnnotateOptions, check_place
+from .outputs.choice import output_of
 from .outputs.output import Output
 from .parts import RunParts
 from .planner import Planner
@@ -31,54 +30,9 @@ from .submitter import Submitter
 from .summary import OnCounts, RunCounts
 from .texts.answers import AnswerResolver
 from .texts.recipe import Recipe, answers, captions
-from .texts.text_rules import TextRules
 
-#: Name of the journal in a folder.
-JOURNAL_NAME: Final = ".blipline-annotate.db"
 #: Seconds after which a source without a next image is left, to submit what is there.
 _TICK_S: Final = 0.2
-
-
-@dataclass(frozen=True)
-class AnnotateOptions:
-    """The options of an annotation."""
-
-    sources: Sequence[str]
-    output: str | None = None
-    format: FormatName | None = None
-    #: Change the images themselves (embed).
-    in_place: bool = False
-    task: Task = Task.CAPTION
-    prompt: str | None = None
-    questions: Sequence[str] = ()
-    captions: int = 1
-    #: Attempts at a text without a banned phrase.
-    attempts: int = 1
-    rules: TextRules = field(default_factory=TextRules)
-    source: SourceOptions = field(default_factory=SourceOptions)
-    where: Sequence[str] = ()
-    sample: int | None = None
-    sample_seed: int = 0
-    near_duplicates: bool = False
-    retry_failed: bool = False
-    journal: str | None = None
-    #: Generation options that differ from their defaults.
-    generation: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def journal_path(self) -> str:
-        """The file of the journal, beside the output unless it is named."""
-        if self.journal is not None:
-            return self.journal
-        if self.output is not None:
-            if format_of(self.output, self.format) in FOLDERS or os.path.isdir(self.output):
-                return os.path.join(self.output, JOURNAL_NAME)
-            folder, name = os.path.split(self.output)
-            # A long name would be too long with a suffix.
-            return os.path.join(folder, f".{name[:100]}.blipline.db")
-        if os.path.isdir(self.sources[0]):
-            return os.path.join(self.sources[0], JOURNAL_NAME)
-        return JOURNAL_NAME
 
 
 class Collection:
@@ -87,7 +41,7 @@ class Collection:
     def __init__(self, options: AnnotateOptions, *, dry_run: bool = False) -> None:
         options.rules.check()
         arguments.check(options.sources, options.source)
-        _check_place(options)
+        check_place(options)
         self.options = options
         self.recipe = _recipe(options)
         self.output: Output = output_of(
@@ -111,7 +65,8 @@ class Collection:
         try:
             if options.retry_failed:
                 self.journal.forget_failures()
-            self.output.prepare(self.journal, writes=not dry_run)
+            #: Notes for the user: what was found in the output.
+            self.notes = self.output.prepare(self.journal, writes=not dry_run)
             _check_targets(options, self.output)
         except BaseException:
             self.journal.close()
@@ -180,6 +135,8 @@ class Collection:
             self.resolver,
             flight,
             submitter,
+            is_whole=not self.options.is_selection,
+            prune=self.options.prune,
         )
         threading.Thread(target=self._count_into, args=[counts], daemon=True).start()
         return AnnotationRun(parts, counts, on_counts).run()
@@ -195,13 +152,6 @@ class Collection:
         """Return a hash of all that determines the texts and their place."""
         parts = [self.recipe.digest, self.options.rules.to_json(), self.output.description]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _check_place(options: AnnotateOptions) -> None:
-    """Check that images without a folder of their own have an output; raises InvalidInput."""
-    source = next(filter(arguments.is_elsewhere, options.sources), None)
-    if options.output is None and source is not None:
-        raise InvalidInput(f"{source}: no folder is beside its images: choose an output with -o")
 
 
 def _check_targets(options: AnnotateOptions, output: Output) -> None:

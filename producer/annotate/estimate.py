@@ -37,6 +37,9 @@ class RunEstimate:
     errors: list[str] = field(default_factory=list)
     #: Images whose captions would be written.
     written: int = 0
+    #: Rows of a table that are of images that the run does not see.
+    other_rows: int = 0
+    prunes: bool = False
     #: Texts that the model would write.
     requests: int = 0
     bytes: int = 0
@@ -67,8 +70,15 @@ class RunEstimate:
             f"{self.filtered:,} filtered out, {self.failed:,} unreadable",
             f"the model would write {quantity(self.requests, 'text')} from "
             f"{self.bytes / 1e6:,.1f} MB of images; time: {time_needed}{at_rate}",
+            *self._other_rows_lines(),
             *(f"cannot be read: {message}" for message in self.errors),
         ]
+
+    def _other_rows_lines(self) -> list[str]:
+        if not self.other_rows:
+            return []
+        fate = "would be removed (--prune)" if self.prunes and self.images else "would stay"
+        return [f"{quantity(self.other_rows, 'row')} of images outside this run {fate}"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the estimate for programs."""
@@ -79,6 +89,7 @@ class RunEstimate:
             "skipped": self.skipped,
             "filtered": self.filtered,
             "failed": self.failed,
+            "other_rows": self.other_rows,
             "errors": self.errors,
             "requests": self.requests,
             "bytes": self.bytes,
@@ -102,6 +113,8 @@ def estimate(
         on_image(result.images)
         _plan(collection, picture, position, result, pending)
     result.requests = len(pending)
+    result.other_rows = collection.journal.count_unseen_rows()
+    result.prunes = collection.options.prune
     stored = float(collection.journal.read_meta("rate") or 0)
     if stored:
         result.rate = stored * len(collection.recipe.texts)

@@ -26,3 +26,7 @@ class RunParts:
     resolver: AnswerResolver
     flight: Flight
     submitter: Submitter
+    #: True if the run sees all images of the sources.
+    is_whole: bool = True
+    #: Remove the rows of images that the sources do not have.
+    prune: bool = False

@@ -104,11 +104,16 @@ class Planner:
 
     def _is_skipped(self, item: JournalItem, stored: JournalItem | None) -> bool:
         """Read the caption that the image has; return whether it stays."""
-        current = self._output.existing(item.picture, item.target)
+        present = self._output.existing(item.picture, item.target)
+        current = "\n".join(present) or None
         is_own = (
             stored is not None
             and bool(stored.texts)
-            and (not self._output.has_files or current == ("\n".join(stored.texts).strip() or None))
+            and (
+                current == ("\n".join(stored.texts).strip() or None)
+                # A table returns the texts of others only.
+                or (current is None and not self._output.has_files)
+            )
         )
         if stored is not None and is_own:
             # While the image waits for new texts, the journal has those of its file.
@@ -118,7 +123,7 @@ class Planner:
         else:
             item.existing = current or item.picture.caption
             stays = item.existing is not None
-            texts = [item.existing or ""]
+            texts = present or [item.existing or ""]
         if self._rules.existing != "skip" or not stays:
             return False
         item.state, item.texts = ItemState.SKIPPED, texts

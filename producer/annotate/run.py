@@ -15,6 +15,7 @@ from ..errors import BliplineError, ConnectionFailed, JobUnknown
 from ..job import Result
 from .adoption import adopt
 from .flight import SubmittedPage, parse_custom_id
+from .other_rows import count_other_rows, drop_rows
 from .outputs.files import FileRejected, OutputFailed
 from .parts import RunParts
 from .planner import PicturePlan, Step
@@ -62,9 +63,11 @@ class AnnotationRun:
                 # Its last answer came, and its end has not been seen.
                 self._close(page)
             if not self._output.has_files:
-                self._journal.drop_unseen()
+                drop_rows(self._parts, self.counts)
             self._journal.commit()
             self._output.write_all(self._journal)
+            if not self._output.has_files:
+                self.counts.other_rows = count_other_rows(self._journal)
             self._journal.write_meta("rate", str(self.counts.done / self.counts.seconds))
         except sqlite3.Error as error:
             self._abandon()

@@ -33,6 +33,11 @@ class RunCounts:
     #: Second mentions of an image.
     repeated: int = 0
     failed: int = 0
+    #: Rows of a table that are of images that the run has not seen.
+    other_rows: int = 0
+    removed_rows: int = 0
+    #: Notes for the user.
+    notes: list[str] = field(default_factory=list)
     #: Answers of the queue.
     answers: int = 0
     #: Images by error code.
@@ -92,6 +97,10 @@ class RunCounts:
         ):
             if count:
                 parts.append(f"{count:,} {text}")
+        if self.removed_rows:
+            parts.append(f"{quantity(self.removed_rows, 'row')} removed (--prune)")
+        if self.other_rows:
+            parts.append(f"{quantity(self.other_rows, 'row')} of images outside this run")
         if self.failed:
             codes = ", ".join(f"{count:,} {code}" for code, count in self.errors.most_common())
             parts.append(f"{self.failed:,} failed: {codes}")
@@ -106,6 +115,8 @@ class RunCounts:
             "filtered": self.filtered,
             "named_twice": self.repeated,
             "failed": self.failed,
+            "other_rows": self.other_rows,
+            "removed_rows": self.removed_rows,
             "errors": dict(self.errors),
             "seconds": round(self.seconds, 3),
         }

@@ -46,6 +46,9 @@ from .output import print_json
     "--dry-run", is_flag=True, help="Write nothing; say what would be done, and how long."
 )
 @click.option("--retry-failed", is_flag=True, help="Try images again that failed before.")
+@click.option(
+    "--prune", is_flag=True, help="Remove rows of images that the sources do not have from OUT."
+)
 @click.option("--errors", metavar="FILE", help="Write the errors to this file, as JSON lines.")
 @click.option("--journal", metavar="FILE", help="The journal; by default hidden beside the output.")
 @click.option(
@@ -79,7 +82,7 @@ def annotate(
 
     A journal records all answers. The same command continues after any interruption, also after
     kill -9, and captions only what is new or has changed. An interruption loses no caption and
-    writes none twice.
+    writes none twice. Texts that you edit, and rows and columns of others, stay in a table.
 
     \b
       blipline annotate photos/
@@ -102,6 +105,8 @@ def annotate(
     check_overlap(annotation, errors)
     with damage_reported(annotation.journal_path), ExitStack() as stack:
         collection = stack.enter_context(Collection(annotation, dry_run=dry_run))
+        for note in collection.notes:
+            warn(note)
 
         def connect() -> Client:
             url = redis_url
@@ -124,6 +129,8 @@ def annotate(
             if errors is not None:
                 write_errors(collection.journal, errors)
         _report(counts.lines(), counts.to_json(), as_json)
+        for note in counts.notes:
+            warn(note)
         _warn_of_columns(collection)
         if counts.failed and errors is None:
             warn("--errors FILE lists the failed images; --retry-failed tries them again")
@@ -134,7 +141,7 @@ def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptio
     """Return the options of the command; raises InvalidInput."""
     names = [
         *("output", "task", "prompt", "questions", "captions", "where", "sample"),
-        *("sample_seed", "near_duplicates", "retry_failed", "journal", "in_place"),
+        *("sample_seed", "near_duplicates", "retry_failed", "journal", "in_place", "prune"),
     ]
     chosen = {name: arguments.pop(name) for name in names}
     source = SourceOptions(

@@ -116,3 +116,25 @@ def test_the_files_themselves_are_changed_on_demand_and_once(
         assert description_of(path.read_bytes()) == expected
     assert responder.answers == 2
     assert captions(tmp_path / "p") == {}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("description", "is_caption"),
+    [("a cat by Ada", True), ("OLYMPUS DIGITAL CAMERA         ", False), ("  ", False)],
+)
+def test_a_description_of_exif_is_a_caption_unless_a_camera_wrote_it(
+    responder: Responder, tmp_path: Path, form: str, description: str, is_caption: bool
+) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = description
+    path = tmp_path / "p" / "a.jpg"
+    path.parent.mkdir()
+    path.write_bytes(before := encoded(form, exif=exif.tobytes()))
+    text = text_of(path)
+    assert annotate("p", "--embed", "--in-place") == Exit.OK
+    if is_caption:
+        assert path.read_bytes() == before
+        assert annotate("p", "--embed", "--in-place", "--existing", "append") == Exit.OK
+        text = f"{description}, {text}"
+    assert description_of(path.read_bytes()) == text

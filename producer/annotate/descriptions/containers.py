@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from ...image_sources.extras import required
 from . import exif, xmp
@@ -29,27 +29,36 @@ def describe(image: bytes, text: str) -> bytes:
 
     Raises ValueError for a damaged file, and for a format other than JPEG, PNG and WebP.
     """
-    return _format_of(image)[0](image, text)
+    return _format_of(image).describe(image, text)
 
 
 def description_of(image: bytes) -> str | None:
-    """Return the XMP description of an image file; None if there is none."""
+    """Return the description of an image file: that of XMP, else of EXIF; None if there is none."""
     try:
-        packet = _format_of(image)[1](image)
+        form = _format_of(image)
+        packet = form.xmp(image)
+        text = None if packet is None else xmp.description_of(packet)
+        block = form.exif(image) if text is None else None
+        return text if block is None else exif.description_of(block)
     except (ValueError, struct.error):
         return None
-    return None if packet is None else xmp.description_of(packet)
 
 
-def _format_of(
-    image: bytes,
-) -> tuple[Callable[[bytes, str], bytes], Callable[[bytes], bytes | None]]:
+class _Format(NamedTuple):
+    """Functions that change and read the files of a format."""
+
+    describe: Callable[[bytes, str], bytes]
+    xmp: Callable[[bytes], bytes | None]
+    exif: Callable[[bytes], bytes | None]
+
+
+def _format_of(image: bytes) -> _Format:
     if image.startswith(b"\xff\xd8"):
-        return _jpeg, _jpeg_xmp
+        return _Format(_jpeg, _jpeg_xmp, _jpeg_exif)
     if image.startswith(_PNG):
-        return _png, _png_xmp
+        return _Format(_png, _png_xmp, _png_exif)
     if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
-        return _webp, _webp_xmp
+        return _Format(_webp, _webp_xmp, _webp_exif)
     raise ValueError("only JPEG, PNG and WebP can have a description")
 
 
@@ -77,7 +86,7 @@ def _segments(image: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _jpeg(image: bytes, text: str) -> bytes:
     *segments, (_, scan) = _segments(image)
-    old_exif = next((c[6:] for m, c in segments if m == _APP1 and c.startswith(_JPEG_EXIF)), None)
+    old_exif = _jpeg_exif(image)
     new_exif = _JPEG_EXIF + exif.with_description(old_exif, text)
     new_xmp = _JPEG_XMP + xmp.with_description(_jpeg_xmp(image), text)
     if len(new_xmp) > _SEGMENT_BYTES:
@@ -101,9 +110,21 @@ def _jpeg(image: bytes, text: str) -> bytes:
 
 
 def _jpeg_xmp(image: bytes) -> bytes | None:
-    length = len(_JPEG_XMP)
+    return _jpeg_app1(image, _JPEG_XMP)
+
+
+def _jpeg_exif(image: bytes) -> bytes | None:
+    return _jpeg_app1(image, _JPEG_EXIF)
+
+
+def _jpeg_app1(image: bytes, prefix: bytes) -> bytes | None:
     return next(
-        (c[length:] for m, c in _segments(image) if m == _APP1 and c.startswith(_JPEG_XMP)), None
+        (
+            content[len(prefix) :]
+            for marker, content in _segments(image)
+            if marker == _APP1 and content.startswith(prefix)
+        ),
+        None,
     )
 
 
@@ -120,9 +141,8 @@ def _png_chunks(image: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _png(image: bytes, text: str) -> bytes:
     chunks = list(_png_chunks(image))
-    old_exif = next((content for kind, content in chunks if kind == b"eXIf"), None)
     inserted = [
-        (b"eXIf", exif.with_description(old_exif, text)),
+        (b"eXIf", exif.with_description(_png_exif(image), text)),
         (b"iTXt", _PNG_XMP + xmp.with_description(_png_xmp(image), text)),
     ]
     others = [
@@ -147,6 +167,10 @@ def _png_xmp(image: bytes) -> bytes | None:
             # Compression flag 0; language and translated keyword end with NUL each.
             return content[20:].split(b"\0", 2)[-1]
     return None
+
+
+def _png_exif(image: bytes) -> bytes | None:
+    return next((content for kind, content in _png_chunks(image) if kind == b"eXIf"), None)
 
 
 def _webp_chunks(image: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -190,3 +214,7 @@ def _webp_header(image: bytes) -> bytes:
 
 def _webp_xmp(image: bytes) -> bytes | None:
     return dict(_webp_chunks(image)).get(b"XMP ")
+
+
+def _webp_exif(image: bytes) -> bytes | None:
+    return dict(_webp_chunks(image)).get(b"EXIF")

@@ -9,12 +9,12 @@ from typing import Final, Literal, get_args
 
 from ...errors import InvalidInput
 from .embedded import EmbeddedOutput
+from .kohya import KohyaOutput
 from .output import Output
 from .parquet import ParquetOutput
 from .sidecars import SidecarOutput
 from .tables import (
     ImageFolderOutput,
-    KohyaOutput,
     TableOutput,
     WriteRows,
     write_csv,

@@ -27,11 +27,12 @@ class EmbeddedOutput:
         self._journal: Journal | None = None
         self.description = f"embedded {os.path.abspath(folder) if folder else ''}"
 
-    def prepare(self, journal: Journal, *, writes: bool) -> None:
+    def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """Remember the journal, which knows the owners of files."""
         self._journal = journal
+        return []
 
-    def existing(self, picture: Picture, target: str | None) -> str | None:
+    def existing(self, picture: Picture, target: str | None) -> list[str]:
         """Return the description of the target, else of the image."""
         for path in (target, picture.path):
             try:
@@ -39,8 +40,9 @@ class EmbeddedOutput:
             except InvalidInput:
                 continue
             if isinstance(data, bytes):
-                return description_of(data)
-        return None
+                text = description_of(data)
+                return [] if text is None else [text]
+        return []
 
     def target(self, picture: Picture) -> str:
         """Return the file that gets the description."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Final
 
@@ -46,8 +46,13 @@ def write_file(path: str, data: bytes, identity: str) -> None:
 
 
 @contextmanager
-def replaced_file(path: str, identity: str) -> Iterator[IO[bytes]]:
-    """Yield a file that replaces `path` when the block succeeds; raises OutputFailed."""
+def replaced_file(
+    path: str, identity: str, on_complete: Callable[[str], None] = lambda part: None
+) -> Iterator[IO[bytes]]:
+    """Yield a file that replaces `path` when the block succeeds; raises OutputFailed.
+
+    `on_complete` gets the path of the complete file just before it becomes `path`.
+    """
     # If the path is a symbolic link, its target is replaced.
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isfile(target):
@@ -60,6 +65,7 @@ def replaced_file(path: str, identity: str) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        on_complete(part)
         os.replace(part, target)
 
 

@@ -17,14 +17,18 @@ class Output(Protocol):
     #: Name of the form and of its place, for the digest of a recipe.
     description: str
 
-    def prepare(self, journal: Journal, *, writes: bool) -> None:
+    def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """Read what is there before any work, and check that the output can be written.
 
-        Without `writes`, nothing is written. Raises InvalidInput or OutputFailed.
+        Without `writes`, nothing is written. Returns notes for the user. Raises InvalidInput or
+        OutputFailed.
         """
 
-    def existing(self, picture: Picture, target: str | None) -> str | None:
-        """Return the caption that an image has in this output; `target` is its file."""
+    def existing(self, picture: Picture, target: str | None) -> list[str]:
+        """Return the texts that an image has in this output; `target` is its file.
+
+        A table returns those that are not of the journal.
+        """
 
     def target(self, picture: Picture) -> str | None:
         """Return the file of an image's caption; None if all images share a file."""

@@ -10,8 +10,11 @@ from ...errors import InvalidInput
 from ...image_sources.extras import required
 from ...image_sources.image_bytes import ImageBytes
 from ...image_sources.picture import Locator
+from ..storage.file_rows import FileRow
+from ..storage.item import JournalItem
 from ..storage.journal import Journal
-from .rows import WRITTEN, text_of
+from .remaining_images import check_images_remain
+from .rows import text_of
 from .tables import TableOutput
 
 #: Rows of a row group; fewer if they have images, as Hugging Face's `datasets` writes them.
@@ -37,16 +40,31 @@ class ParquetOutput(TableOutput):
 
     def write_interim(self, journal: Journal) -> None:
         """Write the file, unless its images would be copied again each time."""
-        first = next(journal.items(*WRITTEN), None)
+        first = next(journal.written(), None)
         if first is None or first.picture.locator.kind not in _EMBEDDED:
             self.write_all(journal)
 
-    def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
-        """Yield the rows; an image that no path names is its locator."""
-        for item, row in zip(journal.items(*WRITTEN), super().rows(journal), strict=True):
-            if item.picture.locator.kind in _EMBEDDED:
-                row = {"file_name": row["file_name"], "image": item.picture.locator} | row
-            yield row
+    def write_all(self, journal: Journal) -> None:
+        """Write the file; raises OutputFailed if that would lose an image."""
+        check_images_remain(journal, self.path, _EMBEDDED)
+        super().write_all(journal)
+
+    def file_rows(self) -> Iterator[FileRow]:
+        """Yield the rows of the file; its images are read from the sources only."""
+        assert self._journal is not None
+        if self._journal.read_meta("imported") is not None and _contains_images(self.path):
+            raise InvalidInput(
+                f"{self.path}: contains images, and another program changed it since the last run: "
+                "move it away, or choose another output with -o"
+            )
+        return super().file_rows()
+
+    def row_of(self, item: JournalItem) -> dict[str, Any]:
+        """Return the row of an item; an image that no path names is its locator."""
+        row = super().row_of(item)
+        if item.picture.locator.kind in _EMBEDDED:
+            row = {"file_name": row["file_name"], "image": item.picture.locator} | row
+        return row
 
     def _write(self, file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]]) -> None:
         arrow, parquet = required("pyarrow"), required("pyarrow.parquet")
@@ -86,6 +104,15 @@ class ParquetOutput(TableOutput):
         if isinstance(image, bytes):
             return {"bytes": image, "path": _utf8(name)}
         return {"bytes": None, "path": None if image is None else _utf8(text_of(image))}
+
+
+def _contains_images(path: str) -> bool:
+    arrow, parquet = required("pyarrow"), required("pyarrow.parquet")
+    schema = parquet.read_schema(path)
+    if "image" not in schema.names:
+        return False
+    kind = schema.field("image").type
+    return bool(arrow.types.is_struct(kind) or arrow.types.is_binary(kind))
 
 
 def _kinds(rows: Iterable[dict[str, Any]]) -> dict[str, str | None]:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ...image_sources.picture import Picture
-from ..storage.item import ItemState, JournalItem
-from ..storage.journal import Journal
+from ..storage.item import JournalItem
 
 #: Error handler of encodings: bytes of names that are not UTF-8 are written as they are, other lone
 #: surrogates, which JSON may contain, as their escape.
 SURROGATES: Final = "blipline.surrogates"
-#: Items that are rows of a table.
-WRITTEN: Final = (ItemState.READY, ItemState.DONE, ItemState.SKIPPED)
 
 
 def file_name_of(picture: Picture) -> str:
@@ -48,14 +45,6 @@ def row_of(
         else:
             row["texts"] = item.texts
     return row
-
-
-def rows_of(
-    journal: Journal, text_column: str, questions: Sequence[str], folder: str | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all items with texts, in the order of the collection."""
-    for item in journal.items(*WRITTEN):
-        yield row_of(item, text_column, questions, folder)
 
 
 def json_line(value: Any) -> bytes:

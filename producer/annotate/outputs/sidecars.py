@@ -29,13 +29,15 @@ class SidecarOutput:
         self._journal: Journal | None = None
         self.description = f"sidecars {suffix} {os.path.abspath(folder) if folder else ''}"
 
-    def prepare(self, journal: Journal, *, writes: bool) -> None:
+    def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """Remember the journal, which knows the owners of files."""
         self._journal = journal
+        return []
 
-    def existing(self, picture: Picture, target: str | None) -> str | None:
+    def existing(self, picture: Picture, target: str | None) -> list[str]:
         """Return the text of the caption file, if there is one that is not empty."""
-        return None if target is None else read_caption(target)
+        text = None if target is None else read_caption(target)
+        return [] if text is None else [text]
 
     def target(self, picture: Picture) -> str:
         """Return the path of the caption file."""

@@ -1,30 +1,38 @@
-"""Files with a row for each image: JSON Lines, CSV, metadata.jsonl and meta_cap.json."""
+"""Files with a row for each image: JSON Lines, CSV and metadata.jsonl."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import IO, Any
 
 from ...contract import ErrorCode
 from ...errors import InvalidInput
+from ...image_files import file_stamp
 from ...image_sources.options import SourceOptions
 from ...image_sources.picture import Picture
+from ...quantity import quantity
+from ..storage.file_rows import FileRow
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
+from .edits import adopt_edits, merged, texts_of_row
 from .files import check_replaceable, replaced_file
-from .rows import SURROGATES, WRITTEN, file_name_of, json_line, row_of, rows_of, text_of
+from .rows import SURROGATES, file_name_of, json_line, row_of, text_of
 
 #: Writes rows, which it may read several times, to a file.
 WriteRows = Callable[[IO[bytes], Callable[[], Iterator[dict[str, Any]]]], None]
 
 
 class TableOutput:
-    """One file for all images. It is replaced as a whole, from the journal."""
+    """One file for all images. It is replaced as a whole, from the journal and its own rows.
+
+    Texts that somebody edited, columns of other programs, and rows of images that a run does not
+    see stay in the file.
+    """
 
     has_files = False
 
@@ -38,34 +46,56 @@ class TableOutput:
         self._journal: Journal | None = None
         self.description = f"table {os.path.abspath(path)} {text_column}"
 
-    def prepare(self, journal: Journal, *, writes: bool) -> None:
-        """Import the captions of a file that another program wrote; keep a copy of it."""
+    def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
+        """Read the rows of a file that the last run has not left so; keep a copy of a foreign one.
+
+        Returns notes for the user.
+        """
         self._journal = journal
         if os.path.exists(self.path) and not os.path.isfile(self.path):
             raise InvalidInput(f"{self.path}: not a regular file: choose another one with -o")
-        if journal.read_meta("imported") is None:
-            if os.path.exists(self.path):
-                journal.store_previous(self.captions())
-                if writes:
-                    shutil.copyfile(self.path, f"{self.path}.bak")
-            journal.write_meta("imported", "1")
-            journal.commit()
+        notes = self._import(journal, writes=writes)
         if writes:
             # This shows at once, not after an hour, that the file cannot be written.
             check_replaceable(self.path, journal.identity)
+        return notes
 
-    def captions(self) -> Iterator[tuple[str, str]]:
-        """Yield names and captions of the file; raises InvalidInput if it is another one."""
+    def _import(self, journal: Journal, *, writes: bool) -> list[str]:
+        notes: list[str] = []
+        is_first = journal.read_meta("imported") is None
+        if self._is_changed(journal):
+            journal.file_rows.replace(self.file_rows())
+            edited = adopt_edits(journal, self.name_of)
+            if edited:
+                notes.append(f"{self.path}: {quantity(edited, 'text')} edited since the last run")
+            if is_first and writes:
+                shutil.copyfile(self.path, f"{self.path}.bak")
+                notes.append(f"{self.path}: copied to {self.path}.bak")
+        journal.write_meta("imported", "1")
+        journal.commit()
+        return notes
+
+    def _is_changed(self, journal: Journal) -> bool:
+        """Return whether there is a file that the last run has not left so."""
+        known = ("", journal.read_meta("written"), journal.read_meta("written before"))
+        return file_stamp(self.path) not in known
+
+    def file_rows(self) -> Iterator[FileRow]:
+        """Yield the rows of the file; raises InvalidInput if it is another one."""
         from ...image_sources.tables import table_pictures
 
         options = SourceOptions(text_column=self.text_column, by_file_name=True)
         for picture in table_pictures(self.path, options):
-            if picture.caption is not None:
-                yield picture.name, picture.caption
+            if picture.locator.kind == "error":
+                message = f"{picture.name}: {picture.locator.address}"
+                raise InvalidInput(f"{message}: mend the line, or choose another file with -o")
+            columns = {k: v for k, v in picture.columns.items() if k != self.text_column}
+            yield FileRow(picture.name, texts_of_row(picture.caption, columns), columns)
 
-    def existing(self, picture: Picture, target: str | None) -> str | None:
-        """Return the caption that the file had for this image before the first run."""
-        return self._journal.previous(self.name_of(picture)) if self._journal else None
+    def existing(self, picture: Picture, target: str | None) -> list[str]:
+        """Return the texts that others gave the image in the file."""
+        row = self._journal.file_rows.get(self.name_of(picture)) if self._journal else None
+        return [] if row is None else row.texts
 
     def name_of(self, picture: Picture) -> str:
         """Return the name of an image in the file."""
@@ -87,12 +117,32 @@ class TableOutput:
 
     def write_all(self, journal: Journal) -> None:
         """Write the file."""
-        with replaced_file(self.path, journal.identity) as file:
+        file_rows = journal.file_rows
+        if file_rows.any:
+            file_rows.claim(self.name_of(item.picture) for item in journal.written())
+        with replaced_file(self.path, journal.identity, partial(_note, journal)) as file:
             self._write_rows(file, lambda: self.rows(journal))
+        file_rows.settle()
+        journal.commit()
 
     def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the file."""
-        return rows_of(journal, self.text_column, self._questions, os.path.dirname(self.path))
+        """Yield the rows of the journal's images, then the other rows of the file."""
+        file_rows = journal.file_rows
+        has_rows = file_rows.any
+        for item in journal.written():
+            row = self.row_of(item)
+            name = self.name_of(item.picture)
+            row_of_file = file_rows.get(name) if has_rows else None
+            yield row if row_of_file is None else merged(row, row_of_file, item.texts)
+        if has_rows:
+            for row_of_file in file_rows.unclaimed():
+                texts = row_of_file.texts
+                text = {self.text_column: texts[0]} if texts else {}
+                yield {"file_name": row_of_file.name, **row_of_file.columns, **text}
+
+    def row_of(self, item: JournalItem) -> dict[str, Any]:
+        """Return the row of an item."""
+        return row_of(item, self.text_column, self._questions, os.path.dirname(self.path))
 
 
 class ImageFolderOutput(TableOutput):
@@ -109,59 +159,10 @@ class ImageFolderOutput(TableOutput):
         """Return None; raises InvalidInput for an image that is no local file."""
         check_is_file(picture, self.path)
 
-    def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
-        """Yield rows with names relative to the folder of the file."""
-        for item in journal.items(*WRITTEN):
-            row = row_of(item, self.text_column, self._questions)
-            yield {**row, "file_name": self.name_of(item.picture)}
-
-
-class KohyaOutput(TableOutput):
-    """A `meta_cap.json` of kohya's sd-scripts: absolute paths with `caption`.
-
-    Other fields of an existing file, such as tags, are kept.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path, self._write, "caption", ())
-
-    def captions(self) -> Iterator[tuple[str, str]]:
-        """Yield the names and captions of an existing file."""
-        for name, fields in self._read(self.path).items():
-            if isinstance(fields, dict) and isinstance(fields.get("caption"), str):
-                yield name, fields["caption"]
-
-    def name_of(self, picture: Picture) -> str:
-        """Return the absolute path."""
-        return picture.path or picture.name
-
-    def target(self, picture: Picture) -> None:
-        """Return None; raises InvalidInput for an image that is no local file."""
-        check_is_file(picture, self.path)
-
-    def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
-        """Yield names and captions: one a line, as sd-scripts reads several (`enable_wildcard`)."""
-        for item in journal.items(*WRITTEN):
-            yield {"name": self.name_of(item.picture), "caption": "\n".join(item.texts)}
-
-    def _write(self, file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]]) -> None:
-        backup = f"{self.path}.bak"
-        metadata = self._read(backup) if os.path.exists(backup) else {}
-        for row in rows():
-            fields = metadata.setdefault(row["name"], {})
-            fields["caption"] = row["caption"]
-        text = json.dumps(metadata, indent=2, ensure_ascii=False)
-        file.write(text.encode("utf-8", "backslashreplace"))
-
-    def _read(self, path: str) -> dict[str, Any]:
-        try:
-            with open(path, encoding="utf-8") as file:
-                metadata = json.load(file)
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"{path}: not a meta_cap.json: {error}") from None
-        if not isinstance(metadata, dict):
-            raise InvalidInput(f"{path}: not a meta_cap.json: no object")
-        return metadata
+    def row_of(self, item: JournalItem) -> dict[str, Any]:
+        """Return the row of an item, with the name relative to the folder of the file."""
+        row = row_of(item, self.text_column, self._questions)
+        return {**row, "file_name": self.name_of(item.picture)}
 
 
 def check_is_file(picture: Picture, path: str) -> None:
@@ -180,6 +181,13 @@ def check_is_file(picture: Picture, path: str) -> None:
             "choose -o OUT.jsonl, or download the images first",
             ErrorCode.OPTION_INVALID,
         )
+
+
+def _note(journal: Journal, part: str) -> None:
+    """Store the stamp of a complete file: a later run finds whether somebody changed it."""
+    journal.write_meta("written before", journal.read_meta("written") or "")
+    journal.write_meta("written", file_stamp(part))
+    journal.commit()
 
 
 def write_json_lines(file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]]) -> None:

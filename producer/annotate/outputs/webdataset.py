@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import tarfile
@@ -12,10 +13,12 @@ from typing import Final
 
 from ...errors import InvalidInput
 from ...image_sources.image_bytes import ImageBytes
+from ..storage.file_rows import FileRow
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .files import replaced_file
-from .rows import WRITTEN, json_line, row_of
+from .remaining_images import check_images_remain
+from .rows import json_line, row_of
 from .tables import TableOutput
 
 #: Samples of an archive, if the name has a number (`%06d`).
@@ -43,24 +46,33 @@ class WebDatasetOutput(TableOutput):
     def __init__(self, path: str, text_column: str, questions: Sequence[str]) -> None:
         super().__init__(path, lambda file, rows: None, text_column, questions)
         self._reader = ImageBytes()
+        self._numbers = itertools.count()
 
-    def captions(self) -> Iterator[tuple[str, str]]:
+    def _is_changed(self, journal: Journal) -> bool:
+        # Only the journal knows the images of later runs.
+        return journal.read_meta("imported") is None and os.path.exists(self.path)
+
+    def file_rows(self) -> Iterator[FileRow]:
         """Yield the names and captions of an existing archive."""
         from ...image_sources.archives import tar_pictures
 
         for picture in tar_pictures(self.path):
             if picture.caption is not None:
-                yield str(picture.columns.get("file_name", picture.name)), picture.caption
+                name = str(picture.columns.get("file_name", picture.name))
+                yield FileRow(name, picture.caption.split("\n"))
 
     def write_interim(self, journal: Journal) -> None:
         """Do nothing: the images would be copied again each time."""
 
     def write_all(self, journal: Journal) -> None:
         """Write the archives; raises OutputFailed, and InvalidInput for an image without bytes."""
+        check_images_remain(journal, self.path, ("file", "tar", "cell"))
+        # Positions of several runs are not unique.
+        self._numbers = itertools.count()
         if _NUMBER.search(self.path) is None:
-            self._write_shard(self.path, journal, journal.items(*WRITTEN), endless=True)
+            self._write_shard(self.path, journal, journal.written(), endless=True)
             return
-        items = _Peekable(journal.items(*WRITTEN))
+        items = _Peekable(journal.written())
         number = 0
         while items.has_next or number == 0:
             self._write_shard(self._shard(number), journal, items, endless=False)
@@ -87,7 +99,7 @@ class WebDatasetOutput(TableOutput):
                 f"{item.picture.name}: a WebDataset needs the bytes of images, not URLs: "
                 "download them first, for example with img2dataset"
             )
-        key = f"{item.position:08d}"
+        key = f"{next(self._numbers):08d}"
         _member(archive, f"{key}.{_suffix(item.picture.name, image)}", image)
         text = "\n".join(item.texts).encode("utf-8", "backslashreplace")
         _member(archive, f"{key}.txt", text)

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ...errors import InvalidInput
+from . import file_rows
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -25,7 +26,6 @@ CREATE TABLE IF NOT EXISTS items (
 );
 CREATE INDEX IF NOT EXISTS items_position ON items (position, key);
 CREATE INDEX IF NOT EXISTS items_target ON items (target);
-CREATE TABLE IF NOT EXISTS previous (name BLOB PRIMARY KEY, text TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hashes (
     content TEXT PRIMARY KEY, a INTEGER, b INTEGER, c INTEGER, d INTEGER
 ) WITHOUT ROWID;
@@ -46,7 +46,7 @@ def open_database(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA)
+        connection.executescript(_SCHEMA + file_rows.SCHEMA)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (_VERSION,))
         (version,) = connection.execute("SELECT value FROM meta WHERE name='version'").fetchone()

@@ -15,10 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from .database import copy_database, open_database
+from .file_rows import FileRows
 from .item import ItemState, JournalItem, StoredAnswer, item_of_row, key_bytes, printable
 
 #: Rows read at once when the whole journal is read.
 _PAGE_ROWS: Final = 1000
+#: Condition of items with a row in a table.
+_IS_WRITTEN: Final = (
+    f"(state IN ({ItemState.READY:d}, {ItemState.DONE:d}, {ItemState.SKIPPED:d}) OR texts != '[]')"
+)
 
 
 class Journal:
@@ -37,6 +42,7 @@ class Journal:
             self.write_meta("id", identity)
         #: Random name of the journal, for temporary files.
         self.identity = identity
+        self.file_rows = FileRows(self._connection, self.lock)
         self.commit()
 
     def close(self) -> None:
@@ -159,15 +165,22 @@ class Journal:
     def items(self, *states: ItemState) -> Iterator[JournalItem]:
         """Yield the items of these states in the order of the collection, in bounded memory."""
         marks = ", ".join("?" for _ in states)
+        return self._pages(f"state IN ({marks})", *states)
+
+    def written(self) -> Iterator[JournalItem]:
+        """Yield the items with a row in a table: all but those that never had a text."""
+        return self._pages(_IS_WRITTEN)
+
+    def _pages(self, condition: str, *values: int) -> Iterator[JournalItem]:
         # Runs that were interrupted may have given the same position twice.
         query = (
-            f"SELECT * FROM items WHERE state IN ({marks}) AND (position, key) > (?, ?) "
+            f"SELECT * FROM items WHERE {condition} AND (position, key) > (?, ?) "
             "ORDER BY position, key LIMIT ?"
         )
         last: tuple[int, bytes] = (-1, b"")
         while True:
             with self.lock:
-                rows = self._connection.execute(query, (*states, *last, _PAGE_ROWS)).fetchall()
+                rows = self._connection.execute(query, (*values, *last, _PAGE_ROWS)).fetchall()
             yield from map(item_of_row, rows)
             if len(rows) < _PAGE_ROWS:
                 return
@@ -178,20 +191,37 @@ class Journal:
         row = self._row("SELECT count(*) FROM items WHERE state = ?", (state,))
         return int(row[0]) if row else 0
 
+    def unseen(self) -> Iterator[JournalItem]:
+        """Yield the items that this run has not seen."""
+        return self._pages("run != ?", self.run)
+
+    def drop_moved(self) -> None:
+        """Delete unseen items whose file is gone and whose image this run has seen elsewhere."""
+        query = "SELECT 1 FROM items WHERE content = ? AND run = ? LIMIT 1"
+        for item in self.unseen():
+            path = item.picture.path
+            if path is None or not item.content or os.path.exists(path):
+                continue
+            if self._row(query, (item.content, self.run)) is not None:
+                self._run("DELETE FROM items WHERE key = ?", (key_bytes(item.picture.key),))
+
+    def count_unseen_rows(self) -> int:
+        """Count the rows of images that this run has not seen."""
+        query = f"SELECT count(*) FROM items WHERE run != ? AND {_IS_WRITTEN}"
+        return int(self._row(query, (self.run,))[0])
+
     def drop_unseen(self) -> None:
         """Delete the items that this run, which read the whole collection, did not see."""
         self._run("DELETE FROM items WHERE run != ?", (self.run,))
 
-    def store_previous(self, captions: Iterable[tuple[str, str]]) -> None:
-        """Store the captions that the output had before the first run, by name."""
-        for name, text in captions:
-            values = (key_bytes(name), printable(text))
-            self._run("INSERT OR REPLACE INTO previous VALUES (?, ?)", values)
+    def forget_recipe(self, key: str) -> None:
+        """Make the next plan of an item a new one."""
+        self._run("UPDATE items SET recipe = '' WHERE key = ?", (key_bytes(key),))
 
-    def previous(self, name: str) -> str | None:
-        """Return the caption that the output had for a name before the first run."""
-        row = self._row("SELECT text FROM previous WHERE name = ?", (key_bytes(name),))
-        return None if row is None else str(row[0])
+    def adopt_texts(self, key: str, texts: Sequence[str]) -> None:
+        """Replace the texts of an item by those that its row of the file has."""
+        values = (json.dumps(list(texts)), json.dumps("\n".join(texts)), key_bytes(key))
+        self._run("UPDATE items SET texts = ?, existing = ? WHERE key = ?", values)
 
     def near(self, bands: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield the images whose hash shares one of four bands of 16 bits, with their bands."""

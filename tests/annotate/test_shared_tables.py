@@ -1,0 +1,236 @@
+"""Tables that people and other programs change between runs: what they wrote stays."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+import pytest
+
+from producer.annotate.storage.journal import Journal
+from producer.cli.exit_codes import Exit
+from tests.annotate.conftest import Responder
+from tests.annotate.sample_collections import annotate, write_image
+
+TABLES = ("t.jsonl", "t.csv", "t.tsv", "t.parquet", "p/metadata.jsonl", "t.json")
+CAPTION = {"t.json": "caption"}
+
+Rows = dict[str, dict[str, Any]]
+
+
+def read_rows(table: str) -> Rows:
+    """Return the rows of a table by the file name of their image."""
+    path = Path(table)
+    if path.suffix == ".json":
+        return {Path(name).name: fields for name, fields in json.loads(path.read_text()).items()}
+    rows: list[dict[str, Any]]
+    if path.suffix == ".parquet":
+        rows = parquet.read_table(path).to_pylist()
+    elif path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    else:
+        delimiter = "," if path.suffix == ".csv" else "\t"
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file, delimiter=delimiter))
+    return {Path(row["file_name"]).name: row for row in rows}
+
+
+def edit(table: str, change: Callable[[Rows], None]) -> None:
+    """Let another program change the rows of a table, and write it anew."""
+    path, rows = Path(table), read_rows(table)
+    names = {}
+    if path.suffix == ".json":
+        names = {Path(name).name: name for name in json.loads(path.read_text())}
+    change(rows)
+    if path.suffix == ".json":
+        path.write_text(json.dumps({names.get(name, name): row for name, row in rows.items()}))
+        return
+    for name, row in rows.items():
+        row.setdefault("file_name", name)
+    if path.suffix == ".parquet":
+        columns = {name: None for row in rows.values() for name in row}
+        filled = [{name: row.get(name) for name in columns} for row in rows.values()]
+        parquet.write_table(arrow.Table.from_pylist(filled), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()))
+    else:
+        columns = {name: None for row in rows.values() for name in row}
+        delimiter = "," if path.suffix == ".csv" else "\t"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(columns), delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows.values())
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> dict[str, str]:
+    """Write three images, one of them larger; return their texts."""
+    sides = {"a.ppm": 8, "b.ppm": 16, "c.ppm": 8}
+    return {
+        name: write_image(tmp_path / "p" / name, number, side, side)
+        for number, (name, side) in enumerate(sides.items())
+    }
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_edited_texts_and_rows_and_columns_of_others_stay(
+    responder: Responder, tmp_path: Path, texts: dict[str, str], table: str
+) -> None:
+    text = CAPTION.get(table, "text")
+    assert annotate("p", "-o", table) == Exit.OK
+
+    def change(rows: Rows) -> None:
+        rows["a.ppm"][text] = "by hand"
+        rows["b.ppm"]["tags"] = "1girl"
+        rows["z.png"] = {text: "of another program", "tags": "zz"}
+
+    edit(table, change)
+    added = write_image(tmp_path / "p" / "d.ppm", 9)
+    for _ in range(3):
+        assert annotate("p", "-o", table) == Exit.OK
+        rows = read_rows(table)
+        assert {name: row[text] for name, row in rows.items()} == {
+            **texts,
+            "a.ppm": "by hand",
+            "d.ppm": added,
+            "z.png": "of another program",
+        }
+        assert (rows["b.ppm"]["tags"], rows["z.png"]["tags"]) == ("1girl", "zz")
+    assert responder.answers == 4
+    # Captions of another kind leave them by default, and append to them if they are to.
+    assert annotate("p", "-o", table, "--prompt", "x") == Exit.OK
+    assert read_rows(table)["a.ppm"][text] == "by hand"
+    assert annotate("p", "-o", table, "--existing", "append") == Exit.OK
+    assert read_rows(table)["a.ppm"][text] == f"by hand, {texts['a.ppm']}"
+    assert read_rows(table)["z.png"][text] == "of another program"
+    # Who asks for it replaces them.
+    edit(table, lambda rows: rows["b.ppm"].update({text: "again by hand"}))
+    assert annotate("p", "-o", table, "--existing", "overwrite", "--prompt", "y") == Exit.OK
+    assert read_rows(table)["a.ppm"][text] == texts["a.ppm"]
+    assert read_rows(table)["b.ppm"] == {**read_rows(table)["b.ppm"], text: texts["b.ppm"]}
+    assert read_rows(table)["b.ppm"]["tags"] == "1girl"
+
+
+@pytest.mark.parametrize("table", [*TABLES, "t.tar"])
+def test_a_narrower_or_empty_selection_removes_nothing(
+    responder: Responder, tmp_path: Path, texts: dict[str, str], table: str
+) -> None:
+    read = read_samples if table == "t.tar" else read_rows
+    assert annotate("p", "-o", table) == Exit.OK
+    (tmp_path / "empty").mkdir()
+    for selection in (
+        ["p", "--where", "side>=12"],
+        ["p", "--sample", "1"],
+        ["p", "--sample", "1", "--sample-seed", "5", "--existing", "overwrite"],
+        ["empty"],
+        ["empty", "--prune"],
+        ["p/b.ppm"],
+    ):
+        assert annotate(*selection, "-o", table) == Exit.OK
+        assert sorted(read(table)) == sorted(texts), selection
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_rows_follow_moved_images_and_stay_without_their_image_until_they_are_pruned(
+    responder: Responder,
+    tmp_path: Path,
+    texts: dict[str, str],
+    table: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert annotate("p", "-o", table) == Exit.OK
+    (tmp_path / "p" / "a.ppm").rename(tmp_path / "p" / "moved.ppm")
+    (tmp_path / "p" / "b.ppm").unlink()
+    (tmp_path / "p" / "c.ppm").write_bytes(b"damaged")
+    assert annotate("p", "-o", table) in (Exit.OK, Exit.SOME_FAILED)
+    assert sorted(read_rows(table)) == ["b.ppm", "c.ppm", "moved.ppm"]
+    assert "1 row of images outside this run" in capsys.readouterr().err
+    assert annotate("p", "-o", table, "--prune", "--dry-run") == Exit.OK
+    assert "1 row of images outside this run would be removed" in capsys.readouterr().err
+    assert annotate("p", "-o", table, "--prune") in (Exit.OK, Exit.SOME_FAILED)
+    assert sorted(read_rows(table)) == ["c.ppm", "moved.ppm"]
+    assert "1 row removed (--prune)" in capsys.readouterr().err
+
+
+def test_an_archive_stays_as_it_is_while_an_image_is_gone(
+    responder: Responder,
+    tmp_path: Path,
+    texts: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert annotate("p", "-o", "t.tar") == Exit.OK
+    before = Path("t.tar").read_bytes()
+    (tmp_path / "p" / "b.ppm").unlink()
+    assert annotate("p", "-o", "t.tar") == Exit.USAGE
+    assert "b.ppm is gone: restore it, or remove its sample with --prune" in capsys.readouterr().err
+    assert Path("t.tar").read_bytes() == before
+    assert annotate("p", "-o", "t.tar", "--prune") == Exit.OK
+    assert sorted(read_samples("t.tar")) == ["a.ppm", "c.ppm"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_run_that_died_after_it_had_replaced_the_file_changes_nothing(
+    responder: Responder, texts: dict[str, str], table: str
+) -> None:
+    assert annotate("p", "-o", table, "--captions", "2", "--seed", "1") == Exit.OK
+    before = Path(table).read_bytes()
+    folder, name = Path(table).parent, Path(table).name
+    journal = Journal(str(folder / f".{name}.blipline.db"))
+    journal.write_meta("written", "of an earlier file")
+    journal.close()
+    assert annotate("p", "-o", table, "--captions", "2", "--seed", "1") == Exit.OK
+    assert Path(table).read_bytes() == before
+
+
+def test_an_edited_column_of_the_source_stays_and_new_ones_follow_the_source(
+    responder: Responder, texts: dict[str, str]
+) -> None:
+    def write_source(score: int) -> None:
+        lines = [{"path": f"p/{name}", "score": score, "site": "x"} for name in texts]
+        Path("in.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+    write_source(1)
+    assert annotate("in.jsonl", "-o", "t.jsonl") == Exit.OK
+    edit("t.jsonl", lambda rows: rows["a.ppm"].update(score=5))
+    write_source(2)
+    assert annotate("in.jsonl", "-o", "t.jsonl") == Exit.OK
+    scores = {name: row["score"] for name, row in read_rows("t.jsonl").items()}
+    assert scores == {"a.ppm": 5, "b.ppm": 2, "c.ppm": 2}
+
+
+def test_a_damaged_line_of_the_table_is_named_and_nothing_is_written(
+    responder: Responder, texts: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert annotate("p", "-o", "t.jsonl") == Exit.OK
+    damaged = Path("t.jsonl").read_text().replace('"file_name"', '"file_name', 1)
+    Path("t.jsonl").write_text(damaged)
+    assert annotate("p", "-o", "t.jsonl") == Exit.USAGE
+    assert "t.jsonl line 1" in capsys.readouterr().err
+    assert Path("t.jsonl").read_text() == damaged
+
+
+def test_pruning_needs_a_table_and_all_images(
+    texts: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert annotate("p", "--prune") == Exit.USAGE
+    assert "rows of tables and archives" in capsys.readouterr().err
+    assert annotate("p", "-o", "t.jsonl", "--prune", "--sample", "1") == Exit.USAGE
+    assert "omit --sample and --where" in capsys.readouterr().err
+
+
+def read_samples(table: str) -> Rows:
+    """Return the captions of an archive by the file name of their image."""
+    import tarfile
+
+    with tarfile.open(table) as archive:
+        rows = [
+            json.loads(member.read())
+            for name in archive.getnames()
+            if name.endswith(".json") and (member := archive.extractfile(name)) is not None
+        ]
+    return {Path(row["file_name"]).name: row for row in rows}
