@@ -7,7 +7,7 @@ import os
 from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..image_files import is_image_name
-from .collection import AnnotateOptions
+from .options import AnnotateOptions
 from .outputs.choice import FOLDERS, format_of
 from .outputs.webdataset import is_shard_of
 

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import click
 
-from ..annotate.collection import AnnotateOptions, Collection
+from ..annotate.collection import Collection
 from ..annotate.embedded.local_stack import local_stack
 from ..annotate.estimate import estimate
 from ..annotate.filters import FIELDS
+from ..annotate.options import AnnotateOptions
 from ..annotate.outputs.choice import FORMATS
 from ..annotate.outputs.errors_file import write_errors
 from ..annotate.overlap import check_overlap

@@ -96,6 +96,8 @@ def thumbnails(
         raise InvalidInput(
             "thumbnails need Pillow: pip install 'blipline[sheet]', or choose --thumbnails link"
         ) from None
+    # For all threads: `catch_warnings` in one would restore the filter under another.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     # Registers the formats: Pillow may be built without some of them.
     Image.init()
     source = iter(images)
@@ -126,19 +128,15 @@ def _thumbnail(image: str | None, path: str | None, size_px: int) -> str:
     else:
         return "!no file of this name" if image else "!the output names no image"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(
-                file, formats=[name for name in _FORMATS if name in Image.OPEN]
-            ) as picture:
-                if picture.width * picture.height > _MAX_PIXELS:
-                    return f"!more than {_MAX_PIXELS:,} pixels"
-                # Decoding a JPEG at a fraction of its size is several times as fast.
-                picture.draft("RGB", (size_px, size_px))
-                # Pillow neither scales 16-bit grey nor converts it to 8 bits.
-                small = _with_8_bits(picture) if picture.mode.startswith("I") else picture
-                small.thumbnail((size_px, size_px))
-                return _encoded(ImageOps.exif_transpose(small))
+        with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                return f"!more than {_MAX_PIXELS:,} pixels"
+            # Decoding a JPEG at a fraction of its size is several times as fast.
+            picture.draft("RGB", (size_px, size_px))
+            # Pillow neither scales 16-bit grey nor converts it to 8 bits.
+            small = _with_8_bits(picture) if picture.mode.startswith("I") else picture
+            small.thumbnail((size_px, size_px))
+            return _encoded(ImageOps.exif_transpose(small))
     except Exception as error:
         # Decoders raise many kinds of errors for damaged files.
         return f"!not a readable image ({type(error).__name__})"

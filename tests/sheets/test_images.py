@@ -70,6 +70,15 @@ def test_files_without_a_thumbnail_name_the_reason(tmp_path: Path) -> None:
     assert "pixels" in reasons[6]
 
 
+def test_threads_share_the_filter_of_warnings(tmp_path: Path) -> None:
+    big, small = tmp_path / "big.png", tmp_path / "small.png"
+    Image.new("1", (20_000, 6_000)).save(big)
+    Image.new("RGB", (9, 9)).save(small)
+    pairs = [(path.name, str(path)) for path in [big, small] * 100]
+    reasons = list(thumbnails(pairs, 64, 4))[::2]
+    assert {reason.partition(" than")[0] for reason in reasons} == {"!more"}
+
+
 def test_a_data_url_has_a_thumbnail() -> None:
     file = io.BytesIO()
     Image.new("RGB", (90, 90)).save(file, "PNG")

@@ -30,7 +30,7 @@ _BOILERPLATE: Final = frozenset(
 )
 
 
-class _Directory(NamedTuple):
+class _ExifDirectory(NamedTuple):
     """The first directory of an EXIF block."""
 
     #: Byte order, as `struct` names it.
@@ -80,7 +80,7 @@ def with_description(tiff: bytes | None, text: str) -> bytes:
     return body[:4] + struct.pack(f"{order}I", len(body)) + body[8:] + packed + value
 
 
-def _directory(tiff: bytes) -> _Directory:
+def _directory(tiff: bytes) -> _ExifDirectory:
     if tiff[:4] not in (b"II*\0", b"MM\0*") or len(tiff) > MAX_EXIF_BYTES:
         raise ValueError("not an EXIF block")
     order = "<" if tiff[:1] == b"I" else ">"
@@ -94,4 +94,4 @@ def _directory(tiff: bytes) -> _Directory:
         (next_directory,) = struct.unpack_from(f"{order}I", tiff, start + 2 + _ENTRY_BYTES * count)
     except struct.error:
         raise ValueError("a damaged EXIF block") from None
-    return _Directory(order, entries, next_directory)
+    return _ExifDirectory(order, entries, next_directory)

@@ -40,12 +40,12 @@ class KohyaOutput(TableOutput):
         """Yield names and fields; captions are one a line, as `enable_wildcard` reads them."""
         for item in journal.written():
             name = self.name_of(item.picture)
-            row = journal.file_rows.get(name)
-            fields = {} if row is None else row.columns
+            row_of_file = journal.file_rows.get(name)
+            fields = {} if row_of_file is None else row_of_file.columns
             yield {"name": name, "fields": {**fields, "caption": "\n".join(item.texts)}}
-        for other in journal.file_rows.unclaimed():
-            caption = {"caption": "\n".join(other.texts)} if other.texts else {}
-            yield {"name": other.name, "fields": {**other.columns, **caption}}
+        for row in journal.file_rows.unclaimed():
+            caption = {"caption": "\n".join(row.texts)} if row.texts else {}
+            yield {"name": row.name, "fields": {**row.columns, **caption}}
 
     def _read(self) -> dict[str, Any]:
         try:
