@@ -30,8 +30,8 @@ class WorkerSettings(ClientSettings):
 
     model: str = Field(
         str(DEMO_MODEL),
-        description="Checkpoint directory or hub name, such as Salesforce/blip2-opt-2.7b; a hub "
-        "name may end with @ and a revision",
+        description="Checkpoint directory or hub name, such as Salesforce/blip2-opt-2.7b, or "
+        "modelscope:owner/name; a hub name may end with @ and a revision",
     )
     model_revision: str = Field(
         "", description="Branch, tag or commit of MODEL on the hub; unset: main"

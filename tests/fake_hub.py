@@ -51,8 +51,8 @@ class FakeHub(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, handler: type[BaseHTTPRequestHandler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or HubHandler)
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.repositories: dict[str, Repository] = {}
         #: Method and path of each request.
@@ -78,9 +78,9 @@ class FakeHub(ThreadingHTTPServer):
 
 
 @contextmanager
-def running_hub() -> Iterator[FakeHub]:
+def running_hub(handler: type[BaseHTTPRequestHandler] | None = None) -> Iterator[FakeHub]:
     """Run a hub in a thread of this process."""
-    hub = FakeHub()
+    hub = FakeHub(handler)
     with serving(hub):
         try:
             yield hub
@@ -89,7 +89,9 @@ def running_hub() -> Iterator[FakeHub]:
             hub.released.set()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class HubHandler(BaseHTTPRequestHandler):
+    """The requests of huggingface_hub."""
+
     server: FakeHub
     protocol_version = "HTTP/1.1"
 
@@ -109,58 +111,67 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.stopped.wait()
             self.close_connection = True
         elif self.server.status:
-            self._fail(self.server.status)
-        elif path.startswith("/api/models/"):
+            self.fail(self.server.status)
+        else:
+            self.route(path)
+
+    def route(self, path: str) -> None:
+        """Answer a request for a path without its query."""
+        if path.startswith("/api/models/"):
             self._list(path.removeprefix("/api/models/"))
         else:
             name, _, rest = path[1:].partition("/resolve/")
-            self._send_file(name, *rest.partition("/")[::2])
+            self.send_file(name, *rest.partition("/")[::2])
+
+    def authorized(self) -> bool:
+        """Return whether the request has the token."""
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
     def _list(self, path: str) -> None:
         kind = "/revision/" if "/revision/" in path else "/tree/"
         name, _, revision = path.partition(kind)
-        repository = self._open(name)
+        repository = self.open(name)
         if repository is None:
             return
         commit = repository.revisions.get(revision, revision)
         if commit not in repository.commits:
-            self._fail(404, "RevisionNotFound")
+            self.fail(404, "RevisionNotFound")
             return
         files = repository.commits[commit]
         if kind == "/tree/":
             entries = [
-                {"type": "file", "path": name, "size": len(data), "oid": _etag(data)}
+                {"type": "file", "path": name, "size": len(data), "oid": etag(data)}
                 for name, data in files.items()
             ]
-            self._send_json(entries)
+            self.send_json(entries)
             return
         siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
-        self._send_json({"id": name, "modelId": name, "sha": commit, "siblings": siblings})
+        self.send_json({"id": name, "modelId": name, "sha": commit, "siblings": siblings})
 
-    def _open(self, name: str) -> Repository | None:
+    def open(self, name: str) -> Repository | None:
         """Return a repository; answer with the hub's error if the request may not read it."""
         repository = self.server.repositories.get(name)
-        authorized = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        authorized = self.authorized()
         if repository is None or (repository.access == "private" and not authorized):
-            self._fail(401, "RepoNotFound")
+            self.fail(401, "RepoNotFound")
         elif repository.access == "gated" and not authorized:
-            self._fail(401 if "Authorization" not in self.headers else 403, "GatedRepo")
+            self.fail(401 if "Authorization" not in self.headers else 403, "GatedRepo")
         else:
             return repository
         return None
 
-    def _send_file(self, name: str, commit: str, file: str) -> None:
-        repository = self._open(name)
+    def send_file(self, name: str, commit: str, file: str) -> None:
+        repository = self.open(name)
         if repository is None:
             return
         commit = repository.revisions.get(commit, commit)
         data = repository.commits.get(commit, {}).get(file)
         if data is None:
-            self._fail(404, "EntryNotFound")
+            self.fail(404, "EntryNotFound")
             return
         start = int(self.headers.get("Range", "bytes=0-")[len("bytes=") :].partition("-")[0])
         self.send_response(206 if start else 200)
-        self.send_header("ETag", f'"{_etag(data)}"')
+        self.send_header("ETag", f'"{etag(data)}"')
         self.send_header("X-Repo-Commit", commit)
         self.send_header("Content-Length", str(len(data) - start))
         if start:
@@ -183,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         if cut is not None:
             self.close_connection = True
 
-    def _send_json(self, value: object) -> None:
+    def send_json(self, value: object) -> None:
         body = json.dumps(value).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -191,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _fail(self, status: int, code: str = "") -> None:
+    def fail(self, status: int, code: str = "") -> None:
         self.send_response(status)
         if code:
             self.send_header("X-Error-Code", code)
@@ -200,5 +211,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def _etag(data: bytes) -> str:
+def etag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

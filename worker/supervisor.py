@@ -125,7 +125,7 @@ class Supervisor:
         return snapshot
 
     def _download(self, model: HubModel, lifeline: int) -> Snapshot:
-        command = ["-m", "worker", "download", model.name, f"--revision={model.revision}"]
+        command = ["-m", "worker", "download", model.title, f"--revision={model.revision}"]
         command.append("--without-base")
         ready = self._run_dir / "download.ready"
         download = _child(f"download of {model}", command, self._environment, ready)

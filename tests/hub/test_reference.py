@@ -21,6 +21,8 @@ from worker.hub.reference import HubModel, Snapshot, parse_model
         ("owner/name@refs/pr/4", "", HubModel("owner/name", "refs/pr/4")),
         ("owner/name", "v2", HubModel("owner/name", "v2")),
         ("owner/name@v2", "v2", HubModel("owner/name", "v2")),
+        ("modelscope:owner/name", "", HubModel("owner/name", "master", True)),
+        ("modelscope:owner/name@v2", "", HubModel("owner/name", "v2", True)),
     ],
 )
 def test_a_hub_name_may_have_a_revision(setting: str, revision: str, expected: HubModel) -> None:
@@ -44,7 +46,8 @@ def test_a_directory_is_itself_whatever_its_name(
         ("a/b/c", "", "does not exist"),
         ("owner/name@", "", "neither a directory nor a hub name"),
         ("owner/na me", "", "neither a directory nor a hub name"),
-        ("modelscope:owner/name", "", "neither a directory nor a hub name"),
+        ("modelscope:name", "", "no name of ModelScope; write modelscope:owner/name"),
+        ("modelscope:owner/na me", "", "neither a directory nor a hub name"),
         ("owner/name@../../x", "", "neither a directory nor a hub name"),
         ("owner/name", "/etc", "neither a directory nor a hub name"),
         ("", "", "neither a directory nor a hub name"),

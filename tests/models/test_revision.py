@@ -201,6 +201,7 @@ def test_every_package_of_the_requirements_is_in_the_key_or_irrelevant() -> None
     irrelevant = {*queue.split(), *gateway.split(), *page.split()}
     # They read and place weights without loss, and fetch images, whose bytes are in the key.
     irrelevant |= {"safetensors", "accelerate", "httpx", "huggingface_hub"}
+    irrelevant.add("modelscope-hub")
     # It reads a file of sentencepiece.
     irrelevant.add("protobuf")
     # It writes the length of videos, which no worker takes.

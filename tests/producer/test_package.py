@@ -23,6 +23,7 @@ EXTRA = {
     "httptools",
     "httpx",
     "limits",
+    "modelscope_hub",
     "numpy",
     "prometheus_client",
     "pyarrow",

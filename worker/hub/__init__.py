@@ -1,1 +1,1 @@
-"""Checkpoints of the Hugging Face hub: one local directory for each model setting."""
+"""Checkpoints of the Hugging Face hub and of ModelScope: one directory for each model setting."""

@@ -1,4 +1,4 @@
-"""The cache of the hub on this machine, read without any request.
+"""The caches of the hubs on this machine, read without any request.
 
 The layout is huggingface_hub's: `refs/REVISION` has a commit, `snapshots/COMMIT` its files, and
 `trees/COMMIT.json` the listing of its repository. A file is complete as soon as it exists, since
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -48,12 +49,10 @@ def find_config(model: HubModel) -> Snapshot | None:
 def find_directory(model: HubModel) -> Path | None:
     """Return the directory of a revision's snapshot, which may not exist; None if it is unknown."""
     folder = repository(model)
-    if _COMMIT.fullmatch(model.revision):
-        return folder / "snapshots" / model.revision
     try:
         commit = (folder / "refs" / model.revision).read_text().strip()
     except OSError:
-        return None
+        commit = model.revision
     return folder / "snapshots" / commit if _COMMIT.fullmatch(commit) else None
 
 
@@ -62,19 +61,31 @@ def repository(model: HubModel) -> Path:
     # A late import: constants of the environment, needed for hub names only.
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{model.name.replace('/', '--')}"
+    hub = Path(constants.HF_HUB_CACHE)
+    # Beside the hub's models, so that a volume of models keeps both.
+    cache = hub.parent / "modelscope" if model.is_modelscope else hub
+    return cache / f"models--{model.name.replace('/', '--')}"
 
 
 def set_commit(model: HubModel, commit: str) -> None:
     """Record the commit of a branch or tag, once its snapshot is complete. Raises OSError."""
-    if model.revision == commit:
-        return
-    reference = repository(model) / "refs" / model.revision
-    reference.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=reference.parent, delete=False) as file:
-        file.write(commit)
+    if model.revision != commit:
+        _write(repository(model) / "refs" / model.revision, commit)
+
+
+def write_listing(model: HubModel, commit: str, names: Iterable[str]) -> None:
+    """Record the names of a repository's files, as the hub's own client does. Raises OSError."""
+    listing = {"format_version": _LISTING_VERSION, "files": list(names)}
+    _write(repository(model) / "trees" / f"{commit}.json", json.dumps(listing))
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file by another one as a whole. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        file.write(text)
     Path(file.name).chmod(0o644)
-    os.replace(file.name, reference)
+    os.replace(file.name, path)
 
 
 def _read_listing(model: HubModel, commit: str) -> list[str] | None:

@@ -2,7 +2,8 @@
 
 Asks the hub for the present commit of a branch or tag; workers that start later use it. With the
 name of an adapter, it also downloads the adapter's base, and prints first that directory. Without
-MODEL, it downloads the models of the settings. HF_TOKEN is the token for gated and private models.
+MODEL, it downloads the models of the settings. HF_TOKEN is the token for gated and private models,
+MODELSCOPE_API_TOKEN that of ModelScope.
 Exit codes: 0; 1 if the hub cannot be reached now; 2 if the model or a setting cannot be used.
 """
 
@@ -26,6 +27,7 @@ EXIT_UNUSABLE: Final = 2
 EPILOG: Final = """examples:
   python -m worker download Salesforce/blip2-opt-2.7b
   python -m worker download Salesforce/blip-itm-base-coco --revision refs/pr/4
+  python -m worker download modelscope:owner/name
   HF_HOME=/models python -m worker download"""
 
 

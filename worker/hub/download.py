@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import glob
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from worker.engine.errors import LoadError
 from worker.hub.cache import find_config, repository, set_commit
+from worker.hub.disk import check_disk
 from worker.hub.failures import hub_failure
 from worker.hub.files import ADAPTER_CONFIG, missing_part, select_files
 from worker.hub.progress import DownloadProgress
@@ -58,7 +58,7 @@ def download(model: HubModel) -> Snapshot:
             )
         directory = repository(model) / "snapshots" / commit
         missing = {name: sizes[name] for name in names if not (directory / name).is_file()}
-        _check_disk(model, sum(missing.values()))
+        check_disk(model, Path(constants.HF_HUB_CACHE), sum(missing.values()))
         remove_abandoned(repository(model) / "blobs")
         with DownloadProgress(model, repository(model) / "blobs", sum(missing.values())):
             snapshot_download(
@@ -94,17 +94,6 @@ def _list_files(model: HubModel) -> tuple[str, dict[str, int]]:
         model.name, revision=model.revision, files_metadata=True, timeout=REQUEST_TIMEOUT_S
     )
     return str(info.sha), {file.rfilename: file.size or 0 for file in info.siblings or ()}
-
-
-def _check_disk(model: HubModel, needed_bytes: int) -> None:
-    cache_dir = Path(constants.HF_HUB_CACHE)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache_dir).free
-    if needed_bytes > free:
-        raise LoadError(
-            f"Model {model.name!r} needs {needed_bytes / 1e9:.2f} GB in {cache_dir}, which has"
-            f" {free / 1e9:.2f} GB free; free more, or set HF_HOME to another disk."
-        )
 
 
 @contextmanager

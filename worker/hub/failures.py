@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Final
 
 import httpx2
 from huggingface_hub import constants, errors
 
 from worker.engine.errors import HubUnavailable, LoadError
+from worker.hub.disk import disk_problem
 from worker.hub.reference import HubModel
 
-_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_UNWRITABLE: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 #: Statuses that a later request may not get again.
 _TRANSIENT: Final = frozenset([408, 429, 500, 502, 503, 504])
 
@@ -52,13 +50,7 @@ def _permanent_problem(model: HubModel, error: Exception) -> str | None:
         return "has no config.json: it is no checkpoint of transformers"
     if isinstance(error, errors.HfHubHTTPError):
         return _status_problem(error)
-    if isinstance(error, OSError) and error.errno in (*_DISK_FULL, *_UNWRITABLE):
-        state = "is full" if error.errno in _DISK_FULL else "cannot be written"
-        return (
-            f"cannot be stored: {constants.HF_HUB_CACHE} {state}; correct that, or set HF_HOME to"
-            " another directory"
-        )
-    return None
+    return disk_problem(error, constants.HF_HUB_CACHE)
 
 
 def _status_problem(error: errors.HfHubHTTPError) -> str | None:

@@ -1,4 +1,4 @@
-"""Model settings: a directory, or a hub name with a revision."""
+"""Model settings: a directory, or a name of the Hugging Face hub or of ModelScope."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ _HUB_NAME: Final = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 _REVISION: Final = re.compile(r"\w[\w./-]*", re.ASCII)
 #: The revision of a hub name without one.
 DEFAULT_REVISION: Final = "main"
+#: The prefix of a name of ModelScope, and its default revision.
+MODELSCOPE: Final = "modelscope:"
+MODELSCOPE_REVISION: Final = "master"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,23 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A model of the hub: `name` or `owner/name`, and a branch, tag or commit."""
+    """A model of a hub: `name` or `owner/name`, and a branch, tag or commit."""
 
     name: str
     revision: str = DEFAULT_REVISION
+    is_modelscope: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.revision}"
+        return f"{self.title}@{self.revision}"
+
+    @property
+    def title(self) -> str:
+        """The name as the setting has it, with the prefix of its hub."""
+        return f"{MODELSCOPE}{self.name}" if self.is_modelscope else self.name
 
     def at(self, directory: Path) -> Snapshot:
         """Return the snapshot in a directory of the hub's cache, which is named by its commit."""
-        return Snapshot(self.name, directory, directory.name)
+        return Snapshot(self.title, directory, directory.name)
 
 
 def parse_model(model: str, revision: str = "") -> Snapshot | HubModel:
@@ -81,16 +90,20 @@ def parse_model(model: str, revision: str = "") -> Snapshot | HubModel:
             f"Model directory {model!r} does not exist; check the path "
             "(BLIPLINE_MODEL or BLIPLINE_MATCH_MODEL)."
         )
-    name, at, suffix = model.partition("@")
+    is_modelscope = model.startswith(MODELSCOPE)
+    name, at, suffix = model.removeprefix(MODELSCOPE).partition("@")
     if revision and suffix and revision != suffix:
         raise LoadError(f"Model {model!r} has two revisions: BLIPLINE_MODEL_REVISION={revision}.")
-    chosen = revision or (suffix if at else DEFAULT_REVISION)
+    default = MODELSCOPE_REVISION if is_modelscope else DEFAULT_REVISION
+    chosen = revision or (suffix if at else default)
+    if is_modelscope and "/" not in name:
+        raise LoadError(f"Model {model!r} is no name of ModelScope; write modelscope:owner/name.")
     if not _HUB_NAME.fullmatch(name) or not _REVISION.fullmatch(chosen) or ".." in chosen:
         raise LoadError(
             f"Model {model!r} is neither a directory nor a hub name; write owner/name or"
-            " owner/name@revision."
+            " owner/name@revision, for ModelScope with the prefix modelscope:."
         )
-    return HubModel(name, chosen)
+    return HubModel(name, chosen, is_modelscope)
 
 
 def looks_like_path(model: str) -> bool:

@@ -104,12 +104,20 @@ def _finder(
 
 # The late imports take half a second, and only a download needs them.
 def _download(model: HubModel) -> Snapshot:
+    if model.is_modelscope:
+        from worker.hub import modelscope
+
+        return modelscope.download(model)
     from worker.hub.download import download
 
     return download(model)
 
 
 def _download_config(model: HubModel) -> Snapshot:
+    if model.is_modelscope:
+        from worker.hub import modelscope
+
+        return modelscope.download_config(model)
     from worker.hub.download import download_config
 
     return download_config(model)
