@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.hub.conftest import UNREAD, use_hub
 from worker.engine.__main__ import find_snapshots
 from worker.engine.errors import HubUnavailable, LoadError
 from worker.hub import command, modelscope
-from worker.hub.cache import find_snapshot
+from worker.hub.cache import find_snapshot, repository
 from worker.hub.files import select_files
 from worker.hub.reference import HubModel, parse_model
 from worker.hub.resolver import refresh, resolve, resolve_config
@@ -92,6 +93,7 @@ def test_a_partial_snapshot_is_completed(scope: FakeHub) -> None:
     assert resolve_config(NAME).name == NAME
     assert downloads(scope) == 1
     assert find_snapshot(MODEL) is None
+    shutil.rmtree(repository(MODEL) / "trees")
     snapshot = resolve(NAME)
     for path in snapshot.directory.iterdir():
         data = path.read_bytes()
