@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 from ..errors import InvalidInput
 from ..image_sources.caption_files import caption_names, captions_beside
 from ..image_sources.picture import Picture
-from ..image_sources.rows import text_column_of
+from ..image_sources.rows import list_of, text_column_of
 
 #: Column in which `blipline annotate` writes several captions of an image.
 _SEVERAL: Final = "texts"
@@ -21,7 +20,7 @@ def texts_of(picture: Picture, text_column: str | None) -> Sequence[str]:
     `text_column` is the column of the texts; None: the first of the known names.
     """
     if text_column is None:
-        if (several := _several(picture.columns.get(_SEVERAL))) is not None:
+        if isinstance(several := list_of(picture.columns.get(_SEVERAL)), list):
             return _checked(several)
         if picture.caption is not None:
             return _checked(picture.caption)
@@ -40,16 +39,6 @@ def texts_of(picture: Picture, text_column: str | None) -> Sequence[str]:
         return _checked(texts)
     names = " or ".join(name.rpartition("/")[2] for name in caption_names(picture.path)[2:])
     raise InvalidInput(f"text: missing: no {names} beside the image")
-
-
-def _several(value: Any) -> list[Any] | None:
-    """Return the value of the column of several captions; it is JSON in CSV and Parquet."""
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, list) else None
 
 
 def _checked(value: Any) -> Sequence[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 
@@ -27,8 +27,10 @@ _each = click.option(
 _as_json = options.as_json("Print a JSON object.")
 
 
-def _file(name: str, metavar: str) -> Callable[[options.Command], options.Command]:
-    return click.argument(name, metavar=metavar, type=click.Path(exists=True, dir_okay=False))
+def _file(
+    name: str, metavar: str, *, or_folder: bool = False
+) -> Callable[[options.Command], options.Command]:
+    return click.argument(name, metavar=metavar, type=click.Path(exists=True, dir_okay=or_folder))
 
 
 @click.group()
@@ -47,8 +49,8 @@ def evaluate() -> None:
 
 
 @evaluate.command()
-@_file("references", "REFERENCES.json")
-@_file("results", "RESULTS")
+@_file("references", "REFERENCES", or_folder=True)
+@_file("results", "RESULTS", or_folder=True)
 @click.option(
     "--remove-prefix",
     default="",
@@ -70,16 +72,19 @@ def captions(
 ) -> Exit:
     """Print BLEU, ROUGE-L, CIDEr and exact match of captions.
 
-    REFERENCES is a file in COCO's, Karpathy's or BLIP's form. RESULTS is COCO's
-    [{"image_id", "caption"}], or JSON lines with "caption" or "text" and the image's id or file
-    name in "image_id", "custom_id", "file_name" or "image".
+    REFERENCES is a file in COCO's, Karpathy's or BLIP's form, a table (JSON lines, CSV, Parquet) or
+    JSON with the names of images and their captions in "text", "caption" or "texts", or a folder of
+    caption files. RESULTS is COCO's [{"image_id", "caption"}], or any output of annotate or batch,
+    with "caption" or "text" and the image's id or file name in "image_id", "custom_id", "file_name"
+    or "image".
 
-    The metrics equal those of pycocoevalcap, which calls CIDEr-D CIDEr, without Java. METEOR and
-    SPICE are not offered.
+    Scores are fractions; published tables show them times 100. The metrics equal those of
+    pycocoevalcap, which calls CIDEr-D CIDEr, without Java. METEOR and SPICE are not offered.
 
     \b
       blipline evaluate captions coco_karpathy_test.json captions.jsonl
       blipline evaluate captions captions_val2014.json results.json --partial --json
+      blipline evaluate captions corrected/ captions.jsonl
     """
     check_distinct({"--each": each}, [references, results])
     images = read_captioned_images(references, split)
@@ -91,7 +96,7 @@ def captions(
         with json_lines_to(each) as write:
             for key, (rouge_l, cider) in scores.by_image.items():
                 write({"image_id": key, "caption": texts[key], "ROUGE_L": rouge_l, "CIDEr": cider})
-    _show(scores.to_json(), as_json)
+    _show(scores.to_json(), "fraction", as_json)
     return Exit.OK
 
 
@@ -122,7 +127,7 @@ def vqa(annotations: str, results: str, partial: bool, each: str | None, as_json
         with json_lines_to(each) as write:
             for key, score in scores.by_question.items():
                 write({"question_id": key, "answer": answers.texts[key], "accuracy": score})
-    _show(scores.to_json(), as_json)
+    _show(scores.to_json(), "percent", as_json)
     return Exit.OK
 
 
@@ -154,7 +159,7 @@ def retrieval(
         scores = module.score_retrieval(embeddings)
     else:
         scores = module.score_reranked(embeddings, module.read_matches(matches, embeddings), top)
-    _show(scores.to_json(), as_json)
+    _show(scores.to_json(), "percent", as_json)
     return Exit.OK
 
 
@@ -176,11 +181,12 @@ def _check_complete(
     warn(message)
 
 
-def _show(scores: Mapping[str, Any], as_json: bool) -> None:
+def _show(scores: Mapping[str, Any], unit: Literal["fraction", "percent"], as_json: bool) -> None:
     """Print scores as JSON, or as a line for each, with tab-separated fields."""
     if as_json:
-        print_json(scores)
+        print_json({**scores, "unit": unit})
         return
+    warn("scores in percent" if unit == "percent" else "scores as fractions: 1 is 100 in tables")
     for name, value in scores.items():
         if isinstance(value, Mapping):
             for inner, score in value.items():

@@ -1,9 +1,11 @@
-"""Annotations of data sets: captions of images in three forms, and answers in the VQA form.
+"""Annotations of data sets: captions of images in several forms, and answers in the VQA form.
 
 - COCO: ``{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}``
 - Karpathy's splits: ``{"images": [{"filename", "filepath", "cocoid", "split", "sentences":
   [{"raw"}]}]}`` (dataset_coco.json, dataset_flickr30k.json)
 - BLIP's form of these splits: ``[{"image", "caption": […]}]`` (coco_karpathy_test.json)
+- Tables and other outputs with a row for each image, and folders of caption files
+  (`image_sources.output_rows`)
 - VQA: ``{"annotations": [{"question_id", "answers": [{"answer"}]}]}`` and
   ``{"questions": [{"question_id", "image_id", "question"}]}``
 """
@@ -20,13 +22,17 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from ..errors import InvalidInput
+from ..image_sources.documents import read_document
+from ..image_sources.forms import form_of
 from ..validation import format_error
+from .caption_rows import caption_rows, has_rows
 from .vqa import Question
 
 #: File names of COCO contain the image's id: COCO_val2014_000000391895.jpg, 000000391895.jpg.
 _COCO_NAME: Final = re.compile(r"(?:COCO_\w+_)?(\d{12})")
 _CAPTION_FORMS: Final = (
-    'neither {"annotations": …}, nor Karpathy\'s {"images": …}, nor [{"image", "caption"}]'
+    'neither {"annotations": …}, nor Karpathy\'s {"images": …}, nor [{"image", "caption"}], nor a '
+    "table with file_name and text"
 )
 Form = TypeVar("Form")
 
@@ -131,12 +137,15 @@ def read_json(path: str) -> Any:
 
 
 def read_captioned_images(path: str, split: str = "test") -> list[CaptionedImage]:
-    """Read the images with captions of a file in any of the three forms; raises InvalidInput.
+    """Read the images with captions of a file in any of these forms; raises InvalidInput.
 
     Entries of one image are joined. `split` selects images of Karpathy's form only.
     """
-    value = read_json(path)
-    if isinstance(value, list):
+    value = read_document(path) if form_of(path) == "json" else None
+    entries: Iterator[CaptionedImage]
+    if has_rows(value):
+        entries = (CaptionedImage(name, name, captions) for name, captions in caption_rows(path))
+    elif isinstance(value, list):
         entries = _of_blip(_checked(list[_BlipImage], value, path, _CAPTION_FORMS))
     elif isinstance(value, dict) and "annotations" in value:
         entries = _of_coco(_checked(_CocoFile, value, path, _CAPTION_FORMS))

@@ -1,16 +1,17 @@
-"""Results to be scored: JSON in the forms of COCO and VQA, and JSON Lines of Blipline."""
+"""Results to be scored: JSON in the forms of COCO and VQA, and each output of Blipline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from pydantic_core import from_json
-
 from ..errors import InvalidInput
-from .annotations import CaptionedImage, image_id_of, read_json
+from ..image_sources.output_rows import output_rows
+from .annotations import CaptionedImage, image_id_of
+from .caption_rows import ERROR_FIELDS, first_of
 
 #: Fields that identify a result and that contain its text, in the order of preference.
 _ID_FIELDS: Final = ("image_id", "question_id", "custom_id", "file_name", "image")
@@ -29,33 +30,16 @@ class TextResults:
 
 
 def read_records(path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each record with its place in the file; raises InvalidInput.
-
-    A file that begins with ``[`` is JSON; any other is JSON Lines.
-    """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-            file.seek(0)
-            if start == b"[":
-                records: Iterable[Any] = read_json(path)
-            else:
-                records = (_parsed(path, number, line) for number, line in enumerate(file, 1))
-            kind = "entry" if start == b"[" else "line"
-            for number, record in enumerate(records, start=1):
-                if isinstance(record, Mapping):
-                    yield f"{path}: {kind} {number}", record
-                elif record is not None:
-                    raise InvalidInput(f"{path}: {kind} {number}: not an object")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
+    """Yield each record of an output with its position in the file; raises InvalidInput."""
+    for position, record in output_rows(path):
+        yield f"{path}: {position}", record
 
 
 def read_texts(path: str, resolve: Resolve) -> TextResults:
     """Read captions or answers; raises InvalidInput for an unknown id or one that repeats."""
     results = TextResults({})
     for position, record in read_records(path):
-        name = next((record[key] for key in _ID_FIELDS if record.get(key) is not None), None)
+        name = first_of(record, _ID_FIELDS)
         if name is None:
             raise InvalidInput(f"{position}: none of {', '.join(_ID_FIELDS)} names its subject")
         key = resolve(name)
@@ -64,48 +48,46 @@ def read_texts(path: str, resolve: Resolve) -> TextResults:
         if key in results.texts:
             raise InvalidInput(f"{position}: there is a result for {name!r:.100} already")
         text = next((record[key] for key in _TEXT_FIELDS if record.get(key) is not None), None)
-        if isinstance(text, str):
+        error = first_of(record, ERROR_FIELDS)
+        if isinstance(text, str) and (text or not error):
             results.texts[key] = text
-        elif error := record.get("error"):
+        elif error:
             results.failures.append(f"{position}: {_message(error)}")
         else:
             raise InvalidInput(f"{position}: none of {', '.join(_TEXT_FIELDS)} is a text")
     return results
 
 
-def image_ids(images: Iterable[CaptionedImage]) -> Resolve:
+def image_ids(images: Collection[CaptionedImage]) -> Resolve:
     """Return a function that finds an image's id by its id or file name, as text or number."""
-    known: dict[str, int | str] = {}
-    for image in images:
-        for name in (image.file_name and PurePosixPath(image.file_name).name, image.file_name):
-            if name:
-                known[name] = image.id
-        known[str(image.id)] = image.id
+    known: dict[str, int | str | None] = {}
+    named = [image for image in images if image.file_name]
+    for part in (3, 2, 1, 0):
+        names = Counter(_names_of(image.file_name)[part] for image in named)
+        for image in named:
+            name = _names_of(image.file_name)[part]
+            # A name of two images leads to neither.
+            known[name] = image.id if names[name] == 1 else None
+    known |= {str(image.id): image.id for image in images}
 
     def resolve(name: Any) -> int | str | None:
-        text = str(name)
-        file_name = PurePosixPath(text).name
-        for candidate in (text, file_name, str(image_id_of(file_name))):
-            if candidate in known:
-                return known[candidate]
-        return None
+        path, stem_path, file_name, _ = _names_of(str(name))
+        candidates = (path, stem_path, file_name, str(image_id_of(file_name)))
+        return next((known[text] for text in candidates if known.get(text) is not None), None)
 
     return resolve
+
+
+def _names_of(path: str | None) -> tuple[str, str, str, str]:
+    """Return a path, also without its suffix, and both without its folders."""
+    name = PurePosixPath(path or "")
+    return str(path), str(name.with_suffix("")) if name.name else "", name.name, name.stem
 
 
 def known_ids(ids: Iterable[int | str]) -> Resolve:
     """Return a function that finds an id as text or number."""
     known = {str(key): key for key in ids}
     return lambda name: known.get(str(name))
-
-
-def _parsed(path: str, number: int, line: bytes) -> Any:
-    if not line.strip():
-        return None
-    try:
-        return from_json(line.removeprefix(b"\xef\xbb\xbf"))
-    except ValueError as error:
-        raise InvalidInput(f"{path}: line {number}: not JSON: {error}") from None
 
 
 def _message(error: Any) -> str:

@@ -14,16 +14,14 @@ from ..ledger.blobs import is_reference
 from .archives import tar_pictures
 from .caption_files import CAPTION_SUFFIXES
 from .folders import folder_pictures
+from .forms import form_of
 from .lists import list_pictures
 from .options import SourceOptions
 from .picture import Picture, file_picture
 from .rows import STORE_SCHEMES, ReferenceReader
 from .stores import store_pictures
-from .tables import PARQUET_SUFFIXES, TABLE_SUFFIXES, line_pictures, table_pictures
+from .tables import line_pictures, table_pictures
 
-_ARCHIVE_SUFFIXES: Final = (".tar", ".tgz", ".gz")
-#: Suffix of files with a path or URL on each line.
-_LIST_SUFFIX: Final = ".txt"
 _PATTERN: Final = frozenset("*?[")
 
 
@@ -61,14 +59,12 @@ def check(arguments: Collection[str], options: SourceOptions) -> None:
 def is_elsewhere(argument: str) -> bool:
     """Return whether the images of a source are in an archive or a store, without a folder."""
     scheme, is_url, _ = argument.partition("://")
-    return argument.lower().endswith(_ARCHIVE_SUFFIXES) or (
-        bool(is_url) and scheme.lower() in STORE_SCHEMES
-    )
+    return form_of(argument) == "tar" or (bool(is_url) and scheme.lower() in STORE_SCHEMES)
 
 
 def may_contain_images(argument: str) -> bool:
     """Return whether a source may be a table or an archive with the bytes of images."""
-    return argument.lower().endswith((*PARQUET_SUFFIXES, *_ARCHIVE_SUFFIXES))
+    return form_of(argument) in ("parquet", "tar")
 
 
 def no_source(argument: str) -> InvalidInput:
@@ -84,7 +80,7 @@ def _source(argument: str, options: SourceOptions, alone: bool) -> Iterator[Pict
     elif os.path.lexists(argument):
         yield from _file(argument, options, alone)
     elif argument.partition("://")[0].lower() in STORE_SCHEMES and "://" in argument:
-        if options.has_texts and argument.lower().endswith((*TABLE_SUFFIXES, *_ARCHIVE_SUFFIXES)):
+        if options.has_texts and form_of(argument) not in (None, "list"):
             raise InvalidInput(
                 f"{argument}: tables and archives are read from this machine: copy it here first"
             )
@@ -107,13 +103,11 @@ def _standard_input(options: SourceOptions) -> Iterator[Picture]:
 
 
 def _file(path: str, options: SourceOptions, alone: bool) -> Iterator[Picture]:
-    suffix = os.path.splitext(path)[1].lower()
+    form = options.format or form_of(path)
     rows: Iterator[Picture]
-    if options.format is not None or suffix in (*TABLE_SUFFIXES, _LIST_SUFFIX):
-        rows = table_pictures(path, options)
-    elif suffix in _ARCHIVE_SUFFIXES:
+    if form == "tar":
         rows = tar_pictures(path)
-    elif options.has_texts and not is_image_name(path):
+    elif form is not None or (options.has_texts and not is_image_name(path)):
         rows = table_pictures(path, options)
     else:
         rows = iter([file_picture(path, path)])

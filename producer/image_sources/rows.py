@@ -70,16 +70,20 @@ class ReferenceReader:
     def json_line(self, line: bytes, number: int) -> Picture:
         """Return the picture of a line of JSON."""
         hook = unique_names if self.options.has_texts else None
-        row: Any = {}
         try:
             row = json.loads(line.decode("utf-8-sig", "surrogateescape"), object_pairs_hook=hook)
-            if not isinstance(row, dict):
-                row = {}
-                raise ValueError("not an object")
-            column = self.column_of(list(row))
-            return self.row(row, column, number)
         except (InvalidInput, ValueError, RecursionError) as error:
-            return self.broken(f"line {number}: {error}", number, row)
+            return self.broken(f"line {number}: {error}", number, {})
+        return self.json_row(row, f"line {number}", number)
+
+    def json_row(self, row: Any, position: str, number: int) -> Picture:
+        """Return the picture of an object; `position` is that of its line or entry."""
+        if not isinstance(row, dict):
+            return self.broken(f"{position}: not an object", number, {})
+        try:
+            return self.row(row, self.column_of(list(row)), number)
+        except InvalidInput as error:
+            return self.broken(f"{position}: {error}", number, row)
 
     def row(self, row: Mapping[str, Any], column: str, number: int) -> Picture:
         """Return the picture of a row whose image is a path or a URL."""
@@ -140,6 +144,16 @@ class ReferenceReader:
 def text_column_of(names: Container[str], chosen: str | None) -> str | None:
     """Return the name of the text's column; None if there is none."""
     return _first(names, chosen, TEXT_COLUMNS)
+
+
+def list_of(value: Any) -> Any:
+    """Return the value of a column of lists, which are JSON in tables of text."""
+    if not isinstance(value, str) or not value.startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _first(names: Container[str], chosen: str | None, known: Sequence[str]) -> str | None:

@@ -12,23 +12,14 @@ from typing import Any, BinaryIO, Final, Literal
 
 from ..errors import InvalidInput
 from ..image_files import file_stamp
+from .documents import document_rows
 from .extras import required
+from .forms import form_of
 from .lists import list_pictures
 from .options import LineFormat, SourceOptions
 from .picture import Locator, Picture, broken_picture
 from .rows import IMAGE_COLUMNS, ReferenceReader
 
-#: Formats of tables that are streams of lines, by their suffixes.
-LINE_FORMATS: Final[dict[str, LineFormat]] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-}
-#: Suffixes of Parquet files.
-PARQUET_SUFFIXES: Final = (".parquet", ".pq")
-#: Suffixes of tables.
-TABLE_SUFFIXES: Final = (*LINE_FORMATS, *PARQUET_SUFFIXES)
 #: Rows of a Parquet file decoded at once.
 _BATCH_ROWS: Final = 1024
 #: Columns whose text names an image that is stored as bytes.
@@ -38,11 +29,12 @@ _NAME_COLUMNS: Final = ("name", "file_name", "filename", "path", "id", "key", "_
 def table_pictures(path: str, options: SourceOptions) -> Iterator[Picture]:
     """Yield a picture for each row of a table; raises InvalidInput if it cannot be opened."""
     folder = os.path.dirname(os.path.abspath(path))
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in PARQUET_SUFFIXES and options.format is None:
-        yield from _parquet(path, ReferenceReader(path, folder, options))
+    form = options.format or form_of(path)
+    if form in ("parquet", "json"):
+        read = _parquet if form == "parquet" else _document
+        yield from read(path, ReferenceReader(path, folder, options))
         return
-    line_format = options.format or LINE_FORMATS.get(suffix) or "list"
+    line_format = form if form in ("jsonl", "csv", "tsv") else "list"
     try:
         with open(path, "rb") as stream:
             yield from line_pictures(stream, path, folder, line_format, options)
@@ -67,6 +59,11 @@ def line_pictures(
     else:
         reader = ReferenceReader(origin, folder, options, header_lines=1)
         yield from _csv(stream, reader, "\t" if line_format == "tsv" else ",")
+
+
+def _document(path: str, reader: ReferenceReader) -> Iterator[Picture]:
+    for number, (position, row) in enumerate(document_rows(path), start=1):
+        yield reader.json_row(row, position, number)
 
 
 def _csv(stream: BinaryIO, reader: ReferenceReader, delimiter: str) -> Iterator[Picture]:

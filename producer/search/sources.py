@@ -14,19 +14,18 @@ from ..errors import InvalidInput
 from ..image_files import image_files, is_image_name, matching_files
 from ..image_sources.archives import tar_pictures
 from ..image_sources.arguments import no_source
+from ..image_sources.forms import form_of
 from ..image_sources.lists import check_no_json
 from ..image_sources.options import SourceOptions
 from ..image_sources.picture import Picture, check_path, path_from
 from ..image_sources.rows import STORE_SCHEMES
 from ..image_sources.stores import store_pictures
-from ..image_sources.tables import TABLE_SUFFIXES, table_pictures
+from ..image_sources.tables import table_pictures
 from ..jsonl import MAX_LINE_BYTES
 from ..ledger.blobs import is_reference
 from ..ledger.data_url import is_data_url
 from .entry import Entry, Kind, Unreadable, file_entry, hash_of, value_of
 
-#: Suffixes of lists.
-LIST_SUFFIXES: Final = (".jsonl", ".ndjson", ".txt")
 #: Names of a line's image, in the order of preference.
 IMAGE_NAMES: Final = ("image", "file_name", "path", "url")
 _WILDCARDS: Final = frozenset("*?[")
@@ -83,20 +82,19 @@ def _is_store_prefix(source: str) -> bool:
 
 
 def _file(path: str, name: str, image_column: str | None) -> Entries:
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in TABLE_SUFFIXES and suffix not in LIST_SUFFIXES:
-        yield from _entries_of(path, table_pictures(path, SourceOptions(image_column)))
-    elif suffix == ".tar":
+    form = form_of(path)
+    if form == "tar":
         yield from _entries_of(path, tar_pictures(path))
-    elif suffix in LIST_SUFFIXES:
-        yield from _list(path)
+    elif form in ("jsonl", "list"):
+        yield from _list(path, has_objects=form == "jsonl")
+    elif form is not None:
+        yield from _entries_of(path, table_pictures(path, SourceOptions(image_column)))
     else:
         yield file_entry(path, name)
 
 
-def _list(path: str) -> Entries:
+def _list(path: str, has_objects: bool) -> Entries:
     absolute = os.path.abspath(path)
-    has_objects = not path.lower().endswith(".txt")
     try:
         with open(path, "rb") as stream:
             yield from _lines(stream, absolute, os.path.dirname(absolute), has_objects)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from pydantic_core import from_json
-
 from ..image_sources.picture import Locator, Picture
+from ..image_sources.rows import list_of
 
 #: Columns of an output in the order of preference: what identifies an image, and its text.
 _NAMES: Final = ("file_name", "image", "path", "url", "custom_id", "image_id", "question_id")
@@ -82,16 +81,6 @@ def _text(row: Mapping[str, Any]) -> str:
     else:
         lines = [_first(row, _TEXTS) or ""]
     return "\n".join(line.strip() for line in lines)
-
-
-def list_of(value: Any) -> Any:
-    """Return the value of a column of lists, which are JSON in tables of text."""
-    if not isinstance(value, str) or not value.startswith("["):
-        return value
-    try:
-        return from_json(value)
-    except ValueError:
-        return value
 
 
 def _match_line(match: Any) -> str:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
-
-from pydantic_core import from_json
+from typing import Any
 
 from ..errors import InvalidInput
 from ..image_files import is_image_name
 from ..image_sources.arguments import pictures
 from ..image_sources.caption_files import MAX_CAPTION_BYTES, caption_names
+from ..image_sources.forms import form_of
 from ..image_sources.options import SourceOptions
+from ..image_sources.output_rows import file_rows
 from .entry import SheetEntry
-
-#: Delimiters of tables by the suffix of their file.
-_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
-#: Suffixes of tables and archives that contain images.
-_CONTAINERS: Final = (".parquet", ".pq", ".tar", ".tgz")
 
 
 def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
@@ -31,7 +25,7 @@ def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
     """
     if os.path.isdir(path):
         entries = list(_of_folder(path))
-    elif path.lower().endswith(_CONTAINERS):
+    elif form_of(path) in ("parquet", "tar"):
         contents = enumerate(pictures([path], SourceOptions()), start=1)
         entries = [SheetEntry.of_picture(picture, number) for number, picture in contents]
     else:
@@ -46,62 +40,8 @@ def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
 
 
 def _rows(path: str) -> Iterator[Mapping[str, Any]]:
-    delimiter = _DELIMITERS.get(os.path.splitext(path)[1].lower())
-    try:
-        if delimiter is not None:
-            yield from _table(path, delimiter)
-        else:
-            yield from _json_rows(path)
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _table(path: str, delimiter: str) -> Iterator[Mapping[str, Any]]:
-    csv.field_size_limit(1 << 27)
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        try:
-            for row in csv.DictReader(file, delimiter=delimiter):
-                yield {name: value for name, value in row.items() if name is not None}
-        except csv.Error as error:
-            raise InvalidInput(f"{path}: not a table: {error}") from None
-
-
-def _json_rows(path: str) -> Iterator[Mapping[str, Any]]:
-    with open(path, "rb") as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-        file.seek(0)
-        if start == b"[":
-            values: Iterable[Any] = _parsed(path, file.read())
-            kind = "entry"
-        elif os.path.basename(path).endswith("meta_cap.json"):
-            values = _kohya_rows(path, _parsed(path, file.read()))
-            kind = "entry"
-        else:
-            values = (_parsed(path, line, n) for n, line in enumerate(file, 1) if line.strip())
-            kind = "line"
-        for number, value in enumerate(values, start=1):
-            if not isinstance(value, dict):
-                raise InvalidInput(f"{path}: {kind} {number}: not an object")
-            yield value
-
-
-def _kohya_rows(path: str, metadata: Any) -> Iterator[Any]:
-    """Yield the rows of kohya's metadata, an object with the paths of images as names."""
-    if not isinstance(metadata, dict):
-        raise InvalidInput(f"{path}: not a meta_cap.json: no object")
-    for name, fields in metadata.items():
-        yield {"file_name": name, **fields} if isinstance(fields, dict) else fields
-
-
-def _parsed(path: str, data: bytes, line: int | None = None) -> Any:
-    try:
-        return from_json(data.removeprefix(b"\xef\xbb\xbf"))
-    except ValueError as error:
-        where = "" if line is None else f" line {line}:"
-        raise InvalidInput(
-            f"{path}:{where} not JSON: {error}. A sheet shows JSON lines, JSON, CSV, TSV, "
-            "Parquet, tar archives, and folders with caption files"
-        ) from None
+    for _, row in file_rows(path):
+        yield row
 
 
 def _with_images(rows: Iterable[Mapping[str, Any]], items: str) -> Iterator[Mapping[str, Any]]:

@@ -13,6 +13,9 @@ import pytest
 from producer.capfilt.pairs import read_pairs
 from producer.cli.app import run
 from producer.cli.exit_codes import Exit
+from producer.evaluation.annotations import read_captioned_images
+from producer.evaluation.captions import score_captions
+from producer.evaluation.results import image_ids, read_texts
 from producer.image_sources.arguments import pictures
 from producer.image_sources.image_bytes import ImageBytes
 from producer.image_sources.options import SourceOptions
@@ -34,7 +37,19 @@ TABLES = {
     "link/out.jsonl": (),
     "photos/out.csv": (),
     "runs/metadata.jsonl": (),
+    "runs/meta_cap.json": (),
+    "runs/captions.json": (),
+    # Names that do not tell the form.
+    "runs/odd.json": ("--format", "jsonl"),
+    "runs/odd.data": ("--format", "jsonl"),
+    "runs/odd.txt": ("--format", "csv"),
+    "runs/odd": ("--format", "tsv"),
+    "runs/odd.out": ("--format", "parquet"),
+    "runs/odd.bin": ("--format", "webdataset"),
+    "runs/odd.jsonl": ("--format", "kohya"),
 }
+#: Tables that contain images.
+CONTAINERS = ("runs/out.parquet", "runs/out.tar", "runs/odd.out", "runs/odd.bin")
 #: Sources of the same images: a folder, a table of paths, and tables that contain images.
 FOLDERS = ("photos", "lists/paths.jsonl")
 SOURCES = (*FOLDERS, "hub.parquet", "archive.tar")
@@ -74,12 +89,26 @@ def read_by_compare(table: str, texts: Texts) -> None:
     assert Path("page.html").read_text().count("data:image/jpeg") == len(texts)
 
 
+def read_by_evaluate(table: str, texts: Texts) -> None:
+    for references, results in (("truth.jsonl", table), (table, "truth.jsonl"), (table, table)):
+        scores = score_captions_of(references, results)
+        assert scores == {"images": len(texts), "exact_match": 1.0}
+
+
+def score_captions_of(references: str, results: str) -> dict[str, float]:
+    images = read_captioned_images(references)
+    given = read_texts(results, image_ids(images)).texts
+    scores = score_captions(given, {image.id: image.captions for image in images}).to_json()
+    return {name: scores[name] for name in ("images", "exact_match")}
+
+
 READERS: tuple[Reader, ...] = (
     read_by_annotate,
     read_by_capfilt,
     read_by_index,
     read_by_sheet,
     read_by_compare,
+    read_by_evaluate,
 )
 
 
@@ -94,6 +123,9 @@ def texts(tmp_path: Path) -> Texts:
     for folder in ("runs", "lists", "real/deep"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "link").symlink_to("real/deep")
+    truth = zip(NAMES, texts.values(), strict=True)
+    lines = (json.dumps({"file_name": name, "text": text}) for name, text in truth)
+    Path("truth.jsonl").write_text("".join(f"{line}\n" for line in lines))
     rows = [{"file_name": name, "image": f"../photos/{name}"} for name in NAMES]
     Path("lists/paths.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     cells = [{"bytes": image, "path": name} for image, name in zip(texts, NAMES, strict=True)]
@@ -109,7 +141,7 @@ def texts(tmp_path: Path) -> Texts:
         for source in SOURCES
         for table in TABLES
         # Other rows name images that only the source contains.
-        if source in FOLDERS or Path(table).suffix in (".parquet", ".tar")
+        if source in FOLDERS or table in CONTAINERS
     ],
 )
 def test_each_table_is_read_by_each_command(texts: Texts, source: str, table: str) -> None:

@@ -28,6 +28,8 @@ ANNOTATIONS = {
     ]
 }
 
+CAPTIONS = {"a": "a red dog on a mat", "b": "two black cats sleep"}
+
 
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path) -> None:
@@ -67,9 +69,32 @@ def test_captions_of_a_batch_are_scored(capsys: pytest.CaptureFixture[str]) -> N
 def test_scores_are_lines_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
     write("results.json", [{"image_id": n, "caption": "two cats"} for n in (1, 2, 3)])
     assert run(["evaluate", "captions", "dataset.json", "results.json"]) == Exit.OK
-    lines = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
+    printed = capsys.readouterr()
+    assert "scores as fractions" in printed.err
+    lines = dict(line.split("\t") for line in printed.out.splitlines())
     assert lines["images"] == "3"
     assert set(lines) > {"Bleu_1", "Bleu_4", "ROUGE_L", "CIDEr", "exact_match"}
+
+
+def test_references_are_tables_truths_and_folders_of_captions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write("results.jsonl", *({"file_name": f"{n}.png", "text": t} for n, t in CAPTIONS.items()))
+    write("truth.json", {f"{n}.png": {"caption": t, "questions": []} for n, t in CAPTIONS.items()})
+    write("table.jsonl", *({"image": f"p/{n}.png", "texts": [t, "x"]} for n, t in CAPTIONS.items()))
+    write("list.json", [{"file_name": f"{n}.png", "text": t} for n, t in CAPTIONS.items()])
+    Path("table.csv").write_text(
+        "path,text\n" + "".join(f"{n}.png,{t}\n" for n, t in CAPTIONS.items())
+    )
+    Path("texts").mkdir()
+    for name, text in CAPTIONS.items():
+        Path("texts", f"{name}.txt").write_text(f"{text}\n")
+    for references in ("truth.json", "table.jsonl", "list.json", "table.csv", "texts"):
+        values = scores(capsys, "captions", references, "results.jsonl")
+        assert (values["exact_match"], values["images"], values["unit"]) == (1, 2, "fraction")
+    write("bad.jsonl", {"file_name": "a.png"})
+    assert run(["evaluate", "captions", "bad.jsonl", "results.jsonl"]) == Exit.USAGE
+    assert "bad.jsonl: line 1: none of texts, captions" in capsys.readouterr().err
 
 
 def test_a_missing_caption_is_an_error_unless_partial(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +114,7 @@ def test_answers_are_scored(capsys: pytest.CaptureFixture[str]) -> None:
     write("answers.jsonl", {"custom_id": "10", "text": "Red."}, {"custom_id": "11", "text": "two"})
     values = scores(capsys, "vqa", "annotations.json", "answers.jsonl")
     assert values["overall"] == pytest.approx(80.0)
+    assert values["unit"] == "percent"
     assert values["perAnswerType"] == {"other": 80.0}
 
 

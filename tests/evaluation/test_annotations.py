@@ -106,6 +106,12 @@ def test_a_result_finds_its_image_by_id_or_file_name(tmp_path: Path, results: An
     assert given.texts == {391895: "x"}
 
 
+def test_a_file_name_of_two_images_leads_to_neither() -> None:
+    resolve = image_ids([CaptionedImage(n, f"{n}/x.png", ["a"]) for n in ("a", "b")])
+    names = ("a/x.png", "b/x", "/data/a/x.png", "x")
+    assert [resolve(name) for name in names] == ["a", "b", None, None]
+
+
 def test_an_error_is_a_failure_and_no_text(tmp_path: Path) -> None:
     line = '{"custom_id": "7", "error": {"code": "image_invalid", "message": "no image"}}'
     given = read_texts(written(tmp_path, line), known_ids([7]))

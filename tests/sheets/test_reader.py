@@ -128,7 +128,7 @@ def test_a_folder_has_an_entry_for_each_image_with_a_caption_file(tmp_path: Path
         ("out.jsonl", "\n", "nothing to show"),
         ("out.csv", "text\n", "nothing to show"),
         ("out.parquet", "PAR1", "Parquet file size is 4 bytes"),
-        ("out.png", "PNG", "line 1: not JSON: .* A sheet shows JSON lines"),
+        ("out.png", "PNG", "line 1: not JSON: .* Known forms are JSON lines"),
     ],
 )
 def test_an_invalid_output_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
