@@ -32,10 +32,13 @@ from .parameters import (
 
 router = APIRouter()
 
+#: Fields of the gateway's own requests, as extensions.
+_FIELDS: Final = frozenset({"adapter", "deadline_s"})
 _KNOWN: Final = (
     IGNORED
     | OPTIONS
-    | {*MAX_TOKENS, "deadline_s", "logprobs", "messages", "model", "n", "stream", "stream_options"}
+    | _FIELDS
+    | {*MAX_TOKENS, "logprobs", "messages", "model", "n", "stream", "stream_options"}
 )
 
 
@@ -68,8 +71,7 @@ def task_of(parameters: Mapping[str, Any]) -> tuple[type[TaskFields], dict[str, 
     check_names(parameters, _KNOWN)
     dialogue = MessageDialogue.of(required(parameters, "messages"))
     fields: dict[str, Any] = {"image": dialogue.image, "options": generation_options(parameters)}
-    if "deadline_s" in parameters:
-        fields["deadline_s"] = parameters["deadline_s"]
+    fields |= {name: parameters[name] for name in _FIELDS if name in parameters}
     if not dialogue.question:
         return CaptionFields, fields
     fields["question"] = dialogue.question

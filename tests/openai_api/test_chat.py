@@ -86,6 +86,14 @@ def test_messages_become_a_task(
     assert completion.choices[0].message.content == f"answer to {item.get('question', '')}"
 
 
+def test_an_adapter_is_an_extension(ai: openai.OpenAI, worker: Recorder) -> None:
+    ai.chat.completions.create(**ask(extra_body={"adapter": "birds"}))
+    ((_, item),) = worker.jobs
+    assert item["adapter"] == "birds"
+    with pytest.raises(openai.BadRequestError, match="adapter"):
+        ai.chat.completions.create(**ask(extra_body={"adapter": 5}))
+
+
 def test_a_completion_has_the_fields_of_openai(
     ai: openai.OpenAI, worker: Recorder, http: httpx.Client
 ) -> None:
