@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from ..client import Client
 from ..job import Job
 from . import options
 from .exit_codes import Exit
+from .live_text import stream_options
 from .single_jobs import TEXT, TIMEOUT_HELP, image_source, run_text_jobs
 
 _JSON_HELP = 'Print a JSON line for each image: {"image", "status", "text" or "error"}.'
@@ -19,6 +21,7 @@ _JSON_HELP = 'Print a JSON line for each image: {"image", "status", "text" or "e
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--prompt", metavar="TEXT", help="Beginning of every caption.")
+@options.stream
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
 @options.adapter
@@ -28,6 +31,7 @@ _JSON_HELP = 'Print a JSON line for each image: {"image", "status", "text" or "e
 def caption(
     images: Sequence[str],
     prompt: str | None,
+    stream: bool,
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
@@ -44,14 +48,17 @@ def caption(
       blipline caption photos/*.jpg --json > captions.jsonl
       blipline caption https://example.com/cat.jpg --prompt "a photo of"
       blipline caption cat.jpg --temperature 0.8 --seed 1
+      blipline caption cat.jpg --stream --max-new-tokens 60
     """
+    live = stream_options(stream, as_json)
 
     def submit(image: str) -> Job[str]:
         source = image_source(image, "blipline caption")
-        return client.caption(source, prompt, **submit_options)
+        return client.caption(source, prompt, **submit_options, **live)
 
+    output = replace(TEXT, grows=bool(live))
     with Client(redis_url) as client:
-        return run_text_jobs(images, submit, TEXT, timeout_s, as_json, submit_options)
+        return run_text_jobs(images, submit, output, timeout_s, as_json, submit_options)
 
 
 @click.command()
@@ -64,6 +71,7 @@ def caption(
     metavar="TEXT",
     help="A possible answer: the model ranks all of them.  Repeatable.",
 )
+@options.stream
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
 @options.adapter
@@ -74,6 +82,7 @@ def ask(
     image: str,
     question: str,
     answers: Sequence[str],
+    stream: bool,
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
@@ -88,12 +97,14 @@ def ask(
       blipline ask https://example.com/cat.jpg "what color is it?" --json
       blipline ask cat.jpg "is it a cat?" --answer yes --answer no --output-scores
     """
+    live = stream_options(stream, as_json)
 
     def submit(image: str) -> Job[str]:
         source = image_source(image)
-        return client.ask(source, question, answers=answers or None, **submit_options)
+        return client.ask(source, question, answers=answers or None, **submit_options, **live)
 
+    output = replace(TEXT, grows=bool(live))
     with Client(redis_url) as client:
         return run_text_jobs(
-            [image], submit, TEXT, timeout_s, as_json, submit_options, ranks=bool(answers)
+            [image], submit, output, timeout_s, as_json, submit_options, ranks=bool(answers)
         )

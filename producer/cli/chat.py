@@ -18,6 +18,7 @@ from ..jsonl import read_questions
 from ..ledger import blobs
 from . import options
 from .exit_codes import Exit, warn
+from .live_text import stream_options
 from .output import print_line
 from .single_jobs import (
     TEXT,
@@ -91,6 +92,7 @@ class Dialogue:
 @click.argument("image")
 @click.argument("question", required=False)
 @click.option("--turn", "turns", nargs=2, multiple=True, metavar="QUESTION ANSWER", help=_TURN_HELP)
+@options.stream
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(_JSON_HELP)
 @options.adapter
@@ -101,6 +103,7 @@ def chat(
     image: str,
     question: str | None,
     turns: Sequence[Turn],
+    stream: bool,
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
@@ -118,20 +121,22 @@ def chat(
       blipline chat cat.jpg "what color is it?" --turn "what is on the sofa?" "a cat"
       blipline chat cat.jpg --json < questions.txt > answers.jsonl
     """
+    live = stream_options(stream, as_json)
+    text = replace(TEXT, grows=bool(live))
     with Client(redis_url) as client:
         if question is None:
             source = _read_image(image)
 
             def ask(question: str, turns: Sequence[Turn]) -> Job[str]:
-                return client.chat(source, question, turns, **submit_options)
+                return client.chat(source, question, turns, **submit_options, **live)
 
-            return _converse(image, ask, timeout_s, as_json, list(turns))
+            return _converse(image, ask, text, timeout_s, as_json, list(turns))
 
         def submit(image: str) -> Job[str]:
             source = image_source(image)
-            return client.chat(source, question, turns, **submit_options)
+            return client.chat(source, question, turns, **submit_options, **live)
 
-        output = replace(TEXT, subject_fields=lambda image: {"image": image, "question": question})
+        output = replace(text, subject_fields=lambda image: {"image": image, "question": question})
         return run_text_jobs([image], submit, output, timeout_s, as_json, submit_options)
 
 
@@ -146,12 +151,13 @@ def _read_image(image: str) -> str | bytes:
 def _converse(
     image: str,
     ask: Callable[[str, Sequence[Turn]], Job[str]],
+    text: OutputFormat[str],
     timeout_s: float,
     as_json: bool,
     turns: list[Turn],
 ) -> Exit:
     """Run a dialogue with the questions on stdin."""
-    output = replace(TEXT, subject_fields=lambda question: {"image": image, "question": question})
+    output = replace(text, subject_fields=lambda question: {"image": image, "question": question})
     if sys.stdin.isatty():
         return Dialogue(ask, output, timeout_s, as_json, turns).ask_all(_prompt_questions(image))
     # In a pipe, the n-th line answers the n-th question, so an answer is always a single line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -13,16 +14,23 @@ from ..description import Description
 from ..job import Job
 from . import options
 from .exit_codes import Exit, warn
+from .live_text import stream_options
 from .single_jobs import TIMEOUT_HELP, OutputFormat, image_source, run_jobs, show_text
 
 
 def _show(image: str, description: Description, alone: bool) -> None:
-    if description.warning:
-        warn(f"{image}: {description.warning}")
+    _warn(image, description)
     show_text(image, description.text, alone)
 
 
-DESCRIPTION: Final[OutputFormat[Description]] = OutputFormat(fields=Description.to_json, show=_show)
+def _warn(image: str, description: Description) -> None:
+    if description.warning:
+        warn(f"{image}: {description.warning}")
+
+
+DESCRIPTION: Final[OutputFormat[Description]] = OutputFormat(
+    fields=Description.to_json, show=_show, show_after=_warn
+)
 
 
 @click.command()
@@ -41,6 +49,7 @@ DESCRIPTION: Final[OutputFormat[Description]] = OutputFormat(fields=Description.
     multiple=True,
     help='A prompt of the first round; may be repeated; "" is a caption without a prompt.',
 )
+@options.stream
 @options.timeout(options.ANSWER_TIMEOUT_S, TIMEOUT_HELP)
 @options.as_json(
     'Print a JSON line for each image: {"image", "status", "text", "candidates", …} or "error".'
@@ -53,6 +62,7 @@ def describe(
     images: Sequence[str],
     detail: str,
     prompts: Sequence[str],
+    stream: bool,
     timeout_s: float,
     as_json: bool,
     redis_url: str | None,
@@ -72,13 +82,17 @@ def describe(
       blipline describe cat.jpg --prompt "" --prompt "the cat is"
       blipline describe cat.jpg --num-beams 6 --temperature 0.9 --seed 1 --max-new-tokens 250
     """
+    live = stream_options(stream, as_json)
 
     def submit(image: str) -> Job[Description]:
         source = image_source(image, "blipline describe")
-        return client.describe(source, prompts=prompts or None, detail=detail, **submit_options)
+        return client.describe(
+            source, prompts=prompts or None, detail=detail, **submit_options, **live
+        )
 
+    output = replace(DESCRIPTION, grows=bool(live))
     with Client(redis_url) as client:
-        return run_jobs(images, submit, DESCRIPTION, timeout_s, as_json)
+        return run_jobs(images, submit, output, timeout_s, as_json)
 
 
 options.show_defaults(

@@ -71,6 +71,13 @@ adapter = click.option(
     "--adapter", metavar="NAME", help="The worker's adapter that answers; by default none."
 )
 
+stream = click.option(
+    "--stream",
+    is_flag=True,
+    help="Show the text while it grows, on a terminal; elsewhere, and with --json, it has no "
+    "effect.",
+)
+
 batch_id = click.argument("batch_id", metavar="ID")
 
 deadline = click.option(

@@ -25,6 +25,11 @@ def print_line(text: str) -> None:
     _print(text.encode("utf-8", "surrogateescape") + b"\n")
 
 
+def print_part(text: str) -> None:
+    """Print a part of a line of data; it appears at once."""
+    _print(text.encode("utf-8", "surrogateescape"))
+
+
 def print_json(value: Any) -> None:
     """Print a value as a line of JSON."""
     _print(_json_line(value))

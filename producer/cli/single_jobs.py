@@ -16,6 +16,7 @@ from ..job import Job
 from ..ledger.blobs import is_reference, label
 from ..text_sequences import TextSequence
 from .exit_codes import Exit, warn
+from .live_text import LiveText, live_text
 from .output import print_json, print_line
 from .progress import progress_bar
 
@@ -38,6 +39,9 @@ class OutputFormat(Generic[Value]):
     show: Callable[[str, Value, bool], None]
     #: Prints a placeholder for a missing result, where the position of a line counts.
     show_missing: Callable[[], None] = lambda: None
+    #: True to show texts while they grow, on stdout; `show_after` prints the rest of the result.
+    grows: bool = False
+    show_after: Callable[[str, Value], None] = lambda subject, value: None
     #: Returns the fields of a subject in a line of JSON.
     subject_fields: Callable[[str], dict[str, str]] = lambda image: {"image": image}
 
@@ -158,7 +162,8 @@ def wait_and_print(
     as_json: bool,
 ) -> JobOutcome[Value]:
     """Wait for the result of a job and print it, or its error; raises WaitTimeout."""
-    outcome = _outcome(job, timeout_s)
+    with live_text("" if alone else f"{printable(job.subject)}\t") as live:
+        outcome = _outcome(job, timeout_s, live if output.grows else None)
     if outcome.error is not None:
         # Many messages begin with the image themselves.
         message = escape_controls(outcome.error["message"].removeprefix(f"{job.subject}: "))
@@ -167,6 +172,8 @@ def wait_and_print(
         fields = {"error": outcome.error} if outcome.value is None else output.fields(outcome.value)
         status = {"status": "ok" if outcome.ok else "error"}
         print_json(output.subject_fields(job.subject) | status | fields)
+    elif outcome.value is not None and live.is_shown:
+        output.show_after(job.subject, outcome.value)
     elif outcome.value is not None:
         output.show(job.subject, outcome.value, alone)
     else:
@@ -216,11 +223,16 @@ def escape_controls(text: str) -> str:
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
-def _outcome(job: SubmittedJob[Value], timeout_s: float) -> JobOutcome[Value]:
+def _outcome(
+    job: SubmittedJob[Value], timeout_s: float, live: LiveText | None
+) -> JobOutcome[Value]:
     if job.job is None:
         assert job.error is not None
         return JobOutcome(error=_error(job.error.code, str(job.error)))
     try:
+        if live is not None:
+            for part in job.job.stream(timeout_s):
+                live.show(part)
         return JobOutcome(job.job.result(timeout_s))
     except JobError as error:
         return JobOutcome(error=_error(error.code, getattr(error, "message", str(error))))

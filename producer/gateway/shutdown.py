@@ -19,7 +19,10 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def wait_unless(event: asyncio.Event, wait: Awaitable[Result]) -> Result | None:
-    """Return the result of `wait`; cancel it and return None if the event is set first."""
+    """Return the result of `wait`; cancel it and return None if the event is set first.
+
+    A cancelled `wait` has ended, so an asynchronous generator in it can be closed.
+    """
     waiting, stopping = asyncio.ensure_future(wait), asyncio.create_task(event.wait())
     try:
         await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -27,3 +30,4 @@ async def wait_unless(event: asyncio.Event, wait: Awaitable[Result]) -> Result |
     finally:
         waiting.cancel()
         stopping.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -10,24 +9,14 @@ from typing import Any, Final
 
 import gradio as gr
 
-from ..contract import MAX_PROMPTS, MAX_TEXTS, Detail, ItemPayload, State, Task, TurnPayload
-from ..gateway.metadata import RequestMetadata
-from ..gateway.shutdown import wait_unless
+from ..contract import MAX_PROMPTS, MAX_TEXTS, Detail, ItemPayload, Task, TurnPayload
 from ..gateway.state import Gateway
-from ..gateway.tenants import Tenant
 from ..job import Result
-from ..ledger.ids import new_id
 from . import images, views
-from .messages import as_sentence, errors_on_page, page_error
-from .options import DEADLINE, parse_options
+from .messages import errors_on_page, page_error
+from .options import parse_options
+from .page_jobs import PageJobs
 from .pending import PendingAnswers
-
-#: Maximum seconds that the page waits for an answer.
-WAIT_S: Final = 60.0
-#: Seconds after a deadline within which the worker reports that it has passed.
-GRACE_S: Final = 2.0
-#: Maximum images in memory at the same time.
-MAX_READING: Final = 8
 
 #: The key of the image, and the turns of the dialogue, oldest first.
 Dialogue = tuple[str, list[tuple[str, str]]]
@@ -39,6 +28,8 @@ class AnswerViews:
     """The outputs of a handler in each state; in a tuple, the first element is the view."""
 
     answered: Callable[[Result, float], Any]
+    #: Returns the outputs for the text so far; None if the answer has no text that grows.
+    growing: Callable[[str], Any] | None = None
     waiting: Any = views.WAITING
     failed: Any = ""
     cancelled: Any = ""
@@ -52,7 +43,9 @@ class AnswerViews:
         return views.for_image(image, outputs, self.fallback)
 
 
-TEXT: Final = AnswerViews(lambda result, seconds: views.answer(result.text or "", seconds))
+TEXT: Final = AnswerViews(
+    lambda result, seconds: views.answer(result.text or "", seconds), views.growing_answer
+)
 MATCHES: Final = AnswerViews(lambda result, seconds: views.bars(result.matches or [], seconds))
 
 
@@ -74,9 +67,8 @@ class AskHandlers:
     """
 
     def __init__(self, gateway: Gateway, pending: PendingAnswers) -> None:
-        self._gateway = gateway
+        self._jobs = PageJobs(gateway)
         self._pending = pending
-        self._reading = asyncio.Semaphore(MAX_READING)
 
     async def caption(
         self, request: gr.Request, upload: Any, url: str, prompt: str, *options: Any
@@ -130,8 +122,12 @@ class AskHandlers:
             extended = [*turns, (question, result.text or "")]
             return views.dialogue(extended, seconds), (image, extended), gr.skip()
 
+        def growing(text: str) -> tuple[Any, Any, Any]:
+            return views.dialogue(turns, pending=question, reply=text), gr.skip(), gr.skip()
+
         outputs = AnswerViews(
             answered,
+            growing,
             waiting=(views.dialogue(turns, pending=question), gr.skip(), ""),
             failed=(views.dialogue(turns), gr.skip(), question),
             cancelled=(views.dialogue(turns), gr.skip(), gr.skip()),
@@ -180,10 +176,17 @@ class AskHandlers:
         yield outputs.for_image(image, outputs.waiting)
         try:
             with errors_on_page():
-                generation = parse_options(options) if options else {}
-                name = request.username or ""
-                item = {"image": await self._upload(name, upload, url), **item}
-                result = await self._result(name, task, item, generation, pending.cancelled)
+                generation: dict[str, Any] = parse_options(options) if options else {}
+                if outputs.growing is not None:
+                    generation["stream"] = True
+                name, source = request.username or "", (upload, url)
+                job = await self._jobs.submit(
+                    name, task, source, item, generation, pending.cancelled
+                )
+                if outputs.growing is not None:
+                    async for text in job.texts():
+                        yield outputs.for_image(image, outputs.growing(text))
+                result = await job.result(0.0 if outputs.growing else None)
         except gr.Error:
             if not pending.cancelled.is_set():
                 yield outputs.for_image(image, outputs.failed)
@@ -197,42 +200,6 @@ class AskHandlers:
         # Gradio repeats the last outputs of an event, and the page may already show newer ones.
         yield _no_change(outputs.cancelled)
 
-    async def _upload(self, name: str, upload: Any, url: str) -> str:
-        async with self._reading:
-            source = await asyncio.to_thread(images.image_source, upload, url)
-            return await self._gateway.client.upload(source, account=name)
-
-    async def _result(
-        self,
-        name: str,
-        task: Task,
-        item: ItemPayload,
-        options: dict[str, Any],
-        cancelled: asyncio.Event,
-    ) -> Result | None:
-        """Submit an item and wait for its result; None if it was cancelled. Raises gr.Error."""
-        job = await self._gateway.client.submit(
-            item,
-            task,
-            job_id=Tenant(name).job_id(new_id()),
-            submitter=name,
-            note=RequestMetadata.now(task).encode(),
-            **options,
-        )
-        deadline_s = options.get(DEADLINE)
-        wait_s = WAIT_S if deadline_s is None else min(WAIT_S, deadline_s)
-        snapshot = await wait_unless(cancelled, job.look(wait_s + GRACE_S))
-        if snapshot is None or cancelled.is_set():
-            await job.cancel()
-            return None
-        state, result = snapshot
-        if result is None:
-            await job.cancel()
-            raise page_error(_timeout_message(state, wait_s))
-        if result.error is not None:
-            raise page_error(as_sentence(result.error.message))
-        return result
-
 
 def parse_question(field: str) -> str:
     """Return the question without surrounding spaces; raises gr.Error if it is empty."""
@@ -243,12 +210,3 @@ def parse_question(field: str) -> str:
 
 def _no_change(outputs: Any) -> Any:
     return tuple(map(_no_change, outputs)) if isinstance(outputs, tuple) else gr.skip()
-
-
-def _timeout_message(state: State, wait_s: float) -> str:
-    if state is State.QUEUED:
-        return (
-            f"No worker started the job within {wait_s:g} s, so it was cancelled. "
-            "Check that a worker is running, or try again when the queue is shorter."
-        )
-    return f"The job did not end within {wait_s:g} s, so it was cancelled. Try again later."

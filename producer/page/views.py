@@ -61,17 +61,26 @@ def answer(text: str, seconds: float) -> str:
     )
 
 
+def growing_answer(text: str) -> str:
+    """Return a text that still grows: without statistics and without a button to copy it."""
+    return f'<article class="answer"><p class="growing">{escape(text)}</p></article>'
+
+
 def for_image(image: str, html: str, fallback: str = "") -> str:
     """Return HTML that answers.js shows while the image is chosen, and `fallback` otherwise."""
     return f'<blockquote class="image-answer" cite="{escape(image)}">{html}</blockquote>{fallback}'
 
 
 def dialogue(
-    turns: Sequence[tuple[str, str]], seconds: float | None = None, pending: str | None = None
+    turns: Sequence[tuple[str, str]],
+    seconds: float | None = None,
+    pending: str | None = None,
+    reply: str = "",
 ) -> str:
     """Return the turns of a dialogue, oldest first.
 
-    The statistics of the last answer follow if `seconds` is given, or the `pending` question.
+    The statistics of the last answer follow if `seconds` is given, or the `pending` question with
+    its `reply` so far.
     """
     if not turns and pending is None:
         return '<div class="dialogue empty">Ask a question about the image.</div>'
@@ -79,10 +88,13 @@ def dialogue(
         f"{_question(question)}{_copyable('dialogue-answer', reply)}" for question, reply in turns
     )
     if pending is not None:
-        body += f"{_question(pending)}{WAITING}"
+        growing = f'<p class="dialogue-answer growing">{escape(reply)}</p>'
+        body += _question(pending) + (growing if reply else WAITING)
     elif seconds is not None:
         body += _details(statistics(turns[-1][1]), seconds)
-    return f'<div class="dialogue" role="log" aria-live="polite">{body}</div>'
+    # A screen reader reads an answer once it is complete.
+    live = "off" if reply else "polite"
+    return f'<div class="dialogue" role="log" aria-live="{live}">{body}</div>'
 
 
 def bars(matches: Sequence[Match], seconds: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 
@@ -48,3 +50,26 @@ def test_waiting_for_an_event_has_a_timeout() -> None:
         assert await is_set_within(event, 60)
 
     asyncio.run(run())
+
+
+def test_a_generator_that_the_event_interrupts_can_be_closed() -> None:
+    async def check() -> list[str]:
+        ended: list[str] = []
+
+        async def parts() -> AsyncGenerator[str, None]:
+            try:
+                yield "a cat"
+                await asyncio.sleep(3600)
+            finally:
+                # As a read that ends some steps of the event loop after its cancellation.
+                await asyncio.sleep(0)
+                ended.append("closed")
+
+        event = asyncio.Event()
+        async with aclosing(parts()) as stream:
+            assert await wait_unless(event, anext(stream, None)) == "a cat"
+            asyncio.get_running_loop().call_later(0.01, event.set)
+            assert await wait_unless(event, anext(stream, None)) is None
+        return ended
+
+    assert asyncio.run(check()) == ["closed"]

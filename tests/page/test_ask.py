@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from producer import AsyncClient, State
+from producer import AsyncClient, QueueFull, State
 from producer.contract import Task
 from producer.page import views
 from producer.page.ask import NO_DIALOGUE, AskHandlers
@@ -90,3 +90,37 @@ def test_a_dialogue_belongs_to_its_image_and_a_failed_question_is_restored(
     assert "how?" not in failed
     assert (field, restored) == ("", "how?")
     assert all('cite="nowhere"' in view for view in (waiting, failed))
+
+
+#: Each handler, and whether its text can grow.
+HANDLERS: list[tuple[Callable[[AskHandlers], Any], bool]] = [
+    (caption, True),
+    (lambda handlers: handlers.ask(REQUEST, None, URL, "what?", *OPTIONS), True),
+    (lambda handlers: handlers.chat(REQUEST, None, URL, "what?", NO_DIALOGUE, *OPTIONS), True),
+    (lambda handlers: handlers.describe(REQUEST, None, URL, "low", "", *OPTIONS), False),
+    (lambda handlers: handlers.match(REQUEST, None, URL, "a cat"), False),
+]
+
+
+@pytest.mark.parametrize(("handler", "grows"), HANDLERS)
+def test_workers_publish_only_texts_that_the_page_lets_grow(
+    handler: Callable[[AskHandlers], Any], grows: bool
+) -> None:
+    submitted: list[dict[str, Any]] = []
+
+    async def upload(source: str, **_: Any) -> str:
+        return source
+
+    async def submit(*_: Any, **options: Any) -> None:
+        submitted.append(options)
+        raise QueueFull("the queue is full")
+
+    async def run() -> None:
+        gateway: Any = SimpleNamespace(client=SimpleNamespace(upload=upload, submit=submit))
+        async for _ in handler(AskHandlers(gateway, PendingAnswers())):
+            pass
+
+    with pytest.raises(gr.Error, match="The queue is full"):
+        asyncio.run(run())
+    (options,) = submitted
+    assert options.get("stream", False) == grows

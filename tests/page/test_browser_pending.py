@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+import redis
 from playwright.sync_api import Browser, expect
 
 from producer import Client, State
+from producer.ledger.keys import Keys
+from producer.ledger.leases import Leases
+from producer.ledger.records import ChunkResult
 from tests.page.visitor import CAPTION, Served, Visitor
 
 
-def submit_caption(visitor: Visitor) -> str:
-    """Request a caption and return the id of its job."""
+def submit_caption(visitor: Visitor, button: str = "#do-caption") -> str:
+    """Request a caption, or another answer, and return the id of its job."""
     known = visitor.served.jobs("acme")
-    visitor.page.click("#do-caption")
+    visitor.page.click(button)
     # Pytest's timeout ends an endless loop.
     while not (new := visitor.served.jobs("acme") - known):
         visitor.page.wait_for_timeout(50)
@@ -26,6 +31,13 @@ def wait_until_cancelled(visitor: Visitor, client: Client, job_id: str) -> None:
     # Pytest's timeout ends an endless loop.
     while client.job(job_id).status() is not State.CANCELLED:
         visitor.page.wait_for_timeout(50)
+
+
+def end_job(worker: redis.Redis, job_id: str, result: dict[str, Any]) -> None:
+    """End a job as a worker does."""
+    leases = Leases(worker)
+    leases.claim(job_id)
+    leases.finish(job_id, ChunkResult([result]).encode(job_id), 0)
 
 
 def test_a_pending_answer_is_indicated_and_another_image_cancels_it(
@@ -56,6 +68,44 @@ def test_a_second_click_cancels_the_first_job(browser: Browser, idle: Served) ->
         wait_until_cancelled(visitor, client, first)
         assert client.job(last).status() is State.QUEUED
     expect(page.locator("#caption-answer .waiting")).to_be_visible()
+    visitor.close()
+    assert visitor.errors == []
+
+
+def test_a_text_grows_until_the_answer_replaces_it(browser: Browser, idle: Served) -> None:
+    visitor = Visitor(browser, idle)
+    page = visitor.sign_in()
+    visitor.choose()
+    job_id = submit_caption(visitor)
+    growing = page.locator("#caption-answer .growing")
+    with redis.Redis.from_url(idle.redis_url) as worker:
+        for text in ("a <b>cat", "a <b>cat on a sofa"):
+            worker.set(Keys().partial_text(job_id), text)
+            expect(growing).to_have_text(text)
+            expect(page.locator("#caption-answer .copy")).to_have_count(0)
+        end_job(worker, job_id, {"text": "a <b>cat on a sofa."})
+    assert visitor.answer() == "a <b>cat on a sofa."
+    expect(growing).to_have_count(0)
+    visitor.close()
+    assert visitor.errors == []
+
+
+def test_the_reply_of_a_dialogue_grows_and_another_image_hides_it(
+    browser: Browser, idle: Served
+) -> None:
+    visitor = Visitor(browser, idle)
+    page = visitor.sign_in()
+    visitor.choose()
+    visitor.tab("Chat")
+    page.fill("#chat-question input, #chat-question textarea", "what is on the sofa?")
+    job_id = submit_caption(visitor, "#do-chat")
+    reply = page.locator("#dialogue .dialogue-answer")
+    with redis.Redis.from_url(idle.redis_url) as worker, Client(idle.redis_url) as client:
+        worker.set(Keys().partial_text(job_id), "a black")
+        expect(reply).to_have_text("a black")
+        visitor.choose("scene-03.webp")
+        expect(reply).to_be_hidden()
+        wait_until_cancelled(visitor, client, job_id)
     visitor.close()
     assert visitor.errors == []
 
