@@ -88,7 +88,7 @@ def dialogue(
         f"{_question(question)}{_copyable('dialogue-answer', reply)}" for question, reply in turns
     )
     if pending is not None:
-        growing = f'<p class="dialogue-answer growing">{escape(reply)}</p>'
+        growing = f'<p class="growing">{escape(reply)}</p>'
         body += _question(pending) + (growing if reply else WAITING)
     elif seconds is not None:
         body += _details(statistics(turns[-1][1]), seconds)

@@ -99,7 +99,7 @@ def test_the_reply_of_a_dialogue_grows_and_another_image_hides_it(
     visitor.tab("Chat")
     page.fill("#chat-question input, #chat-question textarea", "what is on the sofa?")
     job_id = submit_caption(visitor, "#do-chat")
-    reply = page.locator("#dialogue .dialogue-answer")
+    reply = page.locator("#dialogue .growing")
     with redis.Redis.from_url(idle.redis_url) as worker, Client(idle.redis_url) as client:
         worker.set(Keys().partial_text(job_id), "a black")
         expect(reply).to_have_text("a black")
