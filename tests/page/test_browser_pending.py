@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import redis
 from playwright.sync_api import Browser, expect
 
 from producer import Client, State
+from producer.contract import ItemResult
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
 from producer.ledger.records import ChunkResult
@@ -33,7 +33,7 @@ def wait_until_cancelled(visitor: Visitor, client: Client, job_id: str) -> None:
         visitor.page.wait_for_timeout(50)
 
 
-def end_job(worker: redis.Redis, job_id: str, result: dict[str, Any]) -> None:
+def end_job(worker: redis.Redis, job_id: str, result: ItemResult) -> None:
     """End a job as a worker does."""
     leases = Leases(worker)
     leases.claim(job_id)
