@@ -58,9 +58,15 @@ def grow(connection: redis.Redis, finish: Finish, terminal: Terminal) -> Iterato
 
     Each text is a pair: the text so far, and the end of the output that it causes.
     """
-    threads = []
+    threads: list[threading.Thread] = []
 
-    def work(texts: Sequence[tuple[str, str]], result: Mapping[str, Any]) -> None:
+    def work(
+        before: Sequence[threading.Thread],
+        texts: Sequence[tuple[str, str]],
+        result: Mapping[str, Any],
+    ) -> None:
+        for thread in before:
+            thread.join()
         message = connection.brpop(["interactive"], timeout=20)
         assert message is not None
         job_id = id_of(message[1])
@@ -70,7 +76,7 @@ def grow(connection: redis.Redis, finish: Finish, terminal: Terminal) -> Iterato
         finish(job_id, [result])
 
     def grow(result: Mapping[str, Any], *texts: tuple[str, str]) -> None:
-        threads.append(threading.Thread(target=work, args=(texts, result)))
+        threads.append(threading.Thread(target=work, args=(tuple(threads), texts, result)))
         threads[-1].start()
 
     yield grow
@@ -111,7 +117,6 @@ def test_the_texts_of_several_images_are_lines(
 ) -> None:
     first, second = "https://h.example/a.jpg", "https://h.example/b.jpg"
     grow({"text": "a\ncat"}, ("a", f"{first}\ta"))
-    # The second job ends meanwhile.
     grow({"text": "two\tdogs"})
     assert terminal.run("caption", first, second, "missing.jpg", "--stream") == Exit.SOME_FAILED
     terminal.read_until(f"{second}\ttwo dogs\n")
