@@ -158,6 +158,10 @@ def test_only_the_gateways_signature_counts(site: Site, stack: Stack) -> None:
         assert site.post("/webhooks/blipline", content=body, headers=wrong).status_code == 401
     assert site.post("/webhooks/blipline", content=b"\xff", headers=good).status_code == 401
     assert as_stored(site, product["id"]) == product
+    ping = json.dumps({"type": "webhook.ping", "data": {"message": "a test"}})
+    signed = headers(stack.webhook_secret, ping, now)
+    assert site.post("/webhooks/blipline", content=ping, headers=signed).status_code == 204
+    assert as_stored(site, product["id"]) == product
     # The same with its right signature: so the above was refused for the signature alone.
     assert site.post("/webhooks/blipline", content=body, headers=good).status_code == 204
     assert as_stored(site, product["id"])["description"] == "a forgery"
