@@ -10,9 +10,11 @@ from ..errors import InvalidInput
 from ..image_sources.image_bytes import ImageBytes
 from ..image_sources.picture import Picture
 from .outputs.output import Output
+from .outputs.sidecars import has_longer_name
 from .storage.item import ItemState, JournalItem
 from .storage.journal import Journal
 from .storage.near_duplicates import NearDuplicates
+from .summary import RunCounts
 from .texts.text_rules import TextRules
 
 
@@ -43,6 +45,17 @@ class PicturePlan:
     image: bytes | str = b""
     #: For ANSWER: answers are missing, and the image waits for them.
     missing: bool = False
+    #: It gets the caption of a near duplicate.
+    is_shared: bool = False
+    #: For SKIP: its caption is of an earlier run, whose journal has it.
+    is_earlier: bool = False
+
+    def count_details(self, counts: RunCounts) -> None:
+        """Count what the summary says beside the steps."""
+        counts.shared += self.is_shared
+        counts.earlier += self.is_earlier
+        if self.step is Step.ANSWER and has_longer_name(self.item):
+            counts.longer_names.append(self.item.target or "")
 
 
 class Planner:
@@ -80,7 +93,8 @@ class Planner:
         try:
             item.target = self._output.target(picture)
             if self._is_skipped(item, stored[0] if stored else None):
-                return PicturePlan(Step.SKIP, item)
+                is_earlier = stored is not None and item.texts == stored[0].texts
+                return PicturePlan(Step.SKIP, item, is_earlier=is_earlier)
             return self._read(item)
         except InvalidInput as error:
             item.state, item.code, item.message = ItemState.FAILED, error.code, str(error)
@@ -131,10 +145,10 @@ class Planner:
 
     def _read(self, item: JournalItem) -> PicturePlan:
         image = self._reader.read(item.picture.locator)
-        item.content = content_of(image)
+        content = item.content = content_of(image)
         if self._near_duplicates is not None and isinstance(image, bytes):
-            item.content = self._near_duplicates.representative(item.content, image)
-        return PicturePlan(Step.ANSWER, item, image)
+            item.content = self._near_duplicates.representative(content, image)
+        return PicturePlan(Step.ANSWER, item, image, is_shared=item.content != content)
 
 
 def content_of(image: bytes | str) -> str:

@@ -112,6 +112,8 @@ class AnnotationRun:
         return plans.maxsize
 
     def _follow(self, plan: PicturePlan | None) -> None:
+        if plan is not None:
+            plan.count_details(self.counts)
         if plan is None:
             self.counts.filtered += 1
         elif plan.step is Step.KEEP:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +29,12 @@ class RunCounts:
     #: Images that an earlier run had done.
     before: int = 0
     skipped: int = 0
+    #: Skipped images whose captions an earlier run made.
+    earlier: int = 0
+    #: Images that get the caption of a near duplicate.
+    shared: int = 0
+    #: Caption files named with the suffix of their image: another image has the shorter name.
+    longer_names: list[str] = field(default_factory=list)
     #: Images that the filters dropped.
     filtered: int = 0
     #: Second mentions of an image.
@@ -91,12 +98,18 @@ class RunCounts:
         parts = [f"{quantity(self.done, 'image')} annotated in {duration(self.seconds)}{rate}"]
         for count, text in (
             (self.before, "done before"),
-            (self.skipped, "skipped: they have captions (--existing)"),
+            (self.earlier, "keep the captions of an earlier run (--existing)"),
+            (self.skipped - self.earlier, "skipped: they have captions (--existing)"),
             (self.filtered, "filtered out"),
             (self.repeated, "named twice"),
+            (self.shared, "with the caption of a near duplicate"),
         ):
             if count:
                 parts.append(f"{count:,} {text}")
+        if self.longer_names:
+            files = quantity(len(self.longer_names), "caption file")
+            name = os.path.basename(self.longer_names[0])
+            parts.append(f"{files} named as {name}: the shorter name is that of another image")
         if self.removed_rows:
             parts.append(f"{quantity(self.removed_rows, 'row')} removed (--prune)")
         if self.other_rows:
@@ -112,6 +125,8 @@ class RunCounts:
             "annotated": self.done,
             "done_before": self.before,
             "skipped": self.skipped,
+            "of_earlier_run": self.earlier,
+            "near_duplicates": self.shared,
             "filtered": self.filtered,
             "named_twice": self.repeated,
             "failed": self.failed,

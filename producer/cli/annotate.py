@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import click
 
@@ -27,10 +27,17 @@ from ..validation import check_combination, check_options, check_text
 from . import annotate_options, options
 from .annotate_progress import annotation_progress
 from .exit_codes import Exit, warn
+from .option_groups import GroupedCommand
 from .output import print_json
 
+#: Options that `--help` shows first.
+_FIRST: Final = (
+    *("output", "form", "task", "prompt", "questions", "prefix", "existing", "where"),
+    *("errors", "dry_run", "model"),
+)
 
-@click.command()
+
+@click.command(cls=GroupedCommand, first=_FIRST)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT", help="File or folder; by default beside each image.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Form; by default that of OUT.")

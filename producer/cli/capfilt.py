@@ -26,6 +26,7 @@ from ..quantity import quantity
 from ..validation import check_combination, check_options
 from . import capfilt_options, options
 from .exit_codes import Exit, warn
+from .option_groups import GroupedCommand
 from .output import print_json, print_line
 from .progress import progress_bar
 
@@ -50,7 +51,7 @@ class PairSources:
             next(self.pairs(), None)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.option("-o", "--output", metavar="OUT", help="File of the accepted pairs, as JSON lines.")
 @click.option("--rejected", metavar="FILE", help="Also write the rejected and the failed pairs.")

@@ -1,3 +1,9 @@
+// Hides the icon of a broken image: a chosen file that is no image, or that this browser cannot show.
+for (const type of ["error", "load"]) {
+  document.addEventListener(type, ({ target }) => {
+    if (target.matches?.("#image img")) target.classList.toggle("no-preview", type === "error");
+  }, true);
+}
 // Shows an answer only while its image is chosen. This runs in the browser because the server's
 // updates may arrive late and would then remove a newer answer.
 (() => {

@@ -137,7 +137,9 @@ def test_a_sample_is_the_same_in_each_run_and_follows_the_seed(
     assert 10 < len(captions(tmp_path / "p")) <= 20
 
 
-def test_near_duplicates_are_captioned_once(responder: Responder, tmp_path: Path) -> None:
+def test_near_duplicates_are_captioned_once(
+    responder: Responder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "p").mkdir()
     scene = Path(__file__).parents[2] / "demo" / "images" / "scene-01.png"
     source = Image.open(scene).convert("RGB").resize((128, 128))
@@ -146,6 +148,7 @@ def test_near_duplicates_are_captioned_once(responder: Responder, tmp_path: Path
     source.resize((96, 96)).save(tmp_path / "p" / "c.png")
     source.rotate(90).save(tmp_path / "p" / "d.png")
     assert annotate("p", "--near-duplicates") == Exit.OK
+    assert "2 with the caption of a near duplicate" in capsys.readouterr().err
     texts = captions(tmp_path / "p")
     assert texts["a.txt"] == texts["b.txt"] == texts["c.txt"] != texts["d.txt"]
     assert responder.answers == 2

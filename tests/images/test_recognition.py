@@ -23,23 +23,23 @@ def message(data: bytes) -> str:
 @pytest.mark.parametrize(
     ("data", "name", "remedy"),
     [
-        (b"<!DOCTYPE html><html>404", "an HTML page", "leads to the image itself"),
-        (b"\n <HTML><body>", "an HTML page", "leads to the image itself"),
+        (b"<!DOCTYPE html><html>404", "an HTML page", "send the image itself"),
+        (b"\n <HTML><body>", "an HTML page", "send the image itself"),
         (b"PK\x03\x04" + bytes(40), "a ZIP archive", "extract"),
         (POINTER, "a Git LFS pointer", "git lfs pull"),
         (b"%PDF-1.7\n", "a PDF", "save its page"),
         (b"<?xml version='1.0'?><!-- x --><svg/>", "an SVG drawing", "PNG or JPEG"),
         (b"\xff\x0a" + bytes(40), "a JPEG XL image", "PNG or JPEG"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image", "PNG or JPEG"),
-        (b'{"error": 404}', "a JSON text", "leads to the image itself"),
+        (b'{"error": 404}', "a JSON text", "send the image itself"),
         (b"\0\0\0\x18ftypisom\0\0\2\0", "a video", "extract a frame"),
         (b"\0\0\0\x18ftypcrx \0\0\2\0", "a raw camera file", "export"),
         (b"data:image/png;base64,iVBO", "a data: URL", "bytes that it encodes"),
         (b"iVBORw0KGgoAAAA", "a PNG in base64", "decode it"),
         (b"  " + encoded(picture(), "PNG"), "an image with bytes before", "remove them"),
         (bytes(5000), "zeros", "transfer the file again"),
-        ("kein Bild: Wörter".encode(), "a text", "leads to the image itself"),
-        ("Wörter".encode("utf-16"), "a text", "leads to the image itself"),
+        ("kein Bild: Wörter".encode(), "a text", "send the image itself"),
+        ("Wörter".encode("utf-16"), "a text", "send the image itself"),
     ],
 )
 def test_a_file_is_named_with_its_remedy(data: bytes, name: str, remedy: str) -> None:

@@ -11,7 +11,7 @@ HEAD_BYTES: Final = 4096
 
 _CONVERT: Final = "save it as a PNG or JPEG"
 _EXTRACT: Final = "extract the image from it"
-_CHECK_URL: Final = "check that the reference leads to the image itself"
+_SEND_IMAGE: Final = "send the image itself, or a URL that leads to it"
 
 #: Marks at the start of a file, or at an offset, with the file's name and the remedy.
 _MARKS: Final[Sequence[tuple[int, bytes, str, str]]] = (
@@ -52,15 +52,15 @@ _MARKS: Final[Sequence[tuple[int, bytes, str, str]]] = (
     (4, b"moov", "a video (MOV)", "extract a frame as a PNG or JPEG"),
     (0, b"\x1aE\xdf\xa3", "a video (WebM, Matroska)", "extract a frame as a PNG or JPEG"),
     (8, b"AVI ", "a video (AVI)", "extract a frame as a PNG or JPEG"),
-    (8, b"WAVE", "a sound file", _CHECK_URL),
-    (0, b"ID3", "a sound file", _CHECK_URL),
-    (0, b"OggS", "a sound or video file", _CHECK_URL),
+    (8, b"WAVE", "a sound file", _SEND_IMAGE),
+    (0, b"ID3", "a sound file", _SEND_IMAGE),
+    (0, b"OggS", "a sound or video file", _SEND_IMAGE),
     (0, b"\x93NUMPY", "a NumPy array", "save it with PIL.Image.fromarray(array).save(path)"),
     (0, b"\x80\x04", "a Python pickle", _CONVERT),
-    (0, b"SQLite format 3", "an SQLite database", _CHECK_URL),
-    (0, b"MZ", "a program", _CHECK_URL),
-    (0, b"\x7fELF", "a program", _CHECK_URL),
-    (0, b"#!", "a script", _CHECK_URL),
+    (0, b"SQLite format 3", "an SQLite database", _SEND_IMAGE),
+    (0, b"MZ", "a program", _SEND_IMAGE),
+    (0, b"\x7fELF", "a program", _SEND_IMAGE),
+    (0, b"#!", "a script", _SEND_IMAGE),
     (0, b"data:", "a data: URL", "send the bytes that it encodes"),
     (0, b"/9j/", "a JPEG in base64", "decode it and send the bytes"),
     (0, b"iVBORw0KGgo", "a PNG in base64", "decode it and send the bytes"),
@@ -69,11 +69,11 @@ _MARKS: Final[Sequence[tuple[int, bytes, str, str]]] = (
 
 #: Marks anywhere in the head of a file.
 _DOCUMENTS: Final[Sequence[tuple[re.Pattern[bytes], str, str]]] = (
-    (re.compile(rb"<!doctype html|<html|<head|<body", re.I), "an HTML page", _CHECK_URL),
+    (re.compile(rb"<!doctype html|<html|<head|<body", re.I), "an HTML page", _SEND_IMAGE),
     (re.compile(rb"<svg", re.I), "an SVG drawing", _CONVERT),
     (re.compile(rb"%PDF-"), "a PDF", "save its page as a PNG or JPEG"),
-    (re.compile(rb"\A\s*<\?xml|\A\s*<[A-Za-z]"), "an XML text", _CHECK_URL),
-    (re.compile(rb"\A\s*[{\[]\s*[\"{\[\]}]"), "a JSON text", _CHECK_URL),
+    (re.compile(rb"\A\s*<\?xml|\A\s*<[A-Za-z]"), "an XML text", _SEND_IMAGE),
+    (re.compile(rb"\A\s*[{\[]\s*[\"{\[\]}]"), "a JSON text", _SEND_IMAGE),
 )
 
 _IMAGE_MARKS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF")
@@ -92,7 +92,7 @@ def recognise(data: bytes) -> tuple[str, str]:
     for pattern, name, remedy in _DOCUMENTS:
         if pattern.search(head):
             return name, remedy
-    return ("a text", _CHECK_URL) if _is_text(head) else ("", "")
+    return ("a text", _SEND_IMAGE) if _is_text(head) else ("", "")
 
 
 def _is_text(head: bytes) -> bool:

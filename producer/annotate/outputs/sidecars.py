@@ -76,6 +76,13 @@ class SidecarOutput:
         """Do nothing: each file is written as soon as its texts are there."""
 
 
+def has_longer_name(item: JournalItem) -> bool:
+    """Return whether the caption file of an image keeps its suffix, as another image requires."""
+    name = os.path.basename(item.picture.name)
+    suffix = os.path.splitext(name)[1]
+    return bool(suffix) and os.path.basename(item.target or "").startswith(f"{name}.")
+
+
 def is_taken(journal: Journal, target: str, picture: Picture) -> bool:
     """Return whether a file belongs to another image, which still exists."""
     owner = journal.owner_of(target)
