@@ -218,6 +218,10 @@ class ItemError(BaseModel):
     message: str
 
 
+#: Errors of the bytes and the words themselves: the same request has them again.
+LASTING_CODES: Final = frozenset(
+    {ErrorCode.IMAGE_INVALID, ErrorCode.PROMPT_TOO_LONG, ErrorCode.OPTION_INVALID}
+)
 #: Errors that no change of the request would prevent: such jobs become dead letters.
 DEAD_CODES: Final = frozenset({ErrorCode.POISONED, ErrorCode.INTERNAL})
 

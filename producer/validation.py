@@ -197,15 +197,6 @@ def check_options(options: dict[str, Any], deadline_s: float | None) -> dict[str
     return checked
 
 
-def check_combination(options: dict[str, Any]) -> None:
-    """Refuse checked options that exclude each other before any item of a collection is submitted.
-
-    Raises InvalidInput; the worker answers each item so.
-    """
-    if (message := Options.model_validate(options).combination_error()) is not None:
-        raise InvalidInput(message)
-
-
 def seconds_to_deadline(options: Mapping[str, Any]) -> float | None:
     """Return the seconds from now to the deadline that this host set; None if there is none."""
     deadline = options.get("deadline")

@@ -8,15 +8,17 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from ..client import Client
 from ..contract import Task
 from ..errors import InvalidInput
 from ..image_sources import arguments
 from ..image_sources.image_bytes import ImageBytes
 from ..image_sources.picture import Picture
+from ..validation import check_prompts
+from .client_on_demand import ClientOnDemand
 from .filters import PictureFilter, sample
+from .first_records import check_first_records
 from .flight import Flight
 from .options import AnnotateOptions, check_place
 from .outputs.choice import output_of
@@ -24,6 +26,7 @@ from .outputs.output import Output
 from .parts import RunParts
 from .planner import Planner
 from .run import AnnotationRun
+from .storage.item import ItemState, JournalItem
 from .storage.journal import Journal
 from .storage.near_duplicates import NearDuplicates
 from .submitter import Submitter
@@ -42,6 +45,7 @@ class Collection:
         options.rules.check()
         arguments.check(options.sources, options.source)
         check_place(options)
+        check_first_records(options)
         self.options = options
         self.recipe = _recipe(options)
         self.output: Output = output_of(
@@ -103,6 +107,18 @@ class Collection:
         """Columns that conditions name and no image has had."""
         return self._filter.absent_columns
 
+    @property
+    def absent_placeholders(self) -> list[str]:
+        """Columns that placeholders name and no image has had."""
+        rules = self.options.rules
+        return [name for name in rules.columns if name not in rules.found_columns]
+
+    def failures(self) -> Iterator[JournalItem]:
+        """Yield the images of this run that failed, in the order of the collection."""
+        return (
+            item for item in self.journal.items(ItemState.FAILED) if item.run == self.journal.run
+        )
+
     def count(self) -> int | None:
         """Count the images without reading them; None if that would consume or list them twice."""
         if self.options.sample is not None:
@@ -111,13 +127,13 @@ class Collection:
             return None
         return arguments.count(self.options.sources, self.options.source)
 
-    def run(self, client: Client, on_counts: OnCounts) -> RunCounts:
+    def run(self, clients: ClientOnDemand, on_counts: OnCounts) -> RunCounts:
         """Annotate the collection; see `AnnotationRun.run`."""
         flight, counts = Flight(), RunCounts()
         source = self.pictures()
         pictures = _ticking(source) if "-" in self.options.sources else source
         submitter = Submitter(
-            client,
+            clients,
             self.journal,
             self.planner,
             self.resolver,
@@ -127,7 +143,7 @@ class Collection:
             self.belongs,
         )
         parts = RunParts(
-            client,
+            clients,
             self.journal,
             self.output,
             self.recipe,
@@ -164,12 +180,25 @@ def _check_targets(options: AnnotateOptions, output: Output) -> None:
 
 def _recipe(options: AnnotateOptions) -> Recipe:
     if options.questions:
-        if options.prompt or options.captions > 1 or options.task is not Task.CAPTION:
+        if options.prompts or options.captions > 1 or options.task is not Task.CAPTION:
             raise InvalidInput("--ask cannot be combined with --prompt, --captions or --task")
         return answers(options.questions, options.attempts, options.generation)
     return captions(
-        options.task, options.prompt, options.captions, options.attempts, options.generation
+        options.task, _fields(options), options.captions, options.attempts, options.generation
     )
+
+
+def _fields(options: AnnotateOptions) -> dict[str, Any]:
+    """Return the fields of an item that requests a caption or a description."""
+    prompts = list(options.prompts)
+    if options.task is Task.DESCRIBE:
+        fields: dict[str, Any] = {"prompts": check_prompts(prompts)} if prompts else {}
+        return fields if options.detail is None else fields | {"detail": options.detail.value}
+    if options.detail is not None:
+        raise InvalidInput("--detail is for descriptions: add --task describe")
+    if len(prompts) > 1:
+        raise InvalidInput("a caption has one --prompt; several are for --task describe")
+    return {"prompt": prompts[0]} if prompts and prompts[0] else {}
 
 
 def _ticking(pictures: Iterator[Picture]) -> Iterator[Picture | None]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..contract import Task
+from ..contract import Detail, Task
 from ..errors import InvalidInput
 from ..image_sources import arguments
 from ..image_sources.options import SourceOptions
@@ -28,7 +28,10 @@ class AnnotateOptions:
     #: Change the images themselves (embed).
     in_place: bool = False
     task: Task = Task.CAPTION
-    prompt: str | None = None
+    #: Beginning of every caption, or the prompts of a description's first round.
+    prompts: Sequence[str] = ()
+    #: Level of detail of descriptions; None: the default.
+    detail: Detail | None = None
     questions: Sequence[str] = ()
     captions: int = 1
     #: Attempts at a text without a banned phrase.

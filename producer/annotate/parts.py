@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..client import Client
+from .client_on_demand import ClientOnDemand
 from .flight import Flight
 from .outputs.output import Output
 from .storage.journal import Journal
@@ -18,7 +18,7 @@ from .texts.text_rules import TextRules
 class RunParts:
     """The parts of a run."""
 
-    client: Client
+    clients: ClientOnDemand
     journal: Journal
     output: Output
     recipe: Recipe

@@ -53,9 +53,11 @@ class AnnotationRun:
         """
         try:
             if self._journal.open_batches():
-                adopt(self._parts.client, self._journal)
+                adopt(self._parts.clients.get(), self._journal)
             self._parts.submitter.start()
             while not self._is_over():
+                # The rate counts from the start of a worker on.
+                self.counts.started += self._parts.clients.open_if_needed()
                 if not self._step():
                     self._report_silence()
                     time.sleep(_POLL_S)
@@ -233,7 +235,8 @@ class AnnotationRun:
 
     def _report_silence(self) -> None:
         if self._flight.pages:
-            self._parts.client.worker_watch.look(time.monotonic() - self._answered_at)
+            watch = self._parts.clients.get().worker_watch
+            watch.look(time.monotonic() - self._answered_at)
 
     def _abandon(self) -> None:
         """Cancel what is in flight, and keep what is there, as far as possible."""

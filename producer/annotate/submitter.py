@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from ..client import Client
 from ..errors import ConnectionFailed, InvalidInput, JobUnknown
 from ..image_sources.image_bytes import ImageBytes
 from ..image_sources.picture import Picture
 from ..ledger.ids import new_id
+from .client_on_demand import ClientOnDemand
 from .flight import Flight, Inquiry, SubmittedPage
 from .planner import PicturePlan, Planner, Step
 from .storage.item import ItemState, JournalItem
@@ -41,7 +41,7 @@ class Submitter:
 
     def __init__(
         self,
-        client: Client,
+        clients: ClientOnDemand,
         journal: Journal,
         planner: Planner,
         resolver: AnswerResolver,
@@ -50,7 +50,7 @@ class Submitter:
         pictures: Iterator[Picture | None],
         keep: Filter,
     ) -> None:
-        self._client = client
+        self._clients = clients
         self._journal = journal
         self._planner = planner
         self._resolver = resolver
@@ -161,10 +161,11 @@ class Submitter:
 
     def _submit_batch(self, lane: Sequence[tuple[Inquiry, bytes | str]]) -> None:
         request, inquiries = lane[0][0].request, [inquiry for inquiry, _ in lane]
+        client = self._clients.wait(lambda: self._flight.stopped)
         batch_id = new_id()
         self._journal.open_batch(batch_id)
         try:
-            batch = self._client.submit_batch(
+            batch = client.submit_batch(
                 (_item(inquiry, image) for inquiry, image in lane),
                 request.task,
                 batch_id=batch_id,

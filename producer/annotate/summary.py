@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..contract import LASTING_CODES
 from ..quantity import quantity
+from .texts.answers import BANNED
 
 #: Seconds over which the rate is measured.
 _RATE_S: Final = 30.0
@@ -72,17 +74,19 @@ class RunCounts:
         since, done = self._marks[0]
         return (self.done - done) / (now - since) if self.done > done and now > since else None
 
+    @property
+    def can_retry(self) -> bool:
+        """True if another attempt could mend an image that failed."""
+        return any(code not in LASTING_CODES and code != BANNED for code in self.errors)
+
     def fail(self, code: str | None) -> None:
         """Count an image that failed."""
         self.failed += 1
         self.errors[code or "internal"] += 1
 
-    def progress_line(self) -> str:
-        """Return the line of a log: counts, rate, time left."""
-        if self.total is None:
-            parts = [quantity(self.seen, "image")]
-        else:
-            parts = [f"{self.seen:,} of {quantity(self.total, 'image')}"]
+    def progress_note(self) -> str:
+        """Return what progress shows beside the counts: rate, time left, failures."""
+        parts = []
         rate = self.rate
         if rate:
             parts.append(f"{rate:,.3g} images/s")

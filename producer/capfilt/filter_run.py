@@ -16,6 +16,9 @@ from .statistics import FilterStatistics
 from .stream import PART_PAIRS, PartStream, Terms
 from .workspace import RunCheckpoint, Workspace
 
+#: Receives the image of a failed pair, and its error.
+OnFailure = Callable[[str, str], None]
+
 #: Names of the output files.
 ACCEPTED: Final = "accepted"
 REJECTED: Final = "rejected"
@@ -39,12 +42,14 @@ class FilterRun:
         saved = workspace.read()
         started = RunCheckpoint(new_id(), terms, dict(options), sizes=workspace.sizes)
         self._checkpoint = saved or started
+        self._is_new = saved is None
         if not self._checkpoint.is_run_of(started):
             raise InvalidInput(
                 "an interrupted run with other options wrote this output: "
                 f"{self._checkpoint.description}. Repeat them to resume it, or delete "
                 f"{workspace.directory} to start again"
             )
+        self._on_failure: OnFailure = lambda image, error: None
         self._stream = PartStream(
             client,
             self._checkpoint.run_id,
@@ -59,9 +64,17 @@ class FilterRun:
         return self._checkpoint.statistics.pairs
 
     def run(
-        self, pairs: Iterable[ImageTextPair], on_done: Callable[[int], None] = lambda pairs: None
+        self,
+        pairs: Iterable[ImageTextPair],
+        on_done: Callable[[int], None] = lambda pairs: None,
+        on_failure: OnFailure = lambda image, error: None,
     ) -> FilterStatistics:
-        """Filter all pairs; call `on_done` with the number of pairs that are done."""
+        """Filter all pairs.
+
+        `on_done` is called with the number of pairs that are done, `on_failure` for each failed
+        pair with its image and its error.
+        """
+        self._on_failure = on_failure
         self._workspace.open(self._checkpoint)
         try:
             if not self._checkpoint.complete:
@@ -74,6 +87,10 @@ class FilterRun:
             self._workspace.finish(self._checkpoint)
         except IdTaken:
             raise self._differs("following") from None
+        except InvalidInput:
+            if self._is_new and not self._stream.has_submitted:
+                self._workspace.discard()
+            raise
         finally:
             self._workspace.close()
         return self._checkpoint.statistics
@@ -108,6 +125,7 @@ class FilterRun:
             statistics.pairs += 1
             if result.filter_result is None:
                 statistics.failed += 1
+                self._on_failure(pair.image, _error_of(result))
                 folder = self._workspace.folder(REJECTED)
                 lines[REJECTED] += _failed_lines(pair, result, folder)
                 continue
@@ -118,6 +136,10 @@ class FilterRun:
                     lines[name].append(_line(pair, text, self._workspace.folder(name)))
         after = replace(self._checkpoint, parts=part.number + 1, digest=part.digest)
         self._checkpoint = self._workspace.append(lines, after)
+
+
+def _error_of(result: Result) -> str:
+    return "no result" if result.error is None else f"{result.error.message} ({result.error.code})"
 
 
 def _line(pair: ImageTextPair, text: ScoredText, folder: str) -> dict[str, Any]:

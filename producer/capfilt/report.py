@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import InvalidInput
+from ..extras import install_command
 from ..image_sources.image_bytes import ImageBytes
 from ..image_sources.picture import Locator
 from ..sheets.entry import SheetEntry
@@ -29,7 +30,7 @@ def check_report_directory(path: Path) -> None:
     try:
         import PIL  # noqa: F401
     except ImportError:
-        raise InvalidInput("--report needs Pillow: pip install 'blipline[pil]'") from None
+        raise InvalidInput(f"--report needs Pillow: {install_command('pil')}") from None
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

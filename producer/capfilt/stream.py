@@ -65,6 +65,8 @@ class PartStream:
         self._reader = ImageBytes()
         self._timeout_s = timeout_s
         self._stopping = Event()
+        #: True once a part may have reached Redis.
+        self.has_submitted = False
 
     def results(self, parts: Iterable[Part]) -> Iterator[tuple[Part, list[Result]]]:
         """Yield each part with the results of its pairs, in order.
@@ -96,6 +98,7 @@ class PartStream:
             batch.delete()
 
     def _submit(self, part: Part) -> Batch:
+        self.has_submitted = True
         return self._client.submit_batch(
             map(self._item, part.pairs),
             Task.CAPFILT,

@@ -85,11 +85,20 @@ class Workspace:
                 "to start again"
             ) from None
 
+    def check(self) -> None:
+        """Check that each output can be replaced; raises InvalidInput."""
+        for path in self._outputs.values():
+            _check_target(path)
+
+    def discard(self) -> None:
+        """Delete the directory of a run that has submitted nothing."""
+        self.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
     def open(self, checkpoint: RunCheckpoint) -> None:
         """Open the output files after the parts of a checkpoint; raises InvalidInput."""
         try:
-            for path in self._outputs.values():
-                _check_target(path)
+            self.check()
             self.directory.mkdir(exist_ok=True)
             self._lock()
             if not checkpoint.complete:
@@ -179,6 +188,8 @@ def _check_target(path: Path) -> None:
         raise InvalidInput(f"{path}: not a regular file")
     if path.exists() and not os.access(path, os.W_OK):
         raise InvalidInput(f"{path}: cannot be written: Permission denied")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"{path}: cannot be written: there is no folder {path.parent}")
 
 
 def _json_line(value: Any) -> bytes:

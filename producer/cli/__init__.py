@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
+from ..extras import install_command
 from .standard_streams import open_closed_streams
 
 #: Packages of the extra.
@@ -22,7 +23,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.exit("blipline: the command line needs click and rich: pip install 'blipline[cli]'")
+        sys.exit(f"blipline: the command line needs click and rich: {install_command('cli')}")
     signal.signal(signal.SIGINT, interrupted)
     code = run()
     try:

@@ -6,10 +6,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any, Final, cast
 
 import click
 
+from ..annotate.client_on_demand import ClientOnDemand
 from ..annotate.collection import Collection
 from ..annotate.embedded.local_stack import local_stack
 from ..annotate.estimate import estimate
@@ -19,20 +21,22 @@ from ..annotate.outputs.choice import FORMATS
 from ..annotate.outputs.errors_file import write_errors
 from ..annotate.overlap import check_overlap
 from ..annotate.storage.database import damage_reported
+from ..annotate.summary import RunCounts
 from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, replacement
 from ..client import Client
-from ..contract import Task
+from ..contract import Detail, Task
 from ..image_sources.options import SourceOptions
-from ..validation import check_combination, check_options, check_text
+from ..validation import check_text
 from . import annotate_options, options
 from .annotate_progress import annotation_progress
 from .exit_codes import Exit, warn
+from .failures import FIRST_FAILURES, FailureLines
 from .option_groups import GroupedCommand
 from .output import print_json
 
 #: Options that `--help` shows first.
 _FIRST: Final = (
-    *("output", "form", "task", "prompt", "questions", "prefix", "existing", "where"),
+    *("output", "form", "task", "prompts", "questions", "prefix", "existing", "where"),
     *("errors", "dry_run", "model"),
 )
 
@@ -67,7 +71,7 @@ _FIRST: Final = (
 @click.option("--model", metavar="NAME", help="Model of --local: a directory or a hub name.")
 @options.as_json("Print the summary as a line of JSON.")
 @options.redis_url
-@options.decoding
+@options.decoding_without("num_return_sequences", "output_scores")
 def annotate(
     sources: Sequence[str],
     dry_run: bool,
@@ -124,7 +128,10 @@ def annotate(
 
         if dry_run:
             return _dry_run(collection, connect, as_json)
-        client = connect()
+        clients = ClientOnDemand(connect)
+        if not local:
+            # It connects at the first request as well; an invalid URL is an error now.
+            clients.get()
         if errors is not None:
             # This shows at once, not after an hour, that the file cannot be written.
             write_errors(collection.journal, errors)
@@ -132,7 +139,7 @@ def annotate(
         sys.setswitchinterval(0.0005)
         try:
             with annotation_progress() as on_counts:
-                counts = collection.run(client, on_counts)
+                counts = collection.run(clients, on_counts)
         finally:
             if errors is not None:
                 write_errors(collection.journal, errors)
@@ -140,15 +147,18 @@ def annotate(
         for note in counts.notes:
             warn(note)
         _warn_of_columns(collection)
-        if counts.failed and errors is None:
-            warn("--errors FILE lists the failed images; --retry-failed tries them again")
+        if counts.done:
+            for name in collection.absent_placeholders:
+                warn(f"{{{name}}}: no image has this column: its place in the captions is empty")
+        if counts.failed:
+            _report_failures(collection, counts, errors)
         return Exit.SOME_FAILED if counts.failed else Exit.OK
 
 
 def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptions:
     """Return the options of the command; raises InvalidInput."""
     names = [
-        *("output", "task", "prompt", "questions", "captions", "where", "sample"),
+        *("output", "task", "prompts", "questions", "captions", "where", "sample"),
         *("sample_seed", "near_duplicates", "retry_failed", "journal", "in_place", "prune"),
     ]
     chosen = {name: arguments.pop(name) for name in names}
@@ -169,8 +179,9 @@ def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptio
     for question in chosen["questions"]:
         check_text("question", question)
     form = arguments.pop("form")
-    generation = check_options(arguments, None)
-    check_combination(generation)
+    detail = arguments.pop("detail")
+    task = Task.VQA if chosen["questions"] else Task.parse(chosen["task"])
+    generation = options.check_generation(arguments, task)
     return AnnotateOptions(
         sources,
         format=form,
@@ -178,6 +189,7 @@ def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptio
         rules=rules,
         source=source,
         generation=generation,
+        detail=None if detail is None else Detail(detail),
         **{**chosen, "task": Task.parse(chosen["task"])},
     )
 
@@ -194,6 +206,16 @@ def _dry_run(collection: Collection, connect: Any, as_json: bool) -> Exit:
     _report(result.lines(), result.to_json(), as_json)
     _warn_of_columns(collection)
     return Exit.OK
+
+
+def _report_failures(collection: Collection, counts: RunCounts, errors: str | None) -> None:
+    """Name the first images that failed, with their reasons."""
+    failures = FailureLines(listing=errors or "--errors FILE")
+    for item in islice(collection.failures(), FIRST_FAILURES):
+        failures.add(item.picture.name, f"{item.message} ({item.code})")
+    failures.end(counts.failed)
+    if counts.can_retry:
+        warn("--retry-failed tries the failed images again")
 
 
 def _warn_of_columns(collection: Collection) -> None:

@@ -7,7 +7,7 @@ from typing import Final, get_args
 import click
 
 from ..annotate.texts.text_rules import Existing
-from ..contract import Task
+from ..contract import Detail, Task
 from . import options
 
 #: Tasks that write a text about an image alone.
@@ -62,7 +62,15 @@ def text_options(command: options.Command) -> options.Command:
                 "--task", type=click.Choice(_TASKS), default=Task.CAPTION.short,
                 show_default=True, help="Kind of text.",
             ),
-            click.option("--prompt", metavar="TEXT", help="Beginning of every caption."),
+            click.option(
+                "--prompt", "prompts", multiple=True, metavar="TEXT",
+                help="Beginning of every caption; with --task describe, a prompt of the first "
+                "round, and repeatable.",
+            ),
+            click.option(
+                "--detail", type=click.Choice([level.value for level in Detail]),
+                help="With --task describe: one, two or three rounds.  [default: medium]",
+            ),
             click.option(
                 "--ask", "questions", multiple=True, metavar="QUESTION",
                 help="Answer this question instead; several are answered in turn.",

@@ -10,7 +10,6 @@ from ..batch import Batch
 from ..client import Client
 from ..contract import RESULT_TTL_S, Task
 from ..distinct_files import check_distinct
-from ..jsonl import read_items
 from ..ledger.ids import new_id
 from ..quantity import quantity
 from . import batch_admin, options
@@ -18,7 +17,7 @@ from .batch_results import ReadOptions, write_results
 from .exit_codes import Exit, warn
 from .output import json_lines_to, print_line
 from .progress import progress_bar
-from .single_jobs import local_path
+from .submitted_items import submitted_items
 
 _TIMEOUT_HELP = "Seconds to wait for the next result; without it, no limit."
 _OUTPUT_HELP = (
@@ -193,11 +192,6 @@ for _command in (
     batch.add_command(_command)
 
 
-def _with_local_path(item: dict[str, Any]) -> dict[str, Any]:
-    image = item.get("image")
-    return item | {"image": local_path(image)} if isinstance(image, str) else item
-
-
 def _submit(
     client: Client, file: BinaryIO, task: str, batch_id: str, **submit_options: Any
 ) -> tuple[Batch, int]:
@@ -212,7 +206,7 @@ def _submit(
 
         try:
             submitted = client.submit_batch(
-                map(_with_local_path, read_items(file)),
+                submitted_items(file, task, submit_options),
                 task,
                 batch_id=batch_id,
                 on_submitted=count,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from ..capfilt.calibration import Calibration, calibrate
 from ..capfilt.filter_run import FilterRun
@@ -17,19 +18,23 @@ from ..capfilt.statistics import FilterStatistics
 from ..capfilt.stream import PART_PAIRS, PartStream, Terms
 from ..capfilt.workspace import Workspace
 from ..client import Client
+from ..contract import Task
 from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..image_sources import arguments
 from ..image_sources.options import LineFormat, SourceOptions
 from ..ledger.ids import new_id
+from ..option_checks import SINGLE_TEXT_OPTIONS
 from ..quantity import quantity
-from ..validation import check_combination, check_options
 from . import capfilt_options, options
 from .exit_codes import Exit, warn
+from .failures import FailureLines
 from .option_groups import GroupedCommand
 from .output import print_json, print_line
 from .progress import progress_bar
 
+#: Names of files in formats that the command does not write.
+OTHER_FORMATS: Final = (".csv", ".tsv", ".parquet", ".pq", ".tar")
 _TIMEOUT_HELP: Final = "Seconds to wait for the next result; without it, no limit."
 
 
@@ -45,10 +50,18 @@ class PairSources:
         """Yield the pairs of all sources."""
         return read_pairs(self.sources, self.options, self.label_column)
 
-    def check_first(self) -> None:
-        """Read the first pair unless it is on stdin; raises InvalidInput if a column is missing."""
-        if "-" not in self.sources:
-            next(self.pairs(), None)
+    def check_first(self, *, needs_labels: bool) -> None:
+        """Read the first pairs unless they are on stdin; raises InvalidInput without a column."""
+        if "-" in self.sources:
+            return
+        next(self.pairs(), None)
+        pictures = arguments.first_pictures(self.sources, self.options)
+        known = {column for picture in pictures for column in picture.columns}
+        if needs_labels and pictures and self.label_column not in known:
+            raise InvalidInput(
+                f"{self.sources[0]}: no column {self.label_column}: name that of the labels with "
+                f"--label-column; {arguments.columns_text(known)}"
+            )
 
 
 @click.command(cls=GroupedCommand)
@@ -61,7 +74,7 @@ class PairSources:
 @options.timeout(None, _TIMEOUT_HELP)
 @options.as_json("Print the figures as a JSON object.")
 @options.redis_url
-@options.decoding
+@options.decoding_without(*SINGLE_TEXT_OPTIONS)
 def capfilt(
     sources: Sequence[str],
     output: str | None,
@@ -108,15 +121,18 @@ def capfilt(
         image_column, text_column, null_separated, line_format, has_texts=True
     )
     _check_arguments(sources, source_options, output, rejected, labelled, report)
-    checked = check_options(generation, None)
-    check_combination(checked)
+    checked = options.check_generation(generation, Task.CAPFILT)
     pairs = PairSources(sources, source_options, label_column)
-    pairs.check_first()
+    if labelled is not None and _is_chosen("threshold"):
+        raise click.UsageError("--calibrate picks the threshold: omit --threshold")
+    pairs.check_first(needs_labels=_is_chosen("label_column"))
     scored = None if labelled is None else replace(pairs, sources=[labelled])
     if scored is not None:
-        scored.check_first()
+        scored.check_first(needs_labels=True)
+    workspace = None if output is None else _workspace(output, rejected)
     with Client(redis_url) as client:
-        workspace = None if output is None else _workspace(output, rejected)
+        # An unreachable Redis leaves no workspace.
+        client.depth()
         calibration = None
         if scored is not None:
             saved = None if workspace is None else workspace.read()
@@ -132,18 +148,26 @@ def capfilt(
             return Exit.OK
         terms = Terms(captions, threshold, synthetic_threshold)
         run = FilterRun(client, workspace, terms, checked, timeout_s=timeout_s)
-        statistics = _run(run, pairs)
+        failures = FailureLines(listing=rejected or "--rejected FILE")
+        statistics = _run(run, pairs, failures)
     if report is not None:
         write_report(Path(report), statistics, terms, calibration)
     _print(statistics, calibration, as_json)
     if not statistics.pairs:
         warn("no pairs; name archives and tables by a pattern, as 'shards/*.tar', not by a folder")
     if statistics.failed:
+        failures.end(statistics.failed)
         warn(f"{statistics.failed:,} of {quantity(statistics.pairs, 'pair')} failed")
     return Exit.SOME_FAILED if statistics.failed else Exit.OK
 
 
 options.show_defaults(capfilt, temperature="1", top_p="0.9")
+
+
+def _is_chosen(name: str) -> bool:
+    """Return whether the command line names a parameter."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
 
 
 def _check_arguments(
@@ -162,6 +186,9 @@ def _check_arguments(
         raise click.UsageError("--report and --rejected need a SOURCE")
     if "-" in (output, rejected):
         raise click.UsageError("-o and --rejected name files, which a later run resumes, not -")
+    for option, path in (("-o", output), ("--rejected", rejected)):
+        if path is not None and path.lower().endswith(OTHER_FORMATS):
+            raise click.UsageError(f"{option} {path}: JSON lines are written: name a .jsonl file")
     names = [*sources, *([] if labelled is None else [labelled])]
     if names.count("-") > 1:
         raise click.UsageError("- is standard input, which can be read once")
@@ -175,15 +202,17 @@ def _workspace(output: str, rejected: str | None) -> Workspace:
     paths = {"accepted": Path(output)}
     if rejected is not None:
         paths["rejected"] = Path(rejected)
-    return Workspace(paths)
+    workspace = Workspace(paths)
+    workspace.check()
+    return workspace
 
 
-def _run(run: FilterRun, pairs: PairSources) -> FilterStatistics:
+def _run(run: FilterRun, pairs: PairSources, failures: FailureLines) -> FilterStatistics:
     """Filter all pairs under a progress bar."""
     if run.resumed_pairs:
         warn(f"resumes after {quantity(run.resumed_pairs, 'pair')}")
     with progress_bar("filtering", None) as on_done:
-        return run.run(pairs.pairs(), on_done)
+        return run.run(pairs.pairs(), on_done, failures.add)
 
 
 def _calibrate(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..client import Client
+from ..contract import Task
 from ..job import Job
 from . import options
 from .exit_codes import Exit
@@ -53,9 +54,10 @@ def caption(
     live = stream_options(stream, as_json)
 
     def submit(image: str) -> Job[str]:
-        source = image_source(image, "blipline caption")
+        source = image_source(image, "blipline caption", "blipline annotate {}")
         return client.caption(source, prompt, **submit_options, **live)
 
+    options.check_generation(submit_options, Task.CAPTION)
     output = replace(TEXT, grows=bool(live))
     with Client(redis_url) as client:
         return run_text_jobs(images, submit, output, timeout_s, as_json, submit_options)
@@ -103,6 +105,7 @@ def ask(
         source = image_source(image)
         return client.ask(source, question, answers=answers or None, **submit_options, **live)
 
+    options.check_generation(submit_options, Task.VQA, ranks=bool(answers))
     output = replace(TEXT, grows=bool(live))
     with Client(redis_url) as client:
         return run_text_jobs(

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from ..client import Client
-from ..contract import ErrorCode
+from ..contract import ErrorCode, Task
 from ..errors import InvalidInput
 from ..job import Job
 from ..jsonl import read_questions
@@ -121,6 +121,7 @@ def chat(
       blipline chat cat.jpg "what color is it?" --turn "what is on the sofa?" "a cat"
       blipline chat cat.jpg --json < questions.txt > answers.jsonl
     """
+    options.check_generation(submit_options, Task.CHAT)
     live = stream_options(stream, as_json)
     text = replace(TEXT, grows=bool(live))
     with Client(redis_url) as client:

@@ -9,9 +9,10 @@ from typing import Any, Final
 import click
 
 from ..client import Client
-from ..contract import Detail
+from ..contract import Detail, Task
 from ..description import Description
 from ..job import Job
+from ..option_checks import SINGLE_TEXT_OPTIONS
 from . import options
 from .exit_codes import Exit, warn
 from .live_text import stream_options
@@ -57,7 +58,8 @@ DESCRIPTION: Final[OutputFormat[Description]] = OutputFormat(
 @options.adapter
 @options.redis_url
 @options.when_full("raise")
-@options.generation
+@options.deadline
+@options.decoding_without(*SINGLE_TEXT_OPTIONS)
 def describe(
     images: Sequence[str],
     detail: str,
@@ -85,11 +87,12 @@ def describe(
     live = stream_options(stream, as_json)
 
     def submit(image: str) -> Job[Description]:
-        source = image_source(image, "blipline describe")
+        source = image_source(image, "blipline describe", "blipline annotate {} --task describe")
         return client.describe(
             source, prompts=prompts or None, detail=detail, **submit_options, **live
         )
 
+    options.check_generation(submit_options, Task.DESCRIBE)
     output = replace(DESCRIPTION, grows=bool(live))
     with Client(redis_url) as client:
         return run_jobs(images, submit, output, timeout_s, as_json)

@@ -13,6 +13,7 @@ from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..evaluation.annotations import read_captioned_images, read_questions
 from ..evaluation.items import caption_items, embedding_items, match_items, question_items
+from ..extras import install_command
 from .exit_codes import Exit, warn
 from .output import json_lines_to
 
@@ -116,7 +117,7 @@ def _items(
 def retrieval_module() -> Any:
     """Return the retrieval module; raises InvalidInput if numpy is not installed."""
     if find_spec("numpy") is None:
-        raise InvalidInput("retrieval needs numpy: pip install 'blipline[evaluate]'")
+        raise InvalidInput(f"retrieval needs numpy: {install_command('evaluate')}")
     from ..evaluation import retrieval
 
     return retrieval

@@ -10,6 +10,7 @@ import click
 
 from ..connection.eviction import check_reachable_redis
 from ..errors import InvalidInput
+from ..extras import install_command
 from . import options
 from .exit_codes import Exit
 from .output import print_line
@@ -65,7 +66,7 @@ def check_extra() -> None:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         raise InvalidInput(
-            f"the gateway needs {error.name}: pip install 'blipline[gateway]'"
+            f"the gateway needs {error.name}: {install_command('gateway')}"
         ) from None
 
 

@@ -107,7 +107,7 @@ def embed(
         raise click.UsageError("give either images, or texts with --text")
 
     def submit_image(image: str) -> Job[list[float]]:
-        source = image_source(image, "blipline embed")
+        source = image_source(image, "blipline embed", "blipline index {}")
         return client.embed(source, **submit_options)
 
     def submit_text(text: str) -> Job[list[float]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
-from ..contract import Options
+from ..contract import Options, Task
 from ..ledger.backpressure import WhenFull
+from ..option_checks import check_combination
+from ..validation import check_options
 
 Command = Callable[..., Any]
 
@@ -95,10 +97,32 @@ def generation(command: Command) -> Command:
 
 def decoding(command: Command) -> Command:
     """Add an option for each option of the contract, with its range, but no deadline."""
-    for name, field in reversed(Options.model_fields.items()):
-        if name not in ("deadline", "stream"):
-            command = _generation_option(name, field)(command)
-    return command
+    return decoding_without()(command)
+
+
+def decoding_without(*excluded: str) -> Callable[[Command], Command]:
+    """Add the options of `decoding` except those that the command cannot have."""
+
+    def add(command: Command) -> Command:
+        for name, field in reversed(Options.model_fields.items()):
+            if name not in ("deadline", "stream", *excluded):
+                command = _generation_option(name, field)(command)
+        return command
+
+    return add
+
+
+def check_generation(
+    arguments: Mapping[str, Any], task: Task, *, ranks: bool = False
+) -> dict[str, Any]:
+    """Return the generation options among the arguments of a command, without defaults.
+
+    Raises InvalidInput if one is invalid, or if each item would fail with them.
+    """
+    chosen = {name: value for name, value in arguments.items() if name in Options.model_fields}
+    checked = check_options(chosen, None)
+    check_combination(checked, task, ranks=ranks)
+    return checked
 
 
 def show_defaults(command: click.Command, **defaults: str) -> None:

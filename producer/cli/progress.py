@@ -1,4 +1,4 @@
-"""Progress bars on stderr, shown only on a terminal."""
+"""Progress on stderr: a bar on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,6 +27,26 @@ OnProgress = Callable[[int, int, str], None]
 
 #: Seconds between two updates: a million items must not cost a million redraws.
 UPDATE_S: Final = 0.1
+#: Seconds between two lines without a terminal.
+LINE_S: Final = 10.0
+
+
+class ProgressLines:
+    """Progress where there is no terminal, such as in a log: a line at times."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._started = self._shown = time.monotonic()
+
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        """Print a line unless one was printed a short time ago; without a note, with the rate."""
+        now = time.monotonic()
+        if now < self._shown + LINE_S:
+            return
+        self._shown = now
+        count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+        note = note or f"{done / (now - self._started):,.3g}/s"
+        click.echo(f"{self._label}: {count}, {note}", err=True)
 
 
 @contextmanager
@@ -35,7 +56,11 @@ def progress_bar(label: str, total: int | None, *, prints: bool = False) -> Iter
     Pass `prints` if the block prints data to stdout: on a terminal, the lines themselves show the
     progress, and there is no bar.
     """
-    if not sys.stderr.isatty() or (prints and sys.stdout.isatty()):
+    if not sys.stderr.isatty():
+        lines = ProgressLines(label)
+        yield lambda done: lines.update(done, total)
+        return
+    if prints and sys.stdout.isatty():
         yield lambda done: None
         return
     with _progress(TimeElapsedColumn()) as progress:
@@ -56,7 +81,7 @@ def progress_bar(label: str, total: int | None, *, prints: bool = False) -> Iter
 def watch_bar(label: str) -> Iterator[OnProgress]:
     """Show a bar for work that other processes do, during the block."""
     if not sys.stderr.isatty():
-        yield lambda done, total, note: None
+        yield ProgressLines(label).update
         return
     with _progress(TextColumn("{task.fields[note]}")) as progress:
         task = progress.add_task(label, total=None, note="")

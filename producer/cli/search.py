@@ -15,6 +15,7 @@ from ..distinct_files import check_distinct
 from ..quantity import quantity
 from . import options
 from .exit_codes import Exit, warn
+from .failures import FailureLines
 from .hits_sheet import write_hits
 from .output import print_json, print_line
 from .progress import UPDATE_S, watch_bar
@@ -83,7 +84,7 @@ def index(
     """
     from ..search.update import UpdateOptions
 
-    failures = _Failures()
+    failures = FailureLines(MAX_WARNINGS)
     with Client(redis_url) as client, watch_bar("indexing") as on_progress:
         reported_s = 0.0
 
@@ -114,7 +115,7 @@ def index(
         except KeyboardInterrupt:
             warn("interrupted: the same command continues")
             raise
-    failures.count_rest()
+    failures.end()
     if as_json:
         print_json(counts.to_json())
     else:
@@ -215,24 +216,6 @@ def search(
     if not hits:
         warn("no hits" + (": no entry matches --path" if paths else ""))
     return Exit.OK
-
-
-class _Failures:
-    """Warnings of entries that failed: a line for the first ones, then their number."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def add(self, name: str, message: str) -> None:
-        """Report an entry."""
-        self._count += 1
-        if self._count <= MAX_WARNINGS:
-            warn(f"{printable(name)}: {escape_controls(message)}")
-
-    def count_rest(self) -> None:
-        """Report the number of entries without a line."""
-        if self._count > MAX_WARNINGS:
-            warn(f"and {self._count - MAX_WARNINGS:,} more failed")
 
 
 def _print_hit(hit: Hit, as_json: bool) -> None:

@@ -189,15 +189,17 @@ def cancel_jobs(jobs: Iterable[Job[Any]]) -> None:
             job.cancel()
 
 
-def image_source(image: str, command: str | None = None) -> str:
+def image_source(image: str, command: str | None = None, for_folders: str = "") -> str:
     """Return the image that an argument names.
 
     A local file named like a reference, as `file:cat.jpg`, is a file. Raises InvalidInput for a
     directory and for an unexpanded pattern, with the remedy; `command` is the shell command, if it
-    takes several images.
+    takes several images, and `for_folders` the one that takes a whole folder, with {} in its place.
     """
     if os.path.isdir(image):
         files = f"name its files: {command} {os.path.join(image, '*.jpg')}"
+        if for_folders:
+            files += f"; or the whole folder: {for_folders.format(image)}"
         message = f"a directory; {files if command else 'name a file in it'}"
         raise InvalidInput(message, ErrorCode.IMAGE_UNREACHABLE)
     if "*" in image and "://" not in image and not os.path.exists(image):

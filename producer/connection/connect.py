@@ -119,4 +119,7 @@ def _remedy(error: BaseException) -> str:
         return "Does ssl_ca_certs name the authority that signed the server's certificate?"
     if isinstance(error, redis.exceptions.MaxConnectionsError):
         return "Raise BLIPLINE_MAX_CONNECTIONS, or use fewer threads"
-    return "Is it running, and is BLIPLINE_REDIS_URL correct?"
+    return (
+        "Is it running, and is BLIPLINE_REDIS_URL correct? `make up` in a checkout starts a Redis "
+        "and a worker, `python -m worker` a worker"
+    )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
+from textwrap import shorten
 from typing import Final
 
 from ..errors import InvalidInput
@@ -22,6 +24,8 @@ from .rows import STORE_SCHEMES, ReferenceReader
 from .stores import store_pictures
 from .tables import line_pictures, table_pictures
 
+#: Pictures of a source that show its columns: lines of JSON may differ.
+_FIRST_PICTURES: Final = 100
 _PATTERN: Final = frozenset("*?[")
 
 
@@ -42,6 +46,28 @@ def count(arguments: Sequence[str], options: SourceOptions) -> int:
         else sum(1 for _ in _source(argument, options, alone=True))
         for argument in arguments
     )
+
+
+def first_pictures(arguments: Sequence[str], options: SourceOptions) -> list[Picture]:
+    """Return the first pictures of each table, archive, image and URL; raises InvalidInput.
+
+    A folder's pictures have no columns. A stream can be read once, and a store is slow: neither is
+    read.
+    """
+    first: list[Picture] = []
+    for argument in arguments:
+        path = argument
+        if not os.path.lexists(path) and _PATTERN & set(path) and "://" not in path:
+            path = next(iter(matching_files(path)), path)
+        is_url = not os.path.lexists(path) and "://" in path and not is_elsewhere(path)
+        if is_url or os.path.isfile(path):
+            first += islice(_source(path, options, alone=False), _FIRST_PICTURES)
+    return first
+
+
+def columns_text(names: Iterable[str]) -> str:
+    """Return the columns of a table for an error message."""
+    return f"columns: {shorten(', '.join(sorted(names)) or 'none', 400, placeholder=' …')}"
 
 
 def check(arguments: Collection[str], options: SourceOptions) -> None:

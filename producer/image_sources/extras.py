@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from ..errors import InvalidInput
+from ..extras import install_command
 
 
 def required(module: str, extra: str = "annotate") -> Any:
@@ -13,8 +14,8 @@ def required(module: str, extra: str = "annotate") -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise InvalidInput(f"this needs {error.name}: pip install 'blipline[{extra}]'") from None
+        raise InvalidInput(f"this needs {error.name}: {install_command(extra)}") from None
     except ImportError as error:
         raise InvalidInput(
-            f"a package cannot be loaded: {error}: reinstall it: pip install 'blipline[{extra}]'"
+            f"a package cannot be loaded: {error}: reinstall it: {install_command(extra)}"
         ) from None

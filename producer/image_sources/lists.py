@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from ..contract import MAX_REFERENCE_CHARS
 from ..errors import InvalidInput
-from .picture import Picture
+from ..image_files import is_image_name
+from ..ledger.blobs import is_reference
+from ..ledger.data_url import is_data_url
+from .picture import Picture, path_from
 from .rows import ReferenceReader
 
 #: Bytes read at once.
@@ -51,18 +55,24 @@ def list_pictures(
 def _path_picture(text: str, reader: ReferenceReader, number: int, has_objects: bool) -> Picture:
     try:
         if has_objects:
-            check_no_json(text)
+            check_is_reference(text, reader.folder)
     except InvalidInput as error:
         return reader.broken(f"line {number}: {error}", number)
     return reader.reference(text, {}, number)
 
 
-def check_no_json(text: str) -> None:
-    """Check that a line without an object is a path or URL, not JSON; raises InvalidInput."""
+def check_is_reference(text: str, folder: str) -> None:
+    """Check that a line without an object is a URL, a file or the name of an image.
+
+    Raises InvalidInput for other JSON, and for a damaged line, which is no path.
+    """
     try:
         json.loads(text)
     except (ValueError, RecursionError):
-        return
+        is_path = is_image_name(text.strip()) or os.path.exists(path_from(folder, text))
+        if is_path or is_reference(text) or is_data_url(text):
+            return
+        raise InvalidInput(f"not JSON: {text.strip()!r:.80}") from None
     raise InvalidInput(f"not an object, a path or a URL: {text.strip()!r:.80}")
 
 

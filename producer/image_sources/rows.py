@@ -42,7 +42,7 @@ class ReferenceReader:
         #: File of the rows, for keys and messages.
         self.origin = origin
         self.options = options
-        self._folder = folder
+        self.folder = folder
         self._header_lines = header_lines
 
     def column_of(self, names: Sequence[str]) -> str:
@@ -72,6 +72,8 @@ class ReferenceReader:
         hook = unique_names if self.options.has_texts else None
         try:
             row = json.loads(line.decode("utf-8-sig", "surrogateescape"), object_pairs_hook=hook)
+        except json.JSONDecodeError as error:
+            return self.broken(f"line {number}: not JSON: {error}", number, {})
         except (InvalidInput, ValueError, RecursionError) as error:
             return self.broken(f"line {number}: {error}", number, {})
         return self.json_row(row, f"line {number}", number)
@@ -102,7 +104,7 @@ class ReferenceReader:
     ) -> Picture:
         """Return the picture of a path or a URL; a local file of this name comes first."""
         caption = self.caption_of(columns)
-        path = path_from(self._folder, text)
+        path = path_from(self.folder, text)
         scheme = text.partition("://")[0].lower() if "://" in text else ""
         if not os.path.exists(path) and (is_reference(text) or is_data_url(text)):
             kind: Any = "store" if scheme in STORE_SCHEMES else "url"

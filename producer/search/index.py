@@ -20,6 +20,7 @@ from .extras import required
 from .fingerprint import WAIT_S, Fingerprint, result_of
 from .hit import Hit, hits_of
 from .rerank import Reranker, check_rerank
+from .sources import check as check_source
 from .storage import database
 from .storage.graph import GraphBuilder, OnAdded, graph_path, remove_parts
 from .storage.neighbours import GraphCache, NeighbourSearch, PathFilter
@@ -81,6 +82,7 @@ class SearchIndex:
         """
         for module in ("numpy", "usearch.index"):
             required(module)
+        self._check_start(list(map(str, sources)))
         with (
             database.write_lock(self.folder),
             database.errors_of(self.folder),
@@ -97,6 +99,14 @@ class SearchIndex:
             for kind in Kind:
                 builder.refresh(kind, fingerprint.dimensions)
             return counts
+
+    def _check_start(self, names: Sequence[str]) -> None:
+        """Check what would leave an empty index: raises InvalidInput, or ConnectionFailed."""
+        if not names and not (self.folder / database.NAME).exists():
+            raise _no_sources(self.folder)
+        for name in names:
+            check_source(name)
+        self._client.depth()
 
     def search(
         self,
@@ -199,8 +209,12 @@ class SearchIndex:
 def _known_sources(store: IndexStore, folder: Path) -> list[str]:
     sources: list[str] = json.loads(store.meta("sources") or "[]")
     if not sources:
-        raise InvalidInput(f"{folder}: has no sources yet: name a folder, a pattern or a list")
+        raise _no_sources(folder)
     return sources
+
+
+def _no_sources(folder: Path) -> InvalidInput:
+    return InvalidInput(f"{folder}: has no sources yet: name a folder, a pattern or a list")
 
 
 def _kind(find: Kind | str) -> Kind:

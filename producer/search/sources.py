@@ -15,7 +15,7 @@ from ..image_files import image_files, is_image_name, matching_files
 from ..image_sources.archives import tar_pictures
 from ..image_sources.arguments import no_source
 from ..image_sources.forms import form_of
-from ..image_sources.lists import check_no_json
+from ..image_sources.lists import check_is_reference
 from ..image_sources.options import SourceOptions
 from ..image_sources.picture import Picture, check_path, path_from
 from ..image_sources.rows import STORE_SCHEMES
@@ -181,7 +181,7 @@ def _entry_of_line(line: bytes, folder: str, has_objects: bool) -> Entry:
     text = line.decode("utf-8-sig", "surrogateescape").rstrip("\r\n")
     if not text.lstrip().startswith("{"):
         if has_objects:
-            check_no_json(text)
+            check_is_reference(text, folder)
         return _image(text, folder)
     row = _parse(text)
     for name in IMAGE_NAMES:

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ..batch import Batch
-from ..contract import ErrorCode, Task
+from ..contract import LASTING_CODES, ErrorCode, Task
 from ..errors import InvalidInput, JobUnknown
 from ..image_sources.image_bytes import ImageBytes
 from ..job import Result
@@ -37,16 +37,11 @@ MAX_BATCHES: Final = 4
 #: Results between two commits.
 _COMMIT_RESULTS: Final = 256
 #: Errors that another attempt would repeat: only `retry_failed` submits such contents again.
-PERMANENT: Final = frozenset(
-    {
-        ErrorCode.IMAGE_INVALID,
-        ErrorCode.IMAGE_TOO_LARGE,
-        ErrorCode.IMAGE_BLOCKED,
-        ErrorCode.PROMPT_TOO_LONG,
-        ErrorCode.OPTION_INVALID,
-        ErrorCode.POISONED,
-    }
-)
+PERMANENT: Final = LASTING_CODES | {
+    ErrorCode.IMAGE_TOO_LARGE,
+    ErrorCode.IMAGE_BLOCKED,
+    ErrorCode.POISONED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +244,8 @@ class IndexUpdate:
 
     def _fail_again(self, name: str, failure: StoredFailure) -> None:
         """Report an error of an earlier run."""
-        again = "--retry-failed submits it again"
-        self._fail(name, f"{failure.message} ({failure.code}; {again})")
+        again = "" if failure.code in LASTING_CODES else "; --retry-failed submits it again"
+        self._fail(name, f"{failure.message} ({failure.code}{again})")
 
     def _report(self) -> None:
         self.counts.waiting = len(self._waiting)

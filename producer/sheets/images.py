@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from ..errors import InvalidInput
+from ..extras import install_command
 from ..image_sources.image_bytes import ImageBytes
 from ..image_sources.picture import Locator, path_from
 from ..ledger import data_url
@@ -94,7 +95,7 @@ def thumbnails(
         from PIL import Image
     except ImportError:
         raise InvalidInput(
-            "thumbnails need Pillow: pip install 'blipline[sheet]', or choose --thumbnails link"
+            f"thumbnails need Pillow: {install_command('sheet')}, or choose --thumbnails link"
         ) from None
     # For all threads: `catch_warnings` in one would restore the filter under another.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -29,7 +29,7 @@ def test_prefix_suffix_and_replacements_apply_in_order(
 def test_columns_of_a_table_are_placeholders(responder: Responder, tmp_path: Path) -> None:
     text = write_image(tmp_path / "a.png", 1)
     Path("in.csv").write_text("path,artist\na.png,Ann\n")
-    assert annotate("in.csv", "-o", "out.jsonl", "--suffix", " by {artist}{unknown}") == Exit.OK
+    assert annotate("in.csv", "-o", "out.jsonl", "--suffix", " by {artist}") == Exit.OK
     assert json_lines(Path("out.jsonl"))[0]["text"] == f"{text} by Ann"
 
 

@@ -80,4 +80,4 @@ def test_without_the_extra_an_error_message_names_what_to_install() -> None:
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert process.returncode == 1
     assert process.stderr.count("\n") == 1
-    assert "pip install 'blipline[cli]'" in process.stderr
+    assert "pip install '.[cli]'" in process.stderr

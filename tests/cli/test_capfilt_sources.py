@@ -209,7 +209,7 @@ def test_a_source_without_its_package_names_the_extra(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     assert run(["capfilt", "rows.parquet", "-o", "accepted.jsonl"]) == Exit.USAGE
     assert "this needs pyarrow" in (message := capsys.readouterr().err)
-    assert "pip install 'blipline[annotate]'" in message
+    assert "pip install '.[annotate]'" in message
 
 
 @pytest.mark.usefixtures("workers")

@@ -211,4 +211,4 @@ def test_retrieval_without_numpy_names_the_extra(
     monkeypatch.setattr("producer.cli.evaluate_items.find_spec", lambda _: None)
     write("vectors.jsonl")
     assert run(["evaluate", "retrieval", "dataset.json", "vectors.jsonl"]) == Exit.USAGE
-    assert "pip install 'blipline[evaluate]'" in capsys.readouterr().err
+    assert "pip install '.[evaluate]'" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_a_missing_extra_is_reported_with_the_install_command() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert process.returncode == 2
-    assert "pip install 'blipline[gateway]'" in process.stderr
+    assert "pip install '.[gateway]'" in process.stderr
     assert process.stderr.count("\n") == 1
 
 

@@ -18,8 +18,8 @@ def test_a_package_that_is_missing_or_broken_names_its_extra(
     (tmp_path / "broken_package.py").write_text("raise ImportError('undefined symbol: x')\n")
     monkeypatch.syspath_prepend(tmp_path)
     for load, extra in ((extras.required, "annotate"), (required, "search")):
-        with pytest.raises(InvalidInput, match=rf"needs no_package: .*blipline\[{extra}\]"):
+        with pytest.raises(InvalidInput, match=rf"needs no_package: .*\.\[{extra}\]"):
             load("no_package")
-        with pytest.raises(InvalidInput, match=rf"undefined symbol: x: .*blipline\[{extra}\]"):
+        with pytest.raises(InvalidInput, match=rf"undefined symbol: x: .*\.\[{extra}\]"):
             load("broken_package")
     assert "broken_package" not in sys.modules

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from producer.contract import MAX_DEADLINE_S, ErrorCode, Options, Task
+from producer.contract import MAX_DEADLINE_S, ErrorCode, Options
+from producer.option_checks import task_error
 from producer.validation import format_errors
 from worker.consumer.validation import CheckedItem
 from worker.engine.request import GenerationOptions
@@ -32,13 +33,15 @@ class ChunkOptions:
 
     def of_item(self, item: CheckedItem) -> GenerationOptions:
         """Return the options of an item. Raises ItemRejected if they are invalid together."""
-        if item.item.options is None:
-            decoding = self.decoding
-        else:
+        checked, decoding = self.checked, self.decoding
+        if item.item.options is not None:
             own = item.item.options.model_dump(exclude_unset=True)
             common = self.checked.model_dump(exclude_unset=True)
-            decoding = _decoding(Options.model_validate({**common, **own}))
-        _check_task_options(item, decoding)
+            checked = Options.model_validate({**common, **own})
+            decoding = _decoding(checked)
+        message = task_error(checked, item.task, ranks=bool(item.answers))
+        if message is not None:
+            raise ItemRejected(ErrorCode.OPTION_INVALID, message)
         return decoding
 
 
@@ -79,25 +82,3 @@ def _decoding(checked: Options) -> GenerationOptions:
     # Immutable, so that equal rows find each other.
     decoding |= {name: tuple(value) for name, value in decoding.items() if type(value) is list}
     return GenerationOptions(**decoding)
-
-
-def _check_task_options(item: CheckedItem, options: GenerationOptions) -> None:
-    """Check the options of an item that is not a single generated text. Raises ItemRejected."""
-    if not item.answers and item.task not in (Task.DESCRIBE, Task.CAPFILT):
-        return
-    default = GenerationOptions()
-    changed = [
-        field.name
-        for field in fields(options)
-        if getattr(options, field.name) != getattr(default, field.name)
-    ]
-    message = None
-    if item.answers and (unused := [name for name in changed if name != "output_scores"]):
-        message = f"{unused[0]}: answers are ranked, not generated; omit it, or omit `answers`"
-    if item.task in (Task.DESCRIBE, Task.CAPFILT):
-        single = ("max_length", "min_length", "num_return_sequences", "output_scores")
-        if refused := [name for name in changed if name in single]:
-            task = item.task.short
-            message = f"{refused[0]}: the task {task} does not accept it; use caption, vqa or chat"
-    if message is not None:
-        raise ItemRejected(ErrorCode.OPTION_INVALID, message)

@@ -90,7 +90,7 @@ def _worker_root(caller: str) -> str | None:
         return None
     raise InvalidInput(
         f"{caller} starts a worker, which is not installed here: run the command in a checkout of "
-        "Blipline after `make setup` (no extra of the package contains the worker), or set "
+        "Blipline after `make install` (no extra of the package contains the worker), or set "
         "BLIPLINE_REDIS_URL to a Redis with workers"
     )
 

@@ -62,12 +62,9 @@ class Recipe:
 
 
 def captions(
-    task: Task, prompt: str | None, count: int, attempts: int, options: Mapping[str, Any]
+    task: Task, fields: Mapping[str, Any], count: int, attempts: int, options: Mapping[str, Any]
 ) -> Recipe:
     """Return the recipe of `count` captions of an image, each from other random numbers."""
-    fields: dict[str, Any] = {}
-    if prompt:
-        fields = {"prompts": [prompt]} if task is Task.DESCRIBE else {"prompt": prompt}
     return Recipe(
         [
             WantedText("", _attempts(task, fields, options, attempts, number))

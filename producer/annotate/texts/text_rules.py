@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from ...errors import InvalidInput
@@ -33,6 +34,14 @@ class TextRules:
     separator: str = ", "
     #: True if placeholders may name columns of a table.
     has_columns: bool = False
+    #: Columns of placeholders that an image had.
+    found_columns: set[str] = field(default_factory=set, compare=False)
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns that placeholders name."""
+        names = [match[1] for match in _PLACEHOLDER.finditer(self.prefix + self.suffix)]
+        return [name for name in dict.fromkeys(names) if name and name not in PLACEHOLDERS]
 
     def check(self) -> None:
         """Raise InvalidInput for an unknown placeholder."""
@@ -67,6 +76,7 @@ class TextRules:
             "number": number,
             "question": question,
         }
+        self.found_columns.update(name for name in self.columns if name in picture.columns)
         return _fill(self.prefix, values) + text.strip() + _fill(self.suffix, values)
 
     def is_banned(self, text: str) -> bool:
