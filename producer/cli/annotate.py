@@ -25,6 +25,7 @@ from ..annotate.summary import RunCounts
 from ..annotate.texts.text_rules import Existing, TextRules, banned_phrases, replacement
 from ..client import Client
 from ..contract import Detail, Task
+from ..errors import ConnectionFailed
 from ..image_sources.options import SourceOptions
 from ..validation import check_text
 from . import annotate_options, options
@@ -140,6 +141,10 @@ def annotate(
         try:
             with annotation_progress() as on_counts:
                 counts = collection.run(clients, on_counts)
+        except ConnectionFailed as error:
+            if local:
+                raise
+            raise ConnectionFailed(f"{error}; --local starts both for this command") from None
         finally:
             if errors is not None:
                 write_errors(collection.journal, errors)

@@ -39,3 +39,13 @@ def test_an_output_of_an_earlier_run_stays_as_it_is(
     options = ("--existing", "overwrite", *NOWHERE)
     assert annotate("p", "-o", output, *options) == Exit.NO_REDIS
     assert Path(output).read_bytes() == before
+
+
+def test_the_error_names_what_starts_a_redis(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    assert annotate("p", *NOWHERE) == Exit.NO_REDIS
+    err = capsys.readouterr().err
+    for remedy in ("`make up` in a checkout", "`python -m worker`", "--local starts both"):
+        assert remedy in err
