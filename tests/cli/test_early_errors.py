@@ -116,6 +116,12 @@ def test_a_later_source_that_is_invalid_leaves_no_workspace(
     assert run(["capfilt", "urls.csv", "rows.csv", "-o", "x"]) == Exit.USAGE
     assert "rows.csv: no column with a text" in capsys.readouterr().err
     assert set(Path().iterdir()) == before
+    # Beyond the first records, the run itself finds it.
+    rows = "".join(f"{URL},a cat {n}\n" for n in range(150))
+    Path("rows.csv").write_text(f'image,text\n{rows}"{URL}')
+    assert run(["capfilt", "rows.csv", "-o", "x"]) == Exit.USAGE
+    assert "not CSV" in capsys.readouterr().err
+    assert set(Path().iterdir()) == before
 
 
 def test_an_item_with_options_of_its_own_is_for_the_worker_to_judge() -> None:
