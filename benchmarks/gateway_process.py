@@ -17,7 +17,7 @@ from benchmarks.server import read
 from demo.stack import free_port, running_gateway
 from producer import Client
 from producer.contract import Queue
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ from demo.tour import QUESTIONS, Check, Tour, pictures, take, wording
 from producer import BliplineError, Client
 from producer.cli.progress import progress_bar
 from producer.connection.connect import connect, redis_errors
-from producer.gateway.api_keys import ApiKeys, key_id_of
+from producer.gateway.access.api_keys import ApiKeys, key_id_of
 from producer.ledger.keys import Keys
 
 SHEET: Final = Path(__file__).with_name("out") / "index.html"

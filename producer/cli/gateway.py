@@ -76,7 +76,7 @@ def serve(
     """Run the gateway until a signal; call `on_ready` with its URL. Raises InvalidInput."""
     check_extra()
     from ..gateway.app import create_app
-    from ..gateway.logs import log_to_stderr
+    from ..gateway.http.logs import log_to_stderr
     from ..gateway.server import Server, listen, url_of
     from ..gateway.settings import GatewaySettings
     from ..hf_api import mount as mount_hf_api

@@ -13,10 +13,10 @@ import click
 from ..connection.connect import connect
 from ..contract import Task
 from ..errors import InvalidInput
-from ..gateway.api_keys import ApiKey, printable_key_id
-from ..gateway.daily_quotas import DailyQuotas, QuotaUnit, daily_limit
-from ..gateway.image_access import parse_image_prefix
-from ..gateway.key_policy import NO_LIMITS, SCOPES, KeyPolicy
+from ..gateway.access.api_keys import ApiKey, printable_key_id
+from ..gateway.access.daily_quotas import DailyQuotas, QuotaUnit, daily_limit
+from ..gateway.access.image_access import parse_image_prefix
+from ..gateway.access.key_policy import NO_LIMITS, SCOPES, KeyPolicy
 from ..ledger.keys import Keys
 from ..settings import ClientSettings
 from .exit_codes import Exit

@@ -10,8 +10,8 @@ import click
 
 from ..connection.connect import connect, redis_errors
 from ..errors import InvalidInput
-from ..gateway.api_keys import ApiKeys, key_id_of, missing_secret, printable_key_id
-from ..gateway.key_policy import KeyPolicy
+from ..gateway.access.api_keys import ApiKeys, key_id_of, missing_secret, printable_key_id
+from ..gateway.access.key_policy import KeyPolicy
 from ..ledger.keys import Keys
 from ..settings import ClientSettings
 from . import options

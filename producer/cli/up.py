@@ -6,7 +6,7 @@ import click
 
 from ..annotate.embedded.local_stack import local_stack
 from ..connection.connect import connect, redis_errors
-from ..gateway.api_keys import ApiKeys
+from ..gateway.access.api_keys import ApiKeys
 from ..ledger.keys import Keys
 from ..settings import ClientSettings
 from .exit_codes import Exit, warn

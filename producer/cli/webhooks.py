@@ -10,7 +10,7 @@ import click
 from ..client import Client
 from ..connection.connect import connect, redis_errors
 from ..errors import InvalidInput
-from ..gateway.api_keys import ApiKeys, missing_secret
+from ..gateway.access.api_keys import ApiKeys, missing_secret
 from ..ledger.delivery_log import MAX_LOGGED, DeliveryLog, DeliveryStatus, WebhookDelivery
 from ..ledger.keys import Keys
 from ..webhook_log import LIST_DELIVERIES
@@ -134,7 +134,7 @@ def ping(name: str, url: str, as_json: bool, redis_url: str | None) -> Exit:
       blipline webhooks ping acme https://hooks.example.com/blipline
     """
     check_extra()
-    from ..gateway.request_fields import check_webhook_url
+    from ..gateway.schemas.request_fields import check_webhook_url
     from ..gateway.settings import GatewaySettings
     from ..webhooks.pinger import WebhookPinger
     from ..webhooks.receiver import WebhookClient

@@ -22,40 +22,32 @@ from ..ledger.keys import Keys
 from ..ledger.outbox import WebhookOutbox
 from ..webhooks.receiver import WebhookClient
 from ..webhooks.sender import THREADS, WebhookSender
-from . import (
-    batches,
-    docs_page,
-    events,
-    images,
-    jobs,
-    lists,
-    openapi,
-    status,
-    task_routes,
-    text_events,
-    token_routes,
-    webhook_routes,
-)
-from .api_keys import ApiKeys
-from .auth import AuthMiddleware
-from .body_quota import BodyQuotaMiddleware
-from .broadcast import BatchBroadcaster, ProgressReader
-from .concurrency import ConcurrencyLimiter
-from .daily_quotas import DailyQuotas
-from .key_cache import KeyCache
-from .listing import JobListing
-from .metrics import Metrics
-from .middleware import BodyLimitMiddleware, HeadersMiddleware
-from .problems import ProblemMiddleware, add_exception_handlers
-from .rate_limit import RateLimiter
-from .redis_calls import RedisCalls
+from . import status
+from .access.api_keys import ApiKeys
+from .access.auth import AuthMiddleware
+from .access.body_quota import BodyQuotaMiddleware
+from .access.concurrency import ConcurrencyLimiter
+from .access.daily_quotas import DailyQuotas
+from .access.key_cache import KeyCache
+from .access.rate_limit import RateLimiter
+from .access.tenants import tenant_of
+from .batches import batches, events, token_routes
+from .batches.broadcast import BatchBroadcaster, ProgressReader
+from .http.metrics import Metrics
+from .http.middleware import BodyLimitMiddleware, HeadersMiddleware
+from .http.problems import ProblemMiddleware, add_exception_handlers
+from .http.redis_calls import RedisCalls
+from .http.slash_redirect import SlashRedirect
+from .images import images
+from .jobs import jobs, lists, task_routes, text_events
+from .jobs.listing import JobListing
+from .openapi import docs_page, openapi
 from .settings import GatewaySettings
-from .slash_redirect import SlashRedirect
 from .state import Gateway
-from .tenants import tenant_of
-from .webhook_body import WebhookBodies
-from .webhook_guard import WebhookGuard
-from .webhook_pings import WebhookPings
+from .webhooks import webhook_routes
+from .webhooks.webhook_body import WebhookBodies
+from .webhooks.webhook_guard import WebhookGuard
+from .webhooks.webhook_pings import WebhookPings
 
 #: CORS: methods, request headers and response headers that scripts of allowed origins may use.
 _CORS_METHODS: Final = ("GET", "POST", "PUT", "DELETE")

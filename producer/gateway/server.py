@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ..errors import InvalidInput
-from .http_protocol import BoundedProtocol
+from .http.http_protocol import BoundedProtocol
 from .settings import GatewaySettings
 from .state import Gateway
 

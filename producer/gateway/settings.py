@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..net.address_policy import AddressPolicy, split_list
 from ..settings import ClientSettings
-from .api_keys import check_name
+from .access.api_keys import check_name
 
 #: Path of the page.
 PAGE_PATH: Final = "/ui"

@@ -11,22 +11,22 @@ from fastapi import Depends, Request
 
 from ..aio.client import AsyncClient
 from ..aio.single_flight import SingleFlight
-from .broadcast import BatchBroadcaster, ProgressReader
-from .concurrency import ConcurrencyLimiter
-from .daily_quotas import DailyQuotas
-from .image_access import NO_PRIVATE_IMAGES, ImageAccess
-from .key_cache import KeyCache
-from .listing import JobListing
-from .metadata import MetadataCache
-from .metrics import Metrics
-from .rate_limit import RateLimiter
-from .redis_calls import RedisCalls
-from .request_body import BodyReader
+from .access.concurrency import ConcurrencyLimiter
+from .access.daily_quotas import DailyQuotas
+from .access.image_access import NO_PRIVATE_IMAGES, ImageAccess
+from .access.key_cache import KeyCache
+from .access.rate_limit import RateLimiter
+from .access.tenants import Tenant
+from .batches.broadcast import BatchBroadcaster, ProgressReader
+from .http.metrics import Metrics
+from .http.redis_calls import RedisCalls
+from .images.uploads import UploadSlots
+from .jobs.listing import JobListing
+from .jobs.request_body import BodyReader
+from .schemas.metadata import MetadataCache
 from .settings import GatewaySettings
-from .tenants import Tenant
-from .uploads import UploadSlots
-from .webhook_guard import WebhookGuard
-from .webhook_pings import WebhookPings
+from .webhooks.webhook_guard import WebhookGuard
+from .webhooks.webhook_pings import WebhookPings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from ..errors import BliplineError
-from .auth import TenantDependency
-from .openapi import json_responses, problem_responses
-from .problems import shutting_down
-from .responses import QueuesBody
+from .access.auth import TenantDependency
+from .http.problems import shutting_down
+from .openapi.openapi import json_responses, problem_responses
+from .schemas.responses import QueuesBody
 from .state import GatewayDependency
 
 router = APIRouter()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def mount(app: FastAPI) -> None:
     """Add the routes to a gateway; call it before the gateway starts."""
-    from ..gateway.error_format import ErrorFormatMiddleware
+    from ..gateway.http.error_format import ErrorFormatMiddleware
     from . import routes
     from .errors import PREFIX, convert_error
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..gateway.error_format import ErrorResponse
-from ..gateway.problems import Problem
+from ..gateway.http.error_format import ErrorResponse
+from ..gateway.http.problems import Problem
 
 #: Beginning of the paths of this API.
 PREFIX: Final = "/hf/"

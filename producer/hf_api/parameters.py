@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
-from ..gateway.text_fields import OPTION_NAMES
+from ..gateway.schemas.text_fields import OPTION_NAMES
 from .errors import invalid
 
 #: Parameters that need support, and their values without an effect.

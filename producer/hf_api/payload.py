@@ -9,9 +9,9 @@ from typing import Any, Final, Self
 
 from fastapi import Request
 
-from ..gateway.auth import request_tenant
-from ..gateway.json_body import parse_object
-from ..gateway.request_body import is_json, media_type, reject_compressed, run_if_large
+from ..gateway.access.auth import request_tenant
+from ..gateway.jobs.json_body import parse_object
+from ..gateway.jobs.request_body import is_json, media_type, reject_compressed, run_if_large
 from ..gateway.state import gateway_of
 from .errors import invalid
 

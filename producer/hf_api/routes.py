@@ -9,20 +9,20 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 
-from ..gateway.auth import request_tenant
-from ..gateway.awaited_jobs import (
+from ..gateway.access.auth import request_tenant
+from ..gateway.access.tenants import Tenant
+from ..gateway.http.problems import Problem
+from ..gateway.jobs.awaited_jobs import (
     AwaitedJob,
     outputs_of,
     rename_fields,
     submit_all,
     submit_fields,
 )
-from ..gateway.job_responses import job_url
-from ..gateway.job_submission import preferred_wait_s
-from ..gateway.problems import Problem
+from ..gateway.jobs.job_submission import preferred_wait_s
+from ..gateway.schemas.job_responses import job_url
 from ..gateway.state import Gateway, GatewayDependency, gateway_of
 from ..gateway.status import readyz
-from ..gateway.tenants import Tenant
 from .payload import read_payload
 from .tasks import TASKS, TaskJob
 

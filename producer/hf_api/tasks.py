@@ -7,8 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from ..gateway.awaited_jobs import MAX_JOBS
-from ..gateway.task_fields import CaptionFields, EmbedFields, MatchFields, TaskFields, VqaFields
+from ..gateway.jobs.awaited_jobs import MAX_JOBS
+from ..gateway.schemas.task_fields import (
+    CaptionFields,
+    EmbedFields,
+    MatchFields,
+    TaskFields,
+    VqaFields,
+)
 from ..job import Match, Result
 from ..ledger.data_url import is_data_url
 from .errors import invalid

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def mount(app: FastAPI) -> None:
     """Add the routes to a gateway; call it before the gateway starts."""
-    from ..gateway.error_format import ErrorFormatMiddleware
+    from ..gateway.http.error_format import ErrorFormatMiddleware
     from . import batches, chat, embeddings, files, models
     from .errors import PREFIX, OpenAIError, convert_error, error_response
 

@@ -11,14 +11,14 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from ..contract import RESULT_TTL_S
-from ..gateway.auth import TenantDependency
-from ..gateway.batch_upload import submit_upload
-from ..gateway.json_body import read_object
-from ..gateway.problems import Problem
-from ..gateway.queries import BatchQuery
-from ..gateway.request_fields import MAX_NAME_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
+from ..gateway.access.auth import TenantDependency
+from ..gateway.access.tenants import Tenant
+from ..gateway.batches.batch_upload import submit_upload
+from ..gateway.http.problems import Problem
+from ..gateway.jobs.json_body import read_object
+from ..gateway.schemas.queries import BatchQuery
+from ..gateway.schemas.request_fields import MAX_NAME_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from ..gateway.state import Gateway, GatewayDependency
-from ..gateway.tenants import Tenant
 from ..ledger.ids import new_id
 from ..ledger.keys import Keys
 from .errors import OpenAIError

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from ..gateway.auth import request_tenant
-from ..gateway.awaited_jobs import output_of
-from ..gateway.json_body import read_object
+from ..gateway.access.auth import request_tenant
+from ..gateway.jobs.awaited_jobs import output_of
+from ..gateway.jobs.json_body import read_object
+from ..gateway.schemas.task_fields import CaptionFields, ChatFields, TaskFields, VqaFields
 from ..gateway.state import gateway_of
-from ..gateway.task_fields import CaptionFields, ChatFields, TaskFields, VqaFields
 from .chat_stream import stream_completion
 from .choices import ChoiceFormat
 from .completion import ChatCompletion

@@ -9,11 +9,11 @@ from contextlib import aclosing
 from fastapi import Response
 
 from ..errors import BliplineError
-from ..gateway.awaited_jobs import AwaitedJob, cancel_late, output_of
-from ..gateway.events import EventStream
-from ..gateway.problems import Problem
+from ..gateway.batches.events import EventStream
+from ..gateway.http.problems import Problem
+from ..gateway.jobs.awaited_jobs import AwaitedJob, cancel_late, output_of
+from ..gateway.jobs.text_events import parts_of
 from ..gateway.state import Gateway
-from ..gateway.text_events import parts_of
 from ..job import Result
 from ..text_stream import TextPart
 from .completion import ChatCompletion, event_of

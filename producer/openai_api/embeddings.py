@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from ..gateway.auth import request_tenant
-from ..gateway.awaited_jobs import MAX_JOBS, AwaitedJob, outputs_of, submit_all
-from ..gateway.json_body import read_object
+from ..gateway.access.auth import request_tenant
+from ..gateway.access.tenants import Tenant
+from ..gateway.jobs.awaited_jobs import MAX_JOBS, AwaitedJob, outputs_of, submit_all
+from ..gateway.jobs.json_body import read_object
+from ..gateway.schemas.task_fields import EmbedFields
 from ..gateway.state import Gateway, gateway_of
-from ..gateway.task_fields import EmbedFields
-from ..gateway.tenants import Tenant
 from ..ledger.data_url import is_data_url
 from .errors import OpenAIError
 from .jobs import submit

@@ -12,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from ..errors import InvalidInput
-from ..gateway.awaited_jobs import rename_fields
-from ..gateway.error_format import ErrorResponse
-from ..gateway.problems import Problem, as_problem
+from ..gateway.http.error_format import ErrorResponse
+from ..gateway.http.problems import Problem, as_problem
+from ..gateway.jobs.awaited_jobs import rename_fields
 
 #: Beginning of the paths of this API.
 PREFIX: Final = "/openai/"

@@ -13,12 +13,12 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from ..contract import MAX_BLOB_BYTES, UPLOAD_TTL_S, blob_hash
-from ..gateway.auth import TenantDependency
-from ..gateway.multipart import FILE_FIELD, WholeForm
-from ..gateway.request_body import media_type, reject_compressed, run_if_large
+from ..gateway.access.auth import TenantDependency
+from ..gateway.access.tenants import Tenant
+from ..gateway.http.multipart import FILE_FIELD, WholeForm
+from ..gateway.images.uploads import FORM_TYPE
+from ..gateway.jobs.request_body import media_type, reject_compressed, run_if_large
 from ..gateway.state import Gateway, GatewayDependency
-from ..gateway.tenants import Tenant
-from ..gateway.uploads import FORM_TYPE
 from ..ledger.ids import new_id
 from ..ledger.keys import Keys
 from .errors import OpenAIError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..gateway.awaited_jobs import AwaitedJob, submit_fields
+from ..gateway.access.tenants import Tenant
+from ..gateway.jobs.awaited_jobs import AwaitedJob, submit_fields
+from ..gateway.schemas.task_fields import TaskFields
 from ..gateway.state import Gateway
-from ..gateway.task_fields import TaskFields
-from ..gateway.tenants import Tenant
 from .errors import errors_of
 
 #: Parameters from which the fields of a job come.

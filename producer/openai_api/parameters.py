@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..gateway.text_fields import OPTION_NAMES
+from ..gateway.schemas.text_fields import OPTION_NAMES
 from .errors import OpenAIError
 
 #: The model that every request names: the workers' own.

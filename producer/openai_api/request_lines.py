@@ -10,12 +10,12 @@ from fastapi.exceptions import RequestValidationError
 
 from ..contract import MAX_CUSTOM_ID_CHARS, ErrorCode, failure
 from ..errors import InvalidInput
-from ..gateway.image_access import ImageAccess
-from ..gateway.image_refs import resolve_item
-from ..gateway.json_body import parse_object
-from ..gateway.problems import Problem, as_problem
-from ..gateway.request_body import parse_task_fields
-from ..gateway.task_fields import TaskFields
+from ..gateway.access.image_access import ImageAccess
+from ..gateway.http.problems import Problem, as_problem
+from ..gateway.images.image_refs import resolve_item
+from ..gateway.jobs.json_body import parse_object
+from ..gateway.jobs.request_body import parse_task_fields
+from ..gateway.schemas.task_fields import TaskFields
 from .chat import task_of
 from .choices import ChoiceFormat
 from .errors import OpenAIError

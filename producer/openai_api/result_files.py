@@ -13,10 +13,10 @@ from starlette.requests import ClientDisconnect
 from ..aio.handles import PAGE_RESULTS, AsyncBatch
 from ..contract import ErrorCode
 from ..errors import BliplineError, InvalidInput, JobUnknown
-from ..gateway.metadata import RequestMetadata
-from ..gateway.problems import STATUS
+from ..gateway.access.tenants import PUBLIC_ID, Tenant
+from ..gateway.http.problems import STATUS
+from ..gateway.schemas.metadata import RequestMetadata
 from ..gateway.state import Gateway
-from ..gateway.tenants import PUBLIC_ID, Tenant
 from ..job import Result
 from ..progress import Progress
 from .choices import ChoiceFormat

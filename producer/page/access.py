@@ -17,10 +17,10 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import ConnectionFailed
-from ..gateway.auth import check_rate
-from ..gateway.problems import Problem
+from ..gateway.access.auth import check_rate
+from ..gateway.access.tenants import Tenant
+from ..gateway.http.problems import Problem
 from ..gateway.state import Gateway
-from ..gateway.tenants import Tenant
 from . import html, login
 from .ownership import Ownership
 from .pending import PendingAnswers

@@ -17,9 +17,9 @@ from ..aio.client import AsyncClient
 from ..aio.handles import AsyncBatch
 from ..contract import Task
 from ..errors import BliplineError, WaitTimeout
-from ..gateway.metadata import RequestMetadata
+from ..gateway.access.tenants import PUBLIC_ID, Tenant, public_id_of
+from ..gateway.schemas.metadata import RequestMetadata
 from ..gateway.state import Gateway
-from ..gateway.tenants import PUBLIC_ID, Tenant, public_id_of
 from ..job import Result
 from ..ledger.ids import created_at, new_id
 from ..progress import Progress

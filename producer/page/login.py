@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from ..gateway.problems import Problem
-from ..gateway.tenants import Tenant
+from ..gateway.access.tenants import Tenant
+from ..gateway.http.problems import Problem
 from .html import ICON_LINK
 from .request_filter import read_body
 from .sessions import SESSION_S, Sessions

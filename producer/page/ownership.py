@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from ..gateway.lru import FairLRUCache
+from ..gateway.http.lru import FairLRUCache
 
 #: Maximum entries of each kind. A file whose entry was evicted must be uploaded again.
 MAX_ENTRIES: Final = 100_000

@@ -11,10 +11,10 @@ from typing import Any, Final
 from ..aio.handles import AsyncJob
 from ..contract import ItemPayload, State, Task
 from ..errors import JobError, WaitTimeout
-from ..gateway.metadata import RequestMetadata
-from ..gateway.shutdown import wait_unless
+from ..gateway.access.tenants import Tenant
+from ..gateway.http.shutdown import wait_unless
+from ..gateway.schemas.metadata import RequestMetadata
 from ..gateway.state import Gateway
-from ..gateway.tenants import Tenant
 from ..job import Result
 from ..ledger.ids import new_id
 from . import images

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..contract import Task
-from ..gateway.lru import LRUCache
+from ..gateway.http.lru import LRUCache
 
 #: Maximum pages; the least recently used one is evicted.
 MAX_PAGES: Final = 10_000

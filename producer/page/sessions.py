@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ..gateway.api_keys import ApiKey
-from ..gateway.lru import FairLRUCache
-from ..gateway.permissions import check_page
-from ..gateway.problems import Problem
-from ..gateway.tenants import Tenant
+from ..gateway.access.api_keys import ApiKey
+from ..gateway.access.permissions import check_page
+from ..gateway.access.tenants import Tenant
+from ..gateway.http.lru import FairLRUCache
+from ..gateway.http.problems import Problem
 
 #: Lifetime of a session in seconds.
 SESSION_S: Final = 12 * 3600.0

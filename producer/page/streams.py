@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..gateway.shutdown import wait_unless
+from ..gateway.http.shutdown import wait_unless
 
 
 def end_on_shutdown(app: ASGIApp, stopping: asyncio.Event) -> ASGIApp:

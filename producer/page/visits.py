@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from ..gateway.lru import FairLRUCache
+from ..gateway.http.lru import FairLRUCache
 from .batches import MAX_IMAGES
 
 #: Maximum visits; above it, the tenant with the most visits loses its least recently used one.

@@ -9,9 +9,9 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 
 from ..contract import UPLOAD_TTL_S
-from ..gateway.auth import TenantDependency
-from ..gateway.images import check_image_bytes, file_of, form_of
-from ..gateway.request_body import reject_compressed, run_if_large
+from ..gateway.access.auth import TenantDependency
+from ..gateway.images.images import check_image_bytes, file_of, form_of
+from ..gateway.jobs.request_body import reject_compressed, run_if_large
 from ..gateway.state import GatewayDependency
 
 router = APIRouter()

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ..contract import State, Task
-from ..gateway.metadata import RequestMetadata
-from ..gateway.task_routes import ROUTES
+from ..gateway.jobs.task_routes import ROUTES
+from ..gateway.schemas.metadata import RequestMetadata
 from ..job import Result
 
 #: Owner of the models.

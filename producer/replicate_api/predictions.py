@@ -10,14 +10,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from ..contract import State
-from ..gateway.auth import TenantDependency, request_tenant
-from ..gateway.awaited_jobs import rename_fields, submit_fields
-from ..gateway.job_submission import find_job, preferred_wait_s, read_new_job
-from ..gateway.json_body import read_object
-from ..gateway.problems import Problem
+from ..gateway.access.auth import TenantDependency, request_tenant
+from ..gateway.http.problems import Problem
+from ..gateway.jobs.awaited_jobs import rename_fields, submit_fields
+from ..gateway.jobs.job_submission import find_job, preferred_wait_s, read_new_job
+from ..gateway.jobs.json_body import read_object
+from ..gateway.schemas.task_fields import TASK_MODELS, TaskFields
+from ..gateway.schemas.text_fields import OPTION_NAMES
 from ..gateway.state import Gateway, GatewayDependency, gateway_of
-from ..gateway.task_fields import TASK_MODELS, TaskFields
-from ..gateway.text_fields import OPTION_NAMES
 from .prediction import MODELS, OWNER, is_terminal, prediction_body
 
 router = APIRouter()

@@ -8,9 +8,9 @@ import pytest
 import redis
 
 from producer.cli.app import run
-from producer.gateway.api_keys import ApiKeys, key_id_of
-from producer.gateway.daily_quotas import DailyQuotas
-from producer.gateway.key_policy import KeyPolicy
+from producer.gateway.access.api_keys import ApiKeys, key_id_of
+from producer.gateway.access.daily_quotas import DailyQuotas
+from producer.gateway.access.key_policy import KeyPolicy
 from producer.ledger.keys import Keys
 
 

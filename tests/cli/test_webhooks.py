@@ -10,7 +10,7 @@ import redis
 
 from producer import Client
 from producer.cli.app import run
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 from producer.ledger import WebhookOutbox
 from producer.ledger.delivery_log import DeliveryLog, WebhookDelivery
 from producer.ledger.keys import Keys

@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from demo.stack import ROOT, free_port, running_gateway, running_redis, running_worker
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 from tests.examples.front import Files, Front
 from tests.serving import serving
 

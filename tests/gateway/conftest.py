@@ -16,7 +16,7 @@ import redis
 from fastapi import FastAPI
 
 from demo.stack import listening_gateway, running_gateway
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.app import create_app
 from producer.gateway.server import Server, listen, url_of
 from producer.gateway.settings import GatewaySettings

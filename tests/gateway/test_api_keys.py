@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from producer.errors import InvalidInput
-from producer.gateway.api_keys import SECRET_OVERLAP_S, ApiKeys, key_id_of
+from producer.gateway.access.api_keys import SECRET_OVERLAP_S, ApiKeys, key_id_of
 from producer.ledger.keys import Keys
 
 

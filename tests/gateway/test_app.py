@@ -22,9 +22,9 @@ import redis
 
 from demo.stack import ROOT, free_port
 from producer.cli import app as cli
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.key_cache import MAX_NETWORK_LOOKUPS
 from producer.gateway.app import create_app
-from producer.gateway.key_cache import MAX_NETWORK_LOOKUPS
 from producer.gateway.settings import GatewaySettings
 from tests.redis_servers import Server
 

@@ -7,7 +7,7 @@ import socket
 import httpx
 import pytest
 
-from producer.gateway.auth import needs_api_key
+from producer.gateway.access.auth import needs_api_key
 
 from .conftest import Reached
 

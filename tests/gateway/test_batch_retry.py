@@ -13,7 +13,7 @@ from producer import Client
 from producer import batch as batches
 from producer.contract import Task
 from producer.gateway.app import create_app
-from producer.gateway.metadata import RequestMetadata
+from producer.gateway.schemas.metadata import RequestMetadata
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Serve, StoredKeys

@@ -12,7 +12,7 @@ import redis
 
 from producer import Client
 from producer.contract import Task
-from producer.gateway.metadata import RequestMetadata
+from producer.gateway.schemas.metadata import RequestMetadata
 from producer.ledger.leases import Leases
 from producer.ledger.ledger import Ledger
 from tests.conftest import Finish

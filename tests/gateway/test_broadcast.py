@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from producer import ConnectionFailed
-from producer.gateway.broadcast import ProgressReader
+from producer.gateway.batches.broadcast import ProgressReader
 
 
 def test_simultaneous_reads_are_shared_and_never_stale() -> None:

@@ -10,8 +10,8 @@ from typing import Final
 import httpx
 import pytest
 
-from producer.gateway.concurrency import ConcurrencyLimiter
-from producer.gateway.problems import Problem
+from producer.gateway.access.concurrency import ConcurrencyLimiter
+from producer.gateway.http.problems import Problem
 
 from .conftest import Run, Started
 from .samples import CAPTION, JSONL, body_of

@@ -8,10 +8,10 @@ import httpx
 import pytest
 import redis
 
-from producer.gateway.api_keys import ApiKeys, key_id_of
-from producer.gateway.daily_quotas import DailyQuotas, QuotaUnit
-from producer.gateway.key_policy import KeyPolicy
-from producer.gateway.quota_meter import BLOCKS, DailyQuotaExceeded, QuotaMeter
+from producer.gateway.access.api_keys import ApiKeys, key_id_of
+from producer.gateway.access.daily_quotas import DailyQuotas, QuotaUnit
+from producer.gateway.access.key_policy import KeyPolicy
+from producer.gateway.access.quota_meter import BLOCKS, DailyQuotaExceeded, QuotaMeter
 from producer.ledger.keys import Keys
 
 from .conftest import Reached

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import redis
 
-from producer.gateway.api_keys import ApiKey, ApiKeys, key_id_of
-from producer.gateway.event_tokens import EventToken, is_signed
+from producer.gateway.access.api_keys import ApiKey, ApiKeys, key_id_of
+from producer.gateway.access.event_tokens import EventToken, is_signed
 from tests.conftest import Finish
 
 from .conftest import Reached

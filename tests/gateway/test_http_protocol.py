@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from producer.gateway.app import create_app
-from producer.gateway.http_protocol import BoundedProtocol
+from producer.gateway.http.http_protocol import BoundedProtocol
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Reached, Serve

@@ -7,9 +7,9 @@ import pytest
 import redis
 
 from producer.errors import InvalidInput
-from producer.gateway.api_keys import ApiKeys
-from producer.gateway.image_access import ALL_IMAGES, ImageAccess, parse_image_prefix
-from producer.gateway.key_policy import KeyPolicy
+from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.image_access import ALL_IMAGES, ImageAccess, parse_image_prefix
+from producer.gateway.access.key_policy import KeyPolicy
 
 from .conftest import Reached
 from .samples import CAPTION, JSONL, bearer, items_in

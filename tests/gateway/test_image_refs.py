@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from producer import InvalidInput
-from producer.gateway.image_access import NO_PRIVATE_IMAGES
-from producer.gateway.image_refs import resolve, resolve_item
+from producer.gateway.access.image_access import NO_PRIVATE_IMAGES
+from producer.gateway.images.image_refs import resolve, resolve_item
 from producer.ledger import blobs
 
 SHA = "0a" * 32

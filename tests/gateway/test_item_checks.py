@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from producer.contract import Task
-from producer.gateway.item_checks import checked_items
-from producer.gateway.key_policy import NO_LIMITS, KeyPolicy
+from producer.gateway.access.key_policy import NO_LIMITS, KeyPolicy
+from producer.gateway.batches.item_checks import checked_items
 
 from .samples import JSONL, URL, items_in
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from producer.gateway.json_array import array_as_lines
-from producer.gateway.problems import Problem
+from producer.gateway.http.json_array import array_as_lines
+from producer.gateway.http.problems import Problem
 
 URL: Final = "https://images.example.com/cat.jpg"
 #: Characters that matter in JSON, also within strings.

@@ -12,10 +12,10 @@ import pytest
 import redis
 
 from producer.aio.thread_pools import ThreadPools
-from producer.gateway.api_keys import ApiKey, ApiKeys, key_id_of
-from producer.gateway.key_cache import MAX_NETWORK_LOOKUPS, KeyCache
-from producer.gateway.problems import Problem
-from producer.gateway.redis_calls import RedisCalls
+from producer.gateway.access.api_keys import ApiKey, ApiKeys, key_id_of
+from producer.gateway.access.key_cache import MAX_NETWORK_LOOKUPS, KeyCache
+from producer.gateway.http.problems import Problem
+from producer.gateway.http.redis_calls import RedisCalls
 
 from .conftest import Reached, Run
 from .samples import bearer

@@ -12,10 +12,10 @@ import httpx
 import pytest
 import redis
 
-from producer.gateway.api_keys import ApiKeys
-from producer.gateway.key_policy import NO_LIMITS, SCOPES, KeyPolicy
-from producer.gateway.permissions import check_page
-from producer.gateway.problems import Problem
+from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.key_policy import NO_LIMITS, SCOPES, KeyPolicy
+from producer.gateway.access.permissions import check_page
+from producer.gateway.http.problems import Problem
 from tests.conftest import Finish
 
 from .conftest import Reached

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from producer.gateway.logs import JsonFormatter
+from producer.gateway.http.logs import JsonFormatter
 
 
 @pytest.mark.parametrize(

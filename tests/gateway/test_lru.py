@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from producer.gateway.lru import FairLRUCache, LRUCache
+from producer.gateway.http.lru import FairLRUCache, LRUCache
 
 
 def test_the_least_recently_used_entry_is_evicted() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from producer.aio.handles import AsyncJob
 from producer.contract import Task
-from producer.gateway.metadata import MetadataCache, RequestMetadata
+from producer.gateway.schemas.metadata import MetadataCache, RequestMetadata
 
 
 class FakeJob:

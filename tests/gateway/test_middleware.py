@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, StreamingResponse
 
 from producer.errors import ConnectionFailed
-from producer.gateway.api_keys import key_id_of
+from producer.gateway.access.api_keys import key_id_of
 from producer.gateway.app import create_app
-from producer.gateway.logs import JsonFormatter
-from producer.gateway.middleware import SECURITY_HEADERS
+from producer.gateway.http.logs import JsonFormatter
+from producer.gateway.http.middleware import SECURITY_HEADERS
 from producer.gateway.settings import GatewaySettings
 
 from .conftest import Reached, Run, Serve, Start

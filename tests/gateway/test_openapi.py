@@ -17,7 +17,7 @@ import redis
 
 from demo.stack import ROOT
 from producer.gateway.app import create_app
-from producer.gateway.problems import STATUS
+from producer.gateway.http.problems import STATUS
 from producer.gateway.settings import GatewaySettings
 from tests.conftest import Finish
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.app import create_app
 from producer.gateway.settings import GatewaySettings
 from producer.ledger.leases import Leases

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from producer.gateway import prefer_header
-from producer.gateway.prefer_header import wait_s
+from producer.gateway.http import prefer_header
+from producer.gateway.http.prefer_header import wait_s
 
 
 @pytest.mark.parametrize(

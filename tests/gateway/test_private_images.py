@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 import redis
 
-from producer.gateway.api_keys import ApiKeys
-from producer.gateway.key_policy import KeyPolicy
+from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.key_policy import KeyPolicy
 
 from .conftest import Reached, Run
 from .samples import CAPTION, JSONL, bearer, items_in

@@ -19,7 +19,14 @@ from producer.errors import (
     JobFailed,
     QueueFull,
 )
-from producer.gateway.problems import CODES, EXAMPLES, STATUS, Problem, as_problem, problem_response
+from producer.gateway.http.problems import (
+    CODES,
+    EXAMPLES,
+    STATUS,
+    Problem,
+    as_problem,
+    problem_response,
+)
 
 
 def kinds(root: type[BliplineError]) -> list[type[BliplineError]]:

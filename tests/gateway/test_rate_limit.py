@@ -15,9 +15,9 @@ from demo.stack import free_port, running_redis
 from producer.aio.thread_pools import ThreadPools
 from producer.connection.connect import connect
 from producer.errors import ConnectionFailed
-from producer.gateway.api_keys import ApiKeys
-from producer.gateway.rate_limit import RateDecision, RateLimiter
-from producer.gateway.redis_calls import RedisCalls
+from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.rate_limit import RateDecision, RateLimiter
+from producer.gateway.http.redis_calls import RedisCalls
 from producer.ledger.keys import Keys
 from tests.redis_servers import running_sentinels
 from tests.tls import running_tls

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from producer.gateway.problems import Problem
-from producer.gateway.request_body import BodyReader, with_idle_timeout
+from producer.gateway.http.problems import Problem
+from producer.gateway.jobs.request_body import BodyReader, with_idle_timeout
 
 
 async def chunks(*sizes: int) -> AsyncIterator[bytes]:

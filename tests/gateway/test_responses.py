@@ -8,8 +8,8 @@ import pytest
 
 from producer import Client
 from producer.contract import Task
-from producer.gateway.metadata import RequestMetadata
-from producer.gateway.responses import MAX_POLL_S, poll_after_s
+from producer.gateway.schemas.metadata import RequestMetadata
+from producer.gateway.schemas.responses import MAX_POLL_S, poll_after_s
 
 from .conftest import Reached
 from .samples import URL

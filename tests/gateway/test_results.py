@@ -11,7 +11,7 @@ import pytest
 
 from producer.batch import Page
 from producer.contract import ErrorCode, ErrorPayload, ItemResult
-from producer.gateway.results import HEARTBEAT, PAGE_BYTES, ResultSelection, stream_results
+from producer.gateway.batches.results import HEARTBEAT, PAGE_BYTES, ResultSelection, stream_results
 from producer.job import Result
 
 ITEMS = 3000

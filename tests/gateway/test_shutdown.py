@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 
 from producer.errors import ConnectionFailed
-from producer.gateway.shutdown import is_set_within, wait_unless
+from producer.gateway.http.shutdown import is_set_within, wait_unless
 
 
 def test_a_wait_returns_or_raises_before_the_event() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.errors import InvalidInput
-from producer.gateway.tenants import Tenant, public_id_of, tenant_of
+from producer.gateway.access.tenants import Tenant, public_id_of, tenant_of
 
 
 @pytest.mark.parametrize("name", ["a", "acme", "a-b", "0" * 32])

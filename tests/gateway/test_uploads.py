@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from producer import Client
-from producer.gateway.problems import Problem
-from producer.gateway.uploads import MAX_TENANT_UPLOADS, PIECE_BYTES, UploadSlots, inflate
+from producer.gateway.http.problems import Problem
+from producer.gateway.images.uploads import MAX_TENANT_UPLOADS, PIECE_BYTES, UploadSlots, inflate
 
 from .conftest import Reached, Run, Start
 from .samples import JSONL, URL, batches_in, body_of, items_in, resident_mb

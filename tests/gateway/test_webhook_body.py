@@ -11,7 +11,7 @@ import redis
 
 from producer import Client
 from producer.contract import Task
-from producer.gateway.metadata import RequestMetadata
+from producer.gateway.schemas.metadata import RequestMetadata
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
 from tests.webhooks.receiver import running_receiver

@@ -8,7 +8,7 @@ import pytest
 import redis
 from standardwebhooks import WebhookVerificationError
 
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
 from tests.webhooks.receiver import running_receiver, stay_silent

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from producer.gateway.problems import Problem
-from producer.gateway.webhook_guard import WebhookGuard
+from producer.gateway.http.problems import Problem
+from producer.gateway.webhooks.webhook_guard import WebhookGuard
 from producer.net.address_policy import AddressPolicy
 
 #: Addresses of names; no other name resolves.

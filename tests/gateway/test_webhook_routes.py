@@ -13,7 +13,7 @@ import httpx
 import pytest
 import redis
 
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 from producer.ledger.delivery_log import DeliveryLog, WebhookDelivery
 from producer.ledger.keys import Keys
 from tests.conftest import Finish

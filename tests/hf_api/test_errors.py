@@ -16,8 +16,8 @@ import redis
 from huggingface_hub import InferenceClient, InferenceTimeoutError
 from huggingface_hub.errors import HfHubHTTPError
 
-from producer.gateway.api_keys import ApiKeys
-from producer.gateway.key_policy import KeyPolicy
+from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.key_policy import KeyPolicy
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 from tests.gateway.conftest import Reached, Start

@@ -15,8 +15,8 @@ import openai
 import pytest
 import redis
 
-from producer.gateway.api_keys import ApiKeys
-from producer.gateway.key_policy import KeyPolicy
+from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.key_policy import KeyPolicy
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
 from tests.gateway.conftest import Reached, Start

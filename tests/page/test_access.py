@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from producer import Client
-from producer.gateway.api_keys import ApiKey
+from producer.gateway.access.api_keys import ApiKey
 from producer.gateway.app import create_app
 from producer.gateway.settings import GatewaySettings
 from producer.page.access import MAX_BODY_BYTES, AccessGate

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from producer.gateway.api_keys import ApiKey
-from producer.gateway.problems import Problem
+from producer.gateway.access.api_keys import ApiKey
+from producer.gateway.http.problems import Problem
 from producer.page.sessions import SESSION_S, Sessions
 
 ADDRESS = "127.0.0.1"

@@ -25,7 +25,7 @@ from playwright.sync_api import (
 )
 
 from demo.stack import running_gateway, running_redis, running_worker
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 
 IMAGES: Final = Path(__file__).parents[2] / "demo" / "images"
 #: The demo model's caption of scene-02.jpg.

@@ -14,7 +14,7 @@ from transformers import Blip2ForConditionalGeneration
 from config.settings import DEMO_MODEL
 from demo.stack import running_gateway, running_redis, running_worker
 from producer import Client
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 from tests.models.adapters import lora, save_adapter
 
 

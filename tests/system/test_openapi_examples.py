@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from producer.gateway.openapi_bodies import EXAMPLE_LINES
-from producer.gateway.requests import REQUEST_MODELS
+from producer.gateway.openapi.openapi_bodies import EXAMPLE_LINES
+from producer.gateway.schemas.requests import REQUEST_MODELS
 
 
 @pytest.mark.parametrize("task", REQUEST_MODELS)

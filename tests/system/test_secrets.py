@@ -21,7 +21,7 @@ from demo.stack import ROOT, free_port, running_redis
 from demo.tour import pictures
 from producer import Client
 from producer.connection.connect import connect
-from producer.gateway.api_keys import ApiKeys
+from producer.gateway.access.api_keys import ApiKeys
 from tests.faults.hosts import running_host
 
 PASSWORD: Final = "redis-password-0451"

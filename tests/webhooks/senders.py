@@ -13,9 +13,9 @@ import redis
 
 from producer import Client
 from producer.contract import Task
-from producer.gateway.metadata import RequestMetadata
-from producer.gateway.tenants import tenant_of
-from producer.gateway.webhook_body import WebhookBodies
+from producer.gateway.access.tenants import tenant_of
+from producer.gateway.schemas.metadata import RequestMetadata
+from producer.gateway.webhooks.webhook_body import WebhookBodies
 from producer.ledger.keys import Keys
 from producer.ledger.outbox import WebhookOutbox
 from producer.net.address_policy import AddressPolicy

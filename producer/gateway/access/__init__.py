@@ -1,0 +1,1 @@
+"""Access: API keys, their limits and rates, and the tenants that they stand for."""

@@ -1,0 +1,1 @@
+"""Routes of batches: upload, results, events."""

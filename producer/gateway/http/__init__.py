@@ -1,0 +1,1 @@
+"""HTTP itself: the protocol, middleware, problems, logs, and small parts of other modules."""

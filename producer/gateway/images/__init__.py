@@ -1,0 +1,1 @@
+"""Routes of images: uploads and references."""

@@ -1,0 +1,1 @@
+"""Routes of single jobs and of lists of jobs."""

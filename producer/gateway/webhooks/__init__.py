@@ -1,0 +1,1 @@
+"""Routes of webhooks: delivery logs, pings and bodies."""
