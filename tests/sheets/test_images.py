@@ -127,5 +127,5 @@ def test_only_http_urls_are_links(image: str | None, link: str | None) -> None:
 
 def test_thumbnails_without_pillow_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(InvalidInput, match=r"pip install 'blipline\[sheet\]'"):
+    with pytest.raises(InvalidInput, match=r"pip install '\.\[sheet\]'"):
         list(thumbnails([], 64, 1))
