@@ -26,6 +26,8 @@ def main() -> None:
         sys.exit(f"blipline: the command line needs click and rich: {install_command('cli')}")
     signal.signal(signal.SIGINT, interrupted)
     code = run()
+    # A further Ctrl-C, while threads end, kills the process in place of printing a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         sys.stdout.flush()
     except OSError:

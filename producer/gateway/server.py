@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -14,6 +16,7 @@ from fastapi import FastAPI
 
 from ..errors import InvalidInput
 from .http.http_protocol import BoundedProtocol
+from .http.logs import LOGGER
 from .settings import GatewaySettings
 from .state import Gateway
 
@@ -22,6 +25,8 @@ from .state import Gateway
 KEEP_ALIVE_S: Final = 75
 #: Seconds after SIGTERM for requests in progress.
 GRACE_S: Final = 10
+#: Exit code after a second Ctrl-C, as shells report the signal.
+EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
 #: Maximum number of connections; further connections receive a 503.
 MAX_CONNECTIONS: Final = 4096
 #: Seconds after which a thread must release the GIL to the event loop. Python's default is ten
@@ -57,6 +62,13 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            # A second Ctrl-C. uvicorn would cancel the application, which logs a traceback.
+            LOGGER.warning("interrupted again: requests in progress are cut off")
+            os._exit(EXIT_INTERRUPTED)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._gateway.stopping.set()

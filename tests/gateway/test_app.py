@@ -298,9 +298,12 @@ def test_a_request_that_outlasts_the_grace_period_gets_a_503(
     assert "Traceback" not in caplog.text
 
 
-def test_ctrl_c_ends_the_gateway_without_a_traceback(start_gateway: Start) -> None:
+@pytest.mark.parametrize("presses", [1, 3])
+def test_ctrl_c_ends_the_gateway_without_a_traceback(start_gateway: Start, presses: int) -> None:
     own = start_gateway()
-    own.process.send_signal(signal.SIGINT)
+    for _ in range(presses):
+        own.process.send_signal(signal.SIGINT)
+        time.sleep(0.03)
     assert own.process.wait(60) == 130
     assert "Traceback" not in own.output()
 
