@@ -73,6 +73,8 @@ class Collection:
             self.notes = self.output.prepare(self.journal, writes=not dry_run)
             _check_targets(options, self.output)
         except BaseException:
+            # Rows that were read in part must not replace those of the last run.
+            self.journal.rollback()
             self.journal.close()
             raise
         self.resolver = AnswerResolver(self.journal, self.recipe, options.rules)

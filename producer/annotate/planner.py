@@ -98,6 +98,7 @@ class Planner:
             return self._read(item)
         except InvalidInput as error:
             item.state, item.code, item.message = ItemState.FAILED, error.code, str(error)
+            item.content = ""  # read again by the next run
             return PicturePlan(Step.FAIL, item)
 
     def _known(
@@ -129,10 +130,16 @@ class Planner:
                 or (current is None and not self._output.has_files)
             )
         )
+        if stored is not None:
+            # That of its last reading: a row follows its image by it.
+            item.content = stored.content
         if stored is not None and is_own:
             # While the image waits for new texts, the journal has those of its file.
             item.existing, item.texts = stored.existing, stored.texts
-            stays = stored.recipe != self._digest or stored.state is ItemState.SKIPPED
+            # Somebody edited it: see `Journal.adopt_texts`.
+            is_edited = stored.existing == "\n".join(stored.texts)
+            is_skipped = stored.state is ItemState.SKIPPED or is_edited
+            stays = stored.recipe != self._digest or is_skipped
             texts = stored.texts
         else:
             item.existing = current or item.picture.caption

@@ -17,6 +17,7 @@ from .adoption import adopt
 from .flight import SubmittedPage, parse_custom_id
 from .other_rows import count_other_rows, drop_rows
 from .outputs.files import FileRejected, OutputFailed
+from .outputs.tables import TableOutput
 from .parts import RunParts
 from .planner import PicturePlan, Step
 from .storage.database import is_damage
@@ -64,8 +65,8 @@ class AnnotationRun:
             for page in tuple(self._flight.pages):
                 # Its last answer came, and its end has not been seen.
                 self._close(page)
-            if not self._output.has_files:
-                drop_rows(self._parts, self.counts)
+            if isinstance(self._output, TableOutput):
+                drop_rows(self._parts, self.counts, self._output)
             self._journal.commit()
             self._output.write_all(self._journal)
             if not self._output.has_files:

@@ -35,13 +35,25 @@ def adopt_edits(journal: Journal, name_of: Callable[[Picture], str]) -> int:
             continue
         journal.file_rows.put_edits(row, _edited_columns(row, item))
         if row.texts and item.texts:
-            if "\n".join(row.texts) != "\n".join(item.texts):
-                journal.adopt_texts(item.picture.key, row.texts)
+            texts = _present_texts(row, item.texts)
+            if "\n".join(texts) != "\n".join(item.texts):
+                journal.adopt_texts(item.picture.key, texts)
                 edited += 1
             journal.file_rows.clear_texts([name])
         elif row.texts and item.state is ItemState.FAILED:
             journal.forget_recipe(item.picture.key)
     return edited
+
+
+def _present_texts(row: FileRow, texts: list[str]) -> list[str]:
+    """Return the texts that the file has in place of `texts`."""
+    several = _several(row.columns)
+    if len(texts) == 1 and "\n" not in texts[0]:
+        # Another program's column may be a list, too.
+        return row.texts if len(row.texts) == 1 or not several else row.texts[:1]
+    if len(several) == len(texts) and row.texts[0] == texts[0]:
+        return several
+    return row.texts
 
 
 def merged(row: Mapping[str, Any], row_of_file: FileRow, texts: list[str]) -> dict[str, Any]:
@@ -50,9 +62,14 @@ def merged(row: Mapping[str, Any], row_of_file: FileRow, texts: list[str]) -> di
     if len(texts) > 1 and _several({"answers": columns.get("answers")}) == texts:
         # The journal does not know the questions of an earlier run.
         own.pop("texts", None)
+        columns.pop("texts", None)
     else:
-        columns.pop("answers", None)
-    columns.pop("texts", None)
+        # Those that the command wrote; other values are another program's.
+        columns = {
+            name: value
+            for name, value in columns.items()
+            if name not in _SEVERAL or not _several({name: value})
+        }
     return {"file_name": own["file_name"], **columns, **own, **row_of_file.edits}
 
 
@@ -76,6 +93,8 @@ def _several(columns: Mapping[str, Any]) -> list[str]:
             except (ValueError, RecursionError):
                 continue
         if isinstance(value, list):
-            texts = [part.get("text") if isinstance(part, dict) else part for part in value]
-            return [text for text in texts if isinstance(text, str)]
+            parts = [p.get("text") if isinstance(p, dict) else p for p in value]
+            is_answers = all(isinstance(p, dict) for p in value)
+            if is_answers == (name == "answers") and all(isinstance(p, str) for p in parts):
+                return [str(p) for p in parts]
     return []

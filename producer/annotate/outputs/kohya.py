@@ -24,8 +24,10 @@ class KohyaOutput(TableOutput):
         for name, fields in self._read().items():
             if not isinstance(fields, dict):
                 raise InvalidInput(f"{self.path}: not a meta_cap.json: {name!r:.100} is no object")
-            caption = fields.pop("caption", None)
+            caption = fields.get("caption")
             texts = caption.split("\n") if isinstance(caption, str) and caption else []
+            if texts:
+                del fields["caption"]
             yield FileRow(name, texts, fields)
 
     def name_of(self, picture: Picture) -> str:
@@ -51,7 +53,7 @@ class KohyaOutput(TableOutput):
         try:
             with open(self.path, encoding="utf-8") as file:
                 metadata = json.load(file)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InvalidInput(f"{self.path}: not a meta_cap.json: {error}") from None
         if not isinstance(metadata, dict):
             raise InvalidInput(f"{self.path}: not a meta_cap.json: no object")

@@ -108,7 +108,11 @@ class ParquetOutput(TableOutput):
 
 def _contains_images(path: str) -> bool:
     arrow, parquet = required("pyarrow"), required("pyarrow.parquet")
-    schema = parquet.read_schema(path)
+    try:
+        schema = parquet.read_schema(path)
+    except (OSError, arrow.ArrowException):
+        # The reader of the rows reports it.
+        return False
     if "image" not in schema.names:
         return False
     kind = schema.field("image").type

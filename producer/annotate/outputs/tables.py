@@ -69,8 +69,7 @@ class TableOutput:
             if edited:
                 notes.append(f"{self.path}: {quantity(edited, 'text')} edited since the last run")
             if is_first and writes:
-                shutil.copyfile(self.path, f"{self.path}.bak")
-                notes.append(f"{self.path}: copied to {self.path}.bak")
+                notes.append(f"{self.path}: copied to {_back_up(self.path)}")
         journal.write_meta("imported", "1")
         journal.commit()
         return notes
@@ -89,7 +88,9 @@ class TableOutput:
             if picture.locator.kind == "error":
                 message = f"{picture.name}: {picture.locator.address}"
                 raise InvalidInput(f"{message}: mend the line, or choose another file with -o")
-            columns = {k: v for k, v in picture.columns.items() if k != self.text_column}
+            columns = dict(picture.columns)
+            if picture.caption is not None:
+                columns.pop(self.text_column, None)
             yield FileRow(picture.name, texts_of_row(picture.caption, columns), columns)
 
     def existing(self, picture: Picture, target: str | None) -> list[str]:
@@ -163,6 +164,16 @@ class ImageFolderOutput(TableOutput):
         """Return the row of an item, with the name relative to the folder of the file."""
         row = row_of(item, self.text_column, self._questions)
         return {**row, "file_name": self.name_of(item.picture)}
+
+
+def _back_up(path: str) -> str:
+    """Copy a file to a name that is not taken; return it."""
+    copy, number = f"{path}.bak", 1
+    while os.path.lexists(copy):
+        number += 1
+        copy = f"{path}.bak{number}"
+    shutil.copyfile(path, copy)
+    return copy
 
 
 def check_is_file(picture: Picture, path: str) -> None:

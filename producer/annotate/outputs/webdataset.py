@@ -48,6 +48,16 @@ class WebDatasetOutput(TableOutput):
         self._reader = ImageBytes()
         self._numbers = itertools.count()
 
+    def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
+        """See `TableOutput.prepare`; raises InvalidInput if there are shards of others."""
+        first = self._shard(0)
+        if first != self.path and journal.read_meta("imported") is None and os.path.exists(first):
+            raise InvalidInput(
+                f"{first} is there, and the journal {journal.path} does not know it: move the "
+                "shards away, or choose another output with -o"
+            )
+        return super().prepare(journal, writes=writes)
+
     def _is_changed(self, journal: Journal) -> bool:
         # Only the journal knows the images of later runs.
         return journal.read_meta("imported") is None and os.path.exists(self.path)

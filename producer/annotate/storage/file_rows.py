@@ -12,11 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ...errors import InvalidInput
 from .item import key_bytes
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS file_rows (
-    name BLOB PRIMARY KEY, position INTEGER, texts TEXT, columns TEXT, edits TEXT
+    name BLOB, position INTEGER, texts TEXT, columns TEXT, edits TEXT,
+    PRIMARY KEY (name, position)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS file_rows_position ON file_rows (position);
 CREATE TEMP TABLE IF NOT EXISTS claimed (name BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -52,7 +54,7 @@ class FileRows:
                 "INSERT OR REPLACE INTO file_rows VALUES (?, ?, ?, ?, '{}')",
                 (
                     (
-                        key_bytes(row.name),
+                        _checked_bytes(row.name),
                         position,
                         json.dumps(row.texts),
                         json.dumps(dict(row.columns), default=str),
@@ -63,7 +65,8 @@ class FileRows:
 
     def get(self, name: str) -> FileRow | None:
         """Return the row of a name."""
-        query = "SELECT name, position, texts, columns, edits FROM file_rows WHERE name = ?"
+        query = "SELECT name, position, texts, columns, edits FROM file_rows WHERE name = ? "
+        query += "ORDER BY position DESC LIMIT 1"
         with self._lock:
             row = self._connection.execute(query, (key_bytes(name),)).fetchone()
         return None if row is None else _file_row(row)
@@ -81,6 +84,20 @@ class FileRows:
             self._connection.executemany(
                 "UPDATE file_rows SET texts = '[]' WHERE name = ?",
                 ((key_bytes(name),) for name in names),
+            )
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give the row of an image that has moved its new name, unless that has a row."""
+        if self.get(new_name) is None:
+            with self._lock:
+                values = (key_bytes(new_name), key_bytes(name))
+                self._connection.execute("UPDATE file_rows SET name = ? WHERE name = ?", values)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete rows."""
+        with self._lock:
+            self._connection.executemany(
+                "DELETE FROM file_rows WHERE name = ?", ((key_bytes(name),) for name in names)
             )
 
     def put_edits(self, row: FileRow, edits: Mapping[str, Any]) -> None:
@@ -125,6 +142,14 @@ class FileRows:
             if len(rows) < _PAGE_ROWS:
                 return
             last = rows[-1][1]
+
+
+def _checked_bytes(name: str) -> bytes:
+    try:
+        return key_bytes(name)
+    except UnicodeEncodeError:
+        message = f"the table has a name with a lone surrogate, {name!r:.100}: rename it"
+        raise InvalidInput(message) from None
 
 
 def _file_row(row: Any) -> FileRow:

@@ -45,6 +45,11 @@ class Journal:
         self.file_rows = FileRows(self._connection, self.lock)
         self.commit()
 
+    def rollback(self) -> None:
+        """Undo the changes since the last commit."""
+        with self.lock:
+            self._connection.rollback()
+
     def close(self) -> None:
         """Commit and close."""
         with self.lock:
@@ -107,6 +112,10 @@ class Journal:
     def store_item(self, item: JournalItem) -> None:
         """Store an item as one of this run."""
         picture = item.picture
+        if self.run > 1:
+            key = key_bytes(picture.key)
+            query = "INSERT OR IGNORE INTO fresh SELECT ? WHERE NOT EXISTS "
+            self._run(f"{query}(SELECT 1 FROM items WHERE key = ?)", (key, key))
         self._run(
             "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -195,15 +204,31 @@ class Journal:
         """Yield the items that this run has not seen."""
         return self._pages("run != ?", self.run)
 
-    def drop_moved(self) -> None:
-        """Delete unseen items whose file is gone and whose image this run has seen elsewhere."""
-        query = "SELECT 1 FROM items WHERE content = ? AND run = ? LIMIT 1"
+    def moved(self) -> Iterator[tuple[JournalItem, JournalItem]]:
+        """Yield unseen items whose file is gone, each with the new item of the same image."""
+        with self.lock:
+            self._connection.executescript(
+                "CREATE TEMP TABLE IF NOT EXISTS arrived (content TEXT, key BLOB);"
+                "DELETE FROM arrived;"
+                "INSERT INTO arrived SELECT content, key FROM items "
+                "WHERE content != '' AND key IN (SELECT key FROM fresh);"
+                "CREATE INDEX IF NOT EXISTS arrived_content ON arrived (content);"
+            )
+        query = (
+            "SELECT items.* FROM arrived JOIN items ON items.key = arrived.key "
+            "WHERE arrived.content = ? LIMIT 1"
+        )
         for item in self.unseen():
             path = item.picture.path
             if path is None or not item.content or os.path.exists(path):
                 continue
-            if self._row(query, (item.content, self.run)) is not None:
-                self._run("DELETE FROM items WHERE key = ?", (key_bytes(item.picture.key),))
+            row = self._row(query, (item.content,))
+            if row is not None:
+                yield item, item_of_row(row)
+
+    def drop(self, key: str) -> None:
+        """Delete an item."""
+        self._run("DELETE FROM items WHERE key = ?", (key_bytes(key),))
 
     def count_unseen_rows(self) -> int:
         """Count the rows of images that this run has not seen."""
