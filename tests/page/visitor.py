@@ -33,7 +33,7 @@ CAPTION: Final = "an orange star above a yellow circle on a brown background"
 #: The limit of the interactive queue of the system without a worker.
 IDLE_ROOM: Final = 100
 #: Maximum milliseconds until an expectation about the page is met.
-TIMEOUT_MS: Final = 20_000
+TIMEOUT_MS: Final = 90_000
 #: A name of this machine that is not a secure context: pages have no `navigator.clipboard`.
 PLAIN_HOST: Final = "blipline.test"
 #: No sandbox, as tests run as root in containers. The others stop Chromium's own requests.
