@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
 import httpx
 import pytest
 import redis
@@ -10,6 +14,9 @@ from producer.errors import InvalidInput
 from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.access.image_access import ALL_IMAGES, ImageAccess, parse_image_prefix
 from producer.gateway.access.key_policy import KeyPolicy
+from worker.errors import ItemRejected
+from worker.images.files import Files
+from worker.images.image_budget import ImageBudget
 
 from .conftest import Reached
 from .samples import CAPTION, JSONL, bearer, items_in
@@ -79,6 +86,55 @@ def test_an_absolute_folder_allows_absolute_paths_alone() -> None:
     assert access.refusal("file:srv/cats/a.jpg") is not None
     assert ImageAccess(("file:",)).refusal("file:a.jpg") is None
     assert ImageAccess(("file:",)).refusal("s3://bucket/a.jpg") is not None
+
+
+#: Parts of paths, and what can be between two of them.
+PARTS = ("a", "A", "b", "localhost", "LOCALHOST", ".", "..", "%2e", "%2E%2e", "%61", "%2561", "")
+SEPARATORS = ("/", "/", "//", "%2F", "%2f/", "///localhost/")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_worker_reads_what_a_prefix_allows_in_its_folder_alone(
+    tmp_path: Path, seed: int
+) -> None:
+    # Given a file in each folder of these names, whose content is its folder.
+    names = ("a", "A", "b", "localhost", "%61")
+    folders = ["", *names, *(f"{first}/{second}" for first in names for second in names)]
+    folders += [f"{first}/localhost/b" for first in names]
+    for folder in folders:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "x.jpg").write_text(f"{folder}/")
+    files, rng = Files(tmp_path, 100), Random(seed)
+    starts = ("", "", "/", "//", "///", "//localhost", f"{tmp_path}/", f"//localhost{tmp_path}/")
+    admitted = 0
+    for prefix in ("a/b", f"{tmp_path}/a/b", "a", "localhost"):
+        access = ImageAccess((parse_image_prefix(f"file:{prefix}"),))
+        folder = prefix.removeprefix(f"{tmp_path}/")
+        for _ in range(300):
+            path = "".join(rng.choice(PARTS) + rng.choice(SEPARATORS) for _ in range(4))
+            likely = rng.choice((path, f"a//{path}", "a/b/", f"a/b/{path}", "a//localhost/b/"))
+            reference = f"{rng.choice(('file', 'FILE'))}:{rng.choice(starts)}{likely}x.jpg"
+            if access.refusal(reference) is not None:
+                continue
+            admitted += 1
+            with suppress(ItemRejected):
+                content = files.get(reference, ImageBudget(1 << 20).reserve_due())
+                assert content.decode().startswith(f"{folder}/"), (prefix, reference)
+    assert admitted > 50
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "file:a//localhost/b/x.jpg",
+        "file:a///b/../x.jpg",
+        "file://host/a/b/x.jpg",
+        "file:A/b/x.jpg",
+        "file:a%252Fb/x.jpg",
+    ],
+)
+def test_a_host_stands_at_the_beginning_alone(reference: str) -> None:
+    assert ImageAccess(("file:a/b/",)).refusal(reference) is not None
 
 
 @pytest.mark.parametrize(

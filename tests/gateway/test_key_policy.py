@@ -11,11 +11,16 @@ from typing import Any, Final
 import httpx
 import pytest
 import redis
+from starlette.routing import Match, Route
 
+from producer import hf_api, openai_api, replicate_api
 from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.auth import needs_api_key
 from producer.gateway.access.key_policy import NO_LIMITS, SCOPES, KeyPolicy
-from producer.gateway.access.permissions import check_page
+from producer.gateway.access.permissions import check_page, scope_of
+from producer.gateway.app import create_app
 from producer.gateway.http.problems import Problem
+from producer.gateway.settings import GatewaySettings
 from tests.conftest import Finish
 
 from .conftest import Reached
@@ -28,27 +33,60 @@ REQUESTS: Final = [
     ("POST", "/v1/jobs", "submit"),
     ("PUT", "/v1/jobs/x", "submit"),
     ("POST", "/v1/caption", "submit"),
+    ("POST", "/v1/ask", "submit"),
+    ("POST", "/v1/chat", "submit"),
+    ("POST", "/v1/match", "submit"),
+    ("POST", "/v1/embed", "submit"),
+    ("POST", "/v1/describe", "submit"),
+    ("POST", "/v1/capfilt", "submit"),
     ("POST", "/v1/batches", "submit"),
     ("POST", "/v1/images", "submit"),
-    ("POST", "/openai/v1/chat/completions", "submit"),
-    ("POST", "/hf", "submit"),
-    ("POST", "/replicate/v1/predictions", "submit"),
-    ("GET", "/v1/jobs", "read"),
-    ("POST", "/v1/batches/x/token", "read"),
-    ("GET", "/v1/jobs/x", "read"),
-    ("GET", "/v1/batches/x/events", "read"),
-    ("GET", "/v1/queues", "read"),
     ("POST", "/v1/webhooks/ping", "submit"),
+    ("POST", "/openai/v1/chat/completions", "submit"),
+    ("POST", "/openai/v1/embeddings", "submit"),
+    ("POST", "/openai/v1/files", "submit"),
+    ("POST", "/openai/v1/batches", "submit"),
+    ("POST", "/hf", "submit"),
+    ("POST", "/hf/x", "submit"),
+    ("POST", "/replicate/v1/files", "submit"),
+    ("POST", "/replicate/v1/predictions", "submit"),
+    ("POST", "/replicate/v1/models/x/y/predictions", "submit"),
+    ("GET", "/v1/jobs", "read"),
+    ("GET", "/v1/jobs/x", "read"),
+    ("HEAD", "/v1/jobs/x", "read"),
+    ("GET", "/v1/jobs/x/events", "read"),
+    ("GET", "/v1/batches", "read"),
+    ("GET", "/v1/batches/x", "read"),
+    ("HEAD", "/v1/batches/x", "read"),
+    ("GET", "/v1/batches/x/results", "read"),
+    ("GET", "/v1/batches/x/errors", "read"),
+    ("GET", "/v1/batches/x/deliveries", "read"),
+    ("GET", "/v1/batches/x/events", "read"),
+    ("POST", "/v1/batches/x/token", "read"),
+    ("GET", "/v1/queues", "read"),
+    ("HEAD", "/v1/queues", "read"),
     ("GET", "/v1/webhooks/deliveries", "read"),
-    ("POST", "/v1/webhooks/deliveries/x/resend", "manage"),
     ("GET", "/openai/v1/models", "read"),
+    ("GET", "/openai/v1/models/x", "read"),
+    ("GET", "/openai/v1/files", "read"),
+    ("GET", "/openai/v1/files/x", "read"),
+    ("GET", "/openai/v1/files/x/content", "read"),
+    ("GET", "/openai/v1/batches", "read"),
+    ("GET", "/openai/v1/batches/x", "read"),
+    ("GET", "/hf/health", "read"),
+    ("GET", "/hf/info", "read"),
+    ("GET", "/replicate/v1/predictions/x", "read"),
     ("DELETE", "/v1/jobs/x", "manage"),
     ("DELETE", "/v1/batches/x", "manage"),
     ("POST", "/v1/batches/x/cancel", "manage"),
     ("POST", "/v1/batches/x/retry", "manage"),
+    ("POST", "/v1/webhooks/deliveries/x/resend", "manage"),
+    ("DELETE", "/openai/v1/files/x", "manage"),
     ("POST", "/openai/v1/batches/x/cancel", "manage"),
     ("POST", "/replicate/v1/predictions/x/cancel", "manage"),
 ]
+#: Ids that are also the ends of paths of another scope.
+PATH_ENDS: Final = ("token", "cancel", "retry", "resend", "jobs", "batches")
 #: Creates a key of acme with a policy, and returns a client.
 Connect = Callable[[KeyPolicy], httpx.Client]
 
@@ -73,6 +111,32 @@ def test_a_key_allows_the_requests_of_its_scopes_alone(connect: Connect, scope: 
     refused = http.get("/v1/jobs") if scope == "manage" else http.delete("/v1/jobs/x")
     assert refused.json()["code"] == "forbidden"
     assert f"has the scopes {scope}, and the request needs" in refused.json()["detail"]
+
+
+def test_every_route_that_needs_a_key_has_a_request() -> None:
+    app = create_app(GatewaySettings.load())
+    for mount in (openai_api.mount, hf_api.mount, replicate_api.mount):
+        mount(app)
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    for method, path, _ in REQUESTS:
+        scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+        served = [route for route in routes if route.matches(scope)[0] is Match.FULL]
+        assert served, (method, path)
+        routes.remove(served[0])
+    assert [route for route in routes if needs_api_key(route.path)] == []
+
+
+@pytest.mark.parametrize("name", PATH_ENDS)
+def test_the_scope_of_a_request_does_not_depend_on_the_id(name: str) -> None:
+    for method, path, scope in REQUESTS:
+        if "/x" in path:
+            assert scope_of(method, path.replace("/x", f"/{name}", 1)) == scope, (method, path)
+
+
+def test_refused_requests_count_towards_the_rate(connect: Connect) -> None:
+    http = connect(KeyPolicy(scopes=["read"], rate=2))
+    answers = [http.delete("/v1/jobs/x") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [403, 403, 429]
 
 
 def test_a_key_allows_its_tasks_alone(connect: Connect) -> None:

@@ -6,9 +6,9 @@ import os
 import stat
 from pathlib import Path
 from typing import BinaryIO, Final
-from urllib.parse import unquote_to_bytes
 
 from producer.contract import ErrorCode
+from producer.file_reference import local_path
 from worker.errors import ItemRejected
 from worker.images.image_budget import ImageReservation, read_within_budget
 
@@ -58,16 +58,12 @@ def _parse_path(reference: str) -> str:
 
     Raises ItemRejected if the reference names another host or has no path.
     """
-    _, _, path = reference.partition(":")
-    if path.startswith("//"):
-        host, slash, rest = path[2:].partition("/")
-        if host.lower() not in ("", "localhost"):
-            raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "a file must be local: file:<path>")
-        path = slash + rest
-    if "?" in path or "#" in path:
+    name = local_path(reference)
+    if name is None:
+        raise ItemRejected(ErrorCode.IMAGE_BLOCKED, "a file must be local: file:<path>")
+    if "?" in reference or "#" in reference:
         message = "no such file; in a file name, write %3F for ? and %23 for #"
         raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, message)
-    name = unquote_to_bytes(path.encode("utf-8", "surrogatepass"))
     if not name or b"\0" in name:
         raise ItemRejected(ErrorCode.IMAGE_UNREACHABLE, "no such file")
     return os.fsdecode(name)

@@ -61,8 +61,8 @@ class AuthMiddleware:
             return
         tenant = await self._authenticate(scope)
         scope.setdefault("state", {})["tenant"] = tenant
-        check_request(tenant.policy, scope["method"], scope["path"])
         limits = await check_rate(self._rate_limiter, tenant)
+        check_request(tenant.policy, scope["method"], scope["path"])
 
         async def send_with_limits(message: Message) -> None:
             if message["type"] == "http.response.start":

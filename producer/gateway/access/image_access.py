@@ -10,15 +10,14 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from ...errors import InvalidInput
+from ...file_reference import local_path
 
 #: Schemes of the images that a client could read itself; all others are private.
 _PUBLIC_SCHEMES: Final = ("http", "https", "blob")
 #: A store, and the keys of its objects. Workers compare it as it is.
 _STORE: Final = re.compile(r"[a-z][a-z0-9]*://[A-Za-z0-9][A-Za-z0-9._-]*/(.*)", re.DOTALL)
-_LOCALHOST: Final = re.compile(r"//(localhost)?(?=/)", re.IGNORECASE)
 _HELP: Final = "write file:folder/, s3://bucket/ or s3://bucket/path/"
 
 
@@ -80,11 +79,11 @@ def _object_parts(reference: str) -> list[str] | None:
 
 
 def _file_parts(reference: str) -> list[bytes] | None:
-    """Return the parts of a path as the worker reads it, the first one empty if it is absolute.
+    """Return the parts of a path, the first one empty if it is absolute.
 
-    None if it could leave its folder.
+    None if it could leave its folder, or names another host.
     """
-    path = _LOCALHOST.sub("", reference.partition(":")[2], count=1)
-    name = unquote_to_bytes(path.encode("utf-8", "surrogatepass"))
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    return None if b".." in parts else [b""] * name.startswith(b"/") + parts
+    if (path := local_path(reference)) is None:
+        return None
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    return None if b".." in parts else [b""] * path.startswith(b"/") + parts

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from ...contract import Task
 from ..http.problems import Problem
 from .key_policy import SCOPES, KeyPolicy
 
-#: Ends of the paths that change jobs without a submission.
-_MANAGED: Final = ("/cancel", "/retry", "/resend")
-#: Methods that change nothing, and the end of a path that creates a token for reading.
+#: Methods that change nothing.
 _READING: Final = ("GET", "HEAD", "OPTIONS")
-_TOKEN_PATH: Final = "/token"
+#: POST of a token for reading, and of what changes jobs without a submission. The patterns match
+#: whole paths: an id can be any of these words.
+_TOKEN_PATH: Final = re.compile(r"/v1/batches/[^/]+/token")
+_MANAGED_PATH: Final = re.compile(r"(/[^/]+){3,}/(cancel|retry|resend)")
 
 
 def scope_of(method: str, path: str) -> str:
     """Return the scope that a request needs."""
-    if method in _READING or path.endswith(_TOKEN_PATH):
+    if method in _READING or (method == "POST" and _TOKEN_PATH.fullmatch(path)):
         return "read"
-    return "manage" if method == "DELETE" or path.endswith(_MANAGED) else "submit"
+    is_managed = method == "DELETE" or (method == "POST" and _MANAGED_PATH.fullmatch(path))
+    return "manage" if is_managed else "submit"
 
 
 def check_request(policy: KeyPolicy, method: str, path: str) -> None:
