@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import httpx
 import pytest
 import redis
+from starlette.types import Message, Receive, Scope, Send
 
+from demo.stack import running_redis
+from producer.aio.thread_pools import ThreadPools
 from producer.gateway.access.api_keys import ApiKeys, key_id_of
+from producer.gateway.access.body_quota import BodyQuotaMiddleware
 from producer.gateway.access.daily_quotas import DailyQuotas, QuotaUnit
 from producer.gateway.access.key_policy import KeyPolicy
-from producer.gateway.access.quota_meter import BLOCKS, DailyQuotaExceeded, QuotaMeter
+from producer.gateway.access.quota_meter import (
+    BLOCKS,
+    DailyQuotaExceeded,
+    QuotaMeter,
+    counted_item,
+)
+from producer.gateway.access.tenants import Tenant
+from producer.gateway.http.problems import Problem
+from producer.gateway.http.redis_calls import RedisCalls
 from producer.ledger.keys import Keys
 
 from .conftest import Reached
@@ -143,7 +156,7 @@ def test_a_meter_never_exceeds_its_limit_and_returns_the_rest(
     meters = [QuotaMeter(quotas, "key", unit, limit) for _ in range(2)]
     for meter in meters:
         meter.count(1)
-    assert quotas.take("key", unit, 0)[1] == 2 * BLOCKS[unit]
+    assert quotas.take("key", unit, 0)[1] == 2
     for meter in meters:
         meter.settle()
     assert quotas.take("key", unit, 0)[1] == 2
@@ -153,6 +166,59 @@ def test_a_meter_never_exceeds_its_limit_and_returns_the_rest(
     meters[1].settle()
     meters[0].settle(0)
     assert quotas.take("key", unit, 0)[1] == 2
+
+
+@pytest.mark.parametrize("unit", ["items", "bytes"])
+def test_a_request_takes_ahead_at_most_what_it_has_used(
+    quotas: DailyQuotas, unit: QuotaUnit
+) -> None:
+    amount, counted = max(1, BLOCKS[unit] // 16), 0
+    meter = QuotaMeter(quotas, "key", unit, 100 * BLOCKS[unit])
+    for _ in range(100):
+        meter.count(amount)
+        counted += amount
+        surplus = quotas.take("key", unit, 0)[1] - counted
+        assert 0 <= surplus <= min(counted, BLOCKS[unit])
+
+
+def test_requests_within_the_quota_pass_at_the_same_time(quotas: DailyQuotas) -> None:
+    meters = [QuotaMeter(quotas, "key", "items", 5) for _ in range(5)]
+    for meter in meters:
+        meter.count(1)
+    with pytest.raises(DailyQuotaExceeded):
+        QuotaMeter(quotas, "key", "items", 5).count(1)
+
+
+def test_an_outage_after_a_request_leaves_its_response(caplog: pytest.LogCaptureFixture) -> None:
+    tenant = Tenant("acme", "key", KeyPolicy(items_per_day=9, mb_per_day=9))
+    with running_redis() as url, redis.Redis.from_url(url) as connection:
+        quotas = DailyQuotas(connection, Keys(), url)
+        sent: list[Message] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            for _ in range(3):
+                await receive()
+            async with counted_item(quotas, calls, tenant):
+                connection.shutdown(nosave=True)
+                await send({"type": "http.response.start", "status": 202})
+                raise Problem("not_found", "no image")
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": bytes(1000), "more_body": True}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def request() -> None:
+            await BodyQuotaMiddleware(app, quotas, calls)(
+                {"type": "http", "state": {"tenant": tenant}}, receive, send
+            )
+
+        calls = RedisCalls(ThreadPools(), url)
+        with pytest.raises(Problem, match="no image"):
+            asyncio.run(request())
+    assert [message.get("status") for message in sent] == [202]
+    assert caplog.text.count("remains taken until midnight") == 2
 
 
 def test_an_amount_larger_than_the_rest_is_refused_as_a_whole(quotas: DailyQuotas) -> None:

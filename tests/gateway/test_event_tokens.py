@@ -11,9 +11,10 @@ import redis
 
 from producer.gateway.access.api_keys import ApiKey, ApiKeys, key_id_of
 from producer.gateway.access.event_tokens import EventToken, is_signed
+from producer.gateway.access.key_cache import MAX_NETWORK_LOOKUPS
 from tests.conftest import Finish
 
-from .conftest import Reached
+from .conftest import Reached, Run
 
 KEY = ApiKey("0123456789ab", "acme", 0.0, "a" * 64)
 LINE = json.dumps({"image": "https://images.example.com/cat.jpg"})
@@ -78,6 +79,20 @@ def test_a_token_ends_with_its_key(
         while browser.get(body["url"]).status_code == 200:
             assert time.monotonic() < deadline
             time.sleep(0.2)
+
+
+def test_a_token_is_valid_after_many_guesses(
+    run_gateway: Run, connection: redis.Redis, finish: Finish
+) -> None:
+    # A second gateway does not know the key of the token.
+    body = create(run_gateway().client(), "guessed")
+    finish("acme.batch.guessed:0", [{"text": "a cat"}])
+    browser = run_gateway().client(None)
+    for number in range(MAX_NETWORK_LOOKUPS + 1):
+        guess = EventToken(f"{number:012x}", "guessed", int(time.time()) + 60).encode(KEY)
+        answer = browser.get("/v1/batches/guessed/events", params={"token": guess})
+        assert answer.status_code == 401
+    assert browser.get(body["url"]).status_code == 200
 
 
 @pytest.mark.parametrize("ttl_s", [0, -1, 86_401])

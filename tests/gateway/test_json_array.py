@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import Iterator
+from itertools import chain
 from random import Random
 from typing import Any, Final
 
@@ -50,8 +52,25 @@ def test_lines_are_the_elements(seed: int) -> None:
 
 
 def test_other_bodies_are_unchanged() -> None:
-    for body in (b"", b"  ", b'{"a": [1,\n2]}\n{}', b'"["'):
+    for body in (b"", b'{"a": [1,\n2]}\n{}', b'"["'):
         assert b"".join(array_as_lines(pieces_of(body, Random(1)))) == body
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lines_keep_their_numbers_after_white_space(seed: int) -> None:
+    body = b'\xef\xbb\xbf\r\n \t\n\n{"a": 1}\n\n{}'
+    assert b"".join(array_as_lines(pieces_of(body, Random(seed)))) == b'\n\n\n{"a": 1}\n\n{}'
+
+
+@pytest.mark.parametrize("end", [b"", b"{}", b"[{}]"])
+def test_white_space_of_any_size_takes_little_memory(end: bytes) -> None:
+    pieces, size = (b" \n" * (1 << 15) for _ in range(1 << 9)), 1 << 25
+    tracemalloc.start()
+    lines = sum(piece.count(b"\n") for piece in array_as_lines(chain(pieces, [end])))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert lines == (0 if end == b"[{}]" else size // 2)
+    assert peak < size // 32
 
 
 @pytest.mark.parametrize("seed", range(10))

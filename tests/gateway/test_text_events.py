@@ -40,6 +40,22 @@ def test_one_request_streams_its_text(
     assert observed[0]["options"] == {"stream": True}
 
 
+def test_a_repeated_stream_has_the_metadata_of_the_first_request(
+    http: httpx.Client, finish: Finish
+) -> None:
+    def send(accept: str, **metadata: str) -> httpx.Response:
+        headers = {"Idempotency-Key": "streamed-twice", "Accept": accept, "Prefer": "wait=0"}
+        body = {"image": URL, "metadata": metadata, "options": {"stream": True}}
+        return http.post("/v1/caption", json=body, headers=headers)
+
+    first = send("application/json", run="1").json()
+    finish(f"acme.job.{first['id']}", [{"text": "a cat"}])
+    end = events_of(send("text/event-stream", run="2").text)[-1][1]
+    read = http.get(f"/v1/jobs/{first['id']}").json()
+    for body in (end, read):
+        assert (body["created_at"], body["metadata"]) == (first["created_at"], {"run": "1"})
+
+
 def test_the_text_of_a_job_grows_until_its_end(
     http: httpx.Client, connection: redis.Redis, finish: Finish
 ) -> None:

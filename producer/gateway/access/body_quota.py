@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..http.redis_calls import RedisCalls
 from .daily_quotas import DailyQuotas
-from .quota_meter import meter_of
+from .quota_meter import meter_of, settle
 from .tenants import Tenant
 
 
@@ -34,4 +34,4 @@ class BodyQuotaMiddleware:
         try:
             await self._app(scope, receive_counted, send)
         finally:
-            await self._calls.run(meter.settle)
+            await settle(meter, self._calls)

@@ -48,7 +48,7 @@ class KeyCache:
         #: Look-ups of unknown keys by network, and when the period ends.
         self._network_lookups: LRUCache[str, tuple[int, float]] = LRUCache(MAX_NETWORKS)
         self._lookups: SingleFlight[str, ApiKey | None] = SingleFlight()
-        #: All keys by their SHA-256.
+        #: All keys by their SHA-256, and by their ids.
         self._lists: SingleFlight[None, Mapping[str, ApiKey]] = SingleFlight()
 
     async def authenticate(self, key: str, address: str) -> ApiKey:
@@ -82,9 +82,7 @@ class KeyCache:
         token = EventToken.decode(text)
         key = None
         if token is not None and token.batch_id == batch_id and token.expires_at > time.time():
-            is_cached = self._by_id.get(token.key_id) is not None
-            if is_cached or self._count_lookup(address):
-                key = await self.key_of(token.key_id)
+            key = await self._key_of_token(token.key_id, address)
         if key is None or not is_signed(text, key) or _has_expired(key):
             raise Problem(
                 "unauthorized",
@@ -103,6 +101,15 @@ class KeyCache:
         self._by_id.put(key_id, (stored, time.monotonic() + CACHE_TTL_S))
         return stored
 
+    async def _key_of_token(self, key_id: str, address: str) -> ApiKey | None:
+        """Return the stored key of an id, above the limit of look-ups from the list of all keys."""
+        if self._by_id.get(key_id) is not None or self._count_lookup(address):
+            return await self.key_of(key_id)
+        stored = await self._find("", key_id)
+        if stored is not None:
+            self._by_id.put(key_id, (stored, time.monotonic() + CACHE_TTL_S))
+        return stored
+
     async def _look_up(self, lookup: _Lookup, key: str, key_digest: str) -> ApiKey | None:
         stored = await lookup(key, key_digest)
         expires = time.monotonic() + CACHE_TTL_S
@@ -116,13 +123,14 @@ class KeyCache:
     async def _verify(self, key: str, _: str) -> ApiKey | None:
         return await self._calls.run(self._keys.find, key)
 
-    async def _find(self, _: str, key_digest: str) -> ApiKey | None:
+    async def _find(self, _: str, name: str) -> ApiKey | None:
         """Look a key up in the list of all keys, which waiting requests share."""
-        return (await self._lists.get(None, self._read_all)).get(key_digest)
+        return (await self._lists.get(None, self._read_all)).get(name)
 
     async def _read_all(self) -> Mapping[str, ApiKey]:
         await asyncio.sleep(LIST_DELAY_S)
-        return {key.digest: key for key in await self._calls.run(self._keys.list)}
+        stored = await self._calls.run(self._keys.list)
+        return {name: key for key in stored for name in (key.id, key.digest)}
 
     def _count_lookup(self, address: str) -> bool:
         """Count a look-up of an unknown key; return whether its network is within the limit."""

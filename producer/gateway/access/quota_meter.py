@@ -6,18 +6,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from ...errors import BliplineError
 from ...ledger.submission import SubmissionInterrupted
+from ..http.logs import LOGGER
 from ..http.problems import Problem
 from ..http.redis_calls import RedisCalls
 from .daily_quotas import DailyQuotas, QuotaUnit, daily_limit
 from .tenants import Tenant
 
-#: Amounts that a request takes at once; it gives back the rest.
+#: Maximum amounts that a request takes ahead of its use; it gives back the rest.
 BLOCKS: Final[dict[QuotaUnit, int]] = {"items": 32, "bytes": 1 << 20}
 
 
 class QuotaMeter:
-    """A count of what one request uses; it takes the quota in blocks."""
+    """A count of what one request uses.
+
+    It takes ahead at most as much as it has used, so that concurrent requests find the rest.
+    """
 
     def __init__(self, quotas: DailyQuotas, key_id: str, unit: QuotaUnit, limit: int) -> None:
         self._quotas = quotas
@@ -27,10 +32,16 @@ class QuotaMeter:
         self._taken = 0
         self._counted = 0
 
+    @property
+    def taken(self) -> int:
+        """The amount to settle."""
+        return self._taken
+
     def count(self, amount: int) -> None:
         """Use an amount; raises DailyQuotaExceeded if the quota of the day is used up."""
         while self._taken < self._counted + amount:
-            missing = max(self._counted + amount - self._taken, BLOCKS[self._unit])
+            needed = self._counted + amount - self._taken
+            missing = max(needed, min(self._taken, BLOCKS[self._unit]))
             taken, _, rest_s = self._quotas.take(self._key_id, self._unit, missing, self._limit)
             if not taken:
                 raise DailyQuotaExceeded(self._unit, self._limit, rest_s)
@@ -74,7 +85,17 @@ async def counted_item(
         yield
         used = 1
     finally:
+        await settle(meter, calls, used)
+
+
+async def settle(meter: QuotaMeter, calls: RedisCalls, used: int | None = None) -> None:
+    """Return what a request has not used; log an error, which must not replace its response."""
+    if not meter.taken:
+        return
+    try:
         await calls.run(meter.settle, used)
+    except BliplineError as error:
+        LOGGER.warning("the unused quota of a request remains taken until midnight: %s", error)
 
 
 def meter_of(quotas: DailyQuotas, tenant: Tenant, unit: QuotaUnit) -> QuotaMeter | None:

@@ -16,7 +16,7 @@ from ...contract import Task
 from ...errors import BliplineError, JobUnknown
 from ...ledger.ids import new_id
 from ...ledger.submission import SubmissionInterrupted
-from ..access.quota_meter import meter_of
+from ..access.quota_meter import meter_of, settle
 from ..access.tenants import Tenant
 from ..http.problems import Problem, as_problem
 from ..images.uploads import queue_full
@@ -104,7 +104,7 @@ async def submit_upload(
         upload.stop()
         if meter is not None:
             used = max(0, kept_items - known_items)
-            await gateway.redis_calls.run(meter.settle, used)
+            await settle(meter, gateway.redis_calls, used)
     return SubmittedBatch(public_id, metadata, detector.items)
 
 

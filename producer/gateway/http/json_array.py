@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from .problems import Problem
@@ -14,31 +15,35 @@ _INSIDE: Final = re.compile(rb'["\\\r\n]')
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 #: White space before an array, and a byte order mark.
 _BLANK: Final = b" \t\r\n\xef\xbb\xbf"
+#: Blank lines in a piece.
+_BLANK_LINES: Final = 1 << 16
 
 
 def array_as_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a body; if it is an array, its elements as lines of JSON.
+    """Yield the lines of a body; if it is an array, its elements as lines of JSON.
 
+    Of the white space before the first line or element, only line breaks of the lines remain.
     An element that is no valid JSON becomes an invalid line. Raises Problem if the array does not
     end.
     """
-    head = b""
+    head, blank_lines = b"", 0
     for piece in pieces:
-        head += piece
-        if head.strip(_BLANK):
+        head = piece.lstrip(_BLANK)
+        blank_lines += piece.count(b"\n", 0, len(piece) - len(head))
+        if head:
             break
-    yield from _convert(head, pieces) if head.lstrip(_BLANK)[:1] == b"[" else _chain(head, pieces)
+    if head[:1] == b"[":
+        yield from _convert(chain([head], pieces))
+    else:
+        # Errors name lines by their numbers in the body.
+        for start in range(0, blank_lines, _BLANK_LINES):
+            yield b"\n" * min(_BLANK_LINES, blank_lines - start)
+        yield from chain([head], pieces)
 
 
-def _chain(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    if head:
-        yield head
-    yield from pieces
-
-
-def _convert(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _convert(pieces: Iterable[bytes]) -> Iterator[bytes]:
     converter = _Converter()
-    for piece in _chain(head, pieces):
+    for piece in pieces:
         yield converter.feed(piece)
     if converter.depth or converter.is_in_string:
         raise Problem("bad_request", "The body is not a complete JSON array: it is truncated")

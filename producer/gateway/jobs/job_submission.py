@@ -120,6 +120,19 @@ def preferred_wait_s(request: Request, gateway: Gateway) -> int | None:
     )
 
 
+async def first_metadata(
+    gateway: Gateway, job: AsyncJob[Any], new_metadata: RequestMetadata, *, is_new: bool
+) -> RequestMetadata:
+    """Return the metadata of a submitted job: that of its first submission remains.
+
+    `is_new` is false if an earlier request may have submitted it.
+    """
+    if not is_new:
+        return await gateway.metadata_cache.of(job) or new_metadata
+    gateway.metadata_cache.put(job.id, new_metadata)
+    return new_metadata
+
+
 async def submit_response(
     request: Request,
     public_id: str,
@@ -131,13 +144,10 @@ async def submit_response(
 ) -> Response:
     """Wait for a submitted job, and return the response: 200 if it has ended, else 202.
 
-    `is_new` is false if an earlier request may have submitted it, whose metadata remains.
+    `is_new` is as in `first_metadata`.
     """
-    gateway, metadata = gateway_of(request), new_metadata
-    if is_new:
-        gateway.metadata_cache.put(job.id, metadata)
-    else:
-        metadata = await gateway.metadata_cache.of(job) or new_metadata
+    gateway = gateway_of(request)
+    metadata = await first_metadata(gateway, job, new_metadata, is_new=is_new)
     preferred_s = preferred_wait_s(request, gateway)
     wait_s = default_wait_s if preferred_s is None else preferred_s
     read = read_new_job if is_new else read_job

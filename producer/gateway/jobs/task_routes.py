@@ -15,7 +15,7 @@ from ..openapi.task_openapi import task_body, task_parameters
 from ..schemas.task_fields import TASK_MODELS, TaskFields, streamed
 from ..state import gateway_of
 from .idempotency import IDEMPOTENCY_KEY, idempotent_id
-from .job_submission import submit_job, submit_response
+from .job_submission import first_metadata, submit_job, submit_response
 from .task_body import read_task_request
 from .text_events import text_events, wants_events
 
@@ -46,7 +46,7 @@ def _endpoint(model: type[TaskFields]) -> Callable[[Request], Awaitable[Response
             fields = streamed(parsed.fields) if streams else parsed.fields
             job, metadata = await submit_job(gateway, tenant, public_id, fields, parsed.image)
         if streams:
-            gateway.metadata_cache.put(job.id, metadata)
+            metadata = await first_metadata(gateway, job, metadata, is_new=chosen_id is None)
             return text_events(gateway, job, public_id, metadata)
         return await submit_response(
             request,
