@@ -38,8 +38,7 @@ An item of a task that generates text may also name an ``adapter`` of the worker
 from __future__ import annotations
 
 import re
-from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, TypedDict
+from typing import Annotated, Any, Final
 
 from pydantic import (
     BaseModel,
@@ -49,82 +48,26 @@ from pydantic import (
     StringConstraints,
 )
 
+from .enums import Detail as Detail
+from .enums import ErrorCode as ErrorCode
+from .enums import Queue as Queue
+from .enums import State as State
+from .enums import Task as Task
 from .options import ItemOptions as ItemOptions
 from .options import Options as Options
-
-
-class Task(StrEnum):
-    """Celery task names."""
-
-    CAPTION = "blipline.caption"
-    VQA = "blipline.vqa"
-    CHAT = "blipline.chat"
-    MATCH = "blipline.match"
-    EMBED = "blipline.embed"
-    DESCRIBE = "blipline.describe"
-    CAPFILT = "blipline.capfilt"
-
-    @property
-    def short(self) -> str:
-        """The name without its prefix: ``caption``."""
-        return self.value.removeprefix("blipline.")
-
-    @classmethod
-    def parse(cls, name: str) -> Task:
-        """Return the task of a short or full name; raises ValueError that lists all tasks."""
-        for task in cls:
-            if name in (task.short, task.value):
-                return task
-        known = ", ".join(task.short for task in cls)
-        raise ValueError(f"unknown task {name!r:.100}: choose one of {known}")
-
-
-class Queue(StrEnum):
-    """Celery queues; each has its own consumers, and the engine serves interactive rows first."""
-
-    INTERACTIVE = "interactive"
-    BULK = "bulk"
-
-
-class Detail(StrEnum):
-    """The level of detail of a description: its number of rounds and its default options."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-
-
-class State(StrEnum):
-    """The state of a job, as producers see it."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    #: The job has ended, and its result has expired.
-    EXPIRED = "expired"
-    #: The job was never submitted to this deployment.
-    UNKNOWN = "unknown"
-
-
-class ErrorCode(StrEnum):
-    """The reason that an item has no result."""
-
-    IMAGE_UNREACHABLE = "image_unreachable"
-    IMAGE_BLOCKED = "image_blocked"
-    IMAGE_TOO_LARGE = "image_too_large"
-    IMAGE_INVALID = "image_invalid"
-    PROMPT_TOO_LONG = "prompt_too_long"
-    OPTION_INVALID = "option_invalid"
-    UNSUPPORTED_TASK = "unsupported_task"
-    DEADLINE_EXCEEDED = "deadline_exceeded"
-    CANCELLED = "cancelled"
-    OUT_OF_MEMORY = "out_of_memory"
-    ENGINE_UNAVAILABLE = "engine_unavailable"
-    POISONED = "poisoned"
-    INTERNAL = "internal"
-
+from .payloads import CandidatePayload as CandidatePayload
+from .payloads import ChunkPayload as ChunkPayload
+from .payloads import ErrorPayload as ErrorPayload
+from .payloads import ItemPayload as ItemPayload
+from .payloads import ItemResult as ItemResult
+from .payloads import MatchPayload as MatchPayload
+from .payloads import Ranking as Ranking
+from .payloads import ScoredTextPayload as ScoredTextPayload
+from .payloads import SequencePayload as SequencePayload
+from .payloads import TextSource as TextSource
+from .payloads import TokenPayload as TokenPayload
+from .payloads import TurnPayload as TurnPayload
+from .payloads import failure as failure
 
 #: Items in one message of a batch. Larger chunks cost less per item to publish and store; smaller
 #: chunks spread better over workers and lose less work in a crash.
@@ -297,142 +240,3 @@ class Item(BaseModel):
     #: Set by a producer that cannot read the item: the item keeps its index in the batch, and the
     #: worker returns the error.
     error: ItemError | None = None
-
-
-class ErrorPayload(TypedDict):
-    """An `ItemError` as JSON."""
-
-    code: str
-    message: str
-
-
-class TokenPayload(TypedDict):
-    """A generated token."""
-
-    id: int
-    #: With the space before it if it begins a word.
-    text: str
-    #: Logarithm of its probability after all options.
-    logprob: float
-
-
-class SequencePayload(TypedDict, total=False):
-    """One of the generated texts; only `text` without `output_scores`."""
-
-    text: str
-    #: Sum over its tokens.
-    logprob: float
-    #: New tokens, the end token included.
-    tokens: list[TokenPayload]
-    #: Ranked answers: the probability among all answers of the list.
-    probability: float
-    #: `length`: the text was cut at its maximum length.
-    finish_reason: Literal["stop", "length"]
-
-
-class MatchPayload(TypedDict):
-    """The score of one text of a match."""
-
-    text: str
-    probability: float
-    cosine: float
-
-
-#: The ranking of a description's sentences: by image-text matching, or, without a matching model,
-#: by length and novelty.
-Ranking = Literal["match", "length"]
-
-
-#: The source of a text of CapFilt: the item, or the captioner.
-TextSource = Literal["web", "synthetic"]
-
-
-class ScoredTextPayload(TypedDict):
-    """The score of one text of CapFilt."""
-
-    text: str
-    source: TextSource
-    probability: float
-    cosine: float
-
-
-class CandidatePayload(TypedDict):
-    """A text that a model generated for a description."""
-
-    text: str
-    prompt: str
-    round: int
-    score: float
-    used: bool
-
-
-class TurnPayload(TypedDict):
-    """A `Turn` as JSON."""
-
-    question: str
-    answer: str
-
-
-class ItemResult(TypedDict, total=False):
-    """The result of one item: the fields of its task, or `error`."""
-
-    custom_id: str
-    text: str
-    matches: list[MatchPayload]
-    #: Caption, vqa and chat, with `output_scores` or `num_return_sequences`: all texts, the best
-    #: beam or the first sample first, which is `text`.
-    sequences: list[SequencePayload]
-    #: With `output_scores`: tokens that the model reads, image included.
-    prompt_tokens: int
-    embedding: list[float]
-    #: Embed: revision of the model; workers of earlier versions do not send it.
-    revision: str
-    characters: int
-    words: int
-    candidates: list[CandidatePayload]
-    rounds: int
-    seconds: float
-    ranked_by: Ranking
-    unpolished: str
-    warning: str
-    accepted: list[ScoredTextPayload]
-    rejected: list[ScoredTextPayload]
-    error: ErrorPayload
-
-
-class ItemPayload(TypedDict, total=False):
-    """An `Item` as JSON, in a message or a job record."""
-
-    image: str
-    task: str | None
-    prompt: str | None
-    question: str | None
-    answers: list[str] | None
-    history: list[TurnPayload] | None
-    texts: list[str] | None
-    text: str | None
-    prompts: list[str] | None
-    detail: str | None
-    captions: int | None
-    threshold: float | None
-    synthetic_threshold: float | None
-    options: dict[str, Any] | None
-    adapter: str | None
-    custom_id: str | None
-    error: ErrorPayload | None
-    #: The earlier result of an item that a retry does not repeat.
-    result: ItemResult
-
-
-class ChunkPayload(TypedDict):
-    """The payload of a job record."""
-
-    #: Short name of the task.
-    task: str
-    items: list[ItemPayload]
-    options: dict[str, Any]
-
-
-def failure(code: ErrorCode | str, message: str) -> ItemResult:
-    """Return the result of an item that failed."""
-    return {"error": {"code": str(code), "message": message}}

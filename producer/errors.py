@@ -18,7 +18,7 @@
 
 from __future__ import annotations
 
-from .contract import ErrorCode
+from .enums import ErrorCode
 
 
 class BliplineError(Exception):

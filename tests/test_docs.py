@@ -13,6 +13,7 @@ from producer.cli.app import blipline
 from producer.cli.exit_codes import Exit
 from producer.contract import ErrorCode, Options, Task
 from producer.gateway.settings import GatewaySettings
+from tests.commands import members
 from worker.models.registry import FAMILIES, PRECISIONS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,7 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str
         return [path]
     return [
         leaf
-        for name, command in group.commands.items()
+        for name, command in members(group).items()
         for leaf in commands(command, (*path, name))
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 
 from ..extras import install_command
 from .standard_streams import open_closed_streams
@@ -14,16 +15,14 @@ _EXTRA = ("click", "rich")
 
 def main() -> None:
     """Run the command of the arguments, and exit with its code."""
-    open_closed_streams()
-    # Ctrl-C during the imports, which take a second, would print a traceback.
+    # Ctrl-C during the imports would print a traceback.
     interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        from .app import run
-        from .output import discard_stdout
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
+    open_closed_streams()
+    if not all(map(find_spec, _EXTRA)):
         sys.exit(f"blipline: the command line needs click and rich: {install_command('cli')}")
+    from .app import run
+    from .output import discard_stdout
+
     signal.signal(signal.SIGINT, interrupted)
     code = run()
     # A further Ctrl-C, while threads end, kills the process in place of printing a traceback.

@@ -2,43 +2,80 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
-from .annotate import annotate
-from .batch import batch
-from .capfilt import capfilt
-from .caption import ask, caption
-from .chat import chat
-from .dead import dead
-from .describe import describe
-from .evaluate import evaluate
 from .exit_codes import EXIT_HELP, Exit, report_error
-from .gateway import gateway
-from .keys import keys
-from .match import embed, match
-from .search import index, search
-from .sheet import compare, sheet
-from .status import status
-from .up import up
-from .webhooks import webhooks
+from .lazy_group import LazyCommand, LazyGroup
+
+#: Module and summary of each command.
+_COMMANDS: Final = {
+    "annotate": ("annotate", "Caption a whole collection of images."),
+    "ask": ("caption", "Ask a question about an image."),
+    "batch": ("batch", "Submit files of items, and read their results."),
+    "capfilt": (
+        "capfilt",
+        "Keep the texts of image-text pairs that match their image, and add synthetic captions.",
+    ),
+    "caption": ("caption", "Caption images."),
+    "chat": ("chat", "Ask questions about an image in a dialogue."),
+    "compare": (
+        "sheet",
+        "Write a page of two outputs side by side, with their differences marked word by word.",
+    ),
+    "dead": ("dead", "Inspect, retry and purge dead letters."),
+    "describe": ("describe", "Describe images in detail."),
+    "embed": ("match", "Print the unit vectors of images, or of texts."),
+    "evaluate": ("evaluate", "Score captions, answers and retrieval, as published tables do."),
+    "gateway": ("gateway", "Serve Blipline's HTTP API, and a page for browsers at /ui."),
+    "index": ("search", "Embed a collection of images for `blipline search`."),
+    "keys": ("keys", "Create, list and revoke API keys of the gateway."),
+    "match": ("match", "Rank texts by how well they describe an image."),
+    "search": (
+        "search",
+        "Find the images of an index that are nearest to a text, or to an image.",
+    ),
+    "sheet": ("sheet", "Write a page of an output's images with their texts."),
+    "status": (
+        "status",
+        "Print the number of workers that are alive, and the depth of the queues.",
+    ),
+    "up": ("up", "Start a Redis, a worker and the gateway, and print an API key."),
+    "webhooks": (
+        "webhooks",
+        "List deliveries of webhooks, send a webhook again, and test a URL.",
+    ),
+}
 
 
-def _version() -> str:
+def _print_version(ctx: click.Context, parameter: click.Parameter, is_given: bool) -> None:
+    if not is_given:
+        return
+    # It takes longer to import than all of click's own help.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version("blipline")
-    except importlib.metadata.PackageNotFoundError:
-        return "(a checkout that is not installed)"
+        number = version("blipline")
+    except PackageNotFoundError:
+        number = "(a checkout that is not installed)"
+    click.echo(f"blipline, version {number}")
+    ctx.exit()
 
 
-@click.group(epilog=EXIT_HELP, context_settings={"max_content_width": 100})
-@click.version_option(_version(), prog_name="blipline")
+@click.group(cls=LazyGroup, epilog=EXIT_HELP, context_settings={"max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def blipline() -> None:
     """Caption and describe images, ask about them, match or search them, through Blipline's queue.
 
@@ -68,13 +105,8 @@ def blipline() -> None:
     """
 
 
-_COMMANDS = (
-    *(caption, ask, chat, describe, match, embed, index, search),
-    *(annotate, capfilt, batch, evaluate, sheet, compare),
-    *(status, dead, keys, webhooks, gateway, up),
-)
-for _command in _COMMANDS:
-    blipline.add_command(_command)
+for _name, (_module, _summary) in _COMMANDS.items():
+    blipline.add_command(LazyCommand(_name, f".{_module}", _summary))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

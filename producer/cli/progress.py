@@ -1,4 +1,7 @@
-"""Progress on stderr: a bar on a terminal, else a line every ten seconds."""
+"""Progress on stderr: a bar on a terminal, else a line every ten seconds.
+
+Only a bar needs rich, whose import takes as long as a short command.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 #: Receives the number of items that are done.
 OnDone = Callable[[int], None]
@@ -63,6 +60,8 @@ def progress_bar(label: str, total: int | None, *, prints: bool = False) -> Iter
     if prints and sys.stdout.isatty():
         yield lambda done: None
         return
+    from rich.progress import TimeElapsedColumn
+
     with _progress(TimeElapsedColumn()) as progress:
         task = progress.add_task(label, total=total)
         updated = 0.0
@@ -83,6 +82,8 @@ def watch_bar(label: str) -> Iterator[OnProgress]:
     if not sys.stderr.isatty():
         yield ProgressLines(label).update
         return
+    from rich.progress import TextColumn
+
     with _progress(TextColumn("{task.fields[note]}")) as progress:
         task = progress.add_task(label, total=None, note="")
 
@@ -94,6 +95,9 @@ def watch_bar(label: str) -> Iterator[OnProgress]:
 
 def _progress(last: ProgressColumn) -> Progress:
     """Return a bar on stderr that disappears at the end and leaves stdout unchanged."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -13,12 +13,13 @@ import pytest
 from producer.cli.app import blipline, run
 from producer.cli.exit_codes import Exit
 from producer.contract import Item, Options
+from tests.commands import members
 
 
 def commands(group: click.Group, path: str = "blipline") -> Iterator[tuple[str, click.Command]]:
     """Yield every command with its path."""
     yield path, group
-    for name, command in group.commands.items():
+    for name, command in members(group).items():
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
         else:
@@ -33,6 +34,15 @@ def test_every_command_and_option_has_help_and_an_example(path: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{path} {parameter.opts}"
+
+
+@pytest.mark.parametrize("name", blipline.commands)
+def test_the_summary_of_a_command_is_the_first_line_of_its_help(name: str) -> None:
+    loaded = members(blipline)[name]
+    assert (loaded.name, (loaded.help or "").partition("\n")[0]) == (
+        name,
+        blipline.commands[name].help,
+    )
 
 
 @pytest.mark.parametrize("path", list(dict(commands(blipline))))
