@@ -13,6 +13,7 @@ from .connection.outage import outage_limit
 from .contract import ErrorCode
 from .errors import InvalidInput, JobUnknown, WaitTimeout
 from .job import Result
+from .ledger.batch_progress import read_progress
 from .ledger.ids import chunk_id
 from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult
@@ -88,15 +89,10 @@ class Batch:
         """Read the counts of items and the rate."""
         with redis_errors(self._redis_url):
             self._ledger.expire_due()
-            # No transaction: Redis rejects even its reads when memory is full.
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.hgetall(self._keys.batch(self.id))
-            pipe.exists(self._keys.cancelled(self.id))
-            pipe.time()
-            fields, cancelled, (seconds, microseconds) = pipe.execute()
-        if not fields:
+            (progress,) = read_progress(self._redis, self._keys, [self.id])
+        if progress is None:
             raise self._unknown()
-        return Progress.of(fields, bool(cancelled), seconds + microseconds / 1e6)
+        return progress
 
     def results(
         self, timeout: float | None = None, *, cursor: int = 0, as_completed: bool = False

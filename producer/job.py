@@ -119,6 +119,11 @@ class Job(Generic[Value]):
         with redis_errors(self._redis_url):
             self._ledger.cancel(self.id)
 
+    def delete(self) -> None:
+        """Delete the job with its record, metadata and result; an open one is stopped."""
+        with redis_errors(self._redis_url):
+            self._ledger.delete_jobs([self.id])
+
     def result(self, timeout: float | None = None) -> Value:
         """Wait for the result, at most `timeout` seconds; None means without a time limit.
 

@@ -57,6 +57,7 @@ class AsyncJob(_Handle[Job[Value]]):
     """A handle on one submitted job; see Job."""
 
     cancel = _awaited(Job[Any].cancel)
+    delete = _awaited(Job[Any].delete)
     note = _awaited(Job[Any].note)
 
     def with_sequences(self) -> AsyncJob[list[TextSequence]]:

@@ -135,7 +135,7 @@ def _create_state(
         daily_quotas=DailyQuotas(connection, Keys(settings.key_prefix), settings.redis_url),
         concurrency=ConcurrencyLimiter(settings.gateway_max_concurrent),
         client=client,
-        listing=JobListing(connection, Keys(settings.key_prefix), settings.redis_url),
+        listing=JobListing(connection, Keys(settings.key_prefix)),
         connection=connection,
         redis_calls=calls,
         key_cache=key_cache,

@@ -189,6 +189,22 @@ def test_batches_are_listed_with_their_metadata(
     assert listed(http) == []
 
 
+def test_a_page_of_batches_is_read_at_once(http: httpx.Client, connection: redis.Redis) -> None:
+    def reads() -> int:
+        stats: Any = connection.info("commandstats")
+        return int(stats["cmdstat_time"]["calls"])
+
+    count = 60
+    for n in range(count):
+        content = json.dumps({"image": URL})
+        assert http.post("/v1/batches", params={"id": f"many-{n}"}, content=content).is_success
+    before = reads()
+    assert http.get("/v1/batches", params={"status": "done"}).json()["data"] == []
+    # The gateway looks for due webhooks, too.
+    assert reads() - before < count // 2
+    assert len(listed(http, "/v1/batches", limit=50)) == count
+
+
 @pytest.mark.parametrize("name", ["caption", "open"])
 def test_an_erased_job_leaves_nothing(
     http: httpx.Client, connection: redis.Redis, jobs: dict[str, str], name: str

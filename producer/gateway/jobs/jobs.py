@@ -120,7 +120,7 @@ async def cancel_job(
     gateway = gateway_of(request)
     job, metadata = await find_job(gateway, request_tenant(request), public_id)
     if query.erase:
-        await gateway.redis_calls.run(gateway.listing.erase, job.id)
+        await job.delete()
         gateway.metadata_cache.drop(job.id)
         return Response(status_code=204)
     body = JobFields.of(public_id, metadata, *await job.look())

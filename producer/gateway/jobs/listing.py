@@ -9,15 +9,14 @@ from typing import Any, Final, Generic, TypeVar
 
 import redis
 
-from ...batch import Batch
-from ...contract import Task
-from ...errors import JobUnknown
 from ...job import state_and_result
 from ...ledger.account_index import AccountIndex, IndexEntry, IndexKind
+from ...ledger.batch_progress import read_progress
 from ...ledger.keys import Keys
 from ...ledger.ledger import Ledger
 from ..access.tenants import Tenant
 from ..schemas.job_responses import JobFields
+from ..schemas.list_filter import ListFilter
 from ..schemas.metadata import RequestMetadata
 from ..schemas.responses import BatchBody
 
@@ -27,25 +26,6 @@ READ_ENTRIES: Final = 200
 MAX_SEARCHED: Final = 2_000
 
 Body = TypeVar("Body", JobFields, BatchBody)
-
-
-@dataclass(frozen=True, slots=True)
-class ListFilter:
-    """Selection of the jobs or batches of a name."""
-
-    status: str | None = None
-    task: Task | None = None
-    #: Times of the submission, Unix s.
-    since: float | None = None
-    until: float | None = None
-    #: Pairs that the metadata must contain.
-    pairs: tuple[tuple[str, str], ...] = ()
-
-    def selects(self, metadata: RequestMetadata) -> bool:
-        """Return whether the metadata of a job or batch has the task and the pairs."""
-        if self.task not in (None, metadata.task):
-            return False
-        return all(metadata.pairs.get(name) == value for name, value in self.pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +40,9 @@ class ListPage(Generic[Body]):
 class JobListing:
     """The lists of one deployment. Its methods block: call them in a thread."""
 
-    def __init__(self, connection: redis.Redis, keys: Keys, redis_url: str) -> None:
+    def __init__(self, connection: redis.Redis, keys: Keys) -> None:
         self._redis = connection
-        self._redis_url = redis_url
+        self._keys = keys
         self._index = AccountIndex(connection, keys)
         self._ledger = Ledger(connection, keys)
 
@@ -86,10 +66,6 @@ class JobListing:
         Raises InvalidInput for an id that no job can have.
         """
         return self._job_bodies(tenant, public_ids, selection)
-
-    def erase(self, job_id: str) -> None:
-        """Delete a job with its record, metadata and result; an open one is stopped."""
-        self._ledger.delete_jobs([job_id])
 
     def _page(
         self,
@@ -125,9 +101,6 @@ class JobListing:
                 return ListPage(bodies, last.cursor)
             count = min(2 * count, READ_ENTRIES)
 
-    def _batch(self, batch_id: str) -> Batch:
-        return Batch(batch_id, self._redis, self._ledger, self._redis_url)
-
     def _job_bodies(
         self, tenant: Tenant, public_ids: Sequence[str], selection: ListFilter
     ) -> list[JobFields]:
@@ -144,15 +117,14 @@ class JobListing:
     def _batch_bodies(
         self, tenant: Tenant, public_ids: Sequence[str], selection: ListFilter
     ) -> list[BatchBody]:
+        self._ledger.expire_due()
+        inner_ids = [tenant.batch_id(public_id) for public_id in public_ids]
         bodies = []
-        for public_id in public_ids:
-            try:
-                progress = self._batch(tenant.batch_id(public_id)).progress()
-            except JobUnknown:
-                # It has expired since.
-                continue
-            metadata = RequestMetadata.decode(progress.note)
-            if metadata is not None and selection.selects(metadata):
+        read = read_progress(self._redis, self._keys, inner_ids)
+        for public_id, progress in zip(public_ids, read, strict=True):
+            # A batch of the index can have expired since.
+            metadata = None if progress is None else RequestMetadata.decode(progress.note)
+            if progress is not None and metadata is not None and selection.selects(metadata):
                 body = BatchBody.of(public_id, metadata, progress)
                 if selection.status in (None, body.status):
                     bodies.append(body)

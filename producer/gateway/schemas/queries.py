@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 from fastapi.exceptions import RequestValidationError
@@ -17,9 +18,9 @@ from ...contract import MAX_KEEP_S, RESULT_TTL_S, Task
 from ...ledger.account_index import CURSOR
 from ..access.tenants import PUBLIC_ID
 from ..http.problems import Problem
-from ..jobs.listing import ListFilter
 from .job_options import LineOptions
 from .job_responses import JobStatus
+from .list_filter import ListFilter
 from .request_fields import MAX_NAME_CHARS, MAX_PAIRS, MAX_VALUE_CHARS, Deadline, TaskName, Webhook
 from .responses import BatchStatus
 
@@ -32,6 +33,10 @@ _PAIR: Final = rf"^[^=]{{1,{MAX_NAME_CHARS}}}=(?s:.){{0,{MAX_VALUE_CHARS}}}$"
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def _pairs(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, _, value in (text.partition("=") for text in texts))
 
 
 PairTexts = Annotated[
@@ -65,7 +70,7 @@ class BatchQuery(LineOptions):
 
     def metadata_pairs(self) -> dict[str, str]:
         """Return the key-value pairs of the client."""
-        return dict(text.partition("=")[::2] for text in self.metadata)
+        return dict(_pairs(self.metadata))
 
     def with_form_fields(self, fields: dict[str, str]) -> Self:
         """Return these parameters with a form's; raises RequestValidationError or Problem."""
@@ -130,9 +135,7 @@ class ListQuery(StrictQuery):
             None if self.task is None else Task.parse(self.task),
             self.since,
             self.until,
-            tuple(
-                (name, value) for name, _, value in (text.partition("=") for text in self.metadata)
-            ),
+            _pairs(self.metadata),
         )
 
 
