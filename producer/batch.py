@@ -107,8 +107,7 @@ class Batch:
         and the batch continues. Expired results raise no error: their items have the code
         `internal` and a message, and no `custom_id`; their `index` identifies them.
         """
-        watch = self._ledger.worker_watch
-        schedule = PollSchedule(timeout, MAX_DELAY_S, watch)
+        schedule = PollSchedule(timeout, MAX_DELAY_S)
         while True:
             with outage_limit(schedule.remaining_s() if timeout else None):
                 page = self.page(cursor, as_completed=as_completed)
@@ -117,8 +116,10 @@ class Batch:
             yield from page.results
             cursor = page.cursor
             if page.results:
-                schedule = PollSchedule(timeout, MAX_DELAY_S, watch)
-            elif not schedule.pause():
+                schedule = PollSchedule(timeout, MAX_DELAY_S)
+                continue
+            self._ledger.worker_watch.look(schedule.waited_s())
+            if not schedule.pause():
                 raise self._wait_timeout(timeout)
 
     def page(

@@ -98,9 +98,9 @@ class Job(Generic[Value]):
         The job needs the option `stream`; without it, and with beams or several texts, the whole
         text is one part. `timeout` and errors are those of `result`.
         """
-        parts, deadline = TextParts(), PollSchedule(timeout, LOOK_UP_S, self._ledger.worker_watch)
+        parts, schedule = TextParts(), PollSchedule(timeout, LOOK_UP_S)
         while True:
-            with outage_limit(deadline.remaining_s() if timeout else None):
+            with outage_limit(schedule.remaining_s() if timeout else None):
                 text = partial_texts([self])[0]
                 snapshot = self._snapshot()
             if has_ended(snapshot):
@@ -111,7 +111,8 @@ class Job(Generic[Value]):
                 return
             if (part := parts.advance(text)) is not None:
                 yield part
-            if not deadline.pause():
+            self._ledger.worker_watch.look(schedule.waited_s())
+            if not schedule.pause():
                 self.value(snapshot, timeout)
 
     def cancel(self) -> None:
@@ -168,12 +169,15 @@ class Job(Generic[Value]):
         )
 
     def _wait(self, timeout: float | None) -> JobSnapshot:
-        schedule = PollSchedule(timeout, MAX_DELAY_S, self._ledger.worker_watch)
+        schedule = PollSchedule(timeout, MAX_DELAY_S)
         while True:
             # Without a wait, the call is a read, which rides out an outage as all reads do.
             with outage_limit(schedule.remaining_s() if timeout else None):
                 snapshot = self._snapshot()
-            if has_ended(snapshot) or not schedule.pause():
+            if has_ended(snapshot):
+                return snapshot
+            self._ledger.worker_watch.look(schedule.waited_s())
+            if not schedule.pause():
                 return snapshot
 
     def _snapshot(self) -> JobSnapshot:

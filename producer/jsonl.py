@@ -23,7 +23,15 @@ class TooManyLines(InvalidInput):
 
 
 def read_items(stream: BinaryIO, max_lines: int | None = None) -> Iterator[dict[str, Any]]:
-    """Yield an item for each line that is not blank.
+    """Yield the items of `numbered_items`."""
+    for _, item in numbered_items(stream, max_lines):
+        yield item
+
+
+def numbered_items(
+    stream: BinaryIO, max_lines: int | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number of each line that is not blank, with its item.
 
     An invalid line becomes an item with an error that names the line; the other lines are not
     affected. In a file without ids of its own, line numbers are the `custom_id`s, counted from 1
@@ -38,9 +46,9 @@ def read_items(stream: BinaryIO, max_lines: int | None = None) -> Iterator[dict[
         try:
             item = ids.identify(number, _parse(line))
         except InvalidInput as error:
-            yield ids.of_invalid(number) | failure(error.code, f"line {number}: {error}")
+            yield number, ids.of_invalid(number) | failure(error.code, f"line {number}: {error}")
         else:
-            yield _rejected(number, item) if "error" in item else item
+            yield number, reject(number, item, "error: no such name") if "error" in item else item
 
 
 def read_questions(stream: BinaryIO) -> Iterator[str]:
@@ -123,10 +131,10 @@ def _parse(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def _rejected(number: int, item: dict[str, Any]) -> dict[str, Any]:
-    """Return the error of a line that sets `error`, a field that only a producer itself may set."""
+def reject(number: int, item: dict[str, Any], message: str) -> dict[str, Any]:
+    """Return the error of a line, such as one that sets `error`, which only a producer may set."""
     custom_id = {name: value for name, value in item.items() if name == "custom_id"}
-    return custom_id | failure(ErrorCode.OPTION_INVALID, f"line {number}: error: no such name")
+    return custom_id | failure(ErrorCode.OPTION_INVALID, f"line {number}: {message}")
 
 
 def _may_repeat_names(line: bytes, item: dict[str, Any]) -> bool:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 
-from .worker_watch import WorkerWatch
-
 
 class PollSchedule:
     """A schedule of look-ups with a deadline on the monotonic clock.
 
     A delay is an eighth of the time waited so far, within bounds. So a poller reads a result late
-    by at most an eighth of its wait, however long the wait is. `watch` reports that no worker is
-    alive to end the pauses.
+    by at most an eighth of its wait, however long the wait is.
     """
 
-    def __init__(
-        self, timeout: float | None, max_delay_s: float, watch: WorkerWatch | None = None
-    ) -> None:
+    def __init__(self, timeout: float | None, max_delay_s: float) -> None:
         self._started = time.monotonic()
         self._deadline = None if timeout is None else self._started + timeout
         self._max_delay_s = max_delay_s
-        self._watch = watch
+
+    def waited_s(self) -> float:
+        """Return the seconds since the start of the schedule."""
+        return time.monotonic() - self._started
 
     def next_delay_s(self) -> float | None:
         """Return the seconds until the next look-up; None after the deadline."""
@@ -42,7 +40,5 @@ class PollSchedule:
         delay_s = self.next_delay_s()
         if delay_s is None:
             return False
-        if self._watch is not None:
-            self._watch.look(time.monotonic() - self._started)
         time.sleep(delay_s)
         return True

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def read_captioned_images(path: str, split: str = "test") -> list[CaptionedImage
 
     Entries of one image are joined. `split` selects images of Karpathy's form only.
     """
-    value = read_document(path) if form_of(path) == "json" else None
+    value = _document(path)
     entries: Iterator[CaptionedImage]
     if has_rows(value):
         entries = (CaptionedImage(name, name, captions) for name, captions in caption_rows(path))
@@ -159,6 +160,18 @@ def read_captioned_images(path: str, split: str = "test") -> list[CaptionedImage
     if not images:
         raise InvalidInput(f"{path}: no images with captions")
     return images
+
+
+def _document(path: str) -> Any:
+    """Return the value of a JSON document under any name; None for a table or JSON lines."""
+    form = form_of(path)
+    # A pipe could not be read again as rows.
+    if form in ("csv", "tsv", "parquet", "tar") or (form != "json" and not os.path.isfile(path)):
+        return None
+    value = read_document(path)
+    # JSON lines may have a single line, which is a row.
+    is_row = isinstance(value, dict) and not {"annotations", "images"} & value.keys()
+    return None if is_row and form != "json" else value
 
 
 def read_answers(path: str) -> dict[int | str, Question]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ..errors import InvalidInput
 from ..image_sources.documents import is_metadata
 from ..image_sources.output_rows import output_rows
-from ..image_sources.rows import list_of
+from ..image_sources.rows import first_of, list_of
 
 #: Columns that name an image, and that have its captions, in the order of preference.
 _NAME_FIELDS: Final = ("file_name", "image", "path", "url", "image_id", "custom_id")
@@ -43,8 +43,3 @@ def caption_rows(path: str) -> Iterator[tuple[str, list[str]]]:
             raise InvalidInput(
                 f"{path}: {position}: none of {', '.join(_CAPTION_FIELDS)} is a text"
             )
-
-
-def first_of(row: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """Return the first of these values that is there and not empty; None without one."""
-    return next((row[name] for name in names if row.get(name) not in (None, "")), None)

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from ..errors import InvalidInput
 from ..image_sources.output_rows import output_rows
+from ..image_sources.rows import first_of
 from .annotations import CaptionedImage, image_id_of
-from .caption_rows import ERROR_FIELDS, first_of
+from .caption_rows import ERROR_FIELDS
 
 #: Fields that identify a result and that contain its text, in the order of preference.
 _ID_FIELDS: Final = ("image_id", "question_id", "custom_id", "file_name", "image")

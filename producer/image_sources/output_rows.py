@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import InvalidInput
 from .arguments import pictures
 from .caption_files import CAPTION_SUFFIXES, read_caption
+from .csv_rows import csv_rows
 from .documents import document_rows, json_lines
 from .forms import form_of
 from .options import SourceOptions
@@ -35,7 +36,7 @@ def file_rows(path: str) -> Iterator[tuple[str, Row]]:
     form = form_of(path)
     try:
         if form in ("csv", "tsv"):
-            yield from _table_rows(path, "," if form == "csv" else "\t")
+            yield from _table_rows(path, form)
         elif form == "json":
             yield from _objects(path, document_rows(path))
         else:
@@ -52,11 +53,10 @@ def _objects(path: str, values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str
         yield position, value
 
 
-def _table_rows(path: str, delimiter: str) -> Iterator[tuple[str, Row]]:
-    csv.field_size_limit(1 << 27)
+def _table_rows(path: str, form: str) -> Iterator[tuple[str, Row]]:
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         try:
-            for number, row in enumerate(csv.DictReader(file, delimiter=delimiter), start=1):
+            for number, row in enumerate(csv_rows(file, form), start=1):
                 yield f"row {number}", {name: row[name] for name in row if name is not None}
         except csv.Error as error:
             raise InvalidInput(f"{path}: not a table: {error}") from None

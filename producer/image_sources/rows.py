@@ -158,6 +158,14 @@ def list_of(value: Any) -> Any:
         return value
 
 
+def first_of(
+    row: Mapping[str, Any], names: Iterable[str], types: tuple[type, ...] = (object,)
+) -> Any:
+    """Return the first of these values that is there, not empty and of a type; None without one."""
+    values = (row.get(name) for name in names)
+    return next((v for v in values if v not in (None, "") and isinstance(v, types)), None)
+
+
 def _first(names: Container[str], chosen: str | None, known: Sequence[str]) -> str | None:
     """Return the chosen column, or the first of the known ones; None if it is not there."""
     candidates = known if chosen is None else (chosen,)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, Literal
 
 from ..errors import InvalidInput
 from ..image_files import file_stamp
+from .csv_rows import csv_rows
 from .documents import document_rows
 from .extras import required
 from .forms import form_of
@@ -58,7 +58,7 @@ def line_pictures(
         yield from list_pictures(stream, reader, has_objects=line_format == "jsonl")
     else:
         reader = ReferenceReader(origin, folder, options, header_lines=1)
-        yield from _csv(stream, reader, "\t" if line_format == "tsv" else ",")
+        yield from _csv(stream, reader, line_format)
 
 
 def _document(path: str, reader: ReferenceReader) -> Iterator[Picture]:
@@ -66,12 +66,11 @@ def _document(path: str, reader: ReferenceReader) -> Iterator[Picture]:
         yield reader.json_row(row, position, number)
 
 
-def _csv(stream: BinaryIO, reader: ReferenceReader, delimiter: str) -> Iterator[Picture]:
-    csv.field_size_limit(min(sys.maxsize, 1 << 24))
+def _csv(stream: BinaryIO, reader: ReferenceReader, form: str) -> Iterator[Picture]:
     is_strict = reader.options.has_texts
     # Paths may contain bytes that are not UTF-8; a byte order mark is Excel's.
     text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
-    rows = csv.DictReader(text, delimiter=delimiter, strict=is_strict)
+    rows = csv_rows(text, form, strict=is_strict)
     try:
         names = list(rows.fieldnames or ())
         # Spreadsheets write empty columns after the last one.

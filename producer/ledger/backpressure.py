@@ -51,7 +51,7 @@ class Backpressure:
         self._is_full = False
 
     def __iter__(self) -> Iterator[AbstractContextManager[None]]:
-        schedule = PollSchedule(None, MAX_DELAY_S, self._watch)
+        schedule = PollSchedule(None, MAX_DELAY_S)
         while True:
             self._is_full = False
             with self._attempt():
@@ -62,6 +62,8 @@ class Backpressure:
             if not self._is_full:
                 return
             self._on_wait()
+            if self._watch is not None:
+                self._watch.look(schedule.waited_s())
             schedule.pause()
 
     @contextmanager

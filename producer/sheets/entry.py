@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ..image_sources.picture import Locator, Picture
-from ..image_sources.rows import list_of
+from ..image_sources.rows import first_of, list_of
 
 #: Columns of an output in the order of preference: what identifies an image, and its text.
 _NAMES: Final = ("file_name", "image", "path", "url", "custom_id", "image_id", "question_id")
@@ -62,11 +62,8 @@ class SheetEntry:
 
 def _first(row: Mapping[str, Any], columns: tuple[str, ...]) -> str | None:
     """Return the first column that is not empty, as text."""
-    for column in columns:
-        value = row.get(column)
-        if isinstance(value, str | int) and value != "":
-            return str(value)
-    return None
+    value = first_of(row, columns, (str, int))
+    return None if value is None else str(value)
 
 
 def _text(row: Mapping[str, Any]) -> str:

@@ -51,6 +51,30 @@ def test_both_forms_of_karpathys_split_are_equal(tmp_path: Path, value: Any) -> 
     assert read_captioned_images(written(tmp_path, value)) == [IMAGE]
 
 
+@pytest.mark.parametrize("name", ["captions", "captions.txt", "captions.jsonl", "c.annotations"])
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("value", [COCO, KARPATHY, BLIP], ids=["coco", "karpathy", "blip"])
+def test_a_document_is_known_by_its_content(
+    tmp_path: Path, value: Any, indent: int | None, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(json.dumps(value, indent=indent))
+    (image,) = read_captioned_images(str(path))
+    assert (image.id, image.captions) == (391895, ["a man", "a rider"])
+
+
+@pytest.mark.parametrize("name", ["captions", "captions.jsonl"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_json_lines_are_rows_also_if_there_is_a_single_one(
+    tmp_path: Path, name: str, count: int
+) -> None:
+    path = tmp_path / name
+    lines = (json.dumps({"file_name": f"{n}.jpg", "text": "a dog"}) for n in range(count))
+    path.write_text("\n".join(lines))
+    images = read_captioned_images(str(path))
+    assert [image.captions for image in images] == [["a dog"]] * count
+
+
 def test_an_image_of_coco_without_captions_is_left_out(tmp_path: Path) -> None:
     (image,) = read_captioned_images(written(tmp_path, COCO))
     assert image == CaptionedImage(391895, "COCO_val2014_000000391895.jpg", ["a man", "a rider"])
