@@ -133,6 +133,21 @@ class Options(BaseModel):
         description="Length of token sequences that may occur only once; 0 = off.",
     )
     num_beams: int = Field(1, ge=1, le=16, description="Beams of beam search; 1 = off.")
+    num_beam_groups: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Diverse beam search: equal groups of beams, each of which avoids the tokens "
+        "of the groups before it; 1 = off.",
+    )
+    diversity_penalty: float = Field(
+        0.0,
+        ge=0.0,
+        le=1000.0,
+        allow_inf_nan=False,
+        description="Diverse beam search: subtracted from the score of a token for each beam of "
+        "earlier groups that has it at the same position.",
+    )
     length_penalty: float = Field(
         1.0,
         ge=-10.0,
@@ -200,6 +215,23 @@ class Options(BaseModel):
             )
         if self.num_return_sequences > self.num_beams > 1:
             return "num_return_sequences exceeds num_beams: raise num_beams"
+        return self._groups_error()
+
+    def _groups_error(self) -> str | None:
+        """Return the error of the options of diverse beam search, with transformers' rules."""
+        if self.num_beam_groups == 1:
+            if self.diversity_penalty:
+                return "diversity_penalty needs groups of beams: set num_beam_groups"
+            return None
+        if self.num_beams % self.num_beam_groups or self.num_beams == 1:
+            return (
+                f"num_beam_groups is {self.num_beam_groups}, which does not divide num_beams, "
+                f"{self.num_beams}: set num_beams to a multiple of it"
+            )
+        if not self.diversity_penalty:
+            return "num_beam_groups needs a diversity_penalty above 0: without it, groups are equal"
+        if self.sampling_temperature:
+            return "num_beam_groups excludes sampling: omit temperature and do_sample"
         return None
 
 

@@ -96,6 +96,14 @@ def build_network(tokenizer: GPT2Tokenizer) -> Blip2ForConditionalGeneration:
     return network
 
 
+def save_opt(path: Path) -> None:
+    """A Blip2ForConditionalGeneration with its processor, as `save_pretrained` writes them."""
+    images = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    processor = Blip2Processor(images, build_tokenizer(), num_query_tokens=QUERIES)
+    processor.save_pretrained(path)
+    build_network(processor.tokenizer).save_pretrained(path)
+
+
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
     """Limit torch to one thread: with small matrices a second one only waits."""
@@ -109,10 +117,7 @@ def one_thread() -> Iterator[None]:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint directory, as `save_pretrained` writes it."""
     path = tmp_path_factory.mktemp("checkpoint")
-    images = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
-    processor = Blip2Processor(images, build_tokenizer(), num_query_tokens=QUERIES)
-    processor.save_pretrained(path)
-    build_network(processor.tokenizer).save_pretrained(path)
+    save_opt(path)
     return path
 
 

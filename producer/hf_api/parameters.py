@@ -14,7 +14,6 @@ UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
     "dimensions": (),
     "encoding_format": ("float",),
     "normalize": (True,),
-    "num_beam_groups": (1,),
     "penalty_alpha": (0,),
     "prompt_name": (),
     "truncate": (False,),

@@ -102,8 +102,8 @@ def test_an_invalid_value_is_a_422_that_names_it(
         ),
         (
             "/image-to-text",
-            {"inputs": BASE64, "parameters": {"generation_parameters": {"num_beam_groups": 2}}},
-            *(422, "num_beam_groups: is not supported"),
+            {"inputs": BASE64, "parameters": {"generation_parameters": {"penalty_alpha": 0.6}}},
+            *(422, "penalty_alpha: is not supported"),
         ),
         (
             "/image-to-text",

@@ -77,6 +77,7 @@ class Family:
         names = [
             *("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams"),
             *("num_return_sequences", "repetition_penalty", "length_penalty", "top_k"),
+            *("early_stopping", "no_repeat_ngram_size"),
         ]
         how = {name: getattr(options, name) for name in names}
         if options.max_length is not None:

@@ -31,6 +31,7 @@ from worker.engine.selfcheck import check
 from worker.engine.warmup import warm_up
 from worker.hub.resolver import resolve
 from worker.images.decoder import Decoder
+from worker.models.diverse_beams import DiverseBeamSearch
 from worker.models.image_text.processor import read_processor, read_without_video
 from worker.models.image_text.prompts import INSTRUCTION
 from worker.models.registry import load
@@ -49,6 +50,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "no_repeat_ngram_size": 2,
     },
     "beams": {"max_new_tokens": 5, "num_beams": 3, "length_penalty": 2.0},
+    # transformers 5 has no search of its own; here, the reference is a single row of ours.
+    "diverse beams": {
+        "max_new_tokens": 6,
+        "num_beams": 4,
+        "num_beam_groups": 2,
+        "diversity_penalty": 0.8,
+        "repetition_penalty": 1.4,
+    },
     "sampling": {
         "max_new_tokens": 6,
         "temperature": 0.9,
@@ -139,8 +148,13 @@ class Kind:
             how = {"top_k": 0, "top_p": 1.0} | how
         if (tokens := how.pop("suppress_tokens", None)) is not None:
             how["suppress_tokens"] = list(tokens)
+        if how.pop("num_beam_groups", None):
+            del how["diversity_penalty"]
+            search = DiverseBeamSearch(GenerationOptions(**options), lambda: False, None)
+            how["custom_generate"] = search
         inputs = self.inputs(picture(number), text, history)
-        row = self.network.generate(**inputs, do_sample=seed is not None, **how)[0]
+        output = self.network.generate(**inputs, do_sample=seed is not None, **how)
+        row = getattr(output, "sequences", output)[0]
         encoded = self.network.config.is_encoder_decoder
         width = 1 if encoded else inputs["input_ids"].shape[1]
         pair = isinstance(self.processor, tuple)

@@ -33,6 +33,8 @@ class GenerationOptions:
     no_repeat_ngram_size: int = 0  # 0 is off
     seed: int | None = None  # None: a new seed for each request
     num_beams: int = 1  # 1 is off; transformers' own `generate` runs beam search
+    num_beam_groups: int = 1  # 1 is off; the groups divide num_beams
+    diversity_penalty: float = 0.0  # above 0 with groups
     length_penalty: float = 1.0  # beam search: above 0 favours longer texts
     #: Beam search: end when there are enough candidates; "never": when no better text is possible.
     early_stopping: bool | Literal["never"] = False
@@ -49,6 +51,11 @@ class GenerationOptions:
     def deterministic(self) -> bool:
         """True if equal requests always get equal answers."""
         return self.temperature == 0 or self.seed is not None
+
+    @property
+    def group_beams(self) -> int:
+        """The beams of a group, whose scores are processed together."""
+        return self.num_beams // self.num_beam_groups
 
     def error(self) -> str | None:
         """Return the first error of these options as one sentence, or None."""
@@ -74,6 +81,18 @@ class GenerationOptions:
                 "seed must lie between 0 and 2**63 - 1.",
             ),
             (self.num_beams < 1, "num_beams must be at least 1."),
+            (
+                self.num_beam_groups < 1 or self.num_beams % self.num_beam_groups > 0,
+                "num_beams must be divisible by num_beam_groups.",
+            ),
+            (
+                (self.num_beam_groups > 1) != (self.diversity_penalty > 0),
+                "diversity_penalty must be above 0 with groups of beams, and 0 without.",
+            ),
+            (
+                self.num_beam_groups > 1 and self.temperature > 0,
+                "temperature must be 0 with groups of beams.",
+            ),
             (
                 not 1 <= self.num_return_sequences <= self.num_beams,
                 "num_return_sequences must lie between 1 and num_beams.",

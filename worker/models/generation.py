@@ -11,6 +11,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from worker.engine.model import StopTexts, TokenSequence
 from worker.engine.request import GenerationOptions
+from worker.models.diverse_beams import DiverseBeamSearch
 
 
 class _StopOnRequest(StoppingCriteria):
@@ -48,9 +49,9 @@ def generate_arguments(
     if stop_texts is not None:
         criteria.append(_StopAtTexts(stop_texts))
     suppressed = sorted({*suppressed_ids, *options.suppress_tokens})
-    sampling: dict[str, Any] = {"do_sample": options.temperature > 0}
-    if sampling["do_sample"]:
-        sampling |= {
+    search: dict[str, Any] = {"do_sample": options.temperature > 0}
+    if search["do_sample"]:
+        search |= {
             "temperature": options.temperature,
             "top_k": options.top_k,
             "top_p": options.top_p,
@@ -59,7 +60,9 @@ def generate_arguments(
             "epsilon_cutoff": options.epsilon_cutoff,
             "eta_cutoff": options.eta_cutoff,
         }
-    return sampling | {
+    if options.num_beam_groups > 1:
+        search["custom_generate"] = DiverseBeamSearch(options, stop, stop_texts)
+    return search | {
         "max_new_tokens": options.max_new_tokens,
         "min_new_tokens": options.min_new_tokens or None,
         "num_beams": options.num_beams,

@@ -14,7 +14,8 @@ from ...contract import Task
 #: Options of a text that replaces a banned one, or of a further caption, if the caller's options
 #: are deterministic: nucleus sampling, as BLIP's own captioner for training sets.
 SAMPLED: Final[Mapping[str, Any]] = {"temperature": 1.0, "top_p": 0.9}
-
+#: Options that exclude sampling.
+GROUP_OPTIONS: Final = frozenset({"num_beam_groups", "diversity_penalty"})
 
 #: Seeds lie below it.
 MAX_SEED: Final = 1 << 63
@@ -94,6 +95,7 @@ def _attempts(
             if not options.get("temperature"):
                 changed |= SAMPLED
                 changed["num_beams"] = 1
+                changed = {k: value for k, value in changed.items() if k not in GROUP_OPTIONS}
             # Attempts of different captions have different seeds.
             seed = (options.get("seed") or 0) + number + 1000 * attempt
             changed["seed"] = seed % MAX_SEED

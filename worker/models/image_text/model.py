@@ -179,7 +179,7 @@ class ImageTextModel:
         arguments = generate_arguments(options, stop, stop_texts, self.decoder.suppressed_ids)
         if words := arguments["bad_words_ids"]:
             arguments["bad_words_ids"] = words + (self.generation.bad_words_ids or [])
-        finite = FiniteScores(len(inputs.prompts), options.num_beams, self.device)
+        finite = FiniteScores(len(inputs.prompts), options.group_beams, self.device)
         processors = LogitsProcessorList([finite])
         padding = [max(inputs.lengths) - length for length in inputs.lengths]
         if any(padding) and not self.is_encoder_decoder:
