@@ -116,6 +116,16 @@ def test_beams_through_the_queue_equal_plain_transformers(
         assert job.result(60) == expected
 
 
+def test_groups_of_beams_return_texts_that_differ(user: Client, pictures: list[bytes]) -> None:
+    groups: dict[str, Any] = {"num_beams": 4, "num_beam_groups": 4}
+    job = user.caption(pictures[0], **groups, diversity_penalty=90.0, num_return_sequences=4)
+    texts = [sequence.text for sequence in job.with_sequences().result(90)]
+    assert len({text.split()[0] for text in texts}) > 1
+    assert len(set(texts)) == 4
+    with pytest.raises(JobFailed, match="needs a diversity_penalty above 0"):
+        user.caption(pictures[0], **groups).result(60)
+
+
 def test_a_text_is_streamed_and_answers_are_ranked(user: Client, pictures: list[bytes]) -> None:
     options: dict[str, Any] = {"max_new_tokens": 30, "min_new_tokens": 30}
     job = user.caption(pictures[0], stream=True, **options)
