@@ -32,9 +32,13 @@ class WorkerWatch:
         #: Time before which nothing is looked up, by the monotonic clock.
         self._next_at = 0.0
 
+    def is_due(self, waited_s: float) -> bool:
+        """Return whether a wait of this length would be looked up now."""
+        return waited_s >= SILENT_S and time.monotonic() >= self._next_at
+
     def look(self, waited_s: float) -> None:
         """Log a warning if a wait without a result has this length and no worker is alive."""
-        if waited_s < SILENT_S:
+        if not self.is_due(waited_s):
             return
         with self._lock:
             now = time.monotonic()

@@ -100,7 +100,9 @@ class AsyncClient:
     ) -> None:
         self._client = Client(redis_url, settings=settings)
         self._threads = ThreadPools()
-        self._pollers = PerLoop(lambda: JobPoller(self._look_up, self._rides_out))
+        self._pollers = PerLoop(
+            lambda: JobPoller(self._look_up, self._rides_out, self._watch_workers)
+        )
         self._submit_batchers = PerLoop(lambda: SubmitBatcher(self._publish_all))
         self._texts: PerLoop[Batcher[Job[Any], str | None]] = PerLoop(
             lambda: Batcher(self._read_texts, PAGE_RESULTS)
@@ -179,6 +181,12 @@ class AsyncClient:
         # The poller itself rides out outages, so that its waiters keep their timeouts.
         with outage_limit(0.0):
             return await self._threads.run("look", snapshot_all, jobs)
+
+    async def _watch_workers(self, waited_s: float) -> None:
+        """Warn as the waits of Client do if no worker can end a wait of this length."""
+        watch = self._client.worker_watch
+        if watch.is_due(waited_s):
+            await self._threads.run("look", watch.look, waited_s)
 
     async def _partial_text(self, job: Job[Any]) -> str | None:
         self._threads.check_open()

@@ -82,6 +82,7 @@ class AsyncJob(_Handle[Job[Value]]):
                 return
             if (delay_s := schedule.next_delay_s()) is None:
                 self._handle.value(snapshot, timeout)
+            await self._client._watch_workers(schedule.waited_s())
             await asyncio.sleep(delay_s or 0.0)
 
     async def status(self) -> State:
@@ -127,6 +128,7 @@ class AsyncBatch(_Handle[Batch]):
             if page.results:
                 schedule = PollSchedule(timeout, MAX_DELAY_S)
             elif (delay_s := schedule.next_delay_s()) is not None:
+                await self._client._watch_workers(schedule.waited_s())
                 # The wait must not occupy a thread that other calls need.
                 await asyncio.sleep(delay_s)
             else:

@@ -38,10 +38,15 @@ class JobPoller(LoopTask[JobSnapshot]):
     """
 
     def __init__(
-        self, look_up: LookUp, rides_out: Callable[[Exception, float], bool] = lambda *_: False
+        self,
+        look_up: LookUp,
+        rides_out: Callable[[Exception, float], bool] = lambda *_: False,
+        watch: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__()
         self._look_up = look_up
+        #: Awaited with the seconds of the longest wait after each look-up without its result.
+        self._watch = watch
         #: Returns whether to wait for the end of an outage, given an error and the time since which
         #: all look-ups fail (monotonic clock).
         self._rides_out = rides_out
@@ -99,6 +104,9 @@ class JobPoller(LoopTask[JobSnapshot]):
         self._failing_since = (self._failing_since or time.monotonic()) if failed else None
         for waiter in page:
             self._settle(waiter, snapshots[waiter.job.id])
+        waits = [w.schedule.waited_s() for w in page if _is_open(snapshots[w.job.id])]
+        if waits and self._watch is not None:
+            await self._watch(max(waits))
 
     def _settle(self, waiter: _Waiter, snapshot: JobSnapshot | Exception) -> None:
         """Answer a waiter, or push it for its next look-up."""
@@ -106,9 +114,13 @@ class JobPoller(LoopTask[JobSnapshot]):
         if isinstance(snapshot, Exception):
             if self._rides_out(snapshot, self._failing_since or time.monotonic()):
                 delay_s = waiter.outage_schedule.next_delay_s()
-        elif not has_ended(snapshot):
+        elif _is_open(snapshot):
             delay_s = waiter.schedule.next_delay_s()
         if delay_s is None:
             resolve(waiter.future, snapshot)
         elif not waiter.future.done():
             self._push(waiter, delay_s)
+
+
+def _is_open(snapshot: JobSnapshot | Exception) -> bool:
+    return not isinstance(snapshot, Exception) and not has_ended(snapshot)
