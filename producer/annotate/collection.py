@@ -181,13 +181,13 @@ def _check_targets(options: AnnotateOptions, output: Output) -> None:
 
 
 def _recipe(options: AnnotateOptions) -> Recipe:
+    common = {} if options.adapter is None else {"adapter": options.adapter}
     if options.questions:
         if options.prompts or options.captions > 1 or options.task is not Task.CAPTION:
             raise InvalidInput("--ask cannot be combined with --prompt, --captions or --task")
-        return answers(options.questions, options.attempts, options.generation)
-    return captions(
-        options.task, _fields(options), options.captions, options.attempts, options.generation
-    )
+        return answers(options.questions, common, options.attempts, options.generation)
+    fields = common | _fields(options)
+    return captions(options.task, fields, options.captions, options.attempts, options.generation)
 
 
 def _fields(options: AnnotateOptions) -> dict[str, Any]:

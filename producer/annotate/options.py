@@ -33,6 +33,8 @@ class AnnotateOptions:
     #: Level of detail of descriptions; None: the default.
     detail: Detail | None = None
     questions: Sequence[str] = ()
+    #: The worker's adapter that writes the texts; None: none.
+    adapter: str | None = None
     captions: int = 1
     #: Attempts at a text without a banned phrase.
     attempts: int = 1

@@ -33,11 +33,13 @@ class SubmissionStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The number of synthetic captions of each pair, and the thresholds."""
+    """The synthetic captions of each pair, and the thresholds."""
 
     captions: int = CAPTIONS
     threshold: float = THRESHOLD
     synthetic_threshold: float | None = None
+    #: The worker's adapter that writes the captions; None: none.
+    adapter: str | None = None
 
     def threshold_of(self, source: str) -> float:
         """Return the threshold of a source of texts."""

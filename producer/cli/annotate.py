@@ -27,7 +27,7 @@ from ..client import Client
 from ..contract import Detail, Task
 from ..errors import ConnectionFailed
 from ..image_sources.options import SourceOptions
-from ..validation import check_text
+from ..validation import check_adapter, check_text
 from . import annotate_options, options
 from .annotate_progress import annotation_progress
 from .exit_codes import Exit, warn
@@ -54,6 +54,7 @@ _FIRST: Final = (
 )
 @click.option("--in-place", is_flag=True, help="With --embed: into the images themselves.")
 @annotate_options.text_options
+@options.adapter
 @annotate_options.source_options
 @click.option(
     "--dry-run", is_flag=True, help="Write nothing; say what would be done, and how long."
@@ -163,7 +164,7 @@ def annotate(
 def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptions:
     """Return the options of the command; raises InvalidInput."""
     names = [
-        *("output", "task", "prompts", "questions", "captions", "where", "sample"),
+        *("output", "task", "prompts", "questions", "adapter", "captions", "where", "sample"),
         *("sample_seed", "near_duplicates", "retry_failed", "journal", "in_place", "prune"),
     ]
     chosen = {name: arguments.pop(name) for name in names}
@@ -183,6 +184,7 @@ def _options(sources: Sequence[str], arguments: dict[str, Any]) -> AnnotateOptio
     )
     for question in chosen["questions"]:
         check_text("question", question)
+    check_adapter(chosen["adapter"])
     form = arguments.pop("form")
     detail = arguments.pop("detail")
     task = Task.VQA if chosen["questions"] else Task.parse(chosen["task"])

@@ -26,6 +26,7 @@ from ..image_sources.options import LineFormat, SourceOptions
 from ..ledger.ids import new_id
 from ..option_checks import SINGLE_TEXT_OPTIONS
 from ..quantity import quantity
+from ..validation import check_adapter
 from . import capfilt_options, options
 from .exit_codes import Exit, warn
 from .failures import FailureLines
@@ -70,6 +71,7 @@ class PairSources:
 @click.option("--rejected", metavar="FILE", help="Also write the rejected and the failed pairs.")
 @capfilt_options.source_options
 @capfilt_options.filter_options
+@options.adapter
 @click.option("--report", metavar="DIR", help="Write a report: figures, histogram, closest calls.")
 @options.timeout(None, _TIMEOUT_HELP)
 @options.as_json("Print the figures as a JSON object.")
@@ -87,6 +89,7 @@ def capfilt(
     captions: int,
     threshold: float,
     synthetic_threshold: float | None,
+    adapter: str | None,
     labelled: str | None,
     precision: float,
     report: str | None,
@@ -122,6 +125,7 @@ def capfilt(
     )
     _check_arguments(sources, source_options, output, rejected, labelled, report)
     checked = options.check_generation(generation, Task.CAPFILT)
+    check_adapter(adapter)
     pairs = PairSources(sources, source_options, label_column)
     if labelled is not None and _is_chosen("threshold"):
         raise click.UsageError("--calibrate picks the threshold: omit --threshold")
@@ -146,7 +150,7 @@ def capfilt(
             assert calibration is not None
             _print(None, calibration, as_json)
             return Exit.OK
-        terms = Terms(captions, threshold, synthetic_threshold)
+        terms = Terms(captions, threshold, synthetic_threshold, adapter)
         run = FilterRun(client, workspace, terms, checked, timeout_s=timeout_s)
         failures = FailureLines(listing=rejected or "--rejected FILE")
         statistics = _run(run, pairs, failures)

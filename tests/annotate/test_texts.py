@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from producer.cli.exit_codes import Exit
+from producer.contract import Options
 from tests.annotate.conftest import Responder
 from tests.annotate.sample_collections import annotate, captions, json_lines, write_image
 
@@ -218,3 +219,39 @@ def test_only_tasks_that_need_the_image_alone_are_offered(
 ) -> None:
     write_image(tmp_path / "p" / "a.png", 1)
     assert annotate("p", "--task", task) == Exit.USAGE
+
+
+@pytest.mark.parametrize("arguments", [(), ("--task", "describe"), ("--ask", "why?")])
+def test_an_adapter_writes_the_texts(
+    responder: Responder, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    responder.text_of = lambda item, options: f"by {item.get('adapter')}"
+    assert annotate("p", *arguments) == Exit.OK
+    assert captions(tmp_path / "p") == {"a.txt": "by None\n"}
+    # Another adapter is another text, which the journal does not have.
+    assert annotate("p", *arguments, "--adapter", "red", "-o", "out") == Exit.OK
+    assert captions(tmp_path / "out") == {"a.txt": "by red\n"}
+
+
+def test_a_name_that_no_adapter_has_is_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    assert annotate("p", "--adapter", "a/b") == Exit.USAGE
+    assert "adapter='a/b'" in capsys.readouterr().err
+
+
+def test_a_banned_phrase_of_diverse_beams_is_sampled_again(
+    responder: Responder, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "p" / "a.png", 1)
+    groups = ["--num-beams", "4", "--num-beam-groups", "2", "--diversity-penalty", "1"]
+
+    def text(item: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+        assert Options(**options).combination_error() is None
+        return "arafed" if options.get("num_beam_groups") else "a cat"
+
+    responder.text_of = text
+    assert annotate("p", "--ban", "arafed", *groups) == Exit.OK
+    assert captions(tmp_path / "p") == {"a.txt": "a cat\n"}

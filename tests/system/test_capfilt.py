@@ -77,17 +77,17 @@ def of_lines(stack: Stack, picture: Path, texts: list[str]) -> dict[str, Any]:
     return of_shell(stack, path)
 
 
-def of_folder(stack: Stack, picture: Path, texts: list[str]) -> dict[str, Any]:
+def of_folder(stack: Stack, picture: Path, texts: list[str], *more: str) -> dict[str, Any]:
     """Filter the folder of the picture, whose caption file has all texts, by the command."""
     picture.with_suffix(".txt").write_text("\n".join(texts))
-    return of_shell(stack, picture.parent)
+    return of_shell(stack, picture.parent, *more)
 
 
-def of_shell(stack: Stack, source: Path) -> dict[str, Any]:
+def of_shell(stack: Stack, source: Path, *more: str) -> dict[str, Any]:
     paths = [str(source.with_name(f"{name}.jsonl")) for name in ("accepted", "rejected")]
     options = ["--captions=2", "--threshold=0.6", "--synthetic-threshold=0.4", "--seed=7"]
     command = ["capfilt", str(source), "-o", paths[0], "--rejected", paths[1], *options]
-    assert run([*command, "--redis-url", stack.redis_url]) == Exit.OK
+    assert run([*command, *more, "--redis-url", stack.redis_url]) == Exit.OK
     fields = ("text", "source", "probability", "cosine")
     accepted, rejected = (
         [
@@ -128,6 +128,16 @@ def test_every_surface_gives_the_same_texts(
     results = gateway.get("/v1/batches/filtered/results", params={"wait": True})
     line = json.loads(results.text)
     assert {name: line[name] for name in expected} == expected
+
+
+def test_an_adapter_writes_the_synthetic_captions(
+    stack: Stack, user: Client, picture: Path, texts: list[str]
+) -> None:
+    expected = user.capfilt(picture, texts, adapter="red", **TERMS, **SEED).result(90).to_json()
+    assert expected != user.capfilt(picture, texts, **TERMS, **SEED).result(90).to_json()
+    folder = of_folder(stack, picture, texts, "--adapter", "red")
+    for name in ("accepted", "rejected"):
+        assert [text["text"] for text in folder[name]] == [text["text"] for text in expected[name]]
 
 
 def test_true_texts_are_accepted_and_wrong_ones_rejected(

@@ -74,14 +74,18 @@ def captions(
     )
 
 
-def answers(questions: Sequence[str], attempts: int, options: Mapping[str, Any]) -> Recipe:
+def answers(
+    questions: Sequence[str],
+    fields: Mapping[str, Any],
+    attempts: int,
+    options: Mapping[str, Any],
+) -> Recipe:
     """Return the recipe of one answer to each question."""
-    return Recipe(
-        [
-            WantedText(question, _attempts(Task.VQA, {"question": question}, options, attempts, 0))
-            for question in questions
-        ]
-    )
+    texts = []
+    for question in questions:
+        item = {**fields, "question": question}
+        texts.append(WantedText(question, _attempts(Task.VQA, item, options, attempts, 0)))
+    return Recipe(texts)
 
 
 def _attempts(
