@@ -201,7 +201,9 @@ def _ids(tensor: Tensor | None) -> list[int]:
 
 def _reorder_cache(network: Any, model_kwargs: dict[str, Any], lines: Tensor) -> None:
     """Let each line of the KV cache be that of the beam which it continues."""
-    name = next(name for name in ALL_CACHE_NAMES if name in model_kwargs)
+    name = next((name for name in ALL_CACHE_NAMES if name in model_kwargs), None)
+    if name is None:
+        return  # the model computes the whole text in each step
     if hasattr(network, "_reorder_cache"):
         model_kwargs[name] = network._reorder_cache(model_kwargs[name], lines)
     else:
