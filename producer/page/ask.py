@@ -14,7 +14,7 @@ from ..gateway.state import Gateway
 from ..job import Result
 from . import images, views
 from .messages import errors_on_page, page_error
-from .options import parse_options
+from .options import parse_options, pop_adapter
 from .page_jobs import PageJobs
 from .pending import PendingAnswers
 
@@ -177,11 +177,12 @@ class AskHandlers:
         try:
             with errors_on_page():
                 generation: dict[str, Any] = parse_options(options) if options else {}
+                fields: Any = {**item, **pop_adapter(generation)}
                 if outputs.growing is not None:
                     generation["stream"] = True
                 name, source = request.username or "", (upload, url)
                 job = await self._jobs.submit(
-                    name, task, source, item, generation, pending.cancelled
+                    name, task, source, fields, generation, pending.cancelled
                 )
                 if outputs.growing is not None:
                     async for text in job.texts():

@@ -27,7 +27,7 @@ from . import export, images, views
 from .access import AccessGate
 from .ask import parse_question
 from .messages import errors_on_page, page_error
-from .options import DEADLINE, parse_options
+from .options import DEADLINE, parse_options, pop_adapter
 
 #: Maximum images of a batch; the gateway and the command line have no such limit.
 MAX_IMAGES: Final = 500
@@ -101,6 +101,7 @@ class BatchHandlers:
     ) -> AsyncBatch:
         generation = parse_options(options)
         deadline_s = generation.pop(DEADLINE, None)
+        fields = {**fields, **pop_adapter(generation)}
         return await self._gateway.client.submit_batch(
             _items(uploads, fields),
             task,

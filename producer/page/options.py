@@ -12,6 +12,8 @@ from ..errors import InvalidInput
 
 #: A parameter of `submit` in addition to the options of the contract.
 DEADLINE: Final = "deadline_s"
+#: A field of the items, not an option.
+ADAPTER: Final = "adapter"
 
 #: Label, value and step by name. The contract checks the ranges.
 FIELDS: Final[dict[str, tuple[str, float | None, float]]] = {
@@ -23,6 +25,7 @@ FIELDS: Final[dict[str, tuple[str, float | None, float]]] = {
     "repetition_penalty": ("Repetition penalty", 1, 0.05),
     "seed": ("Seed", None, 1),
     DEADLINE: ("Deadline (seconds)", None, 1),
+    ADAPTER: ("Adapter", None, 1),
 }
 _INTEGERS: Final = frozenset({"seed"})
 _ASSIGNMENT: Final = re.compile(rf"\b({'|'.join(FIELDS)})=")
@@ -31,17 +34,25 @@ _ASSIGNMENT: Final = re.compile(rf"\b({'|'.join(FIELDS)})=")
 def option_fields() -> list[gr.components.Component]:
     """Build an input for each of FIELDS, in that order, with the contract's defaults."""
     fields: list[gr.components.Component] = []
-    names = iter(FIELDS)
-    for pair in zip(names, names, strict=True):
+    names = list(FIELDS)
+    for first in range(0, len(names), 2):
         with gr.Row():
-            fields += map(_field, pair)
+            fields += map(_field, names[first : first + 2])
     return fields
 
 
 def parse_options(values: Sequence[Any]) -> dict[str, Any]:
     """Return the options for the client, without empty inputs; raises InvalidInput."""
     pairs = zip(FIELDS, values, strict=True)
-    return {name: _number(name, value) for name, value in pairs if value not in (None, "")}
+    given = {name: value for name, value in pairs if value is not None and str(value).strip()}
+    return {
+        name: value if name == ADAPTER else _number(name, value) for name, value in given.items()
+    }
+
+
+def pop_adapter(options: dict[str, Any]) -> dict[str, Any]:
+    """Remove the adapter from options, and return it as a field of an item, if there is one."""
+    return {ADAPTER: options.pop(ADAPTER).strip()} if ADAPTER in options else {}
 
 
 def with_labels(message: str) -> str:

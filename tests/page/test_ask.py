@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from producer import AsyncClient, QueueFull, State
+from producer import AsyncClient, InvalidInput, QueueFull, State
 from producer.contract import Task
 from producer.page import views
 from producer.page.ask import NO_DIALOGUE, AskHandlers
@@ -90,6 +90,31 @@ def test_a_dialogue_belongs_to_its_image_and_a_failed_question_is_restored(
     assert "how?" not in failed
     assert (field, restored) == ("", "how?")
     assert all('cite="nowhere"' in view for view in (waiting, failed))
+
+
+def test_an_adapter_is_a_field_of_the_item() -> None:
+    items: list[Any] = []
+
+    async def submit(item: Any, task: Task, **options: Any) -> None:
+        items.append(item)
+        assert "adapter" not in options
+        raise InvalidInput("enough")
+
+    async def upload(image: Any, account: str) -> str:
+        return "blob:0"
+
+    async def run() -> None:
+        gateway: Any = SimpleNamespace(client=SimpleNamespace(upload=upload, submit=submit))
+        for name in ("red", " red ", "", " ", None):
+            handlers = AskHandlers(gateway, PendingAnswers())
+            views_of = handlers.caption(REQUEST, None, URL, "a", *OPTIONS[:-1], name)
+            with pytest.raises(gr.Error, match="Enough"):
+                async for _ in views_of:
+                    pass
+
+    asyncio.run(run())
+    named = {"image": "blob:0", "prompt": "a", "adapter": "red"}
+    assert items == [named, named, *[{"image": "blob:0", "prompt": "a"}] * 3]
 
 
 #: Each handler, and whether its text can grow.
