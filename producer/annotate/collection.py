@@ -52,7 +52,6 @@ class Collection:
             options.output,
             options.format,
             "text" if options.source.text_column is None else options.source.text_column,
-            options.questions,
             options.in_place,
         )
         self.reader = ImageBytes()
@@ -67,6 +66,8 @@ class Collection:
                 raise InvalidInput(f"{folder}: {error.strerror}: choose another -o") from None
         self.journal = Journal(path, copy=dry_run)
         try:
+            self.journal.choose(self.output.journal_name(os.path.dirname(os.path.abspath(path))))
+            self.journal.label_answers(self._digest(), options.questions)
             if options.retry_failed:
                 self.journal.forget_failures()
             #: Notes for the user: what was found in the output.
@@ -157,7 +158,12 @@ class Collection:
             prune=self.options.prune,
         )
         threading.Thread(target=self._count_into, args=[counts], daemon=True).start()
-        return AnnotationRun(parts, counts, on_counts).run()
+        # An edit between a killed run and its continuation is newer: see `adopt_edits`.
+        is_overwriting = self.options.rules.existing == "overwrite"
+        self.journal.write_state("overwriting", self._digest() if is_overwriting else "")
+        AnnotationRun(parts, counts, on_counts).run()
+        self.journal.write_state("overwriting", "")
+        return counts
 
     def _count_into(self, counts: RunCounts) -> None:
         try:

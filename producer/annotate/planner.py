@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -11,7 +12,7 @@ from ..image_sources.image_bytes import ImageBytes
 from ..image_sources.picture import Picture
 from .outputs.output import Output
 from .outputs.sidecars import has_longer_name
-from .storage.item import ItemState, JournalItem
+from .storage.item import REPETITION, ItemState, JournalItem, Texts
 from .storage.journal import Journal
 from .storage.near_duplicates import NearDuplicates
 from .summary import RunCounts
@@ -76,14 +77,18 @@ class Planner:
         self._reader = reader
         self._digest = digest
         self._near_duplicates = near_duplicates
+        #: Further mentions of images so far, by their key.
+        self._repetitions: Counter[str] = Counter()
 
     def plan(self, picture: Picture, position: int) -> PicturePlan:
         """Return the next step of an image."""
         stored = self._journal.item(picture.key)
         if stored is not None and stored[0].run == self._journal.run:
-            if self._output.has_files:
+            if not self._output.has_repetitions:
                 return PicturePlan(Step.REPEATED, stored[0])
-            picture = replace(picture, key=f"{picture.key}\0{position}")
+            self._repetitions[picture.key] += 1
+            number = self._repetitions[picture.key]
+            picture = replace(picture, key=f"{picture.key}{REPETITION}{number}")
             stored = self._journal.item(picture.key)
         if stored is not None:
             plan = self._known(stored[0], stored[1], picture, position)
@@ -120,7 +125,7 @@ class Planner:
     def _is_skipped(self, item: JournalItem, stored: JournalItem | None) -> bool:
         """Read the caption that the image has; return whether it stays."""
         present = self._output.existing(item.picture, item.target)
-        current = "\n".join(present) or None
+        current = "\n".join(present.texts) or None
         is_own = (
             stored is not None
             and bool(stored.texts)
@@ -135,19 +140,23 @@ class Planner:
             item.content = stored.content
         if stored is not None and is_own:
             # While the image waits for new texts, the journal has those of its file.
-            item.existing, item.texts = stored.existing, stored.texts
+            item.existing = stored.existing
+            item.put(Texts(stored.texts, stored.questions))
             # Somebody edited it: see `Journal.adopt_texts`.
             is_edited = stored.existing == "\n".join(stored.texts)
             is_skipped = stored.state is ItemState.SKIPPED or is_edited
             stays = stored.recipe != self._digest or is_skipped
-            texts = stored.texts
+            texts = Texts(stored.texts, stored.questions)
         else:
             item.existing = current or item.picture.caption
             stays = item.existing is not None
-            texts = present or [item.existing or ""]
+            texts = present if present.texts else Texts([item.existing or ""], [])
+            if not self._output.has_files:
+                item.put(present)
         if self._rules.existing != "skip" or not stays:
             return False
-        item.state, item.texts = ItemState.SKIPPED, texts
+        item.state = ItemState.SKIPPED
+        item.put(texts)
         return True
 
     def _read(self, item: JournalItem) -> PicturePlan:

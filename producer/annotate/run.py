@@ -200,6 +200,8 @@ class AnnotationRun:
             item.texts = self._parts.rules.captions(
                 resolution.texts, questions, item.picture, item.existing
             )
+            is_answered = any(questions) and len(questions) == len(item.texts)
+            item.questions = questions if is_answered else []
             item.state = ItemState.READY
             self._ready.append(item)
         self._journal.store_texts(item)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, Literal
@@ -17,13 +18,16 @@ from .extras import required
 from .forms import form_of
 from .lists import list_pictures
 from .options import LineFormat, SourceOptions
-from .picture import Locator, Picture, broken_picture
+from .picture import Locator, Picture, broken_picture, path_from
 from .rows import IMAGE_COLUMNS, ReferenceReader
 
 #: Rows of a Parquet file decoded at once.
 _BATCH_ROWS: Final = 1024
 #: Columns whose text names an image that is stored as bytes.
 _NAME_COLUMNS: Final = ("name", "file_name", "filename", "path", "id", "key", "__key__")
+
+#: A byte that is not UTF-8, in the file names of Parquet outputs.
+_ESCAPED_BYTE: Final = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 
 def table_pictures(path: str, options: SourceOptions) -> Iterator[Picture]:
@@ -99,7 +103,7 @@ def _parquet(path: str, reader: ReferenceReader) -> Iterator[Picture]:
         raise InvalidInput(f"{path}: {error}") from None
     schema = table.schema_arrow
     reader.check_names(schema.names)
-    binary = {name for name in schema.names if _is_binary(schema.field(name).type)}
+    binary = {name for name in schema.names if has_bytes(schema.field(name).type)}
     column = _image_column(schema.names, binary, reader)
     reader.check_header([name for name in schema.names if name not in binary])
     # Bytes stay in the file until their image is read.
@@ -118,6 +122,7 @@ def _parquet(path: str, reader: ReferenceReader) -> Iterator[Picture]:
         for row_of_group, row in enumerate(rows):
             row_number += 1
             if not is_binary:
+                row[column] = _file_name(row[column], reader.folder)
                 yield reader.row(row, column, row_number)
                 continue
             locator = Locator("cell", os.path.abspath(path), (group, row_of_group, column))
@@ -140,6 +145,14 @@ def _image_column(names: list[str], binary: set[str], reader: ReferenceReader) -
 def _rows(table: Any, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
     for batch in table.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names):
         yield from batch.to_pylist()
+
+
+def _file_name(value: Any, folder: str) -> Any:
+    """Return a path with the bytes that are not UTF-8, which outputs write as `\\udc80`."""
+    if not isinstance(value, str) or not _ESCAPED_BYTE.search(value):
+        return value
+    path = _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), value)
+    return path if os.path.exists(path_from(folder, path)) else value
 
 
 def _repeated_paths(table: Any, column: str) -> set[str | None] | None:
@@ -169,9 +182,19 @@ def _bytes_picture(
     return Picture(key, name, locator, stamp, row, caption, number)
 
 
-def _is_binary(kind: Any) -> bool:
-    """Return whether a column has bytes: binary, or Hugging Face's struct of bytes and path."""
+def has_bytes(kind: Any) -> bool:
+    """Return whether a column has bytes, as Hugging Face's struct of bytes and path."""
     types = required("pyarrow").types
     if types.is_struct(kind):
-        return any(kind.field(n).name == "bytes" for n in range(kind.num_fields))
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+        # Without any image, the type of the field `bytes` is null.
+        fields = [kind.field(n) for n in range(kind.num_fields)]
+        return any(field.name == "bytes" or has_bytes(field.type) for field in fields)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return has_bytes(kind.value_type)
+    if types.is_map(kind):
+        return has_bytes(kind.key_type) or has_bytes(kind.item_type)
+    if types.is_dictionary(kind):
+        return has_bytes(kind.value_type)
+    return bool(
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    )

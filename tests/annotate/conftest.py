@@ -18,6 +18,7 @@ from config.settings import WorkerSettings
 from demo.stack import ROOT
 from producer import contract
 from producer.ledger.leases import Leases
+from tests.annotate.sample_collections import write_image
 
 
 @dataclass
@@ -58,6 +59,16 @@ def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path: Path)
     monkeypatch.setenv("BLIPLINE_REDIS_URL", redis_url)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> dict[str, str]:
+    """Write three images, one of them larger; return their texts."""
+    sides = {"a.ppm": 8, "b.ppm": 16, "c.ppm": 8}
+    return {
+        name: write_image(tmp_path / "p" / name, number, side, side)
+        for number, (name, side) in enumerate(sides.items())
+    }
 
 
 @pytest.fixture

@@ -2,80 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as arrow
-import pyarrow.parquet as parquet
 import pytest
 
 from producer.annotate.storage.journal import Journal
 from producer.cli.exit_codes import Exit
 from tests.annotate.conftest import Responder
 from tests.annotate.sample_collections import annotate, write_image
-
-TABLES = ("t.jsonl", "t.csv", "t.tsv", "t.parquet", "p/metadata.jsonl", "t.json")
-CAPTION = {"t.json": "caption"}
-
-Rows = dict[str, dict[str, Any]]
-
-
-def read_rows(table: str) -> Rows:
-    """Return the rows of a table by the file name of their image."""
-    path = Path(table)
-    if path.suffix == ".json":
-        return {Path(name).name: fields for name, fields in json.loads(path.read_text()).items()}
-    rows: list[dict[str, Any]]
-    if path.suffix == ".parquet":
-        rows = parquet.read_table(path).to_pylist()
-    elif path.suffix == ".jsonl":
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-    else:
-        delimiter = "," if path.suffix == ".csv" else "\t"
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file, delimiter=delimiter))
-    return {Path(row["file_name"]).name: row for row in rows}
-
-
-def edit(table: str, change: Callable[[Rows], None]) -> None:
-    """Let another program change the rows of a table, and write it anew."""
-    path, rows = Path(table), read_rows(table)
-    names = {}
-    if path.suffix == ".json":
-        names = {Path(name).name: name for name in json.loads(path.read_text())}
-    change(rows)
-    if path.suffix == ".json":
-        path.write_text(json.dumps({names.get(name, name): row for name, row in rows.items()}))
-        return
-    for name, row in rows.items():
-        row.setdefault("file_name", name)
-    if path.suffix == ".parquet":
-        columns = {name: None for row in rows.values() for name in row}
-        filled = [{name: row.get(name) for name in columns} for row in rows.values()]
-        parquet.write_table(arrow.Table.from_pylist(filled), path)
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()))
-    else:
-        columns = {name: None for row in rows.values() for name in row}
-        delimiter = "," if path.suffix == ".csv" else "\t"
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(columns), delimiter=delimiter)
-            writer.writeheader()
-            writer.writerows(rows.values())
-
-
-@pytest.fixture
-def texts(tmp_path: Path) -> dict[str, str]:
-    """Write three images, one of them larger; return their texts."""
-    sides = {"a.ppm": 8, "b.ppm": 16, "c.ppm": 8}
-    return {
-        name: write_image(tmp_path / "p" / name, number, side, side)
-        for number, (name, side) in enumerate(sides.items())
-    }
+from tests.annotate.table_rows import CAPTION, TABLES, Rows, edit, read_rows
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -182,7 +120,7 @@ def test_a_run_that_died_after_it_had_replaced_the_file_changes_nothing(
     before = Path(table).read_bytes()
     folder, name = Path(table).parent, Path(table).name
     journal = Journal(str(folder / f".{name}.blipline.db"))
-    journal.write_meta("written", "of an earlier file")
+    journal.write_state("written", "of an earlier file")
     journal.close()
     assert annotate("p", "-o", table, "--captions", "2", "--seed", "1") == Exit.OK
     assert Path(table).read_bytes() == before

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from functools import partial
 from typing import Final, Literal, get_args
 
 from ...errors import InvalidInput
@@ -13,13 +11,7 @@ from .kohya import KohyaOutput
 from .output import Output
 from .parquet import ParquetOutput
 from .sidecars import SidecarOutput
-from .tables import (
-    ImageFolderOutput,
-    TableOutput,
-    WriteRows,
-    write_csv,
-    write_json_lines,
-)
+from .tables import ImageFolderOutput, TableOutput
 from .webdataset import WebDatasetOutput
 
 #: Forms of outputs.
@@ -42,11 +34,6 @@ RESERVED: Final = ("", "file_name", "image", "texts", "answers")
 SIDECARS: Final = ("txt", "caption")
 #: Forms whose output is a folder.
 FOLDERS: Final = (*SIDECARS, "embed")
-_WRITERS: Final[dict[FormatName, WriteRows]] = {
-    "jsonl": write_json_lines,
-    "csv": write_csv,
-    "tsv": partial(write_csv, delimiter="\t"),
-}
 _SUFFIXES: Final[dict[str, FormatName]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -79,7 +66,6 @@ def output_of(
     path: str | None,
     name: FormatName | None,
     text_column: str,
-    questions: Sequence[str],
     in_place: bool = False,
 ) -> Output:
     """Return an output; raises InvalidInput if a table has no file, or copies have no folder."""
@@ -102,11 +88,13 @@ def output_of(
         raise InvalidInput(f"--format {form} needs a file: -o FILE")
     if form == "imagefolder":
         file = os.path.join(path, "metadata.jsonl") if os.path.isdir(path) else path
-        return ImageFolderOutput(file, text_column, questions)
+        return ImageFolderOutput(file, text_column)
     if form == "kohya":
         return KohyaOutput(path)
     if form == "parquet":
-        return ParquetOutput(path, text_column, questions)
+        return ParquetOutput(path, text_column)
     if form == "webdataset":
-        return WebDatasetOutput(path, text_column, questions)
-    return TableOutput(path, _WRITERS[form], text_column, questions)
+        return WebDatasetOutput(path, text_column)
+    return TableOutput(
+        path, "csv" if form == "csv" else "tsv" if form == "tsv" else "jsonl", text_column
+    )

@@ -10,7 +10,7 @@ from ...errors import InvalidInput
 from ...image_sources.image_bytes import ImageBytes
 from ...image_sources.picture import Picture, file_picture
 from ..descriptions.containers import describe, description_of
-from ..storage.item import JournalItem
+from ..storage.item import NO_TEXTS, JournalItem, Texts
 from ..storage.journal import Journal
 from .files import FileRejected, write_file
 from .sidecars import is_taken, relative_name
@@ -20,6 +20,7 @@ class EmbeddedOutput:
     """A description in EXIF and XMP of each image; None as the folder: in the files themselves."""
 
     has_files = True
+    has_repetitions = False
 
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
@@ -27,12 +28,16 @@ class EmbeddedOutput:
         self._journal: Journal | None = None
         self.description = f"embedded {os.path.abspath(folder) if folder else ''}"
 
+    def journal_name(self, folder: str) -> str:
+        """Return one name for all: the journal knows the items by their files."""
+        return "files"
+
     def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """Remember the journal, which knows the owners of files."""
         self._journal = journal
         return []
 
-    def existing(self, picture: Picture, target: str | None) -> list[str]:
+    def existing(self, picture: Picture, target: str | None) -> Texts:
         """Return the description of the target, else of the image."""
         for path in (target, picture.path):
             try:
@@ -41,8 +46,8 @@ class EmbeddedOutput:
                 continue
             if isinstance(data, bytes):
                 text = description_of(data)
-                return [] if text is None else [text]
-        return []
+                return NO_TEXTS if text is None else Texts([text], [])
+        return NO_TEXTS
 
     def target(self, picture: Picture) -> str:
         """Return the file that gets the description."""

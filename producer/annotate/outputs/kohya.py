@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 from ...errors import InvalidInput
 from ...image_sources.picture import Picture
+from ...validation import unique_names
 from ..storage.file_rows import FileRow
-from ..storage.journal import Journal
-from .tables import TableOutput, check_is_file
+from ..storage.item import JournalItem, Texts
+from .tables import TableOutput, check_is_file, lines_of
 
 
 class KohyaOutput(TableOutput):
     """A `meta_cap.json`: absolute paths with `caption`; other fields, such as tags, stay."""
 
+    # The file has one entry for a path, and columns of several texts are another program's.
+    has_repetitions = False
+    several = ()
+
     def __init__(self, path: str) -> None:
-        super().__init__(path, _write, "caption", ())
+        super().__init__(path, "json", "caption", _write)
 
     def file_rows(self) -> Iterator[FileRow]:
         """Yield the images of the file."""
         for name, fields in self._read().items():
             if not isinstance(fields, dict):
                 raise InvalidInput(f"{self.path}: not a meta_cap.json: {name!r:.100} is no object")
-            caption = fields.get("caption")
-            texts = caption.split("\n") if isinstance(caption, str) and caption else []
-            if texts:
-                del fields["caption"]
-            yield FileRow(name, texts, fields)
+            yield FileRow(name, fields)
 
     def name_of(self, picture: Picture) -> str:
         """Return the absolute path."""
@@ -38,22 +39,27 @@ class KohyaOutput(TableOutput):
         """Return None; raises InvalidInput for an image that is no local file."""
         check_is_file(picture, self.path)
 
-    def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
-        """Yield names and fields; captions are one a line, as `enable_wildcard` reads them."""
-        for item in journal.written():
-            name = self.name_of(item.picture)
-            row_of_file = journal.file_rows.get(name)
-            fields = {} if row_of_file is None else row_of_file.columns
-            yield {"name": name, "fields": {**fields, "caption": "\n".join(item.texts)}}
-        for row in journal.file_rows.unclaimed():
-            caption = {"caption": "\n".join(row.texts)} if row.texts else {}
-            yield {"name": row.name, "fields": {**row.columns, **caption}}
+    def row_of(self, item: JournalItem) -> dict[str, Any]:
+        """Return the fields; captions are one a line, as `enable_wildcard` reads them."""
+        return {"caption": "\n".join(item.texts)}
+
+    def texts_of(self, columns: Mapping[str, Any], written: Texts | None) -> Texts:
+        """Return the lines of the caption."""
+        return lines_of(columns.get("caption"))
+
+    def is_row_of(self, row: FileRow, picture: Picture) -> bool:
+        """Return True: the path is the name."""
+        return True
+
+    def entry(self, name: str, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return an entry of the file."""
+        return {"name": name, "fields": columns}
 
     def _read(self) -> dict[str, Any]:
         try:
             with open(self.path, encoding="utf-8") as file:
-                metadata = json.load(file)
-        except (OSError, ValueError, RecursionError) as error:
+                metadata = json.load(file, object_pairs_hook=unique_names)
+        except (OSError, ValueError, RecursionError, InvalidInput) as error:
             raise InvalidInput(f"{self.path}: not a meta_cap.json: {error}") from None
         if not isinstance(metadata, dict):
             raise InvalidInput(f"{self.path}: not a meta_cap.json: no object")

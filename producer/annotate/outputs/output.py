@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ...image_sources.picture import Picture
-from ..storage.item import JournalItem
+from ..storage.item import JournalItem, Texts
 from ..storage.journal import Journal
 
 
@@ -14,8 +14,13 @@ class Output(Protocol):
 
     #: True if each image has a file of its own, False if all share one.
     has_files: bool
+    #: True if each mention of an image in a source has a row, False if an image has one place.
+    has_repetitions: bool
     #: Name of the form and of its place, for the digest of a recipe.
     description: str
+
+    def journal_name(self, folder: str) -> str:
+        """Return the name of this output in a journal in a folder, which may serve others."""
 
     def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """Read what is there before any work, and check that the output can be written.
@@ -24,10 +29,10 @@ class Output(Protocol):
         OutputFailed.
         """
 
-    def existing(self, picture: Picture, target: str | None) -> list[str]:
+    def existing(self, picture: Picture, target: str | None) -> Texts:
         """Return the texts that an image has in this output; `target` is its file.
 
-        A table returns those that are not of the journal.
+        A table gives the image its row, and returns the texts that are not of the journal.
         """
 
     def target(self, picture: Picture) -> str | None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Final
 
 from ...errors import InvalidInput
 from ...image_sources.extras import required
 from ...image_sources.image_bytes import ImageBytes
-from ...image_sources.picture import Locator
-from ..storage.file_rows import FileRow
+from ...image_sources.picture import Locator, Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
 from .remaining_images import check_images_remain
-from .rows import text_of
+from .rows import text_of, utf8_of
 from .tables import TableOutput
 
 #: Rows of a row group; fewer if they have images, as Hugging Face's `datasets` writes them.
@@ -34,9 +33,13 @@ class ParquetOutput(TableOutput):
     With bytes, the column is Hugging Face's struct of `bytes` and `path`.
     """
 
-    def __init__(self, path: str, text_column: str, questions: Sequence[str]) -> None:
-        super().__init__(path, self._write, text_column, questions)
+    def __init__(self, path: str, text_column: str) -> None:
+        super().__init__(path, "parquet", text_column, self._write)
         self._reader = ImageBytes()
+
+    def name_of(self, picture: Picture) -> str:
+        """Return the name in UTF-8, as the file has it."""
+        return utf8_of(super().name_of(picture))
 
     def write_interim(self, journal: Journal) -> None:
         """Write the file, unless its images would be copied again each time."""
@@ -48,16 +51,6 @@ class ParquetOutput(TableOutput):
         """Write the file; raises OutputFailed if that would lose an image."""
         check_images_remain(journal, self.path, _EMBEDDED)
         super().write_all(journal)
-
-    def file_rows(self) -> Iterator[FileRow]:
-        """Yield the rows of the file; its images are read from the sources only."""
-        assert self._journal is not None
-        if self._journal.read_meta("imported") is not None and _contains_images(self.path):
-            raise InvalidInput(
-                f"{self.path}: contains images, and another program changed it since the last run: "
-                "move it away, or choose another output with -o"
-            )
-        return super().file_rows()
 
     def row_of(self, item: JournalItem) -> dict[str, Any]:
         """Return the row of an item; an image that no path names is its locator."""
@@ -71,13 +64,13 @@ class ParquetOutput(TableOutput):
         kinds = _kinds(rows())
         has_images = "image" in kinds.values()
         schema = arrow.schema(
-            [(_utf8(name), _arrow_type(kind)) for name, kind in kinds.items()],
+            [(utf8_of(name), _arrow_type(kind)) for name, kind in kinds.items()],
             metadata=_FEATURES if has_images else None,
         )
         with parquet.ParquetWriter(file, schema) as writer:
             for group in _groups(rows(), _IMAGE_GROUP_ROWS if has_images else _GROUP_ROWS):
                 columns = {
-                    _utf8(name): [self._cell(row, name, kind) for row in group]
+                    utf8_of(name): [self._cell(row, name, kind) for row in group]
                     for name, kind in kinds.items()
                 }
                 writer.write_table(arrow.table(columns, schema=schema))
@@ -89,8 +82,8 @@ class ParquetOutput(TableOutput):
         if value is None or kind in ("bool", "int", "float", "answers"):
             return value
         if kind == "texts":
-            return [_utf8(text) for text in value]
-        return _utf8(text_of(value))
+            return [utf8_of(text) for text in value]
+        return utf8_of(text_of(value))
 
     def _image(self, value: Locator | str | None, name: str) -> dict[str, Any]:
         """Return Hugging Face's struct of an image; without bytes, it is read from its path."""
@@ -102,21 +95,8 @@ class ParquetOutput(TableOutput):
                 # It had a caption before, and was not read.
                 image = None
         if isinstance(image, bytes):
-            return {"bytes": image, "path": _utf8(name)}
-        return {"bytes": None, "path": None if image is None else _utf8(text_of(image))}
-
-
-def _contains_images(path: str) -> bool:
-    arrow, parquet = required("pyarrow"), required("pyarrow.parquet")
-    try:
-        schema = parquet.read_schema(path)
-    except (OSError, arrow.ArrowException):
-        # The reader of the rows reports it.
-        return False
-    if "image" not in schema.names:
-        return False
-    kind = schema.field("image").type
-    return bool(arrow.types.is_struct(kind) or arrow.types.is_binary(kind))
+            return {"bytes": image, "path": utf8_of(name)}
+        return {"bytes": None, "path": None if image is None else utf8_of(text_of(image))}
 
 
 def _kinds(rows: Iterable[dict[str, Any]]) -> dict[str, str | None]:
@@ -184,8 +164,3 @@ def _groups(rows: Iterable[dict[str, Any]], count: int) -> Iterator[list[dict[st
             group = []
     if group:
         yield group
-
-
-def _utf8(text: str) -> str:
-    """Return a text as Parquet stores it: in UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Sequence
 from typing import Any, Final
 
 from ...image_sources.picture import Picture
@@ -22,9 +21,7 @@ def file_name_of(picture: Picture) -> str:
     return name if isinstance(name, str) and name else picture.name
 
 
-def row_of(
-    item: JournalItem, text_column: str, questions: Sequence[str], folder: str | None = None
-) -> dict[str, Any]:
+def row_of(item: JournalItem, text_column: str, folder: str | None = None) -> dict[str, Any]:
     """Return the row of an item: its file name, its own columns, and its texts.
 
     In a table in `folder`, `image` leads to the image, unless that is in an archive. Several
@@ -37,10 +34,10 @@ def row_of(
     row |= {name: value for name, value in columns.items() if name != "file_name"}
     row[text_column] = item.texts[0] if item.texts else ""
     if len(item.texts) > 1:
-        if len(questions) == len(item.texts):
+        if len(item.questions) == len(item.texts):
             row["answers"] = [
                 {"question": question, "text": text}
-                for question, text in zip(questions, item.texts, strict=True)
+                for question, text in zip(item.questions, item.texts, strict=True)
             ]
         else:
             row["texts"] = item.texts
@@ -49,7 +46,7 @@ def row_of(
 
 def json_line(value: Any) -> bytes:
     """Return a line of JSON in UTF-8; bytes of a name that are not UTF-8 are escaped."""
-    return _json_text(value).encode("utf-8", "backslashreplace") + b"\n"
+    return json_text(value).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def text_of(value: Any) -> str:
@@ -58,10 +55,15 @@ def text_of(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return str(value)
-    return value if isinstance(value, str) else _json_text(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
-def _json_text(value: Any) -> str:
+def utf8_of(text: str) -> str:
+    """Return a text in UTF-8, with the bytes that are none, as of file names, as `\\udc80`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def json_text(value: Any) -> str:
     """Return a value as JSON, which has no NaN and no infinity: they become null."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -8,7 +8,7 @@ from ...contract import ErrorCode
 from ...errors import InvalidInput
 from ...image_sources.caption_files import read_caption
 from ...image_sources.picture import Picture
-from ..storage.item import JournalItem
+from ..storage.item import NO_TEXTS, JournalItem, Texts
 from ..storage.journal import Journal
 from .files import write_file
 from .rows import SURROGATES
@@ -22,6 +22,7 @@ class SidecarOutput:
     """
 
     has_files = True
+    has_repetitions = False
 
     def __init__(self, suffix: str, folder: str | None) -> None:
         self._suffix = suffix
@@ -29,15 +30,19 @@ class SidecarOutput:
         self._journal: Journal | None = None
         self.description = f"sidecars {suffix} {os.path.abspath(folder) if folder else ''}"
 
+    def journal_name(self, folder: str) -> str:
+        """Return one name for all: the journal knows the items by their files."""
+        return "files"
+
     def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """Remember the journal, which knows the owners of files."""
         self._journal = journal
         return []
 
-    def existing(self, picture: Picture, target: str | None) -> list[str]:
+    def existing(self, picture: Picture, target: str | None) -> Texts:
         """Return the text of the caption file, if there is one that is not empty."""
         text = None if target is None else read_caption(target)
-        return [] if text is None else [text]
+        return NO_TEXTS if text is None else Texts([text], [])
 
     def target(self, picture: Picture) -> str:
         """Return the path of the caption file."""

@@ -6,22 +6,24 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from ...contract import ErrorCode
 from ...errors import InvalidInput
 from ...image_files import file_stamp
-from ...image_sources.options import SourceOptions
-from ...image_sources.picture import Picture
+from ...image_sources.forms import Form
+from ...image_sources.picture import Picture, path_from
+from ...ledger.blobs import is_reference
 from ...quantity import quantity
 from ..storage.file_rows import FileRow
-from ..storage.item import JournalItem
+from ..storage.item import NO_TEXTS, JournalItem, Texts
 from ..storage.journal import Journal
-from .edits import adopt_edits, merged, texts_of_row
+from .edits import SEVERAL, adopt_edits, best_row, merged, own_columns, texts_of_row
 from .files import check_replaceable, replaced_file
-from .rows import SURROGATES, file_name_of, json_line, row_of, text_of
+from .rows import SURROGATES, file_name_of, json_line, json_text, row_of, text_of, utf8_of
+from .table_file import table_rows
 
 #: Writes rows, which it may read several times, to a file.
 WriteRows = Callable[[IO[bytes], Callable[[], Iterator[dict[str, Any]]]], None]
@@ -35,16 +37,25 @@ class TableOutput:
     """
 
     has_files = False
+    has_repetitions = True
+    #: Columns of several texts.
+    several: Sequence[str] = SEVERAL
 
     def __init__(
-        self, path: str, write_rows: WriteRows, text_column: str, questions: Sequence[str]
+        self, path: str, form: Form, text_column: str, write_rows: WriteRows | None = None
     ) -> None:
         self.path = path
         self.text_column = text_column
-        self._write_rows = write_rows
-        self._questions = questions
+        self._form = form
+        self._write_rows = write_rows or _WRITERS[form]
         self._journal: Journal | None = None
+        #: Stamp of the file as the journal knows it.
+        self._stamp = ""
         self.description = f"table {os.path.abspath(path)} {text_column}"
+
+    def journal_name(self, folder: str) -> str:
+        """Return the path relative to the journal, with which it may move, and the column."""
+        return f"{os.path.relpath(self.path, folder)}\0{self.text_column}"
 
     def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """Read the rows of a file that the last run has not left so; keep a copy of a foreign one.
@@ -54,49 +65,48 @@ class TableOutput:
         self._journal = journal
         if os.path.exists(self.path) and not os.path.isfile(self.path):
             raise InvalidInput(f"{self.path}: not a regular file: choose another one with -o")
-        notes = self._import(journal, writes=writes)
+        notes: list[str] = []
+        is_first = journal.read_state("imported") is None
+        self._stamp = journal.read_state("written") or ""
+        if self._is_changed(journal):
+            if edited := self._import(journal):
+                notes.append(f"{self.path}: {quantity(edited, 'text')} edited since the last run")
+            if is_first and writes:
+                notes.append(f"{self.path}: copied to {_back_up(self.path)}")
+        journal.write_state("imported", "1")
+        journal.commit()
         if writes:
             # This shows at once, not after an hour, that the file cannot be written.
             check_replaceable(self.path, journal.identity)
         return notes
 
-    def _import(self, journal: Journal, *, writes: bool) -> list[str]:
-        notes: list[str] = []
-        is_first = journal.read_meta("imported") is None
-        if self._is_changed(journal):
-            journal.file_rows.replace(self.file_rows())
-            edited = adopt_edits(journal, self.name_of)
-            if edited:
-                notes.append(f"{self.path}: {quantity(edited, 'text')} edited since the last run")
-            if is_first and writes:
-                notes.append(f"{self.path}: copied to {_back_up(self.path)}")
-        journal.write_meta("imported", "1")
-        journal.commit()
-        return notes
-
     def _is_changed(self, journal: Journal) -> bool:
-        """Return whether there is a file that the last run has not left so."""
-        known = ("", journal.read_meta("written"), journal.read_meta("written before"))
-        return file_stamp(self.path) not in known
+        """Return whether there is a file that the journal does not know as it is."""
+        return file_stamp(self.path) not in ("", self._stamp)
+
+    def _import(self, journal: Journal) -> int:
+        """Read the file, and merge its edits into the journal; return the number of texts."""
+        stamp = file_stamp(self.path)
+        journal.file_rows.replace(self.file_rows())
+        edited = adopt_edits(journal, self)
+        self._stamp = stamp
+        return edited
 
     def file_rows(self) -> Iterator[FileRow]:
-        """Yield the rows of the file; raises InvalidInput if it is another one."""
-        from ...image_sources.tables import table_pictures
+        """Yield the rows of the file; raises InvalidInput if it is another one, or damaged."""
+        return table_rows(self.path, self._form)
 
-        options = SourceOptions(text_column=self.text_column, by_file_name=True)
-        for picture in table_pictures(self.path, options):
-            if picture.locator.kind == "error":
-                message = f"{picture.name}: {picture.locator.address}"
-                raise InvalidInput(f"{message}: mend the line, or choose another file with -o")
-            columns = dict(picture.columns)
-            if picture.caption is not None:
-                columns.pop(self.text_column, None)
-            yield FileRow(picture.name, texts_of_row(picture.caption, columns), columns)
-
-    def existing(self, picture: Picture, target: str | None) -> list[str]:
-        """Return the texts that others gave the image in the file."""
-        row = self._journal.file_rows.get(self.name_of(picture)) if self._journal else None
-        return [] if row is None else row.texts
+    def existing(self, picture: Picture, target: str | None) -> Texts:
+        """Give an image its row of the file, if that has no owner yet; return the row's texts."""
+        assert self._journal is not None
+        file_rows, item = self._journal.file_rows, JournalItem(picture, 0)
+        if not file_rows.any or file_rows.of(picture.key) is not None:
+            return NO_TEXTS
+        row = best_row(self, file_rows.free(self.name_of(picture)), item)
+        if row is None:
+            return NO_TEXTS
+        file_rows.own(row, picture.key, own_columns(self, row, item, None))
+        return self.texts_of(row.columns, None)
 
     def name_of(self, picture: Picture) -> str:
         """Return the name of an image in the file."""
@@ -117,40 +127,69 @@ class TableOutput:
         self.write_all(journal)
 
     def write_all(self, journal: Journal) -> None:
-        """Write the file."""
-        file_rows = journal.file_rows
-        if file_rows.any:
-            file_rows.claim(self.name_of(item.picture) for item in journal.written())
-        with replaced_file(self.path, journal.identity, partial(_note, journal)) as file:
+        """Write the file, with the edits that somebody made during the run."""
+        if self._is_changed(journal):
+            self._import(journal)
+        journal.last_write.begin()
+        stamps: list[str] = []
+        on_complete: Callable[[str], None] = lambda part: stamps.append(file_stamp(part))  # noqa: E731
+        with replaced_file(self.path, journal.identity, on_complete) as file:
             self._write_rows(file, lambda: self.rows(journal))
-        file_rows.settle()
-        journal.commit()
+        (self._stamp,) = stamps
+        # A process that dies before this finds a file that has the texts of its journal.
+        with journal.lock:
+            journal.last_write.complete()
+            journal.write_state("written", self._stamp)
+            journal.commit()
 
     def rows(self, journal: Journal) -> Iterator[dict[str, Any]]:
         """Yield the rows of the journal's images, then the other rows of the file."""
         file_rows = journal.file_rows
         has_rows = file_rows.any
-        for item in journal.written():
-            row = self.row_of(item)
-            name = self.name_of(item.picture)
-            row_of_file = file_rows.get(name) if has_rows else None
-            yield row if row_of_file is None else merged(row, row_of_file, item.texts)
-        if has_rows:
-            for row_of_file in file_rows.unclaimed():
-                texts = row_of_file.texts
-                text = {self.text_column: texts[0]} if texts else {}
-                yield {"file_name": row_of_file.name, **row_of_file.columns, **text}
+        for item in journal.last_write.items():
+            row = file_rows.of(item.picture.key) if has_rows else None
+            ours = self.row_of(item)
+            columns = ours if row is None else merged(ours, row)
+            yield self.entry(self.name_of(item.picture), columns)
+        for row in file_rows.others():
+            yield self.entry(row.name, dict(row.columns))
+
+    def entry(self, name: str, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as it is written."""
+        return columns
 
     def row_of(self, item: JournalItem) -> dict[str, Any]:
         """Return the row of an item."""
-        return row_of(item, self.text_column, self._questions, os.path.dirname(self.path))
+        return row_of(item, self.text_column, os.path.dirname(self.path))
+
+    def texts_of(self, columns: Mapping[str, Any], written: Texts | None) -> Texts:
+        """Return the texts of a row of the file; `written` are those of the last run."""
+        return texts_of_row(columns, self.text_column, written)
+
+    def is_row_of(self, row: FileRow, picture: Picture) -> bool:
+        """Return False if the `image` of a row is another file that is there."""
+        folder, reference = os.path.dirname(self.path), row.columns.get("image")
+        own = picture.locator.reference_from(folder)
+        if not isinstance(reference, str) or own is None or is_reference(reference):
+            return True
+        if self.comparable(reference) == self.comparable(own):
+            return True
+        path = path_from(folder, reference)
+        if not reference or "\0" in reference or not os.path.exists(path):
+            return True
+        return picture.path is not None and os.path.realpath(path) == os.path.realpath(picture.path)
+
+    def comparable(self, value: Any) -> str:
+        """Return a value as the file has it, for comparisons; only JSON has types."""
+        is_text = self._form in ("csv", "tsv", "parquet")
+        return utf8_of(text_of(value) if is_text else json_text(value))
 
 
 class ImageFolderOutput(TableOutput):
     """A `metadata.jsonl` as Hugging Face's ImageFolder reads it: names are relative to it."""
 
-    def __init__(self, path: str, text_column: str, questions: Sequence[str]) -> None:
-        super().__init__(path, write_json_lines, text_column, questions)
+    def __init__(self, path: str, text_column: str) -> None:
+        super().__init__(path, "jsonl", text_column)
 
     def name_of(self, picture: Picture) -> str:
         """Return the path relative to the folder of the file."""
@@ -160,9 +199,13 @@ class ImageFolderOutput(TableOutput):
         """Return None; raises InvalidInput for an image that is no local file."""
         check_is_file(picture, self.path)
 
+    def is_row_of(self, row: FileRow, picture: Picture) -> bool:
+        """Return True: the path is the name."""
+        return True
+
     def row_of(self, item: JournalItem) -> dict[str, Any]:
         """Return the row of an item, with the name relative to the folder of the file."""
-        row = row_of(item, self.text_column, self._questions)
+        row = row_of(item, self.text_column)
         return {**row, "file_name": self.name_of(item.picture)}
 
 
@@ -174,6 +217,11 @@ def _back_up(path: str) -> str:
         copy = f"{path}.bak{number}"
     shutil.copyfile(path, copy)
     return copy
+
+
+def lines_of(text: Any) -> Texts:
+    """Return the texts of a form that has one in each line."""
+    return Texts(text.split("\n"), []) if isinstance(text, str) and text else NO_TEXTS
 
 
 def check_is_file(picture: Picture, path: str) -> None:
@@ -192,13 +240,6 @@ def check_is_file(picture: Picture, path: str) -> None:
             "choose -o OUT.jsonl, or download the images first",
             ErrorCode.OPTION_INVALID,
         )
-
-
-def _note(journal: Journal, part: str) -> None:
-    """Store the stamp of a complete file: a later run finds whether somebody changed it."""
-    journal.write_meta("written before", journal.read_meta("written") or "")
-    journal.write_meta("written", file_stamp(part))
-    journal.commit()
 
 
 def write_json_lines(file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]]) -> None:
@@ -226,3 +267,10 @@ def _names(rows: Iterable[dict[str, Any]]) -> list[str]:
     for row in rows:
         names |= dict.fromkeys(row)
     return list(names)
+
+
+_WRITERS: Final[Mapping[Form, WriteRows]] = {
+    "jsonl": write_json_lines,
+    "csv": write_csv,
+    "tsv": partial(write_csv, delimiter="\t"),
+}

@@ -7,19 +7,19 @@ import itertools
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
 from ...errors import InvalidInput
 from ...image_sources.image_bytes import ImageBytes
 from ..storage.file_rows import FileRow
-from ..storage.item import JournalItem
+from ..storage.item import JournalItem, Texts
 from ..storage.journal import Journal
 from .files import replaced_file
 from .remaining_images import check_images_remain
 from .rows import json_line, row_of
-from .tables import TableOutput
+from .tables import TableOutput, lines_of
 
 #: Samples of an archive, if the name has a number (`%06d`).
 SHARD_SAMPLES: Final = 10_000
@@ -43,15 +43,15 @@ class WebDatasetOutput(TableOutput):
     in the file's name, as ``out-%06d.tar``, makes shards.
     """
 
-    def __init__(self, path: str, text_column: str, questions: Sequence[str]) -> None:
-        super().__init__(path, lambda file, rows: None, text_column, questions)
+    def __init__(self, path: str, text_column: str) -> None:
+        super().__init__(path, "tar", text_column, lambda file, rows: None)
         self._reader = ImageBytes()
         self._numbers = itertools.count()
 
     def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """See `TableOutput.prepare`; raises InvalidInput if there are shards of others."""
         first = self._shard(0)
-        if first != self.path and journal.read_meta("imported") is None and os.path.exists(first):
+        if first != self.path and journal.read_state("imported") is None and os.path.exists(first):
             raise InvalidInput(
                 f"{first} is there, and the journal {journal.path} does not know it: move the "
                 "shards away, or choose another output with -o"
@@ -60,7 +60,7 @@ class WebDatasetOutput(TableOutput):
 
     def _is_changed(self, journal: Journal) -> bool:
         # Only the journal knows the images of later runs.
-        return journal.read_meta("imported") is None and os.path.exists(self.path)
+        return journal.read_state("imported") is None and os.path.exists(self.path)
 
     def file_rows(self) -> Iterator[FileRow]:
         """Yield the names and captions of an existing archive."""
@@ -69,7 +69,11 @@ class WebDatasetOutput(TableOutput):
         for picture in tar_pictures(self.path):
             if picture.caption is not None:
                 name = str(picture.columns.get("file_name", picture.name))
-                yield FileRow(name, picture.caption.split("\n"))
+                yield FileRow(name, {self.text_column: picture.caption})
+
+    def texts_of(self, columns: Mapping[str, Any], written: Texts | None) -> Texts:
+        """Return the lines of the caption."""
+        return lines_of(columns.get(self.text_column))
 
     def write_interim(self, journal: Journal) -> None:
         """Do nothing: the images would be copied again each time."""
@@ -113,7 +117,7 @@ class WebDatasetOutput(TableOutput):
         _member(archive, f"{key}.{_suffix(item.picture.name, image)}", image)
         text = "\n".join(item.texts).encode("utf-8", "backslashreplace")
         _member(archive, f"{key}.txt", text)
-        row = row_of(item, self.text_column, self._questions)
+        row = row_of(item, self.text_column)
         _member(archive, f"{key}.json", json_line(row))
         return len(image)
 

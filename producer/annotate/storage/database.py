@@ -6,37 +6,11 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Final
 from urllib.parse import quote
 
 from ...errors import InvalidInput
-from . import file_rows
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS batches (id TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS answers (
-    content TEXT, request TEXT, text TEXT, code TEXT, message TEXT,
-    PRIMARY KEY (content, request)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS items (
-    key BLOB PRIMARY KEY, run INTEGER, position INTEGER, state INTEGER, recipe TEXT, stamp TEXT,
-    content TEXT, name TEXT, locator TEXT, columns TEXT, existing TEXT, target BLOB, texts TEXT,
-    code TEXT, message TEXT
-);
-CREATE INDEX IF NOT EXISTS items_position ON items (position, key);
-CREATE INDEX IF NOT EXISTS items_target ON items (target);
-CREATE TEMP TABLE IF NOT EXISTS fresh (key BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS hashes (
-    content TEXT PRIMARY KEY, a INTEGER, b INTEGER, c INTEGER, d INTEGER
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS hashes_a ON hashes (a);
-CREATE INDEX IF NOT EXISTS hashes_b ON hashes (b);
-CREATE INDEX IF NOT EXISTS hashes_c ON hashes (c);
-CREATE INDEX IF NOT EXISTS hashes_d ON hashes (d);
-"""
-#: Changes with the schema.
-_VERSION: Final = "1"
+from .migration import migrate
+from .schema import SCHEMA, VERSION
 
 
 def open_database(path: str) -> sqlite3.Connection:
@@ -47,11 +21,7 @@ def open_database(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.executescript(_SCHEMA + file_rows.SCHEMA)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (_VERSION,))
-        (version,) = connection.execute("SELECT value FROM meta WHERE name='version'").fetchone()
-        connection.commit()
+        version = _prepare(connection)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             message = "another run of this command is writing it: wait for its end"
@@ -60,9 +30,20 @@ def open_database(path: str) -> sqlite3.Connection:
         raise InvalidInput(f"the journal {path}: {message}") from None
     except sqlite3.DatabaseError as error:
         raise _damaged(path, error) from None
-    if version != _VERSION:
+    if version != VERSION:
         raise InvalidInput(f"the journal {path} is of another version: delete it")
     return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> str:
+    """Create or migrate the tables; return the version of the database."""
+    migrate(connection)
+    connection.executescript(SCHEMA)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('version', ?)", (VERSION,))
+    (version,) = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
+    connection.commit()
+    return str(version)
 
 
 def copy_database(path: str) -> sqlite3.Connection:
@@ -72,6 +53,7 @@ def copy_database(path: str) -> sqlite3.Connection:
         try:
             with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as stored:
                 stored.backup(connection)
+            _prepare(connection)
         except sqlite3.Error as error:
             raise _damaged(path, error) from None
     return connection

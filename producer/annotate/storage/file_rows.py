@@ -1,147 +1,115 @@
-"""Rows of a table as the last run found them: of other images, and with columns of other programs.
+"""Rows of a table as the last run found them, each as its file has it.
 
-They are read when the file is not as the last run left it. What others wrote stays in the file.
+They are read when the file is not as the last run left it. A row has an owner, the item of its
+image, or none: that of another program. Several rows may have one name.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ...errors import InvalidInput
 from .item import key_bytes
+from .statements import PAGE_ROWS, Statements
 
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS file_rows (
-    name BLOB, position INTEGER, texts TEXT, columns TEXT, edits TEXT,
-    PRIMARY KEY (name, position)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS file_rows_position ON file_rows (position);
-CREATE TEMP TABLE IF NOT EXISTS claimed (name BLOB PRIMARY KEY) WITHOUT ROWID;
+#: `own` has the columns whose values are the command's, in place of those of the file.
+TABLE: Final = """
+CREATE TABLE IF NOT EXISTS table_rows (
+    position INTEGER PRIMARY KEY, name BLOB, owner BLOB, columns TEXT, own TEXT
+);
+CREATE INDEX IF NOT EXISTS table_rows_name ON table_rows (name, owner, position);
+CREATE INDEX IF NOT EXISTS table_rows_owner ON table_rows (owner);
 """
-#: Rows read at once when all are read.
-_PAGE_ROWS: Final = 1000
+#: Rows of one name among which the owner's is looked for.
+_MAX_CANDIDATES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A row of the file: the name of its image, its texts, and its columns without them."""
+    """A row of the file: the name of its image, and its columns, the name's included."""
 
     name: str
-    #: Empty: no text, or that of the journal.
-    texts: list[str]
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    #: Those of the columns that came from the source, and that somebody edited.
-    edits: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any]
+    position: int = -1
+    #: Those of the columns that the command's own values replace.
+    own: frozenset[str] = field(default_factory=frozenset)
 
 
-class FileRows:
+class FileRows(Statements):
     """The rows, in the database of a journal."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: threading.RLock) -> None:
-        self._connection = connection
-        self._lock = lock
-
     def replace(self, rows: Iterable[FileRow]) -> None:
-        """Forget the rows, and store others."""
-        with self._lock:
-            self._connection.execute("DELETE FROM file_rows")
+        """Forget the rows, and store others, without owners."""
+        with self.lock:
+            self._connection.execute("DELETE FROM table_rows")
             self._connection.executemany(
-                "INSERT OR REPLACE INTO file_rows VALUES (?, ?, ?, ?, '{}')",
+                "INSERT INTO table_rows VALUES (?, ?, NULL, ?, '[]')",
                 (
-                    (
-                        _checked_bytes(row.name),
-                        position,
-                        json.dumps(row.texts),
-                        json.dumps(dict(row.columns), default=str),
-                    )
+                    (position, _checked_bytes(row.name), json.dumps(row.columns, default=str))
                     for position, row in enumerate(rows)
                 ),
             )
 
-    def get(self, name: str) -> FileRow | None:
-        """Return the row of a name."""
-        query = "SELECT name, position, texts, columns, edits FROM file_rows WHERE name = ? "
-        query += "ORDER BY position DESC LIMIT 1"
-        with self._lock:
-            row = self._connection.execute(query, (key_bytes(name),)).fetchone()
-        return None if row is None else _file_row(row)
-
     @property
     def any(self) -> bool:
         """True if there are rows."""
-        with self._lock:
-            row = self._connection.execute("SELECT 1 FROM file_rows LIMIT 1").fetchone()
-        return row is not None
+        return bool(self._rows("SELECT 1 FROM table_rows LIMIT 1"))
 
-    def clear_texts(self, names: Iterable[str]) -> None:
-        """Remove the texts of rows: the journal has them."""
-        with self._lock:
-            self._connection.executemany(
-                "UPDATE file_rows SET texts = '[]' WHERE name = ?",
-                ((key_bytes(name),) for name in names),
-            )
+    def of(self, owner: str) -> FileRow | None:
+        """Return the row of an item."""
+        query = f"SELECT {_COLUMNS} FROM table_rows WHERE owner = ?"
+        rows = self._rows(query, (key_bytes(owner),))
+        return _file_row(rows[0]) if rows else None
 
-    def rename(self, name: str, new_name: str) -> None:
-        """Give the row of an image that has moved its new name, unless that has a row."""
-        if self.get(new_name) is None:
-            with self._lock:
-                values = (key_bytes(new_name), key_bytes(name))
-                self._connection.execute("UPDATE file_rows SET name = ? WHERE name = ?", values)
+    def free(self, name: str) -> Iterator[FileRow]:
+        """Yield rows of a name that nobody owns, the first ones."""
+        query = f"SELECT {_COLUMNS} FROM table_rows WHERE name = ? AND owner IS NULL "
+        query += "ORDER BY position LIMIT ?"
+        return map(_file_row, self._rows(query, (key_bytes(name), _MAX_CANDIDATES)))
 
-    def delete(self, names: Iterable[str]) -> None:
-        """Delete rows."""
-        with self._lock:
-            self._connection.executemany(
-                "DELETE FROM file_rows WHERE name = ?", ((key_bytes(name),) for name in names)
-            )
+    def own(self, row: FileRow, owner: str, own: Iterable[str]) -> None:
+        """Give a row to an item, whose own values replace some columns."""
+        query = "UPDATE table_rows SET owner = ?, own = ? WHERE position = ?"
+        self._run(query, (key_bytes(owner), json.dumps(sorted(own)), row.position))
 
-    def put_edits(self, row: FileRow, edits: Mapping[str, Any]) -> None:
-        """Store the edited columns of a row."""
-        if edits != row.edits:
-            values = (json.dumps(dict(edits), default=str), key_bytes(row.name))
-            with self._lock:
-                self._connection.execute("UPDATE file_rows SET edits = ? WHERE name = ?", values)
+    def move(self, owner: str, new_owner: str, name: str) -> bool:
+        """Give the row of an image that has moved to its new item; False if that has a row."""
+        if self.of(new_owner) is not None:
+            return False
+        query = "UPDATE table_rows SET owner = ?, name = ? WHERE owner = ?"
+        self._run(query, (key_bytes(new_owner), key_bytes(name), key_bytes(owner)))
+        return True
 
-    def claim(self, names: Iterable[str]) -> None:
-        """Note the names of all images of the journal; the other rows are those of `unclaimed`."""
-        with self._lock:
-            self._connection.execute("DELETE FROM claimed")
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO claimed VALUES (?)", ((key_bytes(name),) for name in names)
-            )
+    def release(self, row: FileRow, columns: Mapping[str, Any]) -> None:
+        """Leave a row to the file, with these columns."""
+        query = "UPDATE table_rows SET owner = NULL, own = '[]', columns = ? WHERE position = ?"
+        self._run(query, (json.dumps(columns, default=str), row.position))
 
-    def settle(self) -> None:
-        """Remove the texts of claimed rows: the file has those of the journal now."""
-        with self._lock:
-            self._connection.execute(
-                "UPDATE file_rows SET texts = '[]' WHERE name IN (SELECT name FROM claimed)"
-            )
+    def delete(self, row: FileRow) -> None:
+        """Delete a row."""
+        self._run("DELETE FROM table_rows WHERE position = ?", (row.position,))
 
-    def count_unclaimed(self) -> int:
-        """Count the rows of other images."""
-        query = "SELECT count(*) FROM file_rows WHERE name NOT IN (SELECT name FROM claimed)"
-        with self._lock:
-            return int(self._connection.execute(query).fetchone()[0])
+    def count_free(self) -> int:
+        """Count the rows that nobody owns."""
+        return int(self._rows("SELECT count(*) FROM table_rows WHERE owner IS NULL")[0][0])
 
-    def unclaimed(self) -> Iterator[FileRow]:
-        """Yield the rows of other images in their order, in bounded memory."""
+    def others(self) -> Iterator[FileRow]:
+        """Yield the rows without an item in the snapshot, in their order, in bounded memory."""
         query = (
-            "SELECT name, position, texts, columns, edits FROM file_rows WHERE position > ? "
-            "AND name NOT IN (SELECT name FROM claimed) ORDER BY position LIMIT ?"
+            f"SELECT {_COLUMNS} FROM table_rows WHERE position > ? AND "
+            "(owner IS NULL OR owner NOT IN (SELECT key FROM snapshot)) ORDER BY position LIMIT ?"
         )
         last = -1
-        while True:
-            with self._lock:
-                rows = self._connection.execute(query, (last, _PAGE_ROWS)).fetchall()
+        while rows := self._rows(query, (last, PAGE_ROWS)):
             yield from map(_file_row, rows)
-            if len(rows) < _PAGE_ROWS:
-                return
-            last = rows[-1][1]
+            last = rows[-1][0]
+
+
+_COLUMNS: Final = "position, name, columns, own"
 
 
 def _checked_bytes(name: str) -> bytes:
@@ -153,5 +121,5 @@ def _checked_bytes(name: str) -> bytes:
 
 
 def _file_row(row: Any) -> FileRow:
-    name, _, *values = row
-    return FileRow(name.decode("utf-8", "surrogateescape"), *map(json.loads, values))
+    position, name, columns, own = row
+    return FileRow(os.fsdecode(name), json.loads(columns), position, frozenset(json.loads(own)))

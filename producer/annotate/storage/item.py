@@ -6,9 +6,13 @@ import json
 import os
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from ...image_sources.picture import Locator, Picture
+
+#: Separates the key of an image from the number of its repetition in a source. The keys of members
+#: of archives and of cells have single NULs.
+REPETITION: Final = "\0\0"
 
 
 class ItemState(IntEnum):
@@ -22,6 +26,17 @@ class ItemState(IntEnum):
     FAILED = 3
     #: It had a caption before.
     SKIPPED = 4
+
+
+class Texts(NamedTuple):
+    """The texts of an image; with questions, as many, the texts are their answers."""
+
+    texts: list[str]
+    questions: list[str]
+
+
+#: No texts.
+NO_TEXTS: Final = Texts([], [])
 
 
 @dataclass(slots=True)
@@ -43,6 +58,12 @@ class JournalItem:
     code: str | None = None
     message: str | None = None
     run: int = 0
+    #: Questions that the texts answer, as many; empty: the texts are captions.
+    questions: list[str] = field(default_factory=list)
+
+    def put(self, texts: Texts) -> None:
+        """Give the item texts."""
+        self.texts, self.questions = texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +83,14 @@ def item_of_row(row: Any) -> JournalItem:
     existing = None if row[10] is None else json.loads(row[10])
     return JournalItem(
         picture, row[2], ItemState(row[3]), row[4], row[6], existing, target, json.loads(row[12]),
-        row[13], row[14], row[1],
+        row[13], row[14], row[1], json.loads(row[15] or "[]"),
     )  # fmt: skip
+
+
+def repetition_of(key: str) -> int:
+    """Return the number of an image's mention in its source: 0 for the first."""
+    number = key.rpartition(REPETITION)[2]
+    return int(number) if REPETITION in key else 0
 
 
 def printable(text: str | None) -> str | None:

@@ -12,29 +12,33 @@ import os
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
 
 from .database import copy_database, open_database
 from .file_rows import FileRows
-from .item import ItemState, JournalItem, StoredAnswer, item_of_row, key_bytes, printable
-
-#: Rows read at once when the whole journal is read.
-_PAGE_ROWS: Final = 1000
-#: Condition of items with a row in a table.
-_IS_WRITTEN: Final = (
-    f"(state IN ({ItemState.READY:d}, {ItemState.DONE:d}, {ItemState.SKIPPED:d}) OR texts != '[]')"
+from .item import (
+    ItemState,
+    JournalItem,
+    StoredAnswer,
+    Texts,
+    item_of_row,
+    key_bytes,
+    printable,
 )
+from .last_write import LastWrite
+from .moves import Moves
+from .schema import IS_WRITTEN
+from .shelf import digest_of, take_out
+from .statements import Statements
 
 
-class Journal:
+class Journal(Statements):
     """The journal of one output. One process at a time has it open; threads share it."""
 
     def __init__(self, path: str, *, copy: bool = False) -> None:
         """Open a journal, or create it; a `copy` in memory leaves the file as it is."""
         self.path = path
-        #: Guards sequences of calls that must be atomic.
-        self.lock = threading.RLock()
-        self._connection = copy_database(path) if copy else open_database(path)
+        database = copy_database(path) if copy else open_database(path)
+        super().__init__(database, threading.RLock())
         self.run = int(self.read_meta("run") or 0) + 1
         self.write_meta("run", str(self.run))
         if (identity := self.read_meta("id")) is None:
@@ -42,8 +46,17 @@ class Journal:
             self.write_meta("id", identity)
         #: Random name of the journal, for temporary files.
         self.identity = identity
-        self.file_rows = FileRows(self._connection, self.lock)
+        self._output = self.read_meta("output") or ""
+        self.file_rows = FileRows(database, self.lock)
+        self.last_write = LastWrite(database, self.lock)
+        self._moves = Moves(database, self.lock)
         self.commit()
+
+    def choose(self, output: str) -> None:
+        """Make the items and rows those of an output; the answers are common to all outputs."""
+        with self.lock:
+            self._output = digest_of(output)
+            take_out(self._connection, self._output)
 
     def rollback(self) -> None:
         """Undo the changes since the last commit."""
@@ -56,11 +69,6 @@ class Journal:
             self.commit()
             self._connection.close()
 
-    def commit(self) -> None:
-        """Make the changes survive the end of the process."""
-        with self.lock:
-            self._connection.commit()
-
     def read_meta(self, name: str) -> str | None:
         """Return a value that was stored under a name."""
         row = self._row("SELECT value FROM meta WHERE name = ?", (name,))
@@ -69,6 +77,14 @@ class Journal:
     def write_meta(self, name: str, value: str) -> None:
         """Store a value under a name."""
         self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def read_state(self, name: str) -> str | None:
+        """Return a value of the chosen output."""
+        return self.read_meta(f"{name} {self._output}")
+
+    def write_state(self, name: str, value: str) -> None:
+        """Store a value of the chosen output."""
+        self.write_meta(f"{name} {self._output}", value)
 
     def open_batch(self, batch_id: str) -> None:
         """Record a batch before its submission."""
@@ -81,8 +97,7 @@ class Journal:
 
     def open_batches(self) -> list[str]:
         """Return the ids of batches that an earlier run did not read to their end."""
-        with self.lock:
-            return [row[0] for row in self._connection.execute("SELECT id FROM batches")]
+        return [row[0] for row in self._rows("SELECT id FROM batches")]
 
     def answer(self, content: str, request: str) -> StoredAnswer | None:
         """Return the answer to a request about an image."""
@@ -117,7 +132,7 @@ class Journal:
             query = "INSERT OR IGNORE INTO fresh SELECT ? WHERE NOT EXISTS "
             self._run(f"{query}(SELECT 1 FROM items WHERE key = ?)", (key, key))
         self._run(
-            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 key_bytes(picture.key),
                 self.run,
@@ -134,16 +149,19 @@ class Journal:
                 json.dumps(item.texts),
                 item.code,
                 printable(item.message),
+                json.dumps(item.questions),
             ),
         )
 
     def store_texts(self, item: JournalItem) -> None:
         """Store the texts of a stored item, or its error."""
         self._run(
-            "UPDATE items SET state = ?, texts = ?, code = ?, message = ? WHERE key = ?",
+            "UPDATE items SET state = ?, texts = ?, questions = ?, code = ?, message = ? "
+            "WHERE key = ?",
             (
                 item.state,
                 json.dumps(item.texts),
+                json.dumps(item.questions),
                 item.code,
                 printable(item.message),
                 key_bytes(item.picture.key),
@@ -174,26 +192,15 @@ class Journal:
     def items(self, *states: ItemState) -> Iterator[JournalItem]:
         """Yield the items of these states in the order of the collection, in bounded memory."""
         marks = ", ".join("?" for _ in states)
-        return self._pages(f"state IN ({marks})", *states)
+        return self._pages("items", f"state IN ({marks})", *states)
 
     def written(self) -> Iterator[JournalItem]:
         """Yield the items with a row in a table: all but those that never had a text."""
-        return self._pages(_IS_WRITTEN)
+        return self._pages("items", IS_WRITTEN)
 
-    def _pages(self, condition: str, *values: int) -> Iterator[JournalItem]:
-        # Runs that were interrupted may have given the same position twice.
-        query = (
-            f"SELECT * FROM items WHERE {condition} AND (position, key) > (?, ?) "
-            "ORDER BY position, key LIMIT ?"
-        )
-        last: tuple[int, bytes] = (-1, b"")
-        while True:
-            with self.lock:
-                rows = self._connection.execute(query, (*values, *last, _PAGE_ROWS)).fetchall()
-            yield from map(item_of_row, rows)
-            if len(rows) < _PAGE_ROWS:
-                return
-            last = (rows[-1][2], rows[-1][0])
+    def items_without_row(self) -> Iterator[JournalItem]:
+        """Yield the items that own no row of the file."""
+        return self._pages("items", "NOT EXISTS (SELECT 1 FROM table_rows WHERE owner = key)")
 
     def count(self, state: ItemState) -> int:
         """Return the number of items in a state."""
@@ -202,29 +209,11 @@ class Journal:
 
     def unseen(self) -> Iterator[JournalItem]:
         """Yield the items that this run has not seen."""
-        return self._pages("run != ?", self.run)
+        return self._pages("items", "run != ?", self.run)
 
     def moved(self) -> Iterator[tuple[JournalItem, JournalItem]]:
-        """Yield unseen items whose file is gone, each with the new item of the same image."""
-        with self.lock:
-            self._connection.executescript(
-                "CREATE TEMP TABLE IF NOT EXISTS arrived (content TEXT, key BLOB);"
-                "DELETE FROM arrived;"
-                "INSERT INTO arrived SELECT content, key FROM items "
-                "WHERE content != '' AND key IN (SELECT key FROM fresh);"
-                "CREATE INDEX IF NOT EXISTS arrived_content ON arrived (content);"
-            )
-        query = (
-            "SELECT items.* FROM arrived JOIN items ON items.key = arrived.key "
-            "WHERE arrived.content = ? LIMIT 1"
-        )
-        for item in self.unseen():
-            path = item.picture.path
-            if path is None or not item.content or os.path.exists(path):
-                continue
-            row = self._row(query, (item.content,))
-            if row is not None:
-                yield item, item_of_row(row)
+        """Yield the items of images that have moved, which the caller drops, with the new ones."""
+        return self._moves.pairs(self.run)
 
     def drop(self, key: str) -> None:
         """Delete an item."""
@@ -232,38 +221,48 @@ class Journal:
 
     def count_unseen_rows(self) -> int:
         """Count the rows of images that this run has not seen."""
-        query = f"SELECT count(*) FROM items WHERE run != ? AND {_IS_WRITTEN}"
+        query = f"SELECT count(*) FROM items WHERE run != ? AND {IS_WRITTEN}"
         return int(self._row(query, (self.run,))[0])
 
     def drop_unseen(self) -> None:
         """Delete the items that this run, which read the whole collection, did not see."""
         self._run("DELETE FROM items WHERE run != ?", (self.run,))
 
-    def forget_recipe(self, key: str) -> None:
-        """Make the next plan of an item a new one."""
-        self._run("UPDATE items SET recipe = '' WHERE key = ?", (key_bytes(key),))
+    def adopt_texts(self, key: str, texts: Texts, recipe: str | None = None) -> None:
+        """Replace the texts of an item by those that its row of the file has.
 
-    def adopt_texts(self, key: str, texts: Sequence[str]) -> None:
-        """Replace the texts of an item by those that its row of the file has."""
-        values = (json.dumps(list(texts)), json.dumps("\n".join(texts)), key_bytes(key))
-        self._run("UPDATE items SET texts = ?, existing = ? WHERE key = ?", values)
+        With a recipe, they are final for it; with an empty one, the next plan is a new one.
+        """
+        values = (json.dumps(texts.texts), json.dumps(texts.questions), _joined_json(texts))
+        query = "UPDATE items SET texts = ?, questions = ?, existing = ?"
+        self._run(f"{query} WHERE key = ?", (*values, key_bytes(key)))
+        if recipe is not None:
+            query = "UPDATE items SET recipe = ?, state = ? WHERE key = ?"
+            self._run(query, (recipe, ItemState.DONE, key_bytes(key)))
+
+    def label(self, key: str, questions: Sequence[str]) -> None:
+        """Store the questions of an item's texts, as the file has them."""
+        values = (json.dumps(list(questions)), key_bytes(key))
+        self._run("UPDATE items SET questions = ? WHERE key = ?", values)
+
+    def label_answers(self, recipe: str, questions: Sequence[str]) -> None:
+        """Store the questions of texts that an earlier release stored without them."""
+        self._run(
+            "UPDATE items SET questions = ? WHERE questions IS NULL AND recipe = ? "
+            "AND json_array_length(texts) = ?",
+            (json.dumps(list(questions)), recipe, len(questions)),
+        )
 
     def near(self, bands: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield the images whose hash shares one of four bands of 16 bits, with their bands."""
         query = "SELECT content, a, b, c, d FROM hashes WHERE a = ? OR b = ? OR c = ? OR d = ?"
-        with self.lock:
-            rows = self._connection.execute(query, tuple(bands)).fetchall()
-        for content, *bands_of_image in rows:
+        for content, *bands_of_image in self._rows(query, tuple(bands)):
             yield content, tuple(bands_of_image)
 
     def store_hash(self, content: str, bands: Sequence[int]) -> None:
         """Store the perceptual hash of an image."""
         self._run("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?)", (content, *bands))
 
-    def _run(self, query: str, values: Sequence[Any] = ()) -> None:
-        with self.lock:
-            self._connection.execute(query, values)
 
-    def _row(self, query: str, values: Sequence[Any]) -> Any:
-        with self.lock:
-            return self._connection.execute(query, values).fetchone()
+def _joined_json(texts: Texts) -> str:
+    return json.dumps("\n".join(texts.texts))
