@@ -12,17 +12,17 @@ from tests.annotate.sample_collections import annotate, json_lines, write_image
 pytestmark = pytest.mark.usefixtures("responder")
 
 
-def test_captions_of_a_shared_journal_are_those_of_an_earlier_run(
+def test_captions_of_other_options_are_those_of_an_earlier_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = [write_image(tmp_path / "p" / f"{n}.ppm", n) for n in range(2)]
-    for output in ("first.jsonl", "second.jsonl"):
+    for options in ((), ("--prompt", "x")):
         capsys.readouterr()
-        assert annotate("p", "-o", output, "--journal", "shared.db") == Exit.OK
+        assert annotate("p", "-o", "out.jsonl", *options) == Exit.OK
     message = capsys.readouterr().err
     assert "2 keep the captions of an earlier run (--existing)" in message
     assert "skipped" not in message
-    assert [row["text"] for row in json_lines(Path("second.jsonl"))] == texts
+    assert [row["text"] for row in json_lines(Path("out.jsonl"))] == texts
 
 
 def test_the_summary_says_which_caption_file_keeps_the_suffix_of_its_image(
