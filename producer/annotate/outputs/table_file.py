@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from ...errors import InvalidInput
+from ...image_sources.csv_rows import csv_rows
 from ...image_sources.extras import required
 from ...image_sources.forms import Form, form_of
 from ...image_sources.rows import IMAGE_COLUMNS
@@ -34,7 +34,7 @@ def table_rows(path: str, form: Form) -> Iterator[FileRow]:
     form = _form(path, form)
     try:
         if form in ("csv", "tsv"):
-            rows = _csv_rows(path, "," if form == "csv" else "\t")
+            rows = _csv_rows(path, form)
         elif form == "parquet":
             rows = _parquet_rows(path)
         else:
@@ -98,11 +98,11 @@ def _value(data: bytes) -> Any:
         raise InvalidInput(str(error)) from None
 
 
-def _csv_rows(path: str, delimiter: str) -> Iterator[Row]:
-    csv.field_size_limit(min(sys.maxsize, 1 << 27))
+def _csv_rows(path: str, form: Form) -> Iterator[Row]:
     line = 1
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        # Cells, not mappings: several columns of spreadsheets have no name.
+        reader = csv_rows(file, form, strict=True).reader
         try:
             names = next(reader, [])
             _check_names(path, filter(None, names))
@@ -110,7 +110,7 @@ def _csv_rows(path: str, delimiter: str) -> Iterator[Row]:
                 listed = ", ".join(names)
                 raise InvalidInput(
                     f"{path}: no column of an image (file_name, image, path, …) with the "
-                    f"delimiter {delimiter!r}: {_REMEDY}; columns: {listed:.400}"
+                    f"delimiter of {form.upper()}: {_REMEDY}; columns: {listed:.400}"
                 )
             line = reader.line_num + 1
             for cells in reader:
