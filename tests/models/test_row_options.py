@@ -55,9 +55,8 @@ def comparable(sequences: Sequence[Expected | GeneratedSequence]) -> list[tuple[
     return [each.tokens for each in sequences]
 
 
-def reference_answer(family: Family, request: Request) -> object:
+def reference_answer(family: Family, request: Request, rows: Sequence[Expected]) -> object:
     """Return the row's tokens if its answer shows them, else its text."""
-    rows = family.alone(request)
     if shows_tokens(request.options):
         return comparable(rows)
     return family.model.text(request, family.model.prompt(request), [*rows[0].tokens])
@@ -79,17 +78,17 @@ def test_every_option_in_a_mixed_batch_equals_that_of_the_row_alone(family: Fami
 
     assert not [answer.error_message for answer in answers.values() if answer.error_code]
     shown = [answers[request.id] for request in requests]
+    alone = [family.alone(request) for request in requests]
     assert_equal_but_for_ties(
         [comparable(each.sequences) if each.sequences else each.text for each in shown],
-        [reference_answer(family, request) for request in requests],
+        [reference_answer(family, *each) for each in zip(requests, alone, strict=True)],
         family.network,
-        lambda row: reference_answer(family, requests[row]),
+        lambda row: reference_answer(family, requests[row], family.alone(requests[row])),
         max_share=0.05,
     )
-    for request in requests:
+    for request, expected in zip(requests, alone, strict=True):
         if request.options.output_scores:
-            rows = zip(answers[request.id].sequences, family.alone(request), strict=True)
-            for got, row in rows:
+            for got, row in zip(answers[request.id].sequences, expected, strict=True):
                 if got.tokens == row.tokens:
                     assert got.logprobs == pytest.approx(row.logprobs, abs=2e-4)
     # Stop texts have ended some of the texts

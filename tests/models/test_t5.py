@@ -46,7 +46,7 @@ from worker.engine.warmup import warm_up
 from worker.models.registry import load
 from worker.models.t5 import without_control_tokens
 
-ROWS = 72
+ROWS = 48
 IMAGES = 12
 QUESTIONS = [
     "how many?",
@@ -188,14 +188,14 @@ def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family) -> None
 
 @pytest.mark.timeout(240)
 def test_beams_equal_those_of_the_row_alone(family: Family) -> None:
-    expected = compare(family, 40, some_beams)
-    assert len({text for text, _ in expected}) > 20
+    expected = compare(family, 24, some_beams)
+    assert len({text for text, _ in expected}) > 12
 
 
 @pytest.mark.timeout(240)
 def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(family: Family) -> None:
-    expected = compare(family, 30, some_sampled_beams)
-    assert len({text for text, _ in expected}) > 15
+    expected = compare(family, 20, some_sampled_beams)
+    assert len({text for text, _ in expected}) > 10
 
 
 def features_of(family: Family, images: int) -> torch.Tensor:
