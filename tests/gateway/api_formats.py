@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from typing import Final
 
 import schemathesis
 from hypothesis import strategies as st
+from schemathesis.generation.meta import CoveragePhaseData
 
 #: Hosts that need no network and no DNS.
 _HOSTS = st.sampled_from(["127.0.0.1:8080", "localhost", "[::1]"])
-_PATHS = st.from_regex(r"(/[a-z0-9.-]{1,8}){0,3}(\?[a-z=&%0-9]{0,9})?", fullmatch=True)
+#: No regular expression: drawing from one took a fifth of the time of all requests.
+_PATHS = st.sampled_from(["", "/", "?", "?a=%41&b", "/a.png", "/a-b/..?x=1", "/0/cat.jpg/c?=&="])
 
 
 def _url(scheme: str, host: str, path: str) -> str:
@@ -55,3 +59,28 @@ def as_lines(_: object, value: object) -> bytes:
 def as_gzip(_: object, value: object) -> bytes:
     """Serialize lines as gzip."""
     return gzip.compress(as_bytes(value))
+
+
+#: A form of the body in a JSON pointer: one of the seven tasks, or of a field's types.
+_FORM: Final = re.compile(r"/(oneOf|anyOf|allOf)/\d+")
+_tried: Final[set[tuple[object, ...]]] = set()
+
+
+@schemathesis.hook
+def filter_case(_: schemathesis.HookContext, case: schemathesis.Case) -> bool:
+    """Pass each kind of violation of a field once, and valid values of it once for each task.
+
+    The coverage phase repeats the fields that all tasks share for each of them: 2,282 bodies of one
+    operation, in most of the test's time.
+    """
+    data = case.meta.phase.data if case.meta else None
+    if not isinstance(data, CoveragePhaseData):
+        return True
+    valid = case.meta is not None and case.meta.generation.mode.is_positive
+    shared = not valid or "'options'" in data.description
+    task = None if shared or not isinstance(case.body, dict) else str(case.body.get("task"))
+    field = _FORM.sub("", str(data.parameter))
+    kind = (case.operation.label, data.description, field, data.parameter_location, valid, task)
+    is_new = kind not in _tried
+    _tried.add(kind)
+    return is_new

@@ -168,7 +168,7 @@ def test_responses_match_the_description(
             "--phases",
             "examples,coverage,fuzzing,stateful",
         ),
-        *("--seed", "7", "--max-examples", "10", "--no-shrink", "--generation-database", "none"),
+        *("--seed", "7", "--max-examples", "5", "--no-shrink", "--generation-database", "none"),
         *("--workers", "1"),
         *("--suppress-health-check", "all", "--request-timeout", "20", "--no-color"),
     ]
