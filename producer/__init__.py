@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .ledger.malformed import MalformedMessage
     from .ledger.records import Depth
     from .progress import Progress
+    from .result import JobProgress
     from .settings import ClientSettings
     from .text_sequences import ScoredToken, TextSequence
 
@@ -68,6 +69,7 @@ __all__ = [
     "JobError",
     "JobExpired",
     "JobFailed",
+    "JobProgress",
     "JobUnknown",
     "MalformedMessage",
     "Match",
@@ -113,6 +115,7 @@ _MODULES = {
     "JobError": ".errors",
     "JobExpired": ".errors",
     "JobFailed": ".errors",
+    "JobProgress": ".result",
     "JobUnknown": ".errors",
     "MalformedMessage": ".ledger.malformed",
     "Match": ".job",

@@ -21,16 +21,15 @@ from .errors import (
 from .ledger.isolation import isolate_failures
 from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult
+from .ledger.records import JobSnapshot as JobSnapshot
 from .polling import PollSchedule
+from .result import JobProgress
 from .result import Match as Match
 from .result import Result as Result
 from .text_sequences import TextSequence
 from .text_stream import LOOK_UP_S, TextPart, TextParts
 
 Value = TypeVar("Value")
-
-#: State of a job, and its result once it has ended.
-JobSnapshot = tuple[State, ChunkResult | None]
 
 #: Maximum seconds between two look-ups of a job.
 MAX_DELAY_S: Final = 0.1
@@ -71,11 +70,16 @@ class Job(Generic[Value]):
 
     def status(self) -> State:
         """Return the state of the job."""
-        return self._snapshot()[0]
+        return self._snapshot().state
 
     def look(self, wait_s: float = 0.0) -> tuple[State, Result | None]:
         """Return the state, and the result of an ended job; wait up to `wait_s` seconds for it."""
-        return state_and_result(self._wait(wait_s))
+        state, result, _ = self.progress(wait_s)
+        return state, result
+
+    def progress(self, wait_s: float = 0.0) -> JobProgress:
+        """Return state, result and time of the start; wait up to `wait_s` seconds for the end."""
+        return progress_of(self._wait(wait_s))
 
     def note(self) -> str | None:
         """Return the note of the submission; None if there is no such job, or no note."""
@@ -140,7 +144,7 @@ class Job(Generic[Value]):
     def _results(self, count: int, timeout: float | None) -> list[Result]:
         """Wait for the results of a job of `count` items, and raise errors as `result` does."""
         look = self._wait(timeout)
-        chunk_result = look[1]
+        chunk_result = look.result
         if chunk_result is None:
             self.value(look, timeout)
             raise AssertionError("a job without a result raises its error")
@@ -148,7 +152,7 @@ class Job(Generic[Value]):
 
     def value(self, look: JobSnapshot, timeout: float | None) -> Value:
         """Return or raise the outcome of `result` for the last snapshot of its wait."""
-        state, result = look
+        state, result, _ = look
         if result is not None:
             return self._value(_successful(self.id, result))
         if state is State.CANCELLED:
@@ -187,22 +191,23 @@ class Job(Generic[Value]):
 
 def has_ended(snapshot: JobSnapshot) -> bool:
     """Return whether the job has ended or is unknown."""
-    return snapshot[0] not in (State.QUEUED, State.RUNNING)
+    return snapshot.state not in (State.QUEUED, State.RUNNING)
 
 
 def final_text(snapshot: JobSnapshot) -> str:
     """Return the text of a job that has ended without an error."""
-    _, result = state_and_result(snapshot)
+    result = progress_of(snapshot).result
     return "" if result is None else result.text or ""
 
 
-def state_and_result(snapshot: JobSnapshot) -> tuple[State, Result | None]:
-    """Return the state of a job of one item, and its item's result."""
-    state, result = snapshot
+def progress_of(snapshot: JobSnapshot) -> JobProgress:
+    """Return the progress of a job of one item."""
+    state, result, started_at = snapshot
     if result is None:
-        return state, None
+        return JobProgress(state, None, started_at)
     item = Result.of(0, result.result(0))
-    return state, replace(item, started_at=result.started_at, ended_at=result.ended_at)
+    item = replace(item, started_at=result.started_at, ended_at=result.ended_at)
+    return JobProgress(state, item, item.started_at)
 
 
 def snapshot_all(jobs: Sequence[Job[Any]]) -> list[JobSnapshot | Exception]:

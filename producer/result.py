@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from .contract import ItemError, ItemResult, MatchPayload
+from .contract import ItemError, ItemResult, MatchPayload, State
 from .description import Description
 from .filter_result import FilterResult
 from .text_sequences import TextSequence, TextSequences
@@ -103,3 +103,14 @@ class Result:
         if self.matches is not None:
             return {"text": self.text, "matches": [asdict(match) for match in self.matches]}
         return {"text": self.text} | (self.text_sequences.to_json() if self.text_sequences else {})
+
+
+class JobProgress(NamedTuple):
+    """The state of a job at one moment."""
+
+    state: State
+    #: The result of an ended job.
+    result: Result | None = None
+    #: Unix s at which a worker started the job; after the death of a worker, the last start. None:
+    #: the job waits, no worker has run it, or one of an earlier version has.
+    started_at: float | None = None

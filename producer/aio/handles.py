@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, T
 from ..batch import MAX_DELAY_S, Batch
 from ..connection.outage import outage_limit
 from ..contract import State
-from ..job import Job, JobSnapshot, Result, final_text, has_ended, state_and_result
+from ..job import Job, JobSnapshot, Result, final_text, has_ended, progress_of
 from ..polling import PollSchedule
+from ..result import JobProgress
 from ..text_sequences import TextSequence
 from ..text_stream import LOOK_UP_S, TextPart, TextParts
 from .batching import unwrap
@@ -91,7 +92,12 @@ class AsyncJob(_Handle[Job[Value]]):
 
     async def look(self, wait_s: float = 0.0) -> tuple[State, Result | None]:
         """Return the state, and the result of an ended job; wait up to `wait_s` seconds for it."""
-        return state_and_result(await self._poll(wait_s))
+        state, result, _ = await self.progress(wait_s)
+        return state, result
+
+    async def progress(self, wait_s: float = 0.0) -> JobProgress:
+        """Return state, result and time of the start; wait up to `wait_s` seconds for the end."""
+        return progress_of(await self._poll(wait_s))
 
     async def result(self, timeout: float | None = None) -> Value:
         """Wait for the result as Job.result does. Cancelling the wait does not cancel the job."""

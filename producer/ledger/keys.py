@@ -31,7 +31,7 @@ class Keys:
 
     @property
     def attempts(self) -> str:
-        """Hash of the running jobs: the number of claims, and the id of the last claim."""
+        """Hash of the running jobs: the number of claims, the id and time of the last one."""
         return f"{self.prefix}blipline:attempts"
 
     @property

@@ -19,8 +19,9 @@ end
 --   run, cancelled, attempts, suspects as JSON, payload, time, deadline
 --
 -- `generation` is that of the message, '' in other programs' messages. `call` identifies the call: a
--- retry after a lost response has the same value. Times are Unix seconds by this server's clock.
-function operations.claim(id, generation, call, lease_s)
+-- retry after a lost response has the same value. `started_at` is stored as it is, by the consumer's
+-- clock; the other times are Unix seconds by this server's clock.
+function operations.claim(id, generation, call, lease_s, started_at)
   ensure_writable()
   local running = key('running')
   local record = is_open(id) and read_record(id)
@@ -33,7 +34,7 @@ function operations.claim(id, generation, call, lease_s)
   local cancelled = is_cancelled(id)
   if not record and generation ~= '' then return { 'gone' } end
   local claims = redis.call('HGET', key('attempts'), id) or '0'
-  local attempts, last_call = claims:match('^(%d+) ?(.*)$')
+  local attempts, last_call = claims:match('^(%d+) ?(%S*)')
   attempts = tonumber(attempts)
   if last_call ~= call then
     local heartbeat_at = redis.call('ZSCORE', running, id)
@@ -41,7 +42,7 @@ function operations.claim(id, generation, call, lease_s)
       return { 'busy' }
     end
     attempts = attempts + 1
-    redis.call('HSET', key('attempts'), id, attempts .. ' ' .. call)
+    redis.call('HSET', key('attempts'), id, attempts .. ' ' .. call .. ' ' .. started_at)
   end
   if record then redis.call('ZREM', key(record.queue .. ':released'), id) end
   redis.call('ZADD', running, now(), id)

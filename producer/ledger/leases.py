@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Iterable
 
 import redis
@@ -34,13 +35,16 @@ class Leases:
         self._lease_s = lease_s
         self._aborter = JobAborter(client, keys, blob_ttl_s=blob_ttl_s, lease_s=lease_s)
 
-    def claim(self, task_id: str, generation: str = "") -> Claim:
+    def claim(self, task_id: str, generation: str = "", started_at: float | None = None) -> Claim:
         """Claim a job, unless another consumer holds its lease or it has ended.
 
-        `generation` is that of the job's message; other programs' messages have none.
+        `generation` is that of the job's message; other programs' messages have none. `started_at`
+        is the start that clients see while the job runs (Unix s); None means now.
         """
         call_id = secrets.token_hex(6)
-        status, *values = self._script.call("claim", task_id, generation, call_id, self._lease_s)
+        start = f"{time.time() if started_at is None else started_at:.3f}"
+        arguments = (task_id, generation, call_id, self._lease_s, start)
+        status, *values = self._script.call("claim", *arguments)
         if status == b"done":
             return Claim(outcome=ChunkResult.decode(values[0]))
         if status != b"run":

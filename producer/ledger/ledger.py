@@ -22,6 +22,7 @@ from .records import (
     EnqueueStatus,
     JobMetadata,
     JobRecord,
+    JobSnapshot,
     NewJob,
     QueueLimits,
 )
@@ -212,12 +213,12 @@ class Ledger:
         texts: Any = self._redis.mget([self.keys.partial_text(task_id) for task_id in task_ids])
         return [None if text is None else text.decode() for text in texts]
 
-    def snapshot(self, task_id: str) -> tuple[State, ChunkResult | None]:
-        """Return the state of a job, and its result if it has ended."""
+    def snapshot(self, task_id: str) -> JobSnapshot:
+        """Return the state of a job."""
         return self.snapshot_all([task_id])[0]
 
-    def snapshot_all(self, task_ids: Sequence[str]) -> list[tuple[State, ChunkResult | None]]:
-        """Return the states and results of jobs, in one round trip."""
+    def snapshot_all(self, task_ids: Sequence[str]) -> list[JobSnapshot]:
+        """Return the states of jobs, in one round trip."""
         if not task_ids:
             return []
         self.expire_due()
@@ -226,17 +227,18 @@ class Ledger:
         pipe = self._redis.pipeline(transaction=False)
         pipe.zmscore(self.keys.open, list(task_ids))
         pipe.zmscore(self.keys.running, list(task_ids))
+        pipe.hmget(self.keys.attempts, list(task_ids))
         pipe.mget([self.keys.result(task_id) for task_id in task_ids])
         pipe.time()
         for task_id in task_ids:
             pipe.exists(self.keys.record(task_id))
-        opened, running, stored, (now, _), *recorded = pipe.execute()
-        answers = zip(task_ids, opened, running, stored, strict=True)
+        opened, running, attempts, stored, (now, _), *recorded = pipe.execute()
+        answers = zip(task_ids, opened, running, attempts, stored, strict=True)
         snapshots = [_snapshot_of(*answer, now) for answer in answers]
         lost = [
             task_id
-            for task_id, (state, _), exists in zip(task_ids, snapshots, recorded, strict=True)
-            if state in (State.QUEUED, State.RUNNING) and not exists
+            for task_id, snapshot, exists in zip(task_ids, snapshots, recorded, strict=True)
+            if snapshot.state in (State.QUEUED, State.RUNNING) and not exists
         ]
         if lost and self.end_lost(lost):
             return self.snapshot_all(task_ids)
@@ -291,19 +293,28 @@ class Ledger:
 
 
 def _snapshot_of(
-    task_id: str, opened: Any, heartbeat: Any, stored: Any, now: int
-) -> tuple[State, ChunkResult | None]:
+    task_id: str, opened: Any, heartbeat: Any, attempts: Any, stored: Any, now: int
+) -> JobSnapshot:
     if stored is not None:
         result = ChunkResult.decode(stored)
         if result.lost:
-            return State.EXPIRED, None
-        return _final_state(result.result(0)), result
+            return JobSnapshot(State.EXPIRED)
+        return JobSnapshot(_final_state(result.result(0)), result)
+    if opened is not None and heartbeat is None:
+        return JobSnapshot(State.QUEUED)
     if opened is not None:
-        return (State.QUEUED if heartbeat is None else State.RUNNING), None
+        return JobSnapshot(State.RUNNING, started_at=_started_at(attempts))
     # An id that is older than the retention time of results belongs to a job that has ended.
     created = created_at(task_id)
     expired = created is not None and created < now - contract.RESULT_TTL_S
-    return (State.EXPIRED if expired else State.UNKNOWN), None
+    return JobSnapshot(State.EXPIRED if expired else State.UNKNOWN)
+
+
+def _started_at(attempts: bytes | None) -> float | None:
+    """Return the time of the last claim; None if a consumer of an earlier version claimed."""
+    # The number of claims, and the id and time of the last one.
+    parts = (attempts or b"").split()
+    return float(parts[2]) if len(parts) > 2 else None
 
 
 def _final_state(result: ItemResult) -> State:

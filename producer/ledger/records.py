@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .. import contract
-from ..contract import ChunkPayload, ErrorCode, ItemResult, Queue
+from ..contract import ChunkPayload, ErrorCode, ItemResult, Queue, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,16 @@ def _ended_at(meta: dict[str, Any]) -> float | None:
     except (KeyError, TypeError, ValueError):
         return None
     return (ended if ended.tzinfo is not None else ended.replace(tzinfo=UTC)).timestamp()
+
+
+class JobSnapshot(NamedTuple):
+    """The state of a job at one moment."""
+
+    state: State
+    #: The result, once the job has ended.
+    result: ChunkResult | None = None
+    #: Unix s at which a worker started the current attempt of a running job; None: unknown.
+    started_at: float | None = None
 
 
 class EnqueueStatus(Enum):

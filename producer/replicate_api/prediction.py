@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..contract import State, Task
 from ..gateway.jobs.task_routes import ROUTES
 from ..gateway.schemas.metadata import RequestMetadata
-from ..job import Result
+from ..result import JobProgress
 
 #: Owner of the models.
 OWNER: Final = "blipline"
@@ -28,11 +28,11 @@ _STATUS: Final[Mapping[State, str]] = {
 def prediction_body(
     public_id: str,
     metadata: RequestMetadata,
-    state: State,
-    result: Result | None,
+    progress: JobProgress,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a prediction; `given` is its input if the request contains it."""
+    state, result, started_at = progress
     name = _NAMES[metadata.task]
     url = f"/replicate/v1/predictions/{public_id}"
     status = _STATUS.get(state, "failed")
@@ -47,7 +47,7 @@ def prediction_body(
         "error": None,
         "metrics": {},
         "created_at": _iso(metadata.created_at),
-        "started_at": None if result is None else _iso(result.started_at),
+        "started_at": _iso(started_at),
         "completed_at": None if result is None else _iso(result.ended_at),
         "urls": {"get": url, "cancel": f"{url}/cancel"},
     }

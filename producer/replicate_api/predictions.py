@@ -18,6 +18,7 @@ from ..gateway.jobs.json_body import read_object
 from ..gateway.schemas.task_fields import TASK_MODELS, TaskFields
 from ..gateway.schemas.text_fields import OPTION_NAMES
 from ..gateway.state import Gateway, GatewayDependency, gateway_of
+from ..result import JobProgress
 from .prediction import MODELS, OWNER, is_terminal, prediction_body
 
 router = APIRouter()
@@ -43,7 +44,7 @@ async def create_prediction_of_model(request: Request, owner: str, name: str) ->
 async def get_prediction(id: str, tenant: TenantDependency, gateway: GatewayDependency) -> Response:
     """Return a job of the name, whichever route has submitted it."""
     job, metadata = await find_job(gateway, tenant, id)
-    return _response(prediction_body(id, metadata, *await job.look()))
+    return _response(prediction_body(id, metadata, await job.progress()))
 
 
 @router.post("/replicate/v1/predictions/{id}/cancel", include_in_schema=False)
@@ -53,7 +54,7 @@ async def cancel_prediction(
     """Cancel a job; one that has ended remains unchanged."""
     job, metadata = await find_job(gateway, tenant, id)
     await job.cancel()
-    return _response(prediction_body(id, metadata, *await job.look()))
+    return _response(prediction_body(id, metadata, await job.progress()))
 
 
 async def _create(request: Request, model_name: str | None) -> Response:
@@ -70,11 +71,12 @@ async def _create(request: Request, model_name: str | None) -> Response:
         except RequestValidationError as error:
             raise _input_error(error) from None
     wait_s = _wait_s(request, gateway)
-    state, result = await read_new_job(submitted.job, wait_s, gateway)
+    progress = await read_new_job(submitted.job, wait_s, gateway)
+    ended = is_terminal(progress.state)
     # The library waits for a prediction after `Prefer: wait` only if it has not started.
-    shown = state if is_terminal(state) else State.QUEUED
-    prediction = prediction_body(submitted.public_id, submitted.metadata, shown, result, given)
-    return _response(prediction, 201 if is_terminal(state) or wait_s is None else 202)
+    shown = progress if ended else JobProgress(State.QUEUED)
+    prediction = prediction_body(submitted.public_id, submitted.metadata, shown, given)
+    return _response(prediction, 201 if ended or wait_s is None else 202)
 
 
 def _model(name: object) -> type[TaskFields]:

@@ -197,11 +197,11 @@ def test_the_pause_after_a_slow_look_up_is_bounded(
             nonlocal looks, late
             looks += 1
             late += outage_s if looks == 1 else 0.0
-            return [(State.QUEUED if looks == 1 else State.CANCELLED, None) for _ in jobs]
+            return [JobSnapshot(State.QUEUED if looks == 1 else State.CANCELLED) for _ in jobs]
 
         poller = JobPoller(look_up)
         future = poller.add(client.job("one"), None)
         poller.start()
         return await future
 
-    assert asyncio.run(run()) == (State.CANCELLED, None)
+    assert asyncio.run(run()) == JobSnapshot(State.CANCELLED)

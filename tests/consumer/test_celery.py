@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -101,6 +102,24 @@ def test_a_revoked_job_is_cancelled_and_a_retry_of_it_runs(
     server.set("test:go", 1)
     assert [result.text for result in batch.results(timeout=30)] == ["done"]
     assert [job.result(30) for job in others] == ["done"] * len(others)
+
+
+def test_the_start_of_a_running_job_is_that_of_the_ended_one(
+    server: redis.Redis, user: Client
+) -> None:
+    before = time.time()
+    job = user.caption("https://x/1.jpg")
+    wait_until(lambda: job.status() is State.RUNNING, "a running job")
+    running = job.progress()
+    assert running.result is None
+    assert running.started_at is not None
+    assert before - 0.001 <= running.started_at <= time.time()
+    server.set("test:go", 1)
+    ended = job.progress(wait_s=30)
+    assert ended.result is not None
+    assert ended.result.started_at == ended.started_at == running.started_at
+    assert ended.result.ended_at is not None
+    assert ended.result.ended_at >= running.started_at
 
 
 def test_a_revoked_message_of_another_program_is_revoked(

@@ -23,10 +23,10 @@ class SlowLeases(Leases):
         super().__init__(connection)
         self.claimed, self.resume = threading.Event(), threading.Event()
 
-    def claim(self, task_id: str, generation: str = "") -> Claim:
+    def claim(self, task_id: str, generation: str = "", started_at: float | None = None) -> Claim:
         self.claimed.set()
         assert self.resume.wait(20)
-        return super().claim(task_id, generation)
+        return super().claim(task_id, generation, started_at)
 
 
 def test_each_sweep_is_followed_by_a_look_at_the_server(connection: redis.Redis) -> None:

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from producer.ledger.keys import Keys
+from producer.ledger.leases import Leases
 from tests.conftest import Finish
 
 from .conftest import Reached
@@ -159,6 +160,22 @@ def test_a_job_that_has_ended_has_its_times(http: httpx.Client, jobs: dict[str, 
         body = http.get(f"/v1/jobs/{jobs[name]}").json()
         assert body["created_at"] - 1 <= body["ended_at"] <= time.time() + 1
         assert body["expires_at"] == pytest.approx(body["ended_at"] + 24 * 3600)
+
+
+def test_a_running_job_has_its_start(
+    http: httpx.Client, connection: redis.Redis, jobs: dict[str, str]
+) -> None:
+    Leases(connection).claim(f"acme.job.{jobs['open']}", started_at=1795000000.4564)
+    body = http.get(f"/v1/jobs/{jobs['open']}").json()
+    assert (body["status"], body["started_at"], body["ended_at"]) == (
+        "running",
+        1795000000.456,
+        None,
+    )
+    (of_list,) = http.get("/v1/jobs", params={"status": "running"}).json()["data"]
+    assert of_list == body
+    prediction = http.get(f"/replicate/v1/predictions/{jobs['open']}").json()
+    assert prediction["started_at"] == "2026-11-18T11:06:40.456000+00:00"
 
 
 def test_batches_are_listed_with_their_metadata(

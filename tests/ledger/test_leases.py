@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from producer import Client, contract
+from producer import Client, JobProgress, State, contract
 from producer.ledger import Leases, Ledger
 from producer.ledger.script import LedgerScript
 
@@ -156,7 +156,7 @@ def test_a_claim_that_lost_its_answer_can_be_repeated(
     client.submit_batch(urls(2), batch_id="b")
     script = LedgerScript(connection, "")
     for _ in range(2):
-        status, _, attempts, *_ = script.call("claim", "b:0", "", "the same call", 30)
+        status, _, attempts, *_ = script.call("claim", "b:0", "", "same", 30, "1.000")
         assert (status, attempts) == (b"run", 1)
     assert not leases.claim("b:0").run
 
@@ -182,3 +182,36 @@ def test_values_in_the_form_of_older_versions_are_read(
     assert leases.claim(job.id).attempts == 2
     store_result(leases, job.id, [{"text": "x"}])
     assert not connection.exists(KEYS.blob_users, KEYS.attempts, KEYS.depth)
+
+
+def test_a_running_job_has_the_start_of_its_present_attempt(
+    client: Client, leases: Leases, connection: redis.Redis
+) -> None:
+    job = client.caption("https://x/1.jpg")
+    assert job.progress() == JobProgress(State.QUEUED)
+    task_id = take_message(connection, "interactive")
+    leases.claim(task_id, started_at=5.25)
+    assert job.progress() == JobProgress(State.RUNNING, None, 5.25)
+    # When its consumer dies, it waits again
+    assert Leases(connection, lease_s=EXPIRED).sweep(0.001) == 1
+    assert job.progress() == JobProgress(State.QUEUED)
+    assert leases.claim(take_message(connection, "interactive"), started_at=7.5).attempts == 2
+    assert job.progress() == JobProgress(State.RUNNING, None, 7.5)
+    # A claim that is repeated because its response was lost
+    connection.hset(KEYS.attempts, task_id, "2 lost 7.500")
+    LedgerScript(connection, "").call("claim", task_id, "", "lost", 30, "9.000")
+    assert job.progress().started_at == 7.5
+
+
+def test_a_claim_of_an_older_consumer_has_no_start(
+    client: Client, leases: Leases, connection: redis.Redis
+) -> None:
+    job = client.caption("https://x/1.jpg")
+    leases.claim(take_message(connection, "interactive"))
+    for value in ("1 0123456789ab", "1"):
+        connection.hset(KEYS.attempts, job.id, value)
+        assert job.progress() == JobProgress(State.RUNNING)
+    # Its claim is followed by one of this version
+    assert Leases(connection, lease_s=EXPIRED).sweep(0.001) == 1
+    assert leases.claim(take_message(connection, "interactive"), started_at=3.0).attempts == 2
+    assert job.progress().started_at == 3.0

@@ -118,7 +118,7 @@ def test_a_lost_job_is_noticed_beside_a_failed_one(
         client.submit(URL, job_id=job_id)
     finish("failed", [contract.failure("internal", "x")])
     delete_job(connection, "lost")
-    states = [state for state, _ in client._ledger.snapshot_all(["failed", "lost"])]
+    states = [snapshot.state for snapshot in client._ledger.snapshot_all(["failed", "lost"])]
     assert states == [State.FAILED, State.EXPIRED]
 
 

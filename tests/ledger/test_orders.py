@@ -115,7 +115,7 @@ class World:
 
     def check(self, step: str, before: State) -> None:
         """Check all invariants after a step."""
-        state, result = self.ledger.snapshot(self.id)
+        state, result, _ = self.ledger.snapshot(self.id)
         if before in ENDED and step not in ("retry", "delete"):
             assert state is before, f"{step}: {before} became {state}"
         if before is State.UNKNOWN and step != "submit":
@@ -137,7 +137,7 @@ class World:
     def check_batch(self, step: str) -> None:
         progress = self.batch.progress()
         chunks = [self.ledger.snapshot(f"b:{n}") for n in range(2)]
-        results = [result.result(0) for _, result in chunks if result is not None]
+        results = [result.result(0) for _, result, _ in chunks if result is not None]
         assert progress.done == len(results)
         assert progress.failed == sum("error" in result for result in results)
         if step == "cancel":

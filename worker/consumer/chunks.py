@@ -90,11 +90,13 @@ class ChunkRunner:
         options: Any,
         *,
         generation: str = "",
+        started_at: float | None = None,
         interactive: bool,
     ) -> list[ItemResult] | None:
         """Return one result for each item, in order; items raise no exception.
 
         With a `generation`, the chunk is a job of the ledger, whose record contains the payload.
+        `started_at` is the start that clients see (Unix s); None means now.
         Returns None if there is nothing to store: another consumer runs the chunk, or it has been
         deleted.
         """
@@ -108,7 +110,8 @@ class ChunkRunner:
             return None if generation else first.results.result()
         results: list[ItemResult] | None = None
         try:
-            results = self._run(chunk, task_id, task, items, options, generation, interactive)
+            claim = self._claim(task_id, generation, started_at)
+            results = self._run(chunk, claim, task_id, task, items, options, interactive)
         finally:
             with self._lock:
                 del self._running[run]
@@ -118,14 +121,13 @@ class ChunkRunner:
     def _run(
         self,
         chunk: _RunningChunk,
+        claim: Claim,
         task_id: str,
         task: Task,
         items: Any,
         options: Any,
-        generation: str,
         interactive: bool,
     ) -> list[ItemResult] | None:
-        claim = self._claim(task_id, generation)
         if claim.outcome is not None:
             return claim.outcome.results
         if not claim.run:
@@ -155,7 +157,7 @@ class ChunkRunner:
         results = [next(new_results) if result is None else result for result in earlier]
         return with_custom_ids(items, results)
 
-    def _claim(self, task_id: str, generation: str) -> Claim:
+    def _claim(self, task_id: str, generation: str, started_at: float | None) -> Claim:
         """Claim the chunk; wait while Redis is full or unavailable.
 
         Also wait while another consumer runs a chunk without a record. Celery delivers such a
@@ -164,7 +166,7 @@ class ChunkRunner:
         """
         while True:
             try:
-                claim = self._leases.claim(task_id, generation)
+                claim = self._leases.claim(task_id, generation, started_at)
                 if generation or not claim.busy:
                     return claim
                 time.sleep(BUSY_PAUSE_S)

@@ -31,7 +31,7 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
     def run(self: CeleryTask, items: Any = None, options: Any = None) -> list[ItemResult]:
         request = self.request
         # The result backend stores the time with the result.
-        request.started_at = time.time()
+        request.started_at = round(time.time(), 3)
         queue = (request.delivery_info or {}).get("routing_key")
         results = runner().run(
             request.id,
@@ -39,6 +39,7 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
             items,
             options,
             generation=ledger_generation(request),
+            started_at=request.started_at,
             interactive=queue == Queue.INTERACTIVE,
         )
         if results is None:

@@ -105,7 +105,7 @@ async def output_of(gateway: Gateway, submitted: AwaitedJob, wait_s: int | None 
     JobProblem if the job fails, else Problem.
     """
     max_wait_s = gateway.settings.gateway_max_wait_s if wait_s is None else wait_s
-    state, result = await read_new_job(submitted.job, max_wait_s, gateway)
+    state, result, _ = await read_new_job(submitted.job, max_wait_s, gateway)
     if result is not None and result.error is not None:
         raise JobProblem(result.error.code.value, result.error.message)
     if result is not None and state is State.DONE:

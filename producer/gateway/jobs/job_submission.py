@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from ...aio.handles import AsyncJob
 from ...contract import State
 from ...errors import ConnectionFailed, IdTaken, InvalidInput
-from ...job import Result
+from ...result import JobProgress
 from ..access.permissions import check_task
 from ..access.quota_meter import counted_item
 from ..access.tenants import Tenant
@@ -26,8 +26,8 @@ from ..state import Gateway, gateway_of
 from .idempotency import id_taken
 from .request_body import run_if_large
 
-#: State and result of a job that was just submitted.
-NEW_JOB = (State.QUEUED, None)
+#: Progress of a job that was just submitted.
+NEW_JOB = JobProgress(State.QUEUED)
 
 
 async def submit_job(
@@ -90,9 +90,7 @@ def _not_found(public_id: str) -> Problem:
     return Problem("not_found", f"There is no job {public_id!r:.100}")
 
 
-async def read_new_job(
-    job: AsyncJob[Any], wait_s: float | None, gateway: Gateway
-) -> tuple[State, Result | None]:
+async def read_new_job(job: AsyncJob[Any], wait_s: float | None, gateway: Gateway) -> JobProgress:
     """Wait for a new job. If Redis fails meanwhile, the response must still contain its id."""
     # A new job has no result to read unless the request waits for it.
     if wait_s is None:
@@ -104,13 +102,11 @@ async def read_new_job(
         return NEW_JOB
 
 
-async def read_job(
-    job: AsyncJob[Any], wait_s: float | None, gateway: Gateway
-) -> tuple[State, Result | None]:
-    """Return the state and result of a job; a shutdown of the process ends the wait early."""
+async def read_job(job: AsyncJob[Any], wait_s: float | None, gateway: Gateway) -> JobProgress:
+    """Return the progress of a job; a shutdown of the process ends the wait for its end early."""
     if not wait_s:
-        return await job.look()
-    return await wait_unless(gateway.stopping, job.look(wait_s)) or await job.look()
+        return await job.progress()
+    return await wait_unless(gateway.stopping, job.progress(wait_s)) or await job.progress()
 
 
 def preferred_wait_s(request: Request, gateway: Gateway) -> int | None:
@@ -151,7 +147,7 @@ async def submit_response(
     preferred_s = preferred_wait_s(request, gateway)
     wait_s = default_wait_s if preferred_s is None else preferred_s
     read = read_new_job if is_new else read_job
-    body = JobFields.of(public_id, metadata, *await read(job, wait_s, gateway))
+    body = JobFields.of(public_id, metadata, await read(job, wait_s, gateway))
     status = 200 if body.ended else 202
     return job_response(body, preferred_s, status, {"Location": job_url(body.id)})
 

@@ -95,8 +95,8 @@ async def get_job(public_id: JobId, request: Request) -> Response:
     gateway = gateway_of(request)
     job, metadata = await find_job(gateway, request_tenant(request), public_id)
     wait_s = preferred_wait_s(request, gateway)
-    snapshot = await read_job(job, wait_s, gateway)
-    return job_response(JobFields.of(public_id, metadata, *snapshot), wait_s, 200, {})
+    progress = await read_job(job, wait_s, gateway)
+    return job_response(JobFields.of(public_id, metadata, progress), wait_s, 200, {})
 
 
 @router.delete(
@@ -123,10 +123,10 @@ async def cancel_job(
         await job.delete()
         gateway.metadata_cache.drop(job.id)
         return Response(status_code=204)
-    body = JobFields.of(public_id, metadata, *await job.look())
+    body = JobFields.of(public_id, metadata, await job.progress())
     if not body.ended:
         await job.cancel()
-        body = JobFields.of(public_id, metadata, *await job.look())
+        body = JobFields.of(public_id, metadata, await job.progress())
     return job_response(body, None, 200, {})
 
 

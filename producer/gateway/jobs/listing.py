@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import redis
 
-from ...job import state_and_result
+from ...job import progress_of
 from ...ledger.account_index import AccountIndex, IndexEntry, IndexKind
 from ...ledger.batch_progress import read_progress
 from ...ledger.keys import Keys
@@ -109,7 +109,7 @@ class JobListing:
         known = _decoded(public_ids, notes, selection)
         snapshots = self._ledger.snapshot_all([tenant.job_id(public_id) for public_id in known])
         bodies = [
-            JobFields.of(public_id, metadata, *state_and_result(snapshot))
+            JobFields.of(public_id, metadata, progress_of(snapshot))
             for (public_id, metadata), snapshot in zip(known.items(), snapshots, strict=True)
         ]
         return [body for body in bodies if selection.status in (None, body.status)]

@@ -83,7 +83,7 @@ async def _events(
                 yield b"event: restart\ndata: {}\n\n"
             yield f"event: text\ndata: {json.dumps({'text': part.text})}\n\n".encode()
         if not gateway.stopping.is_set():
-            body = JobFields.of(public_id, metadata, *await job.look()).model_dump_json()
+            body = JobFields.of(public_id, metadata, await job.progress()).model_dump_json()
             yield f"event: end\ndata: {body}\n\n".encode()
 
 

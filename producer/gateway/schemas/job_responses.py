@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field, RootModel
 
 from ...contract import RESULT_TTL_S, State, Task
-from ...job import Result
+from ...result import JobProgress
 from .job_outputs import (
     CapfiltOutput,
     DescribeOutput,
@@ -51,7 +51,7 @@ class JobFields(BaseModel):
     )
     created_at: float = Field(description="Unix seconds.")
     started_at: float | None = Field(
-        description="Unix seconds; known once the job has ended, if a worker has run it."
+        description="Unix seconds at which a worker started the job, the last one if several did."
     )
     ended_at: float | None = Field(description="Unix seconds.")
     expires_at: float | None = Field(
@@ -62,10 +62,9 @@ class JobFields(BaseModel):
     urls: JobUrls
 
     @staticmethod
-    def of(
-        public_id: str, metadata: RequestMetadata, state: State, result: Result | None
-    ) -> JobFields:
+    def of(public_id: str, metadata: RequestMetadata, progress: JobProgress) -> JobFields:
         """Return a job under its public id."""
+        state, result, _ = progress
         # A job with metadata has existed, so an unknown one has expired.
         status = State.EXPIRED if state is State.UNKNOWN else state
         url = job_url(public_id)
@@ -80,7 +79,7 @@ class JobFields(BaseModel):
             task=metadata.task.short,
             status=status.value,  # type: ignore[arg-type]
             created_at=metadata.created_at,
-            **_times(result),
+            **_times(progress),
             metadata=dict(metadata.pairs),
             output=fields or None,
             error=error,
@@ -93,9 +92,10 @@ class JobFields(BaseModel):
         return self.status not in ("queued", "running")
 
 
-def _times(result: Result | None) -> dict[str, float | None]:
+def _times(progress: JobProgress) -> dict[str, float | None]:
     """Return the times of a job, in milliseconds precision; null for a result of an old worker."""
-    started_at, ended_at = (None, None) if result is None else (result.started_at, result.ended_at)
+    _, result, started_at = progress
+    ended_at = None if result is None else result.ended_at
     return {
         "started_at": None if started_at is None else round(started_at, 3),
         "ended_at": None if ended_at is None else round(ended_at, 3),

@@ -33,8 +33,8 @@ class WebhookBodies:
         return None if body is None else body.model_dump(mode="json")
 
     def _job(self, job_id: str, public_id: str, metadata: RequestMetadata) -> JobFields | None:
-        state, result = self._client.job(job_id).look()
-        return None if state in _OPEN else JobFields.of(public_id, metadata, state, result)
+        progress = self._client.job(job_id).progress()
+        return None if progress.state in _OPEN else JobFields.of(public_id, metadata, progress)
 
     def _batch(self, batch_id: str, public_id: str, metadata: RequestMetadata) -> BatchBody | None:
         try:
