@@ -161,17 +161,21 @@ def run_phase(
     *,
     replicated: bool = False,
     workers: int = 2,
+    scenes: int = SCENES,
 ) -> Report:
-    """Run a new cluster under faults of these kinds; keep its logs if there are violations."""
+    """Run a new cluster under faults of these kinds; keep its logs if there are violations.
+
+    Plain transformers computes three texts of each of the `scenes`.
+    """
     # A short path: the path of a Unix socket is limited to about a hundred bytes.
     directory = Path(tempfile.mkdtemp(prefix="blipline-faults-"))
     with ExitStack() as stack:
-        scenes = draw_scenes(directory, SCENES)
-        pictures = {scene.path.name: scene.data for scene in scenes}
+        drawn = draw_scenes(directory, scenes)
+        pictures = {scene.path.name: scene.data for scene in drawn}
         host = stack.enter_context(running_host(pictures, seed))
         start = running_replicated_cluster if replicated else running_cluster
         cluster = stack.enter_context(start(directory, workers))
-        load = Load(cluster.producer_url, scenes, host, seed, forgetful=replicated)
+        load = Load(cluster.producer_url, drawn, host, seed, forgetful=replicated)
         report = Programme(cluster, load, seed, say).run(
             kinds,
             faults,
