@@ -27,9 +27,11 @@ from tests.system import reference
 from worker.engine.client import EngineClient
 from worker.engine.protocol import socket_path
 
-#: No caches, so that all work is done again; few rows at once, so that a batch lasts long enough to
-#: be hit in its middle; and short times until a process or a message counts as lost.
+#: No caches, so that all work is done again; few rows and chunks at once, so that a batch lasts
+#: long enough to be hit in its middle; and short times until a process or a message counts as lost.
 SLOW = {
+    "BLIPLINE_MATCH_MODEL": "none",
+    "BLIPLINE_BULK_SLOTS": "4",
     "BLIPLINE_FEATURE_CACHE_MB": "0",
     "BLIPLINE_ANSWER_CACHE_S": "0",
     "BLIPLINE_MAX_ROWS": "2",
@@ -37,7 +39,7 @@ SLOW = {
     "BLIPLINE_LEASE_S": "5",
     "BLIPLINE_SWEEP_S": "1",
 }
-ITEMS = 160
+ITEMS = 96
 KEYS = Keys()
 
 

@@ -26,8 +26,9 @@ from tests.tls import running_tls
 #: ACL rules of a deployment beside its keys. All channels: Redis compares the pattern that kombu
 #: subscribes to with the rule literally.
 ACL = ("&*", "+@all", "-@dangerous")
-#: Few rows at once, and no caches: a batch lasts long enough to be hit.
+#: Few rows and chunks at once, and no caches: a batch lasts long enough to be hit.
 SLOW = {
+    "BLIPLINE_BULK_SLOTS": "4",
     "BLIPLINE_MAX_ROWS": "2",
     "BLIPLINE_ANSWER_CACHE_S": "0",
     "BLIPLINE_FEATURE_CACHE_MB": "0",
@@ -35,7 +36,7 @@ SLOW = {
     "BLIPLINE_LEASE_S": "2",
     "BLIPLINE_SWEEP_S": "1",
 }
-ITEMS = 160
+ITEMS = 96
 
 
 @pytest.fixture(scope="module")
