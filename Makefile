@@ -10,7 +10,7 @@ STAMP := $(VENV)/.up-to-date
 unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: install setup demo up worker gateway flower test chaos lint bench browser clean
+.PHONY: install setup demo up worker gateway flower test chaos lint bench browser prometheus clean
 
 # What the system needs to run; `setup` adds what its tests need.
 install: $(INSTALLED)
@@ -50,7 +50,7 @@ flower: install
 # Lanes beyond the cores: tests wait for processes and timers as much as they compute. tests/lanes.py
 # keeps a module, and modules with the same running system, in one lane.
 LANES ?= 4
-test: setup browser
+test: setup browser prometheus
 	$(BIN)/python -m pytest -n $(LANES) --no-loadscope-reorder
 
 # The page's tests need a real browser, which pip cannot install.
@@ -60,6 +60,17 @@ browser:
 	    $(SUDO) apt-get update -qq && \
 	    DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	    || echo "chromium is not installed, and cannot be: the tests of the page will fail"
+
+# Debian's package, unpacked only: installed, it would start a server.
+PROMETHEUS := $(VENV)/prometheus
+prometheus:
+	@command -v promtool >/dev/null || test -x $(PROMETHEUS)/usr/bin/promtool || { \
+	    echo "unpacking prometheus for the tests of monitoring" && \
+	    mkdir -p $(PROMETHEUS) && cd $(PROMETHEUS) && \
+	    { apt-get download -qq prometheus 2>/dev/null || \
+	      { $(SUDO) apt-get update -qq && apt-get download -qq prometheus; }; } && \
+	    dpkg -x prometheus_*.deb .; } \
+	    || echo "prometheus cannot be unpacked: the tests of monitoring will fail"
 
 # Inject a hundred faults under load; options: CHAOS="--seed 2 --faults 400 --minutes 60".
 chaos: setup

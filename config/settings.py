@@ -177,7 +177,7 @@ class WorkerSettings(ClientSettings):
         description="File that exists while the worker takes jobs; unset: `ready` in RUN_DIR",
     )
     metrics_port: int = Field(
-        0, ge=0, le=65535, description="Port of the engine's Prometheus metrics; 0: none"
+        0, ge=0, le=65535, description="Port of the worker's Prometheus metrics; 0: none"
     )
     run_dir: Path | None = Field(
         None, description="Private directory for the engine's socket and the readiness files"

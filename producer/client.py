@@ -25,6 +25,7 @@ from .ledger.batch_items import ItemSource
 from .ledger.blobs import ImageSource
 from .ledger.ids import new_id
 from .ledger.records import Depth, JobMetadata
+from .ledger.statistics import LedgerStatistics
 from .ledger.submission import BatchOptions, Submission
 from .task_client import TaskClient
 from .validation import (
@@ -135,6 +136,11 @@ class Client(TaskClient):
         """Read the number of open items of each queue, running jobs, and bytes of uploads."""
         with redis_errors(self._settings.redis_url):
             return self._ledger.depth()
+
+    def statistics(self) -> LedgerStatistics:
+        """Read the statistics of the job store, which its Prometheus metrics show."""
+        with redis_errors(self._settings.redis_url):
+            return self._ledger.statistics()
 
     @property
     def worker_watch(self) -> WorkerWatch:

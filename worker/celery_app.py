@@ -38,6 +38,7 @@ from worker.consumer.chunks import ChunkRunner
 from worker.consumer.commits import CommitMonitor
 from worker.consumer.item_handler import ItemHandler, NullPipeline
 from worker.consumer.maintenance import Maintenance
+from worker.consumer.metrics import ConsumerMetrics
 from worker.consumer.pipeline import ItemPipeline
 from worker.consumer.polish import Polisher
 from worker.consumer.result_cache import ResultCache
@@ -49,6 +50,7 @@ from worker.images.fetcher import Fetcher
 from worker.images.loader import ImageLoader
 from worker.images.memory_budget import BUDGET_BYTES
 from worker.lifeline import READY_FILE
+from worker.shared_metrics import join_shared_metrics
 
 #: Seconds that an engine started by a consumer runs on after its last consumer has disconnected.
 LINGER_S: Final = 30.0
@@ -90,6 +92,7 @@ class Consumer:
         )
         self._keys = Keys(settings.key_prefix)
         self._texts = TextPublisher(self._redis, self._keys)
+        self._metrics = ConsumerMetrics()
         self._maintenance: Maintenance | None = None
         self._polisher: Polisher | None = None
 
@@ -101,14 +104,25 @@ class Consumer:
         for model in info.models:
             log.info("engine %d runs %s (%s)", info.pid, model.name, model.revision)
         leases = Leases(self._redis, self._keys, lease_s=self._settings.lease_s)
-        runner = ChunkRunner(leases, self._handler(info))
+        runner = ChunkRunner(leases, self._handler(info), self._metrics)
+
+        commits = CommitMonitor(leases, info.models)
+
+        def on_report() -> None:
+            self._metrics.publish()
+            commits.report()
+
+        def on_sweep(swept_jobs: int) -> None:
+            self._metrics.swept_jobs.inc(swept_jobs)
+            monitor.observe(read_policy(self._redis))
+
         self._maintenance = Maintenance(
             leases,
             runner,
             self._settings.sweep_s,
             self._worker,
-            on_sweep=lambda: monitor.observe(read_policy(self._redis)),
-            on_report=CommitMonitor(leases, info.models).report,
+            on_sweep=on_sweep,
+            on_report=on_report,
         )
         self._maintenance.start()
         return runner
@@ -136,6 +150,7 @@ class Consumer:
             settings.jpeg_draft,
             self._image_budget_bytes(),
             settings.truncated_images == "accept",
+            self._metrics.decode_seconds.observe,
         )
         cache = ResultCache(
             self._redis,
@@ -146,7 +161,7 @@ class Consumer:
         if settings.polish_url:
             url, key = settings.polish_url, settings.polish_key
             self._polisher = Polisher(url, settings.polish_model, key)
-        return ItemPipeline(images, self._engine, cache, self._polisher, self._texts)
+        return ItemPipeline(images, self._engine, cache, self._polisher, self._texts, self._metrics)
 
     def _image_budget_bytes(self) -> int:
         """Return half of the image memory: one half for encoded images, one for decoding."""
@@ -156,6 +171,7 @@ class Consumer:
         """Stop maintenance and close all connections."""
         if self._maintenance is not None:
             self._maintenance.stop()
+        self._metrics.publish()
         self._engine.close()
         if self._polisher is not None:
             self._polisher.close()
@@ -210,6 +226,7 @@ _runner: ChunkRunner
 def _start(sender: Any, **_: Any) -> None:
     global _consumer, _runner
     streams.protect()
+    join_shared_metrics()
     _check_pool(sender.pool_cls)
     lifeline.on_supervisor_death(_end_as_orphan)
     _consumer = Consumer(settings, supervised=READY_FILE in os.environ)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -48,11 +48,14 @@ class Child:
         environment: Mapping[str, str],
         ready: Path,
         heartbeat_s: float | None = None,
+        on_death: Callable[[], object] = lambda: None,
     ) -> None:
         self.name = name
         self._command = list(command)
         self._environment = environment
         self._ready = ready
+        #: Called after each death, before the process is started again.
+        self._on_death = on_death
         #: Seconds without an update of the file after which it counts as hung; None: no heartbeat.
         self._heartbeat_s = heartbeat_s
         #: The file's last modification time, and the monotonic time of its observation.
@@ -151,6 +154,7 @@ class Child:
             self._start_at = now + ALREADY_RUNNING_PAUSE_S
             return
         self._deaths += 1
+        self._on_death()
         if code == EXIT_PERMANENT:
             raise ChildFailed(f"{message}: see the message above", code)
         if self._deaths >= MAX_DEATHS:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from worker.hub.adapters import compose
 from worker.hub.cache import find_snapshot
 from worker.hub.reference import HubModel, Snapshot
 from worker.lifeline import READY_FILE
+from worker.shared_metrics import MetricsUnavailable, SharedMetrics
 
 log = logging.getLogger(__name__)
 
@@ -55,21 +57,23 @@ class Supervisor:
             raise OSError(f"BLIPLINE_READY_FILE={self._ready_file}: the directory does not exist")
         self._checkpoints = settings.checkpoints()
         self._environment = environment = settings.environment()
+        self._metrics = metrics = SharedMetrics(run_dir, settings.metrics_port)
         self._engine = _child(
             "engine",
             ["-m", "worker.engine"],
             # The engine has directories; the libraries that read them need no hub.
-            {**environment, "HF_HUB_OFFLINE": "1"},
+            {**environment, "HF_HUB_OFFLINE": "1", **metrics.environment("engine")},
             run_dir / "engine.ready",
             # The engine's own watchdog acts first and logs the stacks of all threads.
             heartbeat_s=settings.step_timeout_s + HEARTBEAT_GRACE_S,
+            on_death=partial(metrics.record_death, "engine"),
         )
         concurrency = {
             Queue.INTERACTIVE: settings.interactive_slots,
             Queue.BULK: settings.bulk_slots,
         }
         self._consumers = [
-            _consumer(queue, count, environment, run_dir / f"{queue}.ready")
+            _consumer(queue, count, environment, run_dir / f"{queue}.ready", metrics)
             for queue, count in concurrency.items()
         ]
         self._stop = threading.Event()
@@ -90,7 +94,14 @@ class Supervisor:
             )
             return EXIT_ALREADY_RUNNING
         with lock:
-            return self._run()
+            try:
+                self._metrics.serve()
+                return self._run()
+            except MetricsUnavailable as error:
+                log.error("%s", error)
+                return EXIT_PERMANENT
+            finally:
+                self._metrics.close()
 
     def _run(self) -> int:
         # The write end stays open and unused: children read end of file when this process dies.
@@ -108,7 +119,7 @@ class Supervisor:
             log.error("%s", error)
             return error.exit_code
         finally:
-            self._ready_file.unlink(missing_ok=True)
+            self._publish_readiness(False)
             self._drain(lifeline)
             for consumer in self._consumers:
                 consumer.kill("it was still running at the end of the shutdown")
@@ -152,6 +163,7 @@ class Supervisor:
                 self._on_ready()
 
     def _publish_readiness(self, ready: bool) -> None:
+        self._metrics.set_ready(ready)
         if ready:
             self._ready_file.touch()
         else:
@@ -175,7 +187,13 @@ class Supervisor:
                 return
 
 
-def _consumer(queue: Queue, concurrency: int, environment: Mapping[str, str], ready: Path) -> Child:
+def _consumer(
+    queue: Queue,
+    concurrency: int,
+    environment: Mapping[str, str],
+    ready: Path,
+    metrics: SharedMetrics,
+) -> Child:
     command = ["-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
     # With threads, one process handles many messages without forking.
     command += ["-P", "threads", "-c", str(concurrency), "-Q", queue.value]
@@ -183,7 +201,13 @@ def _consumer(queue: Queue, concurrency: int, environment: Mapping[str, str], re
     command += ["-n", f"{queue.value}-{os.getpid()}@%h"]
     # Consumers do not communicate with each other.
     command += ["--without-gossip", "--without-mingle", "-l", "WARNING"]
-    return _child(queue.value, command, environment, ready)
+    return _child(
+        queue.value,
+        command,
+        {**environment, **metrics.environment(queue.value)},
+        ready,
+        on_death=partial(metrics.record_death, queue.value),
+    )
 
 
 def _child(
@@ -192,6 +216,8 @@ def _child(
     environment: Mapping[str, str],
     ready: Path,
     heartbeat_s: float | None = None,
+    on_death: Callable[[], object] = lambda: None,
 ) -> Child:
     command = [sys.executable, *arguments]
-    return Child(name, command, {**environment, READY_FILE: str(ready)}, ready, heartbeat_s)
+    environment = {**environment, READY_FILE: str(ready)}
+    return Child(name, command, environment, ready, heartbeat_s, on_death)

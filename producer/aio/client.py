@@ -21,6 +21,7 @@ from ..ledger.backpressure import WhenFull
 from ..ledger.batch_items import ItemSource
 from ..ledger.blobs import ImageSource
 from ..ledger.records import Depth, NewJob
+from ..ledger.statistics import LedgerStatistics
 from ..settings import ClientSettings
 from .batching import Batcher, PerLoop, unwrap
 from .bridge import BridgeClosed, Items, LoopBridge
@@ -155,6 +156,15 @@ class AsyncClient:
         """Return the same as `depth`; during an outage of Redis, raise ConnectionFailed at once."""
         with outage_limit(0.0):
             return await self._threads.run("probe", self._client.depth)
+
+    async def statistics(self) -> LedgerStatistics:
+        """Read the statistics of the job store, which its Prometheus metrics show."""
+        return await self._threads.run("call", self._client.statistics)
+
+    async def probe_statistics(self) -> LedgerStatistics:
+        """Return the same as `statistics`; during an outage, raise ConnectionFailed at once."""
+        with outage_limit(0.0):
+            return await self._threads.run("probe", self._client.statistics)
 
     async def stored_bytes(self, account: str) -> int:
         """Read the bytes that Redis stores for a name of API keys."""

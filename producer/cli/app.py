@@ -32,6 +32,10 @@ _COMMANDS: Final = {
     "describe": ("describe", "Describe images in detail."),
     "embed": ("match", "Print the unit vectors of images, or of texts."),
     "evaluate": ("evaluate", "Score captions, answers and retrieval, as published tables do."),
+    "exporter": (
+        "exporter",
+        "Serve metrics of queues, batches, workers and Redis at /metrics, for Prometheus.",
+    ),
     "gateway": ("gateway", "Serve Blipline's HTTP API, and a page for browsers at /ui."),
     "index": ("search", "Embed a collection of images for `blipline search`."),
     "keys": ("keys", "Create, list and revoke API keys of the gateway."),
@@ -98,6 +102,7 @@ def blipline() -> None:
       blipline keys create acme
       blipline webhooks list acme
       blipline gateway
+      blipline exporter
       blipline up
       blipline sheet results.jsonl
       blipline compare a.jsonl b.jsonl

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Final
 
-from fastapi import APIRouter, Response
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from fastapi import APIRouter, Request, Response
 
 from ..errors import BliplineError
+from ..metrics.exposition import JoinedCollector, encode_metrics
+from ..metrics.ledger_metrics import metric_families
 from .access.auth import TenantDependency
 from .http.problems import shutting_down
 from .openapi.openapi import json_responses, problem_responses
@@ -68,19 +67,19 @@ async def readyz(gateway: GatewayDependency) -> dict[str, str | int]:
     response_class=Response,
     responses=_METRICS,
 )
-async def metrics(gateway: GatewayDependency) -> Response:
-    """Return the metrics of this process, and those of the queues unless Redis is down."""
-    open_items, dead_letters = gateway.metrics.open_items, gateway.metrics.dead_letters
-    open_items.clear()
-    dead_letters.clear()
-    with suppress(BliplineError):
-        depth = await gateway.client.probe()
-        gateway.metrics.workers.set(depth.workers)
-        for queue, items in depth.items.items():
-            open_items.labels(queue.value).set(items)
-        dead_letters.labels("job").set(depth.dead_jobs)
-        dead_letters.labels("message").set(depth.malformed_messages)
-    return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+async def metrics(request: Request, gateway: GatewayDependency) -> Response:
+    """Return the metrics of this process, and those of the job store unless Redis is down.
+
+    The format is OpenMetrics if the header Accept asks for it.
+    """
+    try:
+        statistics = await gateway.client.probe_statistics()
+    except BliplineError:
+        statistics = None
+    families = metric_families(statistics, gateway.settings)
+    collector = JoinedCollector(gateway.metrics.registry, families)
+    text, content_type = encode_metrics(collector, request.headers.get("accept", ""))
+    return Response(text, media_type=content_type)
 
 
 @router.head("/v1/queues", include_in_schema=False)

@@ -18,6 +18,21 @@ local function end_batch(batch)
   if fields[1] == '1' and not fields[4] and fields[2] == fields[3] then
     redis.call('HSET', record, 'ended_at', string.format('%.3f', now()))
     add_webhook_event('batch', batch)
+    redis.call('ZREM', key('open-batches'), batch)
+  end
+end
+
+-- Remove batches from the index of open ones that have expired, or that an older worker has ended:
+-- those among the ones checked the longest ago.
+local function prune_open_batches(limit)
+  local index = key('open-batches')
+  for _, batch in ipairs(redis.call('ZRANGE', index, 0, limit - 1)) do
+    local fields = redis.call('HMGET', key('batch:' .. batch), 'submitted', 'done', 'total', 'cut')
+    if not fields[3] or fields[1] == '1' and not fields[4] and fields[2] == fields[3] then
+      redis.call('ZREM', index, batch)
+    else
+      redis.call('ZADD', index, now(), batch)
+    end
   end
 end
 
@@ -29,6 +44,7 @@ end
 
 local function open_chunk(batch)
   local keys = batch_keys(batch)
+  redis.call('ZADD', key('open-batches'), 'NX', now(), batch)
   if redis.call('HINCRBY', keys[1], 'left', 1) == 1 then
     for _, name in ipairs(keys) do redis.call('PERSIST', name) end
   end
@@ -149,6 +165,7 @@ function operations.delete_batch(id, ttl_s)
   -- A consumer that runs a chunk finds the mark when it stores the result.
   if chunks > 0 then redis.call('SET', key('cancelled:' .. id), 1, 'EX', ttl_s) end
   redis.call('DEL', key('batch:' .. id .. ':deliveries'), unpack(batch_keys(id)))
+  redis.call('ZREM', key('open-batches'), id)
   local account = account_of(id)
   if account then measure_batch(account, id) end
   return chunks

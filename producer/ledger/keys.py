@@ -95,6 +95,11 @@ class Keys:
         return f"{self.prefix}blipline:sweeper"
 
     @property
+    def open_batches(self) -> str:
+        """Sorted set of the batches that have not ended, by the last check of this (Unix s)."""
+        return f"{self.prefix}blipline:open-batches"
+
+    @property
     def api_keys(self) -> str:
         """Hash of the gateway's API keys: the tenant and the SHA-256 of the key, as JSON by id."""
         return f"{self.prefix}blipline:api-keys"

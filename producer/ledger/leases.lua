@@ -5,6 +5,8 @@
 local SEARCHED_MESSAGES = 500
 -- Maximum lost jobs that one sweep redelivers: a script blocks all other clients.
 local SWEEP_LIMIT = 200
+-- Maximum open batches that one sweep checks.
+local BATCH_CHECK_LIMIT = 64
 
 -- Remove the lease of a job that is not open, or of another program's message.
 local function forget_run(id)
@@ -16,7 +18,7 @@ end
 --   done, the stored result        the consumer returns that result
 --   busy                           another consumer runs the job, or a sweep will redeliver it
 --   gone                           the job was deleted or requeued
---   run, cancelled, attempts, suspects as JSON, payload, time, deadline
+--   run, cancelled, attempts, suspects as JSON, payload, time, deadline, time of the submission
 --
 -- `generation` is that of the message, '' in other programs' messages. `call` identifies the call: a
 -- retry after a lost response has the same value. `started_at` is stored as it is, by the consumer's
@@ -52,7 +54,8 @@ function operations.claim(id, generation, call, lease_s, started_at)
   end
   local suspects = redis.call('HGET', key('suspects'), id) or '{}'
   return { 'run', cancelled, attempts, suspects, record and record.payload or '',
-    string.format('%.3f', now()), redis.call('ZSCORE', key('deadlines'), id) or '' }
+    string.format('%.3f', now()), redis.call('ZSCORE', key('deadlines'), id) or '',
+    record and is_open(id) or '' }
 end
 
 -- Register a consumer of a worker as alive.
@@ -159,6 +162,7 @@ function operations.sweep(pause_ms, lease_s)
   ensure_writable()
   if not redis.call('SET', key('sweeper'), 1, 'NX', 'PX', pause_ms) then return 0 end
   measure_due(IDLE_DUE_LIMIT)
+  prune_open_batches(BATCH_CHECK_LIMIT)
   local expired_at = now() - lease_s
   local expired = { interactive = {}, bulk = {} }
   for queue, ids in pairs(expired) do

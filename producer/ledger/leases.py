@@ -49,7 +49,7 @@ class Leases:
             return Claim(outcome=ChunkResult.decode(values[0]))
         if status != b"run":
             return Claim(busy=status == b"busy")
-        cancelled, attempts, suspects, payload, claimed_at, deadline = values
+        cancelled, attempts, suspects, payload, claimed_at, deadline, opened_at = values
         return Claim(
             run=True,
             cancelled=bool(cancelled),
@@ -58,6 +58,7 @@ class Leases:
             payload=json.loads(payload) if payload else None,
             time=float(claimed_at),
             deadline=float(deadline) if deadline else None,
+            waited_s=max(0.0, float(claimed_at) - float(opened_at)) if opened_at else None,
         )
 
     def heartbeat(self, runs: Iterable[Run]) -> set[Run]:

@@ -27,6 +27,7 @@ from .records import (
     QueueLimits,
 )
 from .script import PAGE_JOBS, LedgerScript
+from .statistics import LedgerStatistics, read_statistics
 
 
 class Ledger:
@@ -270,6 +271,10 @@ class Ledger:
         """Return the bytes that Redis stores for an account."""
         count: Any = self._redis.hget(self.keys.usage, account)
         return int(count or 0)
+
+    def statistics(self) -> LedgerStatistics:
+        """Return the statistics of the job store, in a bounded time."""
+        return read_statistics(self._redis, self._script)
 
     def depth(self) -> Depth:
         """Return the open items of each queue, running jobs, images, workers and dead letters."""

@@ -242,3 +242,5 @@ class Claim:
     time: float = 0.0
     #: Deadline by the same clock; None if the ledger knows none.
     deadline: float | None = None
+    #: Seconds since the submission of a job of the ledger.
+    waited_s: float | None = None

@@ -26,6 +26,7 @@ PARTS: Final = (
     "leases",
     "aborts",
     "messages",
+    "statistics",
 )
 _FOLDER: Final = resources.files(__package__)
 SOURCE: Final = "\n".join(

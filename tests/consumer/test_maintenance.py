@@ -31,7 +31,9 @@ class SlowLeases(Leases):
 
 def test_each_sweep_is_followed_by_a_look_at_the_server(connection: redis.Redis) -> None:
     swept, leases = threading.Event(), Leases(connection)
-    maintenance = Maintenance(leases, ChunkRunner(leases, NullPipeline()), 0.1, on_sweep=swept.set)
+    maintenance = Maintenance(
+        leases, ChunkRunner(leases, NullPipeline()), 0.1, on_sweep=lambda jobs: swept.set()
+    )
     maintenance.start()
     try:
         assert swept.wait(20)

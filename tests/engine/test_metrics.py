@@ -8,6 +8,7 @@ import pytest
 
 from demo.stack import free_port
 from worker.engine import metrics
+from worker.engine.metrics import EngineMetrics
 from worker.engine.stats import EngineStats
 
 
@@ -16,10 +17,11 @@ def test_every_statistic_is_a_metric() -> None:
     assert known == set(asdict(EngineStats()))
 
 
-def test_prometheus_reads_the_present_statistics() -> None:
-    port, stats = free_port(), asdict(EngineStats())
-    metrics.serve(port, lambda: stats)
-    stats |= {"answered": 7, "active": 3}
+def test_prometheus_reads_the_published_statistics() -> None:
+    port, engine = free_port(), EngineMetrics()
+    engine.serve(port)
+    for stats in (EngineStats(answered=4, active=1), EngineStats(answered=7, active=3)):
+        engine.publish(stats)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
         lines = response.read().decode().splitlines()
     assert "blipline_engine_answers_total 7.0" in lines
@@ -31,4 +33,4 @@ def test_a_port_in_use_is_an_error() -> None:
         listener.bind(("0.0.0.0", 0))
         listener.listen()
         with pytest.raises(OSError, match="in use"):
-            metrics.serve(listener.getsockname()[1], dict)
+            EngineMetrics().serve(listener.getsockname()[1])

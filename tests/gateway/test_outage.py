@@ -54,7 +54,7 @@ def test_requests_continue_after_a_restart_and_health_checks_answer_at_once(
         ]
         # The requests wait for a minute; were the health checks to wait, they would succeed.
         assert http.get("/readyz").status_code == 503
-        assert "open_items" in http.get("/metrics").text
+        assert "blipline_redis_up 0.0" in http.get("/metrics").text
         assert http.get("/healthz").status_code == 200
         server.start()
         answers = [request.result() for request in requests]

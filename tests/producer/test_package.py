@@ -41,6 +41,7 @@ OF_EXTRAS = {
     "evaluation",
     "gateway",
     "hf_api",
+    "metrics",
     "net",
     "openai_api",
     "page",

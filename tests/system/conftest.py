@@ -12,7 +12,7 @@ import redis
 from transformers import Blip2ForConditionalGeneration
 
 from config.settings import DEMO_MODEL
-from demo.stack import running_gateway, running_redis, running_worker
+from demo.stack import free_port, running_gateway, running_redis, running_worker
 from producer import Client
 from producer.gateway.access.api_keys import ApiKeys
 from tests.models.adapters import lora, save_adapter
@@ -25,6 +25,8 @@ class Stack:
     redis_url: str
     #: The directory of the worker's adapter `red`.
     adapter: Path
+    #: The port of the worker's metrics.
+    metrics_port: int
 
 
 @pytest.fixture(scope="package")
@@ -33,9 +35,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     adapter = tmp_path_factory.mktemp("red")
     config = lora(target_modules=["q_proj", "fc1", "qkv"])
     save_adapter(Blip2ForConditionalGeneration, DEMO_MODEL, adapter, config, scale=0.3)
-    settings = {"BLIPLINE_ADAPTERS": f"red={adapter}"}
+    port = free_port()
+    settings = {"BLIPLINE_ADAPTERS": f"red={adapter}", "BLIPLINE_METRICS_PORT": str(port)}
     with running_redis() as url, running_worker(url, settings):
-        yield Stack(url, adapter)
+        yield Stack(url, adapter, port)
 
 
 @pytest.fixture

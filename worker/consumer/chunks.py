@@ -21,6 +21,7 @@ from producer.contract import (
     WHOLE_ATTEMPTS,
     ErrorCode,
     ItemResult,
+    Queue,
     Task,
 )
 from producer.ledger.aborts import earlier_result, with_custom_ids
@@ -28,6 +29,7 @@ from producer.ledger.leases import Leases, Run
 from producer.ledger.records import Claim
 from worker.consumer.chunk_options import ChunkOptions, read_options
 from worker.consumer.item_handler import ChunkState, ItemHandler
+from worker.consumer.metrics import ConsumerMetrics
 from worker.errors import ItemRejected
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,11 @@ class _ClaimedChunk:
 class ChunkRunner:
     """The chunk runner of a consumer process; thread-safe."""
 
-    def __init__(self, leases: Leases, handler: ItemHandler) -> None:
+    def __init__(
+        self, leases: Leases, handler: ItemHandler, metrics: ConsumerMetrics | None = None
+    ) -> None:
         self._leases = leases
+        self._metrics = metrics or ConsumerMetrics()
         self._handler = handler
         self._lock = threading.Lock()
         #: By id and generation: a cancelled job may be queued again before its first run has ended.
@@ -133,6 +138,8 @@ class ChunkRunner:
         if not claim.run:
             return None
         chunk.claimed, chunk.state.task_id = True, task_id
+        started, queue = time.monotonic(), Queue.INTERACTIVE if interactive else Queue.BULK
+        self._metrics.start_job(queue, claim.waited_s, claim.attempts)
         if claim.payload is not None:
             items, options = claim.payload["items"], claim.payload["options"]
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:
@@ -153,6 +160,7 @@ class ChunkRunner:
                 if claim.attempts > WHOLE_ATTEMPTS
                 else self._answer(checked, pending)
             )
+        self._metrics.end_job(task, queue, fresh, claim.waited_s, time.monotonic() - started)
         new_results = iter(fresh)
         results = [next(new_results) if result is None else result for result in earlier]
         return with_custom_ids(items, results)

@@ -28,7 +28,7 @@ class Maintenance:
         runner: ChunkRunner,
         sweep_s: float,
         worker: str = "worker",
-        on_sweep: Callable[[], None] = lambda: None,
+        on_sweep: Callable[[int], object] = lambda _: None,
         on_report: Callable[[], None] = lambda: None,
     ) -> None:
         self._leases = leases
@@ -36,7 +36,7 @@ class Maintenance:
         #: Seconds between sweeps; 0: no sweeps by this consumer.
         self._sweep_s = sweep_s
         self._sweep_at = 0.0
-        #: Called after each sweep.
+        #: Called after each sweep with the number of jobs that it queued again.
         self._on_sweep = on_sweep
         #: Called after each sign of life.
         self._on_report = on_report
@@ -78,4 +78,4 @@ class Maintenance:
         swept = self._leases.sweep(self._sweep_s)
         if swept:
             log.warning("%d lost jobs were queued again", swept)
-        self._on_sweep()
+        self._on_sweep(swept)

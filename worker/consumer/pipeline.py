@@ -12,6 +12,7 @@ from producer import contract
 from producer.contract import ErrorCode, ItemResult, Task
 from worker.consumer.chunk_options import ChunkOptions
 from worker.consumer.item_handler import ChunkState
+from worker.consumer.metrics import ConsumerMetrics
 from worker.consumer.pending import (
     PendingItem,
     RunningCall,
@@ -47,7 +48,9 @@ class ItemPipeline:
         cache: ResultCache,
         polisher: Polisher | None = None,
         texts: TextPublisher | None = None,
+        metrics: ConsumerMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or ConsumerMetrics()
         self._images = images
         self._texts = texts
         self._engine = engine
@@ -103,6 +106,9 @@ class ItemPipeline:
                 revision = f"{revision} {self._polisher.identity}"
             item.key = self._cache.key(item.item, item.hash or "", item.options, revision)
         results = self._cache.lookup([item.key for item in hashed])
+        keyed = sum(item.key is not None for item in hashed)
+        hits = sum(result is not None for result in results)
+        self._metrics.count_lookups(hits, keyed - hits)
         for item, result in zip(hashed, results, strict=True):
             if result is not None:
                 item.result, item.cached = result, True

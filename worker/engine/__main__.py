@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, cast
 from config.settings import NULL_MODEL, WorkerSettings
 from producer.errors import InvalidInput
 from worker import lifeline, streams
-from worker.engine import metrics
 from worker.engine.errors import HubUnavailable, LoadError
 from worker.engine.model import Model, Vision, as_generator, as_group_generator, as_matcher
 from worker.engine.null import NullEngine
@@ -30,6 +29,7 @@ from worker.engine.watchdog import Watchdog
 from worker.hub.adapters import compose
 from worker.hub.reference import HubModel, Snapshot
 from worker.hub.resolver import resolve
+from worker.shared_metrics import PROCESS, join_shared_metrics
 
 if TYPE_CHECKING:
     from worker.engine.engine import Engine
@@ -48,6 +48,7 @@ log = logging.getLogger("worker.engine")
 def main() -> int:
     """Run until SIGTERM or, with --linger, until no consumer is connected; return the exit code."""
     streams.protect()
+    join_shared_metrics()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
     parser = ArgumentParser(prog="python -m worker.engine", description=__doc__)
     parser.add_argument(
@@ -134,13 +135,20 @@ def _serve(
 ) -> int:
     info = EngineInfo(os.getpid(), models)
     watchdog = Watchdog(settings.step_timeout_s)
-    server = EngineServer(engine, info, linger_s, watchdog, on_heartbeat=lifeline.announce)
+    metrics = engine.metrics
+    metrics.describe(model.name for model in models)
+
+    def heartbeat() -> None:
+        lifeline.announce()
+        metrics.publish(engine.stats)
+
+    server = EngineServer(engine, info, linger_s, watchdog, on_heartbeat=heartbeat)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     # The consumers still need the engine to finish their chunks.
     lifeline.on_supervisor_death(server.finish)
-    if settings.metrics_port:
+    if settings.metrics_port and PROCESS not in os.environ:
         try:
-            metrics.serve(settings.metrics_port, server.stats)
+            metrics.serve(settings.metrics_port)
         except OSError as error:
             return _report_unusable(
                 f"BLIPLINE_METRICS_PORT={settings.metrics_port}: {error.strerror}"

@@ -36,6 +36,8 @@ MAX_PREFILL_TOKENS = 8192
 class DecodingLane:
     """The lane of rows that are decoded in flight, greedily or by sampling."""
 
+    is_decoding = True
+
     def __init__(
         self,
         model: Generator,
@@ -54,6 +56,7 @@ class DecodingLane:
         self.decode: Callable[[int, int], Tensor] = partial(decoder.decode, self.slots)
         if cuda_graphs and model.device.type == "cuda":
             self.decode = GraphedDecode(decoder, self.slots, adapters=model.adapters)
+        self.admitted: list[Row] = []
         self.rows: list[Row] = []  # row i decodes in slot i
         self._eos = frozenset(decoder.eos_ids)
         self._ended: list[Row] = []
@@ -98,7 +101,9 @@ class DecodingLane:
 
     def _admit(self) -> list[Row]:
         bulk = sum(not row.interactive for row in self.rows)
-        return self.scheduler.admit(len(self.rows), bulk)
+        rows = self.scheduler.admit(len(self.rows), bulk)
+        self.admitted += rows
+        return rows
 
     def _encode(self, rows: list[Row]) -> list[Row]:
         """Set the image features of new rows; return the rows that have them."""

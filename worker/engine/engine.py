@@ -22,6 +22,7 @@ from worker.engine.generating import GeneratingLane
 from worker.engine.halving import Failure
 from worker.engine.lane import Lane
 from worker.engine.matching import MatchingLane
+from worker.engine.metrics import EngineMetrics
 from worker.engine.model import Generator, GroupGenerator, Matcher, Model, Vision
 from worker.engine.request import Answer, Request, RequestId
 from worker.engine.row import CANCELLED, EXPIRED, Row, error_answer
@@ -43,9 +44,10 @@ class Engine:
         reserved_rows: int = 4,
         cuda_graphs: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        metrics: EngineMetrics | None = None,
     ) -> None:
         self.model, self.matcher, self.clock = model, matcher, clock
-        self.stats = EngineStats()
+        self.stats, self.metrics = EngineStats(), metrics or EngineMetrics()
         self.decoding: DecodingLane | None = None
         self.beams: BeamLane | None = None
         self.matching: MatchingLane | None = None
@@ -71,6 +73,8 @@ class Engine:
         self._deadlines = Deadlines()
         self._text_streams = TextStreams(model, clock)
         self._numbers = count()
+        if (device := self.models[0].device).type == "cuda":
+            self.stats.device_limit_bytes = torch.cuda.get_device_properties(device).total_memory
         self._answers: list[Answer] = []
 
     @property
@@ -120,7 +124,7 @@ class Engine:
 
     def _add_row(self, request: Request) -> Failure | None:
         """Enqueue a new row for a request; return a Failure if the row cannot run."""
-        row, lane = Row(next(self._numbers), request, [request]), self._lane(request)
+        row, lane = Row(next(self._numbers), request, [request], self.clock()), self._lane(request)
         failure = lane.prepare(row)
         if failure is None:
             self._rows_by_id[request.id] = row
@@ -225,7 +229,16 @@ class Engine:
         stats.feature_bytes = sum(encoder.cache.bytes for encoder in self.encoders)
         if self.models[0].device.type == "cuda":
             stats.device_bytes = torch.cuda.memory_allocated(self.models[0].device)
-        stats.last_step_s = self.clock() - started
+        ended_at = self.clock()
+        stats.last_step_s = ended_at - started
         stats.busy_s += stats.last_step_s
+        self.metrics.step_seconds.observe(stats.last_step_s)
+        self.metrics.step_rows.observe(stats.active + ended)
+        for lane in lanes:
+            for row in lane.admitted:
+                self.metrics.wait_seconds.observe(started - row.arrived_at)
+                if lane.is_decoding:
+                    self.metrics.first_token_seconds.observe(ended_at - row.arrived_at)
+            lane.admitted.clear()
         answers, self._answers = self._answers, []
         return answers

@@ -30,6 +30,8 @@ Sequences = list[list[TokenSequence]]
 class GroupLane(ABC):
     """A lane that runs one group of rows at a time; a group that fails is halved."""
 
+    is_decoding = False
+
     def __init__(self, writer: TextGenerator, max_rows: int) -> None:
         self.writer, self.max_rows, self.device = writer, max_rows, writer.device
         #: Maximum images encoded when a group starts.
@@ -37,6 +39,7 @@ class GroupLane(ABC):
         self._groups: dict[Hashable, Scheduler[Row]] = {}
         #: Halves of groups that failed; they run before anything else.
         self._retries: deque[list[Row]] = deque()
+        self.admitted: list[Row] = []
         self._rows: list[Row] = []
         self._search: ThreadCoroutine[Sequences] | None = None
 
@@ -117,7 +120,9 @@ class GroupLane(ABC):
         self._groups = {key: group for key, group in self._groups.items() if len(group)}
         interactive = [group for group in self._groups.values() if group.has_interactive]
         for group in [*interactive, *self._groups.values()]:
-            return group.admit()
+            rows = group.admit()
+            self.admitted += rows
+            return rows
         return []
 
     @torch.inference_mode()

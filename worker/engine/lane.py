@@ -11,6 +11,11 @@ from worker.engine.row import Row
 class Lane(Protocol):
     """A queue of rows and the loop that runs them."""
 
+    #: Rows admitted since the engine has last cleared it.
+    admitted: list[Row]
+    #: True if an admitted row has its first token at the end of that step.
+    is_decoding: bool
+
     @property
     def active(self) -> int:
         """Number of rows that are running."""

@@ -44,9 +44,12 @@ class Comparison:
 class MatchingLane:
     """The lane of the tasks match and embed."""
 
+    is_decoding = False
+
     def __init__(self, model: Matcher, encoder: Encoder) -> None:
         self.model, self.encoder = model, encoder
         self.scheduler: Scheduler[Row] = Scheduler(ROWS)
+        self.admitted: list[Row] = []
         self._active: dict[int, Comparison] = {}
         self._pairs: deque[Pair] = deque()
         self._match_runner = Halving(self._match, PAIRS)
@@ -104,6 +107,7 @@ class MatchingLane:
     def _admit(self) -> list[Row]:
         """Admit and encode rows; return those that end immediately: embeddings and failures."""
         rows = self.scheduler.admit()
+        self.admitted += rows
         if not rows:
             return []
         self.encoder.run([row for row in rows if row.request.image_hash])

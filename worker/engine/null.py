@@ -5,6 +5,7 @@ It serves to measure only the queue, with more consumers than there are accelera
 
 from __future__ import annotations
 
+from worker.engine.metrics import EngineMetrics
 from worker.engine.request import Answer, Request
 from worker.engine.stats import EngineStats
 
@@ -15,7 +16,7 @@ class NullEngine:
     idle = True
 
     def __init__(self) -> None:
-        self.stats = EngineStats()
+        self.stats, self.metrics = EngineStats(), EngineMetrics()
 
     def add(self, request: Request) -> None:
         """Raise NotImplementedError; no consumer of this engine sends rows."""

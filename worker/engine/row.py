@@ -34,6 +34,8 @@ class Row:
     #: The first request. It may be cancelled while others still wait for the answer.
     request: Request
     waiters: list[Request]
+    #: Time of its arrival, by the engine's clock.
+    arrived_at: float = 0.0
     prompt: Prompt = field(default_factory=lambda: Prompt([]))
     #: The request's options for this prompt.
     options: GenerationOptions = field(init=False)

@@ -24,6 +24,7 @@ class EngineStats:
     busy_s: float = 0.0  # time spent in steps
     feature_bytes: int = 0
     device_bytes: int = 0  # allocated on a CUDA device
+    device_limit_bytes: int = 0  # memory of a CUDA device
 
     @property
     def mean_occupancy(self) -> float:

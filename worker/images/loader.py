@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,7 +52,10 @@ class ImageLoader:
         draft: int = 0,
         budget_bytes: int = BUDGET_BYTES,
         accepts_truncated: bool = False,
+        on_decoded: Callable[[float], object] = lambda seconds: None,
     ) -> None:
+        #: Called with the seconds that each decoding took.
+        self._on_decoded = on_decoded
         self._fetcher = fetcher
         self._engine = engine
         self._info = info
@@ -156,7 +160,7 @@ class ImageLoader:
         for request in sharers:
             decoder = self._decoders[request.model]
             if decoder not in decoded:
-                decoded[decoder] = _decode(decoder, result)
+                decoded[decoder] = self._decode(decoder, result)
             pixels = decoded[decoder]
             if isinstance(pixels, ItemRejected):
                 yield request, pixels
@@ -170,11 +174,13 @@ class ImageLoader:
             return known or ""
         return self._pixels_hash(hashlib.sha256(result).hexdigest(), request)
 
-
-def _decode(decoder: Decoder, result: FetchResult) -> bytes | ItemRejected:
-    if isinstance(result, ItemRejected):
-        return result
-    try:
-        return decoder.decode(result)
-    except ItemRejected as error:
-        return error
+    def _decode(self, decoder: Decoder, result: FetchResult) -> bytes | ItemRejected:
+        if isinstance(result, ItemRejected):
+            return result
+        started = time.monotonic()
+        try:
+            return decoder.decode(result)
+        except ItemRejected as error:
+            return error
+        finally:
+            self._on_decoded(time.monotonic() - started)

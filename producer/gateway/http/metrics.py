@@ -23,16 +23,6 @@ class Metrics:
             registry=self.registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
         )
-        self.open_items = Gauge(
-            "blipline_open_items", "Items without a result", ["queue"], registry=self.registry
-        )
-        self.workers = Gauge("blipline_workers", "Workers that are alive", registry=self.registry)
-        self.dead_letters = Gauge(
-            "blipline_dead_letters",
-            "Dead letters, by kind: job, or message (one that no worker can process)",
-            ["kind"],
-            registry=self.registry,
-        )
         self.streams = Gauge(
             "blipline_gateway_streams", "Open event streams", registry=self.registry
         )

@@ -1,0 +1,156 @@
+"""Metrics of a running system, and Prometheus that reads them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from config.settings import DEMO_MODEL
+from demo.stack import free_port, running_worker
+from demo.tour import pictures
+from producer import Client
+from tests.monitoring import expressions, promtool, running_prometheus, samples
+from tests.system.conftest import Stack
+
+#: Absent on this system: Redis without `maxmemory`.
+ABSENT = "blipline_redis_memory_limit_bytes"
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def worker_url(stack: Stack) -> str:
+    return f"http://127.0.0.1:{stack.metrics_port}/metrics"
+
+
+def run_batch(user: Client, seed: int) -> int:
+    """Run a batch with images that recur, and an invalid item; return its valid items."""
+    images = pictures()[:4] * 3
+    items: list[dict[str, Any]] = [*({"image": path} for path in images), {"image": ""}]
+    batch = user.submit_batch(items, max_new_tokens=6 + seed)
+    assert len(list(batch.results(timeout=120))) == len(images) + 1
+    return len(images)
+
+
+def test_a_scrape_shows_items_by_task_queue_and_code_and_cache_hits(
+    user: Client, worker_url: str
+) -> None:
+    before = samples(worker_url)
+    valid = run_batch(user, 0)
+    run_batch(user, 0)
+    user.ask(pictures()[0], "what shape is it?").result(timeout=60)
+
+    def added(name: str) -> float:
+        return samples(worker_url).get(name, 0) - before.get(name, 0)
+
+    ok, invalid = (
+        f"blipline_worker_items_total {code} bulk caption" for code in ("ok", "option_invalid")
+    )
+    assert added(ok) == 2 * valid
+    assert added(invalid) == 2
+    assert added("blipline_worker_items_total ok interactive vqa") == 1
+    assert added("blipline_worker_answer_cache_lookups_total hit") >= valid
+    assert added("blipline_worker_queue_seconds_count bulk") == 2
+    assert added("blipline_worker_answer_seconds_count interactive") == 1
+    # The engine publishes its counts each second, a consumer its histogram each five seconds.
+    wait_for(lambda: added("blipline_worker_image_decode_seconds_count") >= 1)
+    wait_for(lambda: added("blipline_engine_answers_total") >= 2)
+    assert added("blipline_engine_first_token_seconds_count") >= 2
+    assert added("blipline_engine_step_seconds_count") == added("blipline_engine_step_rows_count")
+    assert samples(worker_url)["blipline_worker_ready"] == 1
+    assert samples(worker_url)[f"blipline_engine_model_info {DEMO_MODEL}"] == 1
+
+
+def test_the_names_are_those_that_prometheus_recommends(
+    worker_url: str, gateway: httpx.Client, user: Client
+) -> None:
+    run_batch(user, 1)
+    for url in (worker_url, str(gateway.base_url.join("/metrics"))):
+        with urllib.request.urlopen(url, timeout=30) as response:
+            checked = promtool("check", "metrics", stdin=response.read().decode())
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_prometheus_answers_each_query_of_the_dashboard_and_the_alerts(
+    stack: Stack, gateway: httpx.Client, user: Client, tmp_path: Path
+) -> None:
+    targets = {
+        "blipline-worker": f"127.0.0.1:{stack.metrics_port}",
+        "blipline-gateway": f"{gateway.base_url.host}:{gateway.base_url.port}",
+    }
+    with running_prometheus(tmp_path, targets) as url, httpx.Client(base_url=url) as prometheus:
+
+        def query(expression: str) -> list[object]:
+            answer = prometheus.get("/api/v1/query", params={"query": expression})
+            assert answer.status_code == 200, f"{expression}: {answer.text}"
+            result: list[object] = answer.json()["data"]["result"]
+            return result
+
+        def reads_both() -> bool:
+            try:
+                return len(query("up == 1")) == 2
+            except httpx.TransportError:
+                return False
+
+        wait_for(reads_both)
+        for seed in (2, 3):
+            run_batch(user, seed)
+            gateway.get("/v1/queues")
+            time.sleep(2)
+        names = {
+            re.sub(r"\s*\{[^}]*\}", "", name)
+            for expression in expressions()
+            for name in re.findall(r"blipline_\w+", expression)
+        }
+        missing = {name for name in names if not query(name)}
+        assert missing <= {ABSENT, "blipline_gateway_webhooks_total"}
+        for expression in expressions():
+            query(expression)
+        assert query("sum(rate(blipline_worker_items_total[1m])) > 0")
+        assert query("histogram_quantile(0.5, sum by (le) (blipline_engine_step_seconds_bucket))")
+
+        def rules() -> list[dict[str, str]]:
+            groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
+            return [rule for group in groups for rule in group["rules"]]
+
+        wait_for(lambda: all(rule["health"] != "unknown" for rule in rules()))
+        assert {rule["health"] for rule in rules()} == {"ok"}
+
+
+def test_an_engine_that_dies_resets_no_counter(stack: Stack) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    settings = {"BLIPLINE_METRICS_PORT": str(port), "BLIPLINE_KEY_PREFIX": "metrics:"}
+    with (
+        running_worker(stack.redis_url, settings) as worker,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("BLIPLINE_KEY_PREFIX", "metrics:")
+        with Client(stack.redis_url) as user:
+            user.ask(pictures()[0], "what shape is it?").result(timeout=60)
+            # The engine publishes its counts each second; those of its warm-up are among them.
+            time.sleep(2.5)
+            before = samples(url)["blipline_engine_answers_total"]
+            assert before >= 1
+            os.kill(int((worker.run_dir / "engine.ready").read_text()), signal.SIGKILL)
+            wait_for(lambda: samples(url)["blipline_worker_process_restarts_total engine"] == 1)
+            # The supervisor answers while the next engine is still loading.
+            assert samples(url)["blipline_engine_answers_total"] == before
+            assert "blipline_engine_active_rows" not in samples(url)
+            user.ask(pictures()[1], "what shape is it?").result(timeout=120)
+            wait_for(lambda: samples(url)["blipline_engine_answers_total"] > before)
+            assert samples(url)["blipline_worker_items_total ok interactive vqa"] == 2
