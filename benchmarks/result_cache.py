@@ -10,7 +10,7 @@ from benchmarks.server import Phase, read, table
 from benchmarks.timing import note, timed
 from producer.contract import CHUNK_ITEMS, ItemResult
 from producer.ledger.keys import Keys
-from worker.consumer.result_cache import ResultCache
+from worker.consumer.result_cache import DIGEST_CHARS, ResultCache
 
 #: An answer of a caption's length.
 ANSWER: ItemResult = {"text": "two dogs run along a beach with a ball in the sun"}
@@ -20,8 +20,10 @@ def result_cache_cost(server: redis.Redis, count: int) -> None:
     """Look up and store results as a consumer does for chunks of new images."""
     note("caching results")
     cache = ResultCache(server, ttl_s=3600)
-    keys = [Keys().cached_result(hashlib.sha256(b"%d" % n).hexdigest()) for n in range(count)]
+    digests = (hashlib.sha256(b"%d" % n).hexdigest()[:DIGEST_CHARS] for n in range(count))
+    keys = [Keys().cached_result(digest) for digest in digests]
     chunks = [keys[at : at + CHUNK_ITEMS] for at in range(0, count, CHUNK_ITEMS)]
+    server.zadd(Keys().running, {f"b:{number}": 0 for number in range(len(chunks))})
     before = read(server)
     _, seconds = timed(lambda: _look_up_and_store(cache, chunks))
     phase = Phase("answers", count, seconds, before, read(server))
@@ -33,6 +35,6 @@ def result_cache_cost(server: redis.Redis, count: int) -> None:
 
 
 def _look_up_and_store(cache: ResultCache, chunks: list[list[str]]) -> None:
-    for chunk in chunks:
-        pairs = zip(chunk, cache.lookup(chunk), strict=True)
-        cache.put([(key, ANSWER) for key, cached in pairs if cached is None])
+    for number, chunk in enumerate(chunks):
+        pairs = zip(chunk, cache.lookup(f"b:{number}", chunk), strict=True)
+        cache.put(f"b:{number}", [(key, ANSWER) for key, cached in pairs if cached is None])

@@ -123,21 +123,48 @@ function operations.requeue(id, text, seen, result_bytes)
   return 1
 end
 
--- Delete jobs with their records, metadata and results. A consumer that runs one finds a mark, stops
--- and stores no result.
+-- Length of the digests in `answers-of:<id>`, as in worker/consumer/result_cache.py.
+local ANSWER_DIGEST_CHARS = 32
+-- Cached results after which a call deletes no further job: a script blocks all other clients.
+local ERASED_LIMIT = 2048
+
+-- Delete the cached results that a job has stored or used; return the number of its digests.
+local function erase_answers(id)
+  local digests = redis.call('GET', key('answers-of:' .. id)) or ''
+  for at = 1, #digests, ANSWER_DIGEST_CHARS do
+    redis.call('DEL', key('answer:' .. digests:sub(at, at + ANSWER_DIGEST_CHARS - 1)))
+  end
+  redis.call('DEL', key('answers-of:' .. id))
+  return #digests / ANSWER_DIGEST_CHARS
+end
+
+local function delete_job(id, blob_ttl_s, mark_s)
+  local runs = redis.call('ZSCORE', key('running'), id)
+  close_job(id, blob_ttl_s)
+  redis.call('ZREM', key('dead'), id)
+  redis.call('DEL', key('job:' .. id), key('note:' .. id), key('cancelled:' .. id),
+    key('text:' .. id), prefix .. 'celery-task-meta-' .. id)
+  if runs and is_cancelled(id) == 0 then
+    redis.call('SET', key('cancelled:' .. id), 1, 'EX', mark_s)
+  end
+  measure(id)
+end
+
+-- Delete jobs with their records, metadata, results and cached results. A consumer that runs one finds
+-- a mark, stops and stores no result; without its lease and its list, it caches none. Return the jobs
+-- that remain to be deleted.
 function operations.delete_jobs(blob_ttl_s, mark_s, ...)
   ensure_writable()
+  local erased, remaining = 0, {}
   for _, id in ipairs({ ... }) do
-    local runs = redis.call('ZSCORE', key('running'), id)
-    close_job(id, blob_ttl_s)
-    redis.call('ZREM', key('dead'), id)
-    redis.call('DEL', key('job:' .. id), key('note:' .. id), key('cancelled:' .. id),
-      prefix .. 'celery-task-meta-' .. id)
-    if runs and is_cancelled(id) == 0 then
-      redis.call('SET', key('cancelled:' .. id), 1, 'EX', mark_s)
+    if erased < ERASED_LIMIT then
+      erased = erased + erase_answers(id)
+      delete_job(id, blob_ttl_s, mark_s)
+    else
+      table.insert(remaining, id)
     end
-    measure(id)
   end
   dispatch('interactive')
   dispatch('bulk')
+  return remaining
 end

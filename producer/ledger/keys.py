@@ -219,6 +219,10 @@ class Keys:
         """A result in the result cache, by the digest of its request."""
         return f"{self.prefix}blipline:answer:{digest}"
 
+    def answers_of(self, task_id: str) -> str:
+        """The digests of the cached results that a job or chunk has stored or used."""
+        return f"{self.prefix}blipline:answers-of:{task_id}"
+
     def cached_bytes(self, ttl_s: int) -> str:
         """Hash of the bytes of the result cache, by the number of the window of `ttl_s` seconds."""
         return f"{self.prefix}blipline:answer-bytes:{ttl_s}"

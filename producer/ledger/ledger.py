@@ -203,9 +203,14 @@ class Ledger:
         self.delete_jobs([chunk_id(batch_id, number) for number in reversed(range(chunks))])
 
     def delete_jobs(self, task_ids: Sequence[str]) -> None:
-        """Delete jobs with their records, metadata and results, also while they are open."""
-        mark_s = contract.RESULT_TTL_S
-        self._script.call_paged("delete_jobs", self._blob_ttl_s, mark_s, names=task_ids)
+        """Delete jobs with their records, metadata and results, also while they are open.
+
+        The results that the result cache has for them are deleted, too.
+        """
+        arguments, remaining = (self._blob_ttl_s, contract.RESULT_TTL_S), list(task_ids)
+        while remaining:
+            answer = self._script.call_paged("delete_jobs", *arguments, names=remaining)
+            remaining = [task_id.decode() for task_id in answer]
 
     # Look-up.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +12,19 @@ from producer.contract import ItemResult, Task
 from tests.consumer.runners import KEYS, StartRunner, run_item
 from tests.redis_servers import wait_until
 from worker.consumer.result_cache import ResultCache
+
+
+def cache_key(number: int) -> str:
+    return KEYS.cached_result(f"{number:032}")
+
+
+def store(
+    cache: ResultCache, connection: redis.Redis, results: Sequence[tuple[str, ItemResult]]
+) -> None:
+    """Store results as a running job does."""
+    connection.zadd(KEYS.running, {"t": 0})
+    cache.lookup("t", [key for key, _ in results])
+    cache.put("t", results)
 
 
 def test_the_same_request_gets_the_same_result_again(start_runner: StartRunner, blob: str) -> None:
@@ -46,15 +60,15 @@ def test_the_cache_is_bounded_whatever_the_results_are(
     cache = ResultCache(connection, 3600, KEYS, max_bytes=max_bytes)
     # As after matches with long texts, whose jobs were deleted: nothing else counts them.
     results = [
-        (KEYS.cached_result(f"{number}-{size}"), ItemResult(text="x" * size))
+        (cache_key(1000 * size + number), ItemResult(text="x" * size))
         for size in (1, 1000, 100_000)
         for number in range(32)
     ]
     before = connection.info("memory")["used_memory"]
     for _ in range(2):
         for start in range(0, len(results), 16):
-            cache.put(results[start : start + 16])
-    cached = [result for result in cache.lookup([key for key, _ in results]) if result]
+            store(cache, connection, results[start : start + 16])
+    cached = [result for result in cache.lookup("t", [key for key, _ in results]) if result]
     if max_bytes:
         # The first ones are kept, a result that is stored again counts once.
         assert cached[:64] == [result for _, result in results[:64]]
@@ -66,13 +80,13 @@ def test_the_cache_is_bounded_whatever_the_results_are(
 
 def test_expired_results_make_room(connection: redis.Redis) -> None:
     cache = ResultCache(connection, 1, KEYS, max_bytes=1000)
-    first, second = KEYS.cached_result("first"), KEYS.cached_result("second")
-    cache.put([(first, ItemResult(text="x" * 600))])
+    first, second = cache_key(1), cache_key(2)
+    store(cache, connection, [(first, ItemResult(text="x" * 600))])
     wait_until(lambda: not connection.exists(first), "the end of the first")
 
     def is_stored() -> bool:
-        cache.put([(second, ItemResult(text="x" * 600))])
-        return cache.lookup([second]) != [None]
+        store(cache, connection, [(second, ItemResult(text="x" * 600))])
+        return cache.lookup("t", [second]) != [None]
 
     wait_until(is_stored, "room for the second")
 

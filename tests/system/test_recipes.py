@@ -60,3 +60,21 @@ def test_a_result_is_cached_unless_chance_determines_it(
 
         assert new_results(temperature=0.8) == 0
         assert [new_results(temperature=0.8, seed=9) for _ in range(2)] == [1, 0]
+
+
+def test_a_deleted_batch_is_computed_anew(stack: Stack, user: Client, task: Task) -> None:
+    def cached() -> set[bytes]:
+        with redis.Redis.from_url(stack.redis_url) as connection:
+            return set(connection.keys(Keys().cached_result("*")))
+
+    before, batches = cached(), []
+    for _ in range(2):
+        batches.append(user.submit_batch([{**ITEMS[task], "options": {"seed": 7}}], task))
+        (result,) = batches[-1].results(60)
+        assert result.error is None
+    (new,) = cached() - before
+    # The second one has only used the result
+    batches[1].delete()
+    assert new not in cached()
+    (result,) = user.submit_batch([{**ITEMS[task], "options": {"seed": 7}}], task).results(60)
+    assert new in cached()

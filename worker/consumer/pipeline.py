@@ -74,10 +74,12 @@ class ItemPipeline:
     ) -> list[ItemResult]:
         checked = [self._check(task, item, options) for item in items]
         pending = [item for item in checked if isinstance(item, PendingItem)]
-        self._lookup(pending)
+        self._lookup(state, pending)
         self._start_all(state, [item for item in pending if item.result is None], options)
         self._finish_all(state, [item for item in pending if item.result is None], options)
-        self._cache.put([item.cacheable for item in pending if item.cacheable is not None])
+        self._cache.put(
+            state.task_id, [item.cacheable for item in pending if item.cacheable is not None]
+        )
         return [_result(item) for item in checked]
 
     def cancel(self, row_ids: list[int]) -> None:
@@ -97,7 +99,7 @@ class ItemPipeline:
         except ItemRejected as error:
             return error
 
-    def _lookup(self, pending: list[PendingItem]) -> None:
+    def _lookup(self, state: ChunkState, pending: list[PendingItem]) -> None:
         """Set the cached result of each item whose image hash is known."""
         hashed = [item for item in pending if item.hash is not None]
         for item in hashed:
@@ -105,7 +107,7 @@ class ItemPipeline:
             if item.item.task is Task.DESCRIBE and self._polisher is not None:
                 revision = f"{revision} {self._polisher.identity}"
             item.key = self._cache.key(item.item, item.hash or "", item.options, revision)
-        results = self._cache.lookup([item.key for item in hashed])
+        results = self._cache.lookup(state.task_id, [item.key for item in hashed])
         keyed = sum(item.key is not None for item in hashed)
         hits = sum(result is not None for result in results)
         self._metrics.count_lookups(hits, keyed - hits)
@@ -143,7 +145,7 @@ class ItemPipeline:
             loaded = [item for item in sharers if item.is_loaded]
             if not contract.is_blob(request.reference):
                 # The hash of a remote image is known only after its fetch.
-                self._lookup(loaded)
+                self._lookup(state, loaded)
             for item in loaded:
                 if item.result is None:
                     self._start(state, item, options)
