@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily
@@ -13,6 +14,8 @@ from ..errors import BliplineError
 from ..ledger.statistics import LedgerStatistics
 from ..settings import ClientSettings
 
+log = logging.getLogger("blipline.metrics")
+
 
 class LedgerCollector(Collector):
     """A collector of statistics that `read` returns; it raises BliplineError without Redis."""
@@ -20,13 +23,17 @@ class LedgerCollector(Collector):
     def __init__(self, read: Callable[[], LedgerStatistics], settings: ClientSettings) -> None:
         self._read = read
         self._settings = settings
+        self._is_up = True
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics; without Redis, only that it is down has a value."""
+        statistics: LedgerStatistics | None = None
         try:
-            statistics: LedgerStatistics | None = self._read()
-        except BliplineError:
-            statistics = None
+            statistics = self._read()
+        except BliplineError as error:
+            if self._is_up:
+                log.warning("%s", error)
+        self._is_up = statistics is not None
         return metric_families(statistics, self._settings)
 
 
@@ -35,7 +42,9 @@ def metric_families(
 ) -> Iterator[Metric]:
     """Yield the metrics of the job store; None means that Redis is down."""
     yield GaugeMetricFamily(
-        "blipline_redis_up", "1 if Redis has answered this scrape", int(statistics is not None)
+        "blipline_redis_up",
+        "1 if Redis has answered this scrape with the statistics",
+        int(statistics is not None),
     )
     if statistics is None:
         return

@@ -22,7 +22,8 @@ URL = "https://images.example.com/cat.jpg"
 @contextmanager
 def running_exporter(redis_url: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "producer.cli", "exporter", "--redis-url", redis_url, *options]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip().removeprefix("exporter: "), process
@@ -52,11 +53,15 @@ def test_it_shows_that_redis_is_down_and_comes_back(server: Server) -> None:
     with running_exporter(redis_url, "--port", str(free_port())) as (url, process):
         assert samples(url)["blipline_redis_up"] == 1
         server.kill()
-        assert samples(url) == {"blipline_redis_up": 0}
+        for _ in range(3):
+            assert samples(url) == {"blipline_redis_up": 0}
         server.start()
         assert samples(url)["blipline_redis_up"] == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+        assert process.stderr is not None
+        # Once for each outage.
+        assert process.stderr.read().count("Is it running") == 1
 
 
 def test_an_address_in_use_is_an_error_in_one_line(redis_url: str) -> None:

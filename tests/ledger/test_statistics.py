@@ -112,3 +112,13 @@ def test_a_user_who_may_not_read_the_memory_gets_the_rest(
         statistics = limited.statistics()
     assert (statistics.redis_bytes, statistics.open_jobs) == (None, 0)
     connection.acl_deluser("limited")
+
+
+def test_a_full_redis_answers(client: Client, connection: redis.Redis) -> None:
+    client.submit({"image": URL})
+    connection.config_set("maxmemory", 1)
+    try:
+        statistics = client.statistics()
+    finally:
+        connection.config_set("maxmemory", 0)
+    assert (statistics.open_jobs, statistics.redis_limit_bytes) == (1, 1)
