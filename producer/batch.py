@@ -197,11 +197,14 @@ class Batch:
             if self._ledger.seal_batch(self.id) is None:
                 raise self._unknown()
 
-    def delete(self) -> None:
-        """Delete the batch and its results; its waiting jobs never run."""
+    def delete(self, *, keep_cached: bool = False) -> None:
+        """Delete the batch and its results; its waiting jobs never run.
+
+        The result cache forgets its answers as well, for all who use them, unless `keep_cached`.
+        """
         chunks = self._record().chunks
         with redis_errors(self._redis_url):
-            self._ledger.delete_batch(self.id, chunks)
+            self._ledger.delete_batch(self.id, chunks, keep_cached=keep_cached)
 
     @property
     def _failed_key(self) -> str:

@@ -31,5 +31,5 @@ def adopt(client: Client, journal: Journal) -> int:
         journal.close_batch(batch_id)
         journal.commit()
         with suppress(BliplineError):
-            batch.delete()
+            batch.delete(keep_cached=True)
     return answers

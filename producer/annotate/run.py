@@ -153,7 +153,7 @@ class AnnotationRun:
         self._flight.remove(page)
         # Without it, Redis would forget the results after a day.
         with suppress(BliplineError):
-            page.batch.delete()
+            page.batch.delete(keep_cached=True)
 
     def _lose(self, page: SubmittedPage) -> None:
         """Submit the images of a batch again that a restarted Redis has forgotten."""

@@ -91,13 +91,13 @@ class PartStream:
     def forget(self, number: int) -> None:
         """Delete the batch of a part, if Redis still has it."""
         with suppress(JobUnknown):
-            self._client.batch(self._batch_id(number)).delete()
+            self._client.batch(self._batch_id(number)).delete(keep_cached=True)
 
     def _collect(self, part: Part, submitted: Future[Batch]) -> Iterator[tuple[Part, list[Result]]]:
         batch = submitted.result()
         yield part, list(batch.results(self._timeout_s))
         with suppress(JobUnknown):
-            batch.delete()
+            batch.delete(keep_cached=True)
 
     def _submit(self, part: Part) -> Batch:
         self.has_submitted = True

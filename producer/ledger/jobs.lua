@@ -150,15 +150,19 @@ local function delete_job(id, blob_ttl_s, mark_s)
   measure(id)
 end
 
--- Delete jobs with their records, metadata, results and cached results. A consumer that runs one finds
--- a mark, stops and stores no result; without its lease and its list, it caches none. Return the jobs
--- that remain to be deleted.
-function operations.delete_jobs(blob_ttl_s, mark_s, ...)
+-- Delete jobs with their records, metadata and results and, unless `keep_cached` is 1, with their
+-- cached results. A consumer that runs one finds a mark, stops and stores no result; without its lease
+-- and its list, it caches none. Return the jobs that remain to be deleted.
+function operations.delete_jobs(blob_ttl_s, mark_s, keep_cached, ...)
   ensure_writable()
   local erased, remaining = 0, {}
   for _, id in ipairs({ ... }) do
     if erased < ERASED_LIMIT then
-      erased = erased + erase_answers(id)
+      if keep_cached == '1' then
+        redis.call('DEL', key('answers-of:' .. id))
+      else
+        erased = erased + erase_answers(id)
+      end
       delete_job(id, blob_ttl_s, mark_s)
     else
       table.insert(remaining, id)

@@ -191,7 +191,7 @@ class Ledger:
         """End jobs past their deadline that no consumer runs (see `JobAborter.expire_due`)."""
         self._aborter.expire_due()
 
-    def delete_batch(self, batch_id: str, chunks: int) -> None:
+    def delete_batch(self, batch_id: str, chunks: int, *, keep_cached: bool = False) -> None:
         """Delete a batch with its chunks and results, also while they are open.
 
         It may have more than the given number of chunks by now. It has none if redis-py repeats the
@@ -200,14 +200,16 @@ class Ledger:
         ttl_s = contract.RESULT_TTL_S + contract.TOMBSTONE_S
         chunks = max(chunks, int(self._script.call("delete_batch", batch_id, ttl_s)))
         # In reverse: in order, each deletion would dispatch the next chunk to Celery.
-        self.delete_jobs([chunk_id(batch_id, number) for number in reversed(range(chunks))])
+        task_ids = [chunk_id(batch_id, number) for number in reversed(range(chunks))]
+        self.delete_jobs(task_ids, keep_cached=keep_cached)
 
-    def delete_jobs(self, task_ids: Sequence[str]) -> None:
+    def delete_jobs(self, task_ids: Sequence[str], *, keep_cached: bool = False) -> None:
         """Delete jobs with their records, metadata and results, also while they are open.
 
-        The results that the result cache has for them are deleted, too.
+        The results that the result cache has for them are deleted, too, unless `keep_cached`.
         """
-        arguments, remaining = (self._blob_ttl_s, contract.RESULT_TTL_S), list(task_ids)
+        remaining = list(task_ids)
+        arguments = (self._blob_ttl_s, contract.RESULT_TTL_S, int(keep_cached))
         while remaining:
             answer = self._script.call_paged("delete_jobs", *arguments, names=remaining)
             remaining = [task_id.decode() for task_id in answer]

@@ -160,7 +160,7 @@ class SearchIndex:
         """Remove all vectors, and the batches that would bring them back."""
         for batch_id in store.batches():
             try:
-                self._client.batch(batch_id).delete()
+                self._client.batch(batch_id).delete(keep_cached=True)
             except BliplineError:
                 # It has expired, or expires later; nothing reads it.
                 continue

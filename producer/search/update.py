@@ -188,7 +188,7 @@ class IndexUpdate:
             self._store.forget_batch(batch.id)
             return
         self._store.commit()
-        batch.delete()
+        batch.delete(keep_cached=True)
         self._store.forget_batch(batch.id)
 
     def _store_result(self, result: Result) -> None:

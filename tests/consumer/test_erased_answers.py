@@ -51,6 +51,18 @@ def test_an_erased_batch_is_computed_anew_and_others_keep_their_results(
         assert ask(client, connection, runner, {"image": blob, "prompt": "c"})[1] == unrelated
 
 
+def test_a_batch_that_only_makes_room_leaves_its_results_to_others(
+    start_runner: StartRunner, connection: redis.Redis, client: Client, blob: str
+) -> None:
+    item = {"image": blob}
+    with start_runner() as runner:
+        batch, texts = ask(client, connection, runner, item)
+    batch.delete(keep_cached=True)
+    assert not connection.exists(KEYS.answers_of(f"{batch.id}:0"))
+    with start_runner() as runner:
+        assert ask(client, connection, runner, item)[1] == texts
+
+
 def test_a_single_job_is_erased_with_its_result_and_growing_text(
     start_runner: StartRunner, connection: redis.Redis, client: Client, blob: str
 ) -> None:
