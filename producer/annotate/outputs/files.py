@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Final
@@ -77,6 +78,16 @@ def check_replaceable(path: str, identity: str) -> None:
     """Check that `replaced_file` can write a path, which stays as it is; raises OutputFailed."""
     with suppress(_Unchanged), replaced_file(path, identity):
         raise _Unchanged
+
+
+def back_up(path: str) -> str:
+    """Copy a file to a name that is not taken; return it."""
+    copy, number = f"{path}.bak", 1
+    while os.path.lexists(copy):
+        number += 1
+        copy = f"{path}.bak{number}"
+    shutil.copyfile(path, copy)
+    return copy
 
 
 @contextmanager

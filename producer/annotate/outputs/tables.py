@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import IO, Any, Final
@@ -21,7 +20,7 @@ from ..storage.file_rows import FileRow
 from ..storage.item import NO_TEXTS, JournalItem, Texts
 from ..storage.journal import Journal
 from .edits import SEVERAL, adopt_edits, best_row, merged, own_columns, texts_of_row
-from .files import check_replaceable, replaced_file
+from .files import back_up, check_replaceable, replaced_file
 from .rows import SURROGATES, file_name_of, json_line, json_text, row_of, text_of, utf8_of
 from .table_file import table_rows
 
@@ -72,7 +71,7 @@ class TableOutput:
             if edited := self._import(journal):
                 notes.append(f"{self.path}: {quantity(edited, 'text')} edited since the last run")
             if is_first and writes:
-                notes.append(f"{self.path}: copied to {_back_up(self.path)}")
+                notes.append(f"{self.path}: copied to {back_up(self.path)}")
         journal.write_state("imported", "1")
         journal.commit()
         if writes:
@@ -207,16 +206,6 @@ class ImageFolderOutput(TableOutput):
         """Return the row of an item, with the name relative to the folder of the file."""
         row = row_of(item, self.text_column)
         return {**row, "file_name": self.name_of(item.picture)}
-
-
-def _back_up(path: str) -> str:
-    """Copy a file to a name that is not taken; return it."""
-    copy, number = f"{path}.bak", 1
-    while os.path.lexists(copy):
-        number += 1
-        copy = f"{path}.bak{number}"
-    shutil.copyfile(path, copy)
-    return copy
 
 
 def lines_of(text: Any) -> Texts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
 import re
 import tarfile
@@ -12,11 +13,12 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from ...errors import InvalidInput
+from ...image_files import file_stamp
 from ...image_sources.image_bytes import ImageBytes
 from ..storage.file_rows import FileRow
 from ..storage.item import JournalItem, Texts
 from ..storage.journal import Journal
-from .files import replaced_file
+from .files import back_up, replaced_file
 from .remaining_images import check_images_remain
 from .rows import json_line, row_of
 from .tables import TableOutput, lines_of
@@ -47,6 +49,8 @@ class WebDatasetOutput(TableOutput):
         super().__init__(path, "tar", text_column, lambda file, rows: None)
         self._reader = ImageBytes()
         self._numbers = itertools.count()
+        #: Stamps of the archives by their names, as this run has written them.
+        self._stamps: dict[str, str] = {}
 
     def prepare(self, journal: Journal, *, writes: bool) -> list[str]:
         """See `TableOutput.prepare`; raises InvalidInput if there are shards of others."""
@@ -56,7 +60,25 @@ class WebDatasetOutput(TableOutput):
                 f"{first} is there, and the journal {journal.path} does not know it: move the "
                 "shards away, or choose another output with -o"
             )
-        return super().prepare(journal, writes=writes)
+        is_of_others = self._is_changed(journal)
+        notes = super().prepare(journal, writes=writes)
+        if is_of_others and writes:
+            notes.append(f"{self.path}: samples of images outside this run stay in the copy alone")
+        return [*notes, *self._keep_edited(journal)] if writes else notes
+
+    def _keep_edited(self, journal: Journal) -> list[str]:
+        """Copy the archives that another program changed since the last write; return notes."""
+        stamps, notes = json.loads(journal.read_state("written") or "{}"), []
+        for name, stamp in stamps.items():
+            path = os.path.join(os.path.dirname(self.path), name)
+            if (changed := file_stamp(path)) not in ("", stamp):
+                notes.append(
+                    f"{path}: another program changed it, and edits within archives are not read: "
+                    f"copied to {back_up(path)}"
+                )
+                stamps[name] = changed
+        journal.write_state("written", json.dumps(stamps))
+        return notes
 
     def _is_changed(self, journal: Journal) -> bool:
         # Only the journal knows the images of later runs.
@@ -81,11 +103,21 @@ class WebDatasetOutput(TableOutput):
     def write_all(self, journal: Journal) -> None:
         """Write the archives; raises OutputFailed, and InvalidInput for an image without bytes."""
         check_images_remain(journal, self.path, ("file", "tar", "cell"))
+        # A program may have changed them during the run.
+        self._keep_edited(journal)
+        self._stamps = {}
         # Positions of several runs are not unique.
         self._numbers = itertools.count()
         if _NUMBER.search(self.path) is None:
             self._write_shard(self.path, journal, journal.written(), endless=True)
-            return
+        else:
+            self._write_shards(journal)
+        # The archive has no rows of others.
+        journal.file_rows.replace(())
+        journal.write_state("written", json.dumps(self._stamps))
+        journal.commit()
+
+    def _write_shards(self, journal: Journal) -> None:
         items = _Peekable(journal.written())
         number = 0
         while items.has_next or number == 0:
@@ -97,8 +129,12 @@ class WebDatasetOutput(TableOutput):
         self, path: str, journal: Journal, items: Iterator[JournalItem], *, endless: bool
     ) -> None:
         samples = size_bytes = 0
+
+        def on_complete(part: str) -> None:
+            self._stamps[os.path.basename(path)] = file_stamp(part)
+
         with ExitStack() as stack:
-            file = stack.enter_context(replaced_file(path, journal.identity))
+            file = stack.enter_context(replaced_file(path, journal.identity, on_complete))
             archive = stack.enter_context(tarfile.open(fileobj=file, mode="w"))
             for item in items:
                 size_bytes += self._add(archive, item)
