@@ -7,9 +7,11 @@ what the journal has. An edit is a value of the file that differs from both othe
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from ...errors import InvalidInput
 from ...image_sources.picture import Picture
 from ..storage.file_rows import FileRow
 from ..storage.item import NO_TEXTS, ItemState, JournalItem, Texts
@@ -25,6 +27,7 @@ _EMPTY: Final = (None, "")
 class Table(Protocol):
     """A table as the merge sees it."""
 
+    path: str
     text_column: str
     #: Columns of several texts.
     several: Sequence[str]
@@ -57,13 +60,36 @@ def adopt_edits(journal: Journal, table: Table) -> int:
             if is_exact and base is None:
                 continue
             known = base or item
-            rows = journal.file_rows.free(table.name_of(known.picture))
+            rows = free_rows(journal, table, known.picture)
             row = best_row(table, rows, known, is_exact=is_exact)
             if row is not None:
+                check_text(table, row)
                 own = own_columns(table, row, item, base)
                 journal.file_rows.own(row, item.picture.key, own)
                 edited += _adopt_texts(journal, table, row, item, base)
     return edited
+
+
+def free_rows(journal: Journal, table: Table, picture: Picture) -> Iterator[FileRow]:
+    """Yield the rows that nobody owns and that have the name of an image, or name only its path."""
+    yield from journal.file_rows.free(table.name_of(picture))
+    paths = (picture.locator.reference_from(os.path.dirname(table.path)), picture.path)
+    for path in dict.fromkeys(filter(None, paths)):
+        for row in journal.file_rows.free(path):
+            if not row.columns.get("file_name"):
+                yield row
+
+
+def check_text(table: Table, row: FileRow) -> None:
+    """Check the row of an image; raises InvalidInput if a caption would replace another value."""
+    column = table.text_column
+    value = row.columns.get(column)
+    if value is not None and not isinstance(value, str):
+        text = json.dumps(value, default=str)
+        raise InvalidInput(
+            f"{table.path}: {row.name!r:.100}: its {column!r} is no text: {text:.60}: mend it, "
+            "choose another --text-column, or another file with -o"
+        )
 
 
 def best_row(

@@ -19,7 +19,16 @@ from ...quantity import quantity
 from ..storage.file_rows import FileRow
 from ..storage.item import NO_TEXTS, JournalItem, Texts
 from ..storage.journal import Journal
-from .edits import SEVERAL, adopt_edits, best_row, merged, own_columns, texts_of_row
+from .edits import (
+    SEVERAL,
+    adopt_edits,
+    best_row,
+    check_text,
+    free_rows,
+    merged,
+    own_columns,
+    texts_of_row,
+)
 from .files import back_up, check_replaceable, replaced_file
 from .rows import SURROGATES, file_name_of, json_line, json_text, row_of, text_of, utf8_of
 from .table_file import table_rows
@@ -101,11 +110,22 @@ class TableOutput:
         file_rows, item = self._journal.file_rows, JournalItem(picture, 0)
         if not file_rows.any or file_rows.of(picture.key) is not None:
             return NO_TEXTS
-        row = best_row(self, file_rows.free(self.name_of(picture)), item)
+        row = best_row(self, free_rows(self._journal, self, picture), item)
         if row is None:
-            return NO_TEXTS
+            return self._follow(self._journal, picture)
+        check_text(self, row)
         file_rows.own(row, picture.key, own_columns(self, row, item, None))
         return self.texts_of(row.columns, None)
+
+    def _follow(self, journal: Journal, picture: Picture) -> Texts:
+        """Give an image that has moved the row with the caption of others; return its texts."""
+        old = journal.moved_unread(picture)
+        if old is None:
+            return NO_TEXTS
+        journal.file_rows.move(old.picture.key, picture.key, self.name_of(picture))
+        journal.last_write.move(old.picture.key, picture.key)
+        journal.drop(old.picture.key)
+        return Texts(old.texts, old.questions)
 
     def name_of(self, picture: Picture) -> str:
         """Return the name of an image in the file."""

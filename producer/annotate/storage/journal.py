@@ -13,6 +13,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
+from ...image_sources.picture import Picture
 from .database import copy_database, open_database
 from .file_rows import FileRows
 from .item import (
@@ -214,6 +215,10 @@ class Journal(Statements):
     def moved(self) -> Iterator[tuple[JournalItem, JournalItem]]:
         """Yield the items of images that have moved, which the caller drops, with the new ones."""
         return self._moves.pairs(self.run)
+
+    def moved_unread(self, picture: Picture) -> JournalItem | None:
+        """Return the item of an image that has a caption of others and became a new image."""
+        return self._moves.unread(picture) if self.item(picture.key) is None else None
 
     def drop(self, key: str) -> None:
         """Delete an item."""

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from .item import JournalItem, item_of_row, key_bytes, printable, repetition_of
+from ...image_sources.picture import Picture
+from .item import ItemState, JournalItem, item_of_row, key_bytes, printable, repetition_of
 from .statements import Statements
 
 #: Conditions of a new item, from the strictest on: copies are told apart by their file names.
@@ -40,6 +41,26 @@ class Moves(Statements):
             if arrival is not None:
                 self._run("DELETE FROM arrived WHERE key = ?", arrival)
                 yield item, item_of_row(self._row("SELECT * FROM items WHERE key = ?", arrival))
+
+    def unread(self, picture: Picture) -> JournalItem | None:
+        """Return the item of an image that no run has read, whose file is gone and became this one.
+
+        Size and time of the file tell it, and its name, or else that no other image has this time.
+        """
+        key, stamp = picture.key, picture.stamp
+        rows = self._rows("SELECT * FROM items WHERE content = '' AND stamp = ?", (stamp,))
+        gone = [
+            item
+            for item in map(item_of_row, rows)
+            if item.state is ItemState.SKIPPED
+            and repetition_of(item.picture.key) == repetition_of(key)
+            and item.picture.path is not None
+            and not os.path.exists(item.picture.path)
+        ]
+        same = [item for item in gone if _base_of(item.picture.key) == _base_of(key)]
+        # Archives have whole seconds, which several images share.
+        is_precise = not stamp.endswith("000000")
+        return next(iter(same), gone[0] if is_precise and len(gone) == 1 else None)
 
 
 def _base_of(key: str) -> str:

@@ -23,6 +23,7 @@ OUTPUT_TABLES: Final = f"""
 CREATE TABLE IF NOT EXISTS items {_ITEM};
 CREATE INDEX IF NOT EXISTS items_position ON items (position, key);
 CREATE INDEX IF NOT EXISTS items_target ON items (target);
+CREATE INDEX IF NOT EXISTS items_unread ON items (stamp) WHERE content = '';
 CREATE TABLE IF NOT EXISTS written {_ITEM};
 {file_rows.TABLE}"""
 #: All tables; those of the other outputs of a journal have names of their own: see `shelf`.
