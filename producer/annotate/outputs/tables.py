@@ -6,12 +6,12 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from ...contract import ErrorCode
 from ...errors import InvalidInput
 from ...image_files import file_stamp
+from ...image_sources.csv_rows import CsvStyle, csv_style
 from ...image_sources.forms import Form
 from ...image_sources.picture import Picture, path_from
 from ...ledger.blobs import is_reference
@@ -55,7 +55,7 @@ class TableOutput:
         self.path = path
         self.text_column = text_column
         self._form = form
-        self._write_rows = write_rows or _WRITERS[form]
+        self._write_rows = write_rows or self._write_text
         self._journal: Journal | None = None
         #: Stamp of the file as the journal knows it.
         self._stamp = ""
@@ -173,6 +173,13 @@ class TableOutput:
         for row in file_rows.others():
             yield self.entry(row.name, dict(row.columns))
 
+    def _write_text(self, file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]]) -> None:
+        """Write JSON Lines, or CSV in the style of the file that it replaces."""
+        if self._form == "jsonl":
+            write_json_lines(file, rows)
+        else:
+            write_csv(file, rows, csv_style(self.path, self._form))
+
     def entry(self, name: str, columns: dict[str, Any]) -> dict[str, Any]:
         """Return a row as it is written."""
         return columns
@@ -258,11 +265,12 @@ def write_json_lines(file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]
 
 
 def write_csv(
-    file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]], delimiter: str = ","
+    file: IO[bytes], rows: Callable[[], Iterator[dict[str, Any]]], style: CsvStyle
 ) -> None:
     """Write a CSV file in UTF-8; lists and objects are JSON."""
-    text = io.TextIOWrapper(file, "utf-8", SURROGATES, newline="", write_through=True)
-    writer = csv.DictWriter(text, _names(rows()), delimiter=delimiter)
+    encoding = "utf-8-sig" if style.has_byte_order_mark else "utf-8"
+    text = io.TextIOWrapper(file, encoding, SURROGATES, newline="", write_through=True)
+    writer = csv.DictWriter(text, _names(rows()), delimiter=style.delimiter)
     writer.writeheader()
     for row in rows():
         writer.writerow({name: text_of(value) for name, value in row.items()})
@@ -276,10 +284,3 @@ def _names(rows: Iterable[dict[str, Any]]) -> list[str]:
     for row in rows:
         names |= dict.fromkeys(row)
     return list(names)
-
-
-_WRITERS: Final[Mapping[Form, WriteRows]] = {
-    "jsonl": write_json_lines,
-    "csv": write_csv,
-    "tsv": partial(write_csv, delimiter="\t"),
-}
