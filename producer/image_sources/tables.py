@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final, Literal
 
 from ..errors import InvalidInput
 from ..image_files import file_stamp
+from .arrow_values import batch_rows
 from .csv_rows import csv_rows
 from .documents import document_rows
 from .extras import required
@@ -144,7 +145,7 @@ def _image_column(names: list[str], binary: set[str], reader: ReferenceReader) -
 
 def _rows(table: Any, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
     for batch in table.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names):
-        yield from batch.to_pylist()
+        yield from batch_rows(batch)
 
 
 def _file_name(value: Any, folder: str) -> Any:

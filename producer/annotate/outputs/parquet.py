@@ -12,6 +12,7 @@ from ...image_sources.image_bytes import ImageBytes
 from ...image_sources.picture import Locator, Picture
 from ..storage.item import JournalItem
 from ..storage.journal import Journal
+from .kept_types import kept_types, schema_of, typed
 from .remaining_images import check_images_remain
 from .rows import text_of, utf8_of
 from .tables import TableOutput
@@ -63,15 +64,27 @@ class ParquetOutput(TableOutput):
         arrow, parquet = required("pyarrow"), required("pyarrow.parquet")
         kinds = _kinds(rows())
         has_images = "image" in kinds.values()
+        size = _IMAGE_GROUP_ROWS if has_images else _GROUP_ROWS
+        names = {utf8_of(name): name for name in kinds}
+        new = arrow.schema([(utf8_of(name), _arrow_type(kind)) for name, kind in kinds.items()])
+        known = schema_of(self.path)
+        kept = kept_types(known, new, _groups(rows(), size), names)
         schema = arrow.schema(
-            [(utf8_of(name), _arrow_type(kind)) for name, kind in kinds.items()],
+            [(field.name, kept.get(field.name, field.type)) for field in new],
             metadata=_FEATURES if has_images else None,
         )
+        if not has_images and schema.equals(known):
+            # Those of `datasets` are of these columns; those of pandas, of the rows too.
+            others = dict(known.metadata or {})
+            others.pop(b"pandas", None)
+            schema = schema.with_metadata(others)
         with parquet.ParquetWriter(file, schema) as writer:
-            for group in _groups(rows(), _IMAGE_GROUP_ROWS if has_images else _GROUP_ROWS):
+            for group in _groups(rows(), size):
                 columns = {
-                    utf8_of(name): [self._cell(row, name, kind) for row in group]
-                    for name, kind in kinds.items()
+                    name: typed(kept[name], [row.get(key) for row in group])
+                    if name in kept
+                    else [self._cell(row, key, kinds[key]) for row in group]
+                    for name, key in names.items()
                 }
                 writer.write_table(arrow.table(columns, schema=schema))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from ...errors import InvalidInput
+from ...image_sources.arrow_values import batch_rows
 from ...image_sources.csv_rows import csv_rows
 from ...image_sources.extras import required
 from ...image_sources.forms import Form, form_of
@@ -153,7 +154,7 @@ def _parquet_rows(path: str) -> Iterator[Row]:
                     "output with -o"
                 )
         for batch in table.iter_batches(_BATCH_ROWS):
-            for row in batch.to_pylist():
+            for row in batch_rows(batch):
                 number += 1
                 yield f"{path} row {number}", row
     except arrow.ArrowException as error:
