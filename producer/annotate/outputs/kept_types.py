@@ -47,17 +47,13 @@ def kept_types(
 def typed(kind: Any, values: list[Any]) -> Any:
     """Return values as an array of a type; None if a reader would get other values."""
     arrow = required("pyarrow")
-    errors = (arrow.ArrowException, InvalidInput, TypeError, ValueError, OverflowError)
-    for convert in (
-        lambda: arrow.array(values, type=kind),
-        # Times and decimal numbers are texts in the journal.
-        lambda: arrow.array(values, type=arrow.string()).cast(kind),
-    ):
+    # Times and decimal numbers are texts in the journal.
+    for source in (kind, arrow.string()):
         try:
-            array = convert()
+            array = arrow.array(values, type=source).cast(kind)
             if _json(column_values(array)) == _json(values):
                 return array
-        except errors:
+        except (arrow.ArrowException, InvalidInput, TypeError, ValueError, OverflowError):
             continue
     return None
 

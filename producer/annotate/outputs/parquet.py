@@ -68,9 +68,9 @@ class ParquetOutput(TableOutput):
         names = {utf8_of(name): name for name in kinds}
         new = arrow.schema([(utf8_of(name), _arrow_type(kind)) for name, kind in kinds.items()])
         known = schema_of(self.path)
-        kept = kept_types(known, new, _groups(rows(), size), names)
+        types = kept_types(known, new, _groups(rows(), size), names)
         schema = arrow.schema(
-            [(field.name, kept.get(field.name, field.type)) for field in new],
+            [(field.name, types.get(field.name, field.type)) for field in new],
             metadata=_FEATURES if has_images else None,
         )
         if not has_images and schema.equals(known):
@@ -81,8 +81,8 @@ class ParquetOutput(TableOutput):
         with parquet.ParquetWriter(file, schema) as writer:
             for group in _groups(rows(), size):
                 columns = {
-                    name: typed(kept[name], [row.get(key) for row in group])
-                    if name in kept
+                    name: typed(types[name], [row.get(key) for row in group])
+                    if name in types
                     else [self._cell(row, key, kinds[key]) for row in group]
                     for name, key in names.items()
                 }
