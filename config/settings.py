@@ -15,7 +15,7 @@ from config.adapters import parse_adapters
 from config.stores import parse_prefix
 from producer import contract
 from producer.net.address_policy import AddressPolicy, split_list
-from producer.settings import ClientSettings
+from producer.settings import ProcessSettings
 
 _DEMO = Path(__file__).resolve().parent.parent / "demo"
 DEMO_MODEL = _DEMO / "model"
@@ -25,7 +25,7 @@ DEMO_MATCH_MODEL = _DEMO / "match_model"
 NULL_MODEL = "null"
 
 
-class WorkerSettings(ClientSettings):
+class WorkerSettings(ProcessSettings):
     """The settings of the process tree of one accelerator."""
 
     model: str = Field(

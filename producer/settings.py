@@ -7,7 +7,7 @@ Order of precedence: an argument (command line, constructor), then the environme
 from __future__ import annotations
 
 import re
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -112,6 +112,22 @@ class ClientSettings(BaseSettings):
                 "one of . _ : -"
             )
         return prefix
+
+
+class ProcessSettings(ClientSettings):
+    """The settings of a process that runs for long: a gateway or a worker."""
+
+    log_format: Literal["human", "json"] = Field(
+        "human", description="Form of log lines: human, or json for one object in each line"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level of log lines: debug, info, warning or error"
+    )
+
+    @field_validator("log_format", "log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
 
 def _message(error: Any) -> str:

@@ -10,12 +10,12 @@ repeatedly, 2 a setting or the model cannot be used, 3 a worker is already runni
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from config.settings import WorkerSettings
+from producer import logs
 from producer.connection.eviction import check_reachable_redis
 from producer.errors import InvalidInput
 from worker import info, streams
@@ -30,16 +30,14 @@ def main() -> int:
     if sys.argv[1:2] == ["download"]:
         return download.main(sys.argv[2:])
     streams.protect()
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s supervisor %(levelname)s %(message)s"
-    )
     try:
         settings = WorkerSettings.load(**vars(_parser().parse_args()))
+        logs.configure(settings, "supervisor")
         # Before the model is loaded; each consumer checks again once Redis is reachable.
         check_reachable_redis(settings.redis_url)
         supervisor = Supervisor(settings, on_ready=lambda: print("ready", flush=True))
     except (InvalidInput, OSError) as error:
-        print(f"worker: {error}", file=sys.stderr)
+        logs.report_failure("worker", str(error))
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())

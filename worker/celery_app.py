@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
+from logging.handlers import WatchedFileHandler
 from typing import Any, Final
 
 from celery import Celery, signals
@@ -22,9 +23,11 @@ from celery.concurrency import get_implementation
 from celery.concurrency.thread import TaskPool
 from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
+from celery.utils.nodenames import node_format
 
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
+from producer import logs
 from producer.connection.connect import connect, redis_errors
 from producer.connection.eviction import PolicyMonitor, check_eviction, read_policy
 from producer.contract import Queue
@@ -226,6 +229,7 @@ _runner: ChunkRunner
 def _start(sender: Any, **_: Any) -> None:
     global _consumer, _runner
     streams.protect()
+    _configure_logs(sender)
     join_shared_metrics()
     _check_pool(sender.pool_cls)
     lifeline.on_supervisor_death(_end_as_orphan)
@@ -233,10 +237,27 @@ def _start(sender: Any, **_: Any) -> None:
     try:
         _runner = _consumer.start()
     except InvalidInput as error:
-        print(f"worker: {error}", file=sys.stderr)
+        logs.report_failure("worker", str(error))
         sys.exit(EXIT_PERMANENT)
     except TimeoutError as error:
-        sys.exit(f"worker: {error}; see the engine's message above")
+        logs.report_failure("worker", f"{error}; see the engine's message above")
+        sys.exit(1)
+
+
+@signals.setup_logging.connect
+def _keep_logs(**_: Any) -> None:
+    """Log what libraries print; a receiver of this signal replaces Celery's own logging."""
+    app.log.redirect_stdouts(logging.WARNING)
+
+
+def _configure_logs(worker: Any) -> None:
+    """Log in the form of the settings, to the file of `-f` if given; `-l` is Celery's level."""
+    handler = None
+    if worker.logfile:
+        handler = WatchedFileHandler(node_format(worker.logfile, worker.hostname))
+    logs.configure(settings, "consumer", handler)
+    for name in ("celery", "kombu"):
+        logging.getLogger(name).setLevel(worker.loglevel)
 
 
 def _check_pool(pool: Any) -> None:
@@ -244,10 +265,12 @@ def _check_pool(pool: Any) -> None:
     implementation = get_implementation(pool)
     if not issubclass(implementation, TaskPool):
         name = implementation.__module__.rpartition(".")[2]
-        sys.exit(
-            f"worker: the pool {name} does not work: the tasks of a consumer share its connection "
-            "to the engine, and need threads. Use `-P threads`, or no -P"
+        logs.report_failure(
+            "worker",
+            f"the pool {name} does not work: the tasks of a consumer share its connection "
+            "to the engine, and need threads. Use `-P threads`, or no -P",
         )
+        sys.exit(1)
 
 
 def _end_as_orphan() -> None:
@@ -273,8 +296,7 @@ def _announce(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def _withdraw(how: str, **_: Any) -> None:
-    # Celery's own message would go to the descriptor, and fail with it.
-    print(f"worker: {how.lower()} shutdown", file=sys.__stderr__)
+    log.info("%s shutdown", how.lower())
     lifeline.withdraw()
 
 

@@ -143,6 +143,7 @@ class Child:
             stdout=STDERR_FILENO,
             start_new_session=True,
         )
+        log.info("%s started: process %d", self.name, self._process.pid)
 
     def _record_death(self, now: float) -> None:
         assert self._process is not None

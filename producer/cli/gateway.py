@@ -11,6 +11,7 @@ import click
 from ..connection.eviction import check_reachable_redis
 from ..errors import InvalidInput
 from ..extras import install_command
+from ..logs import configure
 from . import options
 from .exit_codes import Exit
 from .output import print_line
@@ -76,7 +77,6 @@ def serve(
     """Run the gateway until a signal; call `on_ready` with its URL. Raises InvalidInput."""
     check_extra()
     from ..gateway.app import create_app
-    from ..gateway.http.logs import log_to_stderr
     from ..gateway.server import Server, listen, url_of
     from ..gateway.settings import GatewaySettings
     from ..hf_api import mount as mount_hf_api
@@ -86,7 +86,7 @@ def serve(
     settings = GatewaySettings.load(gateway_host=host, gateway_port=port, redis_url=redis_url)
     check_reachable_redis(settings.redis_url)
     listening = listen(settings)
-    log_to_stderr()
+    configure(settings, "gateway")
     app = create_app(settings)
     for mount_api in (mount_openai_api, mount_hf_api, mount_replicate_api):
         mount_api(app)

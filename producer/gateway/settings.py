@@ -9,7 +9,7 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from ..net.address_policy import AddressPolicy, split_list
-from ..settings import ClientSettings
+from ..settings import ProcessSettings
 from .access.api_keys import check_name
 
 #: Path of the page.
@@ -18,7 +18,7 @@ PAGE_PATH: Final = "/ui"
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
 
 
-class GatewaySettings(ClientSettings):
+class GatewaySettings(ProcessSettings):
     """Settings of the gateway process, in addition to those of clients."""
 
     gateway_host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")

@@ -68,7 +68,7 @@ IRRELEVANT = {
     "offline",
     # The queue and the processes.
     *("lease_s", "visibility_timeout_s", "sweep_s", "grace_s", "ready_file", "metrics_port"),
-    *("run_dir", "default_queue", "polish_key"),
+    *("run_dir", "default_queue", "polish_key", "log_format", "log_level"),
 }
 #: Settings of the client, which choose the Redis and its keys.
 CLIENT = set(ClientSettings.model_fields)

@@ -18,9 +18,10 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from producer.errors import ConnectionFailed
 from producer.gateway.access.api_keys import key_id_of
 from producer.gateway.app import create_app
-from producer.gateway.http.logs import JsonFormatter
 from producer.gateway.http.middleware import SECURITY_HEADERS
 from producer.gateway.settings import GatewaySettings
+from producer.logs import JsonFormatter
+from producer.redaction import Redactor
 
 from .conftest import Reached, Run, Serve, Start
 from .raw_http import talk
@@ -92,6 +93,22 @@ def test_a_405_lists_the_allowed_methods(gateway: Reached, template: str) -> Non
 def test_a_request_id_of_the_client_is_adopted(gateway: Reached, given: str) -> None:
     answer = gateway.client().get("/nothing", headers={"X-Request-Id": given})
     assert answer.headers["X-Request-Id"] == given == answer.json()["request_id"]
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    ("trace_id", "adopted"), [(TRACE, True), ("0" * 32, False), (TRACE.upper(), False)]
+)
+def test_a_trace_id_of_the_client_is_adopted(
+    gateway: Reached, trace_id: str, adopted: bool
+) -> None:
+    headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+    answer = gateway.client().get("/nothing", headers=headers)
+    assert (answer.headers["X-Request-Id"] == trace_id) is adopted
+    headers["X-Request-Id"] = "mine"
+    assert gateway.client().get("/nothing", headers=headers).headers["X-Request-Id"] == "mine"
 
 
 @pytest.mark.parametrize("given", ["", "a b", "0" * 65, 'a"b', "<x>", "a\tb", "é".encode()])
@@ -195,28 +212,30 @@ def test_a_started_response_is_aborted_by_an_error(
     assert "Exception in ASGI" not in caplog.text
 
 
-def test_the_access_log_contains_the_route_and_no_path(
+def test_the_access_log_contains_the_path_and_no_query(
     redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "blipline.gateway")
-    ask(redis_url, "/framed/swordfish?token=swordfish", {"X-Request-Id": "mine"})
+    ask(redis_url, "/framed/a%0Ab?token=swordfish", {"X-Request-Id": "mine"})
     (record,) = [record for record in caplog.records if record.name == "blipline.gateway.access"]
-    line = json.loads(JsonFormatter().format(record))
+    line = json.loads(JsonFormatter("gateway", Redactor()).format(record))
     assert "swordfish" not in str(line)
-    assert line["route"] == "/framed/{name}"
-    assert line["message"] == "GET /framed/{name} 200"
+    assert (line["route"], line["path"]) == ("/framed/{name}", "/framed/ab?…")
+    assert line["message"] == "request"
+    assert line["bytes"] == len("<p>")
     assert (line["method"], line["status"], line["level"]) == ("GET", 200, "info")
     assert line["ms"] >= 0
 
 
 def test_the_access_log_contains_tenant_and_request_id(start_gateway: Start) -> None:
-    own = start_gateway()
-    own.client().get("/v1/jobs/swordfish?token=swordfish", headers={"X-Request-Id": "mine"})
+    own = start_gateway(BLIPLINE_LOG_FORMAT="json")
+    own.client().get("/v1/jobs/mackerel?token=swordfish", headers={"X-Request-Id": "mine"})
     # The line is written after the response.
     while not (lines := [record for record in own.output().splitlines() if "mine" in record]):
         time.sleep(0.02)
     (line,) = map(json.loads, lines)
     assert (line["route"], line["status"]) == ("/v1/jobs/{id}", 404)
+    assert line["path"] == "/v1/jobs/mackerel?…"
     assert (line["name"], line["request_id"]) == ("acme", "mine")
     assert (line["client"], line["key"]) == ("127.0.0.1", key_id_of(own.keys["acme"]))
     assert "swordfish" not in own.output()

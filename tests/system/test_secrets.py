@@ -30,12 +30,13 @@ FLOWER_AUTH: Final = "ann:flower-password-0452"
 SIGNATURE: Final = "presigned-0453"
 URL_PASSWORD: Final = "url-password-0454"
 HOOK_TOKEN: Final = "hook-token-0455"
+POLISH_KEY: Final = "polish-key-0456"
 #: A key that does not exist, like a mistyped one.
 WRONG_KEY: Final = "blip_0123456789ab_" + "c0ffee" * 8
 
 
 def wait_until(condition: Callable[[], bool], message: str) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline, message
         time.sleep(0.1)
@@ -83,7 +84,10 @@ def flower_tasks(port: int) -> str:
         return str(response.read().decode())
 
 
-def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_no_secret_is_shown_anywhere(
+    redis_with_password: str, tmp_path: Path, log_format: str
+) -> None:
     url, logs = redis_with_password, tmp_path
     flower, gateway, figures = free_port(), free_port(), free_port()
     settings = {
@@ -94,6 +98,11 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
         "BLIPLINE_METRICS_PORT": str(figures),
         "BLIPLINE_GATEWAY_PORT": str(gateway),
         "BLIPLINE_PAGE": "false",
+        "BLIPLINE_LOG_FORMAT": log_format,
+        "BLIPLINE_LOG_LEVEL": "debug",
+        "BLIPLINE_POLISH_URL": f"http://127.0.0.1:{free_port()}/v1",
+        "BLIPLINE_POLISH_MODEL": "small",
+        "BLIPLINE_POLISH_KEY": POLISH_KEY,
         "BLIPLINE_FLOWER_PORT": str(flower),
         "BLIPLINE_FLOWER_AUTH": FLOWER_AUTH,
     }
@@ -103,6 +112,7 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
         keys = ApiKeys(connection)
         key = keys.create("acme")
         secrets = [PASSWORD, FLOWER_AUTH, SIGNATURE, URL_PASSWORD, HOOK_TOKEN, WRONG_KEY, key]
+        secrets.append(POLISH_KEY)
         secrets += [key.rpartition("_")[2], *keys.webhook_secrets("acme")]
         stack.enter_context(running("flower", logs, settings, *command))
         stack.enter_context(running("gateway", logs, settings, "producer.cli", "gateway"))
@@ -110,6 +120,7 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
         picture = pictures()[0]
         host = stack.enter_context(running_host({"a.png": picture.read_bytes()}))
         at = f"http://127.0.0.1:{gateway}"
+        announcements = {"ready", f"gateway: {at}"}
         wait_until(lambda: answers(f"{at}/readyz"), "no gateway")
         wait_until(lambda: answers(f"http://127.0.0.1:{flower}/healthcheck"), "no Flower")
         wait_until((tmp_path / "r" / "ready").exists, "no worker")
@@ -119,7 +130,7 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
             http.headers["Authorization"] = f"Bearer {key}"
 
             def job(image: str, **more: Any) -> dict[str, Any]:
-                payload = {"task": "caption", "image": image, **more}
+                payload = {"task": "caption", **more, "image": image}
                 answer = http.post("/v1/jobs", json=payload, headers={"Prefer": "wait=50"})
                 shown.append(answer.text)
                 body: dict[str, Any] = answer.json()
@@ -128,6 +139,8 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
             hook = f"http://127.0.0.1:{host.server_port}/hook?token={HOOK_TOKEN}"
             good = job(host.address("a.png", f"X-Amz-Signature={SIGNATURE}"), webhook=hook)
             assert good["status"] == "done"
+            described = job(host.address("a.png", f"X-Amz-Signature={SIGNATURE}"), task="describe")
+            assert described["status"] == "done"
             missing = job(host.address("b.png", f"X-Amz-Signature={SIGNATURE}"))
             assert missing["error"]["code"] == "image_unreachable"
             rejected = job(f"http://user:{URL_PASSWORD}@127.0.0.1:{host.server_port}/a.png")
@@ -151,7 +164,12 @@ def test_no_secret_is_shown_anywhere(redis_with_password: str, tmp_path: Path) -
         shown.append(httpx.get(f"http://127.0.0.1:{figures}/metrics").text)
         # The command lines, which every user of the machine can list.
         shown += [path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline") if own(path)]
-    shown += [(logs / name).read_text() for name in ("worker", "gateway", "flower")]
+    outputs = [(logs / name).read_text() for name in ("worker", "gateway", "flower")]
+    shown += outputs
+    if log_format == "json":
+        lines = [line for output in outputs for line in output.splitlines()]
+        roles = {json.loads(line)["process"] for line in lines if line not in announcements}
+        assert roles == {"supervisor", "engine", "consumer", "gateway", "flower"}
     for secret in secrets:
         for text in shown:
             position = text.find(secret)

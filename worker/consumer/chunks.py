@@ -27,6 +27,8 @@ from producer.contract import (
 from producer.ledger.aborts import earlier_result, with_custom_ids
 from producer.ledger.leases import Leases, Run
 from producer.ledger.records import Claim
+from producer.logs import log_context
+from worker.consumer.chunk_log import ids_of, log_chunk
 from worker.consumer.chunk_options import ChunkOptions, read_options
 from worker.consumer.item_handler import ChunkState, ItemHandler
 from worker.consumer.metrics import ConsumerMetrics
@@ -138,8 +140,24 @@ class ChunkRunner:
         if not claim.run:
             return None
         chunk.claimed, chunk.state.task_id = True, task_id
-        started, queue = time.monotonic(), Queue.INTERACTIVE if interactive else Queue.BULK
+        queue = Queue.INTERACTIVE if interactive else Queue.BULK
         self._metrics.start_job(queue, claim.waited_s, claim.attempts)
+        started = time.monotonic()
+        with log_context(**ids_of(task_id)):
+            results = self._answer_claimed(chunk, claim, task, items, options, queue)
+            log_chunk(task, queue, claim, results, time.monotonic() - started)
+        return results
+
+    def _answer_claimed(
+        self,
+        chunk: _RunningChunk,
+        claim: Claim,
+        task: Task,
+        items: Any,
+        options: Any,
+        queue: Queue,
+    ) -> list[ItemResult]:
+        started, interactive = time.monotonic(), queue is Queue.INTERACTIVE
         if claim.payload is not None:
             items, options = claim.payload["items"], claim.payload["options"]
         if not isinstance(items, list) or not 0 < len(items) <= MAX_CHUNK_ITEMS:
@@ -151,7 +169,7 @@ class ChunkRunner:
         try:
             _check_claim(claim)
             checked_options = read_options(options, interactive, claim.time, claim.deadline)
-            checked = _ClaimedChunk(task_id, task, checked_options, chunk.state)
+            checked = _ClaimedChunk(chunk.state.task_id, task, checked_options, chunk.state)
         except ItemRejected as error:
             fresh = [error.result] * len(pending)
         else:

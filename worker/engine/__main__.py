@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from config.settings import NULL_MODEL, WorkerSettings
+from producer import logs
 from producer.errors import InvalidInput
 from worker import lifeline, streams
 from worker.engine.errors import HubUnavailable, LoadError
@@ -49,7 +49,6 @@ def main() -> int:
     """Run until SIGTERM or, with --linger, until no consumer is connected; return the exit code."""
     streams.protect()
     join_shared_metrics()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
     parser = ArgumentParser(prog="python -m worker.engine", description=__doc__)
     parser.add_argument(
         "--linger", type=float, metavar="S", help="exit after S seconds without a consumer"
@@ -68,6 +67,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         settings = WorkerSettings.load()
+        logs.configure(settings, "engine")
         run_dir = private_dir(settings.runtime_dir())
         socket = socket_path(run_dir)
         # Locked until this process ends.
@@ -78,12 +78,11 @@ def main() -> int:
         # The consumer that started this process connects to the running engine.
         return EXIT_ALREADY_RUNNING
     if lock is None:
-        print(
-            f"engine: an engine is already running in {run_dir}. There is one per accelerator; "
+        return _report_unusable(
+            f"an engine is already running in {run_dir}. There is one per accelerator; "
             "to run another, set BLIPLINE_RUN_DIR",
-            file=sys.stderr,
+            EXIT_ALREADY_RUNNING,
         )
-        return EXIT_ALREADY_RUNNING
     with lock:
         return _run(settings, socket, linger_s, arguments.directory)
 
@@ -244,7 +243,7 @@ def reserve_core(model: Vision) -> None:
 
 
 def _report_unusable(reason: str, code: int = EXIT_PERMANENT) -> int:
-    print(f"engine: {reason}", file=sys.stderr, flush=True)
+    logs.report_failure("engine", reason)
     return code
 
 

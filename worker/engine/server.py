@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from producer.logs import fields
 from worker.engine.protocol import (
     Answers,
     Cancel,
@@ -157,6 +158,10 @@ class EngineServer:
             self._watchdog.step()
         self._deliver(self._engine.step())
         self._deliver_texts(self._engine.partial_texts())
+        if log.isEnabledFor(logging.DEBUG):
+            stats = self._engine.stats
+            values = {"active": stats.active, "waiting": stats.waiting, "tokens": stats.tokens}
+            log.debug("step", extra=fields(**values, seconds=round(stats.last_step_s, 4)))
         if self._watchdog is not None and self._engine.idle:
             self._watchdog.rest()
 

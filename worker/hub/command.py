@@ -9,13 +9,12 @@ Exit codes: 0; 1 if the hub cannot be reached now; 2 if the model or a setting c
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Final
 
 from config.settings import WorkerSettings
+from producer import logs
 from producer.errors import InvalidInput
 from worker import lifeline
 from worker.engine.errors import HubUnavailable, LoadError
@@ -34,11 +33,11 @@ EPILOG: Final = """examples:
 def main(arguments: list[str]) -> int:
     """Download one model, or those of the settings; return the exit code."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s download %(levelname)s %(message)s")
     # A killed supervisor must not leave a download behind.
     lifeline.on_supervisor_death(lambda: os._exit(EXIT_UNAVAILABLE))
     try:
         settings = WorkerSettings.load()
+        logs.configure(settings, "download")
         if options.without_base:
             parsed = parse_model(options.model or settings.model, options.revision)
             snapshots = [refresh_files(parsed, offline=settings.offline)]
@@ -76,5 +75,5 @@ def _parser() -> ArgumentParser:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"worker download: {message}", file=sys.stderr)
+    logs.report_failure("worker download", message)
     return code

@@ -162,6 +162,8 @@ def _keep(configuration: Mapping[str, Any], directory: Path) -> None:
         **configuration["environment"],
         "BLIPLINE_REDIS_URL": url,
         "BLIPLINE_RUN_DIR": str(run_dir),
+        # Its warnings become notes of the command.
+        "BLIPLINE_LOG_FORMAT": "human",
     }
     command = [configuration["redis_server"], str(settings)]
     server = Service("redis-server", command, os.environ, directory / "redis.log")

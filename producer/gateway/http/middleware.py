@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...ledger.ids import new_id
+from ...logs import context, fields
+from ...net.redact import redact_url
 from ..settings import PAGE_PATH, GatewaySettings
 from .logs import ACCESS, request_id
 from .metrics import Metrics
@@ -34,6 +36,8 @@ _IMAGE_OVERHEAD: Final = 2**20
 _STREAM_PATH: Final = "/v1/batches"
 #: Pattern of client request ids that are accepted, as they are safe in logs.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: The trace id in a `traceparent` header of W3C Trace Context; zeros alone are none.
+_TRACE_ID: Final = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 
 
 class HeadersMiddleware:
@@ -47,33 +51,41 @@ class HeadersMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        client_id = Headers(scope=scope).get("x-request-id", "")
-        request_id.set(client_id if _REQUEST_ID.fullmatch(client_id) else new_id())
-        started, status = time.perf_counter(), 0
+        context.set({"request_id": _request_id(Headers(scope=scope))})
+        started, status, sent_bytes = time.perf_counter(), 0, 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent_bytes
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_headers(message)
             await send(message)
+            sent_bytes += len(message.get("body", b""))
 
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - started
-            self._record(scope, status or CLIENT_CLOSED_REQUEST, seconds)
+            self._record(scope, status or CLIENT_CLOSED_REQUEST, seconds, sent_bytes)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, sent_bytes: int) -> None:
         method, route = scope["method"], _route(scope)
         self._metrics.requests.labels(method, route, status).inc()
         self._metrics.seconds.labels(method, route).observe(seconds)
         tenant = scope.get("state", {}).get("tenant")
-        fields: dict[str, Any] = {"method": method, "route": route, "status": status}
-        fields |= {"ms": round(seconds * 1000, 1), "client": (scope.get("client") or ("",))[0]}
-        if tenant is not None:
-            fields |= {"name": tenant.name, "key": tenant.key_id}
-        ACCESS.info("%s %s %d", method, route, status, extra={"fields": fields})
+        path = redact_url(scope["path"] + ("?…" if scope["query_string"] else ""))
+        values = fields(
+            method=method,
+            path=path,
+            route=route,
+            status=status,
+            ms=round(seconds * 1000, 1),
+            bytes=sent_bytes,
+            client=(scope.get("client") or ("",))[0],
+            name=tenant and tenant.name,
+            key=tenant and tenant.key_id,
+        )
+        ACCESS.info("request", extra=values)
 
 
 class BodyLimitMiddleware:
@@ -107,11 +119,20 @@ class BodyLimitMiddleware:
         await self._app(scope, receive_within_limit, send)
 
 
+def _request_id(headers: Headers) -> str:
+    """Return the request id or the trace id of the client if it is safe in logs, else a new one."""
+    client_id = headers.get("x-request-id", "")
+    if _REQUEST_ID.fullmatch(client_id):
+        return client_id
+    trace = _TRACE_ID.fullmatch(headers.get("traceparent", ""))
+    return new_id() if trace is None else trace[1]
+
+
 def _add_headers(message: Message) -> None:
     headers = MutableHeaders(raw=[*message.get("headers", ())])
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
-    headers["X-Request-Id"] = request_id.get()
+    headers["X-Request-Id"] = request_id()
     message["headers"] = headers.raw
 
 

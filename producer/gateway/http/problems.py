@@ -126,7 +126,7 @@ def problem_response(problem: Problem) -> Response:
         "status": status,
         "detail": problem.detail,
         "code": problem.code,
-        "request_id": request_id.get(),
+        "request_id": request_id(),
     }
     # ASCII: a detail that quotes the client may contain lone surrogates, which UTF-8 cannot encode.
     return Response(json.dumps(body), status, problem.headers, MEDIA_TYPE)
