@@ -10,7 +10,8 @@ import click
 from ..connection.eviction import check_reachable_redis
 from ..errors import InvalidInput
 from ..extras import install_command
-from ..settings import ClientSettings
+from ..logs import configure
+from ..settings import ProcessSettings
 from . import options
 from .exit_codes import Exit
 from .output import print_line
@@ -51,11 +52,12 @@ def exporter(host: str, port: int, redis_url: str | None) -> Exit:
         raise InvalidInput(
             f"the exporter needs {error.name}: {install_command('exporter')}"
         ) from None
-    settings = ClientSettings.load(redis_url=redis_url)
+    settings = ProcessSettings.load(redis_url=redis_url)
     check_reachable_redis(settings.redis_url)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    configure(settings, "exporter")
     metrics = Exporter(settings)
     print_line(f"exporter: {metrics.start(host, port)}")
     stop.wait()
