@@ -10,12 +10,11 @@ Flower ignores unknown names, so a test compares these with its options.
 import os
 import sys
 
-from producer import contract, logs
-from producer.settings import ProcessSettings
+from producer import contract, logs, settings
 
-logs.configure(ProcessSettings.load(), "flower")
+logs.configure(settings.ProcessSettings.load(), "flower")
 # Tornado sets the level again; its debug level logs the source of every task.
-logging = ProcessSettings.load().log_level.replace("debug", "info")
+logging = settings.ProcessSettings.load().log_level.replace("debug", "info")
 
 address = os.environ.get("BLIPLINE_FLOWER_ADDRESS", "127.0.0.1")
 port = int(os.environ.get("BLIPLINE_FLOWER_PORT", "5555"))

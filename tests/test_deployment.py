@@ -280,6 +280,8 @@ def test_flower_defines_every_option_of_its_configuration(monkeypatch: pytest.Mo
 
     for name in variables(FLOWER_CONFIG.read_text()):
         monkeypatch.setenv(name, "5555" if name.endswith("PORT") else "some:thing")
+    # Not the logs of the tests.
+    monkeypatch.setattr("producer.logs.configure", lambda *_: None)
     config = runpy.run_path(str(FLOWER_CONFIG))
     names = {
         name
