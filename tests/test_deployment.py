@@ -274,14 +274,18 @@ def test_compose_demands_flower_credentials() -> None:
     assert given.startswith("${BLIPLINE_FLOWER_AUTH:?")
 
 
+@pytest.fixture(autouse=True)
+def _keep_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep Flower's configuration from replacing the logs of the tests."""
+    monkeypatch.setattr("producer.logs.configure", lambda *_: None)
+
+
 def test_flower_defines_every_option_of_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     from flower.options import options
     from flower.views.tasks import TASK_COLUMNS
 
     for name in variables(FLOWER_CONFIG.read_text()):
         monkeypatch.setenv(name, "5555" if name.endswith("PORT") else "some:thing")
-    # Not the logs of the tests.
-    monkeypatch.setattr("producer.logs.configure", lambda *_: None)
     config = runpy.run_path(str(FLOWER_CONFIG))
     names = {
         name
