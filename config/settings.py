@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -12,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 
 from config.adapters import parse_adapters
+from config.devices import parse_devices
+from config.run_dirs import default_parent
 from config.stores import parse_prefix
 from producer import contract
 from producer.net.address_policy import AddressPolicy, split_list
@@ -58,6 +58,11 @@ class WorkerSettings(ProcessSettings):
         "auto", description="auto is fp16 on a GPU (bf16 for T5) and fp32 on a CPU"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+    devices: str = Field(
+        "",
+        description="Devices with a process tree each: all GPUs, numbers of GPUs as 0,1,3, or "
+        "cpu:<n> for n trees that share the cores; unset: one tree on DEVICE",
+    )
     max_rows: int = Field(64, ge=1, le=4096, description="Maximum rows decoded together")
     cuda_graphs: bool = Field(True, description="Replay decode steps on a GPU as CUDA graphs")
     feature_cache_mb: int = Field(
@@ -225,6 +230,13 @@ class WorkerSettings(ProcessSettings):
             raise ValueError("choose auto, cpu, cuda or cuda:<n>")
         return device
 
+    @field_validator("devices")
+    @classmethod
+    def _check_devices(cls, devices: str, info: ValidationInfo) -> str:
+        if parse_devices(devices) and info.data.get("device", "auto") != "auto":
+            raise ValueError("DEVICE is set, too; unset one of them")
+        return devices
+
     @field_validator("image_root")
     @classmethod
     def _check_image_root(cls, root: Path | None) -> Path | None:
@@ -276,9 +288,9 @@ class WorkerSettings(ProcessSettings):
         deployment = f"{self.redis_url} {self.key_prefix}".rstrip()
         models = f"{self.model} {self.match_model} {self.precision} {self.device}"
         models = f"{models} {self.model_revision} {self.adapter} {self.adapters}".rstrip()
+        models = f"{models} devices {self.devices}" if self.devices else models
         digest = hashlib.sha256(f"{deployment} {models}".encode()).hexdigest()[:12]
-        root = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        return Path(root) / f"blipline-{os.getuid()}" / digest
+        return default_parent() / digest
 
     def environment(self) -> dict[str, str]:
         """Return these settings as environment variables of a child process."""

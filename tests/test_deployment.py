@@ -24,7 +24,10 @@ from config.settings import DEMO_MODEL, WorkerSettings
 from demo.stack import ROOT, free_port, running_flower, running_gateway, running_redis
 from producer import contract
 from producer.gateway.settings import GatewaySettings
-from worker.supervisor import ENGINE_GRACE_S
+from worker import process_list
+from worker.device_tree import ENGINE_GRACE_S
+from worker.lifeline import READY
+from worker.process_list import ProcessEntry
 
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE_TEXT)["services"]
@@ -187,12 +190,20 @@ def test_the_run_directory_is_private_to_the_image_user(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_a_worker_is_healthy_while_its_readiness_file_is_there(name: str, tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
-    environment = {**os.environ, "BLIPLINE_READY_FILE": str(ready)}
-    assert subprocess.run(health_command(name), env=environment, check=False).returncode == 1
-    ready.touch()
-    assert subprocess.run(health_command(name), env=environment, check=False).returncode == 0
+def test_the_check_of_a_worker_reads_its_run_directory(name: str, tmp_path: Path) -> None:
+    python, *command = health_command(name)
+    assert python == "python"
+    environment = {**os.environ, "BLIPLINE_RUN_DIR": str(tmp_path)}
+
+    def check() -> int:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=False)
+        return done.returncode
+
+    assert check() == 1
+    process_list.write(tmp_path, [ProcessEntry("engine", "engine.state", None)])
+    assert check() == 1
+    (tmp_path / "engine.state").write_text(f"{os.getpid()} {READY}")
+    assert check() == 0
 
 
 @pytest.mark.parametrize("name", WORKERS)

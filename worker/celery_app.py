@@ -52,7 +52,6 @@ from worker.engine.protocol import EngineInfo, private_dir, socket_path
 from worker.images.fetcher import Fetcher
 from worker.images.loader import ImageLoader
 from worker.images.memory_budget import BUDGET_BYTES
-from worker.lifeline import READY_FILE
 from worker.shared_metrics import join_shared_metrics
 
 #: Seconds that an engine started by a consumer runs on after its last consumer has disconnected.
@@ -233,7 +232,7 @@ def _start(sender: Any, **_: Any) -> None:
     join_shared_metrics()
     _check_pool(sender.pool_cls)
     lifeline.on_supervisor_death(_end_as_orphan)
-    _consumer = Consumer(settings, supervised=READY_FILE in os.environ)
+    _consumer = Consumer(settings, supervised=lifeline.is_supervised())
     try:
         _runner = _consumer.start()
     except InvalidInput as error:
@@ -255,7 +254,7 @@ def _configure_logs(worker: Any) -> None:
     handler = None
     if worker.logfile:
         handler = WatchedFileHandler(node_format(worker.logfile, worker.hostname))
-    logs.configure(settings, "consumer", handler)
+    logs.configure(settings, lifeline.log_name("consumer"), handler)
     for name in ("celery", "kombu"):
         logging.getLogger(name).setLevel(worker.loglevel)
 
@@ -291,13 +290,13 @@ def _announce(**_: Any) -> None:
         r"(?s).*worker_cancel_long_running_tasks_on_connection_loss",
         CPendingDeprecationWarning,
     )
-    lifeline.announce()
+    lifeline.report()
 
 
 @signals.worker_shutting_down.connect
 def _withdraw(how: str, **_: Any) -> None:
     log.info("%s shutdown", how.lower())
-    lifeline.withdraw()
+    lifeline.report(lifeline.STOPPING)
 
 
 @signals.worker_shutdown.connect

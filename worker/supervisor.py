@@ -1,81 +1,75 @@
-"""The supervisor: the process tree of one accelerator, an engine and its consumers.
+"""The supervisor: it keeps a tree of processes alive until it is stopped.
 
-Each model setting is resolved to a directory once, by a download if necessary. Then the engine
-starts with these directories, also after a crash; the consumers start once it is ready. The
-supervisor restarts a child that dies, with exponential backoff. A child that dies repeatedly ends
-the process tree.
+The tree is that of one device (`device_tree.py`), or that of a machine whose children are the
+supervisors of several devices (`machine_tree.py`). The supervisor restarts a child that dies, with
+exponential backoff (`child.py`). A child that cannot be kept alive ends the tree.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from config.settings import WorkerSettings
-from producer.contract import Queue
-from worker.child import EXIT_ALREADY_RUNNING, EXIT_PERMANENT, Child, ChildFailed
+from worker import lifeline, process_list
+from worker.child import EXIT_ALREADY_RUNNING, EXIT_PERMANENT, ChildFailed
 from worker.engine.errors import LoadError
-from worker.engine.protocol import acquire_lock, private_dir
-from worker.hub.adapters import compose
-from worker.hub.cache import find_snapshot
-from worker.hub.reference import HubModel, Snapshot
-from worker.lifeline import READY_FILE
-from worker.shared_metrics import MetricsUnavailable, SharedMetrics
+from worker.engine.protocol import acquire_lock
+from worker.process_list import ProcessEntry
+from worker.shared_metrics import MetricsUnavailable
 
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.1
-#: Seconds beyond a step's time limit after which an engine without a heartbeat is killed.
-HEARTBEAT_GRACE_S: Final = 10.0
-#: Maximum seconds for the engine to end: it has no more work.
-ENGINE_GRACE_S: Final = 10.0
-#: Maximum seconds for a download to end; a killed one leaves only files that are not used.
-DOWNLOAD_GRACE_S: Final = 1.0
 
 
 class Stopped(Exception):
     """A stop of the process tree while it still downloads."""
 
 
-class Supervisor:
-    """The process tree, run until it is stopped."""
+class ProcessTree(Protocol):
+    """The processes that a supervisor keeps alive.
 
-    def __init__(self, settings: WorkerSettings, on_ready: Callable[[], None]) -> None:
-        self._run_dir = run_dir = private_dir(settings.runtime_dir())
-        self._grace_s = settings.grace_s
-        self._ready_file = settings.ready_file or run_dir / "ready"
+    `descriptor` is the lifeline that children inherit. `pause` waits until the next round and
+    returns whether to hurry: to stop the preparation, or to end without waiting for running jobs.
+    """
+
+    #: The processes, as `health` lists them, once they are prepared.
+    entries: Sequence[ProcessEntry]
+
+    @property
+    def ready(self) -> bool:
+        """True while every process takes work."""
+
+    def prepare(self, descriptor: int, pause: Callable[[], bool]) -> None:
+        """Do what precedes the first start.
+
+        Raises Stopped, LoadError, MetricsUnavailable and ChildFailed.
+        """
+
+    def supervise(self, descriptor: int) -> None:
+        """Start what does not run. Raises ChildFailed."""
+
+    def drain(self, descriptor: int, pause: Callable[[], bool]) -> None:
+        """Let all processes finish their work within the grace time, then end them."""
+
+
+class Supervisor:
+    """A process tree, run until it is stopped."""
+
+    def __init__(
+        self, tree: ProcessTree, run_dir: Path, ready_file: Path, on_ready: Callable[[], None]
+    ) -> None:
+        self._tree = tree
+        self._run_dir = run_dir
+        self._ready_file = ready_file
         self._on_ready = on_ready
-        if not self._ready_file.parent.is_dir():
-            raise OSError(f"BLIPLINE_READY_FILE={self._ready_file}: the directory does not exist")
-        self._checkpoints = settings.checkpoints()
-        self._environment = environment = settings.environment()
-        self._metrics = metrics = SharedMetrics(run_dir, settings.metrics_port)
-        self._engine = _child(
-            "engine",
-            ["-m", "worker.engine"],
-            # The engine has directories; the libraries that read them need no hub.
-            {**environment, "HF_HUB_OFFLINE": "1", **metrics.environment("engine")},
-            run_dir / "engine.ready",
-            # The engine's own watchdog acts first and logs the stacks of all threads.
-            heartbeat_s=settings.step_timeout_s + HEARTBEAT_GRACE_S,
-            on_death=partial(metrics.record_death, "engine"),
-        )
-        concurrency = {
-            Queue.INTERACTIVE: settings.interactive_slots,
-            Queue.BULK: settings.bulk_slots,
-        }
-        self._consumers = [
-            _consumer(queue, count, environment, run_dir / f"{queue}.ready", metrics)
-            for queue, count in concurrency.items()
-        ]
+        self._ready = False
+        self._beat_at = 0.0
         self._stop = threading.Event()
         self._stop_now = threading.Event()
 
@@ -95,24 +89,21 @@ class Supervisor:
             return EXIT_ALREADY_RUNNING
         with lock:
             try:
-                self._metrics.serve()
                 return self._run()
-            except MetricsUnavailable as error:
-                log.error("%s", error)
-                return EXIT_PERMANENT
             finally:
-                self._metrics.close()
+                process_list.remove(self._run_dir)
 
     def _run(self) -> int:
         # The write end stays open and unused: children read end of file when this process dies.
-        lifeline, _write_end = os.pipe()
+        descriptor, _write_end = os.pipe()
+        process_list.write(self._run_dir, [])
         try:
-            for model in self._checkpoints:
-                compose(*model, lambda reference: self._resolve(reference, lifeline))
-            self._supervise_until_stopped(lifeline)
+            self._tree.prepare(descriptor, lambda: self._pause(self._stop))
+            process_list.write(self._run_dir, self._tree.entries)
+            self._supervise_until_stopped(descriptor)
         except Stopped:
             log.info("stopped during a download")
-        except LoadError as error:
+        except (LoadError, MetricsUnavailable) as error:
             log.error("%s", error)
             return EXIT_PERMANENT
         except ChildFailed as error:
@@ -120,104 +111,31 @@ class Supervisor:
             return error.exit_code
         finally:
             self._publish_readiness(False)
-            self._drain(lifeline)
-            for consumer in self._consumers:
-                consumer.kill("it was still running at the end of the shutdown")
-            self._engine.end(ENGINE_GRACE_S)
+            lifeline.report(lifeline.STOPPING)
+            self._tree.drain(descriptor, lambda: self._pause(self._stop_now))
         return 0
 
-    def _resolve(self, model: Snapshot | HubModel, lifeline: int) -> Snapshot:
-        """Return the files of a reference, after a download if necessary, and tell the engine.
-
-        Raises ChildFailed if they cannot be downloaded, Stopped if stopped meanwhile.
-        """
-        snapshot = model if isinstance(model, Snapshot) else self._download(model, lifeline)
-        self._engine.add_arguments("--directory", str(snapshot.directory))
-        return snapshot
-
-    def _download(self, model: HubModel, lifeline: int) -> Snapshot:
-        command = ["-m", "worker", "download", model.title, f"--revision={model.revision}"]
-        command.append("--without-base")
-        ready = self._run_dir / "download.ready"
-        download = _child(f"download of {model}", command, self._environment, ready)
-        try:
-            while (snapshot := find_snapshot(model)) is None:
-                download.supervise(lifeline)
-                if self._stop.wait(POLL_S):
-                    raise Stopped
-            return snapshot
-        finally:
-            download.end(DOWNLOAD_GRACE_S)
-
-    def _supervise_until_stopped(self, lifeline: int) -> None:
+    def _supervise_until_stopped(self, descriptor: int) -> None:
         announced = False
-        while not self._stop.wait(POLL_S):
-            self._engine.supervise(lifeline)
-            if self._engine.ready or announced:
-                for consumer in self._consumers:
-                    consumer.supervise(lifeline)
-            ready = self._engine.ready and all(consumer.ready for consumer in self._consumers)
-            self._publish_readiness(ready)
-            if ready and not announced:
+        while not self._pause(self._stop):
+            self._tree.supervise(descriptor)
+            self._publish_readiness(self._tree.ready)
+            if self._ready and not announced:
                 announced = True
                 self._on_ready()
 
+    def _pause(self, event: threading.Event) -> bool:
+        """Send the heartbeat, wait until the next round, and return whether the event is set."""
+        now = time.monotonic()
+        if now >= self._beat_at:
+            self._beat_at = now + lifeline.HEARTBEAT_S
+            process_list.touch(self._run_dir)
+            lifeline.report(lifeline.READY if self._ready else "starting")
+        return event.wait(POLL_S)
+
     def _publish_readiness(self, ready: bool) -> None:
-        self._metrics.set_ready(ready)
+        self._ready = ready
         if ready:
             self._ready_file.touch()
         else:
             self._ready_file.unlink(missing_ok=True)
-
-    def _drain(self, lifeline: int) -> None:
-        """Wait until consumers have finished their chunks, for at most the grace time.
-
-        They need the engine for that.
-        """
-        for consumer in self._consumers:
-            consumer.signal(signal.SIGTERM)
-        deadline = time.monotonic() + self._grace_s
-        while any(consumer.alive for consumer in self._consumers) and time.monotonic() < deadline:
-            try:
-                self._engine.supervise(lifeline)
-            except ChildFailed as error:
-                log.error("%s", error)
-                return
-            if self._stop_now.wait(POLL_S):
-                return
-
-
-def _consumer(
-    queue: Queue,
-    concurrency: int,
-    environment: Mapping[str, str],
-    ready: Path,
-    metrics: SharedMetrics,
-) -> Child:
-    command = ["-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
-    # With threads, one process handles many messages without forking.
-    command += ["-P", "threads", "-c", str(concurrency), "-Q", queue.value]
-    # The process id makes node names unique among the process trees of a host.
-    command += ["-n", f"{queue.value}-{os.getpid()}@%h"]
-    # Consumers do not communicate with each other.
-    command += ["--without-gossip", "--without-mingle", "-l", "WARNING"]
-    return _child(
-        queue.value,
-        command,
-        {**environment, **metrics.environment(queue.value)},
-        ready,
-        on_death=partial(metrics.record_death, queue.value),
-    )
-
-
-def _child(
-    name: str,
-    arguments: Sequence[str],
-    environment: Mapping[str, str],
-    ready: Path,
-    heartbeat_s: float | None = None,
-    on_death: Callable[[], object] = lambda: None,
-) -> Child:
-    command = [sys.executable, *arguments]
-    environment = {**environment, READY_FILE: str(ready)}
-    return Child(name, command, environment, ready, heartbeat_s, on_death)

@@ -52,6 +52,8 @@ IRRELEVANT = {
     # from batch to batch.
     *("max_rows", "cuda_graphs", "cpu_threads", "feature_cache_mb", "image_memory_mb"),
     *(
+        # The device itself is in the revision.
+        "devices",
         "interactive_slots",
         "bulk_slots",
         "answer_cache_s",

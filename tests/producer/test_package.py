@@ -75,9 +75,7 @@ def test_the_client_and_the_commands_start_without_the_extras(module: str) -> No
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
 
 
-@pytest.mark.parametrize(
-    "module", ["worker.supervisor", "worker.celery_app", "worker.consumer.chunks"]
-)
+@pytest.mark.parametrize("module", ["worker.run", "worker.celery_app", "worker.consumer.chunks"])
 def test_consumers_and_the_supervisor_start_without_torch(module: str) -> None:
     program = f"import sys, {module}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
@@ -18,6 +17,7 @@ from config.settings import DEMO_MODEL
 from demo.stack import free_port, running_worker
 from demo.tour import pictures
 from producer import Client
+from tests.faults.processes import processes_of, send
 from tests.monitoring import expressions, promtool, running_prometheus, samples
 from tests.system.conftest import Stack
 
@@ -156,7 +156,7 @@ def test_an_engine_that_dies_resets_no_counter(stack: Stack) -> None:
             time.sleep(2.5)
             before = samples(url)["blipline_engine_answers_total"]
             assert before >= 1
-            os.kill(int((worker.run_dir / "engine.ready").read_text()), signal.SIGKILL)
+            send(processes_of(worker.run_dir, "engine"), signal.SIGKILL)
             wait_for(lambda: samples(url)["blipline_worker_process_restarts_total engine"] == 1)
             # The supervisor answers while the next engine is still loading.
             assert samples(url)["blipline_engine_answers_total"] == before

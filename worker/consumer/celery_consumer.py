@@ -9,8 +9,10 @@ from typing import Any, Final
 from celery.utils.log import get_logger
 from celery.worker.state import maybe_shutdown
 
+from worker import lifeline
 from worker.consumer import envelope
 from worker.consumer.envelope import MessageMalformed, describe
+from worker.consumer.queue_guard import QueueGuard
 from worker.consumer.unknown_tasks import ForwardingConsumer
 
 log = get_logger(__name__)
@@ -31,6 +33,25 @@ class ResilientConsumer(ForwardingConsumer):
 
     _pause_s = FIRST_PAUSE_S
     _connected_at = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._queue_guard = QueueGuard(self) if lifeline.is_supervised() else None
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Register with the event loop of a new connection, and send heartbeats from it."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(lifeline.HEARTBEAT_S, self._beat)
+
+    def _beat(self) -> None:
+        """Send the heartbeat to the supervisor, if there is one."""
+        if self._queue_guard is not None:
+            self._queue_guard.beat()
+
+    def _continue_waiting(self) -> None:
+        """Send the heartbeat while Redis is away; raise the exception of a shutdown."""
+        self._beat()
+        maybe_shutdown()
 
     def connect(self) -> Any:
         """Return a connection that the event loop reads; close it if that fails."""
@@ -56,7 +77,7 @@ class ResilientConsumer(ForwardingConsumer):
             interval_start=MAX_PAUSE_S / 2,
             interval_step=MAX_PAUSE_S / 2,
             interval_max=MAX_PAUSE_S,
-            callback=maybe_shutdown,
+            callback=self._continue_waiting,
         )
         self.first_connection_attempt = False
         return connection
@@ -77,7 +98,7 @@ class ResilientConsumer(ForwardingConsumer):
             self._pause_s = FIRST_PAUSE_S
         time.sleep(self._pause_s)
         self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
-        maybe_shutdown()
+        self._continue_waiting()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Return the function that receives a message; it raises an error for a malformed one."""

@@ -20,6 +20,7 @@ from config.settings import NULL_MODEL, WorkerSettings
 from producer import logs
 from producer.errors import InvalidInput
 from worker import lifeline, streams
+from worker.cores import usable_cores
 from worker.engine.errors import HubUnavailable, LoadError
 from worker.engine.model import Model, Vision, as_generator, as_group_generator, as_matcher
 from worker.engine.null import NullEngine
@@ -67,7 +68,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         settings = WorkerSettings.load()
-        logs.configure(settings, "engine")
+        logs.configure(settings, lifeline.log_name("engine"))
         run_dir = private_dir(settings.runtime_dir())
         socket = socket_path(run_dir)
         # Locked until this process ends.
@@ -110,7 +111,7 @@ def _run(
 
     gc.freeze()
     gc.enable()
-    torch.set_num_threads(settings.cpu_threads or os.cpu_count() or 1)
+    torch.set_num_threads(settings.cpu_threads or len(usable_cores()))
     try:
         engine = build_engine(settings, snapshots)
         models = engine.models
@@ -138,7 +139,7 @@ def _serve(
     metrics.describe(model.name for model in models)
 
     def heartbeat() -> None:
-        lifeline.announce()
+        lifeline.report()
         metrics.publish(engine.stats)
 
     server = EngineServer(engine, info, linger_s, watchdog, on_heartbeat=heartbeat)

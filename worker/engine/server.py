@@ -28,6 +28,7 @@ from worker.engine.protocol import (
 )
 from worker.engine.request import Answer, RequestId
 from worker.engine.watchdog import Watchdog
+from worker.lifeline import HEARTBEAT_S
 
 if TYPE_CHECKING:
     from worker.engine.engine import Engine
@@ -37,8 +38,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two checks for a stop request while idle.
 IDLE_POLL_S: Final = 0.2
-#: Seconds between two heartbeats to the supervisor.
-HEARTBEAT_S: Final = 1.0
 #: Upper bound of a consumer's request ids; the consumer's number makes them unique in the engine.
 _IDS_PER_PEER: Final = 1 << 40
 

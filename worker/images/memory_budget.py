@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-CORES: Final = os.cpu_count() or 1
+from worker.cores import usable_cores
+
+CORES: Final = len(usable_cores())
 #: Default bytes of a consumer for decoding images, and the same again for encoded images: a photo
 #: of 12 megapixels per core.
 BUDGET_BYTES: Final = max(512, 64 * CORES) * 1024 * 1024

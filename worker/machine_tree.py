@@ -1,0 +1,114 @@
+"""The process trees of several devices of a machine, a supervisor each.
+
+A tree that dies is restarted and does not touch the others. Its failure ends the machine's worker
+only until its first readiness: then it is a mistake in the settings.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from config.devices import DeviceChoice
+from config.settings import WorkerSettings
+from worker.child import Child
+from worker.device_tree import ENGINE_GRACE_S
+from worker.devices import Device, list_gpus, select_devices
+from worker.engine.errors import LoadError
+from worker.lifeline import TREE_NAME
+from worker.model_files import ModelFiles
+from worker.process_list import ProcessEntry
+
+MAX_PORT: Final = 65535
+#: Seconds without a heartbeat after which the supervisor of a tree is killed.
+SILENCE_S: Final = 30.0
+#: Seconds beyond its own limits that a tree has to end.
+END_S: Final = 5.0
+
+
+class MachineTree:
+    """The process trees of the chosen devices."""
+
+    def __init__(self, settings: WorkerSettings, choice: DeviceChoice, run_dir: Path) -> None:
+        self._settings = settings
+        self._choice = choice
+        self._run_dir = run_dir
+        self._files = ModelFiles(settings, run_dir)
+        self._trees: list[Child] = []
+        self.entries: Sequence[ProcessEntry] = []
+
+    @property
+    def ready(self) -> bool:
+        """True while every tree takes jobs."""
+        return all(tree.ready for tree in self._trees)
+
+    def prepare(self, descriptor: int, pause: Callable[[], bool]) -> None:
+        """Find the devices, and download the models once for all trees."""
+        devices = select_devices(self._choice, lambda: list_gpus(pause))
+        self._check_ports(len(devices))
+        self._files.resolve(descriptor, pause)
+        self._trees = [self._tree(device, number) for number, device in enumerate(devices)]
+        self.entries = [
+            ProcessEntry(tree.name, tree.state_file.name, tree.silence_s, device.directory)
+            for tree, device in zip(self._trees, devices, strict=True)
+        ]
+
+    def _check_ports(self, count: int) -> None:
+        port = self._settings.metrics_port
+        if port and port + count - 1 > MAX_PORT:
+            raise LoadError(
+                f"BLIPLINE_METRICS_PORT={port}: {count} process trees need ports up to "
+                f"{port + count - 1}; choose {MAX_PORT - count + 1} or lower."
+            )
+
+    def _tree(self, device: Device, number: int) -> Child:
+        settings = tree_settings(self._settings, device, number, self._run_dir)
+        return Child(
+            device.name,
+            [sys.executable, "-m", "worker"],
+            {**settings.environment(), TREE_NAME: device.name},
+            self._run_dir / f"{device.directory}.state",
+            SILENCE_S,
+            cores=device.cores,
+            gives_up=False,
+        )
+
+    def supervise(self, descriptor: int) -> None:
+        """Keep every tree alive."""
+        for tree in self._trees:
+            tree.supervise(descriptor)
+
+    def drain(self, descriptor: int, pause: Callable[[], bool]) -> None:
+        """Let every tree finish its running jobs, then end it."""
+        self._signal_all()
+        deadline = time.monotonic() + self._settings.grace_s + ENGINE_GRACE_S + END_S
+        while any(tree.alive for tree in self._trees) and time.monotonic() < deadline:
+            if pause():
+                break
+        # The second signal: a tree does not wait for running jobs any longer.
+        self._signal_all()
+        for tree in self._trees:
+            tree.end(ENGINE_GRACE_S + END_S)
+
+    def _signal_all(self) -> None:
+        for tree in self._trees:
+            tree.signal(signal.SIGTERM)
+
+
+def tree_settings(
+    settings: WorkerSettings, device: Device, number: int, run_dir: Path
+) -> WorkerSettings:
+    """Return the settings of a device's tree: those of the machine, and all that is its own."""
+    directory = run_dir / device.directory
+    own = {
+        "devices": "",
+        "device": device.setting,
+        "run_dir": directory,
+        "ready_file": directory / "ready",
+        "metrics_port": settings.metrics_port and settings.metrics_port + number,
+    }
+    return settings.model_copy(update=own)
