@@ -149,7 +149,7 @@ def test_an_edit_between_a_killed_run_and_its_continuation_stays_and_no_older_te
     )
     process.wait()
     edited = {f"{number:03}.ppm" for number in range(0, 150, 10)}
-    edit(table, lambda rows: [rows[name].update({text: "by hand"}) for name in edited])  # type: ignore[arg-type, return-value]
+    edit(table, lambda rows: [rows[name].update({text: "by hand"}) for name in edited])  # type: ignore[arg-type]
     for _ in range(2):
         assert annotate(*overwrite[1:]) == Exit.OK
         for name, row in read_rows(table).items():
@@ -301,7 +301,7 @@ def test_copies_in_a_renamed_folder_keep_their_own_edits(
     table = table.removeprefix("p/")
     assert annotate("p", "-o", table) == Exit.OK
     edits = {"1.ppm": "first", "2.ppm": "second", "a.ppm": "third"}
-    edit(table, lambda rows: [rows[n].update({text: e, "tags": e}) for n, e in edits.items()])  # type: ignore[arg-type, return-value]
+    edit(table, lambda rows: [rows[n].update({text: e, "tags": e}) for n, e in edits.items()])  # type: ignore[arg-type]
     assert annotate("p", "-o", table) == Exit.OK
     (tmp_path / "p").rename(tmp_path / "q")
     for _ in range(2):

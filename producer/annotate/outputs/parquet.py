@@ -75,9 +75,9 @@ class ParquetOutput(TableOutput):
         )
         if not has_images and schema.equals(known):
             # Those of `datasets` are of these columns; those of pandas, of the rows too.
-            others = dict(known.metadata or {})
-            others.pop(b"pandas", None)
-            schema = schema.with_metadata(others)
+            others = {k: v for k, v in (known.metadata or {}).items() if k != b"pandas"}
+            # Empty metadata are other bytes than none.
+            schema = schema.with_metadata(others) if others else schema
         with parquet.ParquetWriter(file, schema) as writer:
             for group in _groups(rows(), size):
                 columns = {
