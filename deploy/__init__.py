@@ -1,0 +1,1 @@
+"""Deployment beyond docker-compose.yml: the image's own check, and Kubernetes manifests."""
