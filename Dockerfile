@@ -1,5 +1,5 @@
 # One image for all processes: worker, gateway and Flower run different commands in it.
-# It installs only wheels and contains no compiler.
+# It contains no compiler.
 
 # Any image with Python 3.11 or newer and the venv module.
 ARG BASE=python:3.11-slim
@@ -18,26 +18,25 @@ COPY --from=torch-version torch.txt .
 # Install torch first and alone: together with the others, pip may choose another build.
 RUN pip install --no-cache-dir --only-binary :all: --index-url "$TORCH_INDEX" -r torch.txt
 COPY requirements.txt .
-RUN pip install --no-cache-dir --only-binary :all: -r requirements.txt
+# docopt, which num2words requires, has no wheel; it is one module of pure Python.
+RUN pip install --no-cache-dir --only-binary :all: --no-binary docopt -r requirements.txt
 # STORES=yes adds the readers of object stores.
 ARG STORES=
 COPY requirements-stores.txt .
 RUN test -z "$STORES" || pip install --no-cache-dir --only-binary :all: -r requirements-stores.txt
 
-FROM ${BASE}
+# Not a copy of the environment: its layers, of which torch's is the largest, stay as they are.
+FROM packages
 # HOME is the one directory that stays writable; libraries cache there.
-ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONUNBUFFERED=1 \
+ENV PYTHONUNBUFFERED=1 \
     HOME=/tmp \
-    BLIPLINE_RUN_DIR=/run/blipline \
-    BLIPLINE_READY_FILE=/run/blipline/ready \
+    BLIPLINE_RUN_DIR=/tmp/blipline \
+    BLIPLINE_READY_FILE=/tmp/blipline/ready \
     HF_HOME=/var/cache/huggingface
-# The engine's socket needs a private directory. A new named volume inherits the owner of its mount
-# point.
+# A new named volume inherits the owner of its mount point.
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin blipline \
-    && install -d -m 0700 -o blipline -g blipline /run/blipline /var/lib/flower \
+    && install -d -m 0700 -o blipline -g blipline /var/lib/flower \
     && install -d -o blipline -g blipline "$HF_HOME"
-COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 # Readable by every user, whatever the umask of the checkout.
 COPY --chmod=755 producer producer

@@ -10,7 +10,7 @@ STAMP := $(VENV)/.up-to-date
 unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: install setup demo up worker gateway flower test chaos lint bench browser prometheus clean
+.PHONY: install setup demo up worker gateway flower image test chaos lint bench browser prometheus clean
 
 # What the system needs to run; `setup` adds what its tests need.
 install: $(INSTALLED)
@@ -46,6 +46,11 @@ gateway: install
 
 flower: install
 	$(BIN)/celery -A worker.celery_app flower --conf=config/flowerconfig.py
+
+# Build the image with podman, and run the demo batch and stops under load from it. The index of torch:
+# TORCH_INDEX=https://pypi.org/simple; options: IMAGE="--build-only". docs/deployment.md
+image: setup
+	$(BIN)/python -m deploy.image $(IMAGE)
 
 # Lanes beyond the cores: tests wait for processes and timers as much as they compute. tests/lanes.py
 # keeps a module, and modules with the same running system, in one lane.

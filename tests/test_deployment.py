@@ -180,13 +180,11 @@ def test_the_image_runs_the_worker_as_an_unprivileged_user() -> None:
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_the_run_directory_is_private_to_the_image_user(name: str) -> None:
-    (uid,) = re.findall(r"useradd --uid (\d+)", DOCKERFILE)
-    *_, mount = SERVICES[name]["tmpfs"]
-    directory, _, options = mount.partition(":")
-    assert directory == image_environment()["BLIPLINE_RUN_DIR"]
-    assert {"mode=0700", f"uid={uid}"} <= set(options.split(","))
-    assert Path(image_environment()["BLIPLINE_READY_FILE"]).parent == Path(directory)
+def test_the_worker_makes_its_own_run_directory_in_memory(name: str) -> None:
+    # It must be private; the root of a mount belongs to others on some platforms.
+    run_dir = Path(image_environment()["BLIPLINE_RUN_DIR"])
+    assert SERVICES[name]["tmpfs"] == [str(run_dir.parent)]
+    assert Path(image_environment()["BLIPLINE_READY_FILE"]).parent == run_dir
 
 
 @pytest.mark.parametrize("name", WORKERS)

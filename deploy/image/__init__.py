@@ -1,0 +1,1 @@
+"""Build of the container image, and a run of the whole system from it."""
