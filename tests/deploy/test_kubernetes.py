@@ -202,10 +202,10 @@ def test_commands_and_probes_are_those_of_compose(overlay: str) -> None:
     probe = container_of(pods["redis"])["readinessProbe"]["exec"]["command"][-1]
     assert probe == COMPOSE["redis"]["healthcheck"]["test"][-1]
     worker = container_of(pods["worker"])
-    (ready,) = re.findall(r"BLIPLINE_READY_FILE=(\S+)", (ROOT / "Dockerfile").read_text())
-    assert worker["readinessProbe"]["exec"]["command"] == ["test", "-f", ready]
-    assert worker["startupProbe"]["exec"]["command"] == ["test", "-f", ready]
-    assert ready.startswith("/tmp/")
+    _, *check = COMPOSE["worker"]["healthcheck"]["test"]
+    assert worker["readinessProbe"]["exec"]["command"] == check
+    assert worker["startupProbe"]["exec"]["command"] == check
+    assert worker["livenessProbe"]["exec"]["command"] == [*check, "--live"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
