@@ -7,6 +7,7 @@ right, 1 an item or a part of the system failed, 130 interrupted.
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -41,7 +42,7 @@ SHEET: Final = Path(__file__).with_name("out") / "index.html"
 REDIS_PORT: Final = 6379
 FLOWER_PORT: Final = 5555
 GATEWAY_PORT: Final = 8000
-#: The user of the page, and of the API key on the terminal.
+#: The user of the page, of the API key on the terminal, and of Flower.
 NAME: Final = "demo"
 
 #: Notes on the way; results go to stdout.
@@ -72,7 +73,7 @@ def run() -> int:
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(None))
         notes.print("starting Flower")
-        flower = stack.enter_context(running_flower(redis_url))
+        flower = stack.enter_context(_flower(redis_url))
         notes.print(f"Flower: {flower} (while this runs; `make up` keeps it)")
         notes.print("starting a worker")
         stack.enter_context(running_worker(redis_url, quiet=True))
@@ -92,7 +93,7 @@ def up() -> int:
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(_port(REDIS_PORT)))
         notes.print("starting Flower, the gateway and a worker")
-        flower = stack.enter_context(running_flower(redis_url, _port(FLOWER_PORT)))
+        flower = stack.enter_context(_flower(redis_url, _port(FLOWER_PORT)))
         opened = {"BLIPLINE_PAGE_OPEN_AS": NAME}
         gateway = stack.enter_context(running_gateway(redis_url, _port(GATEWAY_PORT), opened))
         key = stack.enter_context(_api_key(redis_url))
@@ -120,6 +121,15 @@ def _api_key(redis_url: str) -> Iterator[str]:
             yield key
         finally:
             keys.revoke(key_id_of(key) or "")
+
+
+@contextmanager
+def _flower(redis_url: str, port: int | None = None) -> Iterator[str]:
+    """Run Flower; yield its address, with a random login unless the user has set one."""
+    login = "" if os.environ.get("BLIPLINE_FLOWER_AUTH") else f"{NAME}:{secrets.token_urlsafe(9)}"
+    settings = {"BLIPLINE_FLOWER_AUTH": login} if login else {}
+    with running_flower(redis_url, port, settings) as address:
+        yield address.replace("://", f"://{login}@") if login else address
 
 
 def _redis(port: int | None) -> AbstractContextManager[str]:

@@ -168,13 +168,19 @@ def listening_gateway(
 
 
 @contextmanager
-def running_flower(redis_url: str, port: int | None = None) -> Iterator[str]:
-    """Run Flower on the loopback interface; yield its address."""
+def running_flower(
+    redis_url: str, port: int | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Run Flower on the loopback interface; yield its address.
+
+    `settings` are added to the environment: ``{"BLIPLINE_FLOWER_AUTH": "ann:secret"}``.
+    """
     port = port or free_port()
     environment = {
         **os.environ,
         "BLIPLINE_REDIS_URL": redis_url,
         "BLIPLINE_FLOWER_PORT": str(port),
+        **(settings or {}),
     }
     command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "flower"]
     command += [f"--conf={ROOT / 'config' / 'flowerconfig.py'}", "--logging=warning"]

@@ -36,7 +36,7 @@ from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
 from producer.net.address_policy import split_list
 from worker import lifeline, streams
-from worker.consumer import transport
+from worker.consumer import remote_control, transport
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.commits import CommitMonitor
 from worker.consumer.item_handler import ItemHandler, NullPipeline
@@ -219,6 +219,7 @@ transport.install(connect(settings.redis_url), Keys(settings.key_prefix))
 # Without this, a consumer started without -Q also consumes the queues that it publishes to.
 app.amqp.queues.select([queue.value for queue in Queue])
 register(app, lambda: _runner)
+remote_control.install()
 
 _consumer: Consumer
 _runner: ChunkRunner

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,16 @@ HEARTBEAT_S: Final = 1.0
 
 READY: Final = "ready"
 STOPPING: Final = "stopping"
+
+#: Signal with which a consumer asks its supervisor for the orderly end of the worker.
+SHUTDOWN_SIGNAL: Final = signal.SIGUSR2
+
+
+def request_shutdown() -> bool:
+    """Ask the supervisor to end the worker; return False without a supervisor."""
+    if is_supervised():
+        os.kill(os.getppid(), SHUTDOWN_SIGNAL)
+    return is_supervised()
 
 
 @dataclass(frozen=True)

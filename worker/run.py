@@ -36,6 +36,7 @@ def main(arguments: Sequence[str], description: str | None) -> int:
         return EXIT_PERMANENT
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
+    signal.signal(lifeline.SHUTDOWN_SIGNAL, lambda *_: _shut_down(supervisor))
     lifeline.on_supervisor_death(supervisor.stop)
     return supervisor.run()
 
@@ -48,6 +49,12 @@ def _supervisor(settings: WorkerSettings) -> Supervisor:
     choice = parse_devices(settings.devices)
     tree = MachineTree(settings, choice, run_dir) if choice else DeviceTree(settings, run_dir)
     return Supervisor(tree, run_dir, ready_file, _announce)
+
+
+def _shut_down(supervisor: Supervisor) -> None:
+    """End the whole worker: of several devices, the machine's supervisor ends all."""
+    if not lifeline.request_shutdown():
+        supervisor.drain()
 
 
 def _announce() -> None:

@@ -75,7 +75,13 @@ class Supervisor:
 
     def stop(self) -> None:
         """Finish running jobs, then end; after a second call, end without waiting for them."""
-        (self._stop_now if self._stop.is_set() else self._stop).set()
+        if self._stop.is_set():
+            self._stop_now.set()
+        self.drain()
+
+    def drain(self) -> None:
+        """Finish running jobs, then end, however often it is called."""
+        self._stop.set()
 
     def run(self) -> int:
         """Run the tree until it is stopped; return the exit code."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .. import contract
 from ..contract import ItemPayload, Queue, Task
-from ..net.redact import redact_url
+from .item_summary import summarize
 from .message import task_message
 from .records import JobRecord
 
@@ -48,17 +48,7 @@ class Chunk:
     @property
     def summary(self) -> str:
         """The text that Flower shows."""
-        first = self.items[0]
-        texts = first.get("texts")
-        candidates = [first.get("question"), first.get("prompt"), first.get("text")]
-        candidates += texts if isinstance(texts, list) else []
-        # An item of a batch may hold anything; the worker reports its errors.
-        text = next((text for text in candidates if isinstance(text, str) and text), "")
-        # A long URL fills the column.
-        image = redact_url(str(first.get("image", "")))
-        image = image if len(image) <= 72 else f"{image[:69]}…"
-        more = f" (+{len(self.items) - 1} more)" if len(self.items) > 1 else ""
-        return f"{image} {text[:120]!r}{more}".lstrip() if text else f"{image}{more}"
+        return summarize(self.items)
 
     @property
     def digest(self) -> str:

@@ -8,6 +8,8 @@ from typing import Final
 #: Maximum characters of a reference in a message or a log line.
 MAX_REDACTED_CHARS: Final = 200
 
+#: A URL or data within a text.
+_URL: Final = re.compile(r"\b(?:data:|[A-Za-z][A-Za-z0-9+.-]{0,30}://)\S+", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 #: A host and its port. Anything else may be a name and a password that contains a `?`.
 _HOST: Final = re.compile(r"(\[[^]]*\]|[^:\[\]]*)(:[0-9]*)?")
@@ -32,6 +34,11 @@ def redact_url(reference: str) -> str:
     location, *query = re.split(r"[?#]", text[len(scheme) :], maxsplit=1)
     shown = _without_user(scheme, location) + ("?…" if query else "")
     return shown if len(shown) <= MAX_REDACTED_CHARS else shown[: MAX_REDACTED_CHARS - 1] + "…"
+
+
+def redact_text(text: str) -> str:
+    """Redact the URLs of a text, and the data in it."""
+    return _URL.sub(lambda match: redact_url(match.group()), text)
 
 
 def _without_user(scheme: str, location: str) -> str:

@@ -23,7 +23,9 @@ from config.celeryconfig import celery_settings  # noqa: E402
 from config.settings import WorkerSettings  # noqa: E402
 from producer import contract  # noqa: E402
 from producer.contract import ItemResult, Task  # noqa: E402
+from producer.ledger.keys import Keys  # noqa: E402
 from producer.ledger.leases import Leases  # noqa: E402
+from worker.consumer import remote_control, transport  # noqa: E402
 from worker.consumer.chunk_options import ChunkOptions  # noqa: E402
 from worker.consumer.chunks import ChunkRunner  # noqa: E402
 from worker.consumer.item_handler import ChunkState  # noqa: E402
@@ -52,13 +54,15 @@ class WaitingHandler:
 
 
 def main() -> None:
-    app = Celery("blipline")
+    app = Celery("blipline", events="worker.consumer.events:ThreadSafeEvents")
     app.conf.update(celery_settings(WorkerSettings(redis_url=URL)))
     app.conf.broker_transport_options["unacked_restore_interval"] = 0.2
     app.amqp.queues.select(["interactive", "bulk"])
     leases = Leases(connection)
     runner = ChunkRunner(leases, WaitingHandler())
     register(app, lambda: runner)
+    transport.install(connection, Keys())
+    remote_control.install()
     Maintenance(leases, runner, sweep_s=1).start()
     signals.worker_ready.connect(lambda **_: connection.incr("test:ready"), weak=False)
     signals.task_prerun.connect(lambda **_: connection.incr("test:started"), weak=False)

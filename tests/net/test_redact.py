@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.net.redact import MAX_REDACTED_CHARS, redact_url
+from producer.net.redact import MAX_REDACTED_CHARS, redact_text, redact_url
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,17 @@ def test_a_long_reference_is_shortened(reference: str) -> None:
     assert redact_url(reference).endswith("…")
     # Other programs read it as well.
     redact_url(reference).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("what is on https://u:secret@h/x?sig=secret now?", "what is on https://h/x?… now?"),
+        ("is DATA:image/png;base64,secret a cat?", "is data:… a cat?"),
+        ("redis://:secret@h:6379/0", "redis://h:6379/0"),
+        ("the data: a cat, at 3:4 // 5", "the data: a cat, at 3:4 // 5"),
+        ("", ""),
+    ],
+)
+def test_the_urls_of_a_text_are_redacted(text: str, expected: str) -> None:
+    assert redact_text(text) == expected

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -16,9 +14,10 @@ from PIL import Image
 
 from config.settings import NULL_MODEL
 from demo.scenes import draw, random_scene
-from demo.stack import running_flower, running_redis, running_worker
+from demo.stack import running_redis, running_worker
 from producer import Batch, Client, ConnectionFailed, State
 from producer.settings import ClientSettings
+from tests.flower.api import running_api
 from tests.redis_servers import running_sentinels, wait_until
 from tests.system import reference
 from tests.tls import running_tls
@@ -61,13 +60,6 @@ def add_user(server: redis.Redis, name: str, password: str, *rules: str) -> None
     server.execute_command("ACL", "SETUSER", name, "on", f">{password}", *rules)
 
 
-def waiting(flower: str) -> dict[str, int]:
-    """Return the lengths of the queues that Flower shows."""
-    with urllib.request.urlopen(f"{flower}/api/queues/length", timeout=10) as response:
-        queues = json.load(response)["active_queues"]
-    return {queue["name"]: queue["messages"] for queue in queues}
-
-
 def test_two_deployments_on_one_server_do_not_see_each_others_work(
     own_redis: str, pictures: dict[bytes, str]
 ) -> None:
@@ -100,16 +92,15 @@ def test_flower_counts_the_waiting_jobs_of_its_own_deployment(
     own_redis: str, pictures: dict[bytes, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BLIPLINE_KEY_PREFIX", "one:")
-    monkeypatch.setenv("FLOWER_UNAUTHENTICATED_API", "true")
     with (
         Client(settings=ClientSettings(redis_url=own_redis, key_prefix="one:")) as first,
         Client(settings=ClientSettings(redis_url=own_redis, key_prefix="two:")) as second,
-        running_flower(own_redis) as flower,
+        running_api(own_redis) as flower,
     ):
         for client, count in ((first, 3), (second, 5)):
             for image in list(pictures)[:count]:
                 client.caption(image)
-        assert waiting(flower) == {"interactive": 3, "bulk": 0, "celery": 0}
+        assert flower.waiting() == {"interactive": 3, "bulk": 0, "celery": 0}
 
 
 def test_over_tls_with_a_user_in_another_database(

@@ -99,19 +99,20 @@ class ChunkRunner:
         generation: str = "",
         started_at: float | None = None,
         interactive: bool,
+        state: ChunkState | None = None,
     ) -> list[ItemResult] | None:
         """Return one result for each item, in order; items raise no exception.
 
         With a `generation`, the chunk is a job of the ledger, whose record contains the payload.
         `started_at` is the start that clients see (Unix s); None means now.
-        Returns None if there is nothing to store: another consumer runs the chunk, or it has been
-        deleted.
+        Returns None if another consumer runs the chunk, which stores the results, and an empty list
+        if it was deleted or replaced. `state` receives the chunk's progress.
         """
         run = task_id, generation
         with self._lock:
             first = self._running.get(run)
             if first is None:
-                chunk = self._running[run] = _RunningChunk()
+                chunk = self._running[run] = _RunningChunk(state=state or ChunkState())
         if first is not None:
             # The record of a ledger job gets its result from the first delivery.
             return None if generation else first.results.result()
@@ -138,7 +139,7 @@ class ChunkRunner:
         if claim.outcome is not None:
             return claim.outcome.results
         if not claim.run:
-            return None
+            return None if claim.busy else []
         chunk.claimed, chunk.state.task_id = True, task_id
         queue = Queue.INTERACTIVE if interactive else Queue.BULK
         self._metrics.start_job(queue, claim.waited_s, claim.attempts)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from producer.contract import ItemResult, Task
 from worker.consumer.chunk_options import ChunkOptions
+from worker.engine.request import Answer
 
 
 @dataclass(slots=True)
@@ -17,6 +18,14 @@ class ChunkState:
     #: Id of the job or message.
     task_id: str = ""
     cancelled: bool = False
+    #: Answers of the engine's steps, and the sum of the rows of these steps.
+    step_answers: int = 0
+    step_rows: int = 0
+
+    def count(self, answer: Answer) -> None:
+        """Count the rows of the step that completed an answer."""
+        self.step_answers += answer.batch_rows > 0
+        self.step_rows += answer.batch_rows
 
 
 class ItemHandler(Protocol):

@@ -160,6 +160,8 @@ class ItemPipeline:
         while pending:
             for item in pending:
                 answers = [self._wait(state, item, call, options) for call in item.calls]
+                for answer in answers:
+                    state.count(answer)
                 self._advance(state, item, answers, options)
             pending = [item for item in pending if item.result is None]
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from celery.exceptions import Ignore
 from celery.worker.request import Request
+
+from producer.ledger.item_summary import summarize
 
 #: Form of a job record's generation (see producer/ledger/message.py).
 _GENERATION: Final = re.compile(r"[0-9a-f]{12}")
+
+#: Maximum characters of a summary that a producer has sent.
+MAX_SUMMARY_CHARS: Final = 400
+
+
+class ChunkRevoked(Ignore):
+    """The end of a chunk without a success: its items were cancelled, or its job was deleted."""
 
 
 def ledger_generation(request: Any) -> str:
@@ -34,10 +44,38 @@ class LedgerRequest(Request):
     its message finds the result.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._argsrepr, self._kwargsrepr = "", self._summary()
+        # Celery's log messages read the headers.
+        self._request_dict.update(argsrepr=self._argsrepr, kwargsrepr=self._kwargsrepr)
+
+    def _summary(self) -> str:
+        """Return the text that monitors show: neither images nor secrets, and always short."""
+        if self._generation():
+            return str(self._request_dict.get("kwargsrepr") or "")[:MAX_SUMMARY_CHARS]
+        items = self.kwargs.get("items", next(iter(self.args), None))
+        return summarize(items) if isinstance(items, list) else "no list of items"
+
+    def _generation(self) -> str:
+        return _generation(self.request_dict.get("entry"), self.args, self.kwargs)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """Return the fields that a monitor shows; the arguments only as a summary."""
+        fields: dict[str, Any] = super().info(safe=True)
+        return fields
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        """Tell monitors that a cancelled or deleted chunk has ended, in addition."""
+        error = exc_info.exception
+        # billiard wraps exceptions for the pipe of a process pool.
+        if isinstance(getattr(error, "exc", error), ChunkRevoked):
+            self.send_event("task-revoked", terminated=True, signum=None, expired=False)
+        return super().on_failure(exc_info, *args, **kwargs)
+
     def revoked(self) -> bool:
         """Return whether to discard the message."""
-        generation = _generation(self.request_dict.get("entry"), self.args, self.kwargs)
-        return not generation and bool(super().revoked())
+        return not self._generation() and bool(super().revoked())
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Stop the task with the next heartbeat: a thread cannot be killed."""

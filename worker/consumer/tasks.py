@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from celery import Celery
+from celery import Celery, states
 from celery import Task as CeleryTask
 from celery.exceptions import Ignore
 
-from producer.contract import ItemResult, Queue, Task
+from producer.contract import Queue, Task
+from worker.consumer.chunk_results import ChunkResults, all_cancelled
 from worker.consumer.chunks import ChunkRunner
-from worker.consumer.request import LedgerRequest, ledger_generation
+from worker.consumer.item_handler import ChunkState
+from worker.consumer.request import ChunkRevoked, LedgerRequest, ledger_generation
 
 
 def register(app: Celery, runner: Callable[[], ChunkRunner]) -> None:
@@ -28,8 +30,8 @@ def register(app: Celery, runner: Callable[[], ChunkRunner]) -> None:
 
 
 def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
-    def run(self: CeleryTask, items: Any = None, options: Any = None) -> list[ItemResult]:
-        request = self.request
+    def run(self: CeleryTask, items: Any = None, options: Any = None) -> ChunkResults:
+        request, state = self.request, ChunkState()
         # The result backend stores the time with the result.
         request.started_at = round(time.time(), 3)
         queue = (request.delivery_info or {}).get("routing_key")
@@ -41,11 +43,16 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
             generation=ledger_generation(request),
             started_at=request.started_at,
             interactive=queue == Queue.INTERACTIVE,
+            state=state,
         )
         if results is None:
-            # Acknowledge without a result: another consumer stores it, or the job was deleted.
+            # Acknowledge without a result: another consumer stores it.
             raise Ignore
-        return results
+        if all_cancelled(results):
+            if results:
+                self.backend.store_result(request.id, results, states.SUCCESS, request=request)
+            raise ChunkRevoked
+        return ChunkResults(results, state)
 
     run.__name__ = task.short
     return run

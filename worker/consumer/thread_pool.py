@@ -22,7 +22,17 @@ log = get_logger(__name__)
 
 
 class GuardedPool(TaskPool):
-    """A thread pool that sets a message aside if Celery cannot process it."""
+    """A thread pool that sets a message aside if Celery cannot process it, and can be resized."""
+
+    def grow(self, n: int = 1) -> None:
+        """Add threads, which start with the messages that need them."""
+        self.limit += n
+        # An executor has no public way to grow.
+        self.executor._max_workers = max(self.executor._max_workers, self.limit)
+
+    def shrink(self, n: int = 1) -> None:
+        """Run fewer messages at a time: the consumer takes no more than the limit."""
+        self.limit -= n
 
     def on_apply(
         self,

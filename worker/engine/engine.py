@@ -190,10 +190,14 @@ class Engine:
         started = self.clock()
         for request in self._deadlines.pop(started):
             self._abort(request, EXPIRED)
-        ended = [row for lane in self.lanes for row in lane.step()]
-        for row in ended:
-            self._end(row)
-        return self._deliver(started, len(ended))
+        ended = 0
+        for lane in self.lanes:
+            rows = lane.step()
+            ended += len(rows)
+            for row in rows:
+                row.batch_rows = lane.active + len(rows)
+                self._end(row)
+        return self._deliver(started, ended)
 
     def partial_texts(self) -> list[tuple[RequestId, str]]:
         """Return the texts that have grown of the requests that stream. Call after `step`."""

@@ -168,3 +168,5 @@ class Answer:
     prompt_tokens: int = 0
     error_code: str | None = None
     error_message: str = ""
+    #: Rows of the step that completed the answer; 0: no step did.
+    batch_rows: int = field(default=0, compare=False)

@@ -55,6 +55,8 @@ class Row:
     sequences: tuple[GeneratedSequence, ...] = ()
     scores: tuple[tuple[float, float], ...] = ()
     embedding: tuple[float, ...] = ()
+    #: Rows of the step that ended the row.
+    batch_rows: int = 0
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ class Row:
             self.embedding,
             self.sequences,
             len(self.prompt.start) + len(self.prompt.source or ()),
+            batch_rows=self.batch_rows,
         )
 
     def finish(self, model: TextGenerator, generated: list[TokenSequence]) -> None:
