@@ -7,6 +7,7 @@ API returns them, so the pages' own hook (`format_task`) is too late.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import flower.events
@@ -19,6 +20,8 @@ from producer.net.redact import redact_text
 MAX_CHARS: Final = 1000
 #: The fields of task events that contain what a program has sent or returned.
 FIELDS: Final = ("args", "kwargs", "result", "exception", "traceback")
+#: The name of a producer in its events, with its process id.
+_PRODUCER: Final = re.compile(r"^gen\d+@")
 
 
 class RedactingReceiver(EventReceiver):
@@ -30,6 +33,8 @@ class RedactingReceiver(EventReceiver):
         for name in FIELDS:
             if isinstance(value := event.get(name), str):
                 event[name] = shorten(redact_text(value), MAX_CHARS)
+        # Flower keeps counts for each sender, and producers are many processes.
+        event["hostname"] = _PRODUCER.sub("gen@", str(event.get("hostname")))
         return kind, event
 
 

@@ -93,6 +93,7 @@ def test_events_of_other_programs_carry_no_images_and_no_secrets(load: Any) -> N
     assert flower.events.EventReceiver is RedactingReceiver
     text = "{'image': 'data:image/png;base64,AAAA', 'x': 'https://u:pw@x.org/?sig=SECRET'}"
     body = {"type": "task-sent", "uuid": "1", "kwargs": text, "args": "y" * 5000, "result": None}
+    body["hostname"] = "gen7@host"
     with (
         Celery("flower", broker="memory://", set_as_current=False) as app,
         app.connection() as link,
@@ -105,6 +106,7 @@ def test_events_of_other_programs_carry_no_images_and_no_secrets(load: Any) -> N
     assert "SECRET" not in event["kwargs"]
     assert "https://x.org/" in event["kwargs"]
     assert len(event["args"]) == MAX_CHARS
+    assert event["hostname"] == "gen@host"
 
 
 def test_a_port_in_use_ends_flower_without_a_traceback(redis_url: str, tmp_path: Path) -> None:
