@@ -117,7 +117,11 @@ def running_system(redis_image: str, workers: int) -> Iterator[System]:
                 system.wait_until_healthy(container(service, number))
         yield system
     finally:
-        system.compose("down", "--volumes", "--timeout", "10")
+        # podman-compose does not know replicas of an earlier call.
+        label = f"label=io.podman.compose.project={PROJECT}"
+        if containers := podman("ps", "--all", "--quiet", "--filter", label).split():
+            podman("rm", "--force", "--volumes", *containers)
+        system.compose("down", "--volumes")
 
 
 def _services() -> dict[str, Any]:
