@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import contract
+from . import contract, tracing
 from .batch import Batch
 from .connection.connect import redis_errors
 from .contract import (
@@ -120,7 +120,8 @@ class Client(TaskClient):
         )
         url = self._settings.redis_url
         submission = Submission(batch_options, self._redis, self._ledger, self._publisher, url)
-        submission.run(items, on_submitted)
+        with tracing.submit_span({"blipline.batch_id": batch_id}):
+            submission.run(items, on_submitted)
         return self.batch(batch_id)
 
     def job(self, job_id: str) -> Job[Any]:

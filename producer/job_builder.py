@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
+from . import tracing
 from .contract import (
     CAPTIONS,
     MAX_TURNS,
@@ -224,10 +225,16 @@ class JobBuilder:
         deadline_s = seconds_to_deadline(options)
         options = repeatable(options)
         chunk = Chunk(job_id, task, [cast(ItemPayload, payload)], options, deadline_s)
-        record = chunk.record(Queue.INTERACTIVE, submitter or self._submitter)
+        span = tracing.start_span(
+            "submit",
+            kind="PRODUCER",
+            attributes={"blipline.job_id": job_id, "blipline.task": task.short},
+        )
+        with tracing.current(span):
+            record = chunk.record(Queue.INTERACTIVE, submitter or self._submitter)
         # With this event Flower shows a job that no worker has received yet.
         event = sent_event(job_id, task, Queue.INTERACTIVE, chunk.summary)
-        return NewJob(record, metadata, event, images)
+        return NewJob(record, metadata, event, images, span)
 
 
 def repeatable(options: Mapping[str, Any]) -> dict[str, Any]:

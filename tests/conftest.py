@@ -38,6 +38,12 @@ __all__ = [
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _keep_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep commands that tests call in this process from replacing the log handlers of pytest."""
+    monkeypatch.setattr("producer.logs.configure", lambda *_: None)
+
+
 #: Stores a chunk's results as a worker does.
 Finish = Callable[[str, Sequence[Mapping[str, Any]]], None]
 

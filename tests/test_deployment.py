@@ -282,12 +282,6 @@ def test_compose_demands_flower_credentials() -> None:
     assert given.startswith("${BLIPLINE_FLOWER_AUTH:?")
 
 
-@pytest.fixture(autouse=True)
-def _keep_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep Flower's configuration from replacing the logs of the tests."""
-    monkeypatch.setattr("producer.logs.configure", lambda *_: None)
-
-
 def test_flower_defines_every_option_of_its_configuration(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

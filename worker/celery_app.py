@@ -27,7 +27,7 @@ from celery.utils.nodenames import node_format
 
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
-from producer import logs
+from producer import logs, tracing
 from producer.connection.connect import connect, redis_errors
 from producer.connection.eviction import PolicyMonitor, check_eviction, read_policy
 from producer.contract import Queue
@@ -230,6 +230,11 @@ def _start(sender: Any, **_: Any) -> None:
     global _consumer, _runner
     streams.protect()
     _configure_logs(sender)
+    try:
+        tracing.configure("worker")
+    except InvalidInput as error:
+        logs.report_failure("worker", str(error))
+        sys.exit(EXIT_PERMANENT)
     join_shared_metrics()
     _check_pool(sender.pool_cls)
     lifeline.on_supervisor_death(_end_as_orphan)

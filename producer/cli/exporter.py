@@ -7,10 +7,10 @@ import threading
 
 import click
 
+from .. import logs
 from ..connection.eviction import check_reachable_redis
 from ..errors import InvalidInput
 from ..extras import install_command
-from ..logs import configure
 from ..settings import ProcessSettings
 from . import options
 from .exit_codes import Exit
@@ -57,7 +57,7 @@ def exporter(host: str, port: int, redis_url: str | None) -> Exit:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    configure(settings, "exporter")
+    logs.configure(settings, "exporter")
     metrics = Exporter(settings)
     print_line(f"exporter: {metrics.start(host, port)}")
     stop.wait()

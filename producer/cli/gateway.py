@@ -8,10 +8,10 @@ from importlib.util import find_spec
 
 import click
 
+from .. import logs, tracing
 from ..connection.eviction import check_reachable_redis
 from ..errors import InvalidInput
 from ..extras import install_command
-from ..logs import configure
 from . import options
 from .exit_codes import Exit
 from .output import print_line
@@ -86,7 +86,8 @@ def serve(
     settings = GatewaySettings.load(gateway_host=host, gateway_port=port, redis_url=redis_url)
     check_reachable_redis(settings.redis_url)
     listening = listen(settings)
-    configure(settings, "gateway")
+    logs.configure(settings, "gateway")
+    tracing.configure("gateway")
     app = create_app(settings)
     for mount_api in (mount_openai_api, mount_hf_api, mount_replicate_api):
         mount_api(app)

@@ -104,6 +104,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         redoc_url=None,
         # Starlette's redirects trust `Host`.
         redirect_slashes=False,
+        # Its spans contain queries, and with them tokens; HeadersMiddleware traces requests.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.gateway = gateway
     _add_middleware(app, gateway)

@@ -62,6 +62,9 @@ class Ledger:
         calls = [self._enqueue_arguments(job, limits) for job in jobs]
         answers = self._script.call_many("enqueue", calls, replicas)
         statuses = [EnqueueStatus(answer) for answer in answers]
+        for job in jobs:
+            if job.span is not None:
+                job.span.end()
         self._aborter.cancel_chunks(
             job.record.id
             for job, status in zip(jobs, statuses, strict=True)

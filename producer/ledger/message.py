@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any, Final
 
 from ..contract import Queue, Task
+from ..tracing import traceparent
 
 
 def _body(value: Any) -> str:
@@ -56,6 +57,8 @@ def task_message(
         # A header of Blipline: the generation of the job record.
         "entry": secrets.token_hex(6),
     }
+    if (trace := traceparent()) is not None:
+        headers["traceparent"] = trace
     if deadline_s is not None:
         headers["deadline_s"] = round(deadline_s, 3)
     return _envelope(_NO_ARGUMENTS, headers, "", queue.value, task_id)

@@ -6,10 +6,13 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import contract
 from ..contract import ChunkPayload, ErrorCode, ItemResult, Queue, State
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,8 @@ class NewJob:
     event: str = ""
     #: Local images that it names by their SHA-256, to be uploaded before it is enqueued.
     images: tuple[bytes, ...] = ()
+    #: Span of its submission, which ends once it is enqueued; None without traces.
+    span: Span | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ def test_a_process_logs_its_progress_and_nothing_else(hub: FakeHub) -> None:
     snapshot = resolve(NAME)
     assert done.stdout == f"{snapshot.directory}\n"
     (line,) = done.stderr.splitlines()
-    assert f"download INFO {NAME}@main: 0." in line
+    assert " INFO download[" in line
+    assert f": {NAME}@main: 0." in line
     assert "MB to download into" in line
 
 

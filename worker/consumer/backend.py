@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from producer.contract import DEAD_CODES
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
 from worker.consumer.request import ledger_generation
+from worker.consumer.tracing import ChunkTrace
 
 log = logging.getLogger(__name__)
 
@@ -89,5 +91,9 @@ class LedgerBackend(RedisBackend):
         dead = not succeeded or not DEAD_CODES.isdisjoint(errors)
         generation = "" if request is None else ledger_generation(request)
         store = partial(self._leases.finish, generation=generation, dead=dead)
-        self.ensure(store, (task_id, self.encode(meta), failed))
+        trace: ChunkTrace | None = getattr(request, "chunk_trace", None)
+        with nullcontext() if trace is None else trace.step("store result"):
+            self.ensure(store, (task_id, self.encode(meta), failed))
+        if trace is not None:
+            trace.end()
         return result

@@ -143,6 +143,8 @@ class ChunkRunner:
         chunk.claimed, chunk.state.task_id = True, task_id
         queue = Queue.INTERACTIVE if interactive else Queue.BULK
         self._metrics.start_job(queue, claim.waited_s, claim.attempts)
+        if chunk.state.trace is not None:
+            chunk.state.trace.start(task_id, task, claim.waited_s)
         started = time.monotonic()
         with log_context(**ids_of(task_id)):
             results = self._answer_claimed(chunk, claim, task, items, options, queue)

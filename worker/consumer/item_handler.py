@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from producer.contract import ItemResult, Task
 from worker.consumer.chunk_options import ChunkOptions
+from worker.consumer.tracing import ChunkTrace
 from worker.engine.request import Answer
 
 
@@ -21,11 +23,17 @@ class ChunkState:
     #: Answers of the engine's steps, and the sum of the rows of these steps.
     step_answers: int = 0
     step_rows: int = 0
+    #: None without traces.
+    trace: ChunkTrace | None = None
 
     def count(self, answer: Answer) -> None:
         """Count the rows of the step that completed an answer."""
         self.step_answers += answer.batch_rows > 0
         self.step_rows += answer.batch_rows
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Record a block as a step of the trace, if there is one."""
+        return nullcontext() if self.trace is None else self.trace.step(name)
 
 
 class ItemHandler(Protocol):

@@ -75,7 +75,8 @@ class ItemPipeline:
         checked = [self._check(task, item, options) for item in items]
         pending = [item for item in checked if isinstance(item, PendingItem)]
         self._lookup(state, pending)
-        self._start_all(state, [item for item in pending if item.result is None], options)
+        with state.step("fetch"):
+            self._start_all(state, [item for item in pending if item.result is None], options)
         self._finish_all(state, [item for item in pending if item.result is None], options)
         self._cache.put(
             state.task_id, [item.cacheable for item in pending if item.cacheable is not None]
@@ -234,6 +235,8 @@ class ItemPipeline:
     ) -> Answer:
         """Wait for the engine's answer to a call."""
         answer = running.answer.result()
+        if state.trace is not None:
+            state.trace.record_answer(answer)
         if answer.error_code != IMAGE_NEEDED:
             return answer
         # The engine evicted the image's features after the cache check.

@@ -15,6 +15,7 @@ from worker.consumer.chunk_results import ChunkResults, all_cancelled
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.item_handler import ChunkState
 from worker.consumer.request import ChunkRevoked, LedgerRequest, ledger_generation
+from worker.consumer.tracing import chunk_trace
 
 
 def register(app: Celery, runner: Callable[[], ChunkRunner]) -> None:
@@ -35,6 +36,7 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
         # The result backend stores the time with the result.
         request.started_at = round(time.time(), 3)
         queue = (request.delivery_info or {}).get("routing_key")
+        trace = state.trace = request.chunk_trace = chunk_trace(request)
         results = runner().run(
             request.id,
             task,
@@ -46,11 +48,15 @@ def _task(task: Task, runner: Callable[[], ChunkRunner]) -> Callable[..., Any]:
             state=state,
         )
         if results is None:
+            if trace is not None:
+                trace.end()
             # Acknowledge without a result: another consumer stores it.
             raise Ignore
         if all_cancelled(results):
             if results:
                 self.backend.store_result(request.id, results, states.SUCCESS, request=request)
+            if trace is not None:
+                trace.end()
             raise ChunkRevoked
         return ChunkResults(results, state)
 

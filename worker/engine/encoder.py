@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -41,6 +42,9 @@ class Encoder:
         plain = [groups for groups in missing.values() if not self._adapter(groups)]
         for part in (plain, changed):
             self._run(part)
+        now = time.monotonic()
+        for row in rows:
+            row.encoded_at = now
 
     def _run(self, images: list[list[Row]]) -> None:
         for groups, result in self.batches.run(images):

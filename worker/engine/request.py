@@ -170,3 +170,5 @@ class Answer:
     error_message: str = ""
     #: Rows of the step that completed the answer; 0: no step did.
     batch_rows: int = field(default=0, compare=False)
+    #: Arrival, features at hand and end, on the engine's clock; None for an error.
+    times: tuple[float, float, float] | None = field(default=None, compare=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class Row:
     waiters: list[Request]
     #: Time of its arrival, by the engine's clock.
     arrived_at: float = 0.0
+    #: Time at which its image features were at hand; None without an encoder of its own.
+    encoded_at: float | None = None
     prompt: Prompt = field(default_factory=lambda: Prompt([]))
     #: The request's options for this prompt.
     options: GenerationOptions = field(init=False)
@@ -85,6 +88,7 @@ class Row:
             self.sequences,
             len(self.prompt.start) + len(self.prompt.source or ()),
             batch_rows=self.batch_rows,
+            times=(self.arrived_at, self.encoded_at or self.arrived_at, time.monotonic()),
         )
 
     def finish(self, model: TextGenerator, generated: list[TokenSequence]) -> None:

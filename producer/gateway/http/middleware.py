@@ -10,6 +10,7 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ... import tracing
 from ...ledger.ids import new_id
 from ...logs import context, fields
 from ...net.redact import redact_url
@@ -34,6 +35,8 @@ CLIENT_CLOSED_REQUEST: Final = 499
 _IMAGE_OVERHEAD: Final = 2**20
 #: Path with bodies that are read as streams.
 _STREAM_PATH: Final = "/v1/batches"
+#: Paths of monitors, whose requests are not traced.
+_UNTRACED: Final = {"/healthz", "/readyz", "/metrics"}
 #: Pattern of client request ids that are accepted, as they are safe in logs.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: The trace id in a `traceparent` header of W3C Trace Context; zeros alone are none.
@@ -62,9 +65,18 @@ class HeadersMiddleware:
             await send(message)
             sent_bytes += len(message.get("body", b""))
 
+        span = None
+        if tracing.is_on() and scope["path"] not in _UNTRACED:
+            parent = Headers(scope=scope).get("traceparent")
+            span = tracing.start_span(scope["method"], kind="SERVER", parent=parent)
         try:
-            await self._app(scope, receive, send_with_headers)
+            with tracing.current(span):
+                await self._app(scope, receive, send_with_headers)
         finally:
+            if span is not None:
+                span.update_name(f"{scope['method']} {_route(scope)}")
+                span.set_attribute("http.response.status_code", status)
+                span.end()
             seconds = time.perf_counter() - started
             self._record(scope, status or CLIENT_CLOSED_REQUEST, seconds, sent_bytes)
 
