@@ -175,7 +175,11 @@ def report(
         ("table", [r.table for r in rounds]),
     ):
         cpu_us = _print_costs(f"blipline annotate, {name}", options.images, costs)
-        print(f"    overhead: {cpu_us - queue:,.0f} µs of processor time an image")
+        overhead = cpu_us - queue
+        print(
+            f"    overhead: {overhead:,.0f} µs of processor time an image: "
+            f"{100 * overhead / options.model_us:.1f} % of a model's {options.model_us:,} µs"
+        )
     memory = rounds[-1].files.memory_mib
     print(f"resident MiB at each tenth: {', '.join(f'{m:.0f}' for m in memory)}")
     print(f"captions missing, wrong or surplus: {wrong} in runs to the end")
@@ -249,6 +253,13 @@ def _options() -> Namespace:
     parser.add_argument("--bytes", type=int, default=50_000, help="bytes of each image")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument(
+        "--model-us",
+        type=int,
+        default=5_700,
+        help="microseconds of the model for an image, of which the overhead is a share; "
+        "default: those of the demo model on 2 cores",
+    )
     return parser.parse_args()
 
 
