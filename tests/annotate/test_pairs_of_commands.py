@@ -196,3 +196,21 @@ def test_parquet_with_bytes_keeps_the_names_of_its_images_that_differ(
     assert [row["file_name"] for row in rows] == ["cats/a.ppm", "00000001", "00000002"]
     assert [row["texts"] for row in rows] == [[text, text] for text in texts.values()]
     assert [row["image"]["bytes"] for row in rows] == [*texts]
+
+
+@pytest.mark.parametrize("table", ["pairs.parquet", "pairs.csv", "pairs.jsonl", "pairs.tar"])
+def test_annotate_converts_the_output_of_capfilt_with_a_row_for_each_text(
+    responder: Responder, table: str
+) -> None:
+    write_image(Path("photos/a.ppm"), 1)
+    scores = {"probability": 0.9, "cosine": 0.4}
+    kept = [
+        {"image": "photos/a.ppm", "text": "a web text", "source": "web", **scores},
+        {"image": "photos/a.ppm", "text": "a synthetic one", "source": "synthetic", **scores},
+    ]
+    Path("kept.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    assert run(["annotate", "kept.jsonl", "-o", table]) == Exit.OK
+    assert not responder.answers
+    read = list(pictures([table], SourceOptions()))
+    rows = [(picture.caption, picture.columns["source"]) for picture in read]
+    assert rows == [("a web text", "web"), ("a synthetic one", "synthetic")]
