@@ -132,3 +132,54 @@ def test_the_wheel_works_beside_a_django_project_with_a_config_of_its_own(
         [python, "-c", program], cwd=project, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "queued", done.stderr
+
+
+@pytest.fixture(scope="module")
+def base_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the programs of an environment with the wheel and its dependencies, no extras."""
+    folder = tmp_path_factory.mktemp("base")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    # The pip of this run: ensurepip would take longer than the installation.
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-input"]
+    quiet = ["--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+    subprocess.run([*command, *quiet, str(wheel)], check=True, capture_output=True, timeout=200)
+    return python.parent
+
+
+def test_the_wheel_alone_is_a_client(
+    base_environment: Path, redis_url: str, tmp_path: Path
+) -> None:
+    program = (
+        "from blipline import Client; import sys;"
+        f"client = Client({redis_url!r}); print(client.caption('https://x/y.png').status());"
+        "client.close();"
+        f"assert not {EXTRA | {'click', 'rich', 'PIL'}} & set(sys.modules)"
+    )
+    done = run_in(tmp_path, base_environment / "python", "-c", program)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "queued", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["blipline", "--help"],
+        ["blipline"],
+        ["blipline", "caption", "x.jpg"],
+        ["python", "-m", "blipline.cli"],
+    ],
+    ids=" ".join,
+)
+def test_the_wheel_alone_says_what_its_commands_need(
+    base_environment: Path, tmp_path: Path, command: list[str]
+) -> None:
+    done = run_in(tmp_path, base_environment / command[0], *command[1:])
+    assert (done.returncode, done.stdout) == (1, "")
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("blipline: the command line needs click and rich: ")
+    assert "pip install '.[cli]'" in sentence
+
+
+def run_in(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder, which has no sources of this package."""
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
