@@ -94,7 +94,7 @@ def test_prometheus_scrapes_the_services_of_compose_at_their_ports() -> None:
     }
     environment = {name: COMPOSE["services"][name]["environment"] for name in ports}
     assert ports == {
-        name: variables.get("BLIPLINE_GATEWAY_PORT") or variables["BLIPLINE_METRICS_PORT"]
+        name: int(variables.get("BLIPLINE_GATEWAY_PORT") or variables["BLIPLINE_METRICS_PORT"])
         for name, variables in environment.items()
     }
 

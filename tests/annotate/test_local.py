@@ -73,7 +73,7 @@ def test_a_worker_that_does_not_start_says_why_and_nothing_else(
     assert annotate("p", "--local", "--model", "/no/such/model") == Exit.USAGE
     starting, reason, end = capsys.readouterr().err.splitlines()
     assert starting.startswith("starting a Redis and a worker")
-    assert "ERROR Model directory '/no/such/model' does not exist" in reason
+    assert reason.startswith("blipline: Model directory '/no/such/model' does not exist; check")
     assert end == "blipline: --local: the worker ended with exit code 2"
     # A worker that fails before it can log: its output is quoted.
     monkeypatch.setenv("BLIPLINE_PRECISION", "int3")

@@ -64,7 +64,7 @@ def join(client: httpx.Client, data: Any, page: str, function: Any = 0) -> httpx
 
 def caption_inputs(upload: Any = None, url: Any = "") -> list[Any]:
     """Return the inputs of a caption."""
-    return [upload, url, "", 20, 1, 0, 1, 0, 1, None, None]
+    return [upload, url, "", 20, 1, 0, 1, 0, 1, None, None, ""]
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def signed_in(served: Served, name: str) -> Iterator[httpx.Client]:
 
 def join(client: httpx.Client, page: str) -> int:
     """Request a caption and return the HTTP status."""
-    data = [None, URL, "", 20, 1, 0, 1, 0, 1, None, None]
+    data = [None, URL, "", 20, 1, 0, 1, 0, 1, None, None, ""]
     body = {"data": data, "fn_index": 0, "session_hash": page}
     return client.post("gradio_api/queue/join", json=body).status_code
 

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import secrets
 import select
 import signal
@@ -32,8 +33,8 @@ MAX_DEATHS: Final = 5
 STEADY_S: Final = 20.0
 #: Last lines of a log that the error of a failed start quotes if it has no warning.
 QUOTED_LINES: Final = 15
-#: Levels of the worker's log lines that become notes.
-NOTED_LEVELS: Final = (" WARNING ", " ERROR ", " CRITICAL ")
+#: The worker's log lines that become notes, for people: time, level, process, logger and message.
+_WARNING: Final = re.compile(r"\S+ (?:WARNING|ERROR|CRITICAL) \S+\[\d+\] \S+: (.*)")
 #: PR_SET_PDEATHSIG of Linux.
 _DEATH_SIGNAL: Final = 1
 
@@ -111,19 +112,16 @@ class Service:
             log.seek(self._log_offset)
             lines, end, _ = log.read().rpartition(b"\n")
         self._log_offset += len(lines) + len(end)
-        for line in filter(_is_warning, lines.decode(errors="replace").splitlines()):
-            _print("note", line)
+        for line in lines.decode(errors="replace").splitlines():
+            if warning := _WARNING.match(line):
+                _print("note", warning[1])
 
     def _failure(self, event: str) -> StartFailed:
         self._note_warnings()
         lines = self._log.read_text(errors="replace").strip().splitlines()
-        if any(map(_is_warning, lines)):
+        if any(map(_WARNING.match, lines)):
             return StartFailed(f"{self.name} {event}")
         return StartFailed("\n".join([f"{self.name} {event}", *lines[-QUOTED_LINES:]]))
-
-
-def _is_warning(line: str) -> bool:
-    return any(level in line for level in NOTED_LEVELS)
 
 
 def main() -> int:
