@@ -26,7 +26,7 @@ def http(
     async def fail(*_: Any) -> None:
         raise ConnectionFailed("down")
 
-    monkeypatch.setattr(AsyncJob, "look", fail)
+    monkeypatch.setattr(AsyncJob, "progress", fail)
     monkeypatch.setattr(AsyncBatch, "progress", fail)
     stored_keys.restore(redis_url)
     headers = bearer(stored_keys.by_name["acme"])
