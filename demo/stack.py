@@ -131,6 +131,17 @@ def running_worker(
 
 
 @contextmanager
+def running_engine(settings: Mapping[str, str], *arguments: str) -> Iterator[Worker]:
+    """Run an engine without consumers; yield it as soon as it serves."""
+    with tempfile.TemporaryDirectory(prefix="blipline-") as run_dir:
+        environment = {**os.environ, "BLIPLINE_RUN_DIR": run_dir, **settings}
+        command = [sys.executable, "-m", "worker.engine", *arguments]
+        with _running("the engine", command, environment) as process:
+            _wait_until(Path(run_dir, "engine.sock").exists, process, "the engine")
+            yield Worker(process, Path(run_dir))
+
+
+@contextmanager
 def running_gateway(
     redis_url: str,
     port: int = 0,

@@ -204,11 +204,11 @@ def test_annotate_converts_the_output_of_capfilt_with_a_row_for_each_text(
 ) -> None:
     write_image(Path("photos/a.ppm"), 1)
     scores = {"probability": 0.9, "cosine": 0.4}
-    kept = [
+    accepted = [
         {"image": "photos/a.ppm", "text": "a web text", "source": "web", **scores},
         {"image": "photos/a.ppm", "text": "a synthetic one", "source": "synthetic", **scores},
     ]
-    Path("kept.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    Path("kept.jsonl").write_text("".join(json.dumps(row) + "\n" for row in accepted))
     assert run(["annotate", "kept.jsonl", "-o", table]) == Exit.OK
     assert not responder.answers
     read = list(pictures([table], SourceOptions()))

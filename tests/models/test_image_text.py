@@ -141,7 +141,12 @@ class Kind:
 
     def expect(self, number: int, options: dict[str, Any]) -> str:
         """Return transformers' answer to a row."""
-        task, text, history = self.rows[number % 3]
+        return self.answer(picture(number), *self.rows[number % 3], options)
+
+    def answer(
+        self, image: Image.Image, task: str, text: str, history: Turns, options: dict[str, Any]
+    ) -> str:
+        """Return transformers' answer to a task."""
         how = dict(options)
         if (seed := how.pop("seed", None)) is not None:
             torch.manual_seed(seed)
@@ -152,7 +157,7 @@ class Kind:
             del how["diversity_penalty"]
             search = DiverseBeamSearch(GenerationOptions(**options), lambda: False, None)
             how["custom_generate"] = search
-        inputs = self.inputs(picture(number), text, history)
+        inputs = self.inputs(image, text, history)
         output = self.network.generate(**inputs, do_sample=seed is not None, **how)
         row = getattr(output, "sequences", output)[0]
         encoded = self.network.config.is_encoder_decoder

@@ -28,7 +28,7 @@ from worker.engine.errors import LoadError, PromptTooLong
 from worker.models.registry import load
 
 IMAGE_SIZE = 16
-POSITIONS = 32
+POSITIONS = 64
 QUERIES = 4
 TEXTS = [
     "a red circle",

@@ -15,7 +15,7 @@ from transformers import Blip2ForConditionalGeneration
 
 from config.settings import DEMO_MODEL
 from demo.scenes import draw, random_scene
-from demo.stack import Worker, running_redis, running_worker
+from demo.stack import Worker, free_port, running_engine, running_redis, running_worker
 from producer import Client
 from tests.fake_hub import FakeHub, read_files, running_hub
 from tests.hub.conftest import NAME, use_hub
@@ -53,6 +53,24 @@ def move_main() -> None:
     (folder / "config.json").write_text("{}")
     set_commit(HubModel(NAME), commit)
     assert resolve_config(NAME).commit == commit
+
+
+@pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "refuses"])
+def test_an_engine_starts_from_the_cache_when_the_hub_hangs_or_refuses(
+    hub: FakeHub, hangs: bool
+) -> None:
+    cached = resolve(NAME)
+    hub.requests.clear()
+    hub.hangs = hangs
+    settings = {
+        "HF_ENDPOINT": hub.address if hangs else f"http://127.0.0.1:{free_port()}",
+        "HF_HUB_CACHE": constants.HF_HUB_CACHE,
+        "BLIPLINE_MODEL": NAME,
+    }
+    with running_engine(settings) as engine:
+        (model,) = engine_info(engine).models
+    assert (model.name, model.commit) == (NAME, cached.commit)
+    assert hub.requests == []
 
 
 def test_a_worker_serves_an_adapter_of_the_hub_on_the_base_that_it_names(
