@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ..errors import InvalidInput
 from ..image_sources.caption_files import caption_names, captions_beside
+from ..image_sources.embedded_captions import embedded_caption
 from ..image_sources.picture import Picture
 from ..image_sources.rows import list_of, text_column_of
 
@@ -37,8 +38,10 @@ def texts_of(picture: Picture, text_column: str | None) -> Sequence[str]:
         raise InvalidInput("text: missing: the source has no text for this image")
     if texts := captions_beside(picture.path):
         return _checked(texts)
+    if embedded := embedded_caption(picture.path):
+        return _checked([line for line in embedded.split("\n") if line.strip()])
     names = " or ".join(name.rpartition("/")[2] for name in caption_names(picture.path)[2:])
-    raise InvalidInput(f"text: missing: no {names} beside the image")
+    raise InvalidInput(f"text: missing: no {names} beside the image, and no description in it")
 
 
 def _checked(value: Any) -> Sequence[str]:

@@ -106,7 +106,7 @@ def _source(argument: str, options: SourceOptions, alone: bool) -> Iterator[Pict
     elif os.path.lexists(argument):
         yield from _file(argument, options, alone)
     elif argument.partition("://")[0].lower() in STORE_SCHEMES and "://" in argument:
-        if options.has_texts and form_of(argument) not in (None, "list"):
+        if form_of(argument) not in (None, "list"):
             raise InvalidInput(
                 f"{argument}: tables and archives are read from this machine: copy it here first"
             )

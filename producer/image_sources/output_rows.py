@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidInput
+from ..image_files import is_image_name
 from .arguments import pictures
-from .caption_files import CAPTION_SUFFIXES, read_caption
+from .caption_files import CAPTION_SUFFIXES, caption_names, read_caption
 from .csv_rows import csv_rows
 from .documents import document_rows, json_lines
+from .embedded_captions import embedded_caption
 from .forms import form_of
 from .options import SourceOptions
 
@@ -21,7 +23,8 @@ Row = Mapping[str, Any]
 def output_rows(path: str) -> Iterator[tuple[str, Row]]:
     """Yield each row of an output with its position in it; raises InvalidInput.
 
-    The rows of a folder are its caption files, each named as its image is, without the suffix.
+    The rows of a folder are its caption files, and its images with a description but without such
+    a file, each named as its image is, without the suffix.
     """
     if os.path.isdir(path):
         yield from _folder_rows(path)
@@ -73,9 +76,15 @@ def _picture_rows(path: str) -> Iterator[tuple[str, Row]]:
 def _folder_rows(path: str) -> Iterator[tuple[str, Row]]:
     for folder, folders, files in os.walk(path):
         folders.sort()
+        present = set(files)
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)
-            if suffix in CAPTION_SUFFIXES and (text := read_caption(os.path.join(folder, name))):
+            text = None
+            if suffix in CAPTION_SUFFIXES:
+                text = read_caption(os.path.join(folder, name))
+            elif is_image_name(name) and present.isdisjoint(caption_names(name)):
+                text = embedded_caption(os.path.join(folder, name))
+            if text:
                 relative = os.path.relpath(os.path.join(folder, stem), path)
                 lines = text.split("\n")
                 yield relative, {"file_name": relative, "text": lines[0], "texts": lines}

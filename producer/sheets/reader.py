@@ -11,6 +11,7 @@ from ..errors import InvalidInput
 from ..image_files import is_image_name
 from ..image_sources.arguments import pictures
 from ..image_sources.caption_files import MAX_CAPTION_BYTES, caption_names
+from ..image_sources.embedded_captions import embedded_caption
 from ..image_sources.forms import form_of
 from ..image_sources.options import SourceOptions
 from ..image_sources.output_rows import file_rows
@@ -33,8 +34,8 @@ def read_entries(path: str, items: str | None = None) -> list[SheetEntry]:
         rows = _with_images(rows, items) if items is not None else rows
         entries = [SheetEntry.of_row(row, number) for number, row in enumerate(rows, start=1)]
     if not entries:
-        is_folder = os.path.isdir(path)
-        missing = "no image has a caption file beside it" if is_folder else "there is nothing"
+        without_texts = "no image has a caption file beside it or a description in it"
+        missing = without_texts if os.path.isdir(path) else "there is nothing"
         raise InvalidInput(f"{path}: {missing} to show")
     return entries
 
@@ -57,19 +58,20 @@ def _with_images(rows: Iterable[Mapping[str, Any]], items: str) -> Iterator[Mapp
 
 
 def _of_folder(path: str) -> Iterator[SheetEntry]:
-    """Yield the images of a folder that have a caption file beside them, in order."""
+    """Yield the images of a folder with a caption file beside them or a description, in order."""
     for folder, folders, files in os.walk(path):
         folders.sort()
         names = set(files)
         for name in sorted(files):
             if not is_image_name(name):
                 continue
-            for caption in caption_names(name):
-                if caption in names:
-                    image = os.path.join(folder, name)
-                    shown = os.path.relpath(image, path), os.path.abspath(image)
-                    yield SheetEntry(*shown, *_caption(Path(folder, caption)))
-                    break
+            image = os.path.join(folder, name)
+            shown = os.path.relpath(image, path), os.path.abspath(image)
+            caption = next((file for file in caption_names(name) if file in names), None)
+            if caption is not None:
+                yield SheetEntry(*shown, *_caption(Path(folder, caption)))
+            elif embedded := embedded_caption(image):
+                yield SheetEntry(*shown, embedded)
 
 
 def _caption(path: Path) -> tuple[str, str | None]:

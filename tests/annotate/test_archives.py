@@ -137,3 +137,11 @@ def test_a_store_without_its_package_is_named(
 ) -> None:
     assert annotate("gs://bucket/prefix", "-o", "out.jsonl") == Exit.USAGE
     assert "gs://bucket/prefix: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["shards/*.tar", "shards/0.tar", "x.parquet", "x.jsonl"])
+def test_tables_and_archives_in_a_store_are_refused(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert annotate(f"memory://refused/{name}", "-o", "out.jsonl", "--dry-run") == Exit.USAGE
+    assert f"memory://refused/{name}: tables and archives are read" in capsys.readouterr().err

@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from producer.annotate.descriptions import xmp
-from producer.annotate.descriptions.containers import describe, description_of
+from producer.capfilt.texts import texts_of
 from producer.cli.exit_codes import Exit
+from producer.errors import InvalidInput
+from producer.evaluation.caption_rows import caption_rows
+from producer.image_sources.descriptions import xmp
+from producer.image_sources.descriptions.containers import describe, description_of
+from producer.image_sources.folders import folder_pictures
+from producer.sheets.reader import read_entries
 from tests.annotate.conftest import Responder
 from tests.annotate.sample_collections import annotate, captions, text_of
 
@@ -138,3 +143,27 @@ def test_a_description_of_exif_is_a_caption_unless_a_camera_wrote_it(
         assert annotate("p", "--embed", "--in-place", "--existing", "append") == Exit.OK
         text = f"{description}, {text}"
     assert description_of(path.read_bytes()) == text
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_other_commands_read_a_description_unless_a_caption_file_is_there(
+    form: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for name in ("own", "other"):
+        (folder / f"{name}.{form.lower()}").write_bytes(describe(encoded(form), TEXT))
+    (folder / f"plain.{form.lower()}").write_bytes(encoded(form))
+    (folder / "other.txt").write_text("written by hand\n")
+    names = {name: f"{name}.{form.lower()}" for name in ("other", "own")}
+    shown = {entry.name: entry.text for entry in read_entries(str(folder))}
+    assert shown == {names["other"]: "written by hand", names["own"]: TEXT}
+    assert dict(caption_rows(str(folder))) == {
+        "other": ["written by hand"],
+        "own": TEXT.split("\n"),
+    }
+    pictures = {p.name: p for p in folder_pictures(str(folder))}
+    assert texts_of(pictures[names["own"]], None) == TEXT.split("\n")
+    assert texts_of(pictures[names["other"]], None) == ["written by hand"]
+    with pytest.raises(InvalidInput, match="beside the image, and no description in it"):
+        texts_of(pictures[f"plain.{form.lower()}"], None)

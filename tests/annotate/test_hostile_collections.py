@@ -13,8 +13,11 @@ import pytest
 from PIL import Image
 
 from producer.cli.exit_codes import Exit
+from producer.evaluation.caption_rows import caption_rows
+from producer.image_sources.descriptions.containers import description_of
+from producer.sheets.reader import read_entries
 from tests.annotate.conftest import Responder
-from tests.annotate.sample_collections import annotate, captions, json_lines, write_image
+from tests.annotate.sample_collections import annotate, captions, json_lines, text_of, write_image
 from tests.cli.shell import PROGRAM
 
 NAMES = [
@@ -62,6 +65,15 @@ def test_unusual_names_get_their_own_captions(
     assert responder.answers == len(NAMES)
 
 
+def shown(output: str) -> dict[str, str]:
+    """Return the texts that `sheet` and `compare` show, by the name of the image."""
+    folder = f"{Path('p').absolute()}/"
+    entries = read_entries(output)
+    assert {entry.error for entry in entries} == {None}
+    assert len(entries) == len(NAMES)
+    return {entry.name.removeprefix(folder): entry.text for entry in entries}
+
+
 @pytest.mark.parametrize("target", ["out.jsonl", "out.csv", "out.parquet", "out.tar"])
 def test_unusual_names_survive_each_form_and_back(
     responder: Responder, unusual: dict[str, str], target: str
@@ -73,6 +85,36 @@ def test_unusual_names_survive_each_form_and_back(
     )
     texts = {row["text"] for row in json_lines(Path("again.jsonl"))}
     assert texts == set(unusual.values())
+
+
+def unsuffixed(texts: dict[str, str]) -> dict[str, str]:
+    """Return texts by the names of their images without the suffix."""
+    return {name.removesuffix(".png"): text for name, text in texts.items()}
+
+
+def test_unusual_names_keep_their_captions_in_caption_files(
+    responder: Responder, unusual: dict[str, str]
+) -> None:
+    assert annotate("p") == Exit.OK
+    assert shown("p") == unusual
+    references = {name: [text] for name, text in unsuffixed(unusual).items()}
+    assert dict(caption_rows("p")) == references
+
+
+def test_unusual_names_keep_their_captions_in_the_images(
+    responder: Responder, tmp_path: Path
+) -> None:
+    (tmp_path / "p").mkdir()
+    for number, name in enumerate(NAMES):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "p" / name, "PNG")
+    texts = {name: text_of(tmp_path / "p" / name) for name in NAMES}
+    assert annotate("p", "--embed", "-o", "copies") == Exit.OK
+    copies = {path.name: description_of(path.read_bytes()) for path in Path("copies").glob("*.png")}
+    assert copies == shown("copies") == texts
+    references = {name: [text] for name, text in unsuffixed(texts).items()}
+    assert dict(caption_rows("copies")) == references
+    assert annotate("copies", "--embed", "-o", "again", "--existing", "skip") == Exit.OK
+    assert responder.answers == len(NAMES)
 
 
 def test_unusual_names_come_through_standard_input(

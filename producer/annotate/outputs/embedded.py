@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from ...contract import ErrorCode
 from ...errors import InvalidInput
+from ...image_sources.descriptions.containers import describe, description_of
 from ...image_sources.image_bytes import ImageBytes
 from ...image_sources.picture import Picture, file_picture
-from ..descriptions.containers import describe, description_of
 from ..storage.item import NO_TEXTS, JournalItem, Texts
 from ..storage.journal import Journal
 from .files import FileRejected, write_file

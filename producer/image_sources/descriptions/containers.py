@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from ...image_sources.extras import required
+from ..extras import required
 from . import exif, xmp
 
 _JPEG_EXIF: Final = b"Exif\0\0"
