@@ -20,6 +20,7 @@ from ..access.quota_meter import meter_of, settle
 from ..access.tenants import Tenant
 from ..http.problems import Problem, as_problem
 from ..images.uploads import queue_full
+from ..jobs.idempotency import id_taken, is_of_key
 from ..schemas.metadata import RequestMetadata
 from ..schemas.queries import BatchQuery
 from ..state import Gateway
@@ -128,6 +129,8 @@ async def _keep_or_delete(batch: AsyncBatch, keeps: bool) -> int:
 
 def _upload_problem(error: Exception, inner_id: str, public_id: str, kept_items: int) -> Problem:
     problem = as_problem(error)
+    if problem.code == "id_taken" and is_of_key(public_id):
+        return id_taken(public_id)
     # Inner ids are not disclosed.
     detail = str(problem.detail).replace(inner_id, public_id).rstrip(".")
     state = "No items are kept"

@@ -15,6 +15,7 @@ from ..access.tenants import Tenant, path_id
 from ..http.logs import LOGGER
 from ..http.problems import Problem
 from ..images.uploads import Upload
+from ..jobs.idempotency import IDEMPOTENCY_KEY, idempotent_id
 from ..openapi.openapi import json_responses, problem_responses
 from ..openapi.openapi_bodies import batch_body
 from ..schemas.json_lines import LINES_SCHEMA, RESULT_TYPES, result_type
@@ -65,7 +66,7 @@ def _lines_responses(description: str) -> dict[int | str, dict[str, Any]]:
         **json_responses({202: "All items are submitted"}, BatchBody, "Location", "Retry-After"),
         **problem_responses(404, 409, 422),
     },
-    openapi_extra={"requestBody": batch_body()},
+    openapi_extra={"requestBody": batch_body(), "parameters": [IDEMPOTENCY_KEY]},
 )
 async def create_batch(
     request: Request,
@@ -76,12 +77,14 @@ async def create_batch(
     """Submit any number of items; the gateway reads the body as fast as the queue accepts them.
 
     An invalid item ends with its own error. With an `id` that you choose, an interrupted upload can
-    be repeated: no item is submitted twice. Without one, an interrupted batch is deleted. If the
-    queue stays full, a 429 contains the `id` under which to repeat the upload.
+    be repeated: no item is submitted twice. `Idempotency-Key` is such an id. Without one, an
+    interrupted batch is deleted. If the queue stays full, a 429 contains the `id` under which to
+    repeat the upload.
     """
+    key_id = idempotent_id(request)
     upload = Upload(request, gateway.settings, gateway.image_access(tenant))
     with gateway.upload_slots.acquire(tenant.name):
-        query = query.with_form_fields(await upload.fields())
+        query = query.with_form_fields(await upload.fields()).with_key_id(key_id)
         await gateway.webhook_guard.check(query.webhook, tenant.name)
         submitted = await submit_upload(gateway, tenant, query, upload)
     body = await _submitted_body(gateway, tenant, submitted)

@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: a request that is repeated with the same key is the same job."""
+"""The header `Idempotency-Key`: a repeated request with the same key is the same job or batch."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
     "in": "header",
     "required": False,
     "description": "A value that you choose for the request. Repeating the request with the same "
-    "value returns the same job; a different request with it is a 409.",
+    "value returns the same job or batch; a different request with it is a 409.",
     "schema": {"type": "string", "pattern": r"^[!-~]{1,255}$"},
     "example": "order-1234",
 }
 
 
 def idempotent_id(request: Request) -> str | None:
-    """Return the id of the job for the key of a request; None without a key. Raises Problem.
+    """Return the id of the job or batch for a request's key; None without a key. Raises Problem.
 
-    The ledger compares the payloads of jobs with the same id, and stores their digest as long as
-    the job.
+    The ledger compares the payloads of jobs with the same id, and of the chunks of a batch, and
+    stores their digests as long as the job or batch.
     """
     keys = request.headers.getlist(HEADER)
     if not keys:
@@ -41,9 +41,14 @@ def idempotent_id(request: Request) -> str | None:
     return _PREFIX + hashlib.sha256(keys[0].encode()).hexdigest()[:40]
 
 
+def is_of_key(public_id: str) -> bool:
+    """Return whether this is the id of a job or batch with a key."""
+    return public_id.startswith(_PREFIX)
+
+
 def id_taken(public_id: str) -> Problem:
     """Return the problem for an id, or a key, of a job with another payload."""
-    if public_id.startswith(_PREFIX):
+    if is_of_key(public_id):
         detail = f"{HEADER}: a different request has this key; choose another key"
     else:
         detail = f"id={public_id!r}: a different job has this id; choose another id"

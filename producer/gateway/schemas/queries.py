@@ -85,6 +85,10 @@ class BatchQuery(LineOptions):
             errors = [{**detail, "loc": ("form", *detail["loc"])} for detail in error.errors()]
             raise RequestValidationError(errors) from None
 
+    def with_key_id(self, key_id: str | None) -> Self:
+        """Return these parameters with the id of an `Idempotency-Key`, unless they have an id."""
+        return self.model_copy(update={"id": self.id or key_id})
+
     def submit_options(self) -> dict[str, Any]:
         """Return the arguments of `submit_batch` that the client determines."""
         always = {"keep_s", "deadline_s"}
