@@ -200,7 +200,8 @@ class Batch:
     def delete(self, *, keep_cached: bool = False) -> None:
         """Delete the batch and its results; its waiting jobs never run.
 
-        The result cache forgets its answers as well, for all who use them, unless `keep_cached`.
+        Unless `keep_cached`, the result cache forgets its answers as well, for all who use them,
+        and uploaded images go, except those that other open jobs or other names need.
         """
         chunks = self._record().chunks
         with redis_errors(self._redis_url):

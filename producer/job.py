@@ -125,7 +125,7 @@ class Job(Generic[Value]):
             self._ledger.cancel(self.id)
 
     def delete(self) -> None:
-        """Delete the job with its record, metadata and result; an open one is stopped."""
+        """Delete the job with its record, metadata, result and uploads; an open one is stopped."""
         with redis_errors(self._redis_url):
             self._ledger.delete_jobs([self.id])
 

@@ -2,6 +2,8 @@
 
 -- Seconds that an upload is kept before a job names it, as in contract.py.
 local UPLOAD_TTL_S = 3600
+-- Seconds for which no deletion erases an upload, unless its job is enqueued before.
+local AWAITED_S = 60
 
 -- Return the number of open jobs that name a blob, its bytes, and the Unix time until which ended
 -- jobs retain it.
@@ -55,6 +57,7 @@ local function retain_blobs(id, blobs)
     -- A longer time to live than an upload's: a failed job retains the blob for a retry.
     if ttl_s > UPLOAD_TTL_S then keep_until = math.max(keep_until, math.floor(now()) + ttl_s) end
     redis.call('PERSIST', key('blob:' .. sha))
+    redis.call('DEL', key('awaited:' .. sha))
     set_blob_users(sha, count + 1, bytes, keep_until)
   end
 end
@@ -75,6 +78,40 @@ local function release_blobs(id, blobs, ttl_s)
   end
 end
 
+-- Maximum look-ups of accounts for the images of a job: a script blocks all other clients.
+local OWNER_LOOKUPS = 16384
+
+-- Return whether another account than that of an erased job has uploaded an image.
+local function has_other_owner(sha, account, accounts)
+  for _, other in ipairs(accounts) do
+    if other ~= '*' and other ~= account and usage_entry(other, 'blob ' .. sha) then return true end
+  end
+  return false
+end
+
+-- Erase an image of a closed job for its account, and for all if no other has it. One that an open
+-- job names, or a client is about to name, remains.
+local function erase_blob(sha, account, accounts)
+  if redis.call('EXISTS', key('awaited:' .. sha)) == 1 then return end
+  local is_named = redis.call('HEXISTS', key('blob-users'), sha) == 1
+  if account then
+    local _, users = image_entry(account, sha)
+    if users == 0 or not is_named then set_usage(account, 'blob ' .. sha, nil) end
+  end
+  if not is_named and not has_other_owner(sha, account, accounts) then
+    redis.call('DEL', key('blob:' .. sha))
+  end
+end
+
+-- Erase the images of a closed job; return the number of look-ups. With too many, they expire.
+local function erase_blobs(id, blobs)
+  local account, accounts = account_of(id), redis.call('HKEYS', key('usage'))
+  local _, images = blobs:gsub('%S+', '')
+  if images * #accounts > OWNER_LOOKUPS then return images end
+  for sha in blobs:gmatch('%S+') do erase_blob(sha, account, accounts) end
+  return images * (1 + #accounts)
+end
+
 -- Return whether a job names an image that its account has not uploaded.
 local function names_unknown_image(account, blobs)
   for sha in blobs:gmatch('%S+') do
@@ -90,6 +127,7 @@ local function touch_blob(sha, ttl_s)
   if remaining_s >= 0 and remaining_s < tonumber(ttl_s) then
     redis.call('EXPIRE', key('blob:' .. sha), ttl_s)
   end
+  redis.call('SET', key('awaited:' .. sha), 1, 'EX', AWAITED_S)
   return remaining_s == -2 and 0 or 1
 end
 

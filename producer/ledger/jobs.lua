@@ -138,12 +138,18 @@ local function erase_answers(id)
   return #digests / ANSWER_DIGEST_CHARS
 end
 
+-- Return the uploaded images of a job: those of its record, which success deletes, or of its list.
+local function images_of(id)
+  local record = read_head(id)
+  return record and record.blobs or redis.call('GET', key('images-of:' .. id)) or ''
+end
+
 local function delete_job(id, blob_ttl_s, mark_s)
   local runs = redis.call('ZSCORE', key('running'), id)
   close_job(id, blob_ttl_s)
   redis.call('ZREM', key('dead'), id)
   redis.call('DEL', key('job:' .. id), key('note:' .. id), key('cancelled:' .. id),
-    key('text:' .. id), prefix .. 'celery-task-meta-' .. id)
+    key('text:' .. id), key('images-of:' .. id), prefix .. 'celery-task-meta-' .. id)
   if runs and is_cancelled(id) == 0 then
     redis.call('SET', key('cancelled:' .. id), 1, 'EX', mark_s)
   end
@@ -151,19 +157,22 @@ local function delete_job(id, blob_ttl_s, mark_s)
 end
 
 -- Delete jobs with their records, metadata and results and, unless `keep_cached` is 1, with their
--- cached results. A consumer that runs one finds a mark, stops and stores no result; without its lease
--- and its list, it caches none. Return the jobs that remain to be deleted.
+-- cached results and images (see `erase_blob`). A consumer that runs one finds a mark, stops and
+-- stores no result; without its lease and its list, it caches none. Return the jobs that remain to be
+-- deleted.
 function operations.delete_jobs(blob_ttl_s, mark_s, keep_cached, ...)
   ensure_writable()
   local erased, remaining = 0, {}
   for _, id in ipairs({ ... }) do
     if erased < ERASED_LIMIT then
+      local blobs = images_of(id)
       if keep_cached == '1' then
         redis.call('DEL', key('answers-of:' .. id))
       else
         erased = erased + erase_answers(id)
       end
       delete_job(id, blob_ttl_s, mark_s)
+      if keep_cached ~= '1' and blobs ~= '' then erased = erased + erase_blobs(id, blobs) end
     else
       table.insert(remaining, id)
     end

@@ -211,6 +211,14 @@ class Keys:
         """The bytes behind a ``blob:<sha256>`` reference."""
         return f"{self.prefix}blipline:{BLOB_SCHEME}{reference.removeprefix(BLOB_SCHEME)}"
 
+    def awaited_blob(self, sha: str) -> str:
+        """The mark of an upload whose job is about to be enqueued: no deletion erases it."""
+        return f"{self.prefix}blipline:awaited:{sha}"
+
+    def images_of(self, task_id: str) -> str:
+        """The SHA-256 of the uploaded images of a job or chunk that succeeded, as in its record."""
+        return f"{self.prefix}blipline:images-of:{task_id}"
+
     def partial_text(self, job_id: str) -> str:
         """The text of a running job so far, if its options ask for it."""
         return f"{self.prefix}blipline:text:{job_id}"

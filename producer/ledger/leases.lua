@@ -145,6 +145,10 @@ function operations.finish(id, generation, stored, ttl_s, record_s, failed, dead
     redis.call('EXPIRE', key('job:' .. id), ttl_s)
   else
     redis.call('DEL', key('job:' .. id))
+    if record.blobs ~= '' and tonumber(blob_ttl_s) > 0 then
+      -- A deletion of the job erases these images, which expire as soon as this list.
+      redis.call('SET', key('images-of:' .. id), record.blobs, 'EX', blob_ttl_s)
+    end
   end
   if dead == '1' then add_dead_letter(id, tonumber(ttl_s)) end
   if batch then

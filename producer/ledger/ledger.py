@@ -209,7 +209,8 @@ class Ledger:
     def delete_jobs(self, task_ids: Sequence[str], *, keep_cached: bool = False) -> None:
         """Delete jobs with their records, metadata and results, also while they are open.
 
-        The results that the result cache has for them are deleted, too, unless `keep_cached`.
+        The results that the result cache has for them and their uploads are deleted, too, unless
+        `keep_cached`.
         """
         remaining = list(task_ids)
         arguments = (self._blob_ttl_s, contract.RESULT_TTL_S, int(keep_cached))
