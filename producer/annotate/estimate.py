@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..client import Client
 from ..errors import InvalidInput
 from ..image_sources.picture import Picture
-from ..quantity import quantity
+from ..quantity import quantity, rate_text
 from .collection import Collection
 from .flight import Inquiry
 from .planner import Step
@@ -63,7 +63,7 @@ class RunEstimate:
     def lines(self) -> list[str]:
         """Return the estimate for people."""
         time_needed = "unknown" if self.seconds is None else f"about {duration(self.seconds)}"
-        at_rate = f" at {self.rate:,.3g} texts/s" if self.rate and self.requests else ""
+        at_rate = f" at {rate_text(self.rate)} texts/s" if self.rate and self.requests else ""
         return [
             f"{quantity(self.images, 'image')}: {self.written:,} would get captions, "
             f"{self.before:,} done before, {self.skipped:,} with captions (--existing), "

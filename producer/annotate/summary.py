@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..contract import LASTING_CODES
-from ..quantity import quantity
+from ..quantity import quantity, rate_text
 from .texts.answers import BANNED
 
 #: Seconds over which the rate is measured.
@@ -89,7 +89,7 @@ class RunCounts:
         parts = []
         rate = self.rate
         if rate:
-            parts.append(f"{rate:,.3g} images/s")
+            parts.append(f"{rate_text(rate)} images/s")
             if self.total is not None:
                 parts.append(f"{duration(max(0, self.total - self.seen) / rate)} left")
         if self.failed:
@@ -98,7 +98,8 @@ class RunCounts:
 
     def lines(self) -> list[str]:
         """Return the summary."""
-        rate = f", {self.done / self.seconds:,.3g} images/s" if self.done and self.seconds else ""
+        is_known = self.done and self.seconds
+        rate = f", {rate_text(self.done / self.seconds)} images/s" if is_known else ""
         parts = [f"{quantity(self.done, 'image')} annotated in {duration(self.seconds)}{rate}"]
         for count, text in (
             (self.before, "done before"),

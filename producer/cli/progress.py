@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ..quantity import rate_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
@@ -42,7 +44,7 @@ class ProgressLines:
             return
         self._shown = now
         count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
-        note = note or f"{done / (now - self._started):,.3g}/s"
+        note = note or f"{rate_text(done / (now - self._started))}/s"
         click.echo(f"{self._label}: {count}, {note}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""Hostile collections: unusual names, unreadable files, loops, full disks, and changes."""
+"""Hostile collections: unusual names, unreadable files, loops, read-only folders, and changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -182,52 +181,6 @@ def test_a_collection_that_changes_while_it_is_read(responder: Responder, tmp_pa
     assert annotate("p") == Exit.OK
     names = set(captions(tmp_path / "p")) - {"59.txt"}
     assert names == {f"{number:02d}.txt" for number in (*range(59), 99)}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 192 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=192k", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.mark.parametrize("arguments", [["-o", "small"], ["-o", "small/out.jsonl"]])
-def test_a_full_disk_ends_the_run_which_continues_once_there_is_room(
-    responder: Responder,
-    small_disk: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-) -> None:
-    expected = {write_image(Path("p") / f"{number}.png", number) for number in range(40)}
-    responder.text_of = lambda item, options: f"picture {item['image'][5:13]}" + "x" * 8000
-    arguments = ["p", *arguments, "--journal", "journal.db"]
-    assert annotate(*arguments) == Exit.USAGE
-    error = capsys.readouterr().err
-    assert "No space left on device. Free some space; then the same command continues" in error
-    assert not list(small_disk.rglob("*.part"))
-    for path in small_disk.rglob("*.txt"):
-        assert path.read_text().endswith("x\n")
-    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    assert annotate(*arguments) == Exit.OK
-    texts = [path.read_text() for path in small_disk.rglob("*.txt")]
-    texts += [row["text"] for path in small_disk.glob("*.jsonl") for row in json_lines(path)]
-    assert {text[:16] for text in texts} == expected
-    assert responder.answers == 40
-
-
-def test_a_full_disk_of_the_journal_is_named(
-    responder: Responder, small_disk: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for number in range(40):
-        write_image(Path("p") / f"{number}.png", number)
-    responder.text_of = lambda item, options: "x" * 8000
-    assert annotate("p", "-o", "out", "--journal", "small/journal.db") == Exit.USAGE
-    assert "small/journal.db: database or disk is full. Free some space" in capsys.readouterr().err
 
 
 def test_a_read_only_folder_is_named_with_the_remedy(

@@ -81,12 +81,13 @@ def check_replaceable(path: str, identity: str) -> None:
 
 
 def back_up(path: str) -> str:
-    """Copy a file to a name that is not taken; return it."""
+    """Copy a file to a name that is not taken; return it; raises OutputFailed or FileRejected."""
     copy, number = f"{path}.bak", 1
     while os.path.lexists(copy):
         number += 1
         copy = f"{path}.bak{number}"
-    shutil.copyfile(path, copy)
+    with write_errors(copy, copy):
+        shutil.copyfile(path, copy)
     return copy
 
 

@@ -68,10 +68,13 @@ class WebDatasetOutput(TableOutput):
 
     def _keep_edited(self, journal: Journal) -> list[str]:
         """Copy the archives that another program changed since the last write; return notes."""
-        stamps, notes = json.loads(journal.read_state("written") or "{}"), []
-        for name, stamp in stamps.items():
+        stamps, notes = _stamps_of(journal, "written"), []
+        # A run that failed or died has replaced some archives, and perhaps not the last of these.
+        unfinished = _stamps_of(journal, "writing")
+        for name in stamps | unfinished:
             path = os.path.join(os.path.dirname(self.path), name)
-            if (changed := file_stamp(path)) not in ("", stamp):
+            own = ("", stamps.get(name), unfinished.get(name))
+            if (changed := file_stamp(path)) not in own:
                 notes.append(
                     f"{path}: another program changed it, and edits within archives are not read: "
                     f"copied to {back_up(path)}"
@@ -115,6 +118,7 @@ class WebDatasetOutput(TableOutput):
         # The archive has no rows of others.
         journal.file_rows.replace(())
         journal.write_state("written", json.dumps(self._stamps))
+        journal.write_state("writing", "")
         journal.commit()
 
     def _write_shards(self, journal: Journal) -> None:
@@ -131,7 +135,10 @@ class WebDatasetOutput(TableOutput):
         samples = size_bytes = 0
 
         def on_complete(part: str) -> None:
-            self._stamps[os.path.basename(path)] = file_stamp(part)
+            stamp = {os.path.basename(path): file_stamp(part)}
+            self._stamps |= stamp
+            journal.write_state("writing", json.dumps(_stamps_of(journal, "writing") | stamp))
+            journal.commit()
 
         with ExitStack() as stack:
             file = stack.enter_context(replaced_file(path, journal.identity, on_complete))
@@ -171,6 +178,11 @@ def is_shard_of(path: str, name: str) -> bool:
     """Return whether a file has the name of a shard of this output."""
     parts = [re.escape(part) for part in _NUMBER.split(os.path.realpath(path))]
     return len(parts) > 1 and re.fullmatch(r"\d+".join(parts), os.path.realpath(name)) is not None
+
+
+def _stamps_of(journal: Journal, state: str) -> dict[str, str]:
+    stamps: dict[str, str] = json.loads(journal.read_state(state) or "{}")
+    return stamps
 
 
 class _Peekable:
