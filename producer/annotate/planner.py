@@ -96,6 +96,9 @@ class Planner:
                 return plan
         item = JournalItem(picture, position, recipe=self._digest)
         try:
+            if picture.locator.kind == "error":
+                # Its own error, not that no output could name it.
+                return self._read(item)
             item.target = self._output.target(picture)
             if self._is_skipped(item, stored[0] if stored else None):
                 is_earlier = stored is not None and item.texts == stored[0].texts

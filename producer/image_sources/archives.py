@@ -41,7 +41,8 @@ def tar_pictures(path: str) -> Iterator[Picture]:
     except (OSError, tarfile.TarError) as error:
         yield from sample.pictures()
         remedy = "; a compressed archive must be unpacked (tar)" if _is_compressed(path) else ""
-        yield broken_picture(path, f"{path}: {error}{remedy}")
+        reason = getattr(error, "strerror", None) or error
+        yield broken_picture(path, f"{path}: {reason}{remedy}")
     else:
         yield from sample.pictures()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import Final
 
 from ..errors import InvalidInput
@@ -17,11 +18,11 @@ _NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def read_caption(path: str) -> str | None:
-    """Return the text of a caption file; None if it cannot be read, or is empty."""
-    try:
-        return _decode(_read(path)).strip() or None
-    except OSError:
-        return None
+    """Return the text of a caption file; None if it does not exist, or is empty.
+
+    Raises InvalidInput if the file cannot be read.
+    """
+    return _decode(_read(path)).strip() or None
 
 
 def captions_beside(image: str) -> list[str]:
@@ -30,13 +31,7 @@ def captions_beside(image: str) -> list[str]:
     Raises InvalidInput if the file cannot be read.
     """
     for path in caption_names(image):
-        try:
-            lines = lines_of(_read(path))
-        except OSError as error:
-            if error.errno in _NO_FILE:
-                continue
-            raise InvalidInput(f"{path}: {error.strerror}") from None
-        if lines:
+        if lines := lines_of(_read(path)):
             return lines
     return []
 
@@ -57,8 +52,16 @@ def lines_of(data: bytes) -> list[str]:
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(MAX_CAPTION_BYTES)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            # Opening a pipe can block forever.
+            raise InvalidInput(f"{path}: not a regular file")
+        with open(path, "rb") as file:
+            return file.read(MAX_CAPTION_BYTES)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return b""
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _decode(data: bytes) -> str:

@@ -14,8 +14,8 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from producer.annotate.descriptions.containers import description_of
 from producer.cli.exit_codes import Exit
+from producer.image_sources.descriptions.containers import description_of
 from tests.annotate.conftest import Responder
 from tests.annotate.sample_collections import annotate, json_lines, text_of, write_image
 

@@ -136,7 +136,10 @@ def test_pairs_that_cannot_be_read_fail_alone_by_name() -> None:
         ("data/empty.png", ONE): ("image_invalid", "is empty (0 bytes)"),
         ("data/empty.png", TWO): ("image_invalid", "is empty (0 bytes)"),
         ("data/latin.png", ""): ("option_invalid", "not valid UTF-8"),
-        ("data/unreadable.png", ""): ("option_invalid", "unreadable.txt: Is a directory"),
+        ("data/unreadable.png", ""): (
+            "option_invalid",
+            "unreadable.txt: not a regular file",
+        ),
         ("data/deep/b c.png", ""): ("option_invalid", "no b c.txt or b c.caption beside"),
         ("cells.parquet/00000001", TWO): ("image_invalid", "the cell has no bytes"),
         ("cells.parquet/00000002", TWO): ("image_invalid", "is empty (0 bytes)"),

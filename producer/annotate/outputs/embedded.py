@@ -38,11 +38,14 @@ class EmbeddedOutput:
         return []
 
     def existing(self, picture: Picture, target: str | None) -> Texts:
-        """Return the description of the target, else of the image."""
+        """Return the description of the target, else of the image; raises InvalidInput."""
         for path in (target, picture.path):
             try:
                 data = self._reader.read(file_picture(path, path).locator) if path else None
-            except InvalidInput:
+            except InvalidInput as error:
+                if error.code == ErrorCode.IMAGE_UNREACHABLE and os.path.exists(path or ""):
+                    # It may have a description, and must not be replaced.
+                    raise
                 continue
             if isinstance(data, bytes):
                 text = description_of(data)
