@@ -10,7 +10,7 @@ STAMP := $(VENV)/.up-to-date
 unexport PYTHONDONTWRITEBYTECODE
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: install setup demo up worker gateway flower image test chaos lint bench browser prometheus clean
+.PHONY: install setup demo up worker gateway flower image test test-exhaustive chaos lint bench browser prometheus clean
 
 # What the system needs to run; `setup` adds what its tests need.
 install: $(INSTALLED)
@@ -55,8 +55,13 @@ image: setup
 # Lanes beyond the cores: tests wait for processes and timers as much as they compute. tests/lanes.py
 # keeps a module, and modules with the same running system, in one lane.
 LANES ?= 4
+PYTEST := $(BIN)/python -m pytest -n $(LANES) --no-loadscope-reorder
 test: setup browser prometheus
-	$(BIN)/python -m pytest -n $(LANES) --no-loadscope-reorder
+	$(PYTEST)
+
+# Each kind of fault by all of its members, of which `test` runs a sample.
+test-exhaustive: setup browser prometheus
+	$(PYTEST) --exhaustive
 
 # The page's tests need a real browser, which pip cannot install.
 browser:

@@ -20,6 +20,7 @@ from demo.stack import running_redis
 from producer import Client
 from tests.lanes import (
     own_temporary_directory,
+    pytest_addoption,
     pytest_collection,
     pytest_collection_modifyitems,
     pytest_xdist_make_scheduler,
@@ -28,6 +29,7 @@ from tests.redis_servers import Server
 
 __all__ = [
     "own_temporary_directory",
+    "pytest_addoption",
     "pytest_collection",
     "pytest_collection_modifyitems",
     "pytest_xdist_make_scheduler",

@@ -59,8 +59,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LaneScheduli
     return LaneScheduling(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow modules first where lanes share the work."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--exhaustive`."""
+    parser.addoption("--exhaustive", action="store_true", help="run tests marked exhaustive, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect exhaustive tests unless asked; put slow modules first where lanes share the work."""
+    if not config.getoption("exhaustive"):
+        skipped = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=skipped)
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
     if IS_LANE:
         items.sort(key=lambda item: _rank(item.path))
 
