@@ -140,6 +140,9 @@ class Supervisor:
         return event.wait(POLL_S)
 
     def _publish_readiness(self, ready: bool) -> None:
+        if ready != self._ready:
+            # A machine's supervisor must not miss a process that is back before the next heartbeat.
+            self._beat_at = 0.0
         self._ready = ready
         if ready:
             self._ready_file.touch()

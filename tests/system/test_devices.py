@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,8 @@ class Stage:
 
     url: str
     worker: Worker
+    #: The port of the first tree's metrics; the second one has the next.
+    port: int
 
     @property
     def ready_file(self) -> Path:
@@ -56,6 +58,13 @@ class Stage:
     def processes(self, tree: str) -> set[int]:
         """Return the processes of a tree, its supervisor included."""
         return set(processes_of(self.worker.run_dir / tree))
+
+    @contextmanager
+    def losing_readiness(self) -> Iterator[None]:
+        """Wait until the present ready file is removed, even if there is another one by then."""
+        with self.ready_file.open() as file:
+            yield
+            wait_until(lambda: not os.fstat(file.fileno()).st_nlink, "no readiness", RESTART_S)
 
     def health(self, check: str = "--ready") -> tuple[int, str]:
         command = [sys.executable, "-m", "worker", "health", check]
@@ -66,16 +75,28 @@ class Stage:
         return done.returncode, done.stdout
 
 
-@pytest.fixture
-def stage(url: str) -> Iterator[Stage]:
-    with running_worker(url, SETTINGS) as worker:
-        yield Stage(url, worker)
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with running_redis() as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def stage(url: str) -> Iterator[Stage]:
+    """A worker that every test but the last leaves with two trees."""
+    port = neighbouring_ports()
+    settings = {**SETTINGS, "BLIPLINE_METRICS_PORT": str(port)}
+    with running_worker(url, settings) as worker:
+        yield Stage(url, worker, port)
+
+
+def neighbouring_ports() -> int:
+    """Return a free port whose successor is free, too."""
+    while True:
+        port = free_port()
+        with socket.socket() as successor, suppress(OSError):
+            successor.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def names(count: int) -> list[str]:
@@ -90,32 +111,27 @@ def answered(url: str, count: int = ITEMS) -> bool:
         return [result.text for result in batch.results(timeout=120)] == names(count)
 
 
-def test_both_trees_take_work_in_processes_of_their_own(url: str) -> None:
-    port = free_port()
-    settings = {**SETTINGS, "BLIPLINE_METRICS_PORT": str(port)}
-    with running_worker(url, settings) as worker:
-        stage = Stage(url, worker)
-        code, output = stage.health()
-        assert code == 0, output
-        lines = [line[:20].rstrip() for line in output.splitlines()]
-        assert lines == ["supervisor"] + [
-            name
-            for tree in ("cpu:0", "cpu:1")
-            for name in (tree, f"{tree} engine", f"{tree} interactive", f"{tree} bulk")
-        ]
-        # Each on its own cores
-        cores = [os.sched_getaffinity(min(stage.processes(tree))) for tree in TREES]
-        assert not cores[0] & cores[1]
-        for tree in TREES:
-            assert {frozenset(os.sched_getaffinity(pid)) for pid in stage.processes(tree)} in (
-                {frozenset(share)} for share in cores
-            )
-            assert len(stage.processes(tree)) == len(ROLES)
-        for number in range(2):
-            address = f"http://127.0.0.1:{port + number}/metrics"
-            with urllib.request.urlopen(address, timeout=10) as response:
-                assert b"blipline_engine_" in response.read()
-        assert answered(url)
+def test_both_trees_take_work_in_processes_of_their_own(stage: Stage) -> None:
+    code, output = stage.health()
+    assert code == 0, output
+    lines = [line[:20].rstrip() for line in output.splitlines()]
+    assert lines == ["supervisor"] + [
+        name
+        for tree in ("cpu:0", "cpu:1")
+        for name in (tree, f"{tree} engine", f"{tree} interactive", f"{tree} bulk")
+    ]
+    # Each on its own cores
+    cores = [os.sched_getaffinity(min(stage.processes(tree))) for tree in TREES]
+    assert not cores[0] & cores[1]
+    for tree in TREES:
+        assert {frozenset(os.sched_getaffinity(pid)) for pid in stage.processes(tree)} in (
+            {frozenset(share)} for share in cores
+        )
+        assert len(stage.processes(tree)) == len(ROLES)
+    for number in range(2):
+        address = f"http://127.0.0.1:{stage.port + number}/metrics"
+        with urllib.request.urlopen(address, timeout=10) as response:
+            assert b"blipline_engine_" in response.read()
 
 
 def test_either_tree_takes_work(stage: Stage) -> None:
@@ -126,12 +142,21 @@ def test_either_tree_takes_work(stage: Stage) -> None:
         send(consumers, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("role", ["supervisor", "engine", "bulk"])
-def test_a_killed_process_touches_its_own_tree_alone(stage: Stage, role: str) -> None:
+@pytest.mark.parametrize(
+    "roles",
+    [
+        pytest.param(["supervisor"], id="supervisor"),
+        pytest.param(["engine"], id="engine", marks=pytest.mark.exhaustive),
+        pytest.param(["bulk"], id="bulk"),
+        pytest.param(ROLES, id="all", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_killed_processes_touch_their_own_tree_alone(stage: Stage, roles: list[str]) -> None:
     others = stage.processes("cpu-1")
-    (victim,) = processes_of(stage.worker.run_dir / "cpu-0", role)
-    send([victim], signal.SIGKILL)
-    wait_until(lambda: not stage.ready_file.exists(), "the end of readiness", RESTART_S)
+    victims = [pid for role in roles for pid in processes_of(stage.worker.run_dir / "cpu-0", role)]
+    assert len(victims) == len(roles)
+    with stage.losing_readiness():
+        send(victims, signal.SIGKILL)
     assert stage.health("--live")[0] == 0
     assert answered(stage.url)
     wait_until(stage.ready_file.exists, "readiness of all trees", RESTART_S)
@@ -140,16 +165,7 @@ def test_a_killed_process_touches_its_own_tree_alone(stage: Stage, role: str) ->
     assert answered(stage.url)
 
 
-def test_all_processes_of_a_tree_can_be_killed(stage: Stage) -> None:
-    others = stage.processes("cpu-1")
-    send(sorted(stage.processes("cpu-0")), signal.SIGKILL)
-    wait_until(lambda: not stage.ready_file.exists(), "the end of readiness", RESTART_S)
-    wait_until(stage.ready_file.exists, "readiness of all trees", RESTART_S)
-    assert stage.processes("cpu-1") == others
-    assert answered(stage.url)
-
-
-def test_a_worker_ends_under_load_and_loses_nothing(stage: Stage) -> None:
+def test_a_worker_ends_under_load_and_the_trees_of_a_killed_one_end(stage: Stage) -> None:
     items = [{"image": IMAGE, "custom_id": name} for name in names(ITEMS)]
     with Client(stage.url) as client:
         batch = client.submit_batch(items)
@@ -159,15 +175,15 @@ def test_a_worker_ends_under_load_and_loses_nothing(stage: Stage) -> None:
         assert not stage.ready_file.exists()
         assert process_list.read(stage.worker.run_dir) is None
         assert not any(stage.processes(tree) for tree in TREES)
-        with running_worker(stage.url, SETTINGS):
+        # The next worker does the rest, and is killed.
+        with running_worker(stage.url, SETTINGS) as worker:
             assert [result.text for result in batch.results(timeout=120)] == names(ITEMS)
-
-
-def test_the_trees_of_a_killed_supervisor_end(stage: Stage) -> None:
-    children = [pid for tree in TREES for pid in stage.processes(tree)]
-    stage.worker.process.kill()
-    wait_until(lambda: not any(map(is_alive, children)), "the end of all processes", 60)
-    assert stage.health()[0] == 1
+            successor = Stage(stage.url, worker, stage.port)
+            children = [pid for tree in TREES for pid in successor.processes(tree)]
+            assert len(children) == len(TREES) * len(ROLES)
+            worker.process.kill()
+            wait_until(lambda: not any(map(is_alive, children)), "the end of all processes", 60)
+            assert successor.health()[0] == 1
 
 
 def start(url: str, run_dir: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -193,7 +209,7 @@ def start(url: str, run_dir: Path, **settings: str) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"DEVICES": "all"}, "no usable CUDA device"),
+        pytest.param({"DEVICES": "all"}, "no usable CUDA device", marks=pytest.mark.exhaustive),
         ({"DEVICES": "cpu:999"}, "cpu:999 needs a core for each process tree"),
         ({"DEVICES": "cpu:2", "MODEL": "/nowhere"}, "'/nowhere' does not exist"),
         ({"DEVICES": "cpu:2", "VISIBILITY_TIMEOUT_S": "0"}, "BLIPLINE_VISIBILITY_TIMEOUT_S"),
@@ -209,13 +225,9 @@ def test_settings_that_cannot_work_are_one_sentence(
     assert "supervisor cpu" not in done.stderr
 
 
-def test_a_failure_of_all_trees_from_the_start_ends_the_worker(url: str, tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        taken = stack.enter_context(running_redis())
-        port = taken.rpartition(":")[2].partition("/")[0]
-        started = time.monotonic()
-        done = start(url, tmp_path, DEVICES="cpu:2", MODEL="null", METRICS_PORT=port)
-        assert done.returncode == 2, done.stderr
-        assert f"BLIPLINE_METRICS_PORT={port}" in done.stderr
-        assert "cpu:0 ended with exit code 2: see the message above" in done.stderr
-        assert time.monotonic() - started < 120
+def test_a_tree_that_fails_from_the_start_ends_the_worker(url: str, tmp_path: Path) -> None:
+    port = url.rpartition(":")[2].partition("/")[0]
+    done = start(url, tmp_path, DEVICES="cpu:1", MODEL="null", METRICS_PORT=port)
+    assert done.returncode == 2, done.stderr
+    assert f"BLIPLINE_METRICS_PORT={port}" in done.stderr
+    assert "cpu:0 ended with exit code 2: see the message above" in done.stderr
