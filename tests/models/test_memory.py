@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from config.settings import DEMO_MODEL
+from tests.models.checkpoints import CHECKPOINTS
 from worker.engine.errors import LoadError
 from worker.engine.model import as_generator
 from worker.hub.resolver import resolve
@@ -95,6 +97,30 @@ def test_rows_that_look_at_a_source_hold_its_keys_and_values_too() -> None:
     )
     memory = estimate(caption, "fp16")
     assert memory.row_bytes == (64 + 24**2 + 1) * 12 * 2 * 768 * 2  # 384 pixels in 24 patches
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_the_estimated_weights_are_those_of_the_loaded_network(name: str, tmp_path: Path) -> None:
+    CHECKPOINTS[name](tmp_path)
+    snapshot = resolve(str(tmp_path))
+    config = read_config(snapshot)
+    network_class = getattr(transformers, config.architectures[0])
+    for precision in ("fp32", "bf16"):
+        network = read_weights(network_class, snapshot, precision, CPU)
+        parameters, buffers = [*network.parameters()], [*network.buffers()]
+        memory = estimate(config, precision, CPU)
+        assert memory.parameters == sum(weight.numel() for weight in parameters)
+        assert memory.weight_bytes == sum(tensor.nbytes for tensor in parameters + buffers)
+
+
+def test_the_untied_head_of_flan_t5_counts() -> None:
+    sizes: Any = {"d_model": 2048, "d_kv": 64, "d_ff": 5120, "num_layers": 24, "num_heads": 32}
+    untied, tied = (
+        estimate(blip2_config(T5Config(**sizes, vocab_size=32128, tie_word_embeddings=tie)), "fp32")
+        for tie in (False, True)
+    )
+    assert untied.parameters - tied.parameters == 32128 * 2048
+    assert untied.weight_bytes - tied.weight_bytes == 4 * 32128 * 2048
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
