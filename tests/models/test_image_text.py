@@ -50,6 +50,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "no_repeat_ngram_size": 2,
     },
     "beams": {"max_new_tokens": 5, "num_beams": 3, "length_penalty": 2.0},
+    "several beams": {
+        "max_new_tokens": 6,
+        "num_beams": 4,
+        "num_return_sequences": 3,
+        "early_stopping": "never",
+        "length_penalty": 1.5,
+    },
     # transformers 5 has no search of its own; here, the reference is a single row of ours.
     "diverse beams": {
         "max_new_tokens": 6,
@@ -65,6 +72,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "top_p": 0.9,
         "suppress_tokens": (20, 21, 22),
         "seed": 11,
+    },
+    "sampling above a part of the best": {
+        "max_new_tokens": 6,
+        "temperature": 1.5,
+        "min_p": 0.1,
+        "typical_p": 0.6,
+        "seed": 3,
+    },
+    "sampling above a cutoff": {
+        "max_new_tokens": 6,
+        "temperature": 1.5,
+        "epsilon_cutoff": 0.02,
+        "eta_cutoff": 0.05,
+        "seed": 8,
     },
     "sampled beams": {"max_new_tokens": 4, "num_beams": 2, "temperature": 1.2, "seed": 5},
 }
@@ -139,14 +160,14 @@ class Kind:
             return_tensors="pt",
         )
 
-    def expect(self, number: int, options: dict[str, Any]) -> str:
-        """Return transformers' answer to a row."""
-        return self.answer(picture(number), *self.rows[number % 3], options)
+    def expect(self, number: int, options: dict[str, Any]) -> list[str]:
+        """Return transformers' answers to a row, the best first."""
+        return self.answers(picture(number), *self.rows[number % 3], options)
 
-    def answer(
+    def answers(
         self, image: Image.Image, task: str, text: str, history: Turns, options: dict[str, Any]
-    ) -> str:
-        """Return transformers' answer to a task."""
+    ) -> list[str]:
+        """Return transformers' answers to a task, the best first."""
         how = dict(options)
         if (seed := how.pop("seed", None)) is not None:
             torch.manual_seed(seed)
@@ -159,15 +180,14 @@ class Kind:
             how["custom_generate"] = search
         inputs = self.inputs(image, text, history)
         output = self.network.generate(**inputs, do_sample=seed is not None, **how)
-        row = getattr(output, "sequences", output)[0]
+        rows = getattr(output, "sequences", output)
         encoded = self.network.config.is_encoder_decoder
         width = 1 if encoded else inputs["input_ids"].shape[1]
         pair = isinstance(self.processor, tuple)
         tokenizer = self.processor[1] if pair else self.processor.tokenizer
-        answer = tokenizer.decode(row[width:], skip_special_tokens=True).strip()
-        if self.name == "git" and task == "caption" and text:
-            return f"{text} {answer}".strip()
-        return str(answer)
+        texts = tokenizer.batch_decode(rows[:, width:], skip_special_tokens=True)
+        prefix = f"{text} " if self.name == "git" and task == "caption" and text else ""
+        return [f"{prefix}{answer.strip()}".strip() for answer in texts]
 
     def request(self, number: int, options: dict[str, Any]) -> Request:
         task, text, history = self.rows[number % 3]
@@ -175,6 +195,11 @@ class Kind:
         return Request(
             number, task, f"image-{number}", pixels(picture(number)), text, how, history=history
         )
+
+
+def texts(answer: Any) -> list[str]:
+    """Return all texts of an answer."""
+    return [sequence.text for sequence in answer.sequences] or [answer.text]
 
 
 def reference_processor(name: str, path: Path) -> Any:
@@ -210,8 +235,8 @@ def test_every_row_of_a_group_equals_the_row_alone(
     expected = [kind.expect(number, options) for number in range(4)]
     answers = run(engine, *requests)
     assert codes(answers) == [None] * 4
-    assert [answers[number].text for number in range(4)] == expected
-    assert run(engine, requests[1])[1].text == expected[1]
+    assert [texts(answers[number]) for number in range(4)] == expected
+    assert texts(run(engine, requests[1])[1]) == expected[1]
 
 
 def test_rows_with_equal_options_run_in_one_group(kind: Kind, engine: Engine) -> None:

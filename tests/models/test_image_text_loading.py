@@ -81,32 +81,37 @@ def test_a_prompt_that_is_too_long_fails_by_itself(engine: Engine) -> None:
 def test_scores_stop_texts_and_banned_words_are_those_of_transformers(
     engine: Engine, model: Any
 ) -> None:
-    # Given the words of a plain answer
-    plain = GenerationOptions(max_new_tokens=6, min_new_tokens=6, output_scores=True)
-    (sequence,) = run(engine, ask(1, options=plain))[1].sequences
-    inputs = model.collate([ask(1)])
-    output = model.network.generate(
-        **inputs.arguments,
-        do_sample=False,
-        max_new_tokens=6,
-        min_new_tokens=6,
-        output_scores=True,
-        return_dict_in_generate=True,
-    )
-    (logprobs,) = model.network.compute_transition_scores(
-        output.sequences, output.scores, normalize_logits=True
-    )
-    assert sequence.tokens == tuple(output.sequences[0, inputs.lengths[0] :].tolist())
-    assert sequence.logprobs == pytest.approx(logprobs.tolist(), abs=1e-4)
-    # Then the answer ends with the token that completes a stop text
-    word = sequence.token_texts[1]
-    stopped = GenerationOptions(max_new_tokens=6, stop=(word,), output_scores=True)
-    (short,) = run(engine, ask(2, options=stopped))[2].sequences
-    assert short.tokens == sequence.tokens[: sequence.token_texts.index(word) + 1]
-    assert short.is_complete
-    # And several beams are several texts
-    beams = GenerationOptions(max_new_tokens=4, num_beams=3, num_return_sequences=2)
-    assert len(run(engine, ask(3, options=beams))[3].sequences) == 2
+    inputs, tokenizer = model.collate([ask(1)]), model.processor.tokenizer
+    long = {"max_new_tokens": 9, "output_scores": True}
+
+    def expect(**options: Any) -> tuple[tuple[int, ...], Any]:
+        output = model.network.generate(
+            **inputs.arguments, do_sample=False, return_dict_in_generate=True, **long, **options
+        )
+        (logprobs,) = model.network.compute_transition_scores(
+            output.sequences, output.scores, normalize_logits=True
+        )
+        tokens = tuple(output.sequences[0, inputs.lengths[0] :].tolist())
+        return tokens, pytest.approx(logprobs.tolist(), abs=1e-4)
+
+    def answer(**options: Any) -> Any:
+        (sequence,) = run(engine, ask(1, options=GenerationOptions(**long, **options)))[1].sequences
+        return sequence
+
+    # Given a word within the plain answer
+    plain = answer(min_new_tokens=9)
+    assert (plain.tokens, plain.logprobs) == expect(min_new_tokens=9)
+    word = next(text for text in plain.token_texts[1:-1] if text.isascii() and text.isprintable())
+    # Then a stop text ends the answer with it
+    stopped = answer(stop=(word,))
+    assert (stopped.tokens, stopped.logprobs) == expect(stop_strings=[word], tokenizer=tokenizer)
+    assert len(stopped.tokens) < len(plain.tokens)
+    assert stopped.is_complete
+    # And an answer without it is another one
+    banned = answer(bad_words=(word,))
+    ids = tokenizer([word, f" {word}"], add_special_tokens=False).input_ids
+    assert (banned.tokens, banned.logprobs) == expect(bad_words_ids=ids)
+    assert word not in banned.text
 
 
 @pytest.mark.parametrize(

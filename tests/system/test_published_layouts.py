@@ -28,10 +28,10 @@ from transformers import (
 )
 
 from demo.stack import running_engine
-from tests.models import blip_checkpoints, t5_checkpoints, test_retrieval
+from tests.models import blip_checkpoints, retrieval_checkpoints, t5_checkpoints, test_retrieval
 from tests.models.image_text_checkpoints import CHECKPOINTS
+from tests.models.llama_checkpoints import save_instructblip_llama
 from tests.models.test_image_text import Kind, reference_processor
-from tests.models.test_llama import save_instructblip_llama
 from tests.opt_checkpoint import QUERIES, save_opt
 from worker.engine.client import EngineClient
 from worker.engine.protocol import ModelInfo, socket_path
@@ -116,7 +116,7 @@ def expect_scores(
 def expect_image_text(name: str, path: Path, image: Image.Image, rows: Sequence[Row]) -> list[str]:
     network: Any = AutoModelForImageTextToText.from_pretrained(path).eval()
     kind = Kind(name, SimpleNamespace(), network, reference_processor(name, path))
-    return [kind.answer(image, *row, (), {"max_new_tokens": TOKENS}) for row in rows]
+    return [kind.answers(image, *row, (), {"max_new_tokens": TOKENS})[0] for row in rows]
 
 
 LAYOUTS = {
@@ -126,8 +126,8 @@ LAYOUTS = {
     "blip-vqa": Layout(
         blip_checkpoints.save_vqa, [QUESTION], partial(expect_blip, BlipForQuestionAnswering)
     ),
-    "blip-retrieval": Layout(test_retrieval.save_blip, MATCHES, partial(expect_scores, "blip")),
-    "blip2-retrieval": Layout(test_retrieval.save_blip2, MATCHES, partial(expect_scores, "blip2")),
+    "blip-retrieval": Layout(retrieval_checkpoints.save_blip, MATCHES, partial(expect_scores, "blip")),
+    "blip2-retrieval": Layout(retrieval_checkpoints.save_blip2, MATCHES, partial(expect_scores, "blip2")),
     "blip2-opt": Layout(save_opt, [CAPTION, QUESTION], expect_blip2),
     "blip2-flan-t5": Layout(t5_checkpoints.save_blip2, [QUESTION], expect_blip2),
     "instructblip-flan-t5": Layout(
