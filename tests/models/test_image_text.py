@@ -300,6 +300,6 @@ def test_an_unreadable_row_fails_by_itself(kind: Kind, engine: Engine) -> None:
 def test_a_processor_without_video_reads_what_it_needs(tmp_path: Path) -> None:
     CHECKPOINTS["qwen2_vl"](tmp_path)
     config = Qwen2VLConfig.from_pretrained(tmp_path)
-    processor = read_processor(resolve(str(tmp_path)), config, 200)
+    processor = read_processor(resolve(str(tmp_path)), config)
     assert processor.multimodal.video_processor is None
     assert processor.images.size["longest_edge"] == 84 * 84

@@ -31,11 +31,16 @@ def read_tokenizer(snapshot: Snapshot, embeddings: int, folder: str = "") -> Any
         tokenizer = AutoTokenizer.from_pretrained(directory)
     except Exception as error:
         raise load_error(snapshot, error) from error
-    # Without this file the class is a guess. BERT's has no options that a checkpoint needs.
-    if not (directory / "tokenizer_config.json").is_file() and type(tokenizer) is not BertTokenizer:
-        raise incomplete(snapshot, f"{directory / 'tokenizer_config.json'} is missing")
+    check_class(snapshot, directory, tokenizer)
     check_vocabulary(snapshot, directory, tokenizer, embeddings)
     return tokenizer
+
+
+def check_class(snapshot: Snapshot, directory: Path, tokenizer: Any) -> None:
+    """Check that a tokenizer's class is not a guess. Raises LoadError."""
+    # BERT's has no options that a checkpoint needs.
+    if not (directory / "tokenizer_config.json").is_file() and type(tokenizer) is not BertTokenizer:
+        raise incomplete(snapshot, f"{directory / 'tokenizer_config.json'} is missing")
 
 
 def check_vocabulary(snapshot: Snapshot, directory: Path, tokenizer: Any, embeddings: int) -> None:

@@ -99,7 +99,7 @@ class ImageTextModel:
     ) -> Self:
         """Load a checkpoint with the configuration `config`. Raises LoadError."""
         with CheckpointFiles(snapshot) as files:
-            processor = read_processor(snapshot, config, int(decoder_config(config).vocab_size))
+            processor = read_processor(snapshot, config)
             network_class = model_class(config)
             named = NamedAdapters(snapshot, config, network_class)
             network = read_weights(network_class, snapshot, precision, device, named.elements)

@@ -13,7 +13,8 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import load_error
-from worker.models.tokenizer import check_vocabulary, check_vocabulary_files
+from worker.models.image_text.architectures import decoder_config
+from worker.models.tokenizer import check_class, check_vocabulary, check_vocabulary_files
 
 #: Untyped classes of transformers.
 IMAGES: Final[Any] = AutoImageProcessor
@@ -33,13 +34,15 @@ class Processor:
     multimodal: Any = None
 
 
-def read_processor(snapshot: Snapshot, config: Any, embeddings: int) -> Processor:
-    """Load the processor of a text model with `embeddings` tokens. Raises LoadError."""
+def read_processor(snapshot: Snapshot, config: Any) -> Processor:
+    """Load the processor of a model with this configuration. Raises LoadError."""
     check_vocabulary_files(snapshot, snapshot.directory)
     try:
         processor = _read(snapshot, config)
     except Exception as error:
         raise load_error(snapshot, error) from error
+    check_class(snapshot, snapshot.directory, processor.tokenizer)
+    embeddings = int(decoder_config(config).vocab_size)
     check_vocabulary(snapshot, snapshot.directory, processor.tokenizer, embeddings)
     return processor
 
