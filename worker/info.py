@@ -1,7 +1,7 @@
 """`python -m worker info [MODEL]`: a model's family, tasks and device memory.
 
-Reads only the configuration, not the weights. Exit codes: 0, or 2 if the model or a setting cannot
-be used.
+Reads the configuration and, of a directory with weights, their names and shapes, not their values.
+Exit codes: 0, or 2 if the model or a setting cannot be used.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from config.settings import WorkerSettings
 from producer.errors import InvalidInput
 from worker.engine.errors import LoadError
+from worker.hub.files import has_weights
 from worker.hub.reference import Snapshot
 from worker.hub.resolver import resolve_config
 
@@ -31,9 +32,8 @@ EXIT_UNUSABLE: Final = 2
 UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 CARD_SIZES: Final = ("largest_layer", "total", "training")
 CARD_NOTE: Final = (
-    "The table of model cards (accelerate estimate-memory) calls 1,024 MB a GB, counts a tied head "
-    "twice,\ngives all weights one type, and has no rows; the worker needs the memory of the first "
-    "table."
+    "Model cards (accelerate estimate-memory) call 1,024 MB a GB, count a tied head twice and have "
+    "no rows; the worker needs the memory of the first table."
 )
 EPILOG: Final = """examples:
   python -m worker info
@@ -106,12 +106,15 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
         raise
     except Exception as error:
         raise load_error(snapshot, error) from error
-    module = import_module(f"worker.models.{family.module}")
+    model_class = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
+    # The hub's cache may lack files that the worker downloads.
+    if not snapshot.commit and has_weights(path.name for path in snapshot.directory.iterdir()):
+        model_class.check_files(snapshot, config)
     is_grouped = family is GROUPED
     return {
         "model": snapshot.title,
         "family": f"{config.architectures[0]}, in groups" if is_grouped else family_name(family),
-        "tasks": sorted(getattr(module, family.class_name).family_tasks(config)),
+        "tasks": sorted(model_class.family_tasks(config)),
         # A processor of the model's own resizes images.
         "adapters": [name for name, _ in snapshot.adapters],
         "image_size": None if is_grouped else int(config.vision_config.image_size),

@@ -83,6 +83,12 @@ def read_weights(
     return network.eval().requires_grad_(False)
 
 
+def check_weights(network_class: Any, snapshot: Snapshot, config: Any) -> None:
+    """Check that the files have all weights, by their names and shapes alone. Raises LoadError."""
+    if stored_method(config) is None:
+        _from_pretrained(network_class, snapshot, torch.device("meta"), {})
+
+
 def _full_weights(network_class: Any, snapshot: Snapshot, config: Any) -> dict[str, torch.Tensor]:
     """Return a checkpoint's weights in fp32, dequantized and merged, in the host's memory."""
     if stored_method(config) is not None and (package := missing_package("int8")) is not None:

@@ -53,12 +53,15 @@ class InstructBlip(Blip2):
     def open(
         cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, **settings: str
     ) -> Self:
-        questions = read_tokenizer(
-            snapshot, int(config.qformer_config.vocab_size), QFORMER_TOKENIZER
-        )
+        questions = read_questions(snapshot, config)
         return cls(
             cls.read_checkpoint(snapshot, config, precision, device, *settings.values()), questions
         )
+
+    @classmethod
+    def check_files(cls, snapshot: Snapshot, config: Any) -> None:
+        read_questions(snapshot, config)
+        super().check_files(snapshot, config)
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -100,3 +103,8 @@ class InstructBlip(Blip2):
     def text(self, request: Request, prompt: Prompt, new: list[int]) -> str:
         with_prompt = request.task == "caption" and bool(request.text)
         return self.decoder.text(prompt, new, with_prompt=with_prompt)
+
+
+def read_questions(snapshot: Snapshot, config: Any) -> Any:
+    """Read the tokenizer of the Q-Former's texts. Raises LoadError."""
+    return read_tokenizer(snapshot, int(config.qformer_config.vocab_size), QFORMER_TOKENIZER)

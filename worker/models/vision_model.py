@@ -12,7 +12,7 @@ from torch import Tensor
 from worker.engine.errors import LoadError
 from worker.engine.row_adapters import RowAdapters
 from worker.hub.reference import Snapshot
-from worker.models.checkpoint import read_weights
+from worker.models.checkpoint import check_weights, read_weights
 from worker.models.lora_weights import NamedAdapters
 from worker.models.pixels import Normalizer, fit_input, read_processor
 from worker.models.precision import dtype_of
@@ -77,14 +77,24 @@ class VisionModel:
                 " the adapter."
             )
         with CheckpointFiles(snapshot) as files:
-            processor = read_processor(snapshot, config)
-            tokenizer = read_tokenizer(snapshot, cls.embeddings(config))
+            processor, tokenizer = cls.read_processors(snapshot, config)
             named = NamedAdapters(snapshot, config, cls.network_class)
             network = read_weights(cls.network_class, snapshot, precision, device, named.elements)
             number = revision(files, network, precision, *settings)
         dtype = dtype_of(network, precision, device)
         adapters = named.add_to(network, dtype, cls.image_modules)
         return Checkpoint(snapshot, number, precision, network, tokenizer, processor, adapters)
+
+    @classmethod
+    def read_processors(cls, snapshot: Snapshot, config: Any) -> tuple[Any, Any]:
+        """Read the processor of images and the tokenizer. Raises LoadError."""
+        return read_processor(snapshot, config), read_tokenizer(snapshot, cls.embeddings(config))
+
+    @classmethod
+    def check_files(cls, snapshot: Snapshot, config: Any) -> None:
+        """Check all files of a checkpoint without reading its weights. Raises LoadError."""
+        cls.read_processors(snapshot, config)
+        check_weights(cls.network_class, snapshot, config)
 
     @classmethod
     def family_tasks(cls, config: Any) -> frozenset[str]:

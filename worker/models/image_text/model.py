@@ -18,7 +18,7 @@ from worker.engine.model import GroupInputs, Prompt, StopTexts, TokenSequence
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.row_adapters import RowAdapters
 from worker.hub.reference import Snapshot
-from worker.models.checkpoint import read_weights
+from worker.models.checkpoint import check_weights, read_weights
 from worker.models.generation import (
     beam_sequences,
     decode_text,
@@ -107,6 +107,12 @@ class ImageTextModel:
             model.revision = revision(files, network, precision)
         model.adapters = named.add_to(network, model.dtype)
         return model
+
+    @classmethod
+    def check_files(cls, snapshot: Snapshot, config: Any) -> None:
+        """Check all files of a checkpoint without reading its weights. Raises LoadError."""
+        read_processor(snapshot, config)
+        check_weights(model_class(config), snapshot, config)
 
     @classmethod
     def family_tasks(cls, config: Any) -> frozenset[str]:

@@ -1,0 +1,111 @@
+"""`python -m worker info` on broken directories: it refuses those that `load` refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.models.checkpoints import CHECKPOINTS
+from worker import info
+from worker.engine.errors import LoadError
+from worker.hub.files import VOCABULARIES
+from worker.hub.resolver import resolve
+from worker.info import CARD_NOTE, describe
+from worker.models.registry import load
+
+KINDS = ["opt", "t5", "instructblip", "instructblip-llama", "vqa", "blip2-match", "llava", "git"]
+#: Settings of a configuration that determine a tensor's shape.
+SIZES = ("vocab_size", "hidden_size", "d_model", "intermediate_size", "num_attention_heads")
+Weights = dict[str, torch.Tensor]
+
+
+def change_weights(path: Path, change: Callable[[Weights], object]) -> None:
+    weights = load_file(path / "model.safetensors")
+    change(weights)
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def lose_vocabulary(path: Path, generator: Random) -> None:
+    names = {name for group in VOCABULARIES for name in group}
+    generator.choice([file for file in sorted(path.rglob("*")) if file.name in names]).unlink()
+
+
+def lose_tokenizer_settings(path: Path, generator: Random) -> None:
+    generator.choice(sorted(path.rglob("tokenizer_config.json"))).unlink()
+
+
+def lose_tensor(path: Path, generator: Random) -> None:
+    change_weights(path, lambda weights: weights.pop(generator.choice(sorted(weights))))
+
+
+def reshape_tensor(path: Path, generator: Random) -> None:
+    def reshape(weights: Weights) -> None:
+        name = generator.choice([name for name in sorted(weights) if weights[name].dim() > 1])
+        weights[name] = weights[name][1:].clone()
+
+    change_weights(path, reshape)
+
+
+def contradict(path: Path, generator: Random) -> None:
+    config = json.loads((path / "config.json").read_text())
+    parts = [part for part in config.values() if isinstance(part, dict)] or [config]
+    part, name = generator.choice(
+        [(part, name) for part in parts for name in SIZES if name in part]
+    )
+    part[name] += generator.choice([1, 3])
+    (path / "config.json").write_text(json.dumps(config))
+
+
+BREAKS = [lose_vocabulary, lose_tokenizer_settings, lose_tensor, reshape_tensor, contradict]
+
+
+def refusal(use: Callable[..., object], *arguments: object) -> str | None:
+    try:
+        use(*arguments)
+    except LoadError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_info_refuses_what_the_worker_refuses(kind: str, tmp_path: Path) -> None:
+    refused = set()
+    for number, damage in enumerate([None, *BREAKS]):
+        path = tmp_path / str(number)
+        CHECKPOINTS[kind](path)
+        if damage is not None:
+            damage(path, Random(f"{kind} {number}"))
+        snapshot = resolve(str(path))
+        expected = refusal(load, snapshot, "fp32", "cpu")
+        actual = refusal(describe, snapshot, "cpu", 10**12)
+        assert actual == expected, damage
+        if expected is not None:
+            refused.add(damage)
+    assert None not in refused
+    assert {lose_vocabulary, lose_tensor, reshape_tensor} <= refused
+
+
+def test_a_broken_directory_is_one_sentence_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CHECKPOINTS["vqa"](tmp_path)
+    lose_tensor(tmp_path, Random(1))
+    assert info.main([str(tmp_path), "--device", "cpu"]) == 2
+    captured = capsys.readouterr()
+    assert "is incomplete: 1 tensors are missing" in captured.err
+    assert (captured.out, len(captured.err.splitlines())) == ("", 1)
+
+
+def test_the_note_of_the_card_is_one_line_that_names_the_difference(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert info.main(["--device", "cpu"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == CARD_NOTE
+    for part in ("accelerate estimate-memory", "1,024 MB", "tied head twice", "no rows"):
+        assert part in CARD_NOTE
