@@ -18,10 +18,12 @@ from transformers import (
     InstructBlipForConditionalGeneration,
 )
 
+from tests.models.adapters import merge
 from tests.models.blip_checkpoints import save_caption, save_vqa
 from tests.models.t5_checkpoints import save_blip2, save_instructblip
 from tests.models.traffic import picture
 from worker.engine.request import GenerationOptions, Request
+from worker.hub.resolver import resolve
 from worker.models.registry import load
 
 NETWORKS: dict[str, tuple[Any, Callable[[Path], None] | None]] = {
@@ -44,9 +46,13 @@ class Expected:
 class Family:
     """A checkpoint, loaded by the worker and by plain transformers."""
 
-    def __init__(self, path: Path, network_class: Any) -> None:
-        self.model: Any = load(str(path), precision="fp32", device="cpu")
-        self.network = network_class.from_pretrained(path).eval()
+    def __init__(self, path: Path, network_class: Any, adapter: Path | None = None) -> None:
+        snapshot = resolve(str(path), adapter=str(adapter or ""))
+        self.model: Any = load(snapshot, precision="fp32", device="cpu")
+        if adapter is None:
+            self.network = network_class.from_pretrained(path).eval()
+        else:
+            self.network = merge(network_class, path, adapter)
         self.decoder = getattr(self.network, "text_decoder", None) or self.network.language_model
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.images = BlipImageProcessorPil.from_pretrained(path)

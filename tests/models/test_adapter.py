@@ -17,18 +17,18 @@ from transformers import (
     AutoTokenizer,
     Blip2ForConditionalGeneration,
     BlipForConditionalGeneration,
-    BlipForQuestionAnswering,
     BlipImageProcessorPil,
 )
 
+from tests.engine.workload import run
 from tests.models.adapters import LANGUAGE, lora, merge, save_adapter
-from tests.models.blip_checkpoints import Reference, picture, save_caption, save_vqa
+from tests.models.blip_checkpoints import save_caption
+from tests.models.families import NETWORKS, Family
 from tests.models.t5_checkpoints import save_blip2
 from tests.models.tiny_networks import OPT, blip2
 from worker.engine.engine import Engine
 from worker.engine.errors import LoadError
-from worker.engine.model import as_generator
-from worker.engine.request import GenerationOptions, Request
+from worker.engine.request import GenerationOptions
 from worker.hub.reference import Snapshot
 from worker.hub.resolver import resolve
 from worker.models import checkpoint as checkpoints
@@ -96,37 +96,23 @@ def test_a_merged_model_is_stored_in_each_precision_as_one_that_peft_has_saved(
         assert_equal_weights(read(base, str(adapter), precision), merged)
 
 
-FAMILIES: dict[str, tuple[Any, Callable[[Path], object], str, str]] = {
-    "caption": (BlipForConditionalGeneration, save_caption, ATTENTION, "caption"),
-    "vqa": (BlipForQuestionAnswering, save_vqa, ATTENTION, "vqa"),
-}
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_answers_are_those_of_the_network_that_peft_merges(tmp_path: Path, family: str) -> None:
-    network_class, save, targets, task = FAMILIES[family]
+@pytest.mark.parametrize("name", ["blip-caption", "blip-vqa", "t5", "instructblip"])
+def test_answers_are_those_of_the_network_that_peft_merges(tmp_path: Path, name: str) -> None:
+    network_class, save = NETWORKS[name]
     base = tmp_path / "base"
+    assert save is not None
     save(base)
-    adapter = save_adapter(network_class, base, tmp_path / "adapter", lora(target_modules=targets))
-    reference, plain = Reference(network_class, base), Reference(network_class, base)
-    reference.network = merge(network_class, base, adapter)
-    generator = as_generator(load(resolve(str(base), adapter=str(adapter)), device="cpu"))
-    engine, answers = Engine(generator, max_rows=8), {}
-    texts = ["what color is the circle ?", "how many ?"] if task == "vqa" else ["", "a photo of"]
-    rows = {f"{number} {text}": (number, text) for number in range(4) for text in texts}
-    for name, (number, text) in rows.items():
-        pixels = picture(number).tobytes()
-        options = GenerationOptions(max_new_tokens=9)
-        engine.add(Request(name, task, f"image {number}", pixels, text, options=options))
-    while not engine.idle:
-        answers.update({answer.id: answer.text for answer in engine.step()})
-    how = {"max_new_tokens": 9}
-    for source, equal in ((reference, True), (plain, False)):
-        expected = {
-            name: source.answer(picture(number), text, how)[0]
-            for name, (number, text) in rows.items()
-        }
-        assert (answers == expected) == equal
+    targets = ATTENTION if name.startswith("blip-") else LANGUAGE
+    config = lora(target_modules=targets)
+    adapter = save_adapter(network_class, base, tmp_path / "adapter", config)
+    merged, plain = Family(base, network_class, adapter), Family(base, network_class)
+    options = GenerationOptions(max_new_tokens=9, output_scores=True)
+    texts = ["what color is the circle?", "how many?"]
+    requests = [merged.request(number, number, texts[number % 2], options) for number in range(6)]
+    answers = run(Engine(merged.model, max_rows=8), *requests)
+    tokens = [answers[request.id].sequences[0].tokens for request in requests]
+    assert tokens == [merged.alone(request)[0].tokens for request in requests]
+    assert tokens != [plain.alone(request)[0].tokens for request in requests]
 
 
 def test_an_adapter_of_flan_t5_is_merged_beside_its_untied_head(tmp_path: Path) -> None:
