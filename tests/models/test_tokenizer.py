@@ -79,14 +79,15 @@ def test_a_tokenizer_of_a_guessed_class_is_refused_unless_it_is_the_right_one(pa
     for folder in [path / folder for folder in FOLDERS if (path / folder).is_dir()]:
         original: Any = AutoTokenizer.from_pretrained(folder)
         settings = (folder / "tokenizer_config.json").rename(path.parent / "settings")
-        if isinstance(original, BertTokenizer):
+        try:
             guessed: Any = AutoTokenizer.from_pretrained(folder)
-            assert type(guessed) is BertTokenizer
+        except Exception:
+            guessed = None
+        if type(guessed) is BertTokenizer:
             assert guessed("a red circle?").input_ids == original("a red circle?").input_ids
             load(str(path), device="cpu")
         else:
-            message = refusal(path)
-            assert f"{folder / 'tokenizer_config.json'} is missing" in message
+            assert f"{folder / 'tokenizer_config.json'} is missing" in refusal(path)
         settings.rename(folder / "tokenizer_config.json")
 
 

@@ -126,7 +126,11 @@ def _estimate_weights(network: Any, plan: Plan, adapter_elements: int) -> Estima
 
 def weight_bytes(network: Any, plan: Plan) -> int:
     """Return the bytes of all parameters and buffers; tied ones count once."""
-    total = sum(int(buffer.nbytes) for buffer in network.buffers())
+    total, stored = 0, network.state_dict().keys()
+    for name, buffer in network.named_buffers():
+        # Those of the checkpoint are loaded in the type of the weights.
+        typed = name in stored and buffer.is_floating_point()
+        total += buffer.numel() * (plan.dtype if typed else buffer.dtype).itemsize
     for name, parameter in network.named_parameters():
         if name.removesuffix(".weight") in plan.quantized:
             total += _quantized_bytes(parameter, plan.precision)

@@ -48,8 +48,10 @@ def skeleton(config: Any, network_class: Any = None) -> Any:
         network = network_class(config)
     head = network.get_output_embeddings()
     text = getattr(config, "text_config", None)
-    if head is not None and not getattr(text, "tie_word_embeddings", True):
-        # transformers reads the outer configuration, but Flan-T5's checkpoints have an untied head.
+    # transformers reads the outer configuration, and turns that of Flan-T5, whose checkpoints have
+    # an untied head, into scale_decoder_outputs=False.
+    settings = ("tie_word_embeddings", "scale_decoder_outputs")
+    if head is not None and not all(getattr(text, name, True) for name in settings):
         head.weight = torch.nn.Parameter(torch.empty_like(head.weight))
     return network
 

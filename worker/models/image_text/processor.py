@@ -40,6 +40,8 @@ def read_processor(snapshot: Snapshot, config: Any) -> Processor:
     try:
         processor = _read(snapshot, config)
     except Exception as error:
+        # A tokenizer of a guessed class may not suit the processor.
+        check_class(snapshot, snapshot.directory, None)
         raise load_error(snapshot, error) from error
     check_class(snapshot, snapshot.directory, processor.tokenizer)
     embeddings = int(decoder_config(config).vocab_size)
