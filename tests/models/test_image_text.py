@@ -84,7 +84,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "max_new_tokens": 6,
         "temperature": 1.5,
         "epsilon_cutoff": 0.02,
-        "eta_cutoff": 0.05,
+        "seed": 8,
+    },
+    "sampling above a cutoff by entropy": {
+        "max_new_tokens": 6,
+        "temperature": 1.5,
+        "eta_cutoff": 0.3,
         "seed": 8,
     },
     "sampled beams": {"max_new_tokens": 4, "num_beams": 2, "temperature": 1.2, "seed": 5},

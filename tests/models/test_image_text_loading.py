@@ -82,7 +82,7 @@ def test_scores_stop_texts_and_banned_words_are_those_of_transformers(
     engine: Engine, model: Any
 ) -> None:
     inputs, tokenizer = model.collate([ask(1)]), model.processor.tokenizer
-    long = {"max_new_tokens": 9, "output_scores": True}
+    long: dict[str, Any] = {"max_new_tokens": 9, "output_scores": True}
 
     def expect(**options: Any) -> tuple[tuple[int, ...], Any]:
         output = model.network.generate(
