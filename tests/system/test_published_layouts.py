@@ -126,8 +126,12 @@ LAYOUTS = {
     "blip-vqa": Layout(
         blip_checkpoints.save_vqa, [QUESTION], partial(expect_blip, BlipForQuestionAnswering)
     ),
-    "blip-retrieval": Layout(retrieval_checkpoints.save_blip, MATCHES, partial(expect_scores, "blip")),
-    "blip2-retrieval": Layout(retrieval_checkpoints.save_blip2, MATCHES, partial(expect_scores, "blip2")),
+    "blip-retrieval": Layout(
+        retrieval_checkpoints.save_blip, MATCHES, partial(expect_scores, "blip")
+    ),
+    "blip2-retrieval": Layout(
+        retrieval_checkpoints.save_blip2, MATCHES, partial(expect_scores, "blip2")
+    ),
     "blip2-opt": Layout(save_opt, [CAPTION, QUESTION], expect_blip2),
     "blip2-flan-t5": Layout(t5_checkpoints.save_blip2, [QUESTION], expect_blip2),
     "instructblip-flan-t5": Layout(
