@@ -89,7 +89,9 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
     from worker.models.card_memory import card_estimates
     from worker.models.checkpoint import load_error, read_config
     from worker.models.lora_weights import count_elements
-    from worker.models.memory import estimate
+    from worker.models.memory import estimate_plan
+    from worker.models.memory_shapes import skeleton
+    from worker.models.precision import make_plan
     from worker.models.registry import GROUPED, PRECISIONS, find_family
 
     target = _device_memory(device, memory)
@@ -97,10 +99,9 @@ def describe(snapshot: Snapshot, device: str, memory: int | None = None) -> dict
     family = find_family(snapshot.name, config)
     try:
         elements = count_elements(config, snapshot)
-        estimates = [
-            estimate(config, precision, target.device, adapter_elements=elements)
-            for precision in PRECISIONS
-        ]
+        network = skeleton(config)
+        plans = [make_plan(network, precision, target.device) for precision in PRECISIONS]
+        estimates = [estimate_plan(network, plan, elements) for plan in plans]
         card = [asdict(row) for row in card_estimates(config)]
     except LoadError:
         raise

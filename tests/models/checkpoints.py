@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from config.settings import DEMO_MATCH_MODEL, DEMO_MODEL
 from tests.models import image_text_checkpoints, retrieval_checkpoints
@@ -30,3 +33,19 @@ FAMILIES: dict[str, Callable[[Path], object]] = {
     "instructblip-llama": save_instructblip_llama,
 }
 CHECKPOINTS: dict[str, Callable[[Path], object]] = FAMILIES | image_text_checkpoints.CHECKPOINTS
+
+#: Returns the directory of a checkpoint of CHECKPOINTS, which tests must not change.
+Saved = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """Save each checkpoint once for all tests of a run."""
+
+    @cache
+    def save(name: str) -> Path:
+        path = tmp_path_factory.mktemp(name)
+        CHECKPOINTS[name](path)
+        return path
+
+    return save

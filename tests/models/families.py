@@ -53,10 +53,14 @@ class Family:
             self.network = network_class.from_pretrained(path).eval()
         else:
             self.network = merge(network_class, path, adapter)
-        self.decoder = getattr(self.network, "text_decoder", None) or self.network.language_model
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.images = BlipImageProcessorPil.from_pretrained(path)
         self.task = "vqa" if self.model.tasks == {"vqa"} else "caption"
+
+    @property
+    def decoder(self) -> Any:
+        """The language model of the network."""
+        return getattr(self.network, "text_decoder", None) or self.network.language_model
 
     def request(self, number: int, image: int, text: str, options: GenerationOptions) -> Request:
         side = self.model.image_size

@@ -7,7 +7,9 @@ time.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from transformers import (
 )
 
 from tests.engine.workload import codes, run
+from tests.models.checkpoints import Saved
 from tests.models.image_text_checkpoints import CHECKPOINTS
 from worker.engine.engine import Engine
 from worker.engine.request import GenerationOptions, Request
@@ -94,6 +97,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "sampled beams": {"max_new_tokens": 4, "num_beams": 2, "temperature": 1.2, "seed": 5},
 }
+#: Options that each kind runs with; the others do not depend on the architecture.
+EACH_KIND = ("greedy", "beams", "sampling")
+CASES = [
+    pytest.param(name, options, id=f"{name}-{options}")
+    for name in CHECKPOINTS
+    for options in (OPTIONS if name in ("llava", "florence2") else EACH_KIND)
+]
 Turns = tuple[tuple[str, str], ...]
 #: Task, text and earlier turns of the rows of a group.
 ROWS: dict[bool, list[tuple[str, str, Turns]]] = {
@@ -216,13 +226,23 @@ def reference_processor(name: str, path: Path) -> Any:
     return AutoProcessor.from_pretrained(path)
 
 
-@pytest.fixture(scope="module", params=CHECKPOINTS)
-def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
-    path = tmp_path_factory.mktemp(request.param)
-    CHECKPOINTS[request.param](path)
-    model = load(str(path), precision="fp32", device="cpu", image_side=SIDE)
-    network = AutoModelForImageTextToText.from_pretrained(path).eval()
-    return Kind(request.param, model, network, reference_processor(request.param, path))
+@pytest.fixture(scope="module")
+def load_kind(saved: Saved) -> Callable[[str], Kind]:
+    """Load each kind once."""
+
+    @cache
+    def load_both(name: str) -> Kind:
+        path = saved(name)
+        model = load(str(path), precision="fp32", device="cpu", image_side=SIDE)
+        network = AutoModelForImageTextToText.from_pretrained(path).eval()
+        return Kind(name, model, network, reference_processor(name, path))
+
+    return load_both
+
+
+@pytest.fixture(params=CHECKPOINTS)
+def kind(request: pytest.FixtureRequest, load_kind: Callable[[str], Kind]) -> Kind:
+    return load_kind(request.param)
 
 
 @pytest.fixture
@@ -232,12 +252,10 @@ def engine(kind: Kind) -> Engine:
     return engine
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_every_row_of_a_group_equals_the_row_alone(
-    kind: Kind, engine: Engine, options: dict[str, Any]
-) -> None:
-    requests = [kind.request(number, options) for number in range(4)]
-    expected = [kind.expect(number, options) for number in range(4)]
+@pytest.mark.parametrize(("kind", "name"), CASES, indirect=["kind"])
+def test_every_row_of_a_group_equals_the_row_alone(kind: Kind, engine: Engine, name: str) -> None:
+    requests = [kind.request(number, OPTIONS[name]) for number in range(4)]
+    expected = [kind.expect(number, OPTIONS[name]) for number in range(4)]
     answers = run(engine, *requests)
     assert codes(answers) == [None] * 4
     assert [texts(answers[number]) for number in range(4)] == expected
@@ -302,9 +320,9 @@ def test_an_unreadable_row_fails_by_itself(kind: Kind, engine: Engine) -> None:
     assert codes(run(engine, missing)) == ["image_needed"]
 
 
-def test_a_processor_without_video_reads_what_it_needs(tmp_path: Path) -> None:
-    CHECKPOINTS["qwen2_vl"](tmp_path)
-    config = Qwen2VLConfig.from_pretrained(tmp_path)
-    processor = read_processor(resolve(str(tmp_path)), config)
+def test_a_processor_without_video_reads_what_it_needs(saved: Saved) -> None:
+    path = saved("qwen2_vl")
+    config = Qwen2VLConfig.from_pretrained(path)
+    processor = read_processor(resolve(str(path)), config)
     assert processor.multimodal.video_processor is None
     assert processor.images.size["longest_edge"] == 84 * 84

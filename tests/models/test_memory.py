@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from config.settings import DEMO_MODEL
-from tests.models.checkpoints import CHECKPOINTS
+from tests.models.checkpoints import CHECKPOINTS, Saved
 from worker.engine.errors import LoadError
 from worker.engine.model import as_generator
 from worker.hub.resolver import resolve
@@ -99,18 +99,21 @@ def test_rows_that_look_at_a_source_hold_its_keys_and_values_too() -> None:
     assert memory.row_bytes == (64 + 24**2 + 1) * 12 * 2 * 768 * 2  # 384 pixels in 24 patches
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_the_estimated_weights_are_those_of_the_loaded_network(name: str, tmp_path: Path) -> None:
-    CHECKPOINTS[name](tmp_path)
-    snapshot = resolve(str(tmp_path))
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [*((name, "bf16") for name in CHECKPOINTS), ("florence2", "fp32"), ("t5", "fp32")],
+)
+def test_the_estimated_weights_are_those_of_the_loaded_network(
+    saved: Saved, name: str, precision: str
+) -> None:
+    snapshot = resolve(str(saved(name)))
     config = read_config(snapshot)
     network_class = getattr(transformers, config.architectures[0])
-    for precision in ("fp32", "bf16"):
-        network = read_weights(network_class, snapshot, precision, CPU)
-        parameters, buffers = [*network.parameters()], [*network.buffers()]
-        memory = estimate(config, precision, CPU)
-        assert memory.parameters == sum(weight.numel() for weight in parameters)
-        assert memory.weight_bytes == sum(tensor.nbytes for tensor in parameters + buffers)
+    network = read_weights(network_class, snapshot, precision, CPU)
+    parameters, buffers = [*network.parameters()], [*network.buffers()]
+    memory = estimate(config, precision, CPU)
+    assert memory.parameters == sum(weight.numel() for weight in parameters)
+    assert memory.weight_bytes == sum(tensor.nbytes for tensor in parameters + buffers)
 
 
 def test_the_untied_head_of_flan_t5_counts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from tests.models.blip_checkpoints import save_caption
-from tests.models.checkpoints import CHECKPOINTS
+from tests.models.checkpoints import CHECKPOINTS, Saved
 from worker.engine.errors import LoadError
 from worker.hub.resolver import resolve
 from worker.models import checkpoint as checkpoints
@@ -22,10 +23,9 @@ VOCABULARIES = {"tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"}
 
 
 @pytest.fixture(params=CHECKPOINTS)
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def path(request: pytest.FixtureRequest, saved: Saved, tmp_path: Path) -> Path:
     """A complete checkpoint."""
-    CHECKPOINTS[request.param](tmp_path / "checkpoint")
-    return tmp_path / "checkpoint"
+    return shutil.copytree(saved(request.param), tmp_path / "checkpoint")
 
 
 def as_older_layout(folder: Path) -> None:

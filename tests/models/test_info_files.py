@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models.checkpoints import CHECKPOINTS
+from tests.models.checkpoints import Saved
 from worker import info
 from worker.engine.errors import LoadError
 from worker.hub.files import VOCABULARIES
@@ -19,7 +20,7 @@ from worker.hub.resolver import resolve
 from worker.info import CARD_NOTE, describe
 from worker.models.registry import load
 
-KINDS = ["opt", "t5", "instructblip", "instructblip-llama", "vqa", "blip2-match", "llava", "git"]
+KINDS = ["opt", "instructblip", "vqa", "blip2-match", "llava"]
 #: Settings of a configuration that determine a tensor's shape.
 SIZES = ("vocab_size", "hidden_size", "d_model", "intermediate_size", "num_attention_heads")
 Weights = dict[str, torch.Tensor]
@@ -74,11 +75,11 @@ def refusal(use: Callable[..., object], *arguments: object) -> str | None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_info_refuses_what_the_worker_refuses(kind: str, tmp_path: Path) -> None:
+def test_info_refuses_what_the_worker_refuses(kind: str, saved: Saved, tmp_path: Path) -> None:
     refused = set()
     for number, damage in enumerate([None, *BREAKS]):
         path = tmp_path / str(number)
-        CHECKPOINTS[kind](path)
+        shutil.copytree(saved(kind), path)
         if damage is not None:
             damage(path, Random(f"{kind} {number}"))
         snapshot = resolve(str(path))
@@ -92,11 +93,11 @@ def test_info_refuses_what_the_worker_refuses(kind: str, tmp_path: Path) -> None
 
 
 def test_a_broken_directory_is_one_sentence_and_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    CHECKPOINTS["vqa"](tmp_path)
-    lose_tensor(tmp_path, Random(1))
-    assert info.main([str(tmp_path), "--device", "cpu"]) == 2
+    path = shutil.copytree(saved("vqa"), tmp_path / "vqa")
+    lose_tensor(path, Random(1))
+    assert info.main([str(path), "--device", "cpu"]) == 2
     captured = capsys.readouterr()
     assert "is incomplete: 1 tensors are missing" in captured.err
     assert (captured.out, len(captured.err.splitlines())) == ("", 1)
