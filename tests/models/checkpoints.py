@@ -35,11 +35,11 @@ FAMILIES: dict[str, Callable[[Path], object]] = {
 CHECKPOINTS: dict[str, Callable[[Path], object]] = FAMILIES | image_text_checkpoints.CHECKPOINTS
 
 #: Returns the directory of a checkpoint of CHECKPOINTS, which tests must not change.
-Saved = Callable[[str], Path]
+SaveOnce = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+def save_once(tmp_path_factory: pytest.TempPathFactory) -> SaveOnce:
     """Save each checkpoint once for all tests of a run."""
 
     @cache

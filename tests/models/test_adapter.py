@@ -23,7 +23,7 @@ from transformers import (
 from tests.engine.workload import run
 from tests.models.adapters import LANGUAGE, lora, merge, save_adapter
 from tests.models.blip_checkpoints import save_caption
-from tests.models.checkpoints import Saved
+from tests.models.checkpoints import SaveOnce
 from tests.models.families import NETWORKS, Family
 from tests.models.t5_checkpoints import save_blip2
 from tests.models.tiny_networks import OPT, blip2
@@ -99,9 +99,9 @@ def test_a_merged_model_is_stored_in_each_precision_as_one_that_peft_has_saved(
 
 @pytest.mark.parametrize("name", ["blip-caption", "blip-vqa", "t5", "instructblip"])
 def test_answers_are_those_of_the_network_that_peft_merges(
-    saved: Saved, tmp_path: Path, name: str
+    save_once: SaveOnce, tmp_path: Path, name: str
 ) -> None:
-    network_class, base = NETWORKS[name][0], saved(name.removeprefix("blip-"))
+    network_class, base = NETWORKS[name][0], save_once(name.removeprefix("blip-"))
     targets = ATTENTION if name.startswith("blip-") else LANGUAGE
     config = lora(target_modules=targets)
     adapter = save_adapter(network_class, base, tmp_path / "adapter", config)

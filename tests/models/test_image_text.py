@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from tests.engine.workload import codes, run
-from tests.models.checkpoints import Saved
+from tests.models.checkpoints import SaveOnce
 from tests.models.image_text_checkpoints import CHECKPOINTS
 from worker.engine.engine import Engine
 from worker.engine.request import GenerationOptions, Request
@@ -57,7 +57,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "max_new_tokens": 6,
         "num_beams": 4,
         "num_return_sequences": 3,
-        "early_stopping": "never",
         "length_penalty": 1.5,
     },
     # transformers 5 has no search of its own; here, the reference is a single row of ours.
@@ -227,12 +226,12 @@ def reference_processor(name: str, path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def load_kind(saved: Saved) -> Callable[[str], Kind]:
+def load_kind(save_once: SaveOnce) -> Callable[[str], Kind]:
     """Load each kind once."""
 
     @cache
     def load_both(name: str) -> Kind:
-        path = saved(name)
+        path = save_once(name)
         model = load(str(path), precision="fp32", device="cpu", image_side=SIDE)
         network = AutoModelForImageTextToText.from_pretrained(path).eval()
         return Kind(name, model, network, reference_processor(name, path))
@@ -320,8 +319,8 @@ def test_an_unreadable_row_fails_by_itself(kind: Kind, engine: Engine) -> None:
     assert codes(run(engine, missing)) == ["image_needed"]
 
 
-def test_a_processor_without_video_reads_what_it_needs(saved: Saved) -> None:
-    path = saved("qwen2_vl")
+def test_a_processor_without_video_reads_what_it_needs(save_once: SaveOnce) -> None:
+    path = save_once("qwen2_vl")
     config = Qwen2VLConfig.from_pretrained(path)
     processor = read_processor(resolve(str(path)), config)
     assert processor.multimodal.video_processor is None

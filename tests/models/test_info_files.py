@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.models.checkpoints import Saved
+from tests.models.checkpoints import SaveOnce
 from worker import info
 from worker.engine.errors import LoadError
 from worker.hub.files import VOCABULARIES
@@ -82,9 +82,9 @@ def refusal(use: Callable[..., object], *arguments: object) -> str | None:
 
 @pytest.mark.parametrize(("kind", "damage"), CASES)
 def test_info_refuses_what_the_worker_refuses(
-    kind: str, damage: Callable[[Path, Random], None], saved: Saved, tmp_path: Path
+    kind: str, damage: Callable[[Path, Random], None], save_once: SaveOnce, tmp_path: Path
 ) -> None:
-    path = shutil.copytree(saved(kind), tmp_path / kind)
+    path = shutil.copytree(save_once(kind), tmp_path / kind)
     damage(path, Random(f"{kind} {damage.__name__}"))
     snapshot = resolve(str(path))
     expected = refusal(load, snapshot, "fp32", "cpu")
@@ -92,15 +92,15 @@ def test_info_refuses_what_the_worker_refuses(
     assert refusal(describe, snapshot, "cpu", 10**12) == expected
 
 
-def test_info_accepts_a_complete_directory(saved: Saved) -> None:
+def test_info_accepts_a_complete_directory(save_once: SaveOnce) -> None:
     for kind in ("instructblip", "llava"):
-        assert describe(resolve(str(saved(kind))), "cpu", 10**12)["parameters"] > 0
+        assert describe(resolve(str(save_once(kind))), "cpu", 10**12)["parameters"] > 0
 
 
 def test_a_broken_directory_is_one_sentence_and_code_2(
-    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    save_once: SaveOnce, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = shutil.copytree(saved("vqa"), tmp_path / "vqa")
+    path = shutil.copytree(save_once("vqa"), tmp_path / "vqa")
     lose_tensor(path, Random(1))
     assert info.main([str(path), "--device", "cpu"]) == 2
     captured = capsys.readouterr()

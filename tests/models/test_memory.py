@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from config.settings import DEMO_MODEL
-from tests.models.checkpoints import CHECKPOINTS, Saved
+from tests.models.checkpoints import CHECKPOINTS, SaveOnce
 from worker.engine.errors import LoadError
 from worker.engine.model import as_generator
 from worker.hub.resolver import resolve
@@ -104,9 +104,9 @@ def test_rows_that_look_at_a_source_hold_its_keys_and_values_too() -> None:
     [*((name, "bf16") for name in CHECKPOINTS), ("florence2", "fp32")],
 )
 def test_the_estimated_weights_are_those_of_the_loaded_network(
-    saved: Saved, name: str, precision: str
+    save_once: SaveOnce, name: str, precision: str
 ) -> None:
-    snapshot = resolve(str(saved(name)))
+    snapshot = resolve(str(save_once(name)))
     config = read_config(snapshot)
     network_class = getattr(transformers, config.architectures[0])
     network = read_weights(network_class, snapshot, precision, CPU)

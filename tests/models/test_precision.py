@@ -37,7 +37,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(1)
     network = network_class(config())
-    if not getattr(network.config.text_config, "tie_word_embeddings", True):
+    if not getattr(network.config.text_config, "scale_decoder_outputs", True):
         head = network.get_output_embeddings()  # as in the checkpoints of Flan-T5
         head.weight = nn.Parameter(torch.randn_like(head.weight))
     network.save_pretrained(path)

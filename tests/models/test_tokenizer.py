@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from tests.models.blip_checkpoints import save_caption
-from tests.models.checkpoints import CHECKPOINTS, Saved
+from tests.models.checkpoints import CHECKPOINTS, SaveOnce
 from worker.engine.errors import LoadError
 from worker.hub.resolver import resolve
 from worker.models import checkpoint as checkpoints
@@ -23,9 +23,9 @@ VOCABULARIES = {"tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"}
 
 
 @pytest.fixture(params=CHECKPOINTS)
-def path(request: pytest.FixtureRequest, saved: Saved, tmp_path: Path) -> Path:
+def path(request: pytest.FixtureRequest, save_once: SaveOnce, tmp_path: Path) -> Path:
     """A complete checkpoint."""
-    return shutil.copytree(saved(request.param), tmp_path / "checkpoint")
+    return shutil.copytree(save_once(request.param), tmp_path / "checkpoint")
 
 
 def as_older_layout(folder: Path) -> bool:
