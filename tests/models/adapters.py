@@ -28,9 +28,11 @@ def save_adapter(
     scale: float = 0.3,
 ) -> Path:
     """Save an adapter whose every trained weight differs by about `scale` from its initial one."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         network = network_class.from_pretrained(base)
+        # peft draws the initial weights.
+        torch.manual_seed(seed)
         adapted = get_peft_model(network, config or lora())
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():

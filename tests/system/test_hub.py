@@ -15,14 +15,17 @@ from transformers import Blip2ForConditionalGeneration
 
 from config.settings import DEMO_MODEL
 from demo.scenes import draw, random_scene
-from demo.stack import Worker, free_port, running_engine, running_redis, running_worker
+from demo.stack import Worker, free_port, running_redis, running_worker
 from producer import Client
 from tests.fake_hub import FakeHub, read_files, running_hub
 from tests.hub.conftest import NAME, use_hub
 from tests.models.adapters import merge, save_adapter
 from tests.system import reference
+from tests.system.engines import decode_pixels, load_engine
 from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, socket_path
+from worker.engine.request import Request
+from worker.engine.selfcheck import run
 from worker.hub.cache import set_commit
 from worker.hub.reference import HubModel
 from worker.hub.resolver import resolve, resolve_config
@@ -56,29 +59,25 @@ def move_main() -> None:
 
 
 @pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "refuses"])
-def test_an_engine_starts_from_the_cache_when_the_hub_hangs_or_refuses(
-    hub: FakeHub, hangs: bool
+def test_an_engine_loads_from_the_cache_when_the_hub_hangs_or_refuses(
+    hub: FakeHub, hangs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = resolve(NAME)
     hub.requests.clear()
     hub.hangs = hangs
-    settings = {
-        "HF_ENDPOINT": hub.address if hangs else f"http://127.0.0.1:{free_port()}",
-        "HF_HUB_CACHE": constants.HF_HUB_CACHE,
-        "BLIPLINE_MODEL": NAME,
-    }
-    with running_engine(settings) as engine:
-        (model,) = engine_info(engine).models
+    if not hangs:
+        use_hub(f"http://127.0.0.1:{free_port()}", Path(constants.HF_HUB_CACHE), monkeypatch)
+    _, model = load_engine(NAME)
     assert (model.name, model.commit) == (NAME, cached.commit)
     assert hub.requests == []
 
 
-def test_a_worker_serves_an_adapter_of_the_hub_on_the_base_that_it_names(
+def test_an_engine_has_an_adapter_of_the_hub_on_the_base_that_it_names(
     hub: FakeHub, tmp_path: Path
 ) -> None:
     base = hub.repository(NAME).revisions["main"]
     adapter = save_adapter(
-        Blip2ForConditionalGeneration, DEMO_MODEL, tmp_path / "adapter", scale=0.15
+        Blip2ForConditionalGeneration, DEMO_MODEL, tmp_path / "adapter", scale=0.3
     )
     merged = merge(Blip2ForConditionalGeneration, DEMO_MODEL, adapter)
     config = json.loads((adapter / "adapter_config.json").read_text())
@@ -86,16 +85,14 @@ def test_a_worker_serves_an_adapter_of_the_hub_on_the_base_that_it_names(
         json.dumps(config | {"base_model_name_or_path": NAME})
     )
     commit = hub.repository("owner/lora").push(read_files(adapter))
-    settings = {
-        "HF_ENDPOINT": hub.address,
-        "HF_HUB_CACHE": constants.HF_HUB_CACHE,
-        "BLIPLINE_MODEL": "owner/lora",
-    }
+    engine, info = load_engine("owner/lora")
+    assert (info.name, info.commit) == (f"{NAME} with owner/lora", f"{base}+{commit}")
     pictures = [draw(random_scene(Random(seed)), 96, 96) for seed in range(3)]
-    with running_redis() as url, Client(url) as client, running_worker(url, settings) as worker:
-        (model,) = engine_info(worker).models
-        assert (model.name, model.commit) == (f"{NAME} with owner/lora", f"{base}+{commit}")
-        answers = [client.caption(picture).result(timeout=120) for picture in pictures]
+    rows = [
+        Request(number, "caption", str(number), decode_pixels(info, picture))
+        for number, picture in enumerate(pictures)
+    ]
+    answers = [answer.text for answer in run(engine, rows)]
     assert answers == [reference.caption(picture, network=merged) for picture in pictures]
     assert answers != [reference.caption(picture) for picture in pictures]
 
@@ -110,24 +107,25 @@ def test_a_worker_downloads_once_and_keeps_its_commit_although_the_hub_hangs_and
         "BLIPLINE_ANSWER_CACHE_S": "0",
     }
     pictures = [draw(random_scene(Random(seed)), 96, 96) for seed in range(4)]
-    with running_redis() as url, Client(url) as client:
+    with (
+        running_redis() as url,
+        Client(url) as client,
+        running_worker(url, settings) as worker,
+    ):
         # Given a worker that has filled the cache
-        with running_worker(url, settings) as worker:
-            first = engine_info(worker).models
-        assert [(model.name, model.commit) for model in first] == [(NAME, resolve(NAME).commit)]
+        before = engine_info(worker)
+        first = [(model.name, model.commit) for model in before.models]
+        assert first == [(NAME, resolve(NAME).commit)]
         assert len(hub.downloads()) == len(read_files(DEMO_MODEL))
-        # When the next one starts while the hub hangs, and its engine dies after `main` has moved
+        # When the hub hangs, and the engine dies after `main` has moved
         hub.hangs = True
         hub.requests.clear()
-        with running_worker(url, settings) as worker:
-            before = engine_info(worker)
-            assert before.models == first
-            move_main()
-            os.kill(before.pid, signal.SIGKILL)
-            jobs = [client.caption(picture) for picture in pictures]
-            # Then all jobs are answered by the old commit, without a request
-            assert [job.result(timeout=120) for job in jobs] == [*map(reference.caption, pictures)]
-            after = engine_info(worker)
-            assert after.pid != before.pid
-            assert after.models == first
+        move_main()
+        os.kill(before.pid, signal.SIGKILL)
+        jobs = [client.caption(picture) for picture in pictures]
+        # Then all jobs are answered by the old commit, without a request
+        assert [job.result(timeout=120) for job in jobs] == [*map(reference.caption, pictures)]
+        after = engine_info(worker)
+        assert after.pid != before.pid
+        assert after.models == before.models
     assert hub.requests == []

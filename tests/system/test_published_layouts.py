@@ -1,4 +1,4 @@
-"""An engine started from each layout of published checkpoints answers as transformers does.
+"""An engine with each layout of published checkpoints answers as transformers does.
 
 The reference is independent of the worker: the checkpoint's processor and `generate`, or its
 forward pass for scores, on the same directory.
@@ -6,9 +6,9 @@ forward pass for scores, on the same directory.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -33,12 +33,15 @@ from tests.models.image_text_checkpoints import CHECKPOINTS
 from tests.models.llama_checkpoints import save_instructblip_llama
 from tests.models.test_image_text import Kind, reference_processor
 from tests.opt_checkpoint import QUERIES, save_opt
+from tests.system.engines import decode_pixels, load_engine
 from worker.engine.client import EngineClient
-from worker.engine.protocol import ModelInfo, socket_path
+from worker.engine.protocol import socket_path
 from worker.engine.request import Answer, GenerationOptions, Request
-from worker.images.decoder import Decoder
+from worker.engine.selfcheck import run
 
 TOKENS = 6
+#: The layout whose engine is a process of its own also without --exhaustive.
+SAMPLE = "instructblip-flan-t5"
 SETTINGS = {
     "BLIPLINE_MATCH_MODEL": "none",
     "BLIPLINE_DEVICE": "cpu",
@@ -56,6 +59,9 @@ class Row(NamedTuple):
 
 #: Texts, or pairs of P(match) and cosine, of the rows about an image.
 Expect = Callable[[Path, Image.Image, Sequence[Row]], Sequence[Any]]
+
+#: Answers of an engine with a checkpoint to rows about an image.
+Ask = Callable[[Path, Image.Image, Sequence[Row]], list[Answer]]
 
 CAPTION, QUESTION = Row("caption"), Row("vqa", "how many?")
 MATCHES = [Row("match", "a red circle"), Row("match", "star")]
@@ -159,21 +165,14 @@ def draw_picture() -> Image.Image:
     return picture
 
 
-def decode_pixels(model: ModelInfo, image: Image.Image) -> bytes:
-    """Decode an image as a consumer does."""
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    decoder = Decoder(
-        model.image_size,
-        model.resample,
-        10**6,
-        frame=model.frame,
-        keeps_proportions=model.keeps_proportions,
-    )
-    return decoder.decode(file.getvalue())
-
-
 def ask_engine(path: Path, image: Image.Image, rows: Sequence[Row]) -> list[Answer]:
+    """Load an engine with a checkpoint in this process and return its answers."""
+    engine, info = load_engine(str(path), "none")
+    pixels = decode_pixels(info, image)
+    return run(engine, [build_request(pixels, *pair) for pair in zip(rows, count(), strict=False)])
+
+
+def ask_process(path: Path, image: Image.Image, rows: Sequence[Row]) -> list[Answer]:
     """Start an engine with a checkpoint and return its answers."""
     settings = {**SETTINGS, "BLIPLINE_MODEL": str(path)}
     with running_engine(settings, "--directory", str(path)) as engine:
@@ -194,19 +193,34 @@ def build_request(pixels: bytes, row: Row, number: int) -> Request:
     return Request(number, row.task, "picture", pixels, row.text, options)
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_an_engine_with_a_published_layout_answers_as_transformers(
-    name: str, tmp_path: Path
-) -> None:
+def check_answers(name: str, path: Path, ask: Ask) -> None:
+    """Compare the answers to the rows of a layout with those of transformers."""
     layout, picture = LAYOUTS[name], draw_picture()
-    layout.save(tmp_path)
-    answers = ask_engine(tmp_path, picture, layout.rows)
+    layout.save(path)
+    answers = ask(path, picture, layout.rows)
     assert [answer.error_message for answer in answers] == [""] * len(layout.rows)
-    expected = layout.expect(tmp_path, picture, layout.rows)
+    expected = layout.expect(path, picture, layout.rows)
     for answer, reference in zip(answers, expected, strict=True):
         if answer.scores:
             assert answer.scores[0] == pytest.approx(reference, abs=1e-5)
         else:
             assert answer.text == reference
             assert answer.tokens > 0
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_engine_with_a_published_layout_answers_as_transformers(
+    name: str, tmp_path: Path
+) -> None:
+    check_answers(name, tmp_path, ask_engine)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == SAMPLE else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in LAYOUTS
+    ],
+)
+def test_the_process_of_an_engine_answers_as_transformers(name: str, tmp_path: Path) -> None:
+    check_answers(name, tmp_path, ask_process)
