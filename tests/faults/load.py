@@ -39,11 +39,19 @@ class Load:
     """Threads that submit jobs and collect results until `stop`.
 
     A replica may lack the last writes of its master, and become the master. With `forgetful`, for
-    such a Redis, a producer submits a job again that Redis no longer knows.
+    such a Redis, a producer submits a job again that Redis no longer knows. Each thread of batches
+    waits `batch_pause_s` before the next.
     """
 
     def __init__(
-        self, redis_url: str, scenes: list[Scene], host: Host, seed: int, *, forgetful: bool = False
+        self,
+        redis_url: str,
+        scenes: list[Scene],
+        host: Host,
+        seed: int,
+        *,
+        forgetful: bool = False,
+        batch_pause_s: float = 0.0,
     ) -> None:
         self.verdict = Verdict()
         self._client = Client(redis_url)
@@ -51,6 +59,7 @@ class Load:
         self._host = host
         self._seed = seed
         self._forgetful = forgetful
+        self._batch_pause_s = batch_pause_s
         self._patience_s = PATIENCE_S / 4 if forgetful else PATIENCE_S
         self._numbers = count()
         self._stop = threading.Event()
@@ -100,7 +109,7 @@ class Load:
         thread.start()
 
     def _submit_batches(self, rng: Random) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(self._batch_pause_s):
             self._deliver(self.order(rng), rng)
 
     def _deliver(self, batch: Order, rng: Random) -> None:

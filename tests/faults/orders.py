@@ -53,27 +53,28 @@ class Order:
 
 def draw_scenes(directory: Path, count: int) -> list[Scene]:
     """Return distinct scenes as files, with their references; computed once per process."""
+    scenes = [Scene(directory / f"{n}.png", *drawn) for n, drawn in enumerate(_draw(count))]
+    for scene in scenes:
+        scene.path.write_bytes(scene.data)
+    return scenes
+
+
+@cache
+def _draw(count: int) -> list[tuple[bytes, str, dict[str, str]]]:
+    files = [io.BytesIO() for _ in range(count)]
+    for seed, file in enumerate(files):
+        draw(random_scene(Random(seed)), SIDE, SIDE).save(file, "PNG")
+    pictures = [Image.open(file) for file in files]
     # One thread: several would wait for each other on a busy machine.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [_save(directory / f"{number}.png", _draw(number)) for number in range(count)]
+        captions = reference.captions(pictures)
+        replies = [reference.answers(pictures, question) for question in QUESTIONS]
     finally:
         torch.set_num_threads(threads)
-
-
-def _save(path: Path, drawn: tuple[bytes, str, dict[str, str]]) -> Scene:
-    path.write_bytes(drawn[0])
-    return Scene(path, *drawn)
-
-
-@cache
-def _draw(seed: int) -> tuple[bytes, str, dict[str, str]]:
-    file = io.BytesIO()
-    draw(random_scene(Random(seed)), SIDE, SIDE).save(file, "PNG")
-    picture = Image.open(file)
-    answers = {question: reference.answer(picture, question) for question in QUESTIONS}
-    return file.getvalue(), reference.caption(picture), answers
+    answers = [dict(zip(QUESTIONS, texts, strict=True)) for texts in zip(*replies, strict=True)]
+    return list(zip((file.getvalue() for file in files), captions, answers, strict=True))
 
 
 def order(

@@ -31,7 +31,7 @@ SCENES: Final = 80
 #: Items that are answered between two faults that do not overlap.
 ITEMS_BETWEEN: Final = 20
 #: Share of faults that overlap the one before, and maximum seconds before a fault.
-OVERLAPS, PAUSE_S = 0.35, 0.7
+OVERLAPS, PAUSE_S = 0.5, 0.7
 #: Faults per cluster.
 PHASE_FAULTS: Final = 25
 #: Seconds after the last result until Redis holds no leftovers: an answered message that was not
@@ -162,10 +162,11 @@ def run_phase(
     replicated: bool = False,
     workers: int = 2,
     scenes: int = SCENES,
+    batch_pause_s: float = 0.0,
 ) -> Report:
     """Run a new cluster under faults of these kinds; keep its logs if there are violations.
 
-    Plain transformers computes three texts of each of the `scenes`.
+    Plain transformers computes three texts of each scene; `batch_pause_s` is that of Load.
     """
     # A short path: the path of a Unix socket is limited to about a hundred bytes.
     directory = Path(tempfile.mkdtemp(prefix="blipline-faults-"))
@@ -175,7 +176,14 @@ def run_phase(
         host = stack.enter_context(running_host(pictures, seed))
         start = running_replicated_cluster if replicated else running_cluster
         cluster = stack.enter_context(start(directory, workers))
-        load = Load(cluster.producer_url, drawn, host, seed, forgetful=replicated)
+        load = Load(
+            cluster.producer_url,
+            drawn,
+            host,
+            seed,
+            forgetful=replicated,
+            batch_pause_s=batch_pause_s,
+        )
         report = Programme(cluster, load, seed, say).run(
             kinds,
             faults,

@@ -1,7 +1,8 @@
-"""The reference: plain transformers, one row at a time, written without the worker's code."""
+"""The reference: plain transformers, written without the worker's code."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -13,6 +14,8 @@ from transformers import AutoProcessor, Blip2ForConditionalGeneration
 
 from demo.scenes import draw, is_clear, random_scene
 
+#: Rows of a call.
+BATCH = 16
 MODEL = Path(__file__).resolve().parents[2] / "demo" / "model"
 
 
@@ -31,21 +34,44 @@ def caption(image: Image.Image, prompt: str = "", network: Any = None, **options
     return text if not prompt else text[text.index(prompt) :]
 
 
+def captions(images: Sequence[Image.Image]) -> list[str]:
+    """Return the greedy caption of each image, in a tenth of the time of as many calls."""
+    return [text for batch in _batches(images) for text in _generate_all(batch, None)]
+
+
 def answer(image: Image.Image, question: str) -> str:
     """Return a greedy answer."""
+    return answers([image], question)[0]
+
+
+def answers(images: Sequence[Image.Image], question: str) -> list[str]:
+    """Return the greedy answer of each image to one question."""
     prompt = f"Question: {question} Answer:"
-    return _generate(image, prompt).removeprefix(prompt).strip()
+    texts = (text for batch in _batches(images) for text in _generate_all(batch, prompt))
+    return [text.removeprefix(prompt).strip() for text in texts]
+
+
+def _batches(images: Sequence[Image.Image]) -> Iterator[list[Image.Image]]:
+    for start in range(0, len(images), BATCH):
+        yield list(images[start : start + BATCH])
+
+
+def _generate(image: Image.Image, text: str | None, network: Any = None, **options: Any) -> str:
+    return _generate_all([image], text, network, **options)[0]
 
 
 @torch.inference_mode()
-def _generate(image: Image.Image, text: str | None, network: Any = None, **options: Any) -> str:
+def _generate_all(
+    images: list[Image.Image], text: str | None, network: Any = None, **options: Any
+) -> list[str]:
+    """Generate for rows of the same length, which need no padding."""
     processor, own = _load()
-    network = network or own
-    inputs = processor(images=image, text=text, return_tensors="pt")
-    ids = network.generate(**inputs, max_new_tokens=20, **options)
+    texts = None if text is None else [text] * len(images)
+    inputs = processor(images=images, text=texts, return_tensors="pt")
+    rows = (network or own).generate(**inputs, max_new_tokens=20, **options)
     # The output includes the image tokens, none of which is a word.
-    decoded: str = processor.decode(ids[0], skip_special_tokens=True)
-    return decoded.replace("<image>", "").strip()
+    decoded = processor.batch_decode(rows, skip_special_tokens=True)
+    return [text.replace("<image>", "").strip() for text in decoded]
 
 
 def scene_picture(seed: int = 3, side: int = 128) -> Image.Image:

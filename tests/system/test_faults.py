@@ -46,14 +46,13 @@ KEYS = Keys()
 @pytest.fixture(scope="module")
 def pictures() -> dict[bytes, str]:
     """Encoded scenes and their captions by plain transformers."""
-    rng, captions = Random(5), {}
+    rng = Random(5)
     # All different: the engine computes simultaneous equal requests once.
-    for _ in range(ITEMS):
-        picture = draw(random_scene(rng), 96, 96)
-        file = io.BytesIO()
-        picture.save(file, "PNG")
-        captions[file.getvalue()] = reference.caption(Image.open(file))
-    return captions
+    files = [io.BytesIO() for _ in range(ITEMS)]
+    for file in files:
+        draw(random_scene(rng), 96, 96).save(file, "PNG")
+    captions = reference.captions([Image.open(file) for file in files])
+    return dict(zip((file.getvalue() for file in files), captions, strict=True))
 
 
 @pytest.fixture
