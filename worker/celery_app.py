@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 import warnings
@@ -28,178 +26,21 @@ from celery.utils.nodenames import node_format
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from producer import logs, tracing
-from producer.connection.connect import connect, redis_errors
-from producer.connection.eviction import PolicyMonitor, check_eviction, read_policy
+from producer.connection.connect import connect
 from producer.contract import Queue
-from producer.errors import ConnectionFailed, InvalidInput
+from producer.errors import InvalidInput
 from producer.ledger.keys import Keys
-from producer.ledger.leases import Leases
-from producer.net.address_policy import split_list
 from worker import lifeline, streams
 from worker.consumer import remote_control, transport
 from worker.consumer.chunks import ChunkRunner
-from worker.consumer.commits import CommitMonitor
-from worker.consumer.item_handler import ItemHandler, NullPipeline
-from worker.consumer.maintenance import Maintenance
-from worker.consumer.metrics import ConsumerMetrics
-from worker.consumer.pipeline import ItemPipeline
-from worker.consumer.polish import Polisher
-from worker.consumer.result_cache import ResultCache
+from worker.consumer.consumer import Consumer
 from worker.consumer.tasks import register
-from worker.consumer.text_publisher import TextPublisher
-from worker.engine.client import EngineClient
-from worker.engine.protocol import EngineInfo, private_dir, socket_path
-from worker.images.fetcher import Fetcher
-from worker.images.loader import ImageLoader
-from worker.images.memory_budget import BUDGET_BYTES
 from worker.shared_metrics import join_shared_metrics
 
-#: Seconds that an engine started by a consumer runs on after its last consumer has disconnected.
-LINGER_S: Final = 30.0
 #: Exit code after which the supervisor does not start the consumer again.
 EXIT_PERMANENT: Final = 2
-#: Maximum seconds to load a model: a slow disk may have to read hundreds of gigabytes.
-ENGINE_START_S: Final = 1800.0
 
 log = logging.getLogger(__name__)
-
-
-class Consumer:
-    """One consumer process: its engine client, its connections and its chunk runner."""
-
-    def __init__(self, settings: WorkerSettings, *, supervised: bool) -> None:
-        self._settings = settings
-        # The consumers of one supervisor are one worker.
-        process = os.getppid() if supervised else os.getpid()
-        self._worker = f"{socket.gethostname()}:{process}"
-        self._redis = connect(
-            settings.redis_url, patient=True, max_connections=settings.max_connections
-        )
-        self._engine = EngineClient(
-            socket_path(private_dir(settings.runtime_dir())),
-            settings.engine_wait_s,
-            revive=None if supervised else start_engine,
-            on_models_changed=restart,
-        )
-        self._fetcher = Fetcher(
-            self._redis,
-            image_root=settings.image_root,
-            max_bytes=settings.max_image_bytes,
-            timeout_s=settings.fetch_timeout_s,
-            policy=settings.fetch_policy(),
-            stores=split_list(settings.fetch_stores),
-            per_host=settings.fetch_per_host,
-            keys=Keys(settings.key_prefix),
-            budget_bytes=self._image_budget_bytes(),
-        )
-        self._keys = Keys(settings.key_prefix)
-        self._texts = TextPublisher(self._redis, self._keys)
-        self._metrics = ConsumerMetrics()
-        self._maintenance: Maintenance | None = None
-        self._polisher: Polisher | None = None
-
-    def start(self) -> ChunkRunner:
-        """Wait for the engine, start maintenance, and return the chunk runner."""
-        monitor = self._check_eviction()
-        self._engine.start()
-        info = self._engine.info(ENGINE_START_S)
-        for model in info.models:
-            log.info("engine %d runs %s (%s)", info.pid, model.name, model.revision)
-        leases = Leases(self._redis, self._keys, lease_s=self._settings.lease_s)
-        runner = ChunkRunner(leases, self._handler(info), self._metrics)
-
-        commits = CommitMonitor(leases, info.models)
-
-        def on_report() -> None:
-            self._metrics.publish()
-            commits.report()
-
-        def on_sweep(swept_jobs: int) -> None:
-            self._metrics.swept_jobs.inc(swept_jobs)
-            monitor.observe(read_policy(self._redis))
-
-        self._maintenance = Maintenance(
-            leases,
-            runner,
-            self._settings.sweep_s,
-            self._worker,
-            on_sweep=on_sweep,
-            on_report=on_report,
-        )
-        self._maintenance.start()
-        return runner
-
-    def _check_eviction(self) -> PolicyMonitor:
-        """Check the eviction policy of Redis, once it is reachable; raises InvalidInput."""
-        try:
-            with redis_errors(self._settings.redis_url):
-                check_eviction(self._redis, self._settings.redis_url)
-                return PolicyMonitor(read_policy(self._redis) or "noeviction")
-        except ConnectionFailed as error:
-            # Celery reports and retries its own connections.
-            log.warning("the eviction policy is unknown: %s", error)
-            return PolicyMonitor()
-
-    def _handler(self, info: EngineInfo) -> ItemHandler:
-        settings = self._settings
-        if not info.models:
-            return NullPipeline()
-        images = ImageLoader(
-            self._fetcher,
-            self._engine,
-            info,
-            settings.max_image_pixels,
-            settings.jpeg_draft,
-            self._image_budget_bytes(),
-            settings.truncated_images == "accept",
-            self._metrics.decode_seconds.observe,
-        )
-        cache = ResultCache(
-            self._redis,
-            settings.answer_cache_s,
-            self._keys,
-            max_bytes=settings.answer_cache_mb << 20,
-        )
-        if settings.polish_url:
-            url, key = settings.polish_url, settings.polish_key
-            self._polisher = Polisher(url, settings.polish_model, key)
-        return ItemPipeline(images, self._engine, cache, self._polisher, self._texts, self._metrics)
-
-    def _image_budget_bytes(self) -> int:
-        """Return half of the image memory: one half for encoded images, one for decoding."""
-        return self._settings.image_memory_mb * (1 << 20) // 2 or BUDGET_BYTES
-
-    def close(self) -> None:
-        """Stop maintenance and close all connections."""
-        if self._maintenance is not None:
-            self._maintenance.stop()
-        self._metrics.publish()
-        self._engine.close()
-        if self._polisher is not None:
-            self._polisher.close()
-        self._texts.close()
-        self._fetcher.close()
-        self._redis.close()
-
-
-def restart() -> None:
-    """Exit, so that this process is restarted: an engine with other models needs other pixels.
-
-    The messages of this consumer are not acknowledged and return to their queue.
-    """
-    log.error("the engine's models have changed: this consumer exits, to be restarted")
-    os._exit(1)
-
-
-_engine_process: subprocess.Popen[bytes] | None = None
-
-
-def start_engine() -> None:
-    """Start an engine for the consumers of this machine; it exits if one is already running."""
-    global _engine_process
-    if _engine_process is None or _engine_process.poll() is not None:
-        command = [sys.executable, "-m", "worker.engine", "--linger", str(LINGER_S)]
-        _engine_process = subprocess.Popen(command, start_new_session=True)
 
 
 def _load_settings() -> WorkerSettings:
