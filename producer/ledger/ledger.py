@@ -9,10 +9,9 @@ from typing import Any
 import redis
 
 from .. import contract
-from ..contract import ErrorCode, ItemResult, Queue, State
 from ..worker_watch import WorkerWatch
 from .aborts import JobAborter
-from .ids import chunk_id, created_at, parse_chunk_id
+from .ids import chunk_id, parse_chunk_id
 from .keys import Keys
 from .message import event_channel
 from .records import (
@@ -27,6 +26,7 @@ from .records import (
     QueueLimits,
 )
 from .script import PAGE_JOBS, LedgerScript
+from .snapshots import read_depth, read_snapshots
 from .statistics import LedgerStatistics, read_statistics
 
 
@@ -234,24 +234,7 @@ class Ledger:
         if not task_ids:
             return []
         self.expire_due()
-        # No transaction: a full Redis rejects even reads in one. The results are read last, so that
-        # a job that ends between two of these commands is seen as open or as done.
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.zmscore(self.keys.open, list(task_ids))
-        pipe.zmscore(self.keys.running, list(task_ids))
-        pipe.hmget(self.keys.attempts, list(task_ids))
-        pipe.mget([self.keys.result(task_id) for task_id in task_ids])
-        pipe.time()
-        for task_id in task_ids:
-            pipe.exists(self.keys.record(task_id))
-        opened, running, attempts, stored, (now, _), *recorded = pipe.execute()
-        answers = zip(task_ids, opened, running, attempts, stored, strict=True)
-        snapshots = [_snapshot_of(*answer, now) for answer in answers]
-        lost = [
-            task_id
-            for task_id, snapshot, exists in zip(task_ids, snapshots, recorded, strict=True)
-            if snapshot.state in (State.QUEUED, State.RUNNING) and not exists
-        ]
+        snapshots, lost = read_snapshots(self._redis, self.keys, task_ids)
         if lost and self.end_lost(lost):
             return self.snapshot_all(task_ids)
         return snapshots
@@ -289,52 +272,4 @@ class Ledger:
 
     def depth(self) -> Depth:
         """Return the open items of each queue, running jobs, images, workers and dead letters."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hgetall(self.keys.depth)
-        pipe.zcard(self.keys.running)
-        pipe.zrange(self.keys.workers, 0, -1, withscores=True)
-        pipe.time()
-        pipe.zcard(self.keys.dead)
-        pipe.llen(self.keys.malformed)
-        fields, running, workers, (now, _), dead, malformed = pipe.execute()
-        counts = {name.decode(): int(count) for name, count in fields.items()}
-        return Depth(
-            {queue: counts.get(queue.value, 0) for queue in Queue},
-            running,
-            counts.get("blob_bytes", 0),
-            sum(at > now - contract.WORKER_ALIVE_S for _, at in workers),
-            dead,
-            malformed,
-        )
-
-
-def _snapshot_of(
-    task_id: str, opened: Any, heartbeat: Any, attempts: Any, stored: Any, now: int
-) -> JobSnapshot:
-    if stored is not None:
-        result = ChunkResult.decode(stored)
-        if result.lost:
-            return JobSnapshot(State.EXPIRED)
-        return JobSnapshot(_final_state(result.result(0)), result)
-    if opened is not None and heartbeat is None:
-        return JobSnapshot(State.QUEUED)
-    if opened is not None:
-        return JobSnapshot(State.RUNNING, started_at=_started_at(attempts))
-    # An id that is older than the retention time of results belongs to a job that has ended.
-    created = created_at(task_id)
-    expired = created is not None and created < now - contract.RESULT_TTL_S
-    return JobSnapshot(State.EXPIRED if expired else State.UNKNOWN)
-
-
-def _started_at(attempts: bytes | None) -> float | None:
-    """Return the time of the last claim; None if a consumer of an earlier version claimed."""
-    # The number of claims, and the id and time of the last one.
-    parts = (attempts or b"").split()
-    return float(parts[2]) if len(parts) > 2 else None
-
-
-def _final_state(result: ItemResult) -> State:
-    error = result.get("error")
-    if error is None:
-        return State.DONE
-    return State.CANCELLED if error["code"] == ErrorCode.CANCELLED else State.FAILED
+        return read_depth(self._redis, self.keys)
