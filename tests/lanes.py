@@ -20,7 +20,8 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 #: busy while the others are idle.
 SLOW: Final = (
     *("page", "test_faults.py", "test_programme.py", "test_shared_redis.py", "test_openapi.py"),
-    *("system", "test_t5.py", "examples", "faults", "demo", "images", "models", "gateway"),
+    *("test_killed_processes.py", "system", "test_t5.py", "examples", "faults", "demo", "images"),
+    *("models", "gateway"),
 )
 
 #: Modules that run in one lane, since they share a running system that starts in ten seconds.

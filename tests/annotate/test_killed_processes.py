@@ -16,11 +16,15 @@ from PIL import Image
 
 from demo import tour
 from demo.stack import running_worker
+from producer import Client
 from producer.cli.exit_codes import Exit
 from tests.annotate.test_local import descendants, is_running
 from tests.cli.shell import PROGRAM
 from tests.redis_servers import Server, wait_until
 from tests.system import reference
+
+# Each waits for restarts, which take long on a busy machine.
+pytestmark = pytest.mark.timeout(600)
 
 #: Short times until a message counts as lost, and until the command gives up on Redis.
 SETTINGS = {
@@ -28,7 +32,7 @@ SETTINGS = {
     "BLIPLINE_STEP_TIMEOUT_S": "4",
     "BLIPLINE_LEASE_S": "5",
     "BLIPLINE_SWEEP_S": "1",
-    "BLIPLINE_REDIS_WAIT_S": "8",
+    "BLIPLINE_REDIS_WAIT_S": "15",
 }
 #: Seconds until a process that is stopped has left work undone.
 STOPPED_S = 0.5
@@ -122,42 +126,62 @@ def signal_all(processes: list[int], number: signal.Signals) -> None:
         os.kill(process, number)
 
 
-def test_killed_processes_of_a_local_run_start_again_and_captions_are_those_of_the_model(
+def kill_with_work(run: Run, victim: str, work: Sequence[Path]) -> None:
+    """Kill a process that has work which is not done, and wait for this work."""
+    victims = processes_below(run.process.pid, VICTIMS[victim])
+    if victim == "supervisor":
+        # Stopped, it would not keep the others from the work: it dies when the work begins.
+        run.feed(work)
+    else:
+        signal_all(victims, signal.SIGSTOP)
+        run.feed(work)
+        time.sleep(STOPPED_S)
+    assert not any(map(caption_of, work))
+    signal_all(victims, signal.SIGKILL)
+    run.wait_for_captions(work)
+
+
+def test_a_killed_engine_of_a_local_run_starts_again_and_captions_are_those_of_the_model(
     monkeypatch: pytest.MonkeyPatch, start: Callable[..., Run], pictures: list[Path]
 ) -> None:
     monkeypatch.delenv("BLIPLINE_REDIS_URL")
     run = start("--local")
-    first, last = pictures[:3], pictures[15:]
+    first, work = pictures[-6:-3], pictures[-3:]
     run.feed(first)
     run.wait_for_captions(first)
-    for number, (victim, part) in enumerate(VICTIMS.items(), start=1):
-        work = pictures[3 * number : 3 * (number + 1)]
-        victims = processes_below(run.process.pid, part)
-        if victim == "supervisor":
-            # Without it the work would be done: it dies when the work begins.
-            run.feed(work)
-        else:
-            signal_all(victims, signal.SIGSTOP)
-            run.feed(work)
-            time.sleep(STOPPED_S)
-        assert not any(map(caption_of, work))
-        signal_all(victims, signal.SIGKILL)
-        run.wait_for_captions(work)
-    # Without the keeper nothing starts its processes again: the same command does.
-    everything = descendants(run.process.pid)
-    signal_all(processes_below(run.process.pid, KEEPER), signal.SIGKILL)
-    wait_until(lambda: not any(map(is_running, everything)), "the end of all processes", PATIENCE_S)
-    run.feed(last)
-    assert run.end() == Exit.NO_REDIS
-    run = start("--local")
-    run.feed(pictures)
+    kill_with_work(run, "engine", work)
     assert run.end() == Exit.OK
-    for picture in pictures:
+    for picture in first + work:
         with Image.open(picture) as image:
             assert caption_of(picture) == f"{reference.caption(image)}\n"
     # The largest image, which is the easiest for the model.
     truth = json.loads((tour.IMAGES / "truth.json").read_text())["scene-18.jpg"]["caption"]
     assert caption_of(pictures[-1]) == f"{truth}\n"
+
+
+def test_other_killed_processes_of_a_local_run_start_again(
+    monkeypatch: pytest.MonkeyPatch, start: Callable[..., Run], pictures: list[Path]
+) -> None:
+    monkeypatch.delenv("BLIPLINE_REDIS_URL")
+    # The null engine answers each image with its id, and starts without torch.
+    arguments = ("--local", "--model", "null")
+    run = start(*arguments)
+    run.feed(pictures[:3])
+    run.wait_for_captions(pictures[:3])
+    for number, victim in enumerate(("consumer", "supervisor", "redis-server"), start=1):
+        kill_with_work(run, victim, pictures[3 * number : 3 * (number + 1)])
+    # Without the keeper nothing starts its processes again: the same command does.
+    everything = descendants(run.process.pid)
+    signal_all(processes_below(run.process.pid, KEEPER), signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, everything)), "the end of all processes", PATIENCE_S)
+    run.feed(pictures[12:])
+    assert run.end() == Exit.NO_REDIS
+    before = list(map(caption_of, pictures[:12]))
+    run = start(*arguments)
+    run.feed(pictures)
+    assert run.end() == Exit.OK
+    assert list(map(caption_of, pictures[:12])) == before
+    assert len(set(map(caption_of, pictures))) == len(pictures)
 
 
 def test_a_killed_redis_starts_again_with_its_data_or_empty(
@@ -169,14 +193,14 @@ def test_a_killed_redis_starts_again_with_its_data_or_empty(
 ) -> None:
     url = f"redis://127.0.0.1:{server.port}/0"
     monkeypatch.setenv("BLIPLINE_REDIS_URL", url)
-    # The null engine answers each image with its id, and starts without torch.
-    with running_worker(url, {**SETTINGS, "BLIPLINE_MODEL": "null"}) as worker:
+    settings = {**SETTINGS, "BLIPLINE_MODEL": "null"}
+    with Client(url) as client, running_worker(url, settings) as worker:
         run = start()
         for is_empty, work in ((False, pictures[:3]), (True, pictures[3:6])):
             consumers = processes_below(worker.process.pid, VICTIMS["consumer"])
             signal_all(consumers, signal.SIGSTOP)
             run.feed(work)
-            time.sleep(STOPPED_S)
+            wait_until(lambda: client.statistics().open_batches == 1, "the job of the images")
             server.kill()
             if is_empty:
                 (tmp_path / f"{server.port}.aof").unlink()
