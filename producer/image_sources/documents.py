@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -40,7 +41,7 @@ def read_document(path: str) -> Any:
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        return from_json(data)
+        return _parse(data)
     except ValueError as error:
         if _SEVERAL_LINES.match(data):
             raise InvalidInput(f"{path}: not JSON: {error}") from None
@@ -52,11 +53,22 @@ def json_lines(path: str, lines: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield f"line {number}", from_json(line.removeprefix(b"\xef\xbb\xbf"))
+                yield f"line {number}", _parse(line.removeprefix(b"\xef\xbb\xbf"))
             except ValueError as error:
                 forms = f". {_FORMS}" if number == 1 else ""
                 message = f"{path}: line {number}: not JSON: {error}{forms}"
                 raise InvalidInput(message) from None
+
+
+def _parse(data: bytes) -> Any:
+    """Return the value of a JSON document; raises ValueError."""
+    try:
+        return from_json(data)
+    except ValueError:
+        # A name that is not UTF-8 has lone surrogates, which the faster parser refuses.
+        if b"\\ud" not in data.lower():
+            raise
+        return json.loads(data)
 
 
 def is_metadata(value: Any) -> bool:

@@ -31,6 +31,11 @@ def is_data_url(image: str) -> bool:
     return image[: len(_SCHEME)].lower() == _SCHEME
 
 
+def contains_data(image: str) -> bool:
+    """Return whether a string is a `data:` URL with its data, and not a file of such a name."""
+    return is_data_url(image) and "," in image
+
+
 def decode(url: str, max_bytes: int, limit: str = "") -> bytes:
     """Return the bytes of a `data:` URL, at most `max_bytes`.
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ..image_sources.picture import Locator, Picture
 from ..image_sources.rows import first_of, list_of
+from ..ledger.data_url import contains_data
 
 #: Columns of an output in the order of preference: what identifies an image, and its text.
 _NAMES: Final = ("file_name", "image", "path", "url", "custom_id", "image_id", "question_id")
@@ -41,7 +42,7 @@ class SheetEntry:
         image = _first(row, _IMAGES)
         name = _first(row, _NAMES) or str(number)
         # A data: URL is an image, but no name.
-        if name.startswith("data:"):
+        if contains_data(name):
             name = _first(row, ("custom_id",)) or str(number)
         return cls(name, image, _text(row), _error(row), _fields(row, image))
 

@@ -46,7 +46,7 @@ class ImageFolders:
 
         Files may be named like references, as ``s3:cat.jpg``: a file of the whole name comes first.
         """
-        if image is None or data_url.is_data_url(image):
+        if image is None or data_url.contains_data(image):
             return None
         for path in dict.fromkeys((image, image.removeprefix("file:"))):
             for folder in self._folders:
@@ -119,7 +119,7 @@ def _thumbnail(image: str | None, path: str | None, size_px: int) -> str:
     file: str | io.BytesIO
     if path is not None:
         file = path
-    elif image is not None and data_url.is_data_url(image):
+    elif image is not None and data_url.contains_data(image):
         try:
             file = io.BytesIO(data_url.decode(image, _MAX_DATA_BYTES))
         except InvalidInput as error:
