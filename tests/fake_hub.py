@@ -61,6 +61,8 @@ class FakeHub(ThreadingHTTPServer):
         self.hangs = False
         #: Status of every answer, if not 0.
         self.status = 0
+        #: Number of the next listings that are answered with 503.
+        self.outage = 0
         #: Bytes after which the next answer with a file breaks off, by file name.
         self.cuts: dict[str, int] = {}
         #: Files that are not sent before `released` is set.
@@ -117,7 +119,10 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def route(self, path: str) -> None:
         """Answer a request for a path without its query."""
-        if path.startswith("/api/models/"):
+        if path.startswith("/api/models/") and self.server.outage:
+            self.server.outage -= 1
+            self.fail(503)
+        elif path.startswith("/api/models/"):
             self._list(path.removeprefix("/api/models/"))
         else:
             name, _, rest = path[1:].partition("/resolve/")

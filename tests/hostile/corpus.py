@@ -15,16 +15,18 @@ from tests.hostile.specimen import Specimen
 from tests.hostile.strangers import polyglots, strangers
 
 
+def lacking() -> tuple[Specimen, ...]:
+    """Return the files of which pixels may be missing."""
+    return (*damaged(), *incomplete(), *containers(), *codestreams())
+
+
 @cache
 def corpus() -> tuple[Specimen, ...]:
     """Return damaged, incomplete and rare files, bombs, files of other formats, and polyglots."""
     return (
-        *damaged(),
-        *incomplete(),
+        *lacking(),
         *bombs(),
-        *containers(),
         *repetitions(),
-        *codestreams(),
         *strangers(),
         *polyglots(),
         *oddities(),

@@ -83,9 +83,14 @@ def _try_file(path: str) -> dict[str, Any]:
     before = peak_bytes()
     outcome(data)
     grown = peak_bytes() - before
+    return {"grown": grown, "estimated": estimated_bytes(data)}
+
+
+def estimated_bytes(data: bytes) -> int:
+    """Return the memory that the decoder reserves for a file."""
     header = inspect_image(data, MAX_PIXELS)
     with open_image(header.format, data) as image:
-        return {"grown": grown, "estimated": _needed_bytes(image, header)}
+        return _needed_bytes(image, header)
 
 
 def try_together(path: str, threads: str) -> dict[str, Any]:
