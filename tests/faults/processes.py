@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,15 @@ def send(pids: list[int], number: int) -> list[int]:
             os.kill(pid, number)
             hit.append(pid)
     return hit
+
+
+@contextmanager
+def losing_readiness(ready_file: Path, timeout_s: float) -> Iterator[None]:
+    """Wait until the present ready file is removed, even if there is another one by then."""
+    with ready_file.open() as file:
+        yield
+        if not holds(lambda: not os.fstat(file.fileno()).st_nlink, timeout_s):
+            raise TimeoutError(f"{ready_file} exists for {timeout_s:g} s")
 
 
 def end_all(run_dir: Path, patience_s: float) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections import Counter
 from pathlib import Path
 
 from config.settings import NULL_MODEL
-from demo.stack import redis_server, running_worker
+from demo.stack import Worker, redis_server, running_worker
 from producer import Client
 from producer.batch import Batch
+from tests.faults.processes import processes_of, send
 from tests.redis_servers import Server, wait_until
 
 #: Enough for a copy in the middle of the work: each is a job of its own.
-ITEMS = 4000
+ITEMS = 1000
 PASSWORD = "s3cret"
 #: Jobs that ran at the time of the copy wait for one lease.
 SETTINGS = {"BLIPLINE_MODEL": NULL_MODEL, "BLIPLINE_LEASE_S": "2", "BLIPLINE_SWEEP_S": "1"}
@@ -29,10 +31,12 @@ def redis_cli(server: Server, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def copy_in_the_middle(server: Server, batch: Batch, copy: Path) -> int:
+def copy_in_the_middle(server: Server, worker: Worker, batch: Batch, copy: Path) -> int:
     """Copy the server while the batch is worked on; return the items that were done by then."""
     before = batch.progress().done
     wait_until(lambda: batch.progress().done > before, "progress")
+    # A busy machine may copy more slowly than the worker works.
+    send(processes_of(worker.run_dir, "bulk"), signal.SIGSTOP)
     done = batch.progress().done
     redis_cli(server, "--rdb", str(copy))
     assert not batch.progress().finished, "the batch ended before the copy: raise ITEMS"
@@ -71,10 +75,10 @@ def test_a_copy_taken_under_load_completes_on_a_new_server(tmp_path: Path) -> No
             )
             batch = client.submit_batch(images, chunk_items=1)
             with running_worker(url_of(old), SETTINGS, quiet=True) as worker:
-                done = copy_in_the_middle(old, batch, tmp_path / "new" / "backup.rdb")
-                # The machine of Redis is lost, and with it what was done since.
+                done = copy_in_the_middle(old, worker, batch, tmp_path / "new" / "backup.rdb")
+                # Both machines are lost.
                 old.kill()
-                worker.process.kill()
+                send(processes_of(worker.run_dir), signal.SIGKILL)
     finally:
         old.kill()
     new = restored(tmp_path / "new")

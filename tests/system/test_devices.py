@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 
 from demo.stack import ROOT, Worker, free_port, running_redis, running_worker
 from producer import Client
-from tests.faults.processes import is_alive, processes_of, send
+from tests.faults.processes import is_alive, losing_readiness, processes_of, send
 from tests.redis_servers import wait_until
 from worker import process_list
 from worker.cores import usable_cores
@@ -58,13 +58,6 @@ class Stage:
     def processes(self, tree: str) -> set[int]:
         """Return the processes of a tree, its supervisor included."""
         return set(processes_of(self.worker.run_dir / tree))
-
-    @contextmanager
-    def losing_readiness(self) -> Iterator[None]:
-        """Wait until the present ready file is removed, even if there is another one by then."""
-        with self.ready_file.open() as file:
-            yield
-            wait_until(lambda: not os.fstat(file.fileno()).st_nlink, "no readiness", RESTART_S)
 
     def health(self, check: str = "--ready") -> tuple[int, str]:
         command = [sys.executable, "-m", "worker", "health", check]
@@ -155,7 +148,7 @@ def test_killed_processes_touch_their_own_tree_alone(stage: Stage, roles: list[s
     others = stage.processes("cpu-1")
     victims = [pid for role in roles for pid in processes_of(stage.worker.run_dir / "cpu-0", role)]
     assert len(victims) == len(roles)
-    with stage.losing_readiness():
+    with losing_readiness(stage.ready_file, RESTART_S):
         send(victims, signal.SIGKILL)
     assert stage.health("--live")[0] == 0
     assert answered(stage.url)

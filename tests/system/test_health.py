@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 
 from demo.stack import ROOT, running_redis, running_worker
 from producer import Client
-from tests.faults.processes import holds, processes_of, send
+from tests.faults.processes import holds, losing_readiness, processes_of, send
 from tests.redis_servers import wait_until
+from worker import health
 
 SETTINGS = {
     "BLIPLINE_MODEL": "null",
@@ -39,15 +42,15 @@ class Stage:
     url: str
     run_dir: Path
 
+    @property
+    def ready_file(self) -> Path:
+        return self.run_dir / "ready"
+
     def health(self, *arguments: str) -> tuple[int, str]:
         """Return the exit code and the output of a health check."""
-        command = [sys.executable, "-m", "worker", "health", *arguments]
-        environment = {**os.environ, "BLIPLINE_RUN_DIR": str(self.run_dir)}
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.stderr == ""
-        return done.returncode, done.stdout
+        with redirect_stdout(io.StringIO()) as output:
+            code = health.main([*arguments, "--run-dir", str(self.run_dir)])
+        return code, output.getvalue()
 
     def ready(self) -> bool:
         return self.health("--ready")[0] == 0
@@ -74,35 +77,43 @@ def stage() -> Iterator[Stage]:
 
 
 def test_a_worker_is_ready_and_live(stage: Stage) -> None:
-    code, output = stage.health()
-    assert code == 0
+    environment = {**os.environ, "BLIPLINE_RUN_DIR": str(stage.run_dir)}
+    command = [sys.executable, "-m", "worker", "health"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    output = done.stdout
     assert [line.split()[0] for line in output.splitlines()] == PROCESSES
     assert all("ready  heartbeat" in line for line in output.splitlines())
     assert stage.live()
 
 
-@pytest.mark.parametrize("queue", ["bulk", "interactive"])
+@pytest.mark.parametrize(
+    "queue", ["bulk", pytest.param("interactive", marks=pytest.mark.exhaustive)]
+)
 def test_a_cancelled_queue_is_not_ready_and_is_consumed_again(stage: Stage, queue: str) -> None:
     # When an operator cancels the queue
-    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "control"]
-    environment = {**os.environ, "BLIPLINE_REDIS_URL": stage.url}
-    with subprocess.Popen([*command, "cancel_consumer", queue], cwd=ROOT, env=environment):
+    with (
+        losing_readiness(stage.ready_file, RESTART_S),
+        Celery("operator", broker=stage.url, set_as_current=False) as operator,
+    ):
+        operator.control.cancel_consumer(queue)
         # Then the worker says so, and is not ready
         wait_until(lambda: f"not consuming {queue}" in stage.health()[1], "the report", 60)
-    assert not (stage.run_dir / "ready").exists()
     # And consumes again by itself, also with a further connection
     wait_until(stage.ready, "the return of the queue", 60)
     assert stage.answers(queue)
     with redis.Redis.from_url(stage.url) as server:
         server.client_kill_filter(_type="normal", skipme=True)
     assert stage.answers(queue)
-    assert stage.ready()
+    wait_until(stage.ready, "readiness with new connections", 60)
 
 
 def test_a_hung_engine_is_not_ready_and_is_replaced(stage: Stage) -> None:
     (engine,) = processes_of(stage.run_dir, "engine")
-    send([engine], signal.SIGSTOP)
-    wait_until(lambda: not stage.ready(), "the end of readiness", RESTART_S)
+    with losing_readiness(stage.ready_file, RESTART_S):
+        send([engine], signal.SIGSTOP)
     assert stage.live()
     wait_until(stage.ready, "another engine", RESTART_S)
     assert processes_of(stage.run_dir, "engine") != [engine]
@@ -111,8 +122,8 @@ def test_a_hung_engine_is_not_ready_and_is_replaced(stage: Stage) -> None:
 
 def test_a_killed_consumer_is_replaced_while_the_worker_is_live(stage: Stage) -> None:
     (consumer,) = processes_of(stage.run_dir, "bulk")
-    send([consumer], signal.SIGKILL)
-    wait_until(lambda: not stage.ready(), "the end of readiness", RESTART_S)
+    with losing_readiness(stage.ready_file, RESTART_S):
+        send([consumer], signal.SIGKILL)
     assert stage.live()
     wait_until(stage.ready, "another consumer", RESTART_S)
     assert stage.answers()

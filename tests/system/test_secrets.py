@@ -84,7 +84,9 @@ def flower_tasks(port: int) -> str:
         return str(response.read().decode())
 
 
-@pytest.mark.parametrize("log_format", ["human", "json"])
+@pytest.mark.parametrize(
+    "log_format", ["json", pytest.param("human", marks=pytest.mark.exhaustive)]
+)
 def test_no_secret_is_shown_anywhere(
     redis_with_password: str, tmp_path: Path, log_format: str
 ) -> None:
