@@ -7,10 +7,12 @@ checks that each pair has one line in the outputs.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from argparse import ArgumentParser
@@ -21,6 +23,7 @@ from typing import Any, Final
 import redis
 from celery import Celery
 
+from benchmarks.pictures import pictures
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
 from demo.stack import ROOT, running_redis
@@ -28,19 +31,23 @@ from producer.ledger.leases import Leases
 
 #: Seconds between two looks at the memory.
 POLL_S: Final = 0.5
+#: Distinct pictures of an archive.
+PICTURES: Final = 100
 
 
 def main() -> int:
     """Print a report; exit code 1 if a pair is missing or surplus."""
     parser = ArgumentParser(prog="python -m benchmarks.capfilt", description=__doc__)
     parser.add_argument("--pairs", type=int, default=1_000_000)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--archive", action="store_true", help="pictures in a tar instead of URLs")
+    arguments = parser.parse_args()
+    pairs = arguments.pairs
     with tempfile.TemporaryDirectory(prefix="blipline-capfilt-") as directory:
-        source, accepted, rejected = (
-            Path(directory, name) for name in ("pairs.jsonl", "accepted.jsonl", "rejected.jsonl")
+        accepted, rejected = (
+            Path(directory, name) for name in ("accepted.jsonl", "rejected.jsonl")
         )
-        with source.open("w") as file:
-            file.writelines(lines(pairs))
+        write = write_archive if arguments.archive else write_lines
+        source = write(Path(directory), pairs)
         with running_redis() as url, redis.Redis.from_url(url) as connection:
             program = f"from benchmarks.capfilt import answer; answer({url!r})"
             with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as responder:
@@ -65,11 +72,28 @@ def main() -> int:
     return int(process.returncode != 0 or written != pairs)
 
 
-def lines(pairs: int) -> Iterator[str]:
-    """Yield the lines of a file of pairs."""
-    for number in range(pairs):
-        pair = {"image": f"https://images.example.com/{number}.jpg", "text": f"picture {number}"}
-        yield f"{json.dumps(pair)}\n"
+def write_lines(directory: Path, pairs: int) -> Path:
+    """Write pairs of a URL and a text as JSON lines; return their file."""
+    path = directory / "pairs.jsonl"
+    with path.open("w") as file:
+        for number in range(pairs):
+            image = f"https://images.example.com/{number}.jpg"
+            file.write(f"{json.dumps({'image': image, 'text': f'picture {number}'})}\n")
+    return path
+
+
+def write_archive(directory: Path, pairs: int) -> Path:
+    """Write pairs of a picture and a text as WebDataset does; return their archive."""
+    path, drawn = directory / "pairs.tar", pictures(PICTURES, seed=1)
+    with tarfile.open(path, "w") as archive:
+        for number in range(pairs):
+            # Bytes after the end of a JPEG make it another file.
+            image = drawn[number % PICTURES] + str(number).encode()
+            for suffix, data in (("jpg", image), ("txt", f"picture {number}".encode())):
+                member = tarfile.TarInfo(f"{number:08d}.{suffix}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    return path
 
 
 def watch(
