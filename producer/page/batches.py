@@ -177,6 +177,8 @@ async def _follow(
             if not (counts.finished or counts.cancelled):
                 yield (progress, "", links, public_id, *_buttons(running=True))
         results = [result async for result in batch.results(STALL_S)]
+        # A cancelled batch was still ending its items when it was polled.
+        progress = views.progress(await batch.progress(), time.monotonic() - started)
         paths = [upload["path"] for upload in uploads]
         if len(paths) != len(results):
             # Gradio has deleted uploads since.
