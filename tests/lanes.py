@@ -19,9 +19,9 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 #: Slow folders and modules, the slowest first: a slow module that starts last would keep one lane
 #: busy while the others are idle.
 SLOW: Final = (
-    *("page", "test_faults.py", "test_programme.py", "test_shared_redis.py", "test_openapi.py"),
-    *("test_killed_processes.py", "system", "test_t5.py", "examples", "faults", "demo", "images"),
-    *("models", "gateway"),
+    *("browser", "page", "test_faults.py", "test_programme.py", "test_shared_redis.py"),
+    *("test_openapi.py", "test_killed_processes.py", "system", "test_t5.py", "examples", "faults"),
+    *("demo", "images", "models", "gateway"),
 )
 
 #: Modules that run in one lane, since they share a running system that starts in ten seconds.
@@ -31,11 +31,14 @@ TOGETHER: Final = (
     " system/test_uploads.py system/test_recipes.py system/test_openapi_examples.py"
     " system/test_openai_api.py system/test_client_libraries.py system/test_named_adapters.py",
     "examples/test_backends.py examples/test_programs.py",
-    "page/test_browser_ask.py page/test_browser_chat.py page/test_browser_clipboard.py"
-    " page/test_browser_describe.py page/test_browser_layout.py page/test_browser_login.py"
-    " page/test_docs_page.py page/test_access.py page/test_browser_batch.py"
-    " page/test_browser_errors.py page/test_browser_pending.py page/test_browser_reload.py"
-    " page/test_limits.py page/test_pending.py",
+    "openai_api/test_batches.py openai_api/test_chat.py openai_api/test_embeddings.py"
+    " openai_api/test_errors.py openai_api/test_guide.py",
+    "hf_api/test_errors.py hf_api/test_guide.py hf_api/test_tasks.py",
+    "page/browser/test_ask.py page/browser/test_batch.py page/browser/test_chat.py"
+    " page/browser/test_clipboard.py page/browser/test_describe.py page/browser/test_docs_page.py"
+    " page/browser/test_errors.py page/browser/test_layout.py page/browser/test_login.py"
+    " page/browser/test_pending.py page/browser/test_reload.py page/browser/test_stale_answers.py"
+    " page/test_access.py page/test_limits.py page/test_pending.py",
 )
 
 IS_LANE: Final = "PYTEST_XDIST_WORKER" in os.environ

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from tests.page.visitor import IMAGES, Visitor, running_browser, serving
 
 DIRECTORY: Final = Path(__file__).parents[2] / "docs" / "images"
-VIEWPORT: Final = {"width": 1280, "height": 720}
+SIZE: Final = (1280, 720)
 #: Enough for text on flat colors, at a third of the size.
 COLORS: Final = 200
 
@@ -23,7 +23,7 @@ def main() -> None:
     """Update all screenshots."""
     with serving(worker=True) as served, running_browser() as browser:
         for name, prepare in SCREENSHOTS.items():
-            visitor = Visitor(browser, served, viewport=VIEWPORT, color_scheme="light")
+            visitor = Visitor(browser, served, size=SIZE)
             visitor.sign_in()
             prepare(visitor)
             _save(visitor, DIRECTORY / f"page-{name}.png")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import pytest
 import redis
@@ -92,36 +92,44 @@ def running_browser() -> Iterator[Browser]:
     if chromium is None:
         pytest.fail("no chromium on the PATH: `make browser` installs it", pytrace=False)
     expect.set_options(timeout=TIMEOUT_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*ARGUMENTS])
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        # Only a profile on disk keeps compiled scripts, most of the time of a load.
+        context = playwright.chromium.launch_persistent_context(
+            profile, executable_path=chromium, args=[*ARGUMENTS]
+        )
+        assert context.browser is not None
         try:
-            yield browser
+            yield context.browser
         finally:
-            browser.close()
-
-
-#: Contexts without a visitor, by their options. They keep only the cache of files and of compiled
-#: scripts: a new context would load and compile Gradio's, most of the time of a test.
-_idle_contexts: Final[WeakKeyDictionary[Browser, dict[str, list[BrowserContext]]]] = (
-    WeakKeyDictionary()
-)
+            context.close()
 
 
 class Visitor:
-    """A browser context that records requests and errors."""
+    """A page that records requests and errors, by default with the browser's profile.
 
-    def __init__(self, browser: Browser, served: Served, **options: object) -> None:
+    Only one visitor at a time can use that profile.
+    """
+
+    def __init__(
+        self,
+        browser: Browser,
+        served: Served,
+        context: BrowserContext | None = None,
+        *,
+        size: tuple[int, int] = (1280, 860),
+        scheme: Literal["light", "dark"] = "light",
+    ) -> None:
         self.served = served
-        self._idle = _idle_contexts.setdefault(browser, {}).setdefault(repr(options), [])
-        self.context = (
-            self._idle.pop() if self._idle else browser.new_context(**options)  # type: ignore[arg-type]
-        )
+        self._own_context = context
+        self.context = context or browser.contexts[0]
         self.context.set_default_timeout(TIMEOUT_MS)
         self.page: Page = self.context.new_page()
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        self.page.emulate_media(color_scheme=scheme)
         #: The URLs of all requests.
         self.requests: list[str] = []
         self.errors: list[str] = []
-        self.context.on("request", self._on_request)
+        self.page.on("request", self._on_request)
         self.page.on("console", self._on_console)
         self.page.on("pageerror", self._on_error)
 
@@ -135,11 +143,14 @@ class Visitor:
 
     def choose(self, name: str = "scene-02.jpg") -> None:
         """Upload a demo image in place of the current one."""
-        image = self.page.locator("#image img")
-        if image.count():
-            self.page.get_by_label("Remove Image").click()
+        self.remove_image()
         self.page.set_input_files("#image input[type=file]", IMAGES / name)
-        image.wait_for()
+        self.page.locator("#image img").wait_for()
+
+    def remove_image(self) -> None:
+        """Remove the image, if there is any."""
+        if self.page.locator("#image img").count():
+            self.page.get_by_label("Remove Image").click()
 
     def tab(self, name: str) -> None:
         """Open a tab."""
@@ -168,17 +179,17 @@ class Visitor:
         return [url for url, to in parts if to.scheme not in ("data", "blob") and to.netloc != own]
 
     def close(self) -> None:
-        """Close the pages, and leave the context without their data to the next visitor."""
-        self.context.remove_listener("request", self._on_request)
+        """Close the page, and remove its data from the profile for the next visitor."""
+        if self._own_context:
+            self._own_context.close()
+            return
         session = self.context.new_cdp_session(self.page)
         data = "cookies,local_storage,indexeddb,cache_storage,service_workers"
         origin = self.served.address
         session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": data})
-        for page in self.context.pages:
-            page.close()
-        self.context.clear_cookies()
+        self.page.close()
+        self.context.clear_cookies(domain=urlsplit(origin).hostname)
         self.context.clear_permissions()
-        self._idle.append(self.context)
 
     def _on_request(self, request: Request) -> None:
         self.requests.append(request.url)

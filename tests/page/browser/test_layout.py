@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -26,14 +28,18 @@ def assert_no_small_target(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "scheme"), [(375, "light"), (390, "dark"), (768, "dark"), (1280, "light")]
+    ("width", "scheme"),
+    [
+        (375, "light"),
+        (768, "dark"),
+        pytest.param(390, "dark", marks=pytest.mark.exhaustive),
+        pytest.param(1280, "light", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_the_page_fits_the_window_and_follows_the_color_scheme(
-    browser: Browser, served: Served, width: int, scheme: str
+    browser: Browser, served: Served, width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    visitor = Visitor(
-        browser, served, viewport={"width": width, "height": 800}, color_scheme=scheme
-    )
+    visitor = Visitor(browser, served, size=(width, 800), scheme=scheme)
     page = visitor.sign_in()
     visitor.choose()
     page.get_by_text("Options").click()
@@ -59,7 +65,7 @@ def test_the_page_fits_the_window_and_follows_the_color_scheme(
 def test_button_and_answer_are_on_the_screen_of_a_phone_without_scrolling(
     browser: Browser, served: Served
 ) -> None:
-    visitor = Visitor(browser, served, viewport={"width": 390, "height": 844}, has_touch=True)
+    visitor = Visitor(browser, served, browser.new_context(has_touch=True), size=(390, 844))
     page = visitor.sign_in()
     visitor.choose()
     page.tap("#do-caption")

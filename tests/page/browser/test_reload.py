@@ -90,7 +90,7 @@ def test_a_visit_belongs_to_its_tab_and_its_tenant(visitor: Visitor, browser: Br
     assert other_tab.url != address
     expect(other_tab.locator("#image img")).to_have_count(0)
     other_tab.close()
-    globex = Visitor(browser, visitor.served)
+    globex = Visitor(browser, visitor.served, browser.new_context())
     visit = address.partition("visit=")[2]
     globex.page.add_init_script(f"sessionStorage.setItem('visit', '{visit}')")
     globex.sign_in("globex")

@@ -6,9 +6,9 @@ import csv
 import json
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.page.visitor import CAPTION, IMAGES, Served, Visitor
+from tests.page.visitor import CAPTION, IMAGES, Visitor
 
 
 def download(page: Page, kind: str) -> str:
@@ -82,18 +82,3 @@ def test_a_batch_asks_the_same_question_about_all_images(visitor: Visitor) -> No
     page.locator("#batch-question").get_by_role("textbox").fill("how many shapes are there?")
     page.click("#do-batch")
     expect(page.locator("#batch-results .answer-text")).to_have_text(["two", "one"])
-
-
-def test_a_batch_can_be_cancelled(browser: Browser, idle: Served) -> None:
-    visitor = Visitor(browser, idle)
-    page = visitor.sign_in()
-    visitor.tab("Batch")
-    page.set_input_files("#files input[type=file]", [IMAGES / "scene-02.jpg"])
-    page.click("#do-batch")
-    expect(page.locator("#batch-progress")).to_contain_text("0 of 1")
-    page.click("#do-cancel")
-    expect(page.locator("#batch-progress")).to_contain_text("Cancelled: 1 of 1 · 1 failed")
-    expect(page.locator("#batch-results .answer-details")).to_contain_text("cancelled")
-    expect(page.locator("#do-cancel")).to_be_hidden()
-    visitor.close()
-    assert visitor.errors == []

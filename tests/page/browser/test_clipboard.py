@@ -54,9 +54,9 @@ def files_of(page: Page) -> JSHandle:
     )
 
 
-def test_an_image_is_pasted_by_the_keyboard_wherever_the_focus_is(visitor: Visitor) -> None:
-    page = visitor.sign_in()
-    copy_image(visitor)
+def test_an_image_is_pasted_by_the_keyboard_wherever_the_focus_is(regular: Visitor) -> None:
+    page = regular.page
+    copy_image(regular)
     for selector in FOCUSED.values():
         page.focus(selector)
         page.keyboard.press("ControlOrMeta+v")
@@ -66,36 +66,37 @@ def test_an_image_is_pasted_by_the_keyboard_wherever_the_focus_is(visitor: Visit
 
 
 def test_a_pasted_image_replaces_image_and_url_and_its_caption_can_be_copied(
-    visitor: Visitor,
+    regular: Visitor,
 ) -> None:
-    page = visitor.sign_in()
-    copy_image(visitor)
-    visitor.choose()
+    page = regular.page
+    copy_image(regular)
+    regular.choose()
     page.fill(FOCUSED["the URL"], "https://example.com/a.png")
     page.focus("#do-caption")
     page.keyboard.press("ControlOrMeta+v")
     expect(page.locator(FOCUSED["the URL"])).to_have_value("")
     page.click("#do-caption")
-    assert visitor.answer() == PASTED
+    assert regular.answer() == PASTED
     page.click("#caption-answer .copy")
     expect(page.locator("#caption-answer .copy")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == PASTED
 
 
-def test_a_pasted_text_stays_in_its_field(visitor: Visitor) -> None:
-    visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = visitor.sign_in()
+def test_a_pasted_text_stays_in_its_field(regular: Visitor) -> None:
+    regular.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = regular.page
+    regular.remove_image()
     page.evaluate("navigator.clipboard.writeText('an orange')")
     page.focus(PROMPT)
     page.keyboard.press("ControlOrMeta+v")
     expect(page.locator(PROMPT)).to_have_value("an orange")
-    assert page.locator("#image img").count() == 0
+    expect(page.locator("#image img")).to_have_count(0)
 
 
-def test_an_image_pasted_in_the_batch_tab_joins_the_batch(visitor: Visitor) -> None:
-    page = visitor.sign_in()
-    copy_image(visitor)
-    visitor.tab("Batch")
+def test_an_image_pasted_in_the_batch_tab_joins_the_batch(regular: Visitor) -> None:
+    page = regular.page
+    copy_image(regular)
+    regular.tab("Batch")
     page.keyboard.press("ControlOrMeta+v")
     expect(page.locator("#files tr.file")).to_have_count(1)
 
@@ -119,9 +120,9 @@ def test_the_clipboard_works_without_https(browser: Browser, served: Served) -> 
     assert visitor.errors == []
 
 
-def test_the_button_beside_an_image_pastes_and_a_dropped_image_is_chosen(visitor: Visitor) -> None:
-    page = visitor.sign_in()
-    copy_image(visitor)
+def test_the_button_beside_an_image_pastes_and_a_dropped_image_is_chosen(regular: Visitor) -> None:
+    page = regular.page
+    copy_image(regular)
     page.get_by_label("Paste from clipboard").click()
     page.locator("#image img").wait_for()
     page.get_by_label("Remove Image").click()

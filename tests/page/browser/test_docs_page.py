@@ -16,7 +16,7 @@ from tests.page.visitor import Served, Visitor
 @pytest.fixture
 def reader(browser: Browser, served: Served) -> Iterator[Visitor]:
     """Return a visitor of `/docs`; check that its page had no error and no external request."""
-    reader = Visitor(browser, served, viewport={"width": 1280, "height": 900})
+    reader = Visitor(browser, served, size=(1280, 900))
     reader.page.goto(f"{served.address}/docs")
     yield reader
     reader.close()
