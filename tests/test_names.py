@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -49,64 +49,72 @@ Named = (
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@dataclass(frozen=True)
+class Names:
+    """The names and docstrings of a file, each with its line."""
+
+    #: Variables, parameters, attributes, functions and keywords.
+    bindings: list[tuple[int, str]] = field(default_factory=list)
+    docstrings: list[tuple[int, str]] = field(default_factory=list)
+    classes: list[tuple[int, str]] = field(default_factory=list)
+
+
 @pytest.fixture(scope="module")
-def modules() -> dict[str, ast.Module]:
-    """Parsed files by their path below the root."""
+def names() -> dict[str, Names]:
+    """Names by the file's path below the root."""
     paths = sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.py"))
-    return {
-        str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in paths
-    }
+    return {str(path.relative_to(ROOT)): names_in(path) for path in paths}
 
 
-def bindings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield (line, name) of every variable, parameter, attribute, function and keyword bound."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.id
+def names_in(path: Path) -> Names:
+    """Return the names of a file, whose tree is freed."""
+    names = Names()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                names.bindings.append((node.lineno, node.id))
         elif isinstance(node, ast.arg):
-            yield node.lineno, node.arg
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.attr
+            names.bindings.append((node.lineno, node.arg))
+        elif isinstance(node, ast.Attribute):
+            if isinstance(node.ctx, ast.Store):
+                names.bindings.append((node.lineno, node.attr))
         elif isinstance(node, Named) and node.name:
-            yield node.lineno, node.name
-
-
-def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of every docstring."""
-    for node in ast.walk(tree):
+            names.bindings.append((node.lineno, node.name))
+        if isinstance(node, ast.ClassDef):
+            names.classes.append((node.lineno, node.name))
         if isinstance(node, Documented) and (text := ast.get_docstring(node)):
-            yield node.body[0].lineno, text
+            names.docstrings.append((node.body[0].lineno, text))
+    return names
 
 
-def test_every_package_is_read(modules: dict[str, ast.Module]) -> None:
-    assert {path.partition("/")[0] for path in modules} == {*TREES}
+def test_every_package_is_read(names: dict[str, Names]) -> None:
+    assert {path.partition("/")[0] for path in names} == {*TREES}
 
 
-def test_a_class_name_exists_once(modules: dict[str, ast.Module]) -> None:
+def test_a_class_name_exists_once(names: dict[str, Names]) -> None:
     places = defaultdict(list)
-    for path, tree in modules.items():
+    for path, own in names.items():
         if path.partition("/")[0] in PACKAGES:
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ClassDef):
-                    places[node.name].append(f"{path}:{node.lineno}")
+            for line, name in own.classes:
+                places[name].append(f"{path}:{line}")
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
-def test_docstrings_begin_with_a_verb_or_a_noun(modules: dict[str, ast.Module]) -> None:
+def test_docstrings_begin_with_a_verb_or_a_noun(names: dict[str, Names]) -> None:
     wrong = [
         f"{path}:{line}: {text.splitlines()[0]}"
-        for path, tree in modules.items()
-        for line, text in docstrings(tree)
+        for path, own in names.items()
+        for line, text in own.docstrings
         if text.split(maxsplit=1)[0] in OPENINGS
     ]
     assert wrong == []
 
 
-def test_identifiers_name_their_value(modules: dict[str, ast.Module]) -> None:
+def test_identifiers_name_their_value(names: dict[str, Names]) -> None:
     wrong = [
         f"{path}:{line}: {name}"
-        for path, tree in modules.items()
-        for line, name in bindings(tree)
+        for path, own in names.items()
+        for line, name in own.bindings
         if name in VAGUE and (path, name) not in PUBLIC
     ]
     assert wrong == []

@@ -20,7 +20,10 @@ from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.app import create_app
 from producer.gateway.server import Server, listen, url_of
 from producer.gateway.settings import GatewaySettings
+from producer.hf_api import mount as mount_hf_api
 from producer.ledger.keys import Keys
+from producer.openai_api import mount as mount_openai_api
+from producer.replicate_api import mount as mount_replicate_api
 from tests.webhooks.senders import end_job, outbox, outcomes, start_sender
 
 from .samples import bearer
@@ -162,6 +165,8 @@ def run_gateway(redis_url: str, stored_keys: StoredKeys) -> Iterator[Run]:
                 for name, value in {**SETTINGS, **settings}.items()
             }
             app = create_app(GatewaySettings.load(redis_url=redis_url, **fields))
+            for mount_api in (mount_openai_api, mount_hf_api, mount_replicate_api):
+                mount_api(app)
             reached = Reached(stack.enter_context(_served(app)), stored_keys.by_name)
             stack.callback(reached.close)
             return reached

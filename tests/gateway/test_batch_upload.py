@@ -54,8 +54,8 @@ def test_memory_does_not_grow_with_the_upload(start_gateway: Start) -> None:
         return resident_mb(gateway.process.pid, peak=True)
 
     peak = upload(10_000)
-    # 80 MB of lines.
-    assert upload(200_000) < peak + 30
+    # 40 MB of lines.
+    assert upload(100_000) < peak + 20
 
 
 def chunked(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ import redis
 from producer import Client
 from tests.conftest import Finish
 
-from .conftest import Reached, Start
+from .conftest import Reached, Run, Start
 from .samples import (
     CHUNK,
     JSONL,
@@ -86,10 +86,10 @@ def test_results_can_be_omitted_from_a_stream(gateway: Reached, finish: Finish) 
 
 
 def test_a_client_that_reconnects_elsewhere_receives_each_result_once(
-    start_gateway: Start, finish: Finish
+    start_gateway: Start, run_gateway: Run, finish: Finish
 ) -> None:
     total, batch = 10 * CHUNK, "resumed"
-    gateways = [start_gateway().client(), start_gateway().client()]
+    gateways = [start_gateway().client(), run_gateway().client()]
     submit(gateways[0], batch, total)
     order = [3, 1, 9, 0, 2, 8, 4, 7, 5, 6]
 
@@ -267,6 +267,7 @@ def test_streams_end_at_shutdown(start_gateway: Start, finish: Finish) -> None:
     # The batch has not ended, so there is no `end`: the client continues elsewhere.
     assert (indexes(seen), len(read)) == ([*range(CHUNK)], CHUNK)
     assert "Traceback" not in gateway.output()
+    assert "Cancel" not in gateway.output()
     assert "result stream aborted: the gateway is shutting down" in gateway.output()
     assert "end" not in [event.name for event in seen]
     assert gateway.process.wait(30) == 0

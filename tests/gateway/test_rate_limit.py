@@ -22,7 +22,7 @@ from producer.ledger.keys import Keys
 from tests.redis_servers import running_sentinels
 from tests.tls import running_tls
 
-from .conftest import Run, Start
+from .conftest import Run
 from .samples import bearer
 
 #: A path that needs a key and reads Redis.
@@ -115,9 +115,9 @@ def test_requests_above_the_rate_are_rejected(run_gateway: Run) -> None:
         assert answer.headers["RateLimit"].startswith('"minute";r=0;t=')
 
 
-def test_gateways_share_the_counts(run_gateway: Run, start_gateway: Start) -> None:
+def test_gateways_share_the_counts(run_gateway: Run) -> None:
     first = run_gateway(BLIPLINE_GATEWAY_RATE="4").client()
-    second = start_gateway(BLIPLINE_GATEWAY_RATE="4").client()
+    second = run_gateway(BLIPLINE_GATEWAY_RATE="4").client()
     seen = [
         client.get(PROTECTED).status_code
         for client in (first, second, first, second, first, second)

@@ -20,7 +20,7 @@ from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.access.key_policy import KeyPolicy
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
-from tests.gateway.conftest import Reached, Start
+from tests.gateway.conftest import Reached, Run
 from tests.gateway.fake_worker import Recorder
 
 PNG = b"\x89PNG\r\n\x1a\n the bytes of an image"
@@ -185,8 +185,8 @@ def test_a_deadline_is_a_504(http: httpx.Client, hub: InferenceClient, gateway: 
         )
 
 
-def test_limits_are_a_429(start_gateway: Start, connection: redis.Redis) -> None:
-    started = start_gateway(BLIPLINE_GATEWAY_RATE="2", BLIPLINE_MAX_QUEUED_INTERACTIVE="1")
+def test_limits_are_a_429(run_gateway: Run, connection: redis.Redis) -> None:
+    started = run_gateway(BLIPLINE_GATEWAY_RATE="2", BLIPLINE_MAX_QUEUED_INTERACTIVE="1")
     assert started.client().post("/v1/jobs", json={"task": "embed", "text": "a"}).is_success
     hub = InferenceClient(model=f"{started.url}/hf", token=started.keys["acme"])
     with refused(429, "The queue is full"):

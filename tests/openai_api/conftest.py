@@ -15,6 +15,7 @@ from tests.gateway.conftest import (
     gateway_url,
     http,
     redis_url,
+    run_gateway,
     start_gateway,
     stored_keys,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "gateway_url",
     "http",
     "redis_url",
+    "run_gateway",
     "start_gateway",
     "stored_keys",
     "worker",

@@ -19,7 +19,7 @@ from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.access.key_policy import KeyPolicy
 from producer.ledger.keys import Keys
 from tests.conftest import Finish
-from tests.gateway.conftest import Reached, Start
+from tests.gateway.conftest import Reached, Run, Start
 from tests.gateway.fake_worker import running_fake_worker
 from tests.gateway.samples import items_in
 
@@ -158,9 +158,13 @@ def test_an_invalid_request_is_an_error_of_its_own(
 
 
 def test_a_batch_survives_the_death_of_its_gateway(
-    start_gateway: Start, connection: redis.Redis, finish: Finish, redis_url: str
+    start_gateway: Start,
+    run_gateway: Run,
+    connection: redis.Redis,
+    finish: Finish,
+    redis_url: str,
 ) -> None:
-    first, second = start_gateway(), start_gateway()
+    first, second = start_gateway(), run_gateway()
 
     def client_of(started: Reached) -> openai.OpenAI:
         base_url = f"{started.url}/openai/v1"
@@ -314,9 +318,9 @@ def test_an_invalid_batch_is_rejected(
 
 
 def test_a_batch_for_which_the_queue_has_no_room_is_deleted(
-    start_gateway: Start, connection: redis.Redis
+    run_gateway: Run, connection: redis.Redis
 ) -> None:
-    started = start_gateway(BLIPLINE_MAX_QUEUED_BULK="32", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="0")
+    started = run_gateway(BLIPLINE_MAX_QUEUED_BULK="32", BLIPLINE_GATEWAY_UPLOAD_WAIT_S="0")
     base_url = f"{started.url}/openai/v1"
     with openai.OpenAI(base_url=base_url, api_key=started.keys["acme"], max_retries=0) as ai:
         with pytest.raises(openai.RateLimitError) as caught:

@@ -17,7 +17,7 @@ import redis
 from producer.ledger.keys import Keys
 from producer.ledger.ledger import Ledger
 from tests.conftest import Finish
-from tests.gateway.conftest import Reached, Start
+from tests.gateway.conftest import Reached, Run
 
 from .conftest import Recorder
 from .samples import URL, ask, assistant, image, request_of, text, user
@@ -259,8 +259,8 @@ def test_a_job_past_its_deadline_is_an_error(ai: openai.OpenAI) -> None:
     assert (caught.value.status_code, caught.value.code) == (504, "deadline_exceeded")
 
 
-def test_limits_are_errors(start_gateway: Start, connection: redis.Redis) -> None:
-    started = start_gateway(
+def test_limits_are_errors(run_gateway: Run, connection: redis.Redis) -> None:
+    started = run_gateway(
         BLIPLINE_GATEWAY_MAX_IMAGE_MB="1",
         BLIPLINE_GATEWAY_MAX_WAIT_S="1",
         BLIPLINE_GATEWAY_RATE="10",
@@ -290,9 +290,9 @@ def test_limits_are_errors(start_gateway: Start, connection: redis.Redis) -> Non
 
 
 def test_the_library_retries_while_the_queue_is_full(
-    start_gateway: Start, connection: redis.Redis, finish: Finish
+    run_gateway: Run, connection: redis.Redis, finish: Finish
 ) -> None:
-    started = start_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1")
+    started = run_gateway(BLIPLINE_MAX_QUEUED_INTERACTIVE="1")
     job_id = started.client().post("/v1/jobs", json={"task": "caption", "image": URL}).json()["id"]
     base_url, key = f"{started.url}/openai/v1", started.keys["acme"]
     with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0) as client:

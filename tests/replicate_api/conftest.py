@@ -11,12 +11,12 @@ from tests.gateway.conftest import (
     gateway_url,
     http,
     redis_url,
-    start_gateway,
+    run_gateway,
     stored_keys,
 )
 from tests.gateway.fake_worker import worker
 
-__all__ = ["gateway", "gateway_url", "http", "redis_url", "start_gateway", "stored_keys", "worker"]
+__all__ = ["gateway", "gateway_url", "http", "redis_url", "run_gateway", "stored_keys", "worker"]
 
 
 @pytest.fixture

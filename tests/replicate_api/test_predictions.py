@@ -16,7 +16,7 @@ from replicate.exceptions import ModelError, ReplicateError
 
 from demo.stack import ROOT
 from producer.ledger.keys import Keys
-from tests.gateway.conftest import Reached, Start
+from tests.gateway.conftest import Reached, Run
 from tests.gateway.fake_worker import Recorder, output_of
 
 PNG: Final = b"\x89PNG\r\n\x1a\n the bytes of an image"
@@ -147,8 +147,8 @@ def test_errors_name_their_cause(
     closed(api)
 
 
-def test_keys_and_limits_are_those_of_the_gateway(start_gateway: Start) -> None:
-    started = start_gateway(BLIPLINE_GATEWAY_RATE="1")
+def test_keys_and_limits_are_those_of_the_gateway(run_gateway: Run) -> None:
+    started = run_gateway(BLIPLINE_GATEWAY_RATE="1")
     for key, status in (
         ("blip_wrong", 401),
         (started.keys["acme"], 422),
