@@ -24,6 +24,10 @@ RUN pip install --no-cache-dir --only-binary :all: --no-binary docopt -r require
 ARG STORES=
 COPY requirements-stores.txt .
 RUN test -z "$STORES" || pip install --no-cache-dir --only-binary :all: -r requirements-stores.txt
+# TRACING=yes adds OpenTelemetry.
+ARG TRACING=
+COPY requirements-tracing.txt .
+RUN test -z "$TRACING" || pip install --no-cache-dir --only-binary :all: -r requirements-tracing.txt
 
 # Not a copy of the environment: its layers, of which torch's is the largest, stay as they are.
 FROM packages

@@ -25,7 +25,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(PIP) --editable '.[cli,pil,gateway,page,annotate,search]'
 	touch $@
 
-$(STAMP): $(INSTALLED) requirements-dev.txt
+$(STAMP): $(INSTALLED) requirements-dev.txt requirements-stores.txt requirements-tracing.txt
 	$(PIP) -r requirements-dev.txt
 	touch $@
 
