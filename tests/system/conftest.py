@@ -18,6 +18,8 @@ from producer import Client
 from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.access.key_policy import KeyPolicy
 from tests.models.adapters import lora, save_adapter
+from tests.serving import serving
+from tests.system.collector import Collector
 
 #: Options of a text that takes a while: it is streamed in parts, and can be cancelled.
 LONG: Final[dict[str, Any]] = {"max_new_tokens": 150, "min_new_tokens": 150}
@@ -30,20 +32,31 @@ class Stack:
     redis_url: str
     #: The directory of the worker's adapter `red`.
     adapter: Path
+    #: The worker's run directory.
+    run_dir: Path
     #: The port of the worker's metrics.
     metrics_port: int
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def collector() -> Iterator[Collector]:
+    """The collector of that system's traces."""
+    collector = Collector()
+    with serving(collector):
+        yield collector
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
     """One Redis and one worker for all tests that leave them running."""
     adapter = tmp_path_factory.mktemp("red")
     config = lora(target_modules=["q_proj", "fc1", "qkv"])
     save_adapter(Blip2ForConditionalGeneration, DEMO_MODEL, adapter, config, scale=0.3)
     port = free_port()
     settings = {"BLIPLINE_ADAPTERS": f"red={adapter}", "BLIPLINE_METRICS_PORT": str(port)}
-    with running_redis() as url, running_worker(url, settings):
-        yield Stack(url, adapter, port)
+    settings |= collector.environment
+    with running_redis() as url, running_worker(url, settings) as worker:
+        yield Stack(url, adapter, worker.run_dir, port)
 
 
 @pytest.fixture
@@ -54,9 +67,9 @@ def user(stack: Stack) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="package")
-def gateway(stack: Stack) -> Iterator[httpx.Client]:
+def gateway(stack: Stack, collector: Collector) -> Iterator[httpx.Client]:
     """A client of that system's gateway, which serves no page."""
-    settings = {"BLIPLINE_PAGE": "false"}
+    settings = {"BLIPLINE_PAGE": "false", **collector.environment}
     with (
         running_gateway(stack.redis_url, settings=settings) as url,
         redis.Redis.from_url(stack.redis_url) as keys,

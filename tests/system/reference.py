@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -81,3 +83,10 @@ def scene_picture(seed: int = 3, side: int = 128) -> Image.Image:
     while not is_clear(scene, side, side):
         scene = random_scene(rng)
     return draw(scene, side, side)
+
+
+def noise() -> bytes:
+    """Return a picture that no other test has sent: the worker keeps images that it has decoded."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", (32, 32), os.urandom(32 * 32 * 3)).save(file, "PNG")
+    return file.getvalue()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from subprocess import CompletedProcess, run
+from subprocess import CompletedProcess
 from typing import Any, Protocol
 
 import pytest
 
 from demo.stack import ROOT
 from demo.tour import IMAGES, pictures
+from producer.cli.app import run
 
 
 class Stack(Protocol):
@@ -33,9 +37,15 @@ TRUTH: dict[str, Any] = json.loads((IMAGES / "truth.json").read_text())
 
 
 def blipline(*arguments: str, stdin: str = "") -> CompletedProcess[str]:
-    """Run the command in a process of its own, as a shell does."""
-    command = [sys.executable, "-m", "producer.cli", *arguments]
-    return run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    """Run the command here, or, with an input, in a process of its own, as a shell does."""
+    if stdin:
+        command = [sys.executable, "-m", "producer.cli", *arguments]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    output, errors = (TextIOWrapper(BytesIO(), write_through=True) for _ in range(2))
+    with redirect_stdout(output), redirect_stderr(errors):
+        code = run(arguments)
+    texts = [stream.detach().getvalue().decode() for stream in (output, errors)]
+    return CompletedProcess(arguments, code, *texts)
 
 
 def test_a_single_image_is_captioned() -> None:

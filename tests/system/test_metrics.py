@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import signal
 import time
@@ -14,15 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from config.settings import DEMO_MODEL
-from demo.stack import free_port, running_worker
-from demo.tour import pictures
 from producer import Client
 from tests.faults.processes import processes_of, send
 from tests.monitoring import expressions, promtool, running_prometheus, samples
 from tests.system.conftest import Stack
+from tests.system.reference import noise
 
 #: Absent on this system: Redis without `maxmemory`.
 ABSENT = "blipline_redis_memory_limit_bytes"
@@ -38,13 +34,6 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
 @pytest.fixture
 def worker_url(stack: Stack) -> str:
     return f"http://127.0.0.1:{stack.metrics_port}/metrics"
-
-
-def noise() -> bytes:
-    """Return a picture that no other test has sent: the worker keeps images that it has decoded."""
-    file = io.BytesIO()
-    Image.frombytes("RGB", (32, 32), os.urandom(32 * 32 * 3)).save(file, "PNG")
-    return file.getvalue()
 
 
 def run_batch(user: Client, seed: int, images: Sequence[bytes] = ()) -> int:
@@ -152,26 +141,25 @@ def test_prometheus_answers_each_query_of_the_dashboard_and_the_alerts(
         assert {rule["health"] for rule in rules()} == {"ok"}
 
 
-def test_an_engine_that_dies_resets_no_counter(stack: Stack) -> None:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/metrics"
-    settings = {"BLIPLINE_METRICS_PORT": str(port), "BLIPLINE_KEY_PREFIX": "metrics:"}
-    with (
-        running_worker(stack.redis_url, settings) as worker,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("BLIPLINE_KEY_PREFIX", "metrics:")
-        with Client(stack.redis_url) as user:
-            user.ask(pictures()[0], "what shape is it?").result(timeout=60)
-            # The engine publishes its counts each second; those of its warm-up are among them.
-            time.sleep(2.5)
-            before = samples(url)["blipline_engine_answers_total"]
-            assert before >= 1
-            send(processes_of(worker.run_dir, "engine"), signal.SIGKILL)
-            wait_for(lambda: samples(url)["blipline_worker_process_restarts_total engine"] == 1)
-            # The supervisor answers while the next engine is still loading.
-            assert samples(url)["blipline_engine_answers_total"] == before
-            assert "blipline_engine_active_rows" not in samples(url)
-            user.ask(pictures()[1], "what shape is it?").result(timeout=120)
-            wait_for(lambda: samples(url)["blipline_engine_answers_total"] > before)
-            assert samples(url)["blipline_worker_items_total ok interactive vqa"] == 2
+def test_an_engine_that_dies_resets_no_counter(worker_url: str, stack: Stack, user: Client) -> None:
+    def value(name: str) -> float:
+        return samples(worker_url).get(name, 0)
+
+    answers, restarts = (
+        "blipline_engine_answers_total",
+        "blipline_worker_process_restarts_total engine",
+    )
+    items = "blipline_worker_items_total ok interactive vqa"
+    answered, restarted, done = value(answers), value(restarts), value(items)
+    user.ask(noise(), "what shape is it?").result(timeout=60)
+    # The engine publishes its counts each second.
+    wait_for(lambda: value(answers) > answered)
+    answered = value(answers)
+    send(processes_of(stack.run_dir, "engine"), signal.SIGKILL)
+    wait_for(lambda: value(restarts) == restarted + 1)
+    # The supervisor answers while the next engine is still loading.
+    assert value(answers) == answered
+    assert "blipline_engine_active_rows" not in samples(worker_url)
+    user.ask(noise(), "what shape is it?").result(timeout=120)
+    wait_for(lambda: value(answers) > answered and value(items) == done + 2)
+    wait_for(lambda: value("blipline_worker_ready") == 1)
