@@ -142,7 +142,7 @@ def test_large_images_wait_for_each_other(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(encoded(Image.new("RGBA", (8000, 8000), 90), "PNG", compress_level=1))
     estimated = estimated_bytes(path.read_bytes())
-    # One more than the budget allows: on a small machine each needs the whole budget.
-    report, _ = trial("together", path, str(max(1, BUDGET_BYTES // estimated) + 1))
+    # Two more than the budget allows: on a small machine each needs more than half of it.
+    report, _ = trial("together", path, str(BUDGET_BYTES // estimated + 2))
     assert report["outcomes"] == ["answered"]
     assert report["grown"] < max(BUDGET_BYTES, estimated) + SLACK_BYTES

@@ -19,7 +19,7 @@ from tests.models.blip_checkpoints import (
     save_vqa,
 )
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import serve, some_beams, some_sampled_beams
+from tests.models.traffic import row_counts, serve, some_beams, some_sampled_beams
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
 from worker.engine.model import Prompt
@@ -28,7 +28,6 @@ from worker.engine.selfcheck import check
 from worker.engine.warmup import warm_up
 from worker.models.registry import load
 
-ROWS = 96
 IMAGES = 12
 QUESTIONS = [
     "",
@@ -144,23 +143,28 @@ def compare(
 
 
 @pytest.mark.timeout(240)
-def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family) -> None:
-    expected = compare(family, ROWS, some_options)
+@pytest.mark.parametrize("rows", row_counts(60, 96))
+def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family, rows: int) -> None:
+    expected = compare(family, rows, some_options)
     # The rows are diverse: texts differ, and rows end at many lengths.
-    assert len({text for text, _ in expected}) > ROWS / 3
-    assert len({tokens for _, tokens in expected}) >= 7
+    assert len({text for text, _ in expected}) > rows / 3
+    assert len({tokens for _, tokens in expected}) >= 6
 
 
 @pytest.mark.timeout(240)
-def test_beams_equal_those_of_the_row_alone(family: Family) -> None:
-    expected = compare(family, 24, some_beams)
-    assert len({text for text, _ in expected}) > 15
+@pytest.mark.parametrize("rows", row_counts(10, 24))
+def test_beams_equal_those_of_the_row_alone(family: Family, rows: int) -> None:
+    expected = compare(family, rows, some_beams)
+    assert len({text for text, _ in expected}) > rows / 2
 
 
 @pytest.mark.timeout(240)
-def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(family: Family) -> None:
-    expected = compare(family, 24, some_sampled_beams)
-    assert len({text for text, _ in expected}) > 15
+@pytest.mark.parametrize("rows", row_counts(10, 24))
+def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(
+    family: Family, rows: int
+) -> None:
+    expected = compare(family, rows, some_sampled_beams)
+    assert len({text for text, _ in expected}) > rows / 2
 
 
 def first_logits(model: Any, features: torch.Tensor, prompts: list[Prompt]) -> torch.Tensor:

@@ -21,12 +21,11 @@ from transformers import (
 )
 
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import picture, serve, some_options, some_sampled_beams
+from tests.models.traffic import picture, row_counts, serve, some_options, some_sampled_beams
 from worker.engine.engine import Engine
 from worker.engine.model import Generator
 from worker.engine.request import GenerationOptions, Request
 
-ROWS = 84
 IMAGES = 10
 QUESTIONS = [
     "how many?",
@@ -138,18 +137,20 @@ def compare(
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("rows", row_counts(36, 84))
 def test_every_row_in_a_mixed_batch_equals_the_row_alone(
-    checkpoint: Path, model: Generator
+    checkpoint: Path, model: Generator, rows: int
 ) -> None:
-    expected = compare(checkpoint, model, ROWS, some_options)
+    expected = compare(checkpoint, model, rows, some_options)
     # The rows are diverse: texts differ, and rows end at many lengths.
-    assert len({text for text, _ in expected}) > ROWS / 3
-    assert len({tokens for _, tokens in expected}) >= 8
+    assert len({text for text, _ in expected}) > rows / 3
+    assert len({tokens for _, tokens in expected}) >= 7
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("rows", row_counts(10, 24))
 def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(
-    checkpoint: Path, model: Generator
+    checkpoint: Path, model: Generator, rows: int
 ) -> None:
-    expected = compare(checkpoint, model, 24, some_sampled_beams)
-    assert len({text for text, _ in expected}) > 15
+    expected = compare(checkpoint, model, rows, some_sampled_beams)
+    assert len({text for text, _ in expected}) > rows / 2

@@ -11,25 +11,28 @@ import pytest
 
 from tests.models.families import Expected, Family, family
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import serve
+from tests.models.traffic import row_counts, serve
 from worker.engine.engine import Engine
 from worker.engine.request import GeneratedSequence, GenerationOptions, Request
 
 __all__ = ["family"]
 
-ROWS = 30
 IMAGES = 5
 TEXTS = ["", "a red circle", "how many?", "is it a photo of the circle, above?"]
 
 
 def some_options(family: Family, request: Request, generator: random.Random) -> GenerationOptions:
-    """Draw options that change the text which the row has without them."""
+    """Draw options that change the text which the row has without them.
+
+    Fifteen rows have each kind of options with each kind of search.
+    """
     new = generator.choice([4, 9, 14])
-    (plain,) = family.alone(replace(request, options=GenerationOptions(max_new_tokens=new)))
-    words = [*map(family.model.token_texts.text, plain.tokens)]
-    at = generator.randrange(len(words))
-    how: dict[str, Any] = {"max_new_tokens": new}
-    kind = generator.randrange(5)
+    how: dict[str, Any] = {"max_new_tokens": new, "repetition_penalty": 1.2}
+    kind, search = int(request.id) % 5, int(request.id) // 5 % 3
+    if kind < 3:
+        (plain,) = family.alone(replace(request, options=GenerationOptions(**how)))
+        words = [*map(family.model.token_texts.text, plain.tokens)]
+        at = generator.randrange(len(words))
     if kind == 0:
         text = "".join(words)
         start = generator.randrange(len(text))
@@ -42,13 +45,11 @@ def some_options(family: Family, request: Request, generator: random.Random) -> 
     if kind == 3:
         start = len(family.model.prompt(request).start)
         how |= {"max_length": start + new, "min_length": start + generator.choice([0, 3, new])}
-    search = generator.randrange(3)
     if search == 1:
         how |= {"num_beams": 3, "num_return_sequences": generator.choice([1, 3])}
     if search == 2:
         how |= {"temperature": 1.3, "seed": generator.randrange(999), "top_k": 40}
-    scored = generator.random() < 0.6
-    return GenerationOptions(**how, repetition_penalty=1.2, output_scores=scored)
+    return GenerationOptions(**how, output_scores=(kind + search) % 2 == 0)
 
 
 def comparable(sequences: Sequence[Expected | GeneratedSequence]) -> list[tuple[int, ...]]:
@@ -66,10 +67,13 @@ def shows_tokens(options: GenerationOptions) -> bool:
     return options.output_scores or options.num_return_sequences > 1
 
 
-def test_every_option_in_a_mixed_batch_equals_that_of_the_row_alone(family: Family) -> None:
+@pytest.mark.parametrize("rows", row_counts(15, 30))
+def test_every_option_in_a_mixed_batch_equals_that_of_the_row_alone(
+    family: Family, rows: int
+) -> None:
     generator = random.Random(3)
     requests = []
-    for number in range(ROWS):
+    for number in range(rows):
         image, text = generator.randrange(IMAGES), generator.choice(TEXTS)
         request = family.request(number, image, text, GenerationOptions())
         requests.append(replace(request, options=some_options(family, request, generator)))
@@ -84,7 +88,7 @@ def test_every_option_in_a_mixed_batch_equals_that_of_the_row_alone(family: Fami
         [reference_answer(family, *each) for each in zip(requests, alone, strict=True)],
         family.network,
         lambda row: reference_answer(family, requests[row], family.alone(requests[row])),
-        max_share=0.05,
+        max_share=0.07,
     )
     for request, expected in zip(requests, alone, strict=True):
         if request.options.output_scores:

@@ -34,7 +34,7 @@ from tests.models.t5_checkpoints import (
     save_instructblip,
 )
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import picture, serve, some_beams, some_sampled_beams
+from tests.models.traffic import picture, row_counts, serve, some_beams, some_sampled_beams
 from worker.engine.decoding import prepare_prompt
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
@@ -46,7 +46,6 @@ from worker.engine.warmup import warm_up
 from worker.models.registry import load
 from worker.models.t5 import without_control_tokens
 
-ROWS = 48
 IMAGES = 12
 QUESTIONS = [
     "how many?",
@@ -179,23 +178,28 @@ def compare(
 
 
 @pytest.mark.timeout(240)
-def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family) -> None:
-    expected = compare(family, ROWS, some_options)
+@pytest.mark.parametrize("rows", row_counts(20, 48))
+def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family, rows: int) -> None:
+    expected = compare(family, rows, some_options)
     # The rows are diverse: texts differ, and rows end at many lengths.
-    assert len({text for text, _ in expected}) > ROWS / 3
-    assert len({tokens for _, tokens in expected}) >= 12
+    assert len({text for text, _ in expected}) > rows / 3
+    assert len({tokens for _, tokens in expected}) >= 8
 
 
 @pytest.mark.timeout(240)
-def test_beams_equal_those_of_the_row_alone(family: Family) -> None:
-    expected = compare(family, 24, some_beams)
-    assert len({text for text, _ in expected}) > 12
+@pytest.mark.parametrize("rows", row_counts(10, 24))
+def test_beams_equal_those_of_the_row_alone(family: Family, rows: int) -> None:
+    expected = compare(family, rows, some_beams)
+    assert len({text for text, _ in expected}) >= rows / 2
 
 
 @pytest.mark.timeout(240)
-def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(family: Family) -> None:
-    expected = compare(family, 20, some_sampled_beams)
-    assert len({text for text, _ in expected}) > 10
+@pytest.mark.parametrize("rows", row_counts(8, 20))
+def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(
+    family: Family, rows: int
+) -> None:
+    expected = compare(family, rows, some_sampled_beams)
+    assert len({text for text, _ in expected}) >= rows / 2
 
 
 def features_of(family: Family, images: int) -> torch.Tensor:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from worker.engine.engine import Engine
 from worker.engine.request import Answer, Request
+
+
+def row_counts(sample: int, exhaustive: int) -> list[Any]:
+    """Return numbers of random rows: for every run, and for that of exhaustive tests."""
+    return [sample, pytest.param(exhaustive, marks=pytest.mark.exhaustive)]
 
 
 def picture(number: int) -> Image.Image:
