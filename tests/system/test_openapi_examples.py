@@ -7,8 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from producer.gateway.jobs.task_routes import ROUTES
 from producer.gateway.openapi.openapi_bodies import EXAMPLE_LINES
 from producer.gateway.schemas.requests import REQUEST_MODELS
+from producer.gateway.schemas.task_fields import TASK_MODELS
 
 
 @pytest.mark.parametrize("task", REQUEST_MODELS)
@@ -17,6 +19,19 @@ def test_the_example_of_a_task_is_answered(gateway: httpx.Client, task: str) -> 
     (example,) = schema["examples"]
     job = gateway.post("/v1/jobs", json=example, headers={"Prefer": "wait=60"}).json()
     assert (job["status"], job["error"]) == ("done", None)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_example_of_a_route_of_one_request_is_answered(
+    gateway: httpx.Client, route: str
+) -> None:
+    schema: dict[str, Any] = TASK_MODELS[ROUTES[route]].model_json_schema()
+    (example,) = schema["examples"]
+    response = gateway.post(f"/v1/{route}", json=example)
+    assert response.status_code == 200
+    job = response.json()
+    assert (job["status"], job["error"]) == ("done", None)
+    assert job["output"]
 
 
 def test_the_example_of_a_batch_is_answered(gateway: httpx.Client) -> None:
