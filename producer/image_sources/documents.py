@@ -68,7 +68,10 @@ def _parse(data: bytes) -> Any:
         # A name that is not UTF-8 has lone surrogates, which the faster parser refuses.
         if b"\\ud" not in data.lower():
             raise
-        return json.loads(data)
+        try:
+            return json.loads(data)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def is_metadata(value: Any) -> bool:
