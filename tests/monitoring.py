@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from demo.stack import ROOT, free_port
+from tests.redis_servers import wait_until
 
 MONITORING: Final = ROOT / "config" / "monitoring"
 ALERTS: Final[list[dict[str, Any]]] = [
@@ -78,10 +79,20 @@ def running_prometheus(directory: Path, targets: dict[str, str]) -> Iterator[str
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
+        # Until then, it answers queries with 503.
+        wait_until(lambda: _answers(f"http://{address}/-/ready"), "Prometheus")
         yield f"http://{address}"
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def dashboard() -> dict[str, Any]:
