@@ -147,7 +147,11 @@ def answer(task: str, item: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.timeout(900)  # a minute of processor time, which a busy machine stretches
 def test_responses_match_the_description(
-    start_gateway: Start, connection: redis.Redis, finish: Finish, tmp_path: Path
+    start_gateway: Start,
+    connection: redis.Redis,
+    finish: Finish,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     """Run schemathesis, with valid and invalid requests."""
     started = start_gateway(
@@ -168,7 +172,8 @@ def test_responses_match_the_description(
             "--phases",
             "examples,coverage,fuzzing,stateful",
         ),
-        *("--seed", "7", "--max-examples", "5", "--no-shrink", "--generation-database", "none"),
+        *("--seed", "7", "--max-examples", "20" if request.config.getoption("exhaustive") else "2"),
+        *("--no-shrink", "--generation-database", "none"),
         *("--workers", "1"),
         *("--suppress-health-check", "all", "--request-timeout", "20", "--no-color"),
     ]
