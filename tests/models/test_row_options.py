@@ -39,7 +39,9 @@ def some_options(family: Family, request: Request, generator: random.Random) -> 
         how["stop"] = (text[start : start + generator.choice([1, 2, 4])], "no such text")
     if kind == 1:
         pair = "".join(words[at : at + 2]).strip()
-        how["bad_words"] = tuple({word for word in (words[at].strip(), pair, "red") if word})
+        # A word of several tokens has an effect of its own only beside no shorter one.
+        banned = (pair,) if search == 0 else (words[at].strip(), pair, "red")
+        how["bad_words"] = tuple({word for word in banned if word})
     if kind == 2:
         how["suppress_tokens"] = (plain.tokens[at], 5)
     if kind == 3:
