@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from typing import Final
+from typing import Any, Final
 
 import schemathesis
 from hypothesis import strategies as st
@@ -67,7 +67,7 @@ _tried: Final[set[tuple[object, ...]]] = set()
 
 
 @schemathesis.hook
-def filter_case(_: schemathesis.HookContext, case: schemathesis.Case) -> bool:
+def filter_case(_: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
     """Pass each kind of violation of a field once, and valid values of it once for each task.
 
     The coverage phase repeats the fields that all tasks share for each of them: 2,282 bodies of one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, Final
 
@@ -152,7 +152,8 @@ def test_counted_bytes_equal_stored_bytes_after_every_operation(
             store_result(old_leases if act == 5 else leases, job_id, results)
         elif act == 6 and names:
             batch = client.batch(rng.choice(names).removeprefix(KEYS.batch("")))
-            rng.choice([batch.retry_failed, batch.delete])()
+            endings: list[Callable[[], object]] = [batch.retry_failed, batch.delete]
+            rng.choice(endings)()
         elif act == 7 and open_ids:
             # A chunk is deleted only with its batch.
             job_id = rng.choice(open_ids)
