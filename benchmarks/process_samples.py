@@ -90,8 +90,8 @@ class Trend:
 
     @property
     def is_count(self) -> bool:
-        """True for handles, threads, connections and keys, which must not grow at all."""
-        return "MiB" not in self.name
+        """True for handles, threads and connections, which must not grow at all."""
+        return "MiB" not in self.name and "keys" not in self.name
 
 
 def trends(samples: Sequence[Sample]) -> list[Trend]:
