@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from .contract import ErrorCode
 from .errors import InvalidInput, JobUnknown, WaitTimeout
 from .job import Result
 from .ledger.batch_progress import read_progress
+from .ledger.batch_record import BatchRecord
 from .ledger.ids import chunk_id
 from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult
@@ -43,26 +44,10 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
-    """The batch's record in Redis."""
-
-    total: int
-    chunk_items: int
-    submitted: bool
-
-    @property
-    def chunks(self) -> int:
-        return -(-self.total // self.chunk_items)
-
-    def items_in(self, number: int) -> int:
-        return min(self.chunk_items, self.total - number * self.chunk_items)
-
-
-@dataclass(frozen=True, slots=True)
 class _Snapshot:
     """The state of a batch, and the numbers of the next chunks that have ended."""
 
-    record: _Record
+    record: BatchRecord
     numbers: list[int]
 
 
@@ -288,16 +273,14 @@ class Batch:
             "Is a worker running on this Redis (`python -m worker`)? The batch continues"
         )
 
-    def _record(self) -> _Record:
+    def _record(self) -> BatchRecord:
         with redis_errors(self._redis_url):
             return self._parse(self._redis.hgetall(self._keys.batch(self.id)))
 
-    def _unknown(self) -> JobUnknown:
-        return JobUnknown(f"no batch {self.id} was submitted to this Redis, or it has expired")
-
-    def _parse(self, fields: dict[Any, Any]) -> _Record:
+    def _parse(self, fields: Mapping[Any, Any]) -> BatchRecord:
         if not fields:
             raise self._unknown()
-        return _Record(
-            int(fields[b"total"]), int(fields[b"chunk_items"]), fields[b"submitted"] == b"1"
-        )
+        return BatchRecord.of(fields)
+
+    def _unknown(self) -> JobUnknown:
+        return JobUnknown(f"no batch {self.id} was submitted to this Redis, or it has expired")

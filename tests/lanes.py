@@ -72,9 +72,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect exhaustive tests unless asked; put slow modules first where lanes share the work."""
     if not config.getoption("exhaustive"):
-        skipped = [item for item in items if item.get_closest_marker("exhaustive")]
-        config.hook.pytest_deselected(items=skipped)
-        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
+        skipped = {item for item in items if item.get_closest_marker("exhaustive")}
+        config.hook.pytest_deselected(items=list(skipped))
+        items[:] = [item for item in items if item not in skipped]
     if IS_LANE:
         items.sort(key=lambda item: _rank(item.path))
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.engine.client import MAX_DEATHS, EngineClient
+from worker.engine.client import EngineClient
+from worker.engine.pending_rows import MAX_DEATHS
 from worker.engine.request import Request
 
 ECHO = Path(__file__).parents[1] / "echo_engine.py"

@@ -8,13 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any, Final
 
 from producer.contract import ErrorCode
+from worker.engine.pending_rows import MAX_DEATHS, PendingRow, next_suspects
 from worker.engine.protocol import (
     Answers,
     Cancel,
@@ -30,30 +30,11 @@ from worker.engine.request import Answer, Request, RequestId
 
 log = logging.getLogger(__name__)
 
-#: Rows that are quarantined together, by the number of engine crashes of each: a row that crashes
-#: engines is soon the only one.
-TRIAL_ROWS: Final = {1: 8, 2: 1}
-#: Crashes after which a row fails as poisoned; at the last one, it was the only row in quarantine.
-MAX_DEATHS: Final = len(TRIAL_ROWS) + 1
 #: Timeout of a query, after which the caller proceeds as if there were no engine.
 QUERY_TIMEOUT_S: Final = 10.0
 RECONNECT_PAUSE_S: Final = 0.1
 #: Seconds between two calls of `revive`: longer than a start that fails.
 REVIVE_PAUSE_S: Final = 10.0
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A row without an answer."""
-
-    request: Request
-    #: Receives the text while it grows. Called in the thread that reads answers: must not block.
-    on_text: Callable[[str], object] | None = None
-    future: Future[Answer] = field(default_factory=Future)
-    since: float = field(default_factory=time.monotonic)
-    #: Engine crashes while the engine had this row.
-    deaths: int = 0
-    sent: bool = False
 
 
 class EngineClient:
@@ -79,7 +60,7 @@ class EngineClient:
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
         self._connection: Connection[Any, Any] | None = None
-        self._pending: dict[RequestId, _Pending] = {}
+        self._pending: dict[RequestId, PendingRow] = {}
         #: Rows of crashed engines: quarantined a few at a time, in addition to the new rows.
         self._suspects: deque[RequestId] = deque()
         self._quarantined: set[RequestId] = set()
@@ -108,7 +89,7 @@ class EngineClient:
         further engine starts again. It must not block.
         """
         request = build(next(self._ids))
-        pending = _Pending(request, on_text)
+        pending = PendingRow(request, on_text)
         with self._lock:
             self._pending[request.id] = pending
             connection = self._connection
@@ -208,25 +189,12 @@ class EngineClient:
             connection = self._connection
             if connection is None or self._quarantined:
                 return
-            trial = self._next_suspects()
+            trial = next_suspects(self._suspects, self._pending)
             self._quarantined = {row.request.id for row in trial}
             for row in trial:
                 row.sent = True
         if trial:
             self._send(connection, Rows([row.request for row in trial]))
-
-    def _next_suspects(self) -> list[_Pending]:
-        trial: list[_Pending] = []
-        while self._suspects:
-            row = self._pending.get(self._suspects[0])
-            if row is not None:
-                if trial and row.deaths != trial[0].deaths:
-                    break
-                trial.append(row)
-            self._suspects.popleft()
-            if trial and len(trial) == TRIAL_ROWS[trial[0].deaths]:
-                break
-        return trial
 
     def _read(self, connection: Connection[Any, Any]) -> None:
         while True:
@@ -290,7 +258,7 @@ class EngineClient:
 
     def _fail(
         self,
-        condition: Callable[[_Pending], bool],
+        condition: Callable[[PendingRow], bool],
         message: str,
         code: ErrorCode = ErrorCode.ENGINE_UNAVAILABLE,
     ) -> None:

@@ -31,35 +31,38 @@ def visitor(browser: Browser, served: Served) -> Iterator[Visitor]:
 @pytest.fixture(scope="module")
 def signed_in(browser: Browser, served: Served) -> Iterator[Visitor]:
     """Return a visitor that stays signed in as acme for a module."""
+    yield from stay(browser, served)
+
+
+@pytest.fixture(scope="module")
+def signed_in_idle(browser: Browser, idle: Served) -> Iterator[Visitor]:
+    """Return such a visitor of the system without a worker."""
+    yield from stay(browser, idle)
+
+
+@pytest.fixture
+def regular(signed_in: Visitor) -> Iterator[Visitor]:
+    """Return that visitor on its first tab, with the inputs of the tests before; check its page."""
+    yield from start_over(signed_in)
+
+
+@pytest.fixture
+def waiting(signed_in_idle: Visitor) -> Iterator[Visitor]:
+    """Return the visitor of the system without a worker likewise."""
+    yield from start_over(signed_in_idle)
+
+
+def stay(browser: Browser, served: Served) -> Iterator[Visitor]:
     visitor = Visitor(browser, served)
     visitor.sign_in()
     yield visitor
     visitor.close()
 
 
-@pytest.fixture
-def regular(signed_in: Visitor) -> Iterator[Visitor]:
-    """Return that visitor on its first tab, with the inputs of the tests before; check its page."""
-    signed_in.tab("Caption")
-    yield signed_in
-    check(signed_in)
-
-
-@pytest.fixture(scope="module")
-def signed_in_idle(browser: Browser, idle: Served) -> Iterator[Visitor]:
-    """Return a visitor of the system without a worker that stays signed in as acme."""
-    visitor = Visitor(browser, idle)
-    visitor.sign_in()
+def start_over(visitor: Visitor) -> Iterator[Visitor]:
+    visitor.tab("Caption")
     yield visitor
-    visitor.close()
-
-
-@pytest.fixture
-def waiting(signed_in_idle: Visitor) -> Iterator[Visitor]:
-    """Return that visitor on its first tab, with the inputs of the tests before; check its page."""
-    signed_in_idle.tab("Caption")
-    yield signed_in_idle
-    check(signed_in_idle)
+    check(visitor)
 
 
 def check(visitor: Visitor) -> None:
