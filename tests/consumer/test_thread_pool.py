@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +68,39 @@ def test_a_processed_message_is_left_to_celery() -> None:
     request = _call(lambda: "result")
     assert not request.errors
     assert not request.acknowledged
+
+
+@pytest.mark.parametrize("waiting", [1, 2, 5])
+def test_a_pool_that_grew_starts_each_call_at_once(waiting: int) -> None:
+    """Also after calls had to wait: the executor counts the threads that take them as idle."""
+    pool, steps = GuardedPool(1), [threading.Event() for _ in range(waiting + 1)]
+    started: list[threading.Event] = []
+
+    def call(end: threading.Event) -> None:
+        started.append(threading.Event())
+        request = RecordingRequest()
+
+        def run(begun: threading.Event) -> None:
+            begun.set()
+            assert end.wait(60)
+
+        pool.on_apply(run, (started[-1],), {}, callback=request.on_success)
+
+    for step in steps:
+        call(step)
+    for step in steps[:-1]:
+        step.set()
+    assert started[waiting].wait(60)
+    pool.grow(2)
+    ends = [threading.Event() for _ in range(2)]
+    for end in ends:
+        call(end)
+    try:
+        assert all(begun.wait(10) for begun in started)
+    finally:
+        for end in (*steps, *ends):
+            end.set()
+        pool.on_stop()
 
 
 def test_consumers_use_this_pool(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,27 @@ from producer.connection.outage import is_transient
 log = get_logger(__name__)
 
 
+class _NoIdleThreads:
+    """A count of idle threads that is always 0: each call starts a thread until all are started.
+
+    An executor also counts a thread that goes from one call straight to a waiting one. A pool that
+    grew would start too few threads, and a message would wait although a slot is free.
+    """
+
+    def acquire(self, timeout: float = 0) -> bool:
+        """Return that no thread is idle."""
+        return False
+
+    def release(self) -> None:
+        """Do nothing at the end of a call."""
+
+
 class GuardedPool(TaskPool):
     """A thread pool that sets a message aside if Celery cannot process it, and can be resized."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.executor._idle_semaphore = _NoIdleThreads()
 
     def grow(self, n: int = 1) -> None:
         """Add threads, which start with the messages that need them."""
