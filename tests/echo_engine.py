@@ -1,10 +1,10 @@
 """An engine process with the real server around an engine that echoes its requests.
 
-    python tests/echo_engine.py SOCKET [--hold | --mortal | --hangs | --writes]
+    python tests/echo_engine.py SOCKET [--hold | --mortal | --hangs | --writes | --other]
 
 It answers each row with its text. With --hold it answers rows only when they are cancelled, with
 --mortal the row `deadly` kills it, with --hangs a step does not end, with --writes it has no
-retrieval model.
+retrieval model. --other changes nothing: it is another process, whose answers tell.
 """
 
 from __future__ import annotations

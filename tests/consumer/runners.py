@@ -18,7 +18,7 @@ from worker.consumer.chunks import ChunkRunner
 from worker.consumer.maintenance import Maintenance
 
 KEYS = Keys()
-#: `start(*engine_options)`: a runner with an engine process of its own.
+#: `start(*engine_options)`: a runner; those with equal options share an engine process.
 StartRunner = Callable[..., AbstractContextManager[ChunkRunner]]
 
 

@@ -45,7 +45,7 @@ def test_an_erased_batch_is_computed_anew_and_others_keep_their_results(
     assert cached(connection) == 3
     (stored if erased == "stored" else used).delete()
     assert cached(connection) == 1
-    with start_runner() as runner:
+    with start_runner("--other") as runner:
         _, anew = ask(client, connection, runner, *items)
         assert not set(anew) & set(texts)
         assert ask(client, connection, runner, {"image": blob, "prompt": "c"})[1] == unrelated
@@ -59,7 +59,7 @@ def test_a_batch_that_only_makes_room_leaves_its_results_to_others(
         batch, texts = ask(client, connection, runner, item)
     batch.delete(keep_cached=True)
     assert not connection.exists(KEYS.answers_of(f"{batch.id}:0"))
-    with start_runner() as runner:
+    with start_runner("--other") as runner:
         assert ask(client, connection, runner, item)[1] == texts
 
 

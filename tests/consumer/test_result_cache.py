@@ -33,7 +33,7 @@ def test_the_same_request_gets_the_same_result_again(start_runner: StartRunner, 
         first = run_item(runner, Task.CAPTION, item, "1")
         named = run_item(runner, Task.CAPTION, {**item, "custom_id": "x"}, "2")
     # When another engine, with another process id, would answer now
-    with start_runner() as runner:
+    with start_runner("--other") as runner:
         assert run_item(runner, Task.CAPTION, item, "3") == first
         assert run_item(runner, Task.CAPTION, item, "4", temperature=1.0, seed=1) != first
         assert run_item(runner, Task.CAPTION, {**item, "prompt": "b"}, "5") != first
