@@ -1,8 +1,8 @@
 """The consumer: `celery -A worker.celery_app worker -P threads -Q interactive,bulk`.
 
-This module is an entry point, so it reads the environment when it is imported. The supervisor or an
-operator starts it. A consumer uses the engine of this machine. Without a supervisor, it starts an
-engine if none is running.
+This module is an entry point, so it reads the environment when it is imported. An operator starts
+it so, the supervisor by `python -m worker.consumer`. A consumer uses the engine of this machine.
+Without a supervisor, it starts an engine if none is running.
 """
 
 from __future__ import annotations

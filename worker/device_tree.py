@@ -114,14 +114,10 @@ def _consumer(
     state_file: Path,
     metrics: SharedMetrics,
 ) -> Child:
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"]
-    # With threads, one process handles many messages without forking.
-    command += ["-P", "threads", "-c", str(concurrency), "-Q", queue.value]
     # The process id makes node names unique among the process trees of a host.
     name = lifeline.log_name(queue.value).replace(" ", "-").replace(":", "-")
-    command += ["-n", f"{name}-{os.getpid()}@%h"]
-    # Consumers do not communicate with each other.
-    command += ["--without-gossip", "--without-mingle", "-l", "WARNING"]
+    command = [sys.executable, "-m", "worker.consumer", "-Q", queue.value]
+    command += ["-c", str(concurrency), "-n", f"{name}-{os.getpid()}@%h"]
     return Child(
         queue.value,
         command,

@@ -110,7 +110,7 @@ def test_hostile_files_get_their_codes_and_their_neighbours_the_right_results(
     assert tree(running).keys() == before.keys()
     for pid, command in tree(running).items():
         grown = peak_bytes(pid) - before[pid]
-        assert grown < (CONSUMER_BYTES if "celery" in command else ENGINE_BYTES), command
+        assert grown < (CONSUMER_BYTES if "worker.consumer" in command else ENGINE_BYTES), command
     assert alone(client) == captions
 
 
