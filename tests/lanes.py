@@ -24,13 +24,16 @@ SLOW: Final = (
     *("demo", "images", "models", "gateway"),
 )
 
-#: Modules that run in one lane, since they share a running system that starts in ten seconds.
+#: Modules that run in one lane, since they share a slow import or a running system that starts in
+#: ten seconds.
 TOGETHER: Final = (
     "system/test_bad_input.py system/test_cli.py system/test_scenes.py system/test_tasks.py"
     " system/test_search.py system/test_describe.py system/test_capfilt.py system/test_flower.py"
     " system/test_uploads.py system/test_recipes.py system/test_openapi_examples.py"
     " system/test_openai_api.py system/test_client_libraries.py system/test_named_adapters.py"
     " system/test_metrics.py system/test_tracing.py",
+    # These need peft, which takes two seconds to import.
+    "models/test_adapter.py models/test_lora.py models/test_lora_loading.py",
     "examples/test_backends.py examples/test_programs.py",
     "openai_api/test_batches.py openai_api/test_chat.py openai_api/test_embeddings.py"
     " openai_api/test_errors.py openai_api/test_guide.py",

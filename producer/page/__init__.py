@@ -13,10 +13,15 @@ import tempfile
 from functools import cache
 from typing import TYPE_CHECKING
 
+from . import stub_files
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from ..gateway.state import Gateway
+
+# Every module of this package may be the first that imports Gradio.
+stub_files.disable()
 
 
 def mount(app: FastAPI, gateway: Gateway) -> None:

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import check_jsonschema
 import jsonschema
 import pytest
 import yaml
@@ -19,7 +18,6 @@ COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE_TEXT)["services"]
 BLIPLINE = [name for name in SERVICES if SERVICES[name]["image"].startswith("blipline:")]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
-SCHEMA = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
 
 
 def test_docker_waits_longer_than_the_gateway_takes_to_stop() -> None:
@@ -29,7 +27,11 @@ def test_docker_waits_longer_than_the_gateway_takes_to_stop() -> None:
 
 
 def test_the_files_conform_to_the_compose_specification() -> None:
-    jsonschema.validate(yaml.safe_load(COMPOSE_TEXT), json.loads(SCHEMA.read_text()))
+    import check_jsonschema
+
+    vendor = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor"
+    schema = json.loads((vendor / "compose-spec.json").read_text())
+    jsonschema.validate(yaml.safe_load(COMPOSE_TEXT), schema)
 
 
 def test_no_service_has_more_rights_than_it_needs() -> None:

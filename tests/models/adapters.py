@@ -1,22 +1,36 @@
-"""Random adapters of peft for tiny checkpoints, and their merge by peft. No code of the worker."""
+"""Random adapters of peft for tiny checkpoints, and their merge by peft. No code of the worker.
+
+Functions import peft: that takes two seconds, which only lanes with tests of adapters need.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 #: The matrices of attention and MLP in the language models of the tiny checkpoints.
 LANGUAGE = r"language_model\..*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2|q|k|v|o|wi_0|wi_1|wo)"
 
 
+def peft_config(kind: str, **settings: Any) -> PeftConfig:
+    """Return peft's configuration of this class."""
+    import peft
+
+    config: PeftConfig = getattr(peft, kind)(**settings)
+    return config
+
+
 def lora(**settings: Any) -> PeftConfig:
     """Configure a LoRA of rank 3 on the language model."""
-    return LoraConfig(**{"r": 3, "lora_alpha": 5, "target_modules": LANGUAGE, **settings})
+    defaults = {"r": 3, "lora_alpha": 5, "target_modules": LANGUAGE}
+    return peft_config("LoraConfig", **{**defaults, **settings})
 
 
 def save_adapter(
@@ -28,6 +42,8 @@ def save_adapter(
     scale: float = 0.3,
 ) -> Path:
     """Save an adapter whose every trained weight differs by about `scale` from its initial one."""
+    from peft import get_peft_model
+
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         network = network_class.from_pretrained(base)
@@ -45,6 +61,8 @@ def save_adapter(
 
 def merge(network_class: Any, base: Path, adapter: Path) -> Any:
     """Return the network that peft merges."""
+    from peft import PeftModel
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = network_class.from_pretrained(base, dtype=torch.float32)
@@ -53,6 +71,8 @@ def merge(network_class: Any, base: Path, adapter: Path) -> Any:
 
 def with_adapters(network: Any, adapters: Mapping[str, Path]) -> Any:
     """Return peft's model with adapters that are not merged; `set_adapter` chooses one of them."""
+    from peft import PeftModel
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (first, folder), *others = adapters.items()

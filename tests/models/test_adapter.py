@@ -7,11 +7,10 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from peft import IA3Config, LoHaConfig, PeftConfig, PromptTuningConfig
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoTokenizer,
@@ -21,7 +20,7 @@ from transformers import (
 )
 
 from tests.engine.workload import run
-from tests.models.adapters import LANGUAGE, lora, merge, save_adapter
+from tests.models.adapters import LANGUAGE, lora, merge, peft_config, save_adapter
 from tests.models.blip_checkpoints import save_caption
 from tests.models.checkpoints import SaveOnce
 from tests.models.families import NETWORKS, Family
@@ -37,6 +36,9 @@ from worker.models.checkpoint import check_host_memory, read_config, read_weight
 from worker.models.memory_shapes import skeleton
 from worker.models.registry import PRECISIONS, load
 
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
 CPU = torch.device("cpu")
 BLIP2 = Blip2ForConditionalGeneration
 ATTENTION = r".*\.(query|key|value)"
@@ -50,8 +52,10 @@ KINDS: dict[str, Callable[[], PeftConfig]] = {
     "whole modules": lambda: lora(modules_to_save=["language_projection"]),
     "all biases": lambda: lora(bias="all"),
     "embeddings": lambda: lora(target_modules=["embed_tokens"]),
-    "ia3": lambda: IA3Config(target_modules=["k_proj", "v_proj"], feedforward_modules=[]),
-    "loha": lambda: LoHaConfig(r=3, alpha=5, target_modules=LANGUAGE),
+    "ia3": lambda: peft_config(
+        "IA3Config", target_modules=["k_proj", "v_proj"], feedforward_modules=[]
+    ),
+    "loha": lambda: peft_config("LoHaConfig", r=3, alpha=5, target_modules=LANGUAGE),
 }
 
 
@@ -250,7 +254,7 @@ def test_an_adapter_that_cannot_be_merged_is_refused_before_the_base_is_loaded(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "_from_pretrained", None)
-    prompts: Any = PromptTuningConfig(num_virtual_tokens=4, num_layers=2, token_dim=32)
+    prompts = peft_config("PromptTuningConfig", num_virtual_tokens=4, num_layers=2, token_dim=32)
     prompts.save_pretrained(tmp_path)
     save_file({"prompt_embeddings": torch.zeros(4, 32)}, tmp_path / "adapter_model.safetensors")
     assert "of peft's kind PROMPT_TUNING, which cannot be merged" in refusal(base, tmp_path)

@@ -6,11 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from peft import LoraConfig
 
 from tests.models.adapters import lora, save_adapter, with_adapters
 from tests.models.families import NETWORKS, Expected, Family
@@ -21,13 +20,16 @@ from worker.engine.request import Answer, GenerationOptions, Request
 from worker.hub.resolver import resolve
 from worker.models.registry import load
 
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
 #: Linear layers of the text models of all families.
 TEXT = (
     r"(language_model|text_decoder|text_encoder)\..*"
     r"\.(q_proj|v_proj|out_proj|fc1|q|v|wo|k_proj|query|value|dense)"
 )
 #: Adapters of different ranks and layers; the second one changes the features of an image.
-CONFIGS: dict[str, Callable[[], LoraConfig]] = {
+CONFIGS: dict[str, Callable[[], PeftConfig]] = {
     "text": lambda: lora(target_modules=TEXT),
     "all": lambda: lora(
         target_modules="all-linear", r=2, use_rslora=True, alpha_pattern={"fc1": 9}

@@ -6,16 +6,15 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, PeftConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, Blip2ForConditionalGeneration
 
 from tests.engine.workload import run
-from tests.models.adapters import LANGUAGE, lora, merge, save_adapter, with_adapters
+from tests.models.adapters import LANGUAGE, lora, merge, peft_config, save_adapter, with_adapters
 from tests.models.image_text_checkpoints import save_llava
 from tests.models.traffic import picture, serve
 from worker import info
@@ -29,6 +28,9 @@ from worker.models.checkpoint import read_config
 from worker.models.lora import LoraLinear
 from worker.models.memory import estimate
 from worker.models.registry import PRECISIONS, load
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 BLIP2 = Blip2ForConditionalGeneration
 LAYER = "language_model.model.decoder.layers.0.self_attn.q_proj"
@@ -219,12 +221,12 @@ REFUSED: dict[str, tuple[Callable[[], PeftConfig], str]] = {
         "patch_embedding, which is no plain linear layer",
     ),
     "parameters": (
-        lambda: LoraConfig(r=2, target_modules=[], target_parameters=["fc1.weight"]),
+        lambda: peft_config("LoraConfig", r=2, target_modules=[], target_parameters=["fc1.weight"]),
         "changes parameters that are no linear layer",
     ),
     "pissa": (lambda: lora(init_lora_weights="pissa"), "changes the weights of its base"),
     "ia3": (
-        lambda: IA3Config(target_modules=["k_proj"], feedforward_modules=[]),
+        lambda: peft_config("IA3Config", target_modules=["k_proj"], feedforward_modules=[]),
         "is of peft's kind IA3",
     ),
 }
