@@ -92,7 +92,11 @@ def test_values_and_errors_are_pickled() -> None:
             {"rich", "producer.aio", "producer.annotate", "producer.gateway", "producer.search"},
         ),
         ("import worker.celery_app", {"producer.aio", "producer.client", "torch"}),
-        ("import worker.consumer.__main__", {"celery.bin", "flower", "tornado", "prompt_toolkit"}),
+        (
+            "import worker.consumer.__main__",
+            {"celery.bin", "flower", "prompt_toolkit", "PIL", "httpx", "numpy", "torch"},
+        ),
+        ("import worker.consumer.model_pipeline", {"numpy", "torch"}),
     ],
 )
 def test_an_import_loads_what_it_needs(program: str, absent: set[str]) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from config.settings import WorkerSettings
 from producer.connection.connect import connect, redis_errors
@@ -15,21 +15,17 @@ from producer.connection.eviction import PolicyMonitor, check_eviction, read_pol
 from producer.errors import ConnectionFailed
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
-from producer.net.address_policy import split_list
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.commits import CommitMonitor
 from worker.consumer.item_handler import ItemHandler, NullPipeline
 from worker.consumer.maintenance import Maintenance
 from worker.consumer.metrics import ConsumerMetrics
-from worker.consumer.pipeline import ItemPipeline
-from worker.consumer.polish import Polisher
-from worker.consumer.result_cache import ResultCache
 from worker.consumer.text_publisher import TextPublisher
 from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, private_dir, socket_path
-from worker.images.fetcher import Fetcher
-from worker.images.loader import ImageLoader
-from worker.images.memory_budget import BUDGET_BYTES
+
+if TYPE_CHECKING:
+    from worker.consumer.model_pipeline import ModelPipeline
 
 #: Seconds that an engine started by a consumer runs on after its last consumer has disconnected.
 LINGER_S: Final = 30.0
@@ -56,22 +52,11 @@ class Consumer:
             revive=None if supervised else start_engine,
             on_models_changed=restart,
         )
-        self._fetcher = Fetcher(
-            self._redis,
-            image_root=settings.image_root,
-            max_bytes=settings.max_image_bytes,
-            timeout_s=settings.fetch_timeout_s,
-            policy=settings.fetch_policy(),
-            stores=split_list(settings.fetch_stores),
-            per_host=settings.fetch_per_host,
-            keys=Keys(settings.key_prefix),
-            budget_bytes=self._image_budget_bytes(),
-        )
         self._keys = Keys(settings.key_prefix)
         self._texts = TextPublisher(self._redis, self._keys)
         self._metrics = ConsumerMetrics()
         self._maintenance: Maintenance | None = None
-        self._polisher: Polisher | None = None
+        self._pipeline: ModelPipeline | None = None
 
     def start(self) -> ChunkRunner:
         """Wait for the engine, start maintenance, and return the chunk runner."""
@@ -116,33 +101,15 @@ class Consumer:
             return PolicyMonitor()
 
     def _handler(self, info: EngineInfo) -> ItemHandler:
-        settings = self._settings
         if not info.models:
             return NullPipeline()
-        images = ImageLoader(
-            self._fetcher,
-            self._engine,
-            info,
-            settings.max_image_pixels,
-            settings.jpeg_draft,
-            self._image_budget_bytes(),
-            settings.truncated_images == "accept",
-            self._metrics.decode_seconds.observe,
-        )
-        cache = ResultCache(
-            self._redis,
-            settings.answer_cache_s,
-            self._keys,
-            max_bytes=settings.answer_cache_mb << 20,
-        )
-        if settings.polish_url:
-            url, key = settings.polish_url, settings.polish_key
-            self._polisher = Polisher(url, settings.polish_model, key)
-        return ItemPipeline(images, self._engine, cache, self._polisher, self._texts, self._metrics)
+        # Late import: a consumer without a model needs half of the processor time and memory.
+        from worker.consumer.model_pipeline import ModelPipeline
 
-    def _image_budget_bytes(self) -> int:
-        """Return half of the image memory: one half for encoded images, one for decoding."""
-        return self._settings.image_memory_mb * (1 << 20) // 2 or BUDGET_BYTES
+        self._pipeline = ModelPipeline(
+            self._settings, self._redis, self._engine, info, self._texts, self._metrics
+        )
+        return self._pipeline.items
 
     def close(self) -> None:
         """Stop maintenance and close all connections."""
@@ -150,10 +117,9 @@ class Consumer:
             self._maintenance.stop()
         self._metrics.publish()
         self._engine.close()
-        if self._polisher is not None:
-            self._polisher.close()
+        if self._pipeline is not None:
+            self._pipeline.close()
         self._texts.close()
-        self._fetcher.close()
         self._redis.close()
 
 

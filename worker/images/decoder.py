@@ -15,7 +15,6 @@ from producer.contract import ErrorCode
 from worker.engine.frame import Frame
 from worker.errors import ItemRejected
 from worker.images.completeness import load_completely
-from worker.images.depth import to_8_bits
 from worker.images.inspection import Header, format_name, inspect_image
 from worker.images.limits import check_size
 from worker.images.low_samples import LOW_BYTES, has_16_bit_colours, restore_low_samples
@@ -209,6 +208,9 @@ def _apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
+        # Late import: these rare images alone need numpy, 7 MiB of memory.
+        from worker.images.depth import to_8_bits
+
         return _convert_strips(image, to_8_bits(strip for _, strip in _strips(image)))
     if "A" in image.getbands() or image.info.get("transparency") is not None:
         return _convert_strips(image, _blend_on_white)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
 from PIL import Image
 from PIL.ImageFile import PyDecoder
 from PIL.PpmImagePlugin import PpmImageFile
@@ -60,6 +59,9 @@ class _ScalingDecoder(PyDecoder):
 
         Colours of 16 bits that are all below 256 keep their values, as in other formats.
         """
+        # Late import: these rare images need numpy, the others do not.
+        import numpy as np
+
         assert self.fd is not None
         maximum = self.args[-1]
         top, raw_mode = (65535, "I;32") if self.mode == "I" else (255, self.mode)
