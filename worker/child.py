@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from worker.cores import pinned
-from worker.lifeline import LIFELINE_FD, READY, STATE_FILE, STOPPING, StateReport, read_report
+from worker.lifeline import LIFELINE_FD, READY, STATE_FILE, STOPPING, StateFile, StateReport
 from worker.streams import STDERR_FILENO
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class Child:
     ) -> None:
         self.name = name
         self.state_file = state_file
+        self._state = StateFile(state_file)
         #: Seconds without a heartbeat after which it counts as hung; None: it sends none.
         self.silence_s = silence_s
         #: Cores that it may use; None: those of this process.
@@ -92,7 +93,7 @@ class Child:
 
     def _report(self) -> StateReport | None:
         """Return the last report of this process, if it has sent any."""
-        report = read_report(self.state_file)
+        report = self._state.read()
         # The file may belong to an engine of a killed process tree that is still running.
         if report is None or self._process is None or report.pid != self._process.pid:
             return None

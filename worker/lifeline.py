@@ -95,6 +95,27 @@ def read_report(path: Path) -> StateReport | None:
         return None
 
 
+class StateFile:
+    """The state file of a child, read only when it has changed: a supervisor asks often."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: Inode and modification time at the last reading: a new state is a new file.
+        self._version: tuple[int, int] | None = None
+        self._report: StateReport | None = None
+
+    def read(self) -> StateReport | None:
+        """Return the report in the file, or None."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        version = status.st_ino, status.st_mtime_ns
+        if version != self._version:
+            self._version, self._report = version, read_report(self.path)
+        return self._report
+
+
 def on_supervisor_death(action: Callable[[], None]) -> None:
     """Call `action` from a thread when the supervisor dies. Do nothing without a supervisor."""
     descriptor = os.environ.pop(LIFELINE_FD, None)

@@ -137,14 +137,19 @@ class Supervisor:
             self._beat_at = now + lifeline.HEARTBEAT_S
             process_list.touch(self._run_dir)
             lifeline.report(lifeline.READY if self._ready else "starting")
+            if self._ready:
+                # Cleaners of temporary files remove old ones.
+                self._ready_file.touch()
         return event.wait(POLL_S)
 
     def _publish_readiness(self, ready: bool) -> None:
-        if ready != self._ready:
-            # A machine's supervisor must not miss a process that is back before the next heartbeat.
-            self._beat_at = 0.0
+        if not ready:
+            # Also that of a killed predecessor.
+            self._ready_file.unlink(missing_ok=True)
+        if ready == self._ready:
+            return
+        # A machine's supervisor must not miss a process that is back before the next heartbeat.
+        self._beat_at = 0.0
         self._ready = ready
         if ready:
             self._ready_file.touch()
-        else:
-            self._ready_file.unlink(missing_ok=True)

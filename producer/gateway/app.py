@@ -116,7 +116,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for module in (jobs, task_routes, *batch_routes, *event_routes, images, status, docs_page):
         app.router.routes.extend(module.router.routes)
     app.router.default = SlashRedirect(app.router)
-    openapi.complete_openapi(app)
+    openapi.complete_openapi(app, task_routes.describe)
     return app
 
 

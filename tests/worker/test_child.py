@@ -109,3 +109,19 @@ def test_the_report_of_a_predecessor_is_not_that_of_the_child(tmp_path: Path) ->
         supervise_for(process, descriptor, 0.5)
         assert process.alive
         assert read_report(process.state_file) is None
+
+
+def test_a_later_state_replaces_the_first(tmp_path: Path) -> None:
+    signalled = tmp_path / "signalled"
+    program = (
+        f"{SILENT}from pathlib import Path; lifeline.report('starting')\n"
+        f"while not Path({str(signalled)!r}).exists(): time.sleep(0.02)\n"
+        "lifeline.report(); time.sleep(600)"
+    )
+    descriptor, _ = os.pipe()
+    with running(tmp_path, program) as process:
+        process.supervise(descriptor)
+        wait_until(lambda: read_report(process.state_file) is not None, "the first report")
+        assert not process.ready
+        signalled.touch()
+        wait_until(lambda: process.ready, "the second report")

@@ -49,3 +49,22 @@ def test_every_change_of_readiness_is_reported_at_once(
     supervisor = Supervisor(tree, tmp_path, tmp_path / "ready", lambda: None)
     assert supervisor.run() == 0
     assert states == ["starting", READY] * (ROUNDS // 2)
+
+
+def test_the_ready_file_exists_while_the_tree_is_ready(tmp_path: Path) -> None:
+    ready_file = tmp_path / "ready"
+    # That of a killed predecessor.
+    ready_file.touch()
+    exists: list[bool] = []
+
+    def look() -> None:
+        exists.append(ready_file.exists())
+        if len(exists) == ROUNDS:
+            supervisor.stop()
+
+    tree = FlickeringTree(look)
+    tree.ready = True
+    supervisor = Supervisor(tree, tmp_path, ready_file, lambda: None)
+    assert supervisor.run() == 0
+    assert exists == [True, False] * (ROUNDS // 2)
+    assert not ready_file.exists()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 
 from ...contract import Task
 from ...ledger.ids import new_id
@@ -72,8 +73,15 @@ for _name, _task in ROUTES.items():
         status_code=202,
         response_class=Response,
         responses={**SUBMIT_RESPONSES, **problem_responses(409, 422)},
-        openapi_extra={
-            "requestBody": task_body(_model),
-            "parameters": [PREFER, IDEMPOTENCY_KEY, *task_parameters(_model)],
-        },
     )
+
+
+def describe() -> None:
+    """Add bodies and parameters to the OpenAPI description of the routes."""
+    for route in router.routes:
+        assert isinstance(route, APIRoute)
+        model = TASK_MODELS[ROUTES[route.name]]
+        route.openapi_extra = {
+            "requestBody": task_body(model),
+            "parameters": [PREFER, IDEMPOTENCY_KEY, *task_parameters(model)],
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -61,13 +61,11 @@ _OF_STATUS: Final[Mapping[str, tuple[str, ...]]] = {
     "503": ("Retry-After",),
 }
 
-_EXAMPLES: Final = {
-    model.__name__: model.model_json_schema()["examples"][0]
-    for model in (
-        *(JobBody, BatchBody, ImageBody, QueuesBody, ProblemBody),
-        *(JobListBody, BatchListBody, DeliveryBody, DeliveryListBody),
-    )
-}
+#: Models whose examples have null values.
+_EXAMPLE_MODELS: Final[Sequence[type[BaseModel]]] = (
+    *(JobBody, BatchBody, ImageBody, QueuesBody, ProblemBody),
+    *(JobListBody, BatchListBody, DeliveryBody, DeliveryListBody),
+)
 
 #: Security scheme, which the middleware enforces.
 _SCHEMES: Final = {
@@ -126,12 +124,17 @@ SUBMIT_RESPONSES: Final = json_responses(
 )
 
 
-def complete_openapi(app: FastAPI) -> None:
-    """Extend the description of an app that has all its routes."""
+def complete_openapi(app: FastAPI, describe_routes: Callable[[], None]) -> None:
+    """Extend the description of an app that has all its routes.
+
+    `describe_routes` is called before the first request for it: a start of the gateway builds no
+    JSON Schemas.
+    """
     derive = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
+            describe_routes()
             _complete(derive())
         assert app.openapi_schema is not None
         return app.openapi_schema
@@ -153,9 +156,9 @@ def _complete(schema: dict[str, Any]) -> None:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     # FastAPI omits null values from examples.
-    for name, example in _EXAMPLES.items():
-        if name in schemas:
-            schemas[name]["examples"] = [example]
+    for response in _EXAMPLE_MODELS:
+        if response.__name__ in schemas:
+            schemas[response.__name__]["examples"] = response.model_json_schema()["examples"]
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             # Only the name of the function: FastAPI appends path and method.

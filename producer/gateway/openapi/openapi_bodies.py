@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ..images.uploads import JSON_LINES_TYPES
 from ..schemas.json_lines import LINES_SCHEMA
-from ..schemas.request_fields import EXAMPLE_IMAGE
+from ..schemas.request_fields import EXAMPLE_IMAGE, example_of
 from ..schemas.requests import REQUEST_MODELS
 from .openapi import REF
 
@@ -25,7 +25,7 @@ def job_body() -> dict[str, Any]:
     """Return the `requestBody` of a job, whose schema depends on the task."""
     refs = {task: REF.format(model=model.__name__) for task, model in REQUEST_MODELS.items()}
     examples = {
-        task: {"summary": model.__doc__, "value": model.model_json_schema()["examples"][0]}
+        task: {"summary": model.__doc__, "value": example_of(model)}
         for task, model in REQUEST_MODELS.items()
     }
     schema = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ..schemas.request_fields import example_of
 from ..schemas.task_fields import TaskFields
 from ..schemas.text_fields import field_schemas, is_nested, is_plain_list
 from .openapi import REF
@@ -18,11 +19,10 @@ _RULES: Final = (
 
 def task_body(model: type[TaskFields]) -> dict[str, Any]:
     """Return the `requestBody` of a task: JSON, a form, or the bytes of the image."""
-    example = model.model_json_schema()["examples"][0]
     content: dict[str, Any] = {
         "application/json": {
             "schema": {"$ref": REF.format(model=model.__name__)},
-            "example": example,
+            "example": example_of(model),
         },
         "multipart/form-data": {"schema": _form(model)},
         **image_types(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ...contract import (
     MAX_ADAPTER_CHARS,
@@ -117,3 +117,10 @@ Image = Annotated[
 def example_config(**fields: Any) -> ConfigDict:
     """Return the configuration of a model with an example for the OpenAPI description."""
     return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
+def example_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the example of a model's configuration, without building the model's JSON Schema."""
+    extra: Any = model.model_config["json_schema_extra"]
+    example: dict[str, Any] = extra["examples"][0]
+    return example
