@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from worker.engine.pending_rows import MAX_DEATHS
 from worker.engine.request import Request
 
 ECHO = Path(__file__).parents[1] / "echo_engine.py"
+
+#: Starts an engine unless it runs: the socket and the process id.
+Shared = Callable[..., tuple[Path, int]]
 
 
 @pytest.fixture
@@ -36,6 +40,20 @@ def engine(socket: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Shared]:
+    """`shared(*options)`: the socket and the process id of an engine that tests leave alive."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(*options: str) -> tuple[Path, int]:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="blipline-test-"))
+            socket = Path(directory, "engine.sock")
+            return socket, stack.enter_context(engine(socket, *options)).pid
+
+        yield start
 
 
 @contextmanager
@@ -57,24 +75,26 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_every_row_gets_the_answer_to_its_own_text(socket: Path) -> None:
-    with engine(socket) as process, connected(socket) as client:
-        assert client.info(20).pid == process.pid
+def test_every_row_gets_the_answer_to_its_own_text(shared: Shared) -> None:
+    socket, pid = shared()
+    with connected(socket) as client:
+        assert client.info(20).pid == pid
         futures = [client.submit(row(str(number))) for number in range(200)]
         texts = [future.result(20).text for future in futures]
-    assert texts == [f"{number} by {process.pid}" for number in range(200)]
+    assert texts == [f"{number} by {pid}" for number in range(200)]
 
 
-def test_consumers_of_one_engine_do_not_get_each_others_answers(socket: Path) -> None:
-    with engine(socket), connected(socket) as client, connected(socket) as second_client:
+def test_consumers_of_one_engine_do_not_get_each_others_answers(shared: Shared) -> None:
+    socket, _ = shared()
+    with connected(socket) as client, connected(socket) as second_client:
         # Both number their rows from 1.
         first, second = client.submit(row("mine")), second_client.submit(row("yours"))
         assert first.result(20).text.startswith("mine")
         assert second.result(20).text.startswith("yours")
 
 
-def test_the_engine_reports_its_cached_features(socket: Path) -> None:
-    with engine(socket), connected(socket) as client:
+def test_the_engine_reports_its_cached_features(shared: Shared) -> None:
+    with connected(shared()[0]) as client:
         client.info(20)
         assert client.cached_features(["a1", "b1", "a2"], "caption") == {"a1", "a2"}
 
@@ -135,8 +155,8 @@ def test_without_an_engine_a_row_ends_after_the_time_allowed(socket: Path) -> No
     assert answer.error_code == "engine_unavailable"
 
 
-def test_a_cancelled_row_ends_as_cancelled(socket: Path) -> None:
-    with engine(socket, "--hold"), connected(socket) as client:
+def test_a_cancelled_row_ends_as_cancelled(shared: Shared) -> None:
+    with connected(shared("--hold")[0]) as client:
         client.info(20)
         ids: list[int] = []
 
@@ -149,12 +169,11 @@ def test_a_cancelled_row_ends_as_cancelled(socket: Path) -> None:
         assert future.result(20).error_code == "cancelled"
 
 
-def test_closing_the_client_answers_the_remaining_rows(socket: Path) -> None:
-    with engine(socket, "--hold"):
-        with connected(socket) as client:
-            client.info(20)
-            future = client.submit(row("late"))
-        assert future.result(1).error_code == "engine_unavailable"
+def test_closing_the_client_answers_the_remaining_rows(shared: Shared) -> None:
+    with connected(shared("--hold")[0]) as client:
+        client.info(20)
+        future = client.submit(row("late"))
+    assert future.result(1).error_code == "engine_unavailable"
 
 
 def test_an_engine_whose_step_hangs_ends_and_the_next_one_answers(socket: Path) -> None:

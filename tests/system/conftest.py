@@ -18,8 +18,11 @@ from producer import Client
 from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.access.key_policy import KeyPolicy
 from tests.models.adapters import lora, save_adapter
+from tests.opt_checkpoint import checkpoint
 from tests.serving import serving
 from tests.system.collector import Collector
+
+__all__ = ["checkpoint"]
 
 #: Options of a text that takes a while: it is streamed in parts, and can be cancelled.
 LONG: Final[dict[str, Any]] = {"max_new_tokens": 150, "min_new_tokens": 150}

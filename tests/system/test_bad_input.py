@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,46 +138,35 @@ def test_bad_items_leave_their_neighbours_alone(user: Client, tmp_path: Path) ->
 FOREIGN_PROGRAM = """
 import json, sys
 from celery import Celery
-redis_url, task, kwargs = sys.argv[1:]
+redis_url, task, messages = sys.argv[1:]
 app = Celery("foreign", broker=redis_url, backend=redis_url)
-result = app.send_task(task, kwargs=json.loads(kwargs), queue="interactive")
-print(json.dumps(result.get(timeout=60)))
+results = [
+    app.send_task(task, kwargs=kwargs, queue="interactive") for kwargs in json.loads(messages)
+]
+print(json.dumps([result.get(timeout=60) for result in results]))
 """
 
-
-@pytest.fixture
-def send(stack: Stack, tmp_path: Path) -> Callable[..., Any]:
-    """`send(task, **kwargs)`: the result that such a program gets."""
-
-    def call(task: str, **kwargs: Any) -> Any:
-        command = [sys.executable, "-c", FOREIGN_PROGRAM, stack.redis_url, task, json.dumps(kwargs)]
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=90
-        )
-        return json.loads(done.stdout)
-
-    return call
+#: Arguments that are answered with an error of these codes.
+INVALID: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "no-list": {"items": "x"},
+    "unknown-option": {"items": [{"image": "blob:0"}], "options": {"beams": 4}},
+    "late": {"items": [{"image": "https://x/y"}], "options": {"deadline": 1}},
+}
+CODES = ("option_invalid", "deadline_exceeded")
 
 
-def test_a_program_with_celery_alone_is_served(send: Callable[..., Any], user: Client) -> None:
+def test_a_program_with_celery_alone_is_served_and_its_invalid_messages_are_answered(
+    stack: Stack, user: Client, tmp_path: Path
+) -> None:
     user.caption(PICTURE).result(timeout=60)  # uploads it
     blob = "blob:" + hashlib.sha256(encoded(PICTURE)).hexdigest()
-    assert send("blipline.caption", items=[{"image": blob}], options={}) == [
-        {"text": reference.caption(PICTURE)}
-    ]
-
-
-@pytest.mark.parametrize(
-    "kwargs",
-    [
-        {},
-        {"items": "x"},
-        {"items": [{"image": "blob:0"}], "options": {"beams": 4}},
-        {"items": [{"image": "https://x/y"}], "options": {"deadline": 1}},
-    ],
-    ids=["nothing", "no-list", "unknown-option", "late"],
-)
-def test_an_invalid_message_is_answered_not_dropped(send: Callable[..., Any], kwargs: Any) -> None:
-    (result,) = send("blipline.caption", **kwargs)
-    assert result["error"]["code"] in ("option_invalid", "deadline_exceeded")
-    assert result["error"]["message"]
+    messages = [{"items": [{"image": blob}], "options": {}}, *INVALID.values()]
+    command = [sys.executable, "-c", FOREIGN_PROGRAM, stack.redis_url, "blipline.caption"]
+    done = subprocess.run(
+        [*command, json.dumps(messages)], cwd=tmp_path, capture_output=True, check=True, timeout=90
+    )
+    valid, *invalid = json.loads(done.stdout)
+    assert valid == [{"text": reference.caption(PICTURE)}]
+    errors = {name: result["error"] for name, (result,) in zip(INVALID, invalid, strict=True)}
+    assert all(error["code"] in CODES and error["message"] for error in errors.values()), errors

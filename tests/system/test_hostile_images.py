@@ -31,9 +31,10 @@ ENGINE_BYTES = 200 << 20
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[tuple[Client, Worker]]:
+def worker(checkpoint: Path) -> Iterator[tuple[Client, Worker]]:
     """A system of its own without a result cache, and with a short fetch timeout."""
     settings = {
+        "BLIPLINE_MODEL": str(checkpoint),
         "BLIPLINE_MAX_IMAGE_BYTES": str(MAX_IMAGE_BYTES),
         "BLIPLINE_ANSWER_CACHE_S": "0",
         "BLIPLINE_FETCH_TIMEOUT_S": "3",
@@ -86,6 +87,7 @@ def test_hostile_files_get_their_codes_and_their_neighbours_the_right_results(
     files = [*bombs(), *corpus()[::step]]
     client, running = worker
     captions = alone(client)
+    assert len(set(captions)) > len(GOOD) / 2
     before = {pid: peak_bytes(pid) for pid in tree(running)}
     items: list[dict[str, Any]] = []
     for index, file in enumerate(files):
@@ -119,6 +121,7 @@ def test_hostile_hosts_get_their_codes_and_their_neighbours_the_right_results(
 ) -> None:
     client, running = worker
     captions = alone(client)
+    assert len(set(captions)) > len(GOOD) / 2
     before = {pid: peak_bytes(pid) for pid in tree(running)}
     with running_host(GOOD[0]) as host:
         items: list[dict[str, Any]] = []

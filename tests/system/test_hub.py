@@ -20,6 +20,8 @@ from producer import Client
 from tests.fake_hub import FakeHub, read_files, running_hub
 from tests.hub.conftest import NAME, use_hub
 from tests.models.adapters import merge, save_adapter
+from tests.monitoring import samples
+from tests.redis_servers import wait_until
 from tests.system import reference
 from tests.system.engines import decode_pixels, load_engine
 from worker.engine.client import EngineClient
@@ -29,6 +31,11 @@ from worker.engine.selfcheck import run
 from worker.hub.cache import set_commit
 from worker.hub.reference import HubModel
 from worker.hub.resolver import resolve, resolve_config
+
+#: A repository with a checkpoint that loads and answers in no time.
+TINY = "owner/tiny"
+ANSWERS = "blipline_engine_answers_total"
+RESTARTS = "blipline_worker_process_restarts_total engine"
 
 
 @pytest.fixture
@@ -48,14 +55,14 @@ def engine_info(worker: Worker) -> EngineInfo:
     return info
 
 
-def move_main() -> None:
+def move_main(name: str) -> None:
     """Let another program fetch the configuration of a new commit into the cache."""
     commit = "f" * 40
-    folder = resolve(NAME).directory.with_name(commit)
+    folder = resolve(name).directory.with_name(commit)
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    set_commit(HubModel(NAME), commit)
-    assert resolve_config(NAME).commit == commit
+    set_commit(HubModel(name), commit)
+    assert resolve_config(name).commit == commit
 
 
 @pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "refuses"])
@@ -97,14 +104,18 @@ def test_an_engine_has_an_adapter_of_the_hub_on_the_base_that_it_names(
     assert answers != [reference.caption(picture) for picture in pictures]
 
 
-def test_a_worker_downloads_once_and_keeps_its_commit_although_the_hub_hangs_and_main_moves(
-    hub: FakeHub,
+def test_a_worker_downloads_once_and_an_engine_that_dies_changes_neither_commit_nor_counters(
+    hub: FakeHub, checkpoint: Path
 ) -> None:
+    files = read_files(checkpoint)
+    hub.repository(TINY).push(files)
+    port = free_port()
     settings = {
         "HF_ENDPOINT": hub.address,
         "HF_HUB_CACHE": constants.HF_HUB_CACHE,
-        "BLIPLINE_MODEL": NAME,
+        "BLIPLINE_MODEL": TINY,
         "BLIPLINE_ANSWER_CACHE_S": "0",
+        "BLIPLINE_METRICS_PORT": str(port),
     }
     pictures = [draw(random_scene(Random(seed)), 96, 96) for seed in range(4)]
     with (
@@ -112,20 +123,40 @@ def test_a_worker_downloads_once_and_keeps_its_commit_although_the_hub_hangs_and
         Client(url) as client,
         running_worker(url, settings) as worker,
     ):
+
+        def captions() -> list[str]:
+            jobs = [client.caption(picture) for picture in pictures]
+            return [job.result(timeout=120) for job in jobs]
+
+        def value(name: str) -> float:
+            return samples(f"http://127.0.0.1:{port}/metrics").get(name, 0)
+
         # Given a worker that has filled the cache
         before = engine_info(worker)
         first = [(model.name, model.commit) for model in before.models]
-        assert first == [(NAME, resolve(NAME).commit)]
-        assert len(hub.downloads()) == len(read_files(DEMO_MODEL))
+        assert first == [(TINY, resolve(TINY).commit)]
+        assert len(hub.downloads()) == len(files)
+        # The engine publishes its counts each second, those of its self-check first.
+        wait_until(lambda: value(ANSWERS) > 0, "the count of answers")
+        checks = value(ANSWERS)
+        texts = captions()
+        assert len(set(texts)) > 1
+        answered = checks + len(texts)
+        wait_until(lambda: value(ANSWERS) == answered, "the count of answers")
         # When the hub hangs, and the engine dies after `main` has moved
         hub.hangs = True
         hub.requests.clear()
-        move_main()
+        move_main(TINY)
         os.kill(before.pid, signal.SIGKILL)
-        jobs = [client.caption(picture) for picture in pictures]
-        # Then all jobs are answered by the old commit, without a request
-        assert [job.result(timeout=120) for job in jobs] == [*map(reference.caption, pictures)]
+        # Then the supervisor answers while the next engine is still loading
+        wait_until(lambda: value(RESTARTS) == 1, "the count of restarts")
+        assert value(ANSWERS) == answered
+        assert "blipline_engine_active_rows" not in samples(f"http://127.0.0.1:{port}/metrics")
+        # And all jobs are answered by the old commit, without a request
+        assert captions() == texts
         after = engine_info(worker)
         assert after.pid != before.pid
         assert after.models == before.models
+        wait_until(lambda: value(ANSWERS) == 2 * answered, "the count of answers")
+        wait_until(lambda: value("blipline_worker_ready") == 1, "readiness")
     assert hub.requests == []

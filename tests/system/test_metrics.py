@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ import pytest
 
 from config.settings import DEMO_MODEL
 from producer import Client
-from tests.faults.processes import processes_of, send
 from tests.monitoring import expressions, promtool, running_prometheus, samples
 from tests.system.conftest import Stack
 from tests.system.reference import noise
@@ -136,27 +134,3 @@ def test_prometheus_answers_each_query_of_the_dashboard_and_the_alerts(
 
         wait_for(lambda: all(rule["health"] != "unknown" for rule in rules()))
         assert {rule["health"] for rule in rules()} == {"ok"}
-
-
-def test_an_engine_that_dies_resets_no_counter(worker_url: str, stack: Stack, user: Client) -> None:
-    def value(name: str) -> float:
-        return samples(worker_url).get(name, 0)
-
-    answers, restarts = (
-        "blipline_engine_answers_total",
-        "blipline_worker_process_restarts_total engine",
-    )
-    items = "blipline_worker_items_total ok interactive vqa"
-    answered, restarted, done = value(answers), value(restarts), value(items)
-    user.ask(noise(), "what shape is it?").result(timeout=60)
-    # The engine publishes its counts each second.
-    wait_for(lambda: value(answers) > answered)
-    answered = value(answers)
-    send(processes_of(stack.run_dir, "engine"), signal.SIGKILL)
-    wait_for(lambda: value(restarts) == restarted + 1)
-    # The supervisor answers while the next engine is still loading.
-    assert value(answers) == answered
-    assert "blipline_engine_active_rows" not in samples(worker_url)
-    user.ask(noise(), "what shape is it?").result(timeout=120)
-    wait_for(lambda: value(answers) > answered and value(items) == done + 2)
-    wait_for(lambda: value("blipline_worker_ready") == 1)

@@ -40,8 +40,6 @@ from worker.engine.request import Answer, GenerationOptions, Request
 from worker.engine.selfcheck import run
 
 TOKENS = 6
-#: The layout whose engine is a process of its own also without --exhaustive.
-SAMPLE = "instructblip-flan-t5"
 SETTINGS = {
     "BLIPLINE_MATCH_MODEL": "none",
     "BLIPLINE_DEVICE": "cpu",
@@ -215,12 +213,7 @@ def test_an_engine_with_a_published_layout_answers_as_transformers(
     check_answers(name, tmp_path, ask_engine)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == SAMPLE else pytest.param(name, marks=pytest.mark.exhaustive)
-        for name in LAYOUTS
-    ],
-)
+@pytest.mark.exhaustive  # test_image_text.py runs the sample: a worker with `llava`
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_the_process_of_an_engine_answers_as_transformers(name: str, tmp_path: Path) -> None:
     check_answers(name, tmp_path, ask_process)

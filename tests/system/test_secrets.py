@@ -88,12 +88,13 @@ def flower_tasks(port: int) -> str:
     "log_format", ["json", pytest.param("human", marks=pytest.mark.exhaustive)]
 )
 def test_no_secret_is_shown_anywhere(
-    redis_with_password: str, tmp_path: Path, log_format: str
+    redis_with_password: str, tmp_path: Path, checkpoint: Path, log_format: str
 ) -> None:
     url, logs = redis_with_password, tmp_path
     flower, gateway, figures = free_port(), free_port(), free_port()
     settings = {
         "BLIPLINE_REDIS_URL": url,
+        "BLIPLINE_MODEL": str(checkpoint),
         "BLIPLINE_RUN_DIR": str(tmp_path / "r"),
         "BLIPLINE_FETCH_ALLOW": "127.0.0.0/8",
         "BLIPLINE_WEBHOOK_ALLOW": "127.0.0.0/8",
