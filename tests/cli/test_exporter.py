@@ -11,8 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from demo.stack import ROOT, free_port, running_gateway
+from demo.stack import ROOT, free_port
 from producer import Client
+from producer.gateway.app import create_app
+from producer.gateway.settings import GatewaySettings
+from tests.gateways import running_app
 from tests.monitoring import samples
 from tests.redis_servers import Server
 
@@ -35,7 +38,8 @@ def running_exporter(redis_url: str, *options: str) -> Iterator[tuple[str, subpr
 def test_it_serves_what_a_gateway_serves(redis_url: str, client: Client) -> None:
     client.submit({"image": URL})
     client.submit_batch([{"image": URL}] * 40)
-    with running_exporter(redis_url, "--port", "0") as (url, _), running_gateway(redis_url) as api:
+    app = create_app(GatewaySettings.load(redis_url=redis_url))
+    with running_exporter(redis_url, "--port", "0") as (url, _), running_app(app) as api:
         exported, served = samples(url), samples(f"{api}/metrics")
     assert exported["blipline_open_items bulk"] == 40
     assert exported["blipline_open_items_limit interactive"] == 10_000

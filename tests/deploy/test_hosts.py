@@ -21,7 +21,7 @@ from tests.deploy.hosts import Host, NoNamespaces, network_of
 from tests.redis_servers import wait_until
 
 #: Enough for the loss to be in the middle of the work.
-ITEMS = 40_000
+ITEMS = 12_000
 PASSWORD = "s3cret"
 #: Seconds for a process to start on a busy machine.
 START_S = 120.0

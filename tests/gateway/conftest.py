@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +17,12 @@ from fastapi import FastAPI
 from demo.stack import listening_gateway, running_gateway
 from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.app import create_app
-from producer.gateway.server import Server, listen, url_of
 from producer.gateway.settings import GatewaySettings
 from producer.hf_api import mount as mount_hf_api
 from producer.ledger.keys import Keys
 from producer.openai_api import mount as mount_openai_api
 from producer.replicate_api import mount as mount_replicate_api
+from tests.gateways import running_app
 from tests.webhooks.senders import end_job, outbox, outcomes, start_sender
 
 from .samples import bearer
@@ -167,7 +166,7 @@ def run_gateway(redis_url: str, stored_keys: StoredKeys) -> Iterator[Run]:
             app = create_app(GatewaySettings.load(redis_url=redis_url, **fields))
             for mount_api in (mount_openai_api, mount_hf_api, mount_replicate_api):
                 mount_api(app)
-            reached = Reached(stack.enter_context(_served(app)), stored_keys.by_name)
+            reached = Reached(stack.enter_context(running_app(app)), stored_keys.by_name)
             stack.callback(reached.close)
             return reached
 
@@ -181,22 +180,7 @@ Serve = Callable[[FastAPI], AbstractContextManager[str]]
 @pytest.fixture
 def served() -> Serve:
     """Return a context manager that runs an app under the real server, in this process."""
-    return _served
-
-
-@contextmanager
-def _served(app: FastAPI) -> Iterator[str]:
-    ready = threading.Event()
-    listening = listen(GatewaySettings.load(gateway_port=0))
-    server = Server(app, ready.set)
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    try:
-        assert ready.wait(60)
-        yield url_of(listening)
-    finally:
-        server.should_exit = True
-        thread.join()
+    return running_app
 
 
 def _shared(redis_server: str) -> str:
