@@ -19,9 +19,9 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 #: Slow folders and modules, the slowest first: a slow module that starts last would keep one lane
 #: busy while the others are idle.
 SLOW: Final = (
-    *("browser", "page", "test_faults.py", "test_programme.py", "test_shared_redis.py"),
-    *("test_openapi.py", "test_killed_processes.py", "system", "test_t5.py", "examples", "faults"),
-    *("demo", "images", "models", "gateway"),
+    *("browser", "page", "test_programme.py", "test_failovers.py", "test_shared_redis.py"),
+    *("test_openapi.py", "test_faults.py", "test_dead_processes.py", "test_killed_processes.py"),
+    *("system", "test_t5.py", "examples", "faults", "demo", "images", "models", "gateway"),
 )
 
 #: Modules that run in one lane, since they share a slow import or a running system that starts in

@@ -189,12 +189,17 @@ def running_cluster(
 
 
 @contextmanager
-def running_replicated_cluster(directory: Path, workers: int = 2) -> Iterator[Cluster]:
+def running_replicated_cluster(
+    directory: Path, workers: int = 2, settings: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
     """Run a Redis with a replica and three Sentinels, and workers that use the Sentinels."""
     with ExitStack() as stack:
         # A master without its replica must take no writes: they would be lost with it.
         sentinels = stack.enter_context(running_sentinels(directory, "min-replicas-to-write 1"))
-        trees = [Worker(directory / f"worker-{n}", sentinels.url) for n in range(workers)]
+        trees = [
+            Worker(directory / f"worker-{number}", sentinels.url, settings=settings)
+            for number in range(workers)
+        ]
 
         def connect() -> redis.Redis:
             master = sentinels.master()

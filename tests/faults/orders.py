@@ -1,21 +1,20 @@
-"""Batches for the fault programme, with the results of plain transformers."""
+"""Batches for the fault programme, with the results of plain transformers or of echoes."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import torch
 from PIL import Image
 
 from demo.scenes import draw, random_scene
-from tests.system import reference
+from tests.echo_worker import SIDE, answer_to
 
 QUESTIONS: Final = ("how many shapes are there?", "what color is the background?")
 #: Minimum and maximum items of a batch.
@@ -23,7 +22,6 @@ BATCH_ITEMS: Final = (24, 60)
 CHUNK_ITEMS: Final = 4
 #: Share of a batch's items that are questions, and share of images from a host.
 QUESTION_SHARE, REMOTE_SHARE = 0.3, 0.3
-SIDE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -51,30 +49,44 @@ class Order:
         return path
 
 
-def draw_scenes(directory: Path, count: int) -> list[Scene]:
+def draw_scenes(directory: Path, count: int, *, echoes: bool = False) -> list[Scene]:
     """Return distinct scenes as files, with their references; computed once per process."""
-    scenes = [Scene(directory / f"{n}.png", *drawn) for n, drawn in enumerate(_draw(count))]
+    drawn = enumerate(_draw(count, echoes))
+    scenes = [Scene(directory / f"{n}.png", *scene) for n, scene in drawn]
     for scene in scenes:
         scene.path.write_bytes(scene.data)
     return scenes
 
 
 @cache
-def _draw(count: int) -> list[tuple[bytes, str, dict[str, str]]]:
+def _draw(count: int, echoes: bool) -> list[tuple[bytes, str, dict[str, str]]]:
     files = [io.BytesIO() for _ in range(count)]
     for seed, file in enumerate(files):
         draw(random_scene(Random(seed)), SIDE, SIDE).save(file, "PNG")
     pictures = [Image.open(file) for file in files]
+    captions, *replies = _echoes(pictures) if echoes else _references(pictures)
+    answers = [dict(zip(QUESTIONS, texts, strict=True)) for texts in zip(*replies, strict=True)]
+    return list(zip((file.getvalue() for file in files), captions, answers, strict=True))
+
+
+def _echoes(pictures: Sequence[Image.Image]) -> list[list[str]]:
+    return [[answer_to(picture, text) for picture in pictures] for text in ("", *QUESTIONS)]
+
+
+def _references(pictures: Sequence[Image.Image]) -> list[list[str]]:
+    # Late imports: they take seconds, and echoes need none of them.
+    import torch
+
+    from tests.system import reference
+
     # One thread: several would wait for each other on a busy machine.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         captions = reference.captions(pictures)
-        replies = [reference.answers(pictures, question) for question in QUESTIONS]
+        return [captions, *(reference.answers(pictures, question) for question in QUESTIONS)]
     finally:
         torch.set_num_threads(threads)
-    answers = [dict(zip(QUESTIONS, texts, strict=True)) for texts in zip(*replies, strict=True)]
-    return list(zip((file.getvalue() for file in files), captions, answers, strict=True))
 
 
 def order(

@@ -20,6 +20,7 @@ from shutil import rmtree
 from threading import Thread
 from typing import Final
 
+from tests.echo_worker import ENVIRONMENT
 from tests.faults.cluster import Cluster, running_cluster, running_replicated_cluster
 from tests.faults.faults import ANYWHERE, TO_ONE_REDIS, TO_REPLICAS, Fault, Stage
 from tests.faults.hosts import running_host
@@ -163,19 +164,21 @@ def run_phase(
     workers: int = 2,
     scenes: int = SCENES,
     batch_pause_s: float = 0.0,
+    echoes: bool = False,
 ) -> Report:
     """Run a new cluster under faults of these kinds; keep its logs if there are violations.
 
-    Plain transformers computes three texts of each scene; `batch_pause_s` is that of Load.
+    Plain transformers computes three texts of each scene, unless the engine only `echoes`;
+    `batch_pause_s` is that of Load.
     """
     # A short path: the path of a Unix socket is limited to about a hundred bytes.
     directory = Path(tempfile.mkdtemp(prefix="blipline-faults-"))
     with ExitStack() as stack:
-        drawn = draw_scenes(directory, scenes)
+        drawn = draw_scenes(directory, scenes, echoes=echoes)
         pictures = {scene.path.name: scene.data for scene in drawn}
         host = stack.enter_context(running_host(pictures, seed))
         start = running_replicated_cluster if replicated else running_cluster
-        cluster = stack.enter_context(start(directory, workers))
+        cluster = stack.enter_context(start(directory, workers, ENVIRONMENT if echoes else None))
         load = Load(
             cluster.producer_url,
             drawn,
