@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from config.settings import NULL_MODEL
 from producer import Batch, Client
 from tests.faults.cluster import Cluster, running_cluster
@@ -66,6 +68,7 @@ def test_a_message_lost_in_the_gap_is_requeued() -> None:
         assert result.text == "lost"
 
 
+@pytest.mark.exhaustive
 def test_without_the_sweep_the_message_stays_lost() -> None:
     with single_worker(BLIPLINE_SWEEP_S="0") as cluster, Client(cluster.producer_url) as client:
         batch = lose_in_the_gap(cluster, client)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 import redis
 
 from config.settings import NULL_MODEL
+from demo.scenes import draw, random_scene
 from demo.stack import running_redis, running_worker
 from producer import Batch, Client, ConnectionFailed, State
 from producer.settings import ClientSettings
+from tests.echo_worker import ENVIRONMENT, SIDE, answer_to
 from tests.flower.api import running_api
 from tests.redis_servers import running_sentinels, wait_until
-from tests.system import reference
-from tests.system.reference import scene_picture
 from tests.tls import running_tls
 
 #: ACL rules of a deployment beside its keys. All channels: Redis compares the pattern that kombu
@@ -32,7 +33,7 @@ SLOW = {
     "BLIPLINE_SWEEP_S": "1",
 }
 IMAGE = "https://images.example.com/a.png"
-ITEMS = 400
+ITEMS = 150
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def name_items(count: int) -> list[dict[str, object]]:
 
 def test_two_deployments_on_one_server_do_not_see_each_others_work(own_redis: str) -> None:
     """Each has a Redis user that may use only keys of its own prefix."""
-    picture, items = scene_picture(), name_items(8)
+    picture, items = draw(random_scene(Random(3)), SIDE, SIDE), name_items(8)
     with redis.Redis.from_url(own_redis) as server:
         environments, clients = [], []
         for name in ("one", "two"):
@@ -61,11 +62,11 @@ def test_two_deployments_on_one_server_do_not_see_each_others_work(own_redis: st
             environments.append({"BLIPLINE_REDIS_URL": url, "BLIPLINE_KEY_PREFIX": f"{name}:"})
             clients.append(Client(settings=ClientSettings(redis_url=url, key_prefix=f"{name}:")))
         with clients[0] as first, clients[1] as second:
-            # With a model, which uses the keys of images and of the result cache, too.
-            with running_worker(own_redis, {**environments[0], "BLIPLINE_MATCH_MODEL": "none"}):
+            # With an engine, which uses the keys of images and of the result cache, too.
+            with running_worker(own_redis, {**environments[0], **ENVIRONMENT}):
                 jobs = [first.caption(picture) for _ in range(3)]
                 batch = second.submit_batch(items, chunk_items=4)
-                assert [job.result(timeout=60) for job in jobs] == [reference.caption(picture)] * 3
+                assert [job.result(timeout=60) for job in jobs] == [answer_to(picture)] * 3
                 assert batch.progress().done == 0
                 assert second.job(jobs[0].id).status() == State.UNKNOWN
             assert all(key.startswith((b"one:", b"two:")) for key in server.scan_iter())
