@@ -112,7 +112,7 @@ def test_sixteen_threads_share_a_client_and_each_gets_its_own_answers(
 
     def work(_: int) -> None:
         start.wait()
-        use(client, jobs=20)
+        use(client, jobs=8)
 
     with ThreadPoolExecutor(THREADS) as threads:
         assert len(list(threads.map(work, range(THREADS)))) == THREADS
@@ -120,14 +120,14 @@ def test_sixteen_threads_share_a_client_and_each_gets_its_own_answers(
 
 def test_threads_submit_batches_side_by_side(client: Client) -> None:
     def work(thread: int) -> str:
-        items = ({"image": URL, "custom_id": f"{thread}-{n}"} for n in range(1000))
+        items = ({"image": URL, "custom_id": f"{thread}-{n}"} for n in range(500))
         return client.submit_batch(items, "caption").id
 
     with ThreadPoolExecutor(THREADS) as threads:
         batches = list(threads.map(work, range(THREADS)))
     assert len(set(batches)) == THREADS
     for batch in batches:
-        assert client.batch(batch).progress().total == 1000
+        assert client.batch(batch).progress().total == 500
 
 
 def test_a_client_that_was_used_before_a_fork_works_in_parent_and_children(
@@ -187,5 +187,5 @@ def test_a_fork_can_happen_while_other_threads_use_the_client(
     client: Client, frequent_switches: None, answering: None
 ) -> None:
     with used_by_threads(client):
-        for _ in range(20):
+        for _ in range(12):
             assert exit_code(forked(lambda: use(client, jobs=1))) == SUCCESS

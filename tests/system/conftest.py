@@ -21,6 +21,9 @@ from tests.models.adapters import lora, save_adapter
 from tests.opt_checkpoint import checkpoint
 from tests.serving import serving
 from tests.system.collector import Collector
+from tests.system.null_worker import null_worker
+
+__all__ = ["null_worker"]
 
 __all__ = ["checkpoint"]
 

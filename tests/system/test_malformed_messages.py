@@ -5,25 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from demo.stack import running_redis, running_worker
 from producer import Client, Queue
 from producer.ledger.malformed import MAX_MESSAGES, MalformedMessages
-from tests.faults.processes import processes_of
 from tests.hostile.messages import encode, malformed_messages, odd_messages, valid, wrong_types
 from tests.redis_servers import wait_until
+from tests.system.null_worker import NullWorker
 
-#: Fewer slots than malformed messages: a message that kept its slot would end the service.
-SETTINGS = {
-    "BLIPLINE_MODEL": "null",
-    "BLIPLINE_BULK_SLOTS": "2",
-    "BLIPLINE_INTERACTIVE_SLOTS": "2",
-}
 ITEMS = [{"image": "https://images.example.com/a.png", "custom_id": "answered"}]
 
 
@@ -31,11 +23,9 @@ ITEMS = [{"image": "https://images.example.com/a.png", "custom_id": "answered"}]
 class Service:
     """A Redis and a worker, all of whose processes must outlast every test."""
 
-    url: str
+    worker: NullWorker
     connection: redis.Redis
     malformed: MalformedMessages
-    run_dir: Path
-    processes: list[int]
 
     def answers(self, task_ids: list[str]) -> list[Any]:
         """Wait for the results of these tasks; return them."""
@@ -46,32 +36,22 @@ class Service:
 
     def check(self) -> None:
         """Check that each queue is served, by the same processes, and that no message is left."""
-        with Client(self.url) as client:
+        with Client(self.worker.url) as client:
             jobs = [client.submit_batch(ITEMS), client.submit_batch(ITEMS)]
             client.caption(ITEMS[0]["image"]).result(timeout=60)
             assert [len(list(job.results(timeout=60))) for job in jobs] == [1, 1]
         wait_until(lambda: not self.connection.exists("unacked"), "all acknowledgements")
-        assert sorted(processes_of(self.run_dir)) == self.processes
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Service]:
-    with (
-        running_redis() as url,
-        running_worker(url, SETTINGS) as tree,
-        redis.Redis.from_url(url) as connection,
-    ):
-        malformed = MalformedMessages(connection)
-        processes = sorted(processes_of(tree.run_dir))
-        yield Service(url, connection, malformed, tree.run_dir, processes)
+        self.worker.check_processes()
 
 
 @pytest.fixture
-def service(worker: Service) -> Iterator[Service]:
+def service(null_worker: NullWorker) -> Iterator[Service]:
     """A service without malformed messages, checked after the test."""
-    worker.malformed.clear()
-    yield worker
-    worker.check()
+    connection = null_worker.redis
+    service = Service(null_worker, connection, MalformedMessages(connection))
+    service.malformed.clear()
+    yield service
+    service.check()
 
 
 @pytest.mark.parametrize("queue", list(Queue))

@@ -66,6 +66,7 @@ def test_a_worker_without_a_log_ends_on_sigterm(url: str, tmp_path: Path) -> Non
     end(start(url, tmp_path, ">/dev/full 2>&-"), signal.SIGTERM, url, tmp_path / "ready")
 
 
+@pytest.mark.exhaustive
 def test_a_worker_whose_reader_has_gone_ends_on_ctrl_c(url: str, tmp_path: Path) -> None:
     process = start(url, tmp_path)
     assert process.stdout is not None
