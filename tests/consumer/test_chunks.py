@@ -89,7 +89,7 @@ def test_a_second_delivery_of_a_job_of_the_ledger_leaves_it_to_the_first(
             pass
         # In the same consumer, and in another one
         assert run_job(connection, runner, job.id) is None
-        with start_runner() as second_runner:
+        with start_runner("--hold") as second_runner:
             assert run_job(connection, second_runner, job.id) is None
         job.cancel()
         assert codes(first.result(20)) == ["cancelled"]
