@@ -13,10 +13,10 @@ from pathlib import Path
 
 import redis
 
-from demo.stack import ROOT
+from demo.stack import ROOT, START_S
 from producer import Batch, Client
 from producer.ledger.keys import Keys
-from tests.redis_servers import Server
+from tests.redis_servers import Server, wait_until
 from worker.engine.client import EngineClient
 from worker.engine.protocol import socket_path
 
@@ -61,7 +61,7 @@ class Service:
                     stdout=log,
                     stderr=log,
                 )
-            wait_for(ready.exists)
+            wait_until(ready.exists, "readiness", START_S)
         return self.process
 
     def end(self) -> None:
@@ -98,7 +98,7 @@ def texts(batch: Batch) -> list[str | None]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.01)
