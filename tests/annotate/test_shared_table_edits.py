@@ -124,7 +124,16 @@ def test_rows_of_others_keep_the_column_of_their_image(
         assert len(rows) == 5
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize(
+    "table",
+    [
+        *("t.csv", "t.parquet", "t.json"),
+        *(
+            pytest.param(table, marks=pytest.mark.exhaustive)
+            for table in ("t.jsonl", "t.tsv", "p/metadata.jsonl")
+        ),
+    ],
+)
 def test_an_edit_between_a_killed_run_and_its_continuation_stays_and_no_older_text(
     responder: Responder, tmp_path: Path, table: str
 ) -> None:

@@ -159,9 +159,9 @@ OPERATIONS: Final[dict[str, Callable[[World], None]]] = {
 
 
 def orders(covering: bool) -> Iterator[tuple[str, ...]]:
-    """Yield all orders, or a quarter of them with each two operations at each two of the steps."""
+    """Yield all orders, or an eighth of them with each two operations at each two of the steps."""
     for numbers in product(range(len(OPERATIONS)), repeat=STEPS):
-        if not covering or sum(numbers) % 4 == 0:
+        if not covering or sum(numbers) % len(OPERATIONS) == 0:
             yield tuple([*OPERATIONS][number] for number in numbers)
 
 

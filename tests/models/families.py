@@ -21,7 +21,7 @@ from transformers import (
 from tests.models.adapters import merge
 from tests.models.blip_checkpoints import save_caption, save_vqa
 from tests.models.t5_checkpoints import save_blip2, save_instructblip
-from tests.models.traffic import picture
+from tests.models.traffic import picture, sample_of
 from worker.engine.request import GenerationOptions, Request
 from worker.hub.resolver import resolve
 from worker.models.registry import load
@@ -33,6 +33,8 @@ NETWORKS: dict[str, tuple[Any, Callable[[Path], None] | None]] = {
     "blip-caption": (BlipForConditionalGeneration, save_caption),
     "blip-vqa": (BlipForQuestionAnswering, save_vqa),
 }
+#: A family for each decoder; the others share theirs.
+SAMPLE = sample_of(NETWORKS, "opt", "t5", "blip-vqa")
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Family:
         ]
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=SAMPLE)
 def family(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Family:

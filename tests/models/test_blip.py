@@ -143,23 +143,23 @@ def compare(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("rows", row_counts(60, 96))
+@pytest.mark.parametrize("rows", row_counts(30, 96))
 def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family, rows: int) -> None:
     expected = compare(family, rows, some_options)
     # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > rows / 3
-    assert len({tokens for _, tokens in expected}) >= 6
+    assert len({tokens for _, tokens in expected}) >= 5
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("rows", row_counts(10, 24))
+@pytest.mark.parametrize("rows", row_counts(6, 24))
 def test_beams_equal_those_of_the_row_alone(family: Family, rows: int) -> None:
     expected = compare(family, rows, some_beams)
     assert len({text for text, _ in expected}) > rows / 2
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("rows", row_counts(10, 24))
+@pytest.mark.parametrize("rows", row_counts(6, 24))
 def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(
     family: Family, rows: int
 ) -> None:
@@ -252,7 +252,7 @@ def test_a_prompt_that_is_too_long_is_rejected_beside_one_that_fits(caption: Fam
 def test_a_row_may_use_every_position_as_its_last_token_needs_none(
     family: Family, how: dict[str, Any]
 ) -> None:
-    prompts = (0,) if family.task == "vqa" else (0, 1, 40, POSITIONS - 2, POSITIONS - 1)
+    prompts = (0,) if family.task == "vqa" else (0, POSITIONS - 2, POSITIONS - 1)
     rows = [("circle " * words, POSITIONS - words) for words in prompts]
     requests = [
         family.request(number, number, text, max_new_tokens=new, min_new_tokens=new, **how)

@@ -32,14 +32,14 @@ PAIRS = GenerationOptions(
 
 @pytest.fixture(scope="module")
 def cases(family: Family, request: pytest.FixtureRequest) -> list[Case]:
-    """A third of the rows of this family, all with `--exhaustive`.
+    """A fifth of the rows of this family, all with `--exhaustive`.
 
     Its checkpoint must be that of the fixture.
     """
     fixture = json.loads(FIXTURE.read_text())
     name = next(name for name, norm in fixture["weights"].items() if is_equal(family, norm))
     rows = [row for row in fixture["rows"] if row["family"] == name]
-    return rows if request.config.getoption("exhaustive") else rows[::3]
+    return rows if request.config.getoption("exhaustive") else rows[::5]
 
 
 def is_equal(family: Family, norm: float) -> bool:
@@ -73,7 +73,7 @@ def assert_expected(family: Family, answer: Any, case: Case) -> None:
 
 
 def test_each_row_alone_is_that_of_transformers_4(family: Family, cases: list[Case]) -> None:
-    assert len(cases) > 8
+    assert len(cases) > 6
     engine = Engine(family.model)
     for number, case in enumerate(cases):
         answers = serve(engine, [request_of(family, number, case)], random.Random(0))
@@ -127,14 +127,13 @@ def test_groups_of_one_beam_are_greedy_rows_that_avoid_each_other(family: Family
         num_return_sequences=groups,
         output_scores=True,
     )
-    for number in range(2):
-        request = family.request(number, number, "a red circle", options)
-        answer = serve(Engine(family.model), [request], random.Random(0))[number]
-        expected = greedy_groups(family, request, new, groups, penalty)
-        got = {each.tokens: each.logprobs for each in answer.sequences}
-        assert got.keys() == expected.keys()
-        for tokens, logprobs in expected.items():
-            assert got[tokens] == pytest.approx(logprobs, abs=2e-4)
+    request = family.request(0, 0, "a red circle", options)
+    answer = serve(Engine(family.model), [request], random.Random(0))[0]
+    expected = greedy_groups(family, request, new, groups, penalty)
+    got = {each.tokens: each.logprobs for each in answer.sequences}
+    assert got.keys() == expected.keys()
+    for tokens, logprobs in expected.items():
+        assert got[tokens] == pytest.approx(logprobs, abs=2e-4)
 
 
 def greedy_groups(

@@ -106,7 +106,7 @@ def request(number: int, plan: Plan) -> Request:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    ("options", "rows"), [(some_options, 40), (some_beams, 16), (some_sampled_beams, 12)]
+    ("options", "rows"), [(some_options, 20), (some_beams, 8), (some_sampled_beams, 6)]
 )
 def test_every_row_in_a_mixed_batch_equals_the_row_alone(
     pair: Pair, options: Options, rows: int

@@ -11,6 +11,7 @@ import pytest
 
 from tests.models.blip_checkpoints import save_caption, save_vqa
 from tests.models.t5_checkpoints import save_blip2, save_instructblip
+from tests.models.traffic import sample_of
 from worker.engine.capacity import FIRST_CAPACITY
 from worker.engine.engine import Engine
 from worker.engine.request import Answer, GenerationOptions, Request
@@ -25,7 +26,7 @@ SAVE: dict[str, Callable[[Path], None]] = {
 ROWS = 12
 
 
-@pytest.fixture(scope="module", params=["opt", *SAVE])
+@pytest.fixture(scope="module", params=sample_of(["opt", *SAVE], "opt", "t5", "blip-vqa"))
 def loaded(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:

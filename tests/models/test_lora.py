@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.models.adapters import lora, save_adapter, with_adapters
-from tests.models.families import NETWORKS, Expected, Family
+from tests.models.families import NETWORKS, SAMPLE, Expected, Family
 from tests.models.ties import assert_equal_but_for_ties
 from tests.models.traffic import serve
 from worker.engine.engine import Engine
@@ -57,7 +57,7 @@ class AdaptedFamily(Family):
         return super().alone(request)
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=SAMPLE)
 def adapted(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AdaptedFamily:

@@ -15,6 +15,7 @@ from transformers import Blip2ForConditionalGeneration
 from config.settings import DEMO_MODEL
 from demo.evaluate import held_out
 from tests.models.tiny_networks import FAMILIES, OPT, T5, blip2
+from tests.models.traffic import sample_of
 from worker.engine.engine import Engine
 from worker.engine.errors import LoadError
 from worker.engine.model import as_generator
@@ -50,7 +51,7 @@ def stored(network: Any) -> dict[int, int]:
     return {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", sample_of(PRECISIONS, "fp16", "int8", "int4"))
 def test_every_weight_is_stored_as_planned_and_as_estimated(saved: Any, precision: str) -> None:
     network_class, path = saved
     network = read_weights(network_class, resolve(str(path)), precision, CPU)

@@ -69,7 +69,7 @@ def shows_tokens(options: GenerationOptions) -> bool:
     return options.output_scores or options.num_return_sequences > 1
 
 
-@pytest.mark.parametrize("rows", row_counts(15, 30))
+@pytest.mark.parametrize("rows", row_counts(9, 30))
 def test_every_option_in_a_mixed_batch_equals_that_of_the_row_alone(
     family: Family, rows: int
 ) -> None:

@@ -34,7 +34,14 @@ from tests.models.t5_checkpoints import (
     save_instructblip,
 )
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import picture, row_counts, serve, some_beams, some_sampled_beams
+from tests.models.traffic import (
+    picture,
+    row_counts,
+    sample_of,
+    serve,
+    some_beams,
+    some_sampled_beams,
+)
 from worker.engine.decoding import prepare_prompt
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
@@ -178,23 +185,23 @@ def compare(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("rows", row_counts(20, 48))
+@pytest.mark.parametrize("rows", row_counts(12, 48))
 def test_every_row_in_a_mixed_batch_equals_the_row_alone(family: Family, rows: int) -> None:
     expected = compare(family, rows, some_options)
     # The rows are diverse: texts differ, and rows end at many lengths.
     assert len({text for text, _ in expected}) > rows / 3
-    assert len({tokens for _, tokens in expected}) >= 8
+    assert len({tokens for _, tokens in expected}) >= 6
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("rows", row_counts(10, 24))
+@pytest.mark.parametrize("rows", row_counts(6, 24))
 def test_beams_equal_those_of_the_row_alone(family: Family, rows: int) -> None:
     expected = compare(family, rows, some_beams)
     assert len({text for text, _ in expected}) >= rows / 2
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("rows", row_counts(8, 20))
+@pytest.mark.parametrize("rows", row_counts(4, 20))
 def test_sampled_beams_equal_those_of_the_row_alone_after_its_seed(
     family: Family, rows: int
 ) -> None:
@@ -364,7 +371,7 @@ def test_the_longest_answer_that_a_request_may_ask_for_fits(family: Family) -> N
     assert prepare_prompt(Row(0, longest, [longest]), family.model) is None
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8", "int4"])
+@pytest.mark.parametrize("precision", sample_of(["bf16", "fp16", "int8", "int4"], "bf16", "int4"))
 def test_every_precision_answers(family: Family, precision: str) -> None:
     model: Any = load(str(family.path), precision=precision, device="cpu")
     assert model.revision != family.model.revision

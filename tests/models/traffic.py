@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,6 +16,15 @@ from worker.engine.request import Answer, Request
 def row_counts(sample: int, exhaustive: int) -> list[Any]:
     """Return numbers of random rows: for every run, and for that of exhaustive tests."""
     return [sample, pytest.param(exhaustive, marks=pytest.mark.exhaustive)]
+
+
+def sample_of(members: Iterable[Any], *sample: Any) -> list[Any]:
+    """Return the members of a kind, of which every run has the sample alone."""
+    more = pytest.mark.exhaustive
+    return [
+        member if member in sample else pytest.param(member, marks=more, id=str(member))
+        for member in members
+    ]
 
 
 def picture(number: int) -> Image.Image:

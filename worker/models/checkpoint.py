@@ -163,13 +163,15 @@ def check_fits(
     adapter_elements: int = 0,
 ) -> None:
     """Check that weights, one image and one row fit the device. Raises LoadError."""
+
+    def needed_in(name: str) -> int:
+        plan = make_plan(network, name, device)
+        return estimate_plan(network, plan, adapter_elements).least_bytes
+
     available = free(device)
-    needed = {
-        name: estimate_plan(network, make_plan(network, name, device), adapter_elements).least_bytes
-        for name in PRECISIONS
-    }
-    if needed[precision] <= available:
+    if needed_in(precision) <= available:
         return
+    needed = {name: needed_in(name) for name in PRECISIONS}
     fitting = [
         f"{name} ({format_gigabytes(size)})" for name, size in needed.items() if size <= available
     ]
