@@ -65,11 +65,11 @@ test-exhaustive: setup browser prometheus
 
 # The page's tests need a real browser, which pip cannot install.
 browser:
-	@command -v chromium >/dev/null || { \
+	@command -v chromium-headless-shell >/dev/null || { \
 	    echo "installing chromium for the tests of the page" && \
 	    $(SUDO) apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
-	    || echo "chromium is not installed, and cannot be: the tests of the page will fail"
+	    DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends chromium-headless-shell >/dev/null; } \
+	    || echo "chromium-headless-shell cannot be installed: the tests of the page need it, or a chromium"
 
 # Debian's package, unpacked only: installed, it would start a server.
 PROMETHEUS := $(VENV)/prometheus

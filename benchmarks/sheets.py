@@ -60,7 +60,8 @@ def open_sheet(path: Path, images: int) -> int:
     """Measure the page in Chromium; return the exit code."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            executable_path=shutil.which("chromium-headless-shell") or shutil.which("chromium"),
+            args=["--no-sandbox"],
         )
         page = browser.new_page()
         started = time.perf_counter()

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 
-from tests.page.visitor import IDLE_ROOM, Served, serving
+import producer.page
+from tests.page.visitor import IDLE_ROOM, Served, serving, serving_idle
 
 
 @pytest.fixture(scope="package")
 def served() -> Iterator[Served]:
-    """Return a system with a worker."""
-    with serving(worker=True) as served:
+    """Return a system with a worker, and with a gateway in a process of its own."""
+    with serving() as served:
         yield served
 
 
 @pytest.fixture(scope="package")
-def idle() -> Iterator[Served]:
+def page_environment() -> Iterator[None]:
+    """Remove the variables that a page in this process sets for Gradio, after its tests."""
+    with mock.patch.dict(os.environ):
+        yield
+    producer.page._configure_gradio.cache_clear()
+
+
+@pytest.fixture(scope="package")
+def idle(page_environment: None) -> Iterator[Served]:
     """Return a system without a worker, and with room for IDLE_ROOM items."""
-    settings = {"BLIPLINE_MAX_QUEUED_INTERACTIVE": str(IDLE_ROOM)}
-    with serving(worker=False, settings=settings) as served:
+    with serving_idle(max_queued_interactive=IDLE_ROOM) as served:
         yield served

@@ -21,7 +21,7 @@ COLORS: Final = 200
 
 def main() -> None:
     """Update all screenshots."""
-    with serving(worker=True) as served, running_browser() as browser:
+    with serving() as served, running_browser() as browser:
         for name, prepare in SCREENSHOTS.items():
             visitor = Visitor(browser, served, size=SIZE)
             visitor.sign_in()

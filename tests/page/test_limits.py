@@ -8,17 +8,15 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.page.visitor import IMAGES, Served, serving
+from tests.page.visitor import IMAGES, Served, serving_idle
 
 RATE = 12
 
 
 @pytest.fixture(scope="module")
-def limited() -> Iterator[Served]:
+def limited(page_environment: None) -> Iterator[Served]:
     """Return a system without a worker, with a low rate and few concurrent requests."""
-    limits = {"RATE": str(RATE), "MAX_CONCURRENT": "2"}
-    settings = {f"BLIPLINE_GATEWAY_{name}": value for name, value in limits.items()}
-    with serving(worker=False, settings=settings) as served:
+    with serving_idle(gateway_rate=RATE, gateway_max_concurrent=2) as served:
         yield served
 
 

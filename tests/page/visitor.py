@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+from fastapi import FastAPI
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -26,6 +29,10 @@ from playwright.sync_api import (
 
 from demo.stack import running_gateway, running_redis, running_worker
 from producer.gateway.access.api_keys import ApiKeys
+from producer.gateway.app import create_app
+from producer.gateway.settings import GatewaySettings
+from producer.page import mount
+from tests.gateways import running_app
 
 IMAGES: Final = Path(__file__).parents[2] / "demo" / "images"
 #: The demo model's caption of scene-02.jpg.
@@ -72,23 +79,47 @@ class Served:
 
 
 @contextmanager
-def serving(*, worker: bool, settings: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Run Redis and a gateway, and on request a worker."""
-    with ExitStack() as stack:
-        url = stack.enter_context(running_redis())
-        if worker:
-            stack.enter_context(running_worker(url, quiet=True))
-        address = stack.enter_context(running_gateway(url, settings=settings))
-        keys = ApiKeys(stack.enter_context(redis.Redis.from_url(url)))
-        yield Served(
-            address, url, {name: keys.create(name) for name in ("acme", "globex", "initech")}
-        )
+def serving() -> Iterator[Served]:
+    """Run Redis, a worker and a gateway."""
+    with (
+        running_redis() as url,
+        running_worker(url, quiet=True),
+        running_gateway(url) as address,
+        _with_keys(address, url) as served,
+    ):
+        yield served
+
+
+@contextmanager
+def serving_idle(**settings: int) -> Iterator[Served]:
+    """Run Redis, and in this process a gateway with these settings; no worker runs."""
+    with running_redis() as url, ThreadPoolExecutor(1) as thread:
+        app = create_app(GatewaySettings.load(redis_url=url, **settings))
+        # Without a running loop, Gradio would make some that it never closes; and this thread may
+        # have Playwright's.
+        thread.submit(asyncio.run, _mount_page(app)).result()
+        with running_app(app) as address, _with_keys(address, url) as served:
+            yield served
+
+
+async def _mount_page(app: FastAPI) -> None:
+    mount(app, app.state.gateway)
+
+
+@contextmanager
+def _with_keys(address: str, redis_url: str) -> Iterator[Served]:
+    with redis.Redis.from_url(redis_url) as connection:
+        keys = ApiKeys(connection)
+        names = ("acme", "globex", "initech")
+        yield Served(address, redis_url, {name: keys.create(name) for name in names})
 
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     """Run a headless Chromium with a profile of its own."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    # The shell has no windows and no services of a desktop, half of the processor time.
+    names = ("chromium-headless-shell", "chromium", "chromium-browser")
+    chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
         pytest.fail("no chromium on the PATH: `make browser` installs it", pytrace=False)
     expect.set_options(timeout=TIMEOUT_MS)

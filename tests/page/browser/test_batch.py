@@ -18,18 +18,26 @@ def download(page: Page, kind: str) -> str:
     return Path(download.value.path()).read_text(encoding="utf-8-sig")
 
 
+def choose_files(visitor: Visitor, *paths: Path) -> Page:
+    """Choose files in the batch tab in place of those of the test before."""
+    visitor.tab("Batch")
+    files = visitor.page.locator("#files tr.file")
+    if files.count():
+        visitor.page.locator("#files").get_by_label("Clear").click()
+        expect(files).to_have_count(0)
+    visitor.page.set_input_files("#files input[type=file]", paths)
+    expect(files).to_have_count(len(paths))
+    return visitor.page
+
+
 def test_a_batch_ends_with_a_row_for_each_file_and_both_downloads(
-    visitor: Visitor, tmp_path: Path
+    regular: Visitor, tmp_path: Path
 ) -> None:
     broken = tmp_path / "=broken.png"
     broken.write_bytes(b"not an image")
     empty = tmp_path / "empty.png"
     empty.write_bytes(b"")
-    page = visitor.sign_in()
-    visitor.tab("Batch")
-    files = [IMAGES / "scene-02.jpg", broken, IMAGES / "scene-03.webp", empty]
-    page.set_input_files("#files input[type=file]", files)
-    expect(page.locator("#files .file-preview tr, #files tr.file")).to_have_count(4)
+    page = choose_files(regular, IMAGES / "scene-02.jpg", broken, IMAGES / "scene-03.webp", empty)
     page.click("#do-batch")
     expect(page.locator("#batch-progress .answer-details span").first).to_have_text(
         "Done: 4 of 4 · 2 failed"
@@ -49,18 +57,15 @@ def test_a_batch_ends_with_a_row_for_each_file_and_both_downloads(
 
 
 def test_a_wrong_file_among_good_images_has_a_row_of_its_own(
-    visitor: Visitor, tmp_path: Path
+    regular: Visitor, tmp_path: Path
 ) -> None:
     wrong = {"notes.txt": b"a note", "page.html": b"<html>", "nothing": b"", "clip.mp4": b"\0" * 99}
     for name, content in wrong.items():
         (tmp_path / name).write_bytes(content)
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(70 * 2**20)
-    page = visitor.sign_in()
-    visitor.tab("Batch")
     files = [*(tmp_path / name for name in wrong), tmp_path / "large.png", IMAGES / "scene-02.jpg"]
-    page.set_input_files("#files input[type=file]", files)
-    expect(page.locator("#files tr.file")).to_have_count(6)
+    page = choose_files(regular, *files)
     page.click("#do-batch")
     rows = page.locator("#batch-results tbody tr")
     expect(rows).to_have_count(6)
@@ -70,15 +75,11 @@ def test_a_wrong_file_among_good_images_has_a_row_of_its_own(
     expect(page.get_by_test_id("toast-text")).to_have_count(0)
 
 
-def test_a_batch_asks_the_same_question_about_all_images(visitor: Visitor) -> None:
-    page = visitor.sign_in()
-    visitor.tab("Batch")
-    page.set_input_files(
-        "#files input[type=file]", [IMAGES / "scene-02.jpg", IMAGES / "scene-03.webp"]
-    )
+def test_a_batch_asks_the_same_question_about_all_images(regular: Visitor) -> None:
+    page = choose_files(regular, IMAGES / "scene-02.jpg", IMAGES / "scene-03.webp")
     page.get_by_role("radio", name="Question").check()
     page.click("#do-batch")
-    assert visitor.error_message() == "Enter a question first."
+    assert regular.error_message() == "Enter a question first."
     page.locator("#batch-question").get_by_role("textbox").fill("how many shapes are there?")
     page.click("#do-batch")
     expect(page.locator("#batch-results .answer-text")).to_have_text(["two", "one"])

@@ -29,18 +29,21 @@ def scene() -> str:
 
 
 def copy_image(visitor: Visitor) -> None:
-    """Put an image on the clipboard, from another page."""
+    """Put an image on the clipboard; if the page is no secure context, from another page."""
     visitor.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = visitor.context.new_page()
-    page.goto(f"{visitor.served.address.replace(PLAIN_HOST, '127.0.0.1')}/ui/login")
+    page = visitor.page
+    if PLAIN_HOST in visitor.served.address:
+        page = visitor.context.new_page()
+        page.goto(f"{visitor.served.address.replace(PLAIN_HOST, '127.0.0.1')}/ui/login")
     page.evaluate(
         f"""async data => {{ {DECODE}
             const image = new Blob([bytes], {{type: "image/png"}});
             await navigator.clipboard.write([new ClipboardItem({{"image/png": image}})]); }}""",
         scene(),
     )
-    page.close()
-    visitor.page.bring_to_front()
+    if page != visitor.page:
+        page.close()
+        visitor.page.bring_to_front()
 
 
 def files_of(page: Page) -> JSHandle:

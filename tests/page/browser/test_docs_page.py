@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect
 from tests.page.visitor import Served, Visitor
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reader(browser: Browser, served: Served) -> Iterator[Visitor]:
     """Return a visitor of `/docs`; check that its page had no error and no external request."""
     reader = Visitor(browser, served, size=(1280, 900))

@@ -19,21 +19,21 @@ def reload(visitor: Visitor) -> None:
     visitor.errors = [error for error in visitor.errors if not error.startswith(ENDED_STREAM)]
 
 
-def test_a_reload_keeps_the_image_the_inputs_and_the_answers(visitor: Visitor) -> None:
-    page = visitor.sign_in()
-    visitor.choose()
+def test_a_reload_keeps_the_image_the_inputs_and_the_answers(regular: Visitor) -> None:
+    page = regular.page
+    regular.choose()
     page.fill("#prompt input, #prompt textarea", "an orange")
     page.click("#do-caption")
-    assert visitor.answer() == CAPTION
-    visitor.tab("Chat")
+    assert regular.answer() == CAPTION
+    regular.tab("Chat")
     page.fill(CHAT, QUESTION)
     page.click("#do-chat")
     expect(page.locator(".dialogue-answer")).to_have_text(["two"])
-    reload(visitor)
-    assert visitor.answer() == CAPTION
+    reload(regular)
+    assert regular.answer() == CAPTION
     expect(page.locator("#image img")).to_have_js_property("naturalWidth", 96)
     expect(page.locator("#prompt input, #prompt textarea")).to_have_value("an orange")
-    visitor.tab("Chat")
+    regular.tab("Chat")
     expect(page.locator(".dialogue-answer")).to_have_text(["two"])
     # The server also keeps the dialogue.
     page.fill(CHAT, "what is on top?")
@@ -41,10 +41,13 @@ def test_a_reload_keeps_the_image_the_inputs_and_the_answers(visitor: Visitor) -
     expect(page.locator(".dialogue-answer")).to_have_text(["two", "an orange star"])
 
 
-def test_a_reload_keeps_a_cleared_dialogue_and_a_removed_image(visitor: Visitor) -> None:
-    page = visitor.sign_in()
-    visitor.choose()
-    visitor.tab("Chat")
+def test_a_reload_keeps_a_cleared_dialogue_and_a_removed_image(regular: Visitor) -> None:
+    page = regular.page
+    regular.choose()
+    regular.tab("Chat")
+    # The dialogue of the test before.
+    page.click("#do-clear")
+    expect(page.locator(".dialogue-answer")).to_have_count(0)
     page.fill(CHAT, QUESTION)
     page.click("#do-chat")
     expect(page.locator(".dialogue-answer")).to_have_count(1)
@@ -53,10 +56,34 @@ def test_a_reload_keeps_a_cleared_dialogue_and_a_removed_image(visitor: Visitor)
     with page.expect_response(lambda response: "/run/" in response.url):
         page.get_by_label("Remove Image").click()
     page.locator("#image img").wait_for(state="detached")
-    reload(visitor)
-    visitor.tab("Chat")
+    reload(regular)
+    regular.tab("Chat")
     expect(page.locator("#dialogue")).to_contain_text("Ask a question")
     assert page.locator("#image img").count() == 0
+
+
+def test_a_visit_belongs_to_its_tab_and_its_tenant(regular: Visitor, browser: Browser) -> None:
+    page = regular.page
+    regular.choose()
+    page.click("#do-caption")
+    regular.answer()
+    address = page.url
+    other_tab = regular.context.new_page()
+    other_tab.goto(address)
+    other_tab.wait_for_selector("#do-caption")
+    assert other_tab.url != address
+    expect(other_tab.locator("#image img")).to_have_count(0)
+    other_tab.close()
+    globex = Visitor(browser, regular.served, browser.new_context())
+    visit = address.partition("visit=")[2]
+    globex.page.add_init_script(f"sessionStorage.setItem('visit', '{visit}')")
+    globex.sign_in("globex")
+    assert globex.page.url == address
+    globex.page.wait_for_timeout(1000)
+    assert globex.page.locator("#image img").count() == 0
+    assert globex.page.locator("#caption-answer .answer-text").count() == 0
+    globex.close()
+    assert globex.errors == []
 
 
 def test_a_reload_follows_a_running_batch(browser: Browser, idle: Served) -> None:
@@ -77,27 +104,3 @@ def test_a_reload_follows_a_running_batch(browser: Browser, idle: Served) -> Non
     expect(page.locator("#batch-results .answer-details")).to_contain_text("cancelled")
     visitor.close()
     assert visitor.errors == []
-
-
-def test_a_visit_belongs_to_its_tab_and_its_tenant(visitor: Visitor, browser: Browser) -> None:
-    page = visitor.sign_in()
-    visitor.choose()
-    page.click("#do-caption")
-    visitor.answer()
-    address = page.url
-    other_tab = visitor.context.new_page()
-    other_tab.goto(address)
-    other_tab.wait_for_selector("#do-caption")
-    assert other_tab.url != address
-    expect(other_tab.locator("#image img")).to_have_count(0)
-    other_tab.close()
-    globex = Visitor(browser, visitor.served, browser.new_context())
-    visit = address.partition("visit=")[2]
-    globex.page.add_init_script(f"sessionStorage.setItem('visit', '{visit}')")
-    globex.sign_in("globex")
-    assert globex.page.url == address
-    globex.page.wait_for_timeout(1000)
-    assert globex.page.locator("#image img").count() == 0
-    assert globex.page.locator("#caption-answer .answer-text").count() == 0
-    globex.close()
-    assert globex.errors == []
