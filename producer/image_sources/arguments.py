@@ -120,7 +120,9 @@ def _source(argument: str, options: SourceOptions, alone: bool) -> Iterator[Pict
 
 
 def _standard_input(options: SourceOptions) -> Iterator[Picture]:
-    stream = sys.stdin.buffer
+    # A buffer of its own: at exit, Python waits for that of `sys.stdin`, and aborts while a thread
+    # still reads from it.
+    stream = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
     if options.null_separated:
         reader = ReferenceReader("stdin", os.curdir, options)
         yield from list_pictures(stream, reader, null_separated=True)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as arrow
@@ -17,6 +14,7 @@ import pytest
 from producer.cli.exit_codes import Exit
 from tests.annotate.conftest import Responder
 from tests.annotate.sample_collections import annotate, image_bytes, json_lines, write_image
+from tests.cli.shell import standard_input
 
 URL = "https://images.example.com/cat.jpg"
 
@@ -147,19 +145,17 @@ def test_captions_that_a_table_had_before_stay(
     assert Path(f"out.{form}.bak").exists()
 
 
-def test_standard_input_has_paths_urls_and_objects(
-    responder: Responder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_standard_input_has_paths_urls_and_objects(responder: Responder, tmp_path: Path) -> None:
     first = write_image(tmp_path / "a.png", 1)
     second = write_image(tmp_path / "new\nline.png", 2)
     lines = f'a.png\r\n\n{URL}\n{{"image": "a.png", "id": 7}}\n[1]\n'
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines.encode())))
-    assert annotate("-", "-o", "out.jsonl") == Exit.SOME_FAILED
+    with standard_input(lines.encode()):
+        assert annotate("-", "-o", "out.jsonl") == Exit.SOME_FAILED
     rows = json_lines(Path("out.jsonl"))
     assert [row["text"] for row in rows] == [first, "picture ://image", first]
     assert rows[2]["id"] == 7
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a.png\0new\nline.png")))
-    assert annotate("-0", "-") == Exit.OK
+    with standard_input(b"a.png\0new\nline.png"):
+        assert annotate("-0", "-") == Exit.OK
     assert Path("new\nline.txt").read_text() == f"{second}\n"
 
 

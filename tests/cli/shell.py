@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,19 @@ def write_lines(*items: Any) -> str:
     """Write items to a JSONL file and return its name."""
     Path("items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     return "items.jsonl"
+
+
+@contextmanager
+def standard_input(data: bytes) -> Iterator[None]:
+    """Replace `sys.stdin` by a file with this data."""
+    with (
+        io.TextIOWrapper(tempfile.TemporaryFile()) as stream,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        stream.buffer.write(data)
+        stream.seek(0)
+        patch.setattr(sys, "stdin", stream)
+        yield
 
 
 def json_lines(text: str) -> list[Any]:

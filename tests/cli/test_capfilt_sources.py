@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -32,7 +31,7 @@ from tests.cli.pair_collections import (
     write_parquet,
     write_tar,
 )
-from tests.cli.shell import json_lines
+from tests.cli.shell import json_lines, standard_input
 
 Items = list[Mapping[str, Any]]
 
@@ -56,17 +55,17 @@ def test_each_kind_of_collection_is_filtered(
 )
 @pytest.mark.usefixtures("workers")
 def test_standard_input_has_paths_objects_or_rows(
-    options: list[str], entries: str, answered_items: Items, monkeypatch: pytest.MonkeyPatch
+    options: list[str], entries: str, answered_items: Items
 ) -> None:
     pictures()
     write("data/a.txt", ONE)
     write("data/deep/b c.txt", TWO)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(entries.encode())))
     expected = [
         Expected("data/a.png", FIRST, [ONE], "1"),
         Expected("data/deep/b c.png", SECOND, [TWO], "2"),
     ]
-    check(answered_items, ["-", *options], expected)
+    with standard_input(entries.encode()):
+        check(answered_items, ["-", *options], expected)
 
 
 def check(answered: Items, arguments: list[str], expected: list[Expected]) -> None:

@@ -1,4 +1,4 @@
-"""Closed standard streams, and Ctrl-C before the program is loaded."""
+"""Closed standard streams, a standard input that stays open, and Ctrl-C during the imports."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from producer.cli.exit_codes import Exit
+from tests.annotate.sample_collections import write_image
 from tests.cli.shell import PROGRAM
 
 #: Sends Ctrl-C to its own process when the program is imported.
@@ -72,6 +73,31 @@ def test_closed_streams_are_no_internal_error(
     assert b"Traceback" not in run.stderr
     if prints and 1 in closed and 2 not in closed:
         assert b"Bad file descriptor" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "code"), [(0.1, Exit.NO_REDIS), (600, -signal.SIGINT)], ids=["error", "ctrl-c"]
+)
+def test_a_command_ends_while_its_standard_input_is_open(wait_s: float, code: int) -> None:
+    write_image(Path("a.png"), 1)
+    settings = {"BLIPLINE_REDIS_URL": "redis://127.0.0.1:1", "BLIPLINE_REDIS_WAIT_S": f"{wait_s}"}
+    with subprocess.Popen(
+        [*PROGRAM, "annotate", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | settings,
+    ) as command:
+        assert command.stdin is not None
+        assert command.stderr is not None
+        command.stdin.write(b"a.png\n")
+        command.stdin.flush()
+        message = command.stderr.readline()
+        if code == -signal.SIGINT:
+            command.send_signal(signal.SIGINT)
+        command.wait(60)
+        message += command.stderr.read()
+    assert command.returncode == code, message
+    assert b"Fatal" not in message
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
