@@ -34,14 +34,7 @@ from tests.models.t5_checkpoints import (
     save_instructblip,
 )
 from tests.models.ties import assert_equal_but_for_ties
-from tests.models.traffic import (
-    picture,
-    row_counts,
-    sample_of,
-    serve,
-    some_beams,
-    some_sampled_beams,
-)
+from tests.models.traffic import picture, row_counts, serve, some_beams, some_sampled_beams
 from worker.engine.decoding import prepare_prompt
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
@@ -371,7 +364,9 @@ def test_the_longest_answer_that_a_request_may_ask_for_fits(family: Family) -> N
     assert prepare_prompt(Row(0, longest, [longest]), family.model) is None
 
 
-@pytest.mark.parametrize("precision", sample_of(["bf16", "fp16", "int8", "int4"], "bf16", "int4"))
+@pytest.mark.parametrize(
+    "precision", traffic.sample_of(["bf16", "fp16", "int8", "int4"], "bf16", "int4")
+)
 def test_every_precision_answers(family: Family, precision: str) -> None:
     model: Any = load(str(family.path), precision=precision, device="cpu")
     assert model.revision != family.model.revision
