@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +12,7 @@ from producer.image_sources.options import SourceOptions
 from producer.image_sources.picture import Picture
 from producer.search.entry import Entry, Unreadable
 from producer.search.sources import entries
+from tests.cli.shell import standard_input
 
 NO_OBJECTS = ["[1]", "null", "1", "-1.5", '"p/1.png"', '[{"image": "a.png"}]', "true", " [] "]
 
@@ -59,10 +57,10 @@ def test_a_line_of_a_json_file_that_is_no_object_fails_alone(suffix: str) -> Non
     assert all("not an object" in message for message in messages)
 
 
-def test_a_plain_list_has_any_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_list_has_any_path() -> None:
     lines = "\n".join(NO_OBJECTS).encode()
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(lines)))
-    assert [picture.name for picture in pictures(["-"], SourceOptions())] == NO_OBJECTS
+    with standard_input(lines):
+        assert [picture.name for picture in pictures(["-"], SourceOptions())] == NO_OBJECTS
     assert [picture.name for picture in read("in.txt", lines, has_texts=True)] == NO_OBJECTS
     assert [entry.name for entry in indexed("in.txt", lines)] == NO_OBJECTS
 
