@@ -208,7 +208,7 @@ def _apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        # Late import: these rare images alone need numpy, 7 MiB of memory.
+        # Late import: these rare images alone need numpy.
         from worker.images.depth import to_8_bits
 
         return _convert_strips(image, to_8_bits(strip for _, strip in _strips(image)))
