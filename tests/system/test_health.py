@@ -53,7 +53,8 @@ class Stage:
         return code, output.getvalue()
 
     def ready(self) -> bool:
-        return self.health("--ready")[0] == 0
+        """Return whether the processes are ready, and the supervisor has seen it."""
+        return self.health("--ready")[0] == 0 and self.ready_file.exists()
 
     def live(self) -> bool:
         return self.health("--live")[0] == 0
