@@ -23,9 +23,7 @@ from tests.serving import serving
 from tests.system.collector import Collector
 from tests.system.null_worker import null_worker
 
-__all__ = ["null_worker"]
-
-__all__ = ["checkpoint"]
+__all__ = ["checkpoint", "null_worker"]
 
 #: Options of a text that takes a while: it is streamed in parts, and can be cancelled.
 LONG: Final[dict[str, Any]] = {"max_new_tokens": 150, "min_new_tokens": 150}

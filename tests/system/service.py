@@ -48,8 +48,8 @@ class Service:
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """Start the worker unless it runs; return its supervisor once it takes jobs."""
+        ready = self.run_dir / "ready"
         if self.process is None or self.process.poll() is not None:
-            ready = self.run_dir / "ready"
             # The file of a killed supervisor.
             ready.unlink(missing_ok=True)
             own = {"BLIPLINE_REDIS_URL": self.url, "BLIPLINE_RUN_DIR": str(self.run_dir)}
@@ -61,7 +61,8 @@ class Service:
                     stdout=log,
                     stderr=log,
                 )
-            wait_until(ready.exists, "readiness", START_S)
+        # Also one that runs: the test before may have ended its processes.
+        wait_until(ready.exists, "readiness", START_S)
         return self.process
 
     def end(self) -> None:

@@ -35,6 +35,7 @@ from worker.hub.resolver import resolve, resolve_config
 #: A repository with a checkpoint that loads and answers in no time.
 TINY = "owner/tiny"
 ANSWERS = "blipline_engine_answers_total"
+ITEMS = "blipline_worker_items_total ok interactive caption"
 RESTARTS = "blipline_worker_process_restarts_total engine"
 
 
@@ -158,5 +159,6 @@ def test_a_worker_downloads_once_and_an_engine_that_dies_changes_neither_commit_
         assert after.pid != before.pid
         assert after.models == before.models
         wait_until(lambda: value(ANSWERS) == 2 * answered, "the count of answers")
+        wait_until(lambda: value(ITEMS) == 2 * len(texts), "the count of items")
         wait_until(lambda: value("blipline_worker_ready") == 1, "readiness")
     assert hub.requests == []

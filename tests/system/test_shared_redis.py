@@ -14,6 +14,7 @@ from config.settings import NULL_MODEL
 from demo.scenes import draw, random_scene
 from demo.stack import running_redis, running_worker
 from producer import Batch, Client, ConnectionFailed, State
+from producer.ledger.keys import Keys
 from producer.settings import ClientSettings
 from tests.echo_worker import ENVIRONMENT, SIDE, answer_to
 from tests.flower.api import running_api
@@ -70,6 +71,7 @@ def test_two_deployments_on_one_server_do_not_see_each_others_work(own_redis: st
                 assert batch.progress().done == 0
                 assert second.job(jobs[0].id).status() == State.UNKNOWN
             assert all(key.startswith((b"one:", b"two:")) for key in server.scan_iter())
+            assert server.keys(Keys("one:").cached_result("*"))
             with running_worker(own_redis, {**environments[1], **NULL}):
                 texts = [result.text for result in batch.results(timeout=60)]
                 assert texts == [item["custom_id"] for item in items]
