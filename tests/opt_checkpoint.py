@@ -16,6 +16,7 @@ from transformers import (
     Blip2Processor,
     BlipImageProcessorPil,
     GPT2Tokenizer,
+    PreTrainedConfig,
 )
 
 from worker.engine.model import Generator, as_generator
@@ -111,6 +112,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def short_configurations() -> Iterator[None]:
+    """Keep transformers from formatting each configuration for lines that nobody reads.
+
+    It formats them for its log and for the errors of types that it tries, 15 % of a tiny load.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PreTrainedConfig, "__repr__", object.__repr__)
+        yield
 
 
 @pytest.fixture(scope="package")

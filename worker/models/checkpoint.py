@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from worker.engine.device import free_bytes, pick_device
@@ -115,7 +116,11 @@ def _from_pretrained(
         # Load tensor by tensor to the device, without a complete copy on the host.
         arguments = {**arguments, "device_map": {"": str(device)}}
     try:
-        with hidden_adapter(snapshot.directory) as directory:
+        # from_pretrained builds the network on the meta device; see `skeleton`.
+        with (
+            hidden_adapter(snapshot.directory) as directory,
+            no_init_weights(),
+        ):
             network, report = network_class.from_pretrained(
                 None if "state_dict" in arguments else directory,
                 output_loading_info=True,

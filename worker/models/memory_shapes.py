@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import torch
 import transformers
+from transformers.initialization import no_init_weights
 
 from worker.engine.capacity import FIRST_CAPACITY
 from worker.engine.errors import LoadError
@@ -44,8 +45,10 @@ def skeleton(config: Any, network_class: Any = None) -> Any:
     network_class = network_class or getattr(transformers, names[0], None)
     if network_class is None:
         raise LoadError(f"transformers has no architecture {names[0]!r}; see config.json.")
-    with torch.device("meta"):
+    # Without: on the meta device, torch initialises each layer in Python.
+    with torch.device("meta"), no_init_weights():
         network = network_class(config)
+    network.tie_weights()
     head = network.get_output_embeddings()
     text = getattr(config, "text_config", None)
     # transformers reads the outer configuration, and turns that of Flan-T5, whose checkpoints have
