@@ -23,7 +23,8 @@ from tests.lanes import (
     pytest_addoption,
     pytest_collection,
     pytest_collection_modifyitems,
-    pytest_xdist_make_scheduler,
+    pytest_configure,
+    pytest_runtestloop,
 )
 from tests.redis_servers import Server
 
@@ -32,7 +33,8 @@ __all__ = [
     "pytest_addoption",
     "pytest_collection",
     "pytest_collection_modifyitems",
-    "pytest_xdist_make_scheduler",
+    "pytest_configure",
+    "pytest_runtestloop",
 ]
 
 # A shell starts background jobs with SIGINT ignored, and their children inherit that; the processes

@@ -1,7 +1,8 @@
-"""Parallel lanes of the test run, each a process of pytest-xdist; tests/conftest.py registers this.
+"""Parallel lanes of the test run (`pytest --lanes 4`); tests/conftest.py registers this.
 
-A lane has its own Redis (a session fixture), ports that no other lane gets (`demo.stack.free_port`)
-and its own directory for temporary files and for the run directories of workers.
+A lane is a process of tests/lane_processes.py. It has its own Redis (a session fixture), ports that
+no other lane gets (`demo.stack.free_port`) and its own directory for temporary files and for the
+run directories of workers.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+from tests.lane_processes import Lanes
 
 #: Slow folders and modules, the slowest first: a slow module that starts last would keep one lane
 #: busy while the others are idle.
@@ -46,31 +48,17 @@ TOGETHER: Final = (
     " page/test_access.py page/test_limits.py page/test_pending.py",
 )
 
-IS_LANE: Final = "PYTEST_XDIST_WORKER" in os.environ
-
-if IS_LANE:
-    # Lanes share the cores: a thread of torch that waits must not spin.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-
-
-class LaneScheduling(LoadFileScheduling):  # type: ignore[misc]
-    """A scheduler that gives whole modules to a lane, and those of TOGETHER to one lane."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        name = module.removeprefix("tests/")
-        return next((names for names in TOGETHER if name in names.split()), module)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LaneScheduling:
-    """Return the scheduler of `pytest -n`."""
-    return LaneScheduling(config, log)
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--exhaustive`."""
+    """Add `--exhaustive` and `--lanes`."""
     parser.addoption("--exhaustive", action="store_true", help="run tests marked exhaustive, too")
+    parser.addoption("--lanes", type=int, default=1, help="processes that share the tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let lanes share the cores, before torch is imported: its waiting threads must not spin."""
+    if config.getoption("lanes") > 1:
+        os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -79,8 +67,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skipped = {item for item in items if item.get_closest_marker("exhaustive")}
         config.hook.pytest_deselected(items=list(skipped))
         items[:] = [item for item in items if item not in skipped]
-    if IS_LANE:
+    if config.getoption("lanes") > 1:
         items.sort(key=lambda item: _rank(item.path))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the tests in lanes if there are several, else leave them to pytest."""
+    count = session.config.getoption("lanes")
+    if count == 1 or session.testsfailed or session.config.getoption("collectonly"):
+        return None
+    groups: dict[str, list[int]] = {}
+    for position, item in enumerate(session.items):
+        groups.setdefault(_group(item.nodeid), []).append(position)
+    Lanes(session, groups.values()).run(count)
+    return True
+
+
+def _group(nodeid: str) -> str:
+    module = nodeid.partition("::")[0]
+    name = module.removeprefix("tests/")
+    return next((names for names in TOGETHER if name in names.split()), module)
 
 
 def _rank(path: Path) -> int:
