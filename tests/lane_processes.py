@@ -76,7 +76,7 @@ class Lanes:
     def _receive(self, lane: _Lane) -> None:
         try:
             name, arguments = lane.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             self._end(lane)
             return
         if name == _NEXT:

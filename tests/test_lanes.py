@@ -76,13 +76,7 @@ class Project:
         """Start a run in three lanes."""
         command = [
             sys.executable,
-            "-m",
-            "pytest",
-            "--lanes=3",
-            "-W",
-            "error",
-            "-p",
-            "no:cacheprovider",
+            *["-m", "pytest", "--lanes=3", "-W", "error", "-p", "no:cacheprovider"],
         ]
         return subprocess.Popen(
             [*command, f"--rootdir={self.path}", "-c", os.devnull, *options, self.path],
