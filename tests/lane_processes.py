@@ -137,8 +137,8 @@ def _run_lane(
     session: pytest.Session, number: int, connection: Connection, others: Sequence[Connection]
 ) -> None:
     """Run groups of tests in this process until there are no more."""
-    for other in others:
-        other.close()  # else the first process would not see a lane's end
+    for inherited in others:
+        inherited.close()  # else the first process would not see a lane's end
     _leave_first_process(session.config, number)
     session.config.pluginmanager.register(_Reporter(session.config, connection.send))
     try:
