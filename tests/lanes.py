@@ -22,7 +22,7 @@ from tests.lane_processes import Lanes
 #: busy while the others are idle.
 SLOW: Final = (
     *("browser", "page", "test_programme.py", "test_failovers.py", "test_shared_redis.py"),
-    *("test_openapi.py", "test_faults.py", "test_dead_processes.py", "test_killed_processes.py"),
+    *("test_openapi.py", "test_dead_processes.py", "test_killed_processes.py"),
     *("system", "test_t5.py", "examples", "faults", "demo", "images", "models", "gateway"),
 )
 

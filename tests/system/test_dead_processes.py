@@ -1,4 +1,4 @@
-"""Deaths of a worker's other processes, and of Redis, in the middle of a batch lose nothing: real
+"""Deaths of a worker's processes, and of Redis, in the middle of a batch lose nothing: real
 processes, real signals, and an engine that echoes.
 """
 
@@ -137,6 +137,18 @@ def test_a_second_worker_in_the_same_directory_ends_without_harm(service: Servic
     assert (service.run_dir / "ready").exists()
     with Client(service.url) as client:
         assert client.caption(PICTURE).result(timeout=60) == answer_to(PICTURE)
+
+
+def test_an_engine_that_is_stopped_for_too_long_is_replaced(
+    service: Service, pictures: dict[bytes, str]
+) -> None:
+    with Client(service.url) as client:
+        victim = engine_pid(service.run_dir)
+        batch, expected = submit(client, pictures)
+        wait_for(lambda: 0 < batch.progress().done < ITEMS)
+        os.kill(victim, signal.SIGSTOP)  # its own watchdog is stopped too
+        assert texts(batch) == expected
+        assert engine_pid(service.run_dir) != victim
 
 
 def test_a_restart_of_redis_loses_no_item_and_changes_no_result(

@@ -10,6 +10,7 @@ import pytest
 
 from demo.stack import Worker, running_redis, running_worker
 from producer import Client, Result
+from tests.echo_worker import ENVIRONMENT
 from tests.hostile.bombs import bombs
 from tests.hostile.corpus import corpus
 from tests.hostile.host import PATHS, running_host
@@ -30,11 +31,20 @@ CONSUMER_BYTES = BUDGET_BYTES + (200 << 20)
 ENGINE_BYTES = 200 << 20
 
 
-@pytest.fixture(scope="module")
-def worker(checkpoint: Path) -> Iterator[tuple[Client, Worker]]:
-    """A system of its own without a result cache, and with a short fetch timeout."""
+@pytest.fixture(
+    scope="module", params=["echo", pytest.param("model", marks=pytest.mark.exhaustive)]
+)
+def worker(request: pytest.FixtureRequest) -> Iterator[tuple[Client, Worker]]:
+    """A system of its own without a result cache, and with a short fetch timeout.
+
+    Its engine echoes, or has a model.
+    """
+    model = request.param == "model"
+    engine = (
+        {"BLIPLINE_MODEL": str(request.getfixturevalue("checkpoint"))} if model else ENVIRONMENT
+    )
     settings = {
-        "BLIPLINE_MODEL": str(checkpoint),
+        **engine,
         "BLIPLINE_MAX_IMAGE_BYTES": str(MAX_IMAGE_BYTES),
         "BLIPLINE_ANSWER_CACHE_S": "0",
         "BLIPLINE_FETCH_TIMEOUT_S": "3",

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import redis
 from huggingface_hub import constants
 from transformers import Blip2ForConditionalGeneration
 
@@ -24,6 +25,7 @@ from tests.monitoring import samples
 from tests.redis_servers import wait_until
 from tests.system import reference
 from tests.system.engines import decode_pixels, load_engine
+from tests.system.service import SLOW, assert_nothing_is_left
 from worker.engine.client import EngineClient
 from worker.engine.protocol import EngineInfo, socket_path
 from worker.engine.request import Request
@@ -35,8 +37,12 @@ from worker.hub.resolver import resolve, resolve_config
 #: A repository with a checkpoint that loads and answers in no time.
 TINY = "owner/tiny"
 ANSWERS = "blipline_engine_answers_total"
-ITEMS = "blipline_worker_items_total ok interactive caption"
+SINGLE_OK = "blipline_worker_items_total ok interactive caption"
+BULK_OK = "blipline_worker_items_total ok bulk caption"
 RESTARTS = "blipline_worker_process_restarts_total engine"
+#: Jobs before the batch, and the batch: a few chunks after each other, so that it is hit in its
+#: middle.
+SINGLE, ITEMS, SLOTS, CHUNK_ITEMS = 4, 32, 2, 4
 
 
 @pytest.fixture
@@ -68,15 +74,16 @@ def move_main(name: str) -> None:
 
 @pytest.mark.parametrize("hangs", [True, False], ids=["hangs", "refuses"])
 def test_an_engine_loads_from_the_cache_when_the_hub_hangs_or_refuses(
-    hub: FakeHub, hangs: bool, monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub, checkpoint: Path, hangs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cached = resolve(NAME)
+    hub.repository(TINY).push(read_files(checkpoint))
+    cached = resolve(TINY)
     hub.requests.clear()
     hub.hangs = hangs
     if not hangs:
         use_hub(f"http://127.0.0.1:{free_port()}", Path(constants.HF_HUB_CACHE), monkeypatch)
-    _, model = load_engine(NAME)
-    assert (model.name, model.commit) == (NAME, cached.commit)
+    _, model = load_engine(TINY)
+    assert (model.name, model.commit) == (TINY, cached.commit)
     assert hub.requests == []
 
 
@@ -105,28 +112,31 @@ def test_an_engine_has_an_adapter_of_the_hub_on_the_base_that_it_names(
     assert answers != [reference.caption(picture) for picture in pictures]
 
 
-def test_a_worker_downloads_once_and_an_engine_that_dies_changes_neither_commit_nor_counters(
-    hub: FakeHub, checkpoint: Path
+def test_a_worker_downloads_once_and_an_engine_that_dies_in_a_batch_changes_nothing(
+    hub: FakeHub,
 ) -> None:
-    files = read_files(checkpoint)
-    hub.repository(TINY).push(files)
     port = free_port()
     settings = {
+        **SLOW,
         "HF_ENDPOINT": hub.address,
         "HF_HUB_CACHE": constants.HF_HUB_CACHE,
-        "BLIPLINE_MODEL": TINY,
-        "BLIPLINE_ANSWER_CACHE_S": "0",
+        "BLIPLINE_MODEL": NAME,
+        "BLIPLINE_BULK_SLOTS": str(SLOTS),
         "BLIPLINE_METRICS_PORT": str(port),
     }
-    pictures = [draw(random_scene(Random(seed)), 96, 96) for seed in range(4)]
+    pictures = [draw(random_scene(Random(seed)), 96, 96) for seed in range(SINGLE + ITEMS)]
+    # All different: the engine computes simultaneous equal requests once.
+    assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+    expected = reference.captions(pictures)
     with (
         running_redis() as url,
+        redis.Redis.from_url(url) as connection,
         Client(url) as client,
         running_worker(url, settings) as worker,
     ):
 
         def captions() -> list[str]:
-            jobs = [client.caption(picture) for picture in pictures]
+            jobs = [client.caption(picture) for picture in pictures[:SINGLE]]
             return [job.result(timeout=120) for job in jobs]
 
         def value(name: str) -> float:
@@ -135,30 +145,41 @@ def test_a_worker_downloads_once_and_an_engine_that_dies_changes_neither_commit_
         # Given a worker that has filled the cache
         before = engine_info(worker)
         first = [(model.name, model.commit) for model in before.models]
-        assert first == [(TINY, resolve(TINY).commit)]
-        assert len(hub.downloads()) == len(files)
+        assert first == [(NAME, resolve(NAME).commit)]
+        assert sorted(hub.downloads()) == sorted(read_files(DEMO_MODEL))
         # The engine publishes its counts each second, those of its self-check first.
         wait_until(lambda: value(ANSWERS) > 0, "the count of answers")
         checks = value(ANSWERS)
-        texts = captions()
-        assert len(set(texts)) > 1
-        answered = checks + len(texts)
-        wait_until(lambda: value(ANSWERS) == answered, "the count of answers")
-        # When the hub hangs, and the engine dies after `main` has moved
+        assert captions() == expected[:SINGLE]
+        wait_until(lambda: value(ANSWERS) == checks + SINGLE, "the count of answers")
+        # When the hub hangs, `main` has moved, and the engine dies in the middle of a batch
         hub.hangs = True
         hub.requests.clear()
-        move_main(TINY)
+        move_main(NAME)
+        batch = client.submit_batch(pictures[SINGLE:], chunk_items=CHUNK_ITEMS)
+        wait_until(lambda: batch.progress().done > 0, "the first results")
+        # Its count stands still, too.
+        os.kill(before.pid, signal.SIGSTOP)
+        answered, done = value(ANSWERS), batch.progress().done
         os.kill(before.pid, signal.SIGKILL)
+        assert done < ITEMS, "the batch was over too soon to prove anything"
         # Then the supervisor answers while the next engine is still loading
         wait_until(lambda: value(RESTARTS) == 1, "the count of restarts")
         assert value(ANSWERS) == answered
         assert "blipline_engine_active_rows" not in samples(f"http://127.0.0.1:{port}/metrics")
-        # And all jobs are answered by the old commit, without a request
-        assert captions() == texts
+        # And all items are answered as before, by the old commit, without a request
+        assert [result.text for result in batch.results(timeout=120)] == expected[SINGLE:]
+        assert captions() == expected[:SINGLE]
         after = engine_info(worker)
         assert after.pid != before.pid
         assert after.models == before.models
-        wait_until(lambda: value(ANSWERS) == 2 * answered, "the count of answers")
-        wait_until(lambda: value(ITEMS) == 2 * len(texts), "the count of items")
+        wait_until(lambda: not connection.exists("unacked"), "all acknowledgements")
+        assert_nothing_is_left(connection)
+        # And the counters of both engines add up: it may have answered items of running chunks.
+        most = answered + checks + ITEMS - done + SINGLE
+        wait_until(lambda: value(ANSWERS) >= most - SLOTS * CHUNK_ITEMS, "the count of answers")
+        assert value(ANSWERS) <= most
+        wait_until(lambda: value(SINGLE_OK) == 2 * SINGLE, "the count of items")
+        wait_until(lambda: value(BULK_OK) == ITEMS, "the count of items")
         wait_until(lambda: value("blipline_worker_ready") == 1, "readiness")
     assert hub.requests == []

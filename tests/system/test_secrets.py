@@ -22,6 +22,7 @@ from demo.tour import pictures
 from producer import Client
 from producer.connection.connect import connect
 from producer.gateway.access.api_keys import ApiKeys
+from tests.echo_worker import ENVIRONMENT
 from tests.faults.hosts import running_host
 
 PASSWORD: Final = "redis-password-0451"
@@ -85,16 +86,28 @@ def flower_tasks(port: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "log_format", ["json", pytest.param("human", marks=pytest.mark.exhaustive)]
+    ("log_format", "engine"),
+    [
+        ("json", "echo"),
+        pytest.param("json", "model", marks=pytest.mark.exhaustive),
+        pytest.param("human", "model", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_no_secret_is_shown_anywhere(
-    redis_with_password: str, tmp_path: Path, checkpoint: Path, log_format: str
+    redis_with_password: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    log_format: str,
+    engine: str,
 ) -> None:
     url, logs = redis_with_password, tmp_path
     flower, gateway, figures = free_port(), free_port(), free_port()
+    model = engine == "model"
     settings = {
+        **(
+            {"BLIPLINE_MODEL": str(request.getfixturevalue("checkpoint"))} if model else ENVIRONMENT
+        ),
         "BLIPLINE_REDIS_URL": url,
-        "BLIPLINE_MODEL": str(checkpoint),
         "BLIPLINE_RUN_DIR": str(tmp_path / "r"),
         "BLIPLINE_FETCH_ALLOW": "127.0.0.0/8",
         "BLIPLINE_WEBHOOK_ALLOW": "127.0.0.0/8",
