@@ -37,6 +37,8 @@ TOGETHER: Final = (
     # These need peft, which takes two seconds to import.
     "models/test_adapter.py models/test_lora.py models/test_lora_loading.py",
     "system/test_redis_states.py system/test_malformed_messages.py",
+    # These make the same corpus.
+    "images/test_hostile_images.py system/test_hostile_images.py",
     "examples/test_backends.py examples/test_programs.py",
     "openai_api/test_batches.py openai_api/test_chat.py openai_api/test_embeddings.py"
     " openai_api/test_errors.py openai_api/test_guide.py",

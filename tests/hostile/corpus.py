@@ -15,6 +15,7 @@ from tests.hostile.specimen import Specimen
 from tests.hostile.strangers import polyglots, strangers
 
 
+@cache
 def lacking() -> tuple[Specimen, ...]:
     """Return the files of which pixels may be missing."""
     return (*damaged(), *incomplete(), *containers(), *codestreams())

@@ -176,9 +176,9 @@ def test_a_worker_downloads_once_and_an_engine_that_dies_in_a_batch_changes_noth
         wait_until(lambda: not connection.exists("unacked"), "all acknowledgements")
         assert_nothing_is_left(connection)
         # And the counters of both engines add up: it may have answered items of running chunks.
-        most = answered + checks + ITEMS - done + SINGLE
-        wait_until(lambda: value(ANSWERS) >= most - SLOTS * CHUNK_ITEMS, "the count of answers")
-        assert value(ANSWERS) <= most
+        maximum = answered + checks + ITEMS - done + SINGLE
+        wait_until(lambda: value(ANSWERS) >= maximum - SLOTS * CHUNK_ITEMS, "the count of answers")
+        assert value(ANSWERS) <= maximum
         wait_until(lambda: value(SINGLE_OK) == 2 * SINGLE, "the count of items")
         wait_until(lambda: value(BULK_OK) == ITEMS, "the count of items")
         wait_until(lambda: value("blipline_worker_ready") == 1, "readiness")

@@ -52,14 +52,28 @@ def name_items(count: int) -> list[dict[str, object]]:
     return [{"image": IMAGE, "custom_id": f"item {number}"} for number in range(count)]
 
 
-def test_two_deployments_on_one_server_do_not_see_each_others_work(own_redis: str) -> None:
-    """Each has a Redis user that may use only keys of its own prefix."""
+def test_two_deployments_in_one_database_do_not_see_each_others_work(
+    own_redis: str, tmp_path: Path
+) -> None:
+    """Each has a Redis user that may use only keys of its own prefix; the second one's is behind
+    TLS.
+    """
     picture, items = draw(random_scene(Random(3)), SIDE, SIDE), name_items(8)
-    with redis.Redis.from_url(own_redis) as server:
+    port = int(own_redis.rpartition(":")[2].partition("/")[0])
+    with (
+        redis.Redis.from_url(f"redis://127.0.0.1:{port}/3") as server,
+        running_tls(port, tmp_path) as (front, ca),
+    ):
+        add_user(server, "one", "secret", "~one:*", *ACL)
+        add_user(server, "two", "p@ss/w%rd", "~two:*", *ACL)
+        # No other user has access.
+        server.execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
+        urls = {
+            "one": f"redis://one:secret@127.0.0.1:{port}/3",
+            "two": f"rediss://two:p%40ss%2Fw%25rd@localhost:{front}/3?ssl_ca_certs={ca}",
+        }
         environments, clients = [], []
-        for name in ("one", "two"):
-            add_user(server, name, "secret", f"~{name}:*", *ACL)
-            url = own_redis.replace("://", f"://{name}:secret@")
+        for name, url in urls.items():
             environments.append({"BLIPLINE_REDIS_URL": url, "BLIPLINE_KEY_PREFIX": f"{name}:"})
             clients.append(Client(settings=ClientSettings(redis_url=url, key_prefix=f"{name}:")))
         with clients[0] as first, clients[1] as second:
@@ -76,6 +90,7 @@ def test_two_deployments_on_one_server_do_not_see_each_others_work(own_redis: st
                 texts = [result.text for result in batch.results(timeout=60)]
                 assert texts == [item["custom_id"] for item in items]
         assert all(key.startswith((b"one:", b"two:")) for key in server.scan_iter())
+        assert server.info("keyspace").keys() == {"db3"}
 
 
 def test_flower_counts_the_waiting_jobs_of_its_own_deployment(
@@ -91,19 +106,6 @@ def test_flower_counts_the_waiting_jobs_of_its_own_deployment(
             for _ in range(count):
                 client.caption(IMAGE)
         assert flower.waiting() == {"interactive": 3, "bulk": 0, "celery": 0}
-
-
-def test_over_tls_with_a_user_in_another_database(own_redis: str, tmp_path: Path) -> None:
-    port = int(own_redis.rpartition(":")[2].partition("/")[0])
-    with redis.Redis.from_url(own_redis) as server, running_tls(port, tmp_path) as (front, ca):
-        add_user(server, "ann", "p@ss/w%rd", "~*", *ACL)
-        url = f"rediss://ann:p%40ss%2Fw%25rd@localhost:{front}/3?ssl_ca_certs={ca}"
-        # No other user has access.
-        server.execute_command("ACL", "SETUSER", "default", "resetpass", ">other")
-        with running_worker(url, NULL), Client(url) as client:
-            assert texts(client.submit_batch(name_items(2))) == ["item 0", "item 1"]
-        info = server.info("keyspace")
-        assert info.keys() == {"db3"}
 
 
 def test_the_error_of_an_unknown_authority_names_the_setting(
