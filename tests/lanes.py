@@ -36,6 +36,9 @@ TOGETHER: Final = (
     " system/test_metrics.py system/test_tracing.py",
     # These need peft, which takes two seconds to import.
     "models/test_adapter.py models/test_lora.py models/test_lora_loading.py",
+    # These compare the same checkpoints with transformers, which take a second to load.
+    "models/test_answers.py models/test_diverse_beams.py models/test_row_options.py"
+    " models/test_text_streams.py",
     "system/test_redis_states.py system/test_malformed_messages.py",
     # These make the same corpus.
     "images/test_hostile_images.py system/test_hostile_images.py",

@@ -15,7 +15,7 @@ from worker.engine.request import Request
 from worker.models.registry import load
 
 MODEL = Path(__file__).parents[2] / "demo" / "model"
-SCENES = 12
+SCENES = 8
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -24,7 +24,7 @@ from worker.engine.model import as_matcher
 from worker.models.registry import load
 
 MODEL = Path(__file__).parents[2] / "demo" / "match_model"
-SCENES = 10
+SCENES = 6
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,7 @@ from worker.engine.request import Request
 from worker.engine.row import Row
 from worker.engine.slots import SlotCache
 
-ROWS = 700
+ROWS = 400
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def models() -> Any:
 
 @pytest.fixture(scope="module")
 def report(models: Any) -> Report:
-    return Soak(models[0], models[1], seed=2, sample_size=40).run(ROWS, every=350)
+    return Soak(models[0], models[1], seed=5, sample_size=40).run(ROWS, every=200)
 
 
 def test_every_row_is_answered_once_as_it_should_be_and_nothing_is_left(report: Report) -> None:

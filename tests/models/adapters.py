@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,11 @@ def lora(**settings: Any) -> PeftConfig:
     return peft_config("LoraConfig", **{**defaults, **settings})
 
 
+@cache
+def _load(network_class: Any, base: Path, **settings: Any) -> Any:
+    return network_class.from_pretrained(base, **settings)
+
+
 def save_adapter(
     network_class: Any,
     base: Path,
@@ -46,7 +53,7 @@ def save_adapter(
 
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
-        network = network_class.from_pretrained(base)
+        network = deepcopy(_load(network_class, base))
         # peft draws the initial weights.
         torch.manual_seed(seed)
         adapted = get_peft_model(network, config or lora())
@@ -65,7 +72,7 @@ def merge(network_class: Any, base: Path, adapter: Path) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = network_class.from_pretrained(base, dtype=torch.float32)
+        network = deepcopy(_load(network_class, base, dtype=torch.float32))
         return PeftModel.from_pretrained(network, str(adapter)).merge_and_unload().eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import (
 
 from tests.models.adapters import merge
 from tests.models.blip_checkpoints import save_caption, save_vqa
+from tests.models.checkpoints import SaveOnce
 from tests.models.t5_checkpoints import save_blip2, save_instructblip
 from tests.models.traffic import picture, sample_of
 from worker.engine.request import GenerationOptions, Request
@@ -139,13 +141,18 @@ class Family:
         ]
 
 
-@pytest.fixture(scope="module", params=SAMPLE)
-def family(
-    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Family:
-    network_class, save = NETWORKS[request.param]
-    path = checkpoint
-    if save is not None:
-        path = tmp_path_factory.mktemp(request.param)
-        save(path)
+def save_base(name: str, checkpoint: Path, save_once: SaveOnce) -> Path:
+    """Return the directory of a checkpoint of NETWORKS, which tests must not change."""
+    return checkpoint if name == "opt" else save_once(name.removeprefix("blip-"))
+
+
+@cache
+def load_family(path: Path, network_class: Any) -> Family:
+    """Load a checkpoint once for all modules of a lane."""
     return Family(path, network_class)
+
+
+@pytest.fixture(scope="module", params=SAMPLE)
+def family(request: pytest.FixtureRequest, checkpoint: Path, save_once: SaveOnce) -> Family:
+    path = save_base(request.param, checkpoint, save_once)
+    return load_family(path, NETWORKS[request.param][0])

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tests.models.adapters import lora, save_adapter, with_adapters
-from tests.models.families import NETWORKS, SAMPLE, Expected, Family
+from tests.models.checkpoints import SaveOnce
+from tests.models.families import NETWORKS, SAMPLE, Expected, Family, save_base
 from tests.models.ties import assert_equal_but_for_ties
 from tests.models.traffic import serve
 from worker.engine.engine import Engine
@@ -59,14 +60,14 @@ class AdaptedFamily(Family):
 
 @pytest.fixture(scope="module", params=SAMPLE)
 def adapted(
-    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    checkpoint: Path,
+    save_once: SaveOnce,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AdaptedFamily:
-    network_class, save = NETWORKS[request.param]
+    network_class = NETWORKS[request.param][0]
     folder = tmp_path_factory.mktemp(request.param)
-    path = checkpoint
-    if save is not None:
-        path = folder / "base"
-        save(path)
+    path = save_base(request.param, checkpoint, save_once)
     adapters = {
         name: save_adapter(network_class, path, folder / name, config(), seed, scale=0.15)
         for seed, (name, config) in enumerate(CONFIGS.items())

@@ -27,6 +27,7 @@ from tests.models.retrieval_checkpoints import (
     save_blip,
     save_blip2,
 )
+from tests.models.traffic import row_counts
 from worker.engine.errors import LoadError, PromptTooLong
 from worker.models.registry import load
 
@@ -117,9 +118,10 @@ def batches(pairs: list[tuple[int, str]], rng: Random) -> Iterator[list[tuple[in
         pairs = pairs[size:]
 
 
-def test_pairs_in_mixed_batches_equal_transformers_one_by_one(case: Case) -> None:
-    # Given images, each encoded once, and texts of many lengths: 240 pairs
-    pictures, model = images(24), case.model
+@pytest.mark.parametrize("count", row_counts(6, 24))
+def test_pairs_in_mixed_batches_equal_transformers_one_by_one(case: Case, count: int) -> None:
+    # Given images, each encoded once, and texts of many lengths
+    pictures, model = images(count), case.model
     features = encode(model, pictures)
     pairs = [(number, text) for number in range(len(pictures)) for text in TEXTS]
     expected = {pair: case.reference.pair(pictures[pair[0]], pair[1]) for pair in pairs}

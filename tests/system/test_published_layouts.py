@@ -32,12 +32,15 @@ from tests.models import blip_checkpoints, retrieval_checkpoints, t5_checkpoints
 from tests.models.image_text_checkpoints import CHECKPOINTS
 from tests.models.llama_checkpoints import save_instructblip_llama
 from tests.models.test_image_text import Kind, reference_processor
-from tests.opt_checkpoint import QUERIES, save_opt
+from tests.models.traffic import sample_of
+from tests.opt_checkpoint import QUERIES, one_thread, save_opt, short_configurations
 from tests.system.engines import decode_pixels, load_engine
 from worker.engine.client import EngineClient
 from worker.engine.protocol import socket_path
 from worker.engine.request import Answer, GenerationOptions, Request
 from worker.engine.selfcheck import run
+
+__all__ = ["one_thread", "short_configurations"]
 
 TOKENS = 6
 SETTINGS = {
@@ -156,6 +159,14 @@ LAYOUTS = {
 }
 
 
+#: A layout of each kind; tests/models compares the others without an engine.
+SAMPLE = sample_of(
+    LAYOUTS,
+    *("blip-caption", "blip2-retrieval", "blip2-opt", "instructblip-flan-t5"),
+    *("vision-encoder-decoder", "llava"),
+)
+
+
 def draw_picture() -> Image.Image:
     """Draw a picture that is no square."""
     picture = Image.new("RGB", (90, 40), (40, 90, 190))
@@ -206,7 +217,7 @@ def check_answers(name: str, path: Path, ask: Ask) -> None:
             assert answer.tokens > 0
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", SAMPLE)
 def test_an_engine_with_a_published_layout_answers_as_transformers(
     name: str, tmp_path: Path
 ) -> None:
