@@ -5,11 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
+from functools import cache
 from typing import Any, Final
 
 import schemathesis
 from hypothesis import strategies as st
+from hypothesis.internal import charmap
+from hypothesis.internal.intervalsets import IntervalSet
 from schemathesis.generation.meta import CoveragePhaseData
+
+#: Characters of the codecs that schemathesis draws from, and those that change when decoded.
+#: Otherwise hypothesis encodes and decodes each of the million characters, in five seconds.
+CHARACTERS: Final = {
+    "utf-8": (IntervalSet([(0, 0xD7FF), (0xE000, sys.maxunicode)]), IntervalSet([])),
+    "ascii": (IntervalSet([(0, 127)]), IntervalSet([])),
+}
+charmap.intervals_from_codec = cache(CHARACTERS.__getitem__)
 
 #: Hosts that need no network and no DNS.
 _HOSTS = st.sampled_from(["127.0.0.1:8080", "localhost", "[::1]"])

@@ -14,7 +14,7 @@ import pytest
 import redis
 from fastapi import FastAPI
 
-from demo.stack import listening_gateway, running_gateway
+from demo.stack import listening_gateway
 from producer.gateway.access.api_keys import ApiKeys
 from producer.gateway.app import create_app
 from producer.gateway.settings import GatewaySettings
@@ -111,7 +111,7 @@ def redis_url(redis_server: str, request: pytest.FixtureRequest) -> str:
 # Per package: the tests of other packages do not need it.
 @pytest.fixture(scope="package")
 def gateway_url(redis_server: str, stored_keys: StoredKeys) -> Iterator[str]:
-    with running_gateway(_shared(redis_server), settings=SETTINGS) as url:
+    with running_app(_app(_shared(redis_server), {})) as url:
         yield url
 
 
@@ -159,14 +159,8 @@ def run_gateway(redis_url: str, stored_keys: StoredKeys) -> Iterator[Run]:
     with ExitStack() as stack:
 
         def run(**settings: str) -> Reached:
-            fields = {
-                name.removeprefix("BLIPLINE_").lower(): value
-                for name, value in {**SETTINGS, **settings}.items()
-            }
-            app = create_app(GatewaySettings.load(redis_url=redis_url, **fields))
-            for mount_api in (mount_openai_api, mount_hf_api, mount_replicate_api):
-                mount_api(app)
-            reached = Reached(stack.enter_context(running_app(app)), stored_keys.by_name)
+            url = stack.enter_context(running_app(_app(redis_url, settings)))
+            reached = Reached(url, stored_keys.by_name)
             stack.callback(reached.close)
             return reached
 
@@ -186,6 +180,18 @@ def served() -> Serve:
 def _shared(redis_server: str) -> str:
     """Return another database of the same server."""
     return redis_server.removesuffix("/0") + "/1"
+
+
+def _app(redis_url: str, settings: Mapping[str, str]) -> FastAPI:
+    """Return a gateway's app with the routes for clients of other services."""
+    fields = {
+        name.removeprefix("BLIPLINE_").lower(): value
+        for name, value in {**SETTINGS, **settings}.items()
+    }
+    app = create_app(GatewaySettings.load(redis_url=redis_url, **fields))
+    for mount_api in (mount_openai_api, mount_hf_api, mount_replicate_api):
+        mount_api(app)
+    return app
 
 
 @contextmanager
