@@ -12,10 +12,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
 
-from config.celeryconfig import celery_settings
-from config.settings import WorkerSettings
 from demo.stack import ROOT
 from producer import contract
 from producer.ledger.leases import Leases
@@ -73,11 +70,9 @@ def texts(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def responder(redis_url: str) -> Iterator[Responder]:
+def responder(redis_url: str, backend_of: Callable[[str], Any]) -> Iterator[Responder]:
     """Answer every message of the bulk queue in a thread."""
-    responder, stopping = Responder(), threading.Event()
-    app = Celery("tests", set_as_current=False)
-    app.conf.update(celery_settings(WorkerSettings(redis_url=redis_url)))
+    responder, stopping, backend = Responder(), threading.Event(), backend_of(redis_url)
 
     def work() -> None:
         with redis.Redis.from_url(redis_url) as connection:
@@ -90,15 +85,13 @@ def responder(redis_url: str) -> Iterator[Responder]:
                 claim = leases.claim(task_id)
                 if claim.payload is not None:
                     results = responder.results(claim.payload)
-                    app.backend.store_result(task_id, results, "SUCCESS")
+                    backend.store_result(task_id, results, "SUCCESS")
 
     thread = threading.Thread(target=work)
     thread.start()
     yield responder
     stopping.set()
     thread.join()
-    app.backend.client.close()
-    app.close()
 
 
 @pytest.fixture

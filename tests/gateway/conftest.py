@@ -97,14 +97,17 @@ def stored_keys(redis_server: str) -> StoredKeys:
 
 
 @pytest.fixture
-def redis_url(redis_server: str, request: pytest.FixtureRequest) -> str:
+def redis_url(
+    redis_server: str,
+    connection_to: Callable[[str], redis.Redis],
+    request: pytest.FixtureRequest,
+) -> str:
     """Return the URL of an empty Redis.
 
     The shared gateway has another database, because it would send the webhooks of all tests.
     """
     url = _shared(redis_server) if "gateway" in request.fixturenames else redis_server
-    with redis.Redis.from_url(url) as connection:
-        connection.flushdb()
+    connection_to(url).flushdb()
     return url
 
 

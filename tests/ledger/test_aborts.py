@@ -113,7 +113,7 @@ def test_a_reader_ends_the_chunks_of_a_canceller_that_died(
     count = 2 * PAGE_JOBS + 3
     batch = client.submit_batch(urls(count), chunk_items=1)
     connection.set(KEYS.cancelled(batch.id), 1)  # as a client of an older version does
-    results = list(batch.results(timeout=1, as_completed=as_completed))
+    results = list(batch.results(timeout=30, as_completed=as_completed))
     assert sorted(result.index for result in results) == list(range(count))
     assert {result.error and result.error.code.value for result in results} == {"cancelled"}
 

@@ -62,35 +62,25 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "producer").rglob("*.py")), ids=lambda p: p.name)
-def test_the_client_imports_nothing_heavy_and_nothing_of_the_worker(path: Path) -> None:
-    of_extra = path.relative_to(ROOT / "producer").parts[0] in OF_EXTRAS
-    assert not imported(path) & (HEAVY if of_extra else HEAVY | EXTRA)
-    assert "producer" not in imported(path), "the wheel calls this package blipline"
-
-
-def test_the_client_and_the_commands_start_without_the_extras() -> None:
-    program = (
-        "import sys, producer, producer.cli.app;"
-        f"extra = {EXTRA} & set(sys.modules); assert not extra, extra"
-    )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
-
-
-def test_consumers_and_the_supervisor_start_without_torch() -> None:
-    modules = "worker.run, worker.celery_app, worker.consumer.chunks"
-    program = f"import sys, {modules}; assert not {{'torch', 'transformers'}} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60)
+def test_the_client_imports_nothing_heavy_and_nothing_of_the_worker() -> None:
+    for path in (ROOT / "producer").rglob("*.py"):
+        names = imported(path)
+        of_extra = path.relative_to(ROOT / "producer").parts[0] in OF_EXTRAS
+        assert not names & (HEAVY if of_extra else HEAVY | EXTRA), path
+        assert "producer" not in names, f"{path}: the wheel calls this package blipline"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Built from a copy: files of an earlier build in the tree would be in the wheel.
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT / "producer", source / "producer")
+    bytecode = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "producer", source / "producer", ignore=bytecode)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    # The call of every build tool, which starts a process for it.
+    build = f"from setuptools import build_meta; build_meta.build_wheel({str(out)!r})"
+    command = [sys.executable, "-c", build]
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=100)
     (path,) = out.glob("*.whl")
     return path
@@ -144,7 +134,7 @@ def base_environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     python = folder / "bin" / "python"
     # The pip of this run: ensurepip would take longer than the installation.
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-input"]
-    quiet = ["--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+    quiet = ["--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "--no-compile"]
     subprocess.run([*command, *quiet, str(wheel)], check=True, capture_output=True, timeout=200)
     return python.parent
 
