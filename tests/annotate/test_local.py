@@ -32,30 +32,26 @@ def is_running(process: int) -> bool:
         return False
 
 
-def test_one_command_captions_a_folder_and_its_death_leaves_no_process(
+def test_one_command_captions_images_and_its_death_leaves_no_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("BLIPLINE_REDIS_URL")
-    # The null engine answers each image with its id, and starts without torch.
-    arguments = ["annotate", "p", "--model", "null"]
-    write_image(tmp_path / "p" / "a.png", 1)
-    process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.DEVNULL)
-    assert process.wait(280) == Exit.OK
-    assert captions(tmp_path / "p")["a.txt"].strip()
-    # A source that never ends keeps the command alive until it is killed.
+    # The null engine answers each image with its id, and starts without torch. A source that never
+    # ends keeps the command alive until it is killed; test_killed_processes.py shows a normal end.
     process = subprocess.Popen(
         [*PROGRAM, "annotate", "-", "--model", "null"],
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
     assert process.stdin is not None
-    write_image(tmp_path / "b.png", 2)
-    process.stdin.write(b"b.png\n")
+    write_image(tmp_path / "a.png", 1)
+    process.stdin.write(b"a.png\n")
     process.stdin.flush()
     deadline = time.monotonic() + 280
-    while not (tmp_path / "b.txt").exists():
+    while not (tmp_path / "a.txt").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert captions(tmp_path)["a.txt"].strip()
     started = descendants(process.pid)
     assert len(started) >= 4
     os.kill(process.pid, signal.SIGKILL)
