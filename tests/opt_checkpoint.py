@@ -18,6 +18,7 @@ from transformers import (
     GPT2Tokenizer,
     PreTrainedConfig,
 )
+from transformers.utils import logging as transformers_logging
 
 from worker.engine.model import Generator, as_generator
 from worker.models.registry import load
@@ -115,11 +116,13 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def short_configurations() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers from formatting each configuration for lines that nobody reads.
 
     It formats them for its log and for the errors of types that it tries, 15 % of a tiny load.
+    Progress bars would be part of the output of the first test that saves a checkpoint.
     """
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PreTrainedConfig, "__repr__", object.__repr__)
         yield

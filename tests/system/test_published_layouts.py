@@ -33,14 +33,14 @@ from tests.models.image_text_checkpoints import CHECKPOINTS
 from tests.models.llama_checkpoints import save_instructblip_llama
 from tests.models.test_image_text import Kind, reference_processor
 from tests.models.traffic import sample_of
-from tests.opt_checkpoint import QUERIES, one_thread, save_opt, short_configurations
+from tests.opt_checkpoint import QUERIES, one_thread, quiet_transformers, save_opt
 from tests.system.engines import decode_pixels, load_engine
 from worker.engine.client import EngineClient
 from worker.engine.protocol import socket_path
 from worker.engine.request import Answer, GenerationOptions, Request
 from worker.engine.selfcheck import run
 
-__all__ = ["one_thread", "short_configurations"]
+__all__ = ["one_thread", "quiet_transformers"]
 
 TOKENS = 6
 SETTINGS = {
