@@ -54,7 +54,7 @@ image: setup
 
 # Lanes beyond the cores: tests wait for processes and timers as much as they compute. tests/lanes.py
 # keeps a module, and modules with the same running system, in one lane.
-LANES ?= 4
+LANES ?= 6
 PYTEST := $(BIN)/python -m pytest --lanes $(LANES)
 test: setup browser prometheus
 	$(PYTEST)

@@ -1,4 +1,4 @@
-"""Parallel lanes of a test run: processes that fork after one collection (`pytest --lanes 4`).
+"""Parallel lanes of a test run: processes that fork after one collection (`pytest --lanes 6`).
 
 pytest-xdist would start each lane anew, and each would import and collect everything again: 15 s of
 processor time. A lane takes one group of tests at a time; its reports travel to the first process,

@@ -1,4 +1,4 @@
-"""Parallel lanes of the test run (`pytest --lanes 4`); tests/conftest.py registers this.
+"""Parallel lanes of the test run (`pytest --lanes 6`); tests/conftest.py registers this.
 
 A lane is a process of tests/lane_processes.py. It has its own Redis (a session fixture), ports that
 no other lane gets (`demo.stack.free_port`) and its own directory for temporary files and for the

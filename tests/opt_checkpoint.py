@@ -122,7 +122,7 @@ def quiet_transformers() -> Iterator[None]:
     It formats them for its log and for the errors of types that it tries, 15 % of a tiny load.
     Progress bars would be part of the output of the first test that saves a checkpoint.
     """
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PreTrainedConfig, "__repr__", object.__repr__)
         yield
