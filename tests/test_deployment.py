@@ -64,7 +64,7 @@ def health_command(service: str) -> list[str]:
 
 
 def interpolate(value: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Substitute variables as Compose does; the shell has the same rules."""
+    """Substitute variables as Compose does; the shell has the same rules but for an inner `:?`."""
     shell = ["sh", "-c", f'printf %s "{value}"']
     return subprocess.run(shell, env=environment, capture_output=True, text=True, check=False)
 
@@ -221,23 +221,40 @@ def test_ports_are_published_on_the_loopback_interface(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "password"),
+    ("environment", "refused"),
     [
-        ({}, ""),
-        ({"REDIS_PASSWORD": "s3cret"}, "s3cret"),
-        ({"REDIS_PASSWORD": "s3cret", "REDIS_BIND": "0.0.0.0"}, "s3cret"),
-        ({"REDIS_BIND": "0.0.0.0"}, None),
-        ({"REDIS_BIND": "10.0.0.5", "REDIS_PASSWORD": ""}, None),
+        ({}, False),
+        ({"REDIS_PASSWORD": "s3cret"}, False),
+        ({"REDIS_PASSWORD": "s3cret", "REDIS_BIND": "0.0.0.0"}, False),
+        ({"REDIS_BIND": "0.0.0.0"}, True),
+        ({"REDIS_BIND": "10.0.0.5", "REDIS_PASSWORD": ""}, True),
     ],
 )
 def test_redis_is_published_only_with_a_password(
-    environment: dict[str, str], password: str | None
+    environment: dict[str, str], refused: bool
 ) -> None:
-    command: list[str] = SERVICES["redis"]["command"]
-    value = command[command.index("--requirepass") + 1]
-    process = interpolate(value, **environment)
-    assert (process.stdout if process.returncode == 0 else None) == password
-    assert ("REDIS_BIND needs a password" in process.stderr) == (password is None)
+    service = SERVICES["redis"]
+    given = {
+        name: environment.get(name, "")
+        if value is None
+        else interpolate(value, **environment).stdout
+        for name, value in service["environment"].items()
+    }
+    shell = [part.replace("$$", "$") for part in service["entrypoint"]]
+    done = subprocess.run(
+        [*shell, "echo", "a b"], env=given, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == ((1, "") if refused else (0, "a b\n"))
+    assert ("REDIS_BIND needs REDIS_PASSWORD" in done.stderr) == refused
+    command: list[str] = service["command"]
+    password = interpolate(command[command.index("--requirepass") + 1], **environment).stdout
+    assert password == environment.get("REDIS_PASSWORD", "")
+
+
+def test_no_variable_is_required_within_another() -> None:
+    # Compose evaluates it always, whatever the outer variable is.
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert not re.findall(r"\$\{\w+:?[-+?][^}]*\$\{\w+:?\?", text)
 
 
 def test_the_memory_of_redis_is_limited_above_the_quota_of_all_names() -> None:
