@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final
 
 import pytest
@@ -166,8 +167,13 @@ def _leave_first_process(config: pytest.Config, number: int) -> None:
     plugins = config.pluginmanager
     plugins.unregister(name="terminalreporter")
     capture: Any = plugins.getplugin("capturemanager")
-    capture.stop_global_capturing()
-    capture.start_global_capturing()
+    capture.suspend_global_capture(in_=True)
+    for stream in (capture._global_capturing.out, capture._global_capturing.err):
+        if stream is not None:  # with -s
+            # The stream stays, which handlers of logs may have, with another file behind it.
+            with TemporaryFile(buffering=0) as file:
+                os.dup2(file.fileno(), stream.tmpfile.fileno(), inheritable=False)
+    capture.resume_global_capture()
     directories: Any = config._tmp_path_factory  # type: ignore[attr-defined]
     directories._basetemp = Path(directories.getbasetemp(), f"lane-{number}")
     directories._basetemp.mkdir()

@@ -43,6 +43,21 @@ import pytest
 def test_passes(number, tmp_path):
     (tmp_path / "file").write_text("x")
 """
+#: The handler's stream is that of the collection.
+_FAILING = """
+import logging
+import os
+import sys
+
+handler = logging.StreamHandler()
+
+def test_fails():
+    handler.emit(logging.makeLogRecord({"msg": "logged"}))
+    print("printed")
+    os.write(2, b"written")
+    assert 1 == 2
+"""
+_OUTPUT = ("logged", "printed", "written")
 _WAITING = """
 import time
 import pytest
@@ -117,7 +132,7 @@ def test_each_test_runs_once_and_a_module_in_a_single_lane(project: Project) -> 
 
 
 def test_failures_and_deaths_are_reported_and_another_lane_goes_on(project: Project) -> None:
-    project.add("d", "def test_fails():\n    print('said before')\n    assert 1 == 2\n")
+    project.add("d", _FAILING)
     dies = "import os, signal\n\ndef test_dies():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     project.add("e", dies + "\ndef test_after():\n    pass\n")
     project.add("f", _LEAVING)
@@ -125,7 +140,7 @@ def test_failures_and_deaths_are_reported_and_another_lane_goes_on(project: Proj
     assert run.returncode == 1
     assert "3 failed, 62 passed" in output
     assert "assert 1 == 2" in output
-    assert output.count("said before") == 2  # its source and its output
+    assert all(output.count(text) == 2 for text in _OUTPUT)  # in the source, and as output
     assert "test_e.py::test_dies" in output
     assert "exit code -9" in output
     assert "the end of a lane" in output
