@@ -19,7 +19,10 @@ def main() -> None:
     interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL)
     open_closed_streams()
     if not all(map(find_spec, _EXTRA)):
-        sys.exit(f"blipline: the command line needs click and rich: {install_command('cli')}")
+        sys.exit(
+            f"blipline: the command line needs click and rich: {install_command('cli')}; the extra"
+            " `worker` also brings a worker and the gateway (blipline up, annotate --local)"
+        )
     from .app import run
     from .output import discard_stdout
 

@@ -54,6 +54,7 @@ _COMMANDS: Final = {
         "webhooks",
         "List deliveries of webhooks, send a webhook again, and test a URL.",
     ),
+    "worker": ("worker", "Run a worker: the same as `python -m worker` in a checkout."),
 }
 
 
@@ -104,6 +105,7 @@ def blipline() -> None:
       blipline gateway
       blipline exporter
       blipline up
+      blipline worker --model Salesforce/blip-image-captioning-base
       blipline sheet results.jsonl
       blipline compare a.jsonl b.jsonl
       blipline evaluate captions references.json results.jsonl

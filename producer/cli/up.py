@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..annotate.embedded.local_stack import local_stack
+from ..annotate.embedded.worker_code import worker_environment
 from ..connection.connect import connect, redis_errors
 from ..gateway.access.api_keys import ApiKeys
 from ..ledger.keys import Keys
@@ -29,14 +30,16 @@ _NAME = "local"
 def up(model: str | None, host: str | None, port: int | None) -> Exit:
     """Start a Redis, a worker and the gateway, and print an API key.
 
-    All of them end with the command, and Redis forgets its jobs. The worker is that of a checkout
-    of Blipline; the gateway needs the extra `blipline[gateway]`.
+    All of them end with the command, and Redis forgets its jobs. The extra
+    `blipline[worker]` has all that it needs.
 
     \b
       blipline up
       blipline up --model Salesforce/blip-image-captioning-base --port 8080
       curl -H "Authorization: Bearer blip_…" --data-binary @cat.jpg http://127.0.0.1:8000/v1/caption
     """
+    # Before the gateway's own packages, which the worker's extra contains.
+    worker_environment("blipline up")
     check_extra()
     click.echo("starting a Redis and a worker …", err=True)
     settings = {"BLIPLINE_MODEL": model} if model else {}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from pathlib import Path
 
 import httpx
 import pytest
 
-from producer.annotate.embedded import local_stack
 from producer.cli.app import run
 from producer.cli.exit_codes import Exit
 
@@ -48,12 +46,12 @@ def test_one_command_answers_requests(monkeypatch: pytest.MonkeyPatch) -> None:
         process.stdout.close()
 
 
+@pytest.mark.parametrize("command", ["up", "worker"])
 def test_a_missing_worker_is_named_with_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    monkeypatch.setattr(local_stack, "__file__", f"{tmp_path}/a/b/c/d.py")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert run(["up"]) == Exit.USAGE
+    assert run([command]) == Exit.USAGE
     message = capsys.readouterr().err
-    assert "blipline up starts a worker, which is not installed here: run the command in" in message
-    assert "no extra of the package contains the worker" in message
+    assert f"blipline {command} starts a worker, which needs celery: `pip install" in message
+    assert "'.[worker]'" in message

@@ -88,7 +88,8 @@ def parse_model(model: str, revision: str = "") -> Snapshot | HubModel:
     if looks_like_path(model):
         raise LoadError(
             f"Model directory {model!r} does not exist; check the path "
-            "(BLIPLINE_MODEL or BLIPLINE_MATCH_MODEL)."
+            "(BLIPLINE_MODEL or BLIPLINE_MATCH_MODEL), or name a model of the hub, such as"
+            " Salesforce/blip-image-captioning-base."
         )
     is_modelscope = model.startswith(MODELSCOPE)
     name, at, suffix = model.removeprefix(MODELSCOPE).partition("@")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from ...errors import InvalidInput
+from .worker_code import worker_environment
 
 #: Seconds for the keeper to end what it started.
 _STOP_S: Final = 30.0
@@ -30,14 +29,10 @@ def local_stack(
     logs until then; `caller` begins the errors. Raises InvalidInput if one of them is not installed
     or does not come up.
     """
-    environment = {**settings}
-    if (root := _worker_root(caller)) is not None:
-        paths = [root, os.environ.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     configuration = {
+        "environment": {**settings, **worker_environment(caller)},
         "redis_server": _redis_server(caller),
         "port": _free_port(),
-        "environment": environment,
     }
     keeper = subprocess.Popen(
         [
@@ -76,23 +71,6 @@ def _message(stdout: IO[bytes]) -> tuple[str, str]:
     line = stdout.readline()
     word, text = json.loads(line) if line else ("failed", "the keeper ended")
     return word, text
-
-
-def _worker_root(caller: str) -> str | None:
-    """Return the folder of the package `worker`; None if Python finds it without.
-
-    Raises InvalidInput if it is not installed.
-    """
-    checkout = Path(__file__).resolve().parents[3]
-    if (checkout / "worker" / "__main__.py").exists():
-        return str(checkout)
-    if importlib.util.find_spec("worker") is not None:
-        return None
-    raise InvalidInput(
-        f"{caller} starts a worker, which is not installed here: run the command in a checkout of "
-        "Blipline after `make install` (no extra of the package contains the worker), or set "
-        "BLIPLINE_REDIS_URL to a Redis with workers"
-    )
 
 
 def _redis_server(caller: str) -> str:

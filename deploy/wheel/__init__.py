@@ -1,0 +1,1 @@
+"""Files of the wheel alone: `pyproject.toml` names them."""
