@@ -116,7 +116,9 @@ def _from_pretrained(
         # Load tensor by tensor to the device, without a complete copy on the host.
         arguments = {**arguments, "device_map": {"": str(device)}}
     try:
-        # from_pretrained builds the network on the meta device; see `skeleton`.
+        # from_pretrained builds the network on the meta device; see `skeleton`. Values that no
+        # file has are computed afterwards, also here. It changes torch for the whole process, in
+        # which a single thread loads.
         with (
             hidden_adapter(snapshot.directory) as directory,
             no_init_weights(),
