@@ -12,7 +12,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from random import Random
+from statistics import mean
 from typing import Any, Final, NamedTuple
 
 from demo.scenes import BACKGROUNDS, COLORS, KINDS, Scene, random_picture, random_scene
@@ -82,13 +84,22 @@ def judge(scene: Scene, text: str) -> dict[str, bool | None]:
 
 
 def held_out(scenes: int, seed: int) -> Iterator[tuple[Scene, bytes]]:
-    """Yield scenes with their pictures, drawn as users may send them."""
-    for number in range(scenes):
+    """Yield scenes with their pictures, drawn as users may send them.
+
+    About half of them have a relation: further ones with a relation follow, until there are
+    `scenes` for that claim, too.
+    """
+    relations = 0
+    for number in count():
         rng = Random(f"held out/describe/{seed}/{number}")
         scene = random_scene(rng)
-        file = io.BytesIO()
-        random_picture(rng, scene, largest=640).save(file, "PNG")
-        yield scene, file.getvalue()
+        if number >= scenes and relations >= scenes:
+            return
+        if number < scenes or scene.relation:
+            relations += bool(scene.relation)
+            file = io.BytesIO()
+            random_picture(rng, scene, largest=640).save(file, "PNG")
+            yield scene, file.getvalue()
 
 
 def describe_all(
@@ -116,9 +127,8 @@ def table(verdicts: Sequence[Mapping[str, bool | None]]) -> str:
 
 def statistics(descriptions: Sequence[Description]) -> str:
     """Return a line about the length, the rounds and the time of descriptions."""
-    count = len(descriptions)
-    words = sum(description.words for description in descriptions) / count
-    rounds = sum(description.rounds for description in descriptions) / count
+    words = mean(description.words for description in descriptions)
+    rounds = mean(description.rounds for description in descriptions)
     ranked = ", ".join(Counter(description.ranked_by for description in descriptions))
     return f"{words:.1f} words, {rounds:.2f} rounds on average; ranked by {ranked}"
 
@@ -126,7 +136,7 @@ def statistics(descriptions: Sequence[Description]) -> str:
 def main(arguments: list[str]) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=1000)
+    parser.add_argument("--scenes", type=int, default=1000, help="scenes of each claim")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--detail", choices=("low", "medium", "high"), default="medium")
     parser.add_argument("--match-model", default="auto", help="`none`: rank by length and novelty")

@@ -31,7 +31,7 @@ from ..validation import check_adapter, check_text
 from . import annotate_options, options
 from .annotate_progress import annotation_progress
 from .exit_codes import Exit, warn
-from .failures import FIRST_FAILURES, FailureLines
+from .failures import FIRST_FAILURES, FailureLines, warn_if_empty
 from .option_groups import GroupedCommand
 from .output import print_json
 
@@ -150,6 +150,7 @@ def annotate(
             if errors is not None:
                 write_errors(collection.journal, errors)
         _report(counts.lines(), counts.to_json(), as_json)
+        warn_if_empty(counts.seen, "images")
         for note in counts.notes:
             warn(note)
         _warn_of_columns(collection)
@@ -211,6 +212,7 @@ def _local(model: str | None) -> Iterator[str]:
 def _dry_run(collection: Collection, connect: Any, as_json: bool) -> Exit:
     result = estimate(collection, connect, lambda images: None)
     _report(result.lines(), result.to_json(), as_json)
+    warn_if_empty(result.images, "images")
     _warn_of_columns(collection)
     return Exit.OK
 

@@ -29,7 +29,7 @@ from ..quantity import quantity
 from ..validation import check_adapter
 from . import capfilt_options, options
 from .exit_codes import Exit, warn
-from .failures import FailureLines
+from .failures import FailureLines, warn_if_empty
 from .option_groups import GroupedCommand
 from .output import print_json, print_line
 from .progress import progress_bar
@@ -157,8 +157,7 @@ def capfilt(
     if report is not None:
         write_report(Path(report), statistics, terms, calibration)
     _print(statistics, calibration, as_json)
-    if not statistics.pairs:
-        warn("no pairs; name archives and tables by a pattern, as 'shards/*.tar', not by a folder")
+    warn_if_empty(statistics.pairs, "pairs")
     if statistics.failed:
         failures.end(statistics.failed)
         warn(f"{statistics.failed:,} of {quantity(statistics.pairs, 'pair')} failed")

@@ -1,4 +1,4 @@
-"""Warnings of entries that failed: a line for each of the first ones, then their number."""
+"""Warnings of entries that failed, the first ones and then their number, and of empty sources."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ class FailureLines:
         if rest > 0:
             listing = f": {self._listing} lists them" if self._listing else ""
             warn(f"and {rest:,} more failed{listing}")
+
+
+def warn_if_empty(count: int, noun: str) -> None:
+    """Report that the sources have no entries, with the usual reason."""
+    if not count:
+        warn(
+            f"no {noun}; name archives and tables by a pattern, as 'shards/*.tar', not by a folder"
+        )

@@ -15,7 +15,7 @@ from ..distinct_files import check_distinct
 from ..quantity import quantity
 from . import options
 from .exit_codes import Exit, warn
-from .failures import FailureLines
+from .failures import FailureLines, warn_if_empty
 from .hits_sheet import write_hits
 from .output import print_json, print_line
 from .progress import UPDATE_S, watch_bar
@@ -124,6 +124,7 @@ def index(
             f"{counts.embedded:,} embedded, {counts.unchanged:,} unchanged; "
             f"{counts.removed:,} removed, {counts.failed:,} failed"
         )
+    warn_if_empty(counts.entries + counts.removed + counts.failed, "images")
     return Exit.SOME_FAILED if counts.failed else Exit.OK
 
 

@@ -105,9 +105,18 @@ def test_images_that_differ_in_their_suffix_have_files_of_their_own(
         assert captions(tmp_path / "p") == {"cat.txt": f"{jpg}\n", "cat.png.txt": f"{png}\n"}
 
 
-def test_an_empty_folder_is_no_error(responder: Responder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_folder_without_images_is_no_error_but_named(
+    responder: Responder, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
     (tmp_path / "p").mkdir()
-    assert annotate("p") == Exit.OK
+    (tmp_path / "p" / "shard.tar").touch()
+    assert annotate("p", *options) == Exit.OK
+    assert "no images; name archives and tables by a pattern" in capsys.readouterr().err
+    write_image(tmp_path / "p" / "a.png", 1)
+    for _ in range(2):
+        assert annotate("p", *options) == Exit.OK
+    assert "no images" not in capsys.readouterr().err
 
 
 def test_captions_can_go_to_a_folder_of_the_same_structure(

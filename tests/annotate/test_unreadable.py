@@ -79,10 +79,10 @@ def test_images_and_folders_that_cannot_be_read_fail_alone(
 ) -> None:
     arguments = ["p", "--errors", "errors.jsonl"]
     assert annotate_with_permissions(*arguments) == Exit.SOME_FAILED
-    errors = {
-        line["file_name"]: line["error"]["message"] for line in json_lines(Path("errors.jsonl"))
-    }
-    assert errors.keys() == UNREADABLE.keys()
+    lines = {line["file_name"]: line["error"] for line in json_lines(Path("errors.jsonl"))}
+    codes = dict.fromkeys(UNREADABLE, "image_unreachable") | {"listed/x.png": "caption_unreadable"}
+    assert {name: error["code"] for name, error in lines.items()} == codes
+    errors = {name: error["message"] for name, error in lines.items()}
     for name, path in UNREADABLE.items():
         reason = rf"(.*/)?p/{path}: (cannot be read: )?Permission denied"
         assert re.fullmatch(reason, errors[name])

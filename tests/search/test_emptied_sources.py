@@ -99,4 +99,8 @@ def test_the_command_names_an_emptied_folder(
     assert out.endswith("; 0 removed, 1 failed\n")
     assert f"{photos}: there is nothing now, and the index has 4 entries of it" in err
     assert run(["index", "--prune-empty"]) == Exit.OK
-    assert capsys.readouterr().out.endswith("; 4 removed, 0 failed\n")
+    out, err = capsys.readouterr()
+    assert out.endswith("; 4 removed, 0 failed\n")
+    assert "no images" not in err
+    assert run(["index"]) == Exit.OK
+    assert "no images; name archives and tables by a pattern" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from producer.connection.connect import connect
 from producer.gateway.access.api_keys import ApiKeys
 from tests.echo_worker import ENVIRONMENT
 from tests.faults.hosts import running_host
+from tests.language_model import completion, running_language_model
 
 PASSWORD: Final = "redis-password-0451"
 FLOWER_AUTH: Final = "ann:flower-password-0452"
@@ -116,7 +117,6 @@ def test_no_secret_is_shown_anywhere(
         "BLIPLINE_PAGE": "false",
         "BLIPLINE_LOG_FORMAT": log_format,
         "BLIPLINE_LOG_LEVEL": "debug",
-        "BLIPLINE_POLISH_URL": f"http://127.0.0.1:{free_port()}/v1",
         "BLIPLINE_POLISH_MODEL": "small",
         "BLIPLINE_POLISH_KEY": POLISH_KEY,
         "BLIPLINE_FLOWER_PORT": str(flower),
@@ -125,6 +125,9 @@ def test_no_secret_is_shown_anywhere(
     config = ROOT / "config" / "flowerconfig.py"
     command = ("celery", "-A", "worker.celery_app", "flower", f"--conf={config}")
     with ExitStack() as stack, connect(url) as connection:
+        settings["BLIPLINE_POLISH_URL"], language_model = stack.enter_context(
+            running_language_model()
+        )
         keys = ApiKeys(connection)
         key = keys.create("acme")
         secrets = [PASSWORD, FLOWER_AUTH, SIGNATURE, URL_PASSWORD, HOOK_TOKEN, WRONG_KEY, key]
@@ -155,8 +158,14 @@ def test_no_secret_is_shown_anywhere(
             hook = f"http://127.0.0.1:{host.server_port}/hook?token={HOOK_TOKEN}"
             good = job(host.address("a.png", f"X-Amz-Signature={SIGNATURE}"), webhook=hook)
             assert good["status"] == "done"
-            described = job(host.address("a.png", f"X-Amz-Signature={SIGNATURE}"), task="describe")
-            assert described["status"] == "done"
+            # A language model that shows the key that it was called with.
+            language_model.replies += [(200, completion("Polished.")), (500, {"error": POLISH_KEY})]
+            for prompt, more in (("a", "unpolished"), ("b", "warning")):
+                image = host.address("a.png", f"X-Amz-Signature={SIGNATURE}")
+                described = job(image, task="describe", prompts=[prompt], detail="low")
+                assert described["output"][more], described
+            assert described["output"]["warning"].endswith("HTTP 500")
+            assert {key for _, key, _ in language_model.requests} == {f"Bearer {POLISH_KEY}"}
             missing = job(host.address("b.png", f"X-Amz-Signature={SIGNATURE}"))
             assert missing["error"]["code"] == "image_unreachable"
             rejected = job(f"http://user:{URL_PASSWORD}@127.0.0.1:{host.server_port}/a.png")

@@ -14,6 +14,14 @@ from .files import write_file
 from .rows import SURROGATES
 
 
+class CaptionUnreadable(InvalidInput):
+    """The caption file of an image is there, and cannot be read."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.code = "caption_unreadable"
+
+
 class SidecarOutput:
     """A text file for each image, one line for each caption.
 
@@ -40,8 +48,14 @@ class SidecarOutput:
         return []
 
     def existing(self, picture: Picture, target: str | None) -> Texts:
-        """Return the text of the caption file, if there is one that is not empty."""
-        text = None if target is None else read_caption(target)
+        """Return the text of the caption file, if there is one that is not empty.
+
+        Raises CaptionUnreadable.
+        """
+        try:
+            text = None if target is None else read_caption(target)
+        except InvalidInput as error:
+            raise CaptionUnreadable(str(error)) from None
         return NO_TEXTS if text is None else Texts([text], [])
 
     def target(self, picture: Picture) -> str:
