@@ -1,12 +1,12 @@
 """`make image`: build the image, run the whole system from it, and check the demo batch and stops.
 
-Needs podman, and debootstrap and root where no registry can be reached. TORCH_INDEX in the
-environment is the index of torch, as for Compose. Exit codes: 0; 1 a step failed, see the message.
+Needs podman, and debootstrap and root where no registry can be reached. TORCH_INDEX (the index of
+torch), STORES, TRACING and BAKE_MODEL in the environment are those of Compose. Exit codes: 0;
+1 a step failed, see the message.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -28,7 +28,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="blipline-podman-") as directory:
             use_limits_of_this_machine(Path(directory))
             base, redis_image = base_images(options.base, options.mirror)
-            build(base, os.environ.get("TORCH_INDEX"))
+            build(base)
             print(
                 f"{IMAGE}: {size_mb(IMAGE):,.0f} MB unpacked, {size_mb(base):,.0f} of them {base}"
             )

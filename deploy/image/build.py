@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from deploy.image.podman import ImageError, podman, pulled
 IMAGE: Final = "localhost/blipline:cpu"
 PYTHON_BASE: Final = "docker.io/library/python:3.11-slim"
 REDIS_IMAGE: Final = "docker.io/library/redis:7-alpine"
+#: Build arguments that the environment may give, as to Compose.
+ARGUMENTS: Final = ("TORCH_INDEX", "STORES", "TRACING", "BAKE_MODEL")
 
 
 def base_images(base: str | None, mirror: str) -> tuple[str, str]:
@@ -25,9 +28,10 @@ def base_images(base: str | None, mirror: str) -> tuple[str, str]:
     return base, REDIS_IMAGE if pulled(REDIS_IMAGE) else build_base(mirror)
 
 
-def build(base: str, torch_index: str | None) -> None:
+def build(base: str) -> None:
     """Build the image as Compose does, with this machine's pip configuration. Raises ImageError."""
-    arguments = {"BASE": base, **({"TORCH_INDEX": torch_index} if torch_index else {})}
+    arguments = {"BASE": base}
+    arguments |= {name: os.environ[name] for name in ARGUMENTS if os.environ.get(name)}
     print(f"image: building {IMAGE} on {base}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="blipline-build-") as directory:
         # Without the privileges, and the registry, that other isolations need.

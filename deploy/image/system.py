@@ -120,7 +120,7 @@ def running_system(redis_image: str, workers: int) -> Iterator[System]:
         # podman-compose does not know replicas of an earlier call.
         label = f"label=io.podman.compose.project={PROJECT}"
         if containers := podman("ps", "--all", "--quiet", "--filter", label).split():
-            podman("rm", "--force", "--volumes", *containers)
+            podman("rm", "--force", "--ignore", "--depend", "--volumes", *containers)
         system.compose("down", "--volumes")
 
 
