@@ -15,7 +15,7 @@ from producer.contract import ErrorCode, ItemResult, Queue, Task, failure
 from worker.consumer.metrics import ConsumerMetrics
 from worker.engine.metrics import EngineMetrics
 from worker.engine.stats import EngineStats
-from worker.shared_metrics import DIRECTORY, PROCESS, join_shared_metrics
+from worker.metrics.shared_metrics import DIRECTORY, PROCESS, join_shared_metrics
 
 CALLS = 2000
 ITEMS = 32

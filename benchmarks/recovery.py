@@ -30,7 +30,7 @@ from demo.stack import Worker, running_redis, running_worker
 from producer import Client
 from producer.batch import Batch
 from producer.ledger.keys import Keys
-from worker.child import STEADY_S
+from worker.processes.child import STEADY_S
 
 #: Seconds after which unfinished work counts as lost.
 LOST_S = 300.0

@@ -10,7 +10,8 @@ Flower ignores unknown names, so a test compares these with its options.
 import os
 
 from config import flower_events, flower_settings
-from producer import logs, settings
+from producer import settings
+from producer.observability import logs
 
 logs.configure(settings.ProcessSettings.load(), "flower")
 # Tornado sets the level again; its debug level logs the source of every task.

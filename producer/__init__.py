@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from .aio.handles import AsyncBatch, AsyncJob
     from .batch import Batch
     from .client import Client
+    from .client.dead_letters import DeadItem, DeadLetter, DeadLetters
     from .contract import Detail, ErrorCode, ItemError, Options, Queue, State, Task
-    from .dead_letters import DeadItem, DeadLetter, DeadLetters
-    from .description import Candidate, Description
     from .errors import (
         BliplineError,
         ConnectionFailed,
@@ -33,15 +32,16 @@ if TYPE_CHECKING:
         StorageQuotaExceeded,
         WaitTimeout,
     )
-    from .filter_result import FilterResult, ScoredText
     from .job import Job, Match, Result
     from .ledger.delivery_log import WebhookDelivery
     from .ledger.malformed import MalformedMessage
     from .ledger.records import Depth
-    from .progress import Progress
-    from .result import JobProgress
+    from .results.description import Candidate, Description
+    from .results.filter_result import FilterResult, ScoredText
+    from .results.progress import Progress
+    from .results.result import JobProgress
+    from .results.text_sequences import ScoredToken, TextSequence
     from .settings import ClientSettings
-    from .text_sequences import ScoredToken, TextSequence
 
 __all__ = [
     "AsyncBatch",
@@ -95,18 +95,18 @@ _MODULES = {
     "AsyncJob": ".aio.handles",
     "Batch": ".batch",
     "BliplineError": ".errors",
-    "Candidate": ".description",
+    "Candidate": ".results.description",
     "Client": ".client",
     "ClientSettings": ".settings",
     "ConnectionFailed": ".errors",
-    "DeadItem": ".dead_letters",
-    "DeadLetter": ".dead_letters",
-    "DeadLetters": ".dead_letters",
+    "DeadItem": ".client.dead_letters",
+    "DeadLetter": ".client.dead_letters",
+    "DeadLetters": ".client.dead_letters",
     "Depth": ".ledger.records",
-    "Description": ".description",
+    "Description": ".results.description",
     "Detail": ".contract",
     "ErrorCode": ".contract",
-    "FilterResult": ".filter_result",
+    "FilterResult": ".results.filter_result",
     "IdTaken": ".errors",
     "InvalidInput": ".errors",
     "ItemError": ".contract",
@@ -115,21 +115,21 @@ _MODULES = {
     "JobError": ".errors",
     "JobExpired": ".errors",
     "JobFailed": ".errors",
-    "JobProgress": ".result",
+    "JobProgress": ".results.result",
     "JobUnknown": ".errors",
     "MalformedMessage": ".ledger.malformed",
     "Match": ".job",
     "Options": ".contract",
-    "Progress": ".progress",
+    "Progress": ".results.progress",
     "Queue": ".contract",
     "QueueFull": ".errors",
     "Result": ".job",
-    "ScoredText": ".filter_result",
-    "ScoredToken": ".text_sequences",
+    "ScoredText": ".results.filter_result",
+    "ScoredToken": ".results.text_sequences",
     "State": ".contract",
     "StorageQuotaExceeded": ".errors",
     "Task": ".contract",
-    "TextSequence": ".text_sequences",
+    "TextSequence": ".results.text_sequences",
     "WaitTimeout": ".errors",
     "WebhookDelivery": ".ledger.delivery_log",
 }

@@ -20,7 +20,7 @@ from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult
 from .ledger.requeue import retry_items
 from .polling import PollSchedule
-from .progress import Progress
+from .results.progress import Progress
 
 #: Chunks whose results are read in one MGET.
 PAGE_CHUNKS: Final = 128

@@ -23,11 +23,11 @@ from .ledger.ledger import Ledger
 from .ledger.records import ChunkResult
 from .ledger.records import JobSnapshot as JobSnapshot
 from .polling import PollSchedule
-from .result import JobProgress
-from .result import Match as Match
-from .result import Result as Result
-from .text_sequences import TextSequence
-from .text_stream import LOOK_UP_S, TextPart, TextParts
+from .results.result import JobProgress
+from .results.result import Match as Match
+from .results.result import Result as Result
+from .results.text_sequences import TextSequence
+from .results.text_stream import LOOK_UP_S, TextPart, TextParts
 
 Value = TypeVar("Value")
 

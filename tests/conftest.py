@@ -46,7 +46,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(autouse=True)
 def _keep_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep commands that tests call in this process from replacing the log handlers of pytest."""
-    monkeypatch.setattr("producer.logs.configure", lambda *_: None)
+    monkeypatch.setattr("producer.observability.logs.configure", lambda *_: None)
 
 
 #: Stores a chunk's results as a worker does.

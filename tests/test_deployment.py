@@ -23,10 +23,10 @@ import yaml
 from config.settings import DEMO_MODEL, WorkerSettings
 from demo.stack import ROOT, free_port, running_flower, running_gateway, running_redis
 from producer.gateway.settings import GatewaySettings
-from worker import process_list
-from worker.device_tree import ENGINE_GRACE_S
-from worker.lifeline import READY
-from worker.process_list import ProcessEntry
+from worker.processes import process_list
+from worker.processes.device_tree import ENGINE_GRACE_S
+from worker.processes.lifeline import READY
+from worker.processes.process_list import ProcessEntry
 
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE_TEXT)["services"]

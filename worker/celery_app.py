@@ -25,17 +25,17 @@ from celery.utils.nodenames import node_format
 
 from config.celeryconfig import celery_settings
 from config.settings import WorkerSettings
-from producer import logs, tracing
 from producer.connection.connect import connect
 from producer.contract import Queue
 from producer.errors import InvalidInput
 from producer.ledger.keys import Keys
-from worker import lifeline, streams
+from producer.observability import logs, tracing
 from worker.consumer import remote_control, transport
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.consumer import Consumer
 from worker.consumer.tasks import register
-from worker.shared_metrics import join_shared_metrics
+from worker.metrics.shared_metrics import join_shared_metrics
+from worker.processes import lifeline, streams
 
 #: Exit code after which the supervisor does not start the consumer again.
 EXIT_PERMANENT: Final = 2

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from config.run_dirs import default_parent
-from worker import process_list
-from worker.lifeline import READY, STOPPING, read_report
-from worker.process_list import ProcessEntry, ProcessList
+from worker.processes import process_list
+from worker.processes.lifeline import READY, STOPPING, read_report
+from worker.processes.process_list import ProcessEntry, ProcessList
 
 #: Seconds without a heartbeat after which a supervisor counts as hung, and seconds that it has to
 #: restart a child that hangs.

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 from config.devices import parse_devices
 from config.settings import WorkerSettings
-from producer import logs
 from producer.connection.eviction import check_reachable_redis
 from producer.errors import InvalidInput
-from worker import lifeline, streams
-from worker.child import EXIT_PERMANENT
-from worker.device_tree import DeviceTree
+from producer.observability import logs
 from worker.engine.protocol import private_dir
-from worker.machine_tree import MachineTree
-from worker.supervisor import Supervisor
+from worker.processes import lifeline, streams
+from worker.processes.child import EXIT_PERMANENT
+from worker.processes.device_tree import DeviceTree
+from worker.processes.machine_tree import MachineTree
+from worker.processes.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 

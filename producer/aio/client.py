@@ -14,9 +14,9 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from ..batch import Batch
 from ..client import Client
+from ..client.job_builder import JobBuilder
 from ..connection.outage import outage_limit
 from ..job import Job, JobSnapshot, partial_texts, snapshot_all
-from ..job_builder import JobBuilder
 from ..ledger.backpressure import WhenFull
 from ..ledger.batch_items import ItemSource
 from ..ledger.blobs import ImageSource

@@ -12,9 +12,9 @@ from ..connection.outage import outage_limit
 from ..contract import State
 from ..job import Job, JobSnapshot, Result, final_text, has_ended, progress_of
 from ..polling import PollSchedule
-from ..result import JobProgress
-from ..text_sequences import TextSequence
-from ..text_stream import LOOK_UP_S, TextPart, TextParts
+from ..results.result import JobProgress
+from ..results.text_sequences import TextSequence
+from ..results.text_stream import LOOK_UP_S, TextPart, TextParts
 from .batching import unwrap
 from .thread_pools import Kind
 

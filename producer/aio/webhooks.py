@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..client.webhook_log import WebhookLog
 from ..ledger.delivery_log import WebhookDelivery
-from ..webhook_log import WebhookLog
 from .thread_pools import ThreadPools
 
 

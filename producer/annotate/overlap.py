@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..distinct_files import check_distinct
 from ..errors import InvalidInput
-from ..image_files import is_image_name
+from ..image_sources.distinct_files import check_distinct
+from ..image_sources.image_files import is_image_name
 from .options import AnnotateOptions
 from .outputs.choice import FOLDERS, format_of
 from .outputs.webdataset import is_shard_of

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from ..client import Client
 from ..errors import IdTaken, InvalidInput
-from ..filter_result import ScoredText
 from ..job import Result
 from ..ledger.ids import new_id
+from ..results.filter_result import ScoredText
 from .pairs import ImageTextPair, Part, divide
 from .statistics import FilterStatistics
 from .stream import PART_PAIRS, PartStream, Terms

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
-from ..filter_result import ScoredText
+from ..results.filter_result import ScoredText
 from .pairs import ImageTextPair
 
 #: Bins of a histogram of probabilities.

@@ -9,7 +9,7 @@ import click
 from ..batch import Batch
 from ..client import Client
 from ..contract import RESULT_TTL_S, Task
-from ..distinct_files import check_distinct
+from ..image_sources.distinct_files import check_distinct
 from ..ledger.ids import new_id
 from ..quantity import quantity
 from . import batch_admin, options

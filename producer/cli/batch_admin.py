@@ -9,8 +9,8 @@ import click
 
 from ..batch import Batch
 from ..client import Client
-from ..progress import Progress
 from ..quantity import quantity
+from ..results.progress import Progress
 from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line

@@ -19,17 +19,17 @@ from ..capfilt.stream import PART_PAIRS, PartStream, Terms
 from ..capfilt.workspace import Workspace
 from ..client import Client
 from ..contract import Task
-from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..image_sources import arguments
+from ..image_sources.distinct_files import check_distinct
 from ..image_sources.options import LineFormat, SourceOptions
 from ..ledger.ids import new_id
-from ..option_checks import SINGLE_TEXT_OPTIONS
 from ..quantity import quantity
 from ..validation import check_adapter
 from . import capfilt_options, options
 from .exit_codes import Exit, warn
 from .failures import FailureLines, warn_if_empty
+from .option_checks import SINGLE_TEXT_OPTIONS
 from .option_groups import GroupedCommand
 from .output import print_json, print_line
 from .progress import progress_bar

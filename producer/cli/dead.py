@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import click
 
 from ..client import Client
-from ..dead_letters import DeadItem, DeadLetter, is_message
+from ..client.dead_letters import DeadItem, DeadLetter, is_message
 from ..ledger.malformed import MalformedMessage
 from . import options
 from .exit_codes import Exit, warn

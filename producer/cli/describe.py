@@ -10,12 +10,12 @@ import click
 
 from ..client import Client
 from ..contract import Detail, Task
-from ..description import Description
 from ..job import Job
-from ..option_checks import SINGLE_TEXT_OPTIONS
+from ..results.description import Description
 from . import options
 from .exit_codes import Exit, warn
 from .live_text import stream_options
+from .option_checks import SINGLE_TEXT_OPTIONS
 from .single_jobs import TIMEOUT_HELP, OutputFormat, image_source, run_jobs, show_text
 
 

@@ -7,12 +7,12 @@ from typing import Any, Final, Literal
 
 import click
 
-from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..evaluation.annotations import read_answers, read_captioned_images
 from ..evaluation.captions import score_captions
 from ..evaluation.results import TextResults, image_ids, known_ids, read_texts
 from ..evaluation.vqa import score_answers
+from ..image_sources.distinct_files import check_distinct
 from . import options
 from .evaluate_items import items, retrieval_module, split, top
 from .exit_codes import Exit, warn

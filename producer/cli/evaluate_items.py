@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import click
 
-from ..distinct_files import check_distinct
 from ..errors import InvalidInput
 from ..evaluation.annotations import read_captioned_images, read_questions
 from ..evaluation.items import caption_items, embedding_items, match_items, question_items
 from ..extras import install_command
+from ..image_sources.distinct_files import check_distinct
 from .exit_codes import Exit, warn
 from .output import json_lines_to
 

@@ -7,10 +7,10 @@ import threading
 
 import click
 
-from .. import logs
 from ..connection.eviction import check_reachable_redis
 from ..errors import InvalidInput
 from ..extras import install_command
+from ..observability import logs
 from ..settings import ProcessSettings
 from . import options
 from .exit_codes import Exit

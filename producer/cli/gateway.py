@@ -8,10 +8,10 @@ from importlib.util import find_spec
 
 import click
 
-from .. import logs, tracing
 from ..connection.eviction import check_reachable_redis
 from ..errors import InvalidInput
 from ..extras import install_command
+from ..observability import logs, tracing
 from . import options
 from .exit_codes import Exit
 from .output import print_line

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ..text_stream import TextPart
+from ..results.text_stream import TextPart
 from .exit_codes import warn
 from .output import print_line, print_part
 

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 
 from ..contract import Options, Task
 from ..ledger.backpressure import WhenFull
-from ..option_checks import check_combination
 from ..validation import check_options
+from .option_checks import check_combination
 
 Command = Callable[..., Any]
 

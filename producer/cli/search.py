@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..client import Client
-from ..distinct_files import check_distinct
+from ..image_sources.distinct_files import check_distinct
 from ..quantity import quantity
 from . import options
 from .exit_codes import Exit, warn

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from ..distinct_files import check_distinct
+from ..image_sources.distinct_files import check_distinct
 from ..image_sources.image_bytes import ImageBytes
 from ..sheets.comparison import compare as compare_entries
 from ..sheets.entry import SheetEntry

@@ -14,7 +14,7 @@ from ..contract import ErrorCode, ErrorPayload, failure
 from ..errors import BliplineError, InvalidInput, JobError, WaitTimeout
 from ..job import Job
 from ..ledger.blobs import is_reference, label
-from ..text_sequences import TextSequence
+from ..results.text_sequences import TextSequence
 from .exit_codes import Exit, warn
 from .live_text import LiveText, live_text
 from .output import print_json, print_line

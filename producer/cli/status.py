@@ -6,8 +6,8 @@ import click
 
 from ..client import Client
 from ..ledger.records import Depth
+from ..ledger.worker_watch import NO_WORKER
 from ..quantity import quantity
-from ..worker_watch import NO_WORKER
 from . import options
 from .exit_codes import Exit, warn
 from .output import print_json, print_line

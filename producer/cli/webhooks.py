@@ -8,12 +8,12 @@ from typing import Any, get_args
 import click
 
 from ..client import Client
+from ..client.webhook_log import LIST_DELIVERIES
 from ..connection.connect import connect, redis_errors
 from ..errors import InvalidInput
 from ..gateway.access.api_keys import ApiKeys, missing_secret
 from ..ledger.delivery_log import MAX_LOGGED, DeliveryLog, DeliveryStatus, WebhookDelivery
 from ..ledger.keys import Keys
-from ..webhook_log import LIST_DELIVERIES
 from . import options
 from .exit_codes import Exit, warn
 from .gateway import check_extra

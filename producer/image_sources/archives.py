@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..image_files import file_stamp, is_image_name
+from .image_files import file_stamp, is_image_name
 from .picture import Locator, Picture, broken_picture
 
 #: Maximum bytes of a text member: a longer one is no caption.

@@ -11,12 +11,12 @@ from textwrap import shorten
 from typing import Final
 
 from ..errors import InvalidInput
-from ..image_files import image_files, is_image_name, matching_files
 from ..ledger.blobs import is_reference
 from .archives import tar_pictures
 from .caption_files import CAPTION_SUFFIXES
 from .folders import folder_pictures
 from .forms import form_of
+from .image_files import image_files, is_image_name, matching_files
 from .lists import list_pictures
 from .options import SourceOptions
 from .picture import Picture, file_picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..image_files import image_files
+from .image_files import image_files
 from .picture import Picture, broken_picture, file_picture
 
 

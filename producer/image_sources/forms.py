@@ -6,7 +6,7 @@ import os
 import re
 from typing import Final, Literal
 
-from ..image_files import is_image_name
+from .image_files import is_image_name
 
 #: ``json`` is one document, a list of rows or kohya's metadata; ``list`` has a path a line.
 Form = Literal["jsonl", "csv", "tsv", "json", "parquet", "tar", "list"]

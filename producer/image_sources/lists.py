@@ -10,9 +10,9 @@ from typing import BinaryIO, Final
 
 from ..contract import MAX_REFERENCE_CHARS
 from ..errors import InvalidInput
-from ..image_files import is_image_name
 from ..ledger.blobs import is_reference
 from ..ledger.data_url import is_data_url
+from .image_files import is_image_name
 from .picture import Picture, path_from
 from .rows import ReferenceReader
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidInput
-from ..image_files import is_image_name
 from .arguments import pictures
 from .caption_files import CAPTION_SUFFIXES, caption_names, read_caption
 from .csv_rows import csv_rows
 from .documents import document_rows, json_lines
 from .embedded_captions import embedded_caption
 from .forms import form_of
+from .image_files import is_image_name
 from .options import SourceOptions
 
 Row = Mapping[str, Any]

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from ..contract import ErrorCode
 from ..errors import InvalidInput
-from ..image_files import file_stamp
+from .image_files import file_stamp
 
 #: Limits of file systems, without the NUL at the end.
 _MAX_PATH_BYTES: Final = 4095

@@ -6,9 +6,9 @@ from collections.abc import Collection, Container, Iterator
 from typing import Any
 
 from ..errors import InvalidInput
-from ..image_files import is_image_name
 from .caption_files import MAX_CAPTION_BYTES, caption_names, lines_of
 from .extras import required
+from .image_files import is_image_name
 from .picture import Locator, Picture, broken_picture
 
 

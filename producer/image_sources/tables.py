@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, Literal
 
 from ..errors import InvalidInput
-from ..image_files import file_stamp
 from .arrow_values import batch_rows
 from .csv_rows import csv_rows
 from .documents import document_rows
 from .extras import required
 from .forms import form_of
+from .image_files import file_stamp
 from .lists import list_pictures
 from .options import LineFormat, SourceOptions
 from .picture import Locator, Picture, broken_picture, path_from

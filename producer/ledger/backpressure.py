@@ -9,8 +9,8 @@ from typing import Final, Literal
 from ..connection.connect import redis_errors
 from ..errors import QueueFull
 from ..polling import PollSchedule
-from ..worker_watch import WorkerWatch
 from .redis_memory import RedisMemory
+from .worker_watch import WorkerWatch
 
 #: Maximum seconds between two attempts.
 MAX_DELAY_S: Final = 0.5

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import redis
 
-from ..progress import Progress
+from ..results.progress import Progress
 from .keys import Keys
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import redis
 
 from .. import contract
-from ..worker_watch import WorkerWatch
 from .aborts import JobAborter
 from .ids import chunk_id, parse_chunk_id
 from .keys import Keys
@@ -28,6 +27,7 @@ from .records import (
 from .script import PAGE_JOBS, LedgerScript
 from .snapshots import read_depth, read_snapshots
 from .statistics import LedgerStatistics, read_statistics
+from .worker_watch import WorkerWatch
 
 
 class Ledger:

@@ -19,7 +19,7 @@ from functools import cache
 from typing import Any, Final
 
 from ..contract import Queue, Task
-from ..tracing import traceparent
+from ..observability.tracing import traceparent
 
 
 def _body(value: Any) -> str:

@@ -15,7 +15,7 @@ from ..gateway.jobs.awaited_jobs import AwaitedJob, cancel_late, output_of
 from ..gateway.jobs.text_events import parts_of
 from ..gateway.state import Gateway
 from ..job import Result
-from ..text_stream import TextPart
+from ..results.text_stream import TextPart
 from .completion import ChatCompletion, event_of
 from .errors import error_body
 

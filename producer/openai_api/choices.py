@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from ..text_sequences import ScoredToken, TextSequence
+from ..results.text_sequences import ScoredToken, TextSequence
 from .errors import OpenAIError
 from .parameters import boolean, invalid_type
 

@@ -18,7 +18,7 @@ from ..gateway.http.problems import STATUS
 from ..gateway.schemas.metadata import RequestMetadata
 from ..gateway.state import Gateway
 from ..job import Result
-from ..progress import Progress
+from ..results.progress import Progress
 from .choices import ChoiceFormat
 from .completion import ChatCompletion
 from .errors import error_body

@@ -22,7 +22,7 @@ from ..gateway.schemas.metadata import RequestMetadata
 from ..gateway.state import Gateway
 from ..job import Result
 from ..ledger.ids import created_at, new_id
-from ..progress import Progress
+from ..results.progress import Progress
 from . import export, images, views
 from .access import AccessGate
 from .ask import parse_question

@@ -13,10 +13,10 @@ from typing import Final
 from urllib.parse import quote
 
 from ..contract import Queue
-from ..description import Candidate, Description
 from ..job import Match, Result
 from ..ledger.records import Depth
-from ..progress import Progress
+from ..results.description import Candidate, Description
+from ..results.progress import Progress
 from .messages import as_sentence
 
 #: The indicator of a pending answer.

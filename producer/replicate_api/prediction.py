@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..contract import State, Task
 from ..gateway.jobs.task_routes import ROUTES
 from ..gateway.schemas.metadata import RequestMetadata
-from ..result import JobProgress
+from ..results.result import JobProgress
 
 #: Owner of the models.
 OWNER: Final = "blipline"

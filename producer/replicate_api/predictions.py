@@ -18,7 +18,7 @@ from ..gateway.jobs.json_body import read_object
 from ..gateway.schemas.task_fields import TASK_MODELS, TaskFields
 from ..gateway.schemas.text_fields import OPTION_NAMES
 from ..gateway.state import Gateway, GatewayDependency, gateway_of
-from ..result import JobProgress
+from ..results.result import JobProgress
 from .prediction import MODELS, OWNER, is_terminal, prediction_body
 
 router = APIRouter()

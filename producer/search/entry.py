@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ..image_files import file_stamp
 from ..image_sources.image_bytes import ImageBytes
+from ..image_sources.image_files import file_stamp
 from ..image_sources.picture import Locator
 from ..ledger import blobs
 

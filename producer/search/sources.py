@@ -11,10 +11,10 @@ from typing import Any, BinaryIO, Final
 
 from ..contract import MAX_TEXT_CHARS
 from ..errors import InvalidInput
-from ..image_files import image_files, is_image_name, matching_files
 from ..image_sources.archives import tar_pictures
 from ..image_sources.arguments import no_source
 from ..image_sources.forms import form_of
+from ..image_sources.image_files import image_files, is_image_name, matching_files
 from ..image_sources.lists import check_is_reference
 from ..image_sources.options import SourceOptions
 from ..image_sources.picture import Picture, check_path, path_from

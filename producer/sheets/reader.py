@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
-from ..image_files import is_image_name
 from ..image_sources.arguments import pictures
 from ..image_sources.caption_files import MAX_CAPTION_BYTES, caption_names
 from ..image_sources.embedded_captions import embedded_caption
 from ..image_sources.forms import form_of
+from ..image_sources.image_files import is_image_name
 from ..image_sources.options import SourceOptions
 from ..image_sources.output_rows import file_rows
 from .entry import SheetEntry

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 import redis
 
-from producer import AsyncClient, WaitTimeout, worker_watch
+from producer import AsyncClient, WaitTimeout
+from producer.ledger import worker_watch
 from producer.ledger.leases import Leases
-from producer.worker_watch import NO_WORKER
+from producer.ledger.worker_watch import NO_WORKER
 
 Wait = Callable[[AsyncClient], Awaitable[object]]
 

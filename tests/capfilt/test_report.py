@@ -14,8 +14,8 @@ from producer.capfilt.report import check_report_directory, write_report
 from producer.capfilt.statistics import CLOSEST, FilterStatistics
 from producer.capfilt.stream import Terms
 from producer.errors import InvalidInput
-from producer.filter_result import ScoredText
 from producer.image_sources.picture import Locator
+from producer.results.filter_result import ScoredText
 
 
 def web(probability: float, text: str = "a cat") -> ScoredText:

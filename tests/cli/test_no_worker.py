@@ -10,11 +10,12 @@ import pytest
 import redis
 from PIL import Image
 
-from producer import Client, worker_watch
+from producer import Client
 from producer.cli.app import run
 from producer.cli.exit_codes import Exit
+from producer.ledger import worker_watch
 from producer.ledger.leases import Leases
-from producer.worker_watch import NO_WORKER, WorkerWatch
+from producer.ledger.worker_watch import NO_WORKER, WorkerWatch
 from tests.cli.shell import submit_batch
 
 #: Commands that wait for a worker until a timeout.

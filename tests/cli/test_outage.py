@@ -13,7 +13,7 @@ from producer.cli.app import run
 from producer.cli.exit_codes import Exit
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
-from producer.worker_watch import NO_WORKER
+from producer.ledger.worker_watch import NO_WORKER
 from tests.cli.shell import PROGRAM, URL, json_lines, write_lines
 from tests.ledger.jobs import store_result
 from tests.redis_servers import Server, wait_until

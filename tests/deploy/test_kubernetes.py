@@ -20,7 +20,7 @@ from demo.stack import ROOT, running_redis
 from producer.gateway.server import GRACE_S
 from producer.gateway.settings import GatewaySettings
 from producer.ledger.keys import Keys
-from worker.device_tree import ENGINE_GRACE_S
+from worker.processes.device_tree import ENGINE_GRACE_S
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())

@@ -20,8 +20,8 @@ from producer.gateway.access.api_keys import key_id_of
 from producer.gateway.app import create_app
 from producer.gateway.http.middleware import SECURITY_HEADERS
 from producer.gateway.settings import GatewaySettings
-from producer.logs import JsonFormatter
-from producer.redaction import Redactor
+from producer.observability.logs import JsonFormatter
+from producer.observability.redaction import Redactor
 
 from .conftest import Reached, Run, Serve, Start
 from .raw_http import talk

@@ -12,7 +12,7 @@ import redis
 from producer import Client, ConnectionFailed, JobUnknown
 from producer.ledger.keys import Keys
 from producer.ledger.submission import SubmissionInterrupted
-from producer.progress import Progress
+from producer.results.progress import Progress
 from tests.batch_items import Finish, texts, urls
 
 KEYS = Keys()

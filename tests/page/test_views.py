@@ -8,7 +8,7 @@ from producer.contract import ErrorCode, ItemError, Queue
 from producer.job import Match, Result
 from producer.ledger.records import Depth
 from producer.page import views
-from producer.progress import Progress
+from producer.results.progress import Progress
 
 HOSTILE = '<script>alert(1)</script>\n\n# a & "b" \''
 

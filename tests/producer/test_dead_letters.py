@@ -13,7 +13,7 @@ import redis
 from producer import Client, ClientSettings, DeadLetter, JobUnknown, State, contract
 from producer.cli.app import run
 from producer.cli.exit_codes import Exit
-from producer.dead_letters import PAGE_LETTERS
+from producer.client.dead_letters import PAGE_LETTERS
 from producer.ledger.keys import Keys
 from producer.ledger.leases import Leases
 from producer.ledger.ledger import Ledger

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.image_files import file_stamp, image_files, matching_files
+from producer.image_sources.image_files import file_stamp, image_files, matching_files
 
 
 def names(root: Path) -> list[str]:

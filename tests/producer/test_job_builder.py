@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from producer import InvalidInput
-from producer.job_builder import JobBuilder
+from producer.client.job_builder import JobBuilder
 
 URL = "https://images.example.com/cat.jpg"
 BUILDER = JobBuilder("")

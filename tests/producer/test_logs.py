@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from producer.errors import InvalidInput
-from producer.logs import HumanFormatter, JsonFormatter, fields, log_context
-from producer.redaction import Redactor
+from producer.observability.logs import HumanFormatter, JsonFormatter, fields, log_context
+from producer.observability.redaction import Redactor
 from producer.settings import ProcessSettings
 
 #: Texts that try to begin a line of their own, or to hide one.
@@ -30,7 +30,7 @@ FORGERIES = [
 #: A process that logs, warns and fails in a thread and in its main one.
 PROGRAM = """
 import logging, threading, warnings
-from producer import logs
+from producer.observability import logs
 from producer.settings import ProcessSettings
 logs.configure(ProcessSettings.load(), "program")
 logging.getLogger("worker.part").info("own")

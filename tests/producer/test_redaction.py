@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.redaction import Redactor, secrets_of
+from producer.observability.redaction import Redactor, secrets_of
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import redis
 
 from producer import AsyncClient, Client, JobFailed, WaitTimeout
 from producer.ledger.keys import Keys
-from producer.text_stream import TextPart, TextParts
+from producer.results.text_stream import TextPart, TextParts
 from tests.conftest import Finish
 
 KEY = Keys()

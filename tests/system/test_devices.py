@@ -19,8 +19,8 @@ from demo.stack import ROOT, Worker, free_port, running_redis, running_worker
 from producer import Client
 from tests.faults.processes import is_alive, losing_readiness, processes_of, send
 from tests.redis_servers import wait_until
-from worker import process_list
-from worker.cores import usable_cores
+from worker.processes import process_list
+from worker.processes.cores import usable_cores
 
 pytestmark = pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores")
 

@@ -94,7 +94,7 @@ def test_a_program_with_opentelemetry_continues_its_trace_in_the_worker(
 def test_without_traces_a_message_has_no_header_and_no_tracer_is_imported() -> None:
     program = (
         "import sys\n"
-        "from producer import tracing\n"
+        "from producer.observability import tracing\n"
         "from producer.contract import Queue, Task\n"
         "from producer.ledger.message import task_message\n"
         "tracing.configure('worker')\n"
@@ -110,7 +110,7 @@ def test_without_traces_a_message_has_no_header_and_no_tracer_is_imported() -> N
 
 
 def test_an_unknown_exporter_is_refused() -> None:
-    program = "from producer import tracing; tracing.configure('worker')"
+    program = "from producer.observability import tracing; tracing.configure('worker')"
     environment = {**os.environ, "OTEL_TRACES_EXPORTER": "zipkin"}
     command = [sys.executable, "-c", program]
     done = subprocess.run(

@@ -6,7 +6,7 @@ import random
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from worker.buffered_histogram import BufferedHistogram
+from worker.metrics.buffered_histogram import BufferedHistogram
 
 BOUNDS = (0.1, 0.5, 2)
 

@@ -14,12 +14,14 @@ import pytest
 
 from demo.stack import ROOT
 from tests.redis_servers import wait_until
-from worker.child import EXIT_PERMANENT, MAX_DEATHS, MAX_ROUND_S, Child, ChildFailed
-from worker.lifeline import READY, STOPPING, read_report
+from worker.processes.child import EXIT_PERMANENT, MAX_DEATHS, MAX_ROUND_S, Child, ChildFailed
+from worker.processes.lifeline import READY, STOPPING, read_report
 
 SILENCE_S = 0.4
 #: A program that reports its state once and then waits.
-SILENT = f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from worker import lifeline; "
+SILENT = (
+    f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from worker.processes import lifeline; "
+)
 
 
 @contextmanager

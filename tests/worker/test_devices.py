@@ -14,11 +14,11 @@ from config.devices import DeviceChoice, parse_devices
 from config.settings import WorkerSettings
 from demo.stack import ROOT
 from producer.errors import InvalidInput
-from worker.cores import divide_cores, pinned, usable_cores
-from worker.devices import Device, list_gpus, select_devices
 from worker.engine.errors import LoadError
-from worker.machine_tree import MachineTree, tree_settings
-from worker.supervisor import Stopped
+from worker.processes.cores import divide_cores, pinned, usable_cores
+from worker.processes.devices import Device, list_gpus, select_devices
+from worker.processes.machine_tree import MachineTree, tree_settings
+from worker.processes.supervisor import Stopped
 
 GPUS = ["NVIDIA H200", "NVIDIA H200", "NVIDIA L4"]
 CORES = set(range(8))

@@ -13,16 +13,18 @@ import pytest
 
 from config.run_dirs import default_parent
 from demo.stack import ROOT
-from worker import health, process_list
-from worker.lifeline import READY, STOPPING
-from worker.process_list import ProcessEntry
+from worker import health
+from worker.processes import process_list
+from worker.processes.lifeline import READY, STOPPING
+from worker.processes.process_list import ProcessEntry
 
 SILENCE_S = 100.0
 ENTRY = ProcessEntry("bulk", "bulk.state", SILENCE_S)
 #: Silence that a supervisor would long have ended.
 LONG_S = SILENCE_S + health.SUPERVISOR_SILENCE_S + 60
 #: Packages that take longer to import than a check may take.
-SLOW = {"celery", "kombu", "torch", "redis", "pydantic", "transformers", "worker.supervisor"}
+SLOW = {"celery", "kombu", "torch", "redis", "pydantic", "transformers"}
+SLOW.add("worker.processes.supervisor")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from demo.stack import free_port
-from worker.shared_metrics import MetricsUnavailable, SharedMetrics
+from worker.metrics.shared_metrics import MetricsUnavailable, SharedMetrics
 
 #: A child that counts an item and a step, and dies without closing anything.
 CHILD = """
@@ -22,7 +22,7 @@ from producer.contract import Queue, Task
 from worker.consumer.metrics import ConsumerMetrics
 from worker.engine.metrics import EngineMetrics
 from worker.engine.stats import EngineStats
-from worker.shared_metrics import join_shared_metrics
+from worker.metrics.shared_metrics import join_shared_metrics
 
 join_shared_metrics()
 consumer, engine = ConsumerMetrics(), EngineMetrics()

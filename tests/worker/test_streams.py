@@ -11,14 +11,14 @@ from contextlib import suppress
 
 import pytest
 
-from worker import streams
-from worker.streams import PIECE_BYTES, LossyStream
+from worker.processes import streams
+from worker.processes.streams import PIECE_BYTES, LossyStream
 
 #: Prints in a process whose streams are protected, and exits with 7 if nothing was raised.
 PROGRAM = """
 import logging, os, sys
-from worker import streams
-from worker.streams import protect
+from worker.processes import streams
+from worker.processes.streams import protect
 protect()
 logging.raiseExceptions = True
 logging.basicConfig(level="INFO")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.lifeline import READY, STATE_FILE, read_report
-from worker.process_list import ProcessEntry
-from worker.supervisor import Supervisor
+from worker.processes.lifeline import READY, STATE_FILE, read_report
+from worker.processes.process_list import ProcessEntry
+from worker.processes.supervisor import Supervisor
 
 ROUNDS = 6
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 from celery.utils.log import get_logger
 from celery.worker.state import maybe_shutdown
 
-from worker import lifeline
 from worker.consumer import envelope
 from worker.consumer.envelope import MessageMalformed, describe
 from worker.consumer.queue_guard import QueueGuard
 from worker.consumer.unknown_tasks import ForwardingConsumer
+from worker.processes import lifeline
 
 log = get_logger(__name__)
 

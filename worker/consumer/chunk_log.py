@@ -9,7 +9,7 @@ from typing import Any
 from producer.contract import ItemResult, Queue, Task
 from producer.ledger.ids import parse_chunk_id
 from producer.ledger.records import Claim
-from producer.logs import fields
+from producer.observability.logs import fields
 
 log = logging.getLogger(__name__)
 

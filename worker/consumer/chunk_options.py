@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from producer.cli.option_checks import task_error
 from producer.contract import MAX_DEADLINE_S, ErrorCode, Options
-from producer.option_checks import task_error
 from producer.validation import format_errors
 from worker.consumer.validation import CheckedItem
 from worker.engine.request import GenerationOptions

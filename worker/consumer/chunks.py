@@ -27,7 +27,7 @@ from producer.contract import (
 from producer.ledger.aborts import earlier_result, with_custom_ids
 from producer.ledger.leases import Leases, Run
 from producer.ledger.records import Claim
-from producer.logs import log_context
+from producer.observability.logs import log_context
 from worker.consumer.chunk_log import ids_of, log_chunk
 from worker.consumer.chunk_options import ChunkOptions, read_options
 from worker.consumer.item_handler import ChunkState, ItemHandler

@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from producer.contract import DEAD_CODES, ErrorCode, ItemResult, Queue, Task
-from worker.buffered_histogram import BufferedHistogram
+from worker.metrics.buffered_histogram import BufferedHistogram
 
 #: The label `code` of an item that has its output.
 OK: Final = "ok"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from celery.utils.log import get_logger
 
-from worker import lifeline
+from worker.processes import lifeline
 
 log = get_logger(__name__)
 

@@ -16,8 +16,8 @@ from celery.utils.log import get_logger
 from celery.worker.control import Panel, cancel_consumer, nok, ok
 
 from producer.contract import Queue
-from worker import lifeline
 from worker.consumer.queue_guard import RETURN_S
+from worker.processes import lifeline
 
 log = get_logger(__name__)
 

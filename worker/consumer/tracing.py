@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from producer import tracing
 from producer.contract import Task
 from producer.ledger.ids import parse_chunk_id
+from producer.observability import tracing
 from worker.consumer.chunk_log import ids_of
 from worker.engine.request import Answer
 

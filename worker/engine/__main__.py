@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from config.settings import NULL_MODEL, WorkerSettings
-from producer import logs
 from producer.errors import InvalidInput
-from worker import lifeline, streams
-from worker.cores import usable_cores
+from producer.observability import logs
 from worker.engine.errors import HubUnavailable, LoadError
 from worker.engine.model import Model, Vision, as_generator, as_group_generator, as_matcher
 from worker.engine.null import NullEngine
@@ -30,7 +28,9 @@ from worker.engine.watchdog import Watchdog
 from worker.hub.adapters import compose
 from worker.hub.reference import HubModel, Snapshot
 from worker.hub.resolver import resolve
-from worker.shared_metrics import PROCESS, join_shared_metrics
+from worker.metrics.shared_metrics import PROCESS, join_shared_metrics
+from worker.processes import lifeline, streams
+from worker.processes.cores import usable_cores
 
 if TYPE_CHECKING:
     from worker.engine.engine import Engine

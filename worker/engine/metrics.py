@@ -7,9 +7,9 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
-from worker.buffered_histogram import BufferedHistogram
 from worker.engine.stats import EngineStats
-from worker.shared_metrics import LIVE
+from worker.metrics.buffered_histogram import BufferedHistogram
+from worker.metrics.shared_metrics import LIVE
 
 #: Field of EngineStats, name of the metric and help text.
 COUNTERS: Final = (

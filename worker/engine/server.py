@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from producer.logs import fields
+from producer.observability.logs import fields
 from worker.engine.protocol import (
     Answers,
     Cancel,
@@ -28,7 +28,7 @@ from worker.engine.protocol import (
 )
 from worker.engine.request import Answer, RequestId
 from worker.engine.watchdog import Watchdog
-from worker.lifeline import HEARTBEAT_S
+from worker.processes.lifeline import HEARTBEAT_S
 
 if TYPE_CHECKING:
     from worker.engine.engine import Engine

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from worker.streams import STDERR_FILENO
+from worker.processes.streams import STDERR_FILENO
 
 #: Seconds between two renewals of the timer: each starts a thread, which is too costly per step.
 RENEW_S: Final = 1.0

@@ -14,12 +14,12 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Final
 
 from config.settings import WorkerSettings
-from producer import logs
 from producer.errors import InvalidInput
-from worker import lifeline
+from producer.observability import logs
 from worker.engine.errors import HubUnavailable, LoadError
 from worker.hub.reference import parse_model
 from worker.hub.resolver import refresh, refresh_files
+from worker.processes import lifeline
 
 EXIT_UNAVAILABLE: Final = 1
 EXIT_UNUSABLE: Final = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from producer.contract import ErrorCode
-from producer.file_reference import local_path
+from producer.contract.file_reference import local_path
 from worker.errors import ItemRejected
 from worker.images.image_budget import ImageReservation, read_within_budget
 

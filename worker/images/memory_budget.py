@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from worker.cores import usable_cores
+from worker.processes.cores import usable_cores
 
 CORES: Final = len(usable_cores())
 #: Default bytes of a consumer for decoding images, and the same again for encoded images: a photo

@@ -10,9 +10,9 @@ from typing import IO, Any
 
 from ...contract import ErrorCode
 from ...errors import InvalidInput
-from ...image_files import file_stamp
 from ...image_sources.csv_rows import CsvStyle, csv_style
 from ...image_sources.forms import Form
+from ...image_sources.image_files import file_stamp
 from ...image_sources.picture import Picture, path_from
 from ...ledger.blobs import is_reference
 from ...quantity import quantity

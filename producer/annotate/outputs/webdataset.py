@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from ...errors import InvalidInput
-from ...image_files import file_stamp
 from ...image_sources.image_bytes import ImageBytes
+from ...image_sources.image_files import file_stamp
 from ..storage.file_rows import FileRow
 from ..storage.item import JournalItem, Texts
 from ..storage.journal import Journal

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from ...contract.file_reference import local_path
 from ...errors import InvalidInput
-from ...file_reference import local_path
 
 #: Schemes of the images that a client could read itself; all others are private.
 _PUBLIC_SCHEMES: Final = ("http", "https", "blob")

@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 
 from ...aio.handles import AsyncBatch
 from ...errors import ConnectionFailed, InvalidInput, JobUnknown
-from ...progress import Progress
+from ...results.progress import Progress
 from ..access.auth import TenantDependency
 from ..access.tenants import Tenant, path_id
 from ..http.logs import LOGGER

@@ -14,7 +14,7 @@ from ...aio.handles import AsyncBatch
 from ...aio.single_flight import SingleFlight
 from ...errors import BliplineError, JobUnknown
 from ...job import Result
-from ...progress import Progress
+from ...results.progress import Progress
 from ..http.lru import LRUCache
 from ..http.shutdown import is_set_within
 from .results import encode_page, result_line

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ...aio.handles import AsyncBatch
 from ...errors import ConnectionFailed, JobUnknown
-from ...progress import Progress
+from ...results.progress import Progress
 from ..access.auth import TenantDependency
 from ..http.problems import Problem
 from ..openapi.openapi import problem_responses

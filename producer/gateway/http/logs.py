@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from ...logs import context
+from ...observability.logs import context
 
 LOGGER: Final = logging.getLogger("blipline.gateway")
 ACCESS: Final = logging.getLogger("blipline.gateway.access")

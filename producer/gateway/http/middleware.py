@@ -10,10 +10,10 @@ from typing import Final
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ... import tracing
 from ...ledger.ids import new_id
-from ...logs import context, fields
 from ...net.redact import redact_url
+from ...observability import tracing
+from ...observability.logs import context, fields
 from ..settings import PAGE_PATH, GatewaySettings
 from .logs import ACCESS, request_id
 from .metrics import Metrics

@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from ...aio.handles import AsyncJob
 from ...contract import State
 from ...errors import ConnectionFailed, IdTaken, InvalidInput
-from ...result import JobProgress
+from ...results.result import JobProgress
 from ..access.permissions import check_task
 from ..access.quota_meter import counted_item
 from ..access.tenants import Tenant

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from ...aio.handles import AsyncJob
 from ...errors import ConnectionFailed, JobError
-from ...text_stream import TextPart
+from ...results.text_stream import TextPart
 from ..access.auth import request_tenant
 from ..batches.events import EventStream
 from ..http.shutdown import wait_unless

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field, RootModel
 
 from ...contract import RESULT_TTL_S, State, Task
-from ...result import JobProgress
+from ...results.result import JobProgress
 from .job_outputs import (
     CapfiltOutput,
     DescribeOutput,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from ...contract import Queue
 from ...ledger.records import Depth
-from ...progress import Progress
+from ...results.progress import Progress
 from ...settings import ClientSettings
 from .metadata import RequestMetadata
 from .request_fields import TaskName, example_config

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .contract import ErrorCode, Options, Task
-from .errors import InvalidInput
+from ..contract import ErrorCode, Options, Task
+from ..errors import InvalidInput
 
 #: Options of a single generated text, which a description and a filter do not return.
 SINGLE_TEXT_OPTIONS: Final = ("max_length", "min_length", "num_return_sequences", "output_scores")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from .contract import ItemError, ItemResult, MatchPayload, State
+from ..contract import ItemError, ItemResult, MatchPayload, State
 from .description import Description
 from .filter_result import FilterResult
 from .text_sequences import TextSequence, TextSequences

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from .contract import ItemResult, SequencePayload, TokenPayload
+from ..contract import ItemResult, SequencePayload, TokenPayload
 
 
 @dataclass(frozen=True, slots=True)

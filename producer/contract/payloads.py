@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from .enums import ErrorCode
+from ..enums import ErrorCode
 
 
 class ErrorPayload(TypedDict):

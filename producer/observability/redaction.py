@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from .connection.url import redact_password
+from ..connection.url import redact_password
 
 #: Secrets that their form identifies.
 _PATTERNS: Final = (

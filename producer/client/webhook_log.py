@@ -8,17 +8,17 @@ from typing import Final
 
 import redis
 
-from .connection.connect import redis_errors
-from .errors import InvalidInput, JobUnknown
-from .ledger.delivery_log import (
+from ..connection.connect import redis_errors
+from ..errors import InvalidInput, JobUnknown
+from ..ledger.delivery_log import (
     DELIVERY_ID,
     MAX_LOGGED,
     DeliveryLog,
     DeliveryStatus,
     WebhookDelivery,
 )
-from .ledger.keys import Keys
-from .validation import check_count
+from ..ledger.keys import Keys
+from ..validation import check_count
 
 #: Default maximum number of attempts in a list.
 LIST_DELIVERIES: Final = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from .contract import RESULT_TTL_S, State, Task
+from ..contract import RESULT_TTL_S, State, Task
 
 
 @dataclass(frozen=True, slots=True)

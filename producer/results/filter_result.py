@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .contract import ItemResult, ScoredTextPayload, TextSource
+from ..contract import ItemResult, ScoredTextPayload, TextSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Self
 
-from .connection.connect import connect, redis_errors
-from .connection.outage import Outage
-from .connection.url import redact_password
-from .contract import CAPTIONS, THRESHOLD, Detail, Task
-from .description import Description
-from .filter_result import FilterResult
-from .job import Job, Match
+from ..connection.connect import connect, redis_errors
+from ..connection.outage import Outage
+from ..connection.url import redact_password
+from ..contract import CAPTIONS, THRESHOLD, Detail, Task
+from ..job import Job, Match
+from ..ledger.backpressure import WhenFull
+from ..ledger.batch_items import ItemSource
+from ..ledger.blobs import ImageSource
+from ..ledger.keys import Keys
+from ..ledger.ledger import Ledger
+from ..ledger.publisher import Publisher
+from ..ledger.records import NewJob
+from ..results.description import Description
+from ..results.filter_result import FilterResult
+from ..settings import ClientSettings
+from ..validation import check_when_full
 from .job_builder import JobBuilder
-from .ledger.backpressure import WhenFull
-from .ledger.batch_items import ItemSource
-from .ledger.blobs import ImageSource
-from .ledger.keys import Keys
-from .ledger.ledger import Ledger
-from .ledger.publisher import Publisher
-from .ledger.records import NewJob
-from .settings import ClientSettings
-from .validation import check_when_full
 
 
 class TaskClient:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import InvalidInput
-from .extras import install_command
+from ..errors import InvalidInput
+from ..extras import install_command
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

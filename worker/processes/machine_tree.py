@@ -15,13 +15,13 @@ from typing import Final
 
 from config.devices import DeviceChoice
 from config.settings import WorkerSettings
-from worker.child import Child
-from worker.device_tree import ENGINE_GRACE_S
-from worker.devices import Device, list_gpus, select_devices
 from worker.engine.errors import LoadError
-from worker.lifeline import TREE_NAME
-from worker.model_files import ModelFiles
-from worker.process_list import ProcessEntry
+from worker.processes.child import Child
+from worker.processes.device_tree import ENGINE_GRACE_S
+from worker.processes.devices import Device, list_gpus, select_devices
+from worker.processes.lifeline import TREE_NAME
+from worker.processes.model_files import ModelFiles
+from worker.processes.process_list import ProcessEntry
 
 MAX_PORT: Final = 65535
 #: Seconds without a heartbeat after which the supervisor of a tree is killed.

@@ -18,11 +18,11 @@ from typing import Final
 
 from config.settings import WorkerSettings
 from producer.contract import Queue
-from worker import lifeline
-from worker.child import Child, ChildFailed
-from worker.model_files import ModelFiles
-from worker.process_list import ProcessEntry
-from worker.shared_metrics import SharedMetrics
+from worker.metrics.shared_metrics import SharedMetrics
+from worker.processes import lifeline
+from worker.processes.child import Child, ChildFailed
+from worker.processes.model_files import ModelFiles
+from worker.processes.process_list import ProcessEntry
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from worker import lifeline, process_list
-from worker.child import EXIT_ALREADY_RUNNING, EXIT_PERMANENT, ChildFailed
 from worker.engine.errors import LoadError
 from worker.engine.protocol import acquire_lock
-from worker.process_list import ProcessEntry
-from worker.shared_metrics import MetricsUnavailable
+from worker.metrics.shared_metrics import MetricsUnavailable
+from worker.processes import lifeline, process_list
+from worker.processes.child import EXIT_ALREADY_RUNNING, EXIT_PERMANENT, ChildFailed
+from worker.processes.process_list import ProcessEntry
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from . import tracing
-from .contract import (
+from ..contract import (
     CAPTIONS,
     MAX_TURNS,
     THRESHOLD,
@@ -20,15 +19,16 @@ from .contract import (
     Queue,
     Task,
 )
-from .errors import InvalidInput
-from .ledger import blobs
-from .ledger.batch_items import ItemSource, prepare
-from .ledger.blobs import ImageSource
-from .ledger.chunk import Chunk
-from .ledger.ids import new_id
-from .ledger.message import sent_event
-from .ledger.records import NO_METADATA, JobMetadata, NewJob
-from .validation import (
+from ..errors import InvalidInput
+from ..ledger import blobs
+from ..ledger.batch_items import ItemSource, prepare
+from ..ledger.blobs import ImageSource
+from ..ledger.chunk import Chunk
+from ..ledger.ids import new_id
+from ..ledger.message import sent_event
+from ..ledger.records import NO_METADATA, JobMetadata, NewJob
+from ..observability import tracing
+from ..validation import (
     check_adapter,
     check_answers,
     check_id,

@@ -11,9 +11,16 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Final
 
-from worker.cores import pinned
-from worker.lifeline import LIFELINE_FD, READY, STATE_FILE, STOPPING, StateFile, StateReport
-from worker.streams import STDERR_FILENO
+from worker.processes.cores import pinned
+from worker.processes.lifeline import (
+    LIFELINE_FD,
+    READY,
+    STATE_FILE,
+    STOPPING,
+    StateFile,
+    StateReport,
+)
+from worker.processes.streams import STDERR_FILENO
 
 log = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from typing import Any, Final, cast
 
 import redis
 
-from .connection.connect import redis_errors
-from .contract import DEAD_CODES, ChunkPayload, ErrorCode, ItemResult
-from .errors import InvalidInput, JobUnknown
-from .ledger.ids import parse_chunk_id
-from .ledger.ledger import Ledger
-from .ledger.malformed import ID_PREFIX, MalformedMessage, MalformedMessages
-from .ledger.records import ChunkResult, JobRecord
-from .ledger.requeue import retry_items
+from ..connection.connect import redis_errors
+from ..contract import DEAD_CODES, ChunkPayload, ErrorCode, ItemResult
+from ..errors import InvalidInput, JobUnknown
+from ..ledger.ids import parse_chunk_id
+from ..ledger.ledger import Ledger
+from ..ledger.malformed import ID_PREFIX, MalformedMessage, MalformedMessages
+from ..ledger.records import ChunkResult, JobRecord
+from ..ledger.requeue import retry_items
 
 #: Dead letters read in one round trip: each may be a job of 1,024 items.
 PAGE_LETTERS: Final = 64

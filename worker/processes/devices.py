@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from config.devices import DeviceChoice
-from worker.cores import divide_cores, usable_cores
 from worker.engine.errors import LoadError
-from worker.supervisor import Stopped
+from worker.processes.cores import divide_cores, usable_cores
+from worker.processes.supervisor import Stopped
 
 
 @dataclass(frozen=True)

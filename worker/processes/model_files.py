@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from config.settings import WorkerSettings
-from worker.child import Child
 from worker.hub.adapters import compose
 from worker.hub.cache import find_snapshot
 from worker.hub.reference import HubModel, Snapshot
-from worker.supervisor import Stopped
+from worker.processes.child import Child
+from worker.processes.supervisor import Stopped
 
 #: Maximum seconds for a download to end; a killed one leaves only files that are not used.
 DOWNLOAD_GRACE_S: Final = 1.0

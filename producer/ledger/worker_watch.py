@@ -11,7 +11,7 @@ from typing import Final
 
 import redis
 
-from .connection.outage import outage_limit
+from ..connection.outage import outage_limit
 
 #: Seconds without a result after which the absence of workers is reported.
 SILENT_S: Final = 15.0

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final
 
+from ..settings import ProcessSettings
 from .redaction import Redactor, secrets_of
-from .settings import ProcessSettings
 
 log = logging.getLogger("blipline")
 

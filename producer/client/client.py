@@ -6,29 +6,29 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import contract, tracing
-from .batch import Batch
-from .connection.connect import redis_errors
-from .contract import (
+from .. import contract
+from ..batch import Batch
+from ..connection.connect import redis_errors
+from ..contract import (
     CHUNK_ITEMS,
     MAX_CHUNK_ITEMS,
     MAX_KEEP_S,
     Queue,
     Task,
 )
-from .dead_letters import DeadLetters
-from .errors import InvalidInput
-from .job import Job
-from .ledger import blobs
-from .ledger.backpressure import WhenFull
-from .ledger.batch_items import ItemSource
-from .ledger.blobs import ImageSource
-from .ledger.ids import new_id
-from .ledger.records import Depth, JobMetadata
-from .ledger.statistics import LedgerStatistics
-from .ledger.submission import BatchOptions, Submission
-from .task_client import TaskClient
-from .validation import (
+from ..errors import InvalidInput
+from ..job import Job
+from ..ledger import blobs
+from ..ledger.backpressure import WhenFull
+from ..ledger.batch_items import ItemSource
+from ..ledger.blobs import ImageSource
+from ..ledger.ids import new_id
+from ..ledger.records import Depth, JobMetadata
+from ..ledger.statistics import LedgerStatistics
+from ..ledger.submission import BatchOptions, Submission
+from ..ledger.worker_watch import WorkerWatch
+from ..observability import tracing
+from ..validation import (
     check_count,
     check_id,
     check_options,
@@ -36,11 +36,12 @@ from .validation import (
     seconds_to_deadline,
     task_of,
 )
+from .dead_letters import DeadLetters
+from .task_client import TaskClient
 from .webhook_log import WebhookLog
-from .worker_watch import WorkerWatch
 
 if TYPE_CHECKING:
-    from .search.index import SearchIndex
+    from ..search.index import SearchIndex
 
 
 class Client(TaskClient):
@@ -159,7 +160,7 @@ class Client(TaskClient):
         It needs the extra `search`; docs/search.md has examples.
         """
         # Some builds of Python have no sqlite3, which nothing else needs.
-        from .search.index import SearchIndex
+        from ..search.index import SearchIndex
 
         return SearchIndex(self, folder, self._settings.submitter)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from .errors import InvalidInput
+from ..errors import InvalidInput
 
 
 def check_distinct(outputs: Mapping[str, str | None], inputs: Iterable[str | None]) -> None:

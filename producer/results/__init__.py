@@ -1,0 +1,1 @@
+"""Results of jobs and batches, as clients read them."""

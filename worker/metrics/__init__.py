@@ -1,0 +1,1 @@
+"""Metrics that several processes of a worker share."""
