@@ -95,7 +95,7 @@ class Project:
         ]
         return subprocess.Popen(
             [*command, f"--rootdir={self.path}", "-c", os.devnull, *options, self.path],
-            env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+            env=os.environ | {"PYTHONPATH": str(Path.cwd()), "PYTEST_ADDOPTS": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
