@@ -206,8 +206,11 @@ class Options(BaseModel):
             return "max_length and max_new_tokens exclude each other: set one of them"
         if self.min_length and self.min_new_tokens:
             return "min_length and min_new_tokens exclude each other: set one of them"
-        if self.max_length is None and self.min_new_tokens > self.max_new_tokens:
-            return "min_new_tokens exceeds max_new_tokens: lower it, or raise max_new_tokens"
+        maximum = "max_new_tokens" if self.max_length is None else "max_length"
+        # With min_length and max_new_tokens, the length of the prompt decides: the engine checks.
+        minimum = "min_length" if self.min_length and self.max_length else "min_new_tokens"
+        if getattr(self, minimum) > getattr(self, maximum):
+            return f"{minimum} exceeds {maximum}: lower it, or raise {maximum}"
         if self.num_return_sequences > 1 and self.num_beams == 1 and not self.sampling_temperature:
             return (
                 "num_return_sequences needs sampling (temperature) or num_beams: a greedy search "

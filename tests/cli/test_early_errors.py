@@ -66,6 +66,7 @@ def test_options_that_exclude_each_other_are_refused(
     ("command", "message"),
     [
         ("ask cat.jpg why? --answer yes --temperature 1", "answers are ranked, not generated"),
+        ("annotate photos --min-length 50 --max-length 10", "min_length exceeds max_length"),
         ("annotate photos --task describe --max-length 40", "the task describe does not accept it"),
         ("batch submit items.jsonl --task describe --output-scores", "the task describe does not"),
         ("annotate photos --output-scores", "No such option"),

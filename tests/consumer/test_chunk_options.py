@@ -79,6 +79,8 @@ def test_invalid_options_are_rejected(options: Any) -> None:
         ({"max_length": 30, "max_new_tokens": 10}, "exclude each other"),
         ({"min_length": 3, "min_new_tokens": 1}, "exclude each other"),
         ({"min_new_tokens": 21}, "min_new_tokens exceeds max_new_tokens"),
+        ({"min_new_tokens": 11, "max_length": 10}, "min_new_tokens exceeds max_length"),
+        ({"min_length": 11, "max_length": 10}, "min_length exceeds max_length: lower it"),
         ({"stop": [""]}, "stop.0"),
         ({"stop": ["a"] * 65}, "stop"),
         ({"suppress_tokens": [-1]}, "suppress_tokens.0"),
