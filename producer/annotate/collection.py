@@ -63,7 +63,8 @@ class Collection:
             try:
                 os.makedirs(folder, exist_ok=True)
             except OSError as error:
-                raise InvalidInput(f"{folder}: {error.strerror}: choose another -o") from None
+                remedy = "choose another -o" if options.journal is None else "change --journal"
+                raise InvalidInput(f"{folder}: {error.strerror}: {remedy}") from None
         self.journal = Journal(path, copy=dry_run)
         try:
             self.journal.choose(self.output.journal_name(os.path.dirname(os.path.abspath(path))))

@@ -217,6 +217,9 @@ def test_a_read_only_folder_is_named_with_the_remedy(
     assert "choose another file with --journal" in capsys.readouterr().err
     assert annotate("small", "--journal", "journal.db") == Exit.USAGE
     assert "Read-only file system. Choose another folder or file with -o" in capsys.readouterr().err
+    for name, remedy in {"-o": "choose another -o", "--journal": "change --journal"}.items():
+        assert annotate("small", name, "small/new/x.jsonl") == Exit.USAGE
+        assert f"small/new: Read-only file system: {remedy}" in capsys.readouterr().err
     assert annotate("small", "-o", "out") == Exit.OK
     assert captions(Path("out")) == {"a.txt": f"{text}\n"}
 
