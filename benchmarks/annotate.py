@@ -80,7 +80,7 @@ def main() -> int:
             queue = queue_alone(url, folder)
             files = run_to_end(url, folder, options.images)
             wrong += wrong_captions(folder, expected)
-            clear(folder)
+            set_aside(folder, Path(directory, f"captions-{number}"))
             table = _cost([*COMMAND, str(folder), "-o", f"{directory}/{number}.jsonl"], url)
             rounds.append(Round(queue, files, table))
         note("a killed run")
@@ -154,11 +154,17 @@ def wrong_captions(folder: Path, expected: dict[str, str]) -> int:
     return wrong + len(texts) + sum(1 for _ in folder.rglob("*.part"))
 
 
-def clear(folder: Path) -> None:
-    """Delete the captions and the journal."""
+def set_aside(folder: Path, target: Path) -> None:
+    """Move the captions and the journal out of the folder.
+
+    Deleted files would make the next round slower: ext4 looks for inodes whose files were not
+    deleted in the last minutes.
+    """
     for pattern in ("*.txt", ".blipline-annotate.db*"):
-        for path in folder.rglob(pattern):
-            path.unlink()
+        for path in list(folder.rglob(pattern)):
+            moved = target / path.relative_to(folder)
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(moved)
 
 
 def report(
