@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import FrameType
 from typing import Any, Final
 
 import pytest
@@ -140,6 +141,7 @@ def _run_lane(
     """Run groups of tests in this process until there are no more."""
     for inherited in others:
         inherited.close()  # else the first process would not see a lane's end
+    signal.signal(signal.SIGINT, _interrupt_once)
     _leave_first_process(session.config, number)
     session.config.pluginmanager.register(_Reporter(session.config, connection.send))
     try:
@@ -152,6 +154,15 @@ def _run_lane(
     capture.stop_global_capturing()
     # An object that this finds unclosed is a failure of the lane.
     session.config.hook.pytest_unconfigure(config=session.config)
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt for the first signal only: later ones would end fixtures halfway.
+
+    Ctrl-C in a terminal reaches all processes, and the first process then interrupts its lanes.
+    """
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _tests(session: pytest.Session, connection: Connection) -> Iterator[pytest.Item]:

@@ -58,12 +58,18 @@ def test_fails():
     assert 1 == 2
 """
 _OUTPUT = ("logged", "printed", "written")
+#: Its teardown lasts until a second signal has come.
 _WAITING = """
 import time
 import pytest
 
+@pytest.fixture
+def slow_to_end():
+    yield
+    time.sleep(0.5)
+
 @pytest.mark.parametrize("number", range(2))
-def test_waits(number):
+def test_waits(number, slow_to_end):
     time.sleep(60)
 """
 _LEAVING = """
