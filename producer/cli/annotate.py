@@ -44,7 +44,12 @@ _FIRST: Final = (
 
 @click.command(cls=GroupedCommand, first=_FIRST)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="OUT", help="File or folder; by default beside each image.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="File or folder, created if missing; by default beside each image.",
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Form; by default that of OUT.")
 @click.option(
     "--embed",
