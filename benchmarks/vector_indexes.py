@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -50,6 +51,17 @@ class VectorIndex(ABC):
     def size_bytes(self) -> int:
         """Size of the index on disk."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    def cpu_s(self) -> float:
+        """Return the processor time of this process, and of a server that holds the index."""
+        return time.process_time()
+
+    def resident_bytes(self, field: str) -> int:
+        """Return a field of `/proc/self/status`; of a server that holds the index, its memory."""
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class NumpyFile(VectorIndex):
@@ -177,6 +189,14 @@ class RedisVectorSet(VectorIndex):
 
     name = "Redis vector set, Q8"
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import redis
+
+        url = os.environ.get("BLIPLINE_REDIS_URL", "redis://127.0.0.1:6379/0")
+        self._redis: Any = redis.Redis.from_url(url)
+        self._is_open = False
+
     def build(self, vectors: Vectors) -> None:
         """Add all vectors; a server without vector sets raises redis.ResponseError."""
         self.open(vectors.shape[1])
@@ -192,10 +212,8 @@ class RedisVectorSet(VectorIndex):
 
     def open(self, dimensions: int) -> None:
         """Connect."""
-        import redis
-
-        url = os.environ.get("BLIPLINE_REDIS_URL", "redis://127.0.0.1:6379/0")
-        self._redis: Any = redis.Redis.from_url(url)
+        self._redis.ping()
+        self._is_open = True
 
     def settings(self) -> Iterator[str]:
         """Yield the efforts."""
@@ -212,6 +230,15 @@ class RedisVectorSet(VectorIndex):
     def size_bytes(self) -> int:
         """Memory of the server's key."""
         return int(self._redis.memory_usage("benchmark", samples=0) or 0)
+
+    def cpu_s(self) -> float:
+        """Add all threads of the server to those of this process."""
+        server = self._redis.info("cpu")
+        return super().cpu_s() + float(server["used_cpu_user"]) + float(server["used_cpu_sys"])
+
+    def resident_bytes(self, field: str) -> int:
+        """Return the server's memory once the set is open."""
+        return self._is_open and int(self._redis.info("memory")["used_memory_rss"])
 
 
 #: The indexes by their names on the command line.
