@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import pytest
 from demo.stack import ROOT, Worker, free_port, running_redis, running_worker
 from producer import Client
 from tests.faults.processes import is_alive, losing_readiness, processes_of, send
+from tests.monitoring import samples
 from tests.redis_servers import wait_until
 from worker.processes import process_list
 from worker.processes.cores import usable_cores
@@ -48,7 +46,7 @@ class Stage:
 
     url: str
     worker: Worker
-    #: The port of the first tree's metrics; the second one has the next.
+    #: The port of the metrics of both trees.
     port: int
 
     @property
@@ -77,19 +75,10 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def stage(url: str) -> Iterator[Stage]:
     """A worker that every test but the last leaves with two trees."""
-    port = neighbouring_ports()
+    port = free_port()
     settings = {**SETTINGS, "BLIPLINE_METRICS_PORT": str(port)}
     with running_worker(url, settings) as worker:
         yield Stage(url, worker, port)
-
-
-def neighbouring_ports() -> int:
-    """Return a free port whose successor is free, too."""
-    while True:
-        port = free_port()
-        with socket.socket() as successor, suppress(OSError):
-            successor.bind(("127.0.0.1", port + 1))
-            return port
 
 
 def names(count: int) -> list[str]:
@@ -121,10 +110,10 @@ def test_both_trees_take_work_in_processes_of_their_own(stage: Stage) -> None:
             {frozenset(share)} for share in cores
         )
         assert len(stage.processes(tree)) == len(ROLES)
-    for number in range(2):
-        address = f"http://127.0.0.1:{stage.port + number}/metrics"
-        with urllib.request.urlopen(address, timeout=10) as response:
-            assert b"blipline_engine_" in response.read()
+    metrics = samples(f"http://127.0.0.1:{stage.port}/metrics")
+    for device in ("cpu:0", "cpu:1"):
+        assert metrics[f"blipline_worker_ready {device}"] == 1
+        assert f"blipline_engine_active_rows {device}" in metrics
 
 
 def test_either_tree_takes_work(stage: Stage) -> None:
@@ -219,8 +208,7 @@ def test_settings_that_cannot_work_are_one_sentence(
 
 
 def test_a_tree_that_fails_from_the_start_ends_the_worker(url: str, tmp_path: Path) -> None:
-    port = url.rpartition(":")[2].partition("/")[0]
-    done = start(url, tmp_path, DEVICES="cpu:1", MODEL="null", METRICS_PORT=port)
+    (tmp_path / "cpu-0").touch()
+    done = start(url, tmp_path, DEVICES="cpu:1", MODEL="null")
     assert done.returncode == 2, done.stderr
-    assert f"BLIPLINE_METRICS_PORT={port}" in done.stderr
     assert "cpu:0 ended with exit code 2: see the message above" in done.stderr

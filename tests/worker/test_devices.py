@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from config.devices import DeviceChoice, parse_devices
+from config.devices import parse_devices
 from config.settings import WorkerSettings
 from demo.stack import ROOT
 from producer.errors import InvalidInput
 from worker.engine.errors import LoadError
 from worker.processes.cores import divide_cores, pinned, usable_cores
 from worker.processes.devices import Device, list_gpus, select_devices
-from worker.processes.machine_tree import MachineTree, tree_settings
+from worker.processes.machine_tree import tree_settings
 from worker.processes.supervisor import Stopped
 
 GPUS = ["NVIDIA H200", "NVIDIA H200", "NVIDIA L4"]
@@ -127,26 +127,12 @@ def test_a_process_starts_on_its_cores_alone() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_each_tree_has_its_own_directory_files_and_port(tmp_path: Path) -> None:
+def test_each_tree_has_its_own_directory_and_files_and_no_port(tmp_path: Path) -> None:
     settings = WorkerSettings.load(devices="all", metrics_port=9100, ready_file=tmp_path / "x")
     devices = [Device(f"cuda:{number}", f"cuda:{number}", frozenset()) for number in range(2)]
-    first, second = (
-        tree_settings(settings, device, number, tmp_path).environment()
-        for number, device in enumerate(devices)
-    )
+    first, second = (tree_settings(settings, device, tmp_path).environment() for device in devices)
     different = {name for name in first if first[name] != second[name]}
-    assert different == {
-        *("BLIPLINE_DEVICE", "BLIPLINE_RUN_DIR", "BLIPLINE_READY_FILE", "BLIPLINE_METRICS_PORT")
-    }
-    assert second["BLIPLINE_METRICS_PORT"] == "9101"
+    assert different == {"BLIPLINE_DEVICE", "BLIPLINE_RUN_DIR", "BLIPLINE_READY_FILE"}
+    assert second["BLIPLINE_METRICS_PORT"] == "0"
     assert second["BLIPLINE_RUN_DIR"] == str(tmp_path / "cuda-1")
     assert first["BLIPLINE_DEVICES"] == ""
-
-
-def test_ports_beyond_the_last_are_refused(tmp_path: Path) -> None:
-    if len(usable_cores()) < 2:
-        pytest.skip("needs two cores")
-    settings = WorkerSettings.load(devices="cpu:2", metrics_port=65535)
-    tree = MachineTree(settings, DeviceChoice(cpu_trees=2), tmp_path)
-    with pytest.raises(LoadError, match=r"BLIPLINE_METRICS_PORT=65535.*choose 65534 or lower"):
-        tree.prepare(0, lambda: False)

@@ -18,7 +18,8 @@ from typing import Final
 
 from config.settings import WorkerSettings
 from producer.contract import Queue
-from worker.metrics.shared_metrics import SharedMetrics
+from worker.metrics.metrics_server import MetricsServer
+from worker.metrics.shared_metrics import SharedMetrics, join_shared_metrics, shared_directory
 from worker.processes import lifeline
 from worker.processes.child import Child, ChildFailed
 from worker.processes.model_files import ModelFiles
@@ -41,7 +42,13 @@ class DeviceTree:
     def __init__(self, settings: WorkerSettings, run_dir: Path) -> None:
         self._grace_s = settings.grace_s
         self._files = ModelFiles(settings, run_dir)
-        self._metrics = metrics = SharedMetrics(run_dir, settings.metrics_port)
+        self._server = MetricsServer(run_dir, settings.metrics_port)
+        # Of several devices, the machine's supervisor serves the metrics.
+        join_shared_metrics()
+        above = shared_directory()
+        self._metrics = metrics = SharedMetrics(
+            above or self._server.directory, with_readiness=not above
+        )
         environment = settings.environment()
         self._engine = Child(
             "engine",
@@ -74,7 +81,7 @@ class DeviceTree:
 
     def prepare(self, descriptor: int, pause: Callable[[], bool]) -> None:
         """Serve metrics, and hand the directories of the models to the engine."""
-        self._metrics.serve()
+        self._server.serve({"": self._metrics})
         for directory in self._files.resolve(descriptor, pause):
             self._engine.add_arguments("--directory", str(directory))
 
@@ -104,7 +111,7 @@ class DeviceTree:
         for consumer in self._consumers:
             consumer.kill("it was still running at the end of the shutdown")
         self._engine.end(ENGINE_GRACE_S)
-        self._metrics.close()
+        self._server.close()
 
 
 def _consumer(

@@ -10,12 +10,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from config.devices import DeviceChoice
 from config.settings import WorkerSettings
-from worker.engine.errors import LoadError
+from worker.metrics.metrics_server import MetricsServer
+from worker.metrics.shared_metrics import SUPERVISOR, SharedMetrics
 from worker.processes.child import Child
 from worker.processes.device_tree import ENGINE_GRACE_S
 from worker.processes.devices import Device, list_gpus, select_devices
@@ -23,7 +25,6 @@ from worker.processes.lifeline import TREE_NAME
 from worker.processes.model_files import ModelFiles
 from worker.processes.process_list import ProcessEntry
 
-MAX_PORT: Final = 65535
 #: Seconds without a heartbeat after which the supervisor of a tree is killed.
 SILENCE_S: Final = 30.0
 #: Seconds beyond its own limits that a tree has to end.
@@ -38,6 +39,8 @@ class MachineTree:
         self._choice = choice
         self._run_dir = run_dir
         self._files = ModelFiles(settings, run_dir)
+        self._server = MetricsServer(run_dir, settings.metrics_port)
+        self._metrics: list[SharedMetrics] = []
         self._trees: list[Child] = []
         self.entries: Sequence[ProcessEntry] = []
 
@@ -47,43 +50,48 @@ class MachineTree:
         return all(tree.ready for tree in self._trees)
 
     def prepare(self, descriptor: int, pause: Callable[[], bool]) -> None:
-        """Find the devices, and download the models once for all trees."""
+        """Find the devices, serve metrics, and download the models once for all trees."""
         devices = select_devices(self._choice, lambda: list_gpus(pause))
-        self._check_ports(len(devices))
+        self._metrics = [SharedMetrics(self._directory(device)) for device in devices]
+        self._trees = list(map(self._tree, devices, self._metrics))
+        names = [device.name for device in devices]
+        self._server.serve(dict(zip(names, self._metrics, strict=True)))
         self._files.resolve(descriptor, pause)
-        self._trees = [self._tree(device, number) for number, device in enumerate(devices)]
         self.entries = [
             ProcessEntry(tree.name, tree.state_file.name, tree.silence_s, device.directory)
             for tree, device in zip(self._trees, devices, strict=True)
         ]
 
-    def _check_ports(self, count: int) -> None:
-        port = self._settings.metrics_port
-        if port and port + count - 1 > MAX_PORT:
-            raise LoadError(
-                f"BLIPLINE_METRICS_PORT={port}: {count} process trees need ports up to "
-                f"{port + count - 1}; choose {MAX_PORT - count + 1} or lower."
-            )
+    def _directory(self, device: Device) -> Path | None:
+        return self._server.directory and self._server.directory / device.directory
 
-    def _tree(self, device: Device, number: int) -> Child:
-        settings = tree_settings(self._settings, device, number, self._run_dir)
+    def _tree(self, device: Device, metrics: SharedMetrics) -> Child:
+        settings = tree_settings(self._settings, device, self._run_dir)
         return Child(
             device.name,
             [sys.executable, "-m", "worker"],
-            {**settings.environment(), TREE_NAME: device.name},
+            {
+                **settings.environment(),
+                TREE_NAME: device.name,
+                **metrics.environment(SUPERVISOR),
+            },
             self._run_dir / f"{device.directory}.state",
             SILENCE_S,
+            on_death=partial(metrics.record_death, SUPERVISOR),
             cores=device.cores,
             gives_up=False,
         )
 
     def supervise(self, descriptor: int) -> None:
         """Keep every tree alive."""
-        for tree in self._trees:
+        for tree, metrics in zip(self._trees, self._metrics, strict=True):
             tree.supervise(descriptor)
+            metrics.set_ready(tree.ready)
 
     def drain(self, descriptor: int, pause: Callable[[], bool]) -> None:
         """Let every tree finish its running jobs, then end it."""
+        for metrics in self._metrics:
+            metrics.set_ready(False)
         self._signal_all()
         deadline = time.monotonic() + self._settings.grace_s + ENGINE_GRACE_S + END_S
         while any(tree.alive for tree in self._trees) and time.monotonic() < deadline:
@@ -93,15 +101,14 @@ class MachineTree:
         self._signal_all()
         for tree in self._trees:
             tree.end(ENGINE_GRACE_S + END_S)
+        self._server.close()
 
     def _signal_all(self) -> None:
         for tree in self._trees:
             tree.signal(signal.SIGTERM)
 
 
-def tree_settings(
-    settings: WorkerSettings, device: Device, number: int, run_dir: Path
-) -> WorkerSettings:
+def tree_settings(settings: WorkerSettings, device: Device, run_dir: Path) -> WorkerSettings:
     """Return the settings of a device's tree: those of the machine, and all that is its own."""
     directory = run_dir / device.directory
     own = {
@@ -109,6 +116,7 @@ def tree_settings(
         "device": device.setting,
         "run_dir": directory,
         "ready_file": directory / "ready",
-        "metrics_port": settings.metrics_port and settings.metrics_port + number,
+        # The machine's supervisor serves the metrics of all trees.
+        "metrics_port": 0,
     }
     return settings.model_copy(update=own)
