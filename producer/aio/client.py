@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from ..batch import Batch
 from ..client import Client
 from ..client.job_builder import JobBuilder
+from ..client.probe_client import ProbeClient
 from ..connection.outage import outage_limit
 from ..job import Job, JobSnapshot, partial_texts, snapshot_all
 from ..ledger.backpressure import WhenFull
@@ -100,6 +101,7 @@ class AsyncClient:
         self, redis_url: str | None = None, *, settings: ClientSettings | None = None
     ) -> None:
         self._client = Client(redis_url, settings=settings)
+        self._probe_client = ProbeClient(settings=self._client._settings)
         self._threads = ThreadPools()
         self._pollers = PerLoop(
             lambda: JobPoller(self._look_up, self._rides_out, self._watch_workers)
@@ -127,7 +129,11 @@ class AsyncClient:
             bridge.stop()
         self._client._outage.stop()
         # Pollers fail at their next look-up. Calls in progress keep their connections to the end.
-        await self._threads.close(then=self._client.close)
+        await self._threads.close(then=self._close_clients)
+
+    def _close_clients(self) -> None:
+        self._client.close()
+        self._probe_client.close()
 
     # Ignored: an option could be called `self`. The types that callers see are correct.
     caption = _submits(Client.caption, JobBuilder.caption)  # type: ignore[arg-type]
@@ -153,18 +159,16 @@ class AsyncClient:
         return await self._threads.run("call", self._client.depth)
 
     async def probe(self) -> Depth:
-        """Return the same as `depth`; during an outage of Redis, raise ConnectionFailed at once."""
-        with outage_limit(0.0):
-            return await self._threads.run("probe", self._client.depth)
+        """Return the same as `depth`; during an outage, raise ConnectionFailed within seconds."""
+        return await self._threads.run("probe", self._probe_client.depth)
 
     async def statistics(self) -> LedgerStatistics:
         """Read the statistics of the job store, which its Prometheus metrics show."""
         return await self._threads.run("call", self._client.statistics)
 
     async def probe_statistics(self) -> LedgerStatistics:
-        """Return the same as `statistics`; during an outage, raise ConnectionFailed at once."""
-        with outage_limit(0.0):
-            return await self._threads.run("probe", self._client.statistics)
+        """Return the same as `statistics`; during an outage, raise the error within seconds."""
+        return await self._threads.run("probe", self._probe_client.statistics)
 
     async def stored_bytes(self, account: str) -> int:
         """Read the bytes that Redis stores for a name of API keys."""

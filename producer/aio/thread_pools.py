@@ -18,11 +18,11 @@ Answer = TypeVar("Answer")
 
 #: Kind of a call by its longest wait: one round trip ("call"), many round trips over a whole batch
 #: ("long"), capacity or further items ("submit"); "look" is the look-up of awaited jobs, "probe" a
-#: health check, which must not wait behind calls that ride out an outage.
+#: health check or a scrape, which must not wait behind calls that ride out an outage.
 Kind = Literal["call", "long", "submit", "look", "probe"]
 
 #: Maximum threads of each kind; a kind cannot use the threads of another kind.
-THREADS: Final[dict[Kind, int]] = {"call": 8, "long": 2, "submit": 32, "look": 1, "probe": 1}
+THREADS: Final[dict[Kind, int]] = {"call": 8, "long": 2, "submit": 32, "look": 1, "probe": 3}
 
 #: Maximum seconds that `close` waits for calls: a submission may wait for capacity or items
 #: without a limit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ..connection.connect import connect, redis_errors
 from ..connection.outage import Outage
@@ -27,6 +27,9 @@ from .job_builder import JobBuilder
 class TaskClient:
     """A connection to one Redis with a method for each task; `Client` adds batches and handles."""
 
+    #: Seconds after which a silent Redis counts as down; None: those of every connection.
+    _timeout_s: ClassVar[float | None] = None
+
     def __init__(
         self, redis_url: str | None = None, *, settings: ClientSettings | None = None
     ) -> None:
@@ -38,6 +41,7 @@ class TaskClient:
             self._settings.redis_url,
             outage=self._outage,
             max_connections=self._settings.max_connections,
+            timeout_s=self._timeout_s,
         )
         self._ledger = Ledger(
             self._redis, Keys(self._settings.key_prefix), blob_ttl_s=self._settings.blob_ttl_s

@@ -41,6 +41,7 @@ def connect(
     patient: bool = False,
     outage: Outage | None = None,
     max_connections: int = 100,
+    timeout_s: float | None = None,
 ) -> redis.Redis:
     """Return a client with a connection pool, thread-safe and safe after a fork.
 
@@ -50,8 +51,9 @@ def connect(
 
     An unreachable Redis is ridden out as `outage` says; without one, calls fail after two retries.
     A patient client, for workers, rides out ten minutes, also before the first answer. Commands
-    must be idempotent, since a command without a response is sent again. Raise InvalidInput if the
-    URL is invalid.
+    must be idempotent, since a command without a response is sent again. `timeout_s` is that of a
+    connection and of a response, unless it is the usual one. Raise InvalidInput if the URL is
+    invalid.
     """
     address = Address.parse(url)
     if outage is None:
@@ -67,6 +69,8 @@ def connect(
         "password": address.password,
         "retry": OutageRetry(outage),
     }
+    if timeout_s is not None:
+        options |= dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_s)
     if address.master is None:
         ((host, port),) = address.hosts
         client = client_of({"host": host, "port": port, **options})

@@ -25,6 +25,8 @@ from redis.retry import Retry
 WORKER_WAIT_S: Final = 600.0
 #: Attempts after the first one that every call makes: a broken connection is not an outage.
 QUICK_RETRIES: Final = 2
+#: Errors of a silent server or network, after seconds each: an outage from the first one on.
+_TIMEOUTS: Final = (redis.TimeoutError, TimeoutError)
 
 #: Codes of errors that pass: of a server that is not, or not yet, the master with its replicas; of
 #: one that loads its file, runs a long script or cannot save. They are searched for in the message,
@@ -171,7 +173,7 @@ class OutageRetry(Retry):
                 failing_since = failing_since or time.monotonic()
                 self._outage.record(error)
                 note_failure(error, failures)
-                if failures > QUICK_RETRIES:
+                if failures > QUICK_RETRIES or isinstance(error, _TIMEOUTS):
                     if not self._outage.rides_out(error, failing_since):
                         raise
                     self._outage.log_wait(error)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from ..client import Client
-from ..connection.outage import outage_limit
+from ..client.probe_client import ProbeClient
 from ..errors import InvalidInput
-from ..ledger.statistics import LedgerStatistics
 from ..settings import ClientSettings
 from .ledger_metrics import LedgerCollector
 
@@ -16,14 +14,9 @@ class Exporter:
     """The server of one deployment's metrics; each scrape reads Redis once."""
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._client = Client(settings=settings)
+        self._client = ProbeClient(settings=settings)
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(LedgerCollector(self._read, settings))
-
-    def _read(self) -> LedgerStatistics:
-        # A scraper waits for some seconds only; the next scrape tries again.
-        with outage_limit(0.0):
-            return self._client.statistics()
+        self._registry.register(LedgerCollector(self._client.statistics, settings))
 
     def start(self, host: str, port: int) -> str:
         """Serve in threads; return the URL. Raises InvalidInput if the address is not available."""
