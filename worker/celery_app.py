@@ -33,6 +33,7 @@ from producer.observability import logs, tracing
 from worker.consumer import remote_control, transport
 from worker.consumer.chunks import ChunkRunner
 from worker.consumer.consumer import Consumer
+from worker.consumer.outage_log import OutageFilter
 from worker.consumer.tasks import register
 from worker.metrics.shared_metrics import join_shared_metrics
 from worker.processes import lifeline, streams
@@ -102,6 +103,8 @@ def _configure_logs(worker: Any) -> None:
     if worker.logfile:
         handler = WatchedFileHandler(node_format(worker.logfile, worker.hostname))
     logs.configure(settings, lifeline.log_name("consumer"), handler)
+    for root_handler in logging.getLogger().handlers:
+        root_handler.addFilter(OutageFilter())
     for name in ("celery", "kombu"):
         logging.getLogger(name).setLevel(worker.loglevel)
 
