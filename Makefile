@@ -25,8 +25,9 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(PIP) --editable '.[cli,pil,gateway,page,annotate,search]'
 	touch $@
 
-$(STAMP): $(INSTALLED) requirements-dev.txt requirements-stores.txt requirements-tracing.txt
+$(STAMP): $(INSTALLED) $(addprefix requirements-,dev.txt stores.txt tracing.txt torchvision.txt)
 	$(PIP) -r requirements-dev.txt
+	$(PIP) --no-deps --upgrade --target $(VENV)/torchvision -r requirements-torchvision.txt
 	touch $@
 
 # Caption the sample images and answer questions about them with the real system.

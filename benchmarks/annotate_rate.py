@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from benchmarks.annotate import COMMAND, clear
+from benchmarks.annotate import COMMAND, set_aside
 from benchmarks.pictures import pictures
 from benchmarks.stack import SETTINGS
 from benchmarks.timing import note
@@ -61,7 +61,7 @@ def main() -> int:
                 captions = way()
                 seconds[name].append(time.perf_counter() - started)
                 wrong += sum(captions.get(key) != text for key, text in expected.items())
-                clear(folder)
+                set_aside(folder, Path(directory, f"{number} {name}"))
     print(f"{os.cpu_count()} cores; {options.images:,} images; medians of {options.rounds} rounds")
     for name, times in seconds.items():
         ratios = [queue / own for queue, own in zip(seconds["one batch"], times, strict=True)]

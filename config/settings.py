@@ -106,6 +106,11 @@ class WorkerSettings(ProcessSettings):
         description="A model that resizes images itself gets at most the pixels of a square with "
         "this side",
     )
+    image_backend: Literal["auto", "torchvision", "pil"] = Field(
+        "auto",
+        description="Image processor whose pixels BLIP models get: torchvision (faster), pil, or "
+        "auto: torchvision where it is installed",
+    )
     image_memory_mb: int = Field(
         0,
         ge=0,

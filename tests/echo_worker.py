@@ -37,10 +37,11 @@ ENVIRONMENT: Final = {
 def answer_to(image: Image.Image, text: str = "") -> str:
     """Return the answer to an image of SIDE and a prompt or question."""
     assert image.size == (SIDE, SIDE)
-    return _answer(image.convert("RGB").tobytes(), text)
+    return answer_to_pixels(image.convert("RGB").tobytes(), text)
 
 
-def _answer(pixels: bytes, text: str) -> str:
+def answer_to_pixels(pixels: bytes, text: str = "") -> str:
+    """Return the answer to the pixels that the engine receives, and a prompt or question."""
     return f"{hashlib.sha256(pixels).hexdigest()[:16]} {text}".strip()
 
 
@@ -70,7 +71,7 @@ class EchoEngine(NullEngine):
         for request_id in list(self._rows)[: self._max_rows]:
             request = self._rows.pop(request_id)
             assert request.pixels is not None
-            answers.append(Answer(request_id, _answer(request.pixels, request.text)))
+            answers.append(Answer(request_id, answer_to_pixels(request.pixels, request.text)))
         self.idle = not self._rows
         return answers
 
@@ -86,8 +87,16 @@ class EchoServer(server.EngineServer):
         watchdog: Any,
         on_heartbeat: Callable[[], None],
     ) -> None:
-        models = (ModelInfo("echo", "1", SIDE, Image.Resampling.BICUBIC, ("caption", "vqa")),)
-        echoing = replace(info, models=models)
+        setting = WorkerSettings.load().image_backend
+        model = ModelInfo(
+            "echo",
+            "1",
+            SIDE,
+            Image.Resampling.BICUBIC,
+            ("caption", "vqa"),
+            image_backend="pil" if setting == "auto" else setting,
+        )
+        echoing = replace(info, models=(model,))
         super().__init__(EchoEngine(), echoing, linger_s, watchdog, on_heartbeat)
 
 

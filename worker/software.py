@@ -18,6 +18,7 @@ PACKAGES: Final = (
     "sentencepiece",
     "tokenizers",
     "torch",
+    "torchvision",
     "transformers",
 )
 #: This program's code, from templates and limits to the decoder of images.

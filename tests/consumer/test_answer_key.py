@@ -61,8 +61,9 @@ IRRELEVANT = {
         "step_timeout_s",
         "engine_wait_s",
     ),
-    # It is the `image_size` of a model, which is in the key of its pixels.
-    "image_side",
+    # They are the `image_size` and the `image_backend` of a model, which are in the key of its
+    # pixels.
+    *("image_side", "image_backend"),
     # Which images may be fetched: the key has the bytes of the image.
     *("image_root", "fetch_timeout_s", "fetch_per_host", "fetch_allow", "fetch_deny"),
     *("fetch_only", "fetch_stores"),
@@ -119,10 +120,11 @@ def test_each_setting_of_the_pixels_changes_their_key(monkeypatch: pytest.Monkey
     keys += [pixels_hash(replace(MODEL, image_size=48)), pixels_hash(replace(MODEL, resample=2))]
     keys += [pixels_hash(replace(MODEL, frame=Frame(32, 32, resize))) for resize in (None, 32, 40)]
     keys.append(pixels_hash(replace(MODEL, keeps_proportions=True)))
+    keys.append(pixels_hash(replace(MODEL, image_backend="torchvision")))
     assert pixels_hash() == keys[0]
     monkeypatch.setattr(loader, "software", lambda: software() | {"pillow": "99"})
     keys.append(pixels_hash())
-    assert len(set(keys)) == 8 + len(IN_PIXELS) + 1
+    assert len(set(keys)) == 9 + len(IN_PIXELS) + 1
     # A remote image is known after its fetch; an item without one has no pixels
     assert pixels_hash(image="http://host/a.jpg") is None
     assert pixels_hash(image="") == ""

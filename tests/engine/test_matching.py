@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worker.engine.engine import Engine
 from worker.engine.errors import PromptTooLong
-from worker.engine.frame import Frame
+from worker.engine.frame import Frame, ImageBackend
 from worker.engine.matching import PAIRS
 from worker.engine.request import Answer, Request
 from worker.engine.row_adapters import RowAdapters
@@ -23,6 +23,7 @@ class Counting:
     tasks = frozenset({"match", "embed"})
     image_size, resample, device = 1, 3, torch.device("cpu")
     frame, keeps_proportions, adapters = Frame.square(1), False, RowAdapters()
+    image_backend: ImageBackend = "pil"
 
     def __init__(self) -> None:
         self.passes: list[int] = []

@@ -1,7 +1,7 @@
 """A trial: decode files in a process of its own, and report as one line of JSON.
 
 python -m tests.hostile.trial corpus PATH
-python -m tests.hostile.trial files PATH ...
+python -m tests.hostile.trial files BACKEND PATH ...
 python -m tests.hostile.trial together PATH THREADS
 
 The first PATH is that of the pickled corpus.
@@ -18,6 +18,8 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +27,12 @@ from typing import Any, Final
 from PIL import Image
 
 from tests.hostile.specimen import ANSWERED, Specimen
+from worker.engine.frame import ImageBackend
 from worker.errors import ItemRejected
-from worker.images.decoder import Decoder, _needed_bytes
+from worker.images.decoder import Decoder, needed_bytes
 from worker.images.inspection import inspect_image
 from worker.images.pillow import open_image
+from worker.images.resizing import load_torch
 
 #: The default of the setting.
 MAX_PIXELS: Final = 64_000_000
@@ -71,26 +75,28 @@ def try_corpus(path: str) -> dict[str, Any]:
     }
 
 
-def try_files(*paths: str) -> dict[str, Any]:
+def try_files(backend: ImageBackend, *paths: str) -> dict[str, Any]:
     """Decode each file in a fork of this process; report its estimated and its actual memory."""
+    if backend == "torchvision":
+        load_torch()
     with get_context("fork").Pool(1, maxtasksperchild=1) as pool:
-        reports = pool.map(_try_file, paths, chunksize=1)
+        reports = pool.map(partial(_try_file, backend), paths, chunksize=1)
     return {Path(path).name: report for path, report in zip(paths, reports, strict=True)}
 
 
-def _try_file(path: str) -> dict[str, Any]:
+def _try_file(backend: ImageBackend, path: str) -> dict[str, Any]:
     data = Path(path).read_bytes()
     before = peak_bytes()
-    outcome(data)
+    replace(DECODER, backend=backend).decode(data)
     grown = peak_bytes() - before
-    return {"grown": grown, "estimated": estimated_bytes(data)}
+    return {"grown": grown, "estimated": estimated_bytes(data, backend)}
 
 
-def estimated_bytes(data: bytes) -> int:
+def estimated_bytes(data: bytes, backend: ImageBackend = "pil") -> int:
     """Return the memory that the decoder reserves for a file."""
     header = inspect_image(data, MAX_PIXELS)
     with open_image(header.format, data) as image:
-        return _needed_bytes(image, header)
+        return needed_bytes(image, header, backend)
 
 
 def try_together(path: str, threads: str) -> dict[str, Any]:

@@ -117,8 +117,8 @@ PICTURES: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
 
 
 @pytest.fixture(scope="module")
-def memory(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
-    """The estimated and the actual memory of decoding each large picture, in bytes."""
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Files of the large pictures."""
     directory, paths = tmp_path_factory.mktemp("pictures"), []
     for name, (mode, form, options) in PICTURES.items():
         encode = heic if form == "HEIF" else partial(encoded, form=form)
@@ -127,7 +127,15 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]
     # A 16-bit PNG with colours of low values is decoded twice.
     paths.append(directory / "low")
     paths[-1].write_bytes(png_of(np.asarray(large("RGBA")).astype("u2")))
-    return trial("files", *paths)[0]
+    return paths
+
+
+@pytest.fixture(
+    scope="module", params=["pil", pytest.param("torchvision", marks=pytest.mark.exhaustive)]
+)
+def memory(request: pytest.FixtureRequest, pictures: list[Path]) -> dict[str, dict[str, int]]:
+    """The estimated and the actual memory of decoding each large picture, in bytes."""
+    return trial("files", request.param, *pictures)[0]
 
 
 @pytest.mark.parametrize("name", [*PICTURES, "low"])

@@ -227,6 +227,12 @@ def test_other_precisions_answer(llava: Path, precision: str) -> None:
     assert model.revision != plain.revision
 
 
+def test_another_image_backend_than_that_of_its_processor_is_refused(llava: Path) -> None:
+    assert load(str(llava), device="cpu", image_backend="pil").image_backend == "pil"
+    with pytest.raises(LoadError, match="resizes images itself, with the backend 'pil'"):
+        load(str(llava), device="cpu", image_backend="torchvision")
+
+
 def test_its_configuration_alone_is_reported(llava: Path) -> None:
     facts = describe(resolve(str(llava)), "cpu", 10**9)
     assert (facts["tasks"], facts["image_size"]) == (["caption", "vqa"], None)

@@ -21,6 +21,7 @@ from worker.engine.protocol import EngineInfo
 from worker.images.fetcher import Fetcher
 from worker.images.loader import ImageLoader
 from worker.images.memory_budget import BUDGET_BYTES
+from worker.images.resizing import load_torch
 
 
 class ModelPipeline:
@@ -49,6 +50,8 @@ class ModelPipeline:
             keys=keys,
             budget_bytes=budget_bytes,
         )
+        if any(model.image_backend == "torchvision" for model in info.models):
+            load_torch()
         images = ImageLoader(
             self._fetcher,
             engine,

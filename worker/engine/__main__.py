@@ -195,6 +195,7 @@ def build_engine(settings: WorkerSettings, snapshots: Sequence[Snapshot]) -> Eng
             settings.device,
             vqa_template=settings.vqa_template,
             image_side=settings.image_side,
+            image_backend=settings.image_backend,
         )
         loaded.append(model)
     matcher = as_matcher(loaded[-1])
@@ -227,6 +228,7 @@ def model_info(model: Model) -> ModelInfo:
         None if model.keeps_proportions else cast("Vision", model).frame,
         model.keeps_proportions,
         model.adapters.infos,
+        model.image_backend,
     )
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
+
+#: The software whose results the pixels of an image equal: Pillow's, or torchvision's.
+ImageBackend = Literal["pil", "torchvision"]
+#: Pillow's numbers of the filters that the torchvision backend has, with their names in torch.
+TORCH_FILTERS: Final = {3: "bicubic"}
 
 
 class Frame(NamedTuple):
@@ -37,10 +42,14 @@ class Frame(NamedTuple):
         long = int(self.resize * max(width, height) / min(width, height))
         return (self.resize, long) if width <= height else (long, self.resize)
 
-    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+    def box(
+        self, width: int, height: int, backend: ImageBackend = "pil"
+    ) -> tuple[int, int, int, int]:
         """Return the left, upper, right and lower side of the frame in a resized image.
 
-        They lie outside a smaller image, whose surroundings are black.
+        They lie outside a smaller image, whose surroundings are black; of an odd number of these
+        columns or rows, the larger part comes last with torchvision, and first with Pillow.
         """
-        x, y = (width - self.width) // 2, (height - self.height) // 2
+        x, y = width - self.width, height - self.height
+        x, y = (int(x / 2), int(y / 2)) if backend == "torchvision" else (x // 2, y // 2)
         return x, y, x + self.width, y + self.height

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     import torch
 
-    from worker.engine.frame import Frame
+    from worker.engine.frame import Frame, ImageBackend
     from worker.engine.request import GenerationOptions, Request
     from worker.engine.row_adapters import RowAdapters
     from worker.engine.slots import SlotCache
@@ -77,6 +77,7 @@ class Model(Protocol):
     #: Images arrive as PPM files (P6) of at most image_size x image_size pixels, in the
     #: proportions of the original.
     keeps_proportions: bool
+    image_backend: ImageBackend
     device: torch.device
     adapters: RowAdapters
 

@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from worker.engine.frame import Frame
+from worker.engine.frame import Frame, ImageBackend
 from worker.engine.request import Answer, Request
 
 #: Size of `sockaddr_un.sun_path` without the terminating NUL.
@@ -60,6 +60,7 @@ class ModelInfo:
     keeps_proportions: bool = False
     #: The adapters that an item can choose.
     adapters: tuple[AdapterInfo, ...] = ()
+    image_backend: ImageBackend = "pil"
 
 
 @dataclass(frozen=True, slots=True)

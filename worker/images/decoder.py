@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from producer.contract import ErrorCode
-from worker.engine.frame import Frame
+from worker.engine.frame import Frame, ImageBackend
 from worker.errors import ItemRejected
 from worker.images.completeness import load_completely
 from worker.images.inspection import Header, format_name, inspect_image
@@ -21,6 +21,7 @@ from worker.images.low_samples import LOW_BYTES, has_16_bit_colours, restore_low
 from worker.images.memory_budget import BUDGET_BYTES, CORES, MemoryBudget
 from worker.images.metadata import metadata_of
 from worker.images.pillow import open_image
+from worker.images.resizing import TORCH_BYTES, resize_function
 from worker.images.truncation import END_MARKER, check_complete, fill_grey, lacks_end
 
 #: Limit of concurrent decoding: more images than cores would only take more memory.
@@ -65,6 +66,7 @@ class Decoder:
     budget: MemoryBudget = field(default=_BUDGET, compare=False)
     frame: Frame | None = None
     keeps_proportions: bool = False
+    backend: ImageBackend = "pil"
 
     @property
     def settings(self) -> dict[str, object]:
@@ -111,7 +113,7 @@ class Decoder:
             side = self.size if self.frame is None else self.frame.side
             if self.draft and side and not must_be_complete:
                 image.draft(None, (self.draft * side,) * 2)
-            with self.budget.reserve(_needed_bytes(image, header)), _decoding:
+            with self.budget.reserve(needed_bytes(image, header, self.backend)), _decoding:
                 loaded: Image.Image = image
                 has_low_bytes = has_16_bit_colours(image)
                 try:
@@ -138,9 +140,10 @@ class Decoder:
             return as_ppm(whole if size == whole.size else whole.resize(size, resample))
         frame = self.frame or Frame.square(self.size)
         if frame.resize is not None:
-            whole = whole.resize(frame.resized(*whole.size), resample)
+            resize = resize_function(self.backend)
+            whole = resize(whole, frame.resized(*whole.size), resample)
         if whole.size != (frame.width, frame.height):
-            whole = whole.crop(frame.box(*whole.size))
+            whole = whole.crop(frame.box(*whole.size, self.backend))
         return whole.tobytes()
 
 
@@ -171,7 +174,7 @@ def _damage(form: str, error: Exception) -> str:
     return f"the {name} cannot be decoded: it is damaged or incomplete; transfer or save it again"
 
 
-def _needed_bytes(image: ImageFile, header: Header) -> int:
+def needed_bytes(image: ImageFile, header: Header, backend: ImageBackend) -> int:
     """Return the peak memory of decoding; measured in tests/images/test_hostile_images.py."""
     stored = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}.get(image.mode, 4)
     # The decoded image, and a copy that is RGB or transposed.
@@ -190,6 +193,8 @@ def _needed_bytes(image: ImageFile, header: Header) -> int:
         pixel_bytes += 12
     if has_16_bit_colours(image):
         pixel_bytes += LOW_BYTES
+    if backend == "torchvision":
+        pixel_bytes += TORCH_BYTES
     pixels = image.width * image.height
     strip_bytes = min(pixels, STRIP_PIXELS) * STRIP_COPIES * 4
     file_bytes = len(header.stripped.data) if header.stripped else 0

@@ -73,6 +73,7 @@ class ImageLoader:
                 budget,
                 model.frame,
                 model.keeps_proportions,
+                model.image_backend,
             )
             for model in info.models
         }

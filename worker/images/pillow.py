@@ -35,10 +35,12 @@ SLOW_PIXELS: Final = 4_000_000
 SLOW_SIDE: Final = 16_384
 #: Maximum comments of a PPM as text: Pillow joins the text anew after each.
 MAX_COMMENTS: Final = 1000
-#: Minimum bytes of an allocation that is returned to the system as soon as it is freed. Without
-#: this limit, each thread keeps the memory of its largest image.
-MMAP_THRESHOLD_BYTES: Final = 4 * 1024 * 1024
-#: The parameter of glibc's mallopt (malloc.h).
+#: Minimum bytes of an allocation that is returned to the system as soon as it is freed, and maximum
+#: free bytes that a thread keeps. Without the first limit, each thread keeps the memory of its
+#: largest image; with glibc's default for the second one, the kernel clears each image's pages.
+KEPT_BYTES: Final = 4 * 1024 * 1024
+#: The parameters of glibc's mallopt (malloc.h).
+_M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _PLAIN_PPM: Final = "ppm_plain"
 _SLOW_CODECS: Final = ("bmp_rle", _PLAIN_PPM)
@@ -95,7 +97,8 @@ def _silence_logging() -> None:
 def _limit_memory_retention() -> None:
     # Other C libraries have no such call, and most of them do not retain memory.
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(parameter, KEPT_BYTES)
 
 
 _silence_logging()

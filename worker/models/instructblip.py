@@ -51,12 +51,19 @@ class InstructBlip(Blip2):
 
     @classmethod
     def open(
-        cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, **settings: str
+        cls,
+        snapshot: Snapshot,
+        config: Any,
+        precision: str,
+        device: torch.device,
+        image_backend: str,
+        **settings: str,
     ) -> Self:
         questions = read_questions(snapshot, config)
-        return cls(
-            cls.read_checkpoint(snapshot, config, precision, device, *settings.values()), questions
+        checkpoint = cls.read_checkpoint(
+            snapshot, config, precision, device, image_backend, *settings.values()
         )
+        return cls(checkpoint, questions)
 
     @classmethod
     def check_files(cls, snapshot: Snapshot, config: Any) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import BlipImageProcessorPil
+from transformers.utils.import_utils import is_torchvision_available
 
 from worker.engine.errors import LoadError
-from worker.engine.frame import Frame
+from worker.engine.frame import TORCH_FILTERS, Frame, ImageBackend
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import load_error
 from worker.models.vision import interpolate_positions
@@ -26,7 +28,7 @@ def read_processor(snapshot: Snapshot, config: Any) -> Any:
 
     Raises LoadError, also if it has no frame.
     """
-    # An explicit class: with torchvision installed, the automatic choice resizes differently.
+    # It needs no torchvision, and reads the settings of both backends.
     processor_class: Any = BlipImageProcessorPil
     sources = [snapshot.adapter, snapshot] if snapshot.adapter else [snapshot]
     directories = [source.directory for source in sources]
@@ -46,6 +48,22 @@ def read_processor(snapshot: Snapshot, config: Any) -> Any:
     # Before the weights are loaded.
     read_frame(processor, snapshot)
     return processor
+
+
+def choose_backend(name: str, processor: Any, snapshot: Snapshot) -> ImageBackend:
+    """Return the backend of a setting; that of AutoImageProcessor for `auto`. Raises LoadError."""
+    resample = int(processor.resample)
+    if name == "torchvision" and resample not in TORCH_FILTERS:
+        raise LoadError(
+            f"Checkpoint {snapshot.name!r} resizes images with the filter"
+            f" {Image.Resampling(resample).name.lower()}, which only the backend `pil` has; unset"
+            " BLIPLINE_IMAGE_BACKEND or set it to pil."
+        )
+    if name == "torchvision" or (
+        name == "auto" and resample in TORCH_FILTERS and is_torchvision_available()
+    ):
+        return "torchvision"
+    return "pil"
 
 
 def has_image_processor(directory: Path) -> bool:
@@ -92,10 +110,13 @@ def fit_input(network: Any, height: int, width: int) -> None:
 class Normalizer:
     """Normalization of images that already have the size of the frame."""
 
-    def __init__(self, processor: Any, snapshot: Snapshot, device: torch.device) -> None:
+    def __init__(
+        self, processor: Any, snapshot: Snapshot, device: torch.device, backend: ImageBackend
+    ) -> None:
         self.frame = frame = read_frame(processor, snapshot)
         self.resample = int(processor.resample)
-        self.table = pixel_table(processor).to(device)
+        table = fused_pixel_table if backend == "torchvision" else pixel_table
+        self.table = table(processor).to(device)
         pad = processor.pad_size if processor.do_pad else None
         #: Height and width of the model's input.
         self.shape = (int(pad.height), int(pad.width)) if pad else (frame.height, frame.width)
@@ -136,3 +157,20 @@ def pixel_table(processor: Any) -> Tensor:
     )
     table: Tensor = batch.pixel_values.reshape(3, 256).float()
     return table
+
+
+def fused_pixel_table(processor: Any) -> Tensor:
+    """Tabulate the output of the torchvision backend: float32 (3, 256).
+
+    It scales mean and deviation instead of the pixels, as `TorchvisionBackend` of transformers
+    does; no class of torchvision is needed.
+    """
+    values = torch.arange(256, dtype=torch.float32).expand(3, 256)
+    scale = float(processor.rescale_factor) if processor.do_rescale else 1.0
+    if not processor.do_normalize:
+        return values * scale
+    mean, deviation = (
+        torch.tensor(numbers) * (1.0 / scale) if processor.do_rescale else torch.tensor(numbers)
+        for numbers in (processor.image_mean, processor.image_std)
+    )
+    return (values - mean[:, None]) / deviation[:, None]

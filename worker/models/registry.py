@@ -93,12 +93,14 @@ def load(
     device: str = "auto",
     vqa_template: str = VQA_TEMPLATE,
     image_side: int = IMAGE_SIDE,
+    image_backend: str = "auto",
 ) -> AnyModel:
     """Load a model from its snapshot, a directory or by its hub name. Raises LoadError.
 
     `device` is auto, cpu or cuda (or cuda:0 and so on); `precision` auto is fp16 on a GPU (bf16 for
     T5) and fp32 on a CPU. `vqa_template` formats BLIP-2's questions; other families read a question
     unchanged. `image_side` bounds the images of a model with a processor of its own.
+    `image_backend` is pil, torchvision, or auto for that of transformers' AutoImageProcessor.
     """
     # A late import: transformers takes seconds to load.
     from worker.models import checkpoint
@@ -113,9 +115,11 @@ def load(
     if precision == "auto":
         precision = default_precision(config, target)
     family = find_family(snapshot.name, config)
-    settings: dict[str, Any] = {"vqa_template": vqa_template} if family.module == "blip2" else {}
+    settings: dict[str, Any] = {"image_backend": image_backend}
     if family is GROUPED:
-        settings = {"image_side": image_side}
+        settings["image_side"] = image_side
+    elif family.module == "blip2":
+        settings["vqa_template"] = vqa_template
     model_class = getattr(import_module(f"worker.models.{family.module}"), family.class_name)
     loaded: AnyModel
     try:

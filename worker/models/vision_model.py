@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from worker.engine.errors import LoadError
+from worker.engine.frame import ImageBackend
 from worker.engine.row_adapters import RowAdapters
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import check_weights, read_weights
 from worker.models.lora_weights import NamedAdapters
-from worker.models.pixels import Normalizer, fit_input, read_processor
+from worker.models.pixels import Normalizer, choose_backend, fit_input, read_processor
 from worker.models.precision import dtype_of
 from worker.models.revision import CheckpointFiles, revision
 from worker.models.token_texts import TokenTexts
@@ -32,6 +33,7 @@ class Checkpoint:
     network: Any
     tokenizer: Any
     processor: Any
+    image_backend: ImageBackend = "pil"
     adapters: RowAdapters = field(default_factory=RowAdapters)
 
 
@@ -51,7 +53,8 @@ class VisionModel:
         self.precision, self.adapters = checkpoint.precision, checkpoint.adapters
         self.network, self.tokenizer = checkpoint.network, checkpoint.tokenizer
         self.device: torch.device = self.network.device
-        self.normalize = Normalizer(checkpoint.processor, snapshot, self.device)
+        self.image_backend = checkpoint.image_backend
+        self.normalize = Normalizer(checkpoint.processor, snapshot, self.device, self.image_backend)
         self.frame, self.resample = self.normalize.frame, self.normalize.resample
         self.image_size = max(self.frame.height, self.frame.width)
         fit_input(self.network, *self.normalize.shape)
@@ -59,15 +62,29 @@ class VisionModel:
 
     @classmethod
     def open(
-        cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, **settings: str
+        cls,
+        snapshot: Snapshot,
+        config: Any,
+        precision: str,
+        device: torch.device,
+        image_backend: str,
+        **settings: str,
     ) -> Self:
         """Load a checkpoint with the configuration `config`. Raises LoadError."""
-        checkpoint = cls.read_checkpoint(snapshot, config, precision, device, *settings.values())
+        checkpoint = cls.read_checkpoint(
+            snapshot, config, precision, device, image_backend, *settings.values()
+        )
         return cls(checkpoint, **settings)
 
     @classmethod
     def read_checkpoint(
-        cls, snapshot: Snapshot, config: Any, precision: str, device: torch.device, *settings: str
+        cls,
+        snapshot: Snapshot,
+        config: Any,
+        precision: str,
+        device: torch.device,
+        image_backend: str,
+        *settings: str,
     ) -> Checkpoint:
         """Read all parts of a checkpoint; `settings` are part of its revision. Raises LoadError."""
         if snapshot.adapters and "match" in cls.tasks:
@@ -78,12 +95,15 @@ class VisionModel:
             )
         with CheckpointFiles(snapshot) as files:
             processor, tokenizer = cls.read_processors(snapshot, config)
+            backend = choose_backend(image_backend, processor, snapshot)
             named = NamedAdapters(snapshot, config, cls.network_class)
             network = read_weights(cls.network_class, snapshot, precision, device, named.elements)
-            number = revision(files, network, precision, *settings)
+            number = revision(files, network, precision, backend, *settings)
         dtype = dtype_of(network, precision, device)
         adapters = named.add_to(network, dtype, cls.image_modules)
-        return Checkpoint(snapshot, number, precision, network, tokenizer, processor, adapters)
+        return Checkpoint(
+            snapshot, number, precision, network, tokenizer, processor, backend, adapters
+        )
 
     @classmethod
     def read_processors(cls, snapshot: Snapshot, config: Any) -> tuple[Any, Any]:

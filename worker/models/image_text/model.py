@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 
 from worker.engine.errors import InputRefused
+from worker.engine.frame import ImageBackend
 from worker.engine.model import GroupInputs, Prompt, StopTexts, TokenSequence
 from worker.engine.request import GenerationOptions, Request
 from worker.engine.row_adapters import RowAdapters
@@ -51,6 +52,8 @@ class ImageTextModel:
     """A loaded checkpoint. `network` is in evaluation mode, on its device."""
 
     keeps_proportions = True
+    #: Of the consumer, which scales down what is too large; the processor has its own.
+    image_backend: ImageBackend = "pil"
 
     def __init__(
         self,
@@ -95,11 +98,13 @@ class ImageTextModel:
         config: Any,
         precision: str,
         device: torch.device,
+        image_backend: str,
         image_side: int,
     ) -> Self:
         """Load a checkpoint with the configuration `config`. Raises LoadError."""
         with CheckpointFiles(snapshot) as files:
             processor = read_processor(snapshot, config)
+            processor.check_backend(image_backend, snapshot)
             network_class = model_class(config)
             named = NamedAdapters(snapshot, config, network_class)
             network = read_weights(network_class, snapshot, precision, device, named.elements)

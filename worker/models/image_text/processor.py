@@ -11,6 +11,7 @@ from typing import Any, Final
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from worker.engine.errors import LoadError
 from worker.hub.reference import Snapshot
 from worker.models.checkpoint import load_error
 from worker.models.image_text.architectures import decoder_config
@@ -32,6 +33,16 @@ class Processor:
     tokenizer: Any
     #: Processor of images with texts; None for a model that reads no text.
     multimodal: Any = None
+
+    def check_backend(self, name: str, snapshot: Snapshot) -> None:
+        """Check that the image processor has a setting's backend. Raises LoadError."""
+        own = getattr(self.images, "backend", name)
+        if name not in ("auto", own):
+            raise LoadError(
+                f"Model {snapshot.name!r} resizes images itself, with the backend {own!r} that"
+                " transformers chooses (torchvision where it is installed); unset"
+                " BLIPLINE_IMAGE_BACKEND."
+            )
 
 
 def read_processor(snapshot: Snapshot, config: Any) -> Processor:
