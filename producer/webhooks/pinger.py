@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ..ledger.delivery_log import DeliveryLog, EventName, WebhookDelivery
-from .attempts import DeliveryAttempt
+from .delivery_attempt import DeliveryAttempt
 from .payload import sign_message
 from .receiver import WebhookClient
 

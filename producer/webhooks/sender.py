@@ -24,7 +24,7 @@ from ..ledger.outbox import WebhookOutbox
 from ..ledger.records import WebhookEvent
 from ..net.host_limiter import HostLimiter
 from ..net.http_client import host_of
-from .attempts import DeliveryAttempt
+from .delivery_attempt import DeliveryAttempt
 from .payload import build_message
 from .quotas import DeliveryQuotas, QuotaKey
 from .receiver import Delivery, Verdict, WebhookClient

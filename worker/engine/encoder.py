@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worker.engine.features import FeatureCache
+from worker.engine.feature_cache import FeatureCache
 from worker.engine.halving import Failure, Halving
 from worker.engine.model import Vision
 from worker.engine.row import Row

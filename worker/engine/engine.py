@@ -17,7 +17,7 @@ from worker.engine.beams import BeamLane
 from worker.engine.deadlines import Deadlines
 from worker.engine.decoding import DecodingLane
 from worker.engine.encoder import Encoder
-from worker.engine.features import FeatureCache
+from worker.engine.feature_cache import FeatureCache
 from worker.engine.generating import GeneratingLane
 from worker.engine.halving import Failure
 from worker.engine.lane import Lane

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from worker.engine.features import FeatureCache
+from worker.engine.feature_cache import FeatureCache
 
 
 def feature(value: float) -> torch.Tensor:
